@@ -1,1 +1,1 @@
-"""The playback edge: finds the gateway that holds a stream, pulls it once, and serves any number of viewers."""
+"""The servers between clients and gateways: the playback edge, and the configuration of HAProxy."""

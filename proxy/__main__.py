@@ -1,4 +1,4 @@
-"""`python -m proxy`: the same as `millrace edge`."""
+"""`python -m proxy` is equal to `millrace edge`."""
 
 from __future__ import annotations
 

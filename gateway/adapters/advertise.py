@@ -1,4 +1,4 @@
-"""The `host:port` by which other nodes reach this process, and which it writes into the registry."""
+"""The `host:port` at which other nodes reach this process. The registry has it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = structlog.get_logger(__name__)
 
 
 async def advertised(settings: Settings, ports: OpenPorts, environ: Mapping[str, str] | None = None) -> str:
-    """Returns `host:port` of this process's playback listener, an IPv6 address in brackets.
+    """Returns `host:port` of this process's playback listener, with brackets around an IPv6 address.
 
-    Uses `http.advertise` where it is set, else the single address or name that the listener is bound to. A listener on
-    all addresses uses the task's private address on ECS. Elsewhere it uses the machine's outgoing address, or without a
-    network its name.
+    It uses `http.advertise` if it is set, else the single address or name that the listener is bound to. For a listener
+    on all addresses, it uses the task's private address on ECS. Elsewhere it uses the machine's outgoing address, or
+    the machine's name if there is no network.
 
-    ports: the ports that are open. environ: default os.environ. An unavailable service never makes it raise.
+    ports: the open ports. environ: default os.environ. It does not raise if a service is unavailable.
     """
     if settings.http.advertise:
         return settings.http.advertise
@@ -35,26 +35,26 @@ async def advertised(settings: Settings, ports: OpenPorts, environ: Mapping[str,
 
 
 def host_of(address: str) -> str:
-    """Returns the host of a `host:port`, an IPv6 address without its brackets."""
+    """Returns the host of a `host:port`, without the brackets of an IPv6 address."""
     return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
 
-async def _host(bound: str, environ: Mapping[str, str] | None) -> str:
-    if not _everywhere(bound):
-        return shown_host(bound)
+async def _host(bind: str, environ: Mapping[str, str] | None) -> str:
+    if not _is_unspecified(bind):
+        return shown_host(bind)
     try:
-        own = await task_metadata.own_task(environ)
-    except StoreUnavailable as away:
-        log.warning("this task's address is not known: this machine's own is used", reason=str(away))
-        own = None
-    if own is not None and own.address:
-        return own.address
-    host = shown_host(bound)
-    return await _name() if is_loopback(host) else host
+        task = await task_metadata.own_task(environ)
+    except StoreUnavailable as error:
+        log.warning("the address of this ECS task is unknown; using the address of this machine", reason=str(error))
+        task = None
+    if task is not None and task.address:
+        return task.address
+    host = shown_host(bind)
+    return await _host_name() if is_loopback(host) else host
 
 
-async def _name() -> str:
-    """Returns this machine's name where it can be resolved here, else loopback."""
+async def _host_name() -> str:
+    """Returns this machine's name if it can be resolved here, else loopback."""
     name = socket.gethostname()
     try:
         await asyncio.get_running_loop().getaddrinfo(name, None)
@@ -63,9 +63,9 @@ async def _name() -> str:
     return name
 
 
-def _everywhere(bound: str) -> bool:
+def _is_unspecified(bind: str) -> bool:
     try:
-        return ipaddress.ip_address(bound).is_unspecified
+        return ipaddress.ip_address(bind).is_unspecified
     except ValueError:
         return False
 

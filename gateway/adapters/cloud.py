@@ -1,6 +1,6 @@
 """AWS services other than the stores (IVS, Kinesis, ECS).
 
-They are loaded at first need, so never on a laptop without AWS.
+They are loaded on first use. A machine without AWS never loads them.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ if TYPE_CHECKING:
     from gateway.adapters.aws.session import AwsSession
     from gateway.settings.models import EcsSettings
 
-P = TypeVar("P")
+T = TypeVar("T")
 
 
-class Cloud:
+class AwsServices:
     """An IvsDirectory, IvsChannels and KvsEndpoints. Use it as `async with`.
 
-    session: an AwsSession that a store has opened already. kvs_role: see AwsKvs. Where AWS is not installed or has no
-    region, calls for streams raise OutputError with a hint. Calls for users raise StoreUnusable.
+    session: an AwsSession that a store has opened already. kvs_role: see AwsKvs.
+
+    If AWS is not installed or has no region, methods for outputs raise OutputError with a hint. Methods for the API
+    raise StoreUnusable.
     """
 
     def __init__(self, session: AwsSession | None, kvs_role: str) -> None:
         self._session = session
         self._role = kvs_role
         self._stack = contextlib.AsyncExitStack()
-        self._opening = asyncio.Lock()
+        self._open_lock = asyncio.Lock()
         self._ivs: AwsIvs | None = None
         self._kvs: KvsEndpoints | None = None
         self._tasks: TaskRunner | None = None
@@ -50,7 +52,7 @@ class Cloud:
     # ---- IvsDirectory ----
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
-        with _trouble():
+        with _unusable_as_output_error():
             ivs = await self._channels()
         return await ivs.ingest(arn, fresh=fresh)
 
@@ -71,22 +73,22 @@ class Cloud:
 
     async def _channels(self) -> AwsIvs:
         if self._ivs is None:
-            self._ivs = await self._make(_ivs)
+            self._ivs = await self._create(_ivs)
         return self._ivs
 
     # ---- tasks ----
 
     async def tasks(self, settings: EcsSettings) -> TaskRunner:
-        """Returns the runner of ECS tasks, one for all streams."""
+        """Returns the runner of ECS tasks. All streams share it."""
         if self._tasks is None:
-            with _trouble():
-                self._tasks = await self._make(lambda session: _tasks(session, settings))
+            with _unusable_as_output_error():
+                self._tasks = await self._create(lambda session: _tasks(session, settings))
         return self._tasks
 
     async def bucket(self, name: str) -> ObjectStore:
-        """Returns the store of any bucket."""
-        with _trouble():
-            return await self._make(lambda session: _bucket(session, name))
+        """Returns an object store for the bucket `name`."""
+        with _unusable_as_output_error():
+            return await self._create(lambda session: _bucket(session, name))
 
     # ---- KvsEndpoints ----
 
@@ -99,37 +101,34 @@ class Cloud:
     async def _endpoints(self) -> KvsEndpoints:
         if self._kvs is None:
             role = self._role
-            with _trouble():
-                self._kvs = await self._make(lambda session: _kvs(session, role))
+            with _unusable_as_output_error():
+                self._kvs = await self._create(lambda session: _kvs(session, role))
         return self._kvs
 
-    async def _make(self, make: Callable[[AwsSession], P]) -> P:
-        """Makes an object that needs the SDK. Raises StoreUnusable.
+    async def _create(self, factory: Callable[[AwsSession], T]) -> T:
+        """Creates an object that needs the SDK. Raises StoreUnusable.
 
-        Importing the SDK takes half a second, so it happens in a thread and streams go on.
+        Importing the SDK takes 0.5 s, so a thread does it.
         """
-        async with self._opening:
+        async with self._open_lock:
             if self._session is None:
                 session = await asyncio.to_thread(open_aws, "this")
                 self._session = await self._stack.enter_async_context(session)
             open_session = self._session
-            return await asyncio.to_thread(lambda: make(open_session))
+            return await asyncio.to_thread(lambda: factory(open_session))
 
 
 @contextlib.contextmanager
-def _trouble() -> Iterator[None]:
-    """Turns StoreUnusable into OutputError, because outputs try again.
-
-    AWS may be installed or configured meanwhile.
-    """
+def _unusable_as_output_error() -> Iterator[None]:
+    """Converts StoreUnusable to OutputError, so that outputs retry: AWS may be installed or configured later."""
     try:
         yield
-    except StoreUnusable as unusable:
-        raise OutputError(str(unusable)) from None
+    except StoreUnusable as error:
+        raise OutputError(str(error)) from None
 
 
 def _configured() -> bool:
-    """Whether a region is set in a place where the SDK looks for it."""
+    """Whether a region is set in the environment, or an AWS configuration file exists."""
     if any(os.environ.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION")):
         return True
     return Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file()

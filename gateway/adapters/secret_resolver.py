@@ -1,4 +1,4 @@
-"""Reads secrets that the settings name by reference (SSM, Secrets Manager, a file), at start and later again."""
+"""Reads the secrets for which the settings have references (SSM, Secrets Manager, a file), at start and regularly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Final, Self
 import structlog
 from pydantic import SecretStr
 
-from gateway.adapters.local.credentials import TokenVerifier
-from gateway.adapters.local.file_secrets import FileSecrets
+from gateway.adapters.local.credentials import FileSecrets, TokenVerifier
 from gateway.adapters.stores import open_aws
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.backoff import Backoff
@@ -27,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 SIGNING, PREVIOUS, TOKEN, CLUSTER = "signing.secret", "signing.previous_secret", "admin.token", "cluster.secret"
 _OPTIONS: Final = (SIGNING, PREVIOUS, TOKEN, CLUSTER)
-_TRIES: Final = 4  # at start
+_MAX_ATTEMPTS: Final = 4  # at start
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +37,22 @@ class _Reference:
 
 
 class SecretResolver:
-    """Reads the options that are references. Use it as `async with`: then `settings` holds values in their place.
+    """Reads the options that are references. Use it as `async with`. Inside, `settings` contains the secrets.
 
-    `run` reads them again every `signing.refresh` seconds. A secret that cannot be read then keeps its last value. AWS
-    is loaded only where a reference names it. Entering raises StoreUnusable, also for a secret that is too short. It
-    raises StoreUnavailable after four tries.
+    `run` reads them again every `signing.refresh` seconds. If a read fails, the last value stays in use. AWS is loaded
+    only if a reference needs it. Entering raises StoreUnusable, also if a secret is too short. It raises
+    StoreUnavailable after four attempts.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self._given = settings
+        self._configured = settings
         self._clock = clock
         self._references = tuple(_references(settings))
         self._stores: dict[str, SecretStore] = {}
         self._stack = contextlib.AsyncExitStack()
         self._values: dict[str, SecretValue] = {}
         self._failing: set[str] = set()
-        self._short: set[str] = set()  # options whose former value is too short; each is logged once
+        self._short: set[str] = set()  # options whose previous value is too short; each is logged once
         self.settings = settings
         self.cluster = ClusterSecret(settings.cluster.secret.get_secret_value())
         self._signing: SigningSecrets | None = None
@@ -72,12 +71,12 @@ class SecretResolver:
         await self._stack.aclose()
 
     def follow(self, signing: SigningSecrets, token: TokenVerifier) -> None:
-        """Registers the two objects made from `settings` that have to change when a secret is replaced."""
+        """Registers the two objects that `rotate` must update after a secret is replaced."""
         self._signing, self._token = signing, token
 
     async def run(self) -> None:
-        """Runs until cancelled. Returns at once where nothing has to be read again."""
-        seconds = self._given.signing.refresh
+        """Runs until cancelled. Returns at once if there is nothing to read regularly."""
+        seconds = self._configured.signing.refresh
         if not self._references or not seconds:
             return
         while True:
@@ -85,14 +84,14 @@ class SecretResolver:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Reads every reference once. A failure is logged once, and the last value stays in use."""
+        """Reads every reference once. Logs a failure once, and keeps the last value."""
         for reference in self._references:
             try:
                 self._put(reference, await self._read(reference))
             except GatewayError as error:
                 if reference.option not in self._failing:
                     self._failing.add(reference.option)
-                    log.warning("a secret cannot be read again now", option=reference.option, reason=str(error))
+                    log.warning("a secret cannot be read now", option=reference.option, reason=str(error))
             else:
                 if reference.option in self._failing:
                     self._failing.discard(reference.option)
@@ -109,42 +108,44 @@ class SecretResolver:
             self._stores |= {"ssm": SsmSecrets(session), "secretsmanager": ManagedSecrets(session)}
         self._stores["file"] = FileSecrets()
         for reference in self._references:
-            self._put(reference, await self._first(reference))
-        found = {name: value.current for name, value in self._values.items()}
-        self.settings = _with(self._given, {**found, PREVIOUS: self._before(self._values.get(SIGNING))})
+            self._put(reference, await self._read_first(reference))
+        secrets = {name: value.current for name, value in self._values.items()}
+        self.settings = _with(
+            self._configured, {**secrets, PREVIOUS: self._previous_signing(self._values.get(SIGNING))}
+        )
         self._apply()
 
-    async def _first(self, reference: _Reference) -> SecretValue:
+    async def _read_first(self, reference: _Reference) -> SecretValue:
         backoff = Backoff(1, 4)
-        for left in reversed(range(_TRIES)):
+        for remaining in reversed(range(_MAX_ATTEMPTS)):
             try:
                 return await self._read(reference)
-            except StoreUnavailable as away:
-                if not left:
-                    raise StoreUnavailable(f"{reference.option}: {away}", away.retry_after) from None
-                log.warning("a secret cannot be read yet", option=reference.option, reason=str(away))
+            except StoreUnavailable as error:
+                if not remaining:
+                    raise StoreUnavailable(f"{reference.option}: {error}", error.retry_after) from None
+                log.warning("a secret cannot be read yet", option=reference.option, reason=str(error))
                 await asyncio.sleep(backoff.next())
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     async def _read(self, reference: _Reference) -> SecretValue:
         value = await self._stores[reference.kind].read(reference.name)
         if is_short(value.current):
             raise StoreUnusable(f"{reference.option}: {reference.name} holds fewer than {MIN_SECRET_LENGTH} characters")
         if value.previous and is_short(value.previous):
-            # The former value may date from before a real secret was set. This is no reason not to start, but the value
-            # is never accepted.
+            # The previous value may be a placeholder from before a real secret was set. The start continues, but the
+            # value is never accepted.
             if reference.option not in self._short:
                 self._short.add(reference.option)
-                log.warning("the secret before the present one is short: it is not accepted", option=reference.option)
-            return SecretValue(value.current, "", value.since)
+                log.warning("the previous secret is too short: it is not accepted", option=reference.option)
+            return SecretValue(value.current, "", value.modified)
         return value
 
     def _put(self, reference: _Reference, value: SecretValue) -> None:
-        """Stores a value. Where the store does not know the previous value, the one seen before is used."""
+        """Remembers a value. If the store has no previous value, uses the value of an earlier read."""
         known = self._values.get(reference.option)
         if known is not None and not value.previous:
-            before = known.current if known.current != value.current else known.previous
-            value = SecretValue(value.current, before, value.since)
+            previous = known.current if known.current != value.current else known.previous
+            value = SecretValue(value.current, previous, value.modified)
         if known is not None and known.current != value.current:
             log.info("a secret was replaced", option=reference.option)
         self._values[reference.option] = value
@@ -155,47 +156,44 @@ class SecretResolver:
         signing = self._values.get(SIGNING)
         if self._signing is not None and (signing is not None or PREVIOUS in self._values):
             current = signing.current if signing is not None else self._signing.current
-            self._signing.rotate(current, self._before(signing))
+            self._signing.rotate(current, self._previous_signing(signing))
         token = self._values.get(TOKEN)
         if self._token is not None and token is not None and not self._token.verify(token.current):
             self._token.rotate(token.current)
         if (cluster := self._values.get(CLUSTER)) is not None:
-            # All nodes have read the secret at least once by then, even where their clocks differ by one `refresh`.
-            settled = self._clock() - cluster.since > 2 * self._given.signing.refresh
-            self.cluster.rotate(cluster.current, cluster.previous, settled=settled)
+            # By then all nodes have read the secret at least once, even if their clocks differ by one `refresh`.
+            known_by_all = self._clock() - cluster.modified > 2 * self._configured.signing.refresh
+            self.cluster.rotate(cluster.current, cluster.previous, known_by_all=known_by_all)
 
-    def _before(self, signing: SecretValue | None) -> str:
-        """Returns the previous signing secret. The configured one wins over the one that the store returns."""
+    def _previous_signing(self, signing: SecretValue | None) -> str:
+        """Returns the previous signing secret. The settings override the store."""
         if (previous := self._values.get(PREVIOUS)) is not None:
             return previous.current
-        given = self._given.signing.previous_secret.get_secret_value()
-        return given or (signing.previous if signing is not None else "")
+        configured = self._configured.signing.previous_secret.get_secret_value()
+        return configured or (signing.previous if signing is not None else "")
 
 
 async def resolved(settings: Settings) -> Settings:
-    """Returns the settings with values in place of references, for a command.
-
-    Raises as entering a SecretResolver does.
-    """
+    """Returns the settings with secrets in place of references, for a command. Raises like SecretResolver."""
     async with SecretResolver(settings) as resolver:
         return resolver.settings
 
 
 def warn_of_short_secrets(settings: Settings) -> None:
-    """Logs one warning for each configured secret that is short enough to be guessed."""
+    """Logs one warning for each configured secret that is too short to be safe."""
     for option in short_secrets(settings):
         log.warning(f"the secret has fewer than {MIN_SECRET_LENGTH} characters: it can be guessed", option=option)
 
 
 def _references(settings: Settings) -> list[_Reference]:
-    found = []
+    references = []
     for option in _OPTIONS:
         section, _, name = option.partition(".")
         text = getattr(getattr(settings, section), name).get_secret_value()
         if text.startswith(REFERENCES):
-            kind, _, where = text.partition(":")
-            found.append(_Reference(option, kind, where))
-    return found
+            kind, _, secret_name = text.partition(":")
+            references.append(_Reference(option, kind, secret_name))
+    return references
 
 
 def _with(settings: Settings, values: Mapping[str, str]) -> Settings:

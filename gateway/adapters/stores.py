@@ -1,4 +1,4 @@
-"""Opens the stores that the settings name by URL, on this machine or in AWS."""
+"""Opens the stores by their URLs in the settings, on this machine or in AWS."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Stores:
     channels: ChannelStore
     domains: DomainStore
     objects: ObjectStore
-    media: Path | None  # folder of the objects where they are local files
+    media: Path | None  # folder of the objects if they are local files
     jobs: JobStore
     console: ConsoleStore
-    registry: Registry | None = None  # only where several nodes share the streams
-    bucket: str = ""  # of the objects; "" where they are local files
-    buckets: Callable[[str], ObjectStore] | None = None  # opens any other bucket; None without AWS
+    registry: Registry | None = None  # only in a cluster
+    bucket: str = ""  # of the objects; "" if they are local files
+    buckets: Callable[[str], ObjectStore] | None = None  # opens any bucket; None without AWS
     aws: AwsSession | None = None
 
 
 @contextlib.asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Opens the stores that the settings name while the block runs. Raises StoreUnusable where that fails.
+    """Opens the configured stores while the block runs. Raises StoreUnusable if that fails.
 
-    channels: sqlite:///path keeps channels and domains in one file. dynamodb://table keeps the domains in SSM, and
-    opens even while the service is unavailable. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs,
-    admin.store and registry take the same URLs as channels.
+    channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM, and
+    opens even while the service is unavailable.
+    objects: file:///path is a folder, s3://bucket a bucket.
+    vod.jobs, admin.store, registry: URLs like those of channels.
     """
-    local = settings.channels.startswith("sqlite:"), settings.objects.startswith("file:")
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
         stored = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.registry)
@@ -51,7 +51,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore
         domains: DomainStore
-        if session is None or local[0]:
+        if session is None or settings.channels.startswith("sqlite:"):
             from gateway.adapters.local.channels import SqliteChannels
 
             store = await stack.enter_async_context(SqliteChannels(sqlite_path(settings.channels)))
@@ -63,8 +63,9 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             channels = DynamoChannels(session, settings.channels.partition("://")[2])
             domains = CachedDomains(SsmDomains(session))
         media: Path | None = None
+        bucket = ""
         objects: ObjectStore
-        if session is None or local[1]:
+        if session is None or settings.objects.startswith("file:"):
             from gateway.adapters.local.objects import LocalObjects
 
             media = file_path(settings.objects)
@@ -72,15 +73,13 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         else:
             from gateway.adapters.aws.objects import S3Objects
 
-            objects = S3Objects(session, settings.objects.partition("://")[2], settings.recording.storage_class)
+            bucket = settings.objects.partition("://")[2]
+            objects = S3Objects(session, bucket, settings.recording.storage_class)
         jobs = await _open_jobs(settings.vod.jobs, session, stack)
         console = await _open_console(settings.admin.store, session, stack)
         registry = await _open_registry(settings.registry, session, stack)
-        if session is None:
-            yield Stores(channels, domains, objects, media, jobs, console, registry)
-            return
-        own = "" if local[1] else settings.objects.partition("://")[2]
-        yield Stores(channels, domains, objects, media, jobs, console, registry, own, _buckets(session), session)
+        buckets = _buckets(session) if session is not None else None
+        yield Stores(channels, domains, objects, media, jobs, console, registry, bucket, buckets, session)
 
 
 async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
@@ -117,9 +116,9 @@ async def _open_registry(url: str, session: AwsSession | None, stack: contextlib
 
 @contextlib.asynccontextmanager
 async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
-    """Opens only the registry, for a command or an edge. Gives None where the settings name none.
+    """Opens only the registry, for a command or an edge. Yields None if the settings have none.
 
-    Raises StoreUnusable as open_stores does.
+    Raises StoreUnusable like open_stores.
     """
     async with contextlib.AsyncExitStack() as stack:
         url, session = settings.registry, None
@@ -130,9 +129,9 @@ async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
 
 @contextlib.asynccontextmanager
 async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None]:
-    """Opens the channels that all nodes share, for an edge. Gives None where each gateway has its own file.
+    """Opens the channel store that all nodes share, for an edge. Yields None if each gateway has its own file.
 
-    Raises StoreUnusable as open_stores does.
+    Raises StoreUnusable like open_stores.
     """
     async with contextlib.AsyncExitStack() as stack:
         if not _in_cloud(settings.channels):
@@ -146,7 +145,7 @@ async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None
 
 @contextlib.asynccontextmanager
 async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
-    """Opens only the console's store, for a command. Raises StoreUnusable as open_stores does."""
+    """Opens only the console's store, for a command. Raises StoreUnusable like open_stores."""
     async with contextlib.AsyncExitStack() as stack:
         url, session = settings.admin.store, None
         if not url.startswith("sqlite:"):
@@ -162,20 +161,20 @@ def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
 
 @contextlib.asynccontextmanager
 async def open_bucket(bucket: str) -> AsyncIterator[ObjectStore]:
-    """Opens any bucket, for a command. Raises StoreUnusable where there is no AWS."""
+    """Opens any bucket, for a command. Raises StoreUnusable if AWS is not available."""
     async with open_aws(f"s3://{bucket}") as session:
         yield _buckets(session)(bucket)
 
 
-def open_aws(what: str) -> AwsSession:
-    """Returns a session for `async with`. what: the feature or URL that needs it, for the message.
+def open_aws(user: str) -> AwsSession:
+    """Returns a session for `async with`. user: the feature or URL that needs it, for the message.
 
-    Raises StoreUnusable where AWS is not installed or has no region.
+    Raises StoreUnusable if AWS is not installed or has no region.
     """
     try:
         from gateway.adapters.aws.session import AwsSession
     except ModuleNotFoundError as e:
-        raise StoreUnusable(f"{what} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
+        raise StoreUnusable(f"{user} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
     return AwsSession()
 
 
@@ -184,10 +183,10 @@ def _in_cloud(url: str) -> bool:
 
 
 def file_path(url: str) -> Path:
-    """Returns the folder of file:///path: relative with three slashes, absolute with four."""
+    """Returns the folder of a file: URL. The path is relative after three slashes, absolute after four."""
     return Path(url.removeprefix("file:///")).expanduser()
 
 
 def sqlite_path(url: str) -> Path:
-    """Returns the file of sqlite:///path: relative with three slashes, absolute with four."""
+    """Returns the file of a sqlite: URL. The path is relative after three slashes, absolute after four."""
     return Path(url.removeprefix("sqlite:///")).expanduser()

@@ -1,4 +1,4 @@
-"""Webhooks: posts stream events as signed JSON to the operator's URL, in order per channel."""
+"""Webhooks: posts events as signed JSON to the operator's URL, in order per channel."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SIGNATURE: Final = "X-Millrace-Signature"
-TRIES: Final = 6
-GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first try
-MAX_CONCURRENT: Final = 8  # channels for which posts are sent at the same time
-FLUSH: Final = 5.0  # seconds for sending the waiting events at the end
-_RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks to come again
-# Members that name stored files. They are no secrets, but `masked` would hide them: one is called `key`, and names may
-# look like keys.
+MAX_ATTEMPTS: Final = 6
+GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first attempt
+MAX_CONCURRENT: Final = 8  # channels whose posts are sent concurrently
+FLUSH: Final = 5.0  # seconds for sending the waiting events at shutdown
+_RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks for a retry
+# Members with names of stored files. They are not secrets, but `masked` would hide them, because one is called `key`,
+# and names may look like keys.
 _FILES: Final = {
     EventType.RECORDING_READY: ("key",),
     EventType.JOB_DONE: ("source", "outputs"),
@@ -46,7 +46,7 @@ _FILES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """An event as it is sent, with the same bytes at every try. Receivers detect repetitions by `id`."""
+    """An event as it is sent. All attempts send equal bytes. Receivers detect repetitions by `id`."""
 
     type: EventType
     channel: str
@@ -55,9 +55,9 @@ class Post:
 
 
 def make_post(event: Event, secret: str, id: str) -> Post:
-    """Returns the post of an event: `{"id", "type", "time", "channel", "data"}`, signed where there is a secret.
+    """Returns the post of an event: `{"id", "type", "time", "channel", "data"}`, signed if `secret` is set.
 
-    time is RFC 3339; data contains no secrets.
+    time: RFC 3339. data: contains no secrets.
     """
     at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     files = _FILES.get(event.type, ())
@@ -78,10 +78,10 @@ def make_post(event: Event, secret: str, id: str) -> Post:
 class Webhooks:
     """A listener of events: `events.listen(hooks.post)` inside `async with Webhooks(…) as hooks`.
 
-    The events of a channel are posted one after another. A failed post is repeated with growing pauses (TRIES,
-    GIVE_UP_AFTER). At most `hooks.queue` events wait; the oldest is dropped then. Refused pushes may fill half of it,
-    because anybody can cause them. `results` counts delivered, rejected, failed and dropped events. A drop is logged
-    once until a post succeeds. The URL is the operator's own, so it may be a private address.
+    The events of a channel are posted in order. A failed post is retried after increasing pauses (MAX_ATTEMPTS,
+    GIVE_UP_AFTER). At most `hooks.queue` events wait; beyond that, the oldest is dropped. Events of refused pushes may
+    fill half of the queue, because any client can cause them. `results` counts delivered, rejected, failed and dropped
+    events. A drop is logged once until a post succeeds. The operator sets the URL, so it may be a private address.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Webhooks:
             async with asyncio.timeout(self._flush):
                 await self._tasks.idle()
         except TimeoutError:
-            log.warning("webhooks not delivered before the end", events=len(self))
+            log.warning("webhooks not delivered before the shutdown", events=len(self))
         finally:
             await self._tasks.close()
             for _ in self._order:
@@ -127,14 +127,14 @@ class Webhooks:
                 await self._session.close()
 
     def __len__(self) -> int:
-        """Returns the number of waiting events, those being sent included."""
+        """Returns the number of waiting events, including those that are being sent."""
         return len(self._order)
 
     def post(self, event: Event) -> None:
         """Queues an event; returns at once."""
         refused = event.type is EventType.PUBLISH_REFUSED
         if self._closed or (refused and self._refused >= max(1, self._max_waiting // 2)):
-            self._lose()
+            self._count_drop()
             return
         if len(self._order) >= self._max_waiting:
             self._drop_oldest()
@@ -149,60 +149,60 @@ class Webhooks:
             queue.append(post)
 
     def _drop_oldest(self) -> None:
-        """Drops the oldest event: the first one of the channel that waits longest."""
+        """Drops the oldest event."""
         queue = self._waiting[self._order[0]]
-        self._took(queue.popleft())
-        self._lose()
+        self._remove_from_counts(queue.popleft())
+        self._count_drop()
 
-    def _took(self, post: Post) -> None:
-        """Updates the counts after a post has left its queue."""
+    def _remove_from_counts(self, post: Post) -> None:
+        """Updates the counts after a post was removed from its queue."""
         self._order.remove(post.channel)  # the first: posts of one channel leave in order
         self._refused -= post.type is EventType.PUBLISH_REFUSED
 
-    def _lose(self) -> None:
+    def _count_drop(self) -> None:
         self._results.add("dropped")
         if not self._quiet:
             self._quiet = True
-            log.warning("webhook events are dropped: the receiver is too slow or away", host=self._host)
+            log.warning("webhook events are dropped: the receiver is too slow or unavailable", host=self._host)
 
     @property
     def _host(self) -> str | None:
         return urlsplit(self._url).hostname
 
     async def _serve(self, channel: str) -> None:
-        """Sends a channel's posts in order until none is left."""
+        """Sends a channel's posts in order until its queue is empty."""
         queue = self._waiting[channel]
         try:
             async with self._slots:
                 while queue:
                     post = queue[0]
                     result = await self._deliver(post, queue)
-                    if queue and queue[0] is post:  # else it was dropped, and counted, meanwhile
+                    if queue and queue[0] is post:  # else it was dropped and counted while it was sent
                         queue.popleft()
-                        self._took(post)
+                        self._remove_from_counts(post)
                         self._results.add(result)
         finally:
             del self._waiting[channel]
 
     async def _deliver(self, post: Post, queue: deque[Post]) -> str:
         backoff, began, reason = Backoff(self._backoff_first, 30), time.monotonic(), ""
-        for attempt in range(1, TRIES + 1):
-            again, reason = await self._try(post)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            retry, reason = await self._send(post)
             if not reason:
                 self._quiet = False
                 return "delivered"
             pause = backoff.next()
-            if not again or attempt == TRIES or time.monotonic() + pause - began > GIVE_UP_AFTER:
+            if not retry or attempt == MAX_ATTEMPTS or time.monotonic() + pause - began > GIVE_UP_AFTER:
                 break
             await asyncio.sleep(pause)
             if not queue or queue[0] is not post:
                 return "dropped"
         log.warning("webhook failed", host=self._host, type=str(post.type), channel=post.channel, reason=reason)
-        return "failed" if again else "rejected"
+        return "failed" if retry else "rejected"
 
-    async def _try(self, post: Post) -> tuple[bool, str]:
-        """Sends a post once. Returns whether to try again, and the error; "" without one."""
-        import aiohttp  # imported only where webhooks are used
+    async def _send(self, post: Post) -> tuple[bool, str]:
+        """Sends a post once. Returns whether to retry, and the error, or "" if the post succeeded."""
+        import aiohttp  # imported only if webhooks are used
 
         if self._session is None:
             self._session = aiohttp.ClientSession(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.adapters.advertise import advertised
 from gateway.adapters.aws.scale_in_protection import ScaleInProtection
-from gateway.adapters.cloud import Cloud
+from gateway.adapters.cloud import AwsServices
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
@@ -105,7 +105,7 @@ class Gateway(node.Role):
         self._remote_viewers = RemoteViewerCounts()
         self._ports = OpenPorts()
         self.hub = outputs.hub
-        self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.lease
+        self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.claims.acquire
         self.streams: PlayableStreams = outputs.hub if member is None else member.streams
         self.channels = ChannelCaches(stores.channels, StoredDeletions(stores.channels))
         self.protection = playback_protection(settings, parts.secrets)
@@ -130,7 +130,7 @@ class Gateway(node.Role):
         if settings.hooks.url:
             hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)
             events.listen((await stack.enter_async_context(hooks)).post)
-        cloud = await stack.enter_async_context(Cloud(stores.aws, settings.kvs.role))
+        cloud = await stack.enter_async_context(AwsServices(stores.aws, settings.kvs.role))
         hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
         outputs = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
         await stack.enter_async_context(outputs.kvs)
@@ -174,12 +174,12 @@ class Gateway(node.Role):
 
     def is_needed(self) -> bool:
         member = self._member
-        hubs = (self.hub, member.pulled, member.carried) if member is not None else (self.hub,)
+        hubs = (self.hub, member.pulled, member.forwards.hub) if member is not None else (self.hub,)
         return any(s.publisher is not None or any(s.viewers.values()) for one in hubs for s in one)
 
     def _pushed(self) -> bool:
         """Whether this process has a publisher."""
-        hubs = (self.hub, self._member.carried) if self._member is not None else (self.hub,)
+        hubs = (self.hub, self._member.forwards.hub) if self._member is not None else (self.hub,)
         return any(stream.publisher is not None for hub in hubs for stream in hub)
 
     def drain(self) -> None:
@@ -253,7 +253,7 @@ class Gateway(node.Role):
         self._ports = ports
         settings, limits, member = self._settings, self._settings.limits, self._member
         if member is not None:
-            member.locate(await advertised(settings, ports), ports)
+            member.join(await advertised(settings, ports), ports)
         protection, channels, viewers = self.protection, self.channels, HttpViewers()
         recordings = RecordingFiles(self._stores.objects, self._stores.media)
         vod_files = VodFiles(recordings, protection, channels.owners)
@@ -264,7 +264,7 @@ class Gateway(node.Role):
             viewers,
             settings.stream.wait_for_publisher,
             ready,
-            await member.relay(channels.cached, protection, viewers, settings.edge) if member else None,
+            await member.open_http_cache(channels.cached, protection, viewers, settings.edge) if member else None,
         )
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
@@ -282,7 +282,7 @@ class Gateway(node.Role):
         if self._parts.identity.slot is not None:
             self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, member.peers)
             operations[SUMS] = self.metrics_aggregator.operate
-        self.node_endpoint = member.door(
+        self.node_endpoint = member.node_endpoint(
             self._stores.channels, internal_playback, operations, limits.refusals_per_minute
         )
         return playback
@@ -296,7 +296,7 @@ class Gateway(node.Role):
             self.hub,
             ChannelReaders(self.channels.store, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
-            distant=self._remote_viewers,
+            remote_viewers=self._remote_viewers,
             report=lambda: summary(self._node_status, self._parts.metrics, __version__),
         )
         return operations.table()
@@ -341,7 +341,7 @@ def _join_cluster(parts: NodeParts, stores: Stores, outputs: OutputFactory) -> C
     member = ClusterMember(
         parts.identity, outputs.hub, stores.registry, cluster_outputs, parts.metrics.dropped, parts.tasks
     )
-    outputs.task_sets.listen(lambda channel, arns: member.claims.told(channel))
+    outputs.task_sets.listen(lambda channel, arns: member.claims.rewrite_row(channel))
     return member
 
 

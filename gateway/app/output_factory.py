@@ -29,7 +29,7 @@ from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from gateway.adapters.cloud import Cloud
+    from gateway.adapters.cloud import AwsServices
     from gateway.channels.channel import Channel
     from gateway.ports.stores import TaskRunner
 
@@ -44,7 +44,13 @@ class OutputFactory:
     """
 
     def __init__(
-        self, settings: Settings, hub: Hub, archive: Archive, cloud: Cloud, metrics: Metrics, tls: ssl.SSLContext | None
+        self,
+        settings: Settings,
+        hub: Hub,
+        archive: Archive,
+        cloud: AwsServices,
+        metrics: Metrics,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
         self.hub = hub

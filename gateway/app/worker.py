@@ -15,9 +15,9 @@ import structlog
 from gateway.adapters.secret_resolver import SecretResolver
 from gateway.app import process
 from gateway.channels.names import is_channel_id
+from gateway.cluster.forward import RenditionPush
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.peers import Peers
-from gateway.cluster.rendition_push import RenditionPush
 from gateway.cluster.source_pull import SourcePull
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter

@@ -1,5 +1,5 @@
-"""The cluster: several nodes share the streams.
+"""The cluster: several nodes share their streams.
 
-It holds the registry's readers, claims, pulls between nodes, and requests to other nodes. A gateway without a cluster
-uses none of it.
+It contains stream claims, lookups in the registry, pulls and pushes between nodes, and other requests between nodes. A
+gateway without a cluster uses little of it.
 """

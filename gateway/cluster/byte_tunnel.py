@@ -1,29 +1,27 @@
-"""Passes bytes in both directions between a client and a sibling process, without reading them.
+"""Forwards bytes in both directions between a client and a sibling process.
 
-It is used when another process of this host holds the requested stream.
+It is used if another process of this host holds the requested stream.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gateway.cluster.peers import NodeLink
+from gateway.http.connection_slot import ConnectionSlot
 
-if TYPE_CHECKING:
-    from gateway.http.connection_slot import ConnectionSlot
-
-_MAX_WAITING: Final = 1_000_000  # bytes that wait on one side before reading from the other pauses
+_MAX_UNSENT: Final = 1_000_000  # bytes; if one side has more, reading from the other side pauses
 
 
 class _End(asyncio.Protocol):
-    """One side of the tunnel: forwards what arrives to the other side. A slow side slows the other side down."""
+    """One side of the tunnel: forwards received bytes to the other side. A slow side slows down the other side."""
 
-    def __init__(self, transport: asyncio.Transport, lease: ConnectionSlot | None) -> None:
+    def __init__(self, transport: asyncio.Transport, slot: ConnectionSlot | None) -> None:
         self.transport = transport
-        self._lease = lease
+        self._slot = slot
         self.other: _End | None = None
-        transport.set_write_buffer_limits(high=_MAX_WAITING)
+        transport.set_write_buffer_limits(high=_MAX_UNSENT)
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and not self.other.transport.is_closing():
@@ -37,9 +35,9 @@ class _End(asyncio.Protocol):
         if other is not None:
             other.other = None
             other.transport.close()
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
 
     def pause_writing(self) -> None:
         if self.other is not None and not self.other.transport.is_closing():
@@ -51,7 +49,7 @@ class _End(asyncio.Protocol):
 
 
 class RawLink(NodeLink):
-    """A connection to a sibling process whose bytes this process does not read. Its HTTP head was read already."""
+    """A connection to a sibling process, after the HTTP head. This process does not interpret its bytes."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -61,22 +59,24 @@ class RawLink(NodeLink):
         self.transport, self.rest = transport, rest
 
     def abort(self) -> None:
-        """Closes the connection, because the client has gone."""
+        """Closes the connection, because the client has disconnected."""
         if self.transport is not None:
             self.transport.abort()
 
 
-def tunnel_bytes(client: asyncio.Transport, lease: ConnectionSlot, behind: bytes, link: RawLink) -> asyncio.Protocol:
-    """Returns the protocol that serves the client from now on. The head of the answer was written already.
+def tunnel_bytes(
+    client: asyncio.Transport, slot: ConnectionSlot, after_request: bytes, link: RawLink
+) -> asyncio.Protocol:
+    """Returns the new protocol of the client's connection. The head of the answer was written already.
 
-    behind: bytes that the client sent after its request.
+    after_request: bytes that the client sent after its request.
     """
-    assert link.transport is not None, "a link is handed over open"
-    near, far = _End(client, lease), _End(link.transport, None)
-    near.other, far.other = far, near
-    link.transport.set_protocol(far)
+    assert link.transport is not None, "a link is open when Peers.link returns it"
+    client_end, sibling_end = _End(client, slot), _End(link.transport, None)
+    client_end.other, sibling_end.other = sibling_end, client_end
+    link.transport.set_protocol(sibling_end)
     if link.rest:
         client.write(link.rest)
-    if behind:
-        link.transport.write(behind)
-    return near
+    if after_request:
+        link.transport.write(after_request)
+    return client_end

@@ -1,10 +1,11 @@
-"""Cached answers of holders, adapted for each viewer: the viewer's own query string, and the present time."""
+"""Answers of other nodes in a memory cache. A viewer's answer gets that viewer's query string and the current time."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,24 +22,26 @@ from gateway.playback.play_format import CacheClass
 from gateway.playback.playlist_response import M3U8
 from gateway.playback.recording_files import with_query
 
-# A holder appends the query string of a playlist request to every URI in the playlist. Requests to it have this fixed
-# query, and each viewer's own query replaces it: one answer serves all viewers, and no holder sees a signature.
+# A node appends the query string of a playlist request to every URI in the playlist. Requests to it have this fixed
+# query, and each viewer's query replaces it. So one answer serves all viewers, and other nodes see no signature.
 QUERY: Final = "millrace-query=0"
 _SUFFIX: Final = "?" + QUERY
 _DIRECT: Final = re.compile(r'(<UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value=")([^"]*)(")')
 _MAX_AGE: Final = re.compile(r"max-age=([0-9]{1,9})\b")
 _PART_TARGET: Final = re.compile(rb"PART-TARGET=([0-9]{1,6}(?:\.[0-9]{1,9})?)")
 _SEQUENCE: Final = re.compile(rb"#EXT-X-MEDIA-SEQUENCE:([0-9]{1,18})")
-_PASSED: Final = (
+_FORWARDED: Final = (
     "Content-Type", "Cache-Control", "ETag", "Last-Modified", "Retry-After", "Content-Range", "Content-Disposition",
 )  # fmt: skip
+
+_OVERHEAD: Final = 1_024  # bytes of memory per entry in addition to its body; viewers can invent any number of names
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """The head of a holder's answer, with the headers that are passed on.
+    """The head of a node's answer, with the headers that are forwarded.
 
-    length: bytes of the body; None if the holder did not give it.
+    length: bytes of the body; None if the node did not send it.
     """
 
     status: int
@@ -49,19 +52,19 @@ class ResponseHead:
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], length: int | None) -> ResponseHead:
-        """Makes the head from the headers of an answer. Leaves out headers that cannot be passed on."""
-        said = {n: v for n in _PASSED if (v := headers.get(n)) is not None and v.isascii() and v.isprintable()}
-        kind, cache = said.pop("Content-Type", "application/octet-stream"), said.pop("Cache-Control", "no-store")
-        return cls(status, kind, cache, said, length)
+        """Returns the head for the headers of an answer. Leaves out headers with invalid characters."""
+        forwarded = {n: v for n in _FORWARDED if (v := headers.get(n)) is not None and v.isascii() and v.isprintable()}
+        kind = forwarded.pop("Content-Type", "application/octet-stream")
+        return cls(status, kind, forwarded.pop("Cache-Control", "no-store"), forwarded, length)
 
     @property
     def max_age(self) -> float:
-        """Seconds for which the answer may be kept; 0 if it may not be kept."""
+        """Seconds for which the answer may be cached; 0 if it must not be cached."""
         found = _MAX_AGE.search(self.cache)
         return float(found[1]) if found is not None and "no-store" not in self.cache else 0.0
 
     def response(self, body: Any, *, compress: bool = False) -> Response:
-        """Returns the answer with this body. For a body that is a stream of bytes, the length is the holder's."""
+        """Returns the answer with this body. If the body is a stream of bytes, its length is from the head."""
         answer = Response(self.status, body, self.kind, cache=self.cache, headers=self.headers, compress=compress)
         return answer if isinstance(body, bytes) else answer.sized(self.length)
 
@@ -71,7 +74,9 @@ class CachedResponse:
     """One cached answer.
 
     received: monotonic seconds.
-    protocol: the protocol under which players of this file are counted; "" if they are not counted.
+    fresh_until: monotonic seconds until which it may answer a request.
+    stale_until: monotonic seconds until which it may answer if no node does.
+    protocol: the protocol for which players of this file are counted; "" if they are not counted.
     """
 
     head: ResponseHead
@@ -125,7 +130,7 @@ class CachedPlaylist(CachedResponse):
 
 
 class CachedManifest(CachedResponse):
-    """An MPD. The time in its UTCTiming element moves on with the age of the copy."""
+    """An MPD. The age of the copy is added to the time in its UTCTiming element."""
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         later = timedelta(seconds=max(0.0, now - self.received))
@@ -145,19 +150,19 @@ def _later(text: str, by: timedelta) -> str:
 
 
 class CachedStatus(CachedResponse):
-    """A `status.json`. Its `now` moves on with the age of the copy."""
+    """A `status.json`. The age of the copy is added to its `now`."""
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         try:
-            said = json.loads(self.body)
-            said["now"] = round(said["now"] + max(0.0, now - self.received) * 1000)
+            status = json.loads(self.body)
+            status["now"] = round(status["now"] + max(0.0, now - self.received) * 1000)
         except (ValueError, TypeError, KeyError):
             return super().answer(request, suffix, now)
-        return self.head.response(json.dumps(said).encode())
+        return self.head.response(json.dumps(status).encode())
 
 
 class CachedFile(CachedResponse):
-    """A small file of a recording. It has validators; its playlists get the query string as `with_query` writes it."""
+    """A small file of a recording, with validators. `with_query` adds the query string to a playlist."""
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         head = self.head
@@ -194,7 +199,60 @@ def to_cached_response(path: str, head: ResponseHead, body: bytes, now: float) -
         return CachedResponse(head, body, now)
     if path == "status.json":
         return CachedStatus(head, body, now)
-    kept = FILES.get(path.rpartition(".")[2])
-    kind = CachedResponse if kept is None else _LISTS.get(kept, CachedResponse)
-    ended = kept is CacheClass.PLAYLIST and b"#EXT-X-ENDLIST" in body  # its players are not counted
-    return kind(head, body, now, protocol="" if ended else viewer_protocol(path, body))
+    cache_class = FILES.get(path.rpartition(".")[2])
+    response_class = CachedResponse if cache_class is None else _LISTS.get(cache_class, CachedResponse)
+    ended = cache_class is CacheClass.PLAYLIST and b"#EXT-X-ENDLIST" in body  # its players are not counted
+    return response_class(head, body, now, protocol="" if ended else viewer_protocol(path, body))
+
+
+class Cache:
+    """A memory cache of at most `max_bytes` bytes. It removes the least recently used entry first.
+
+    It does not accept an entry larger than an eighth of its size. Times are parameters, in monotonic seconds.
+    Counters: `hits`, `misses`. `bytes`: current size of all entries.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Hashable, CachedResponse] = OrderedDict()
+        self.bytes = 0
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable, now: float) -> CachedResponse | None:
+        """Returns the entry if it is fresh. Hot path."""
+        entry = self._entries.get(key)
+        if entry is None or entry.fresh_until <= now:
+            self.misses += 1
+            if entry is not None and entry.stale_until <= now:
+                self.remove(key)
+            return None
+        self.hits += 1
+        self._entries.move_to_end(key)
+        return entry
+
+    def stale(self, key: Hashable, now: float) -> CachedResponse | None:
+        """Returns the entry if it may be used when no node answers."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and max(entry.stale_until, entry.fresh_until) > now else None
+
+    def put(self, key: Hashable, entry: CachedResponse) -> None:
+        """Stores the entry. Replaces an older one with this key."""
+        self.remove(key)
+        size = entry.size + _OVERHEAD
+        if size > self._max_bytes // 8:
+            return
+        self._entries[key] = entry
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self.bytes -= oldest.size + _OVERHEAD
+
+    def remove(self, key: Hashable) -> None:
+        """Removes the entry, if it exists."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size + _OVERHEAD

@@ -1,11 +1,12 @@
-"""Claims: the streams that this node holds. A claim is in the registry before a push is accepted."""
+"""Claims of streams by this node. The registry has a claim before a push is accepted."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -14,7 +15,6 @@ from gateway.cluster.forward import PushForwarder
 from gateway.cluster.node_address import PeerRefused, PeerUnavailable
 from gateway.cluster.node_liveness import NodeLiveness
 from gateway.cluster.registry_locator import RegistryLocator
-from gateway.cluster.session_rows import SessionRows
 from gateway.lib.backoff import Backoff
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.tasks import Tasks
@@ -24,16 +24,43 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.errors import AtCapacity, HeldByOtherNode, NameInUse, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
+from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS: Final = 3.0  # time for the releases when the process ends
-VERIFY_SECONDS: Final = 30.0  # between two checks of our claims
-_TRIES: Final = 4  # attempts to claim, where other nodes are quicker
-_ASK_AGAIN: Final = 0.3  # seconds before a holder that denies its claim is asked once more
-_RELEASE_SECONDS: Final = 600.0  # how long a release is tried; after that, the row's time to live removes it
+FINISH_SECONDS: Final = 3.0  # for the releases when the process ends
+VERIFY_SECONDS: Final = 30.0  # between two checks of this node's claims
+_MAX_ATTEMPTS: Final = 4  # to claim a stream while other nodes also try
+_RETRY_SECONDS: Final = 0.3  # before a node that answered 404 is asked again
+_RELEASE_SECONDS: Final = 600.0  # for which a release is retried; then the row's time to live removes it
 _BATCH: Final = 100
-_MARGIN: Final = 60  # for more than one segment a second at the previous holder, and for seconds of clock difference
+_SEQUENCE_MARGIN: Final = 60  # extra sequence numbers: for segments below one second, and for clock differences
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """The rows of this node's streams in the registry.
+
+    node: id of this node.
+    address: returns the address at which other nodes reach this node.
+    attributes: returns the other fields of a row, for a channel, the address and the start in seconds since the epoch.
+    may_have_edges: whether edges can be started only for this channel.
+    """
+
+    registry: Registry
+    node: str
+    address: Callable[[], str]
+    attributes: Callable[[Channel, str, float], Mapping[str, Any]]
+    may_have_edges: Callable[[Channel], bool]
+
+    def new_claim(self, channel: Channel, started: float) -> StreamClaim:
+        """Returns a new claim of a channel's stream. started: seconds since the epoch."""
+        cluster = self.may_have_edges(channel)
+        return StreamClaim(channel.id, self.node, self.address(), secrets.token_hex(8), started, cluster=cluster)
+
+    async def write(self, claim: StreamClaim, channel: Channel, claimed_at: float, *, replaces: str) -> None:
+        """Writes the row. replaces: id of the stored claim; "": none. Raises HeldByOtherNode, StoreUnavailable."""
+        await self.registry.claim(claim, self.attributes(channel, claim.address, claimed_at), replaces=replaces)
 
 
 @dataclass(slots=True)
@@ -45,30 +72,31 @@ class _PushLock:
 
 
 @dataclass(slots=True)
-class _Held:
-    """A stream that this node holds, and its row in the registry.
+class _ClaimedStream:
+    """A stream that this node has claimed, and its row in the registry.
 
-    began: when this node took the stream, seconds since the epoch.
-    writing: serializes the writes of the row and its release. A write after the release finds that the stream has
-    ended.
+    claimed_at: seconds since the epoch.
+    write_lock: for writes and the release of the row. After the release, writes do nothing.
     """
 
-    holding: StreamClaim
+    claim: StreamClaim
     channel: Channel
-    began: float
+    claimed_at: float
     stale: bool = False  # the row in the registry is out of date
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Claims:
-    """Accepts pushes for the cluster. `lease` implements live.publisher.AcquirePublisher.
+    """Accepts pushes for the cluster.
 
-    A push becomes a stream of this node once the registry has accepted the claim. A push of a stream that another
-    node holds is forwarded to that node, which decides about it. This node takes over the streams of a dead holder.
+    A push becomes a stream of this node when the registry has accepted the claim. If another node has claimed the
+    stream, the push is forwarded to that node, which accepts or rejects it. This node claims the streams of a dead
+    node.
 
-    A holder is dead in three cases: it refuses connections; it has left; or it cannot be reached and its heartbeat
-    stood still for ALIVE_SECONDS by the clock of this node. `run` must run: it renews lost claims, and ends a stream
-    that another node has claimed.
+    A node is dead if it refuses connections or has left. It is also dead if it is unreachable and has sent no new
+    heartbeat for ALIVE_SECONDS, by the clock of this node.
+
+    `run` must be running. It renews lost claims, and ends streams that another node has claimed.
     """
 
     def __init__(
@@ -89,45 +117,43 @@ class Claims:
         self._releases = Tasks("releases", _crashed)
         self._clock = clocks.wall
         self._monotonic = clocks.monotonic
-        self._names: dict[str, _PushLock] = {}
-        self._held: dict[str, _Held] = {}
+        self._push_locks: dict[str, _PushLock] = {}
+        self._claimed: dict[str, _ClaimedStream] = {}
         self._liveness = NodeLiveness(clocks.monotonic)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._claimed)
 
-    async def lease(
+    async def acquire(
         self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
     ) -> StreamPublisher:
         """Implements live.publisher.AcquirePublisher."""
         hub, name = self._hub, channel.id
-        waiting = self._names.setdefault(name, _PushLock())
-        waiting.waiting += 1
+        push_lock = self._push_locks.setdefault(name, _PushLock())
+        push_lock.waiting += 1
         try:
-            async with waiting.lock:
+            async with push_lock.lock:
                 if not hub.holds(name):
-                    publisher = await self._elsewhere(channel, protocol, peer, evict)
+                    publisher = await self._forward_or_claim(channel, protocol, peer, evict)
                     if publisher is not None:
                         return publisher
                 return self._publish(channel, protocol, peer, evict)
         finally:
-            waiting.waiting -= 1
-            if not waiting.waiting:
-                del self._names[name]
+            push_lock.waiting -= 1
+            if not push_lock.waiting:
+                del self._push_locks[name]
 
     def session(self, stream: Stream) -> str:
-        """Returns an id that stays equal while the timestamps of a stream are continuous. It contains the claim."""
-        held = self._held.get(stream.channel.id)
-        return f"{held.holding.claim if held is not None else ''}/{stream.started}"
+        """Returns an id for a period of continuous timestamps of a stream. It contains the claim's id."""
+        claimed = self._claimed.get(stream.channel.id)
+        return f"{claimed.claim.id if claimed is not None else ''}/{stream.started}"
 
-    def told(self, channel: str) -> None:
-        """Writes the row of a channel again, because the values that `row` returns have changed. Does not wait for
-        the write.
-        """
-        held = self._held.get(channel)
-        if held is not None and not held.stale:
-            held.stale = True
-            self._tasks.start(self._try_to_rewrite(held), f"row {channel}")
+    def rewrite_row(self, channel: str) -> None:
+        """Writes the row of a channel again, because its attributes have changed. Does not wait for the write."""
+        claimed = self._claimed.get(channel)
+        if claimed is not None and not claimed.stale:
+            claimed.stale = True
+            self._tasks.start(self._try_to_rewrite(claimed), f"row {channel}")
 
     async def run(self) -> None:
         """Verifies the claims every VERIFY_SECONDS, until it is cancelled."""
@@ -135,104 +161,107 @@ class Claims:
             await asyncio.sleep(VERIFY_SECONDS)
             try:
                 await self._verify()
-            except StoreUnavailable as away:
-                log.warning("claims cannot be verified", reason=str(away))
+            except StoreUnavailable as error:
+                log.warning("claims cannot be verified", reason=str(error))
 
     async def finish(self) -> None:
-        """Waits until the registry knows which streams have ended here, for FINISH_SECONDS at most."""
+        """Waits until all releases are written, at most FINISH_SECONDS."""
         try:
             async with asyncio.timeout(FINISH_SECONDS):
                 await self._releases.idle()
         except TimeoutError:
-            log.warning("the registry was not told of all streams that ended")
+            log.warning("some ended streams were not released in the registry")
         await self._releases.close()
 
     # ---- a push ----
 
-    async def _elsewhere(
+    async def _forward_or_claim(
         self, channel: Channel, protocol: str, peer: str, evict: Callable[[EndReason], None]
     ) -> StreamPublisher | None:
-        """Returns the lease that another node gave, or None once the claim belongs to this node."""
+        """Returns the publisher on another node, or None when this node has the claim."""
         name = channel.id
-        holding = await self._registry.holding(name)
-        asked_again = ""  # the claim whose holder answered 404
-        for _ in range(_TRIES):
-            if holding is not None and not holding.left and holding.node != self._rows.node:
-                place = self._locator.place(holding)
+        claim = await self._registry.claim_of(name)
+        retried_claim = ""  # the claim for which the node answered 404
+        for _ in range(_MAX_ATTEMPTS):
+            if claim is not None and not claim.left and claim.node != self._rows.node:
+                node = self._locator.address_of(claim)
                 try:
-                    return await self._forwards.publish(place, channel, name, protocol=protocol, peer=peer, evict=evict)
+                    return await self._forwards.publish(node, channel, name, protocol=protocol, peer=peer, evict=evict)
                 except PeerRefused as refused:
                     if refused.status != 404:
-                        raise AtCapacity("the node that holds the stream does not take it") from None
-                    if asked_again != holding.claim:  # a holder writes its row before its stream exists
-                        asked_again = holding.claim
-                        await asyncio.sleep(_ASK_AGAIN)
-                        holding = await self._registry.holding(name)
+                        raise AtCapacity("the node with the stream rejected the push") from None
+                    if retried_claim != claim.id:  # a node writes its row before it creates the stream
+                        retried_claim = claim.id
+                        await asyncio.sleep(_RETRY_SECONDS)
+                        claim = await self._registry.claim_of(name)
                         continue
-                    log.info("a holder has let go without a word", stream=name, node=holding.node)
-                except PeerUnavailable as away:
-                    if not away.refused and not await self._dead(holding.node):
-                        log.warning("a holder cannot be reached", stream=name, reason=str(away))
-                        raise AtCapacity("the node that holds the stream does not answer") from None
-                    log.warning("a dead node's stream is taken over", stream=name, node=holding.node)
+                    log.info("the node no longer has the stream: taking it over", stream=name, node=claim.node)
+                except PeerUnavailable as error:
+                    if not error.refused and not await self._is_dead(claim.node):
+                        log.warning("the node with the stream cannot be reached", stream=name, reason=str(error))
+                        raise AtCapacity("the node with the stream does not answer") from None
+                    log.warning("taking over the stream of a dead node", stream=name, node=claim.node)
             try:
-                await self._claim(channel, holding)
+                await self._claim(channel, claim)
                 return None
-            except HeldByOtherNode as held:
-                holding = held.holding
+            except HeldByOtherNode as error:
+                claim = error.claim
         raise NameInUse(name)
 
-    async def _claim(self, channel: Channel, before: StreamClaim | None) -> None:
+    async def _claim(self, channel: Channel, previous: StreamClaim | None) -> None:
         """Writes the claim. Raises HeldByOtherNode, StoreUnavailable."""
         now = self._clock()
-        holding = self._rows.holding(channel, before.started if before is not None else now)
-        await self._rows.write(holding, channel, now, over=before.claim if before is not None else "")
-        self._held[channel.id] = _Held(holding, channel, now)
-        self._locator.put(holding)
+        claim = self._rows.new_claim(channel, previous.started if previous is not None else now)
+        await self._rows.write(claim, channel, now, replaces=previous.id if previous is not None else "")
+        self._claimed[channel.id] = _ClaimedStream(claim, channel, now)
+        self._locator.put(claim)
 
     def _publish(
         self, channel: Channel, protocol: str, peer: str, evict: Callable[[EndReason], None]
     ) -> StreamPublisher:
         hub, name = self._hub, channel.id
-        held, begins = self._held.get(name), not hub.holds(name)
-        first = 0
-        if held is not None and begins and (age := self._clock() - held.holding.started) >= 1:
-            first = int(age) + _MARGIN
+        claimed, begins = self._claimed.get(name), not hub.holds(name)
+        first_number = 0
+        if claimed is not None and begins and (age := self._clock() - claimed.claim.started) >= 1:
+            first_number = int(age) + _SEQUENCE_MARGIN
         try:
-            publisher = hub.publish(channel, name, protocol=protocol, peer=peer, evict=evict, first_number=first)
+            publisher = hub.publish(channel, name, protocol=protocol, peer=peer, evict=evict, first_number=first_number)
         except (AtCapacity, NameInUse):
-            if begins and held is not None:
-                self._release(held, EndReason.NO_MEDIA)
+            if begins and claimed is not None:
+                self._release(claimed, EndReason.NO_MEDIA)
             raise
-        if begins and held is not None:
-            publisher.stream.when_ended(lambda reason: self._release(held, reason))
+        if begins and claimed is not None:
+            publisher.stream.when_ended(lambda reason: self._release(claimed, reason))
         return publisher
 
     # ---- a stream's end ----
 
-    def _release(self, held: _Held, reason: EndReason) -> None:
-        name = held.holding.stream
-        if self._held.get(name) is held:
-            del self._held[name]
+    def _release(self, claimed: _ClaimedStream, reason: EndReason) -> None:
+        name = claimed.claim.stream
+        if self._claimed.get(name) is claimed:
+            del self._claimed[name]
         self._locator.forget(name)
-        if reason is not EndReason.MOVED or held.writing.locked():
-            self._releases.start(self._give_up(held, reason is EndReason.SHUTDOWN), name)
+        if reason is not EndReason.MOVED or claimed.write_lock.locked():
+            self._releases.start(self._release_row(claimed, reason is EndReason.SHUTDOWN), name)
 
-    async def _give_up(self, held: _Held, left: bool) -> None:
-        backoff, until = Backoff(), self._monotonic() + _RELEASE_SECONDS
-        stream, claim = held.holding.stream, held.holding.claim
+    async def _release_row(self, claimed: _ClaimedStream, shut_down: bool) -> None:
+        backoff, until, claim = Backoff(), self._monotonic() + _RELEASE_SECONDS, claimed.claim
         while True:
             try:
-                async with held.writing:
-                    await self._registry.release(stream, claim, left=left)
+                async with claimed.write_lock:
+                    await self._registry.release(claim.stream, claim.id, left=shut_down)
                 return
-            except StoreUnavailable as away:
+            except StoreUnavailable as error:
                 if self._monotonic() >= until:
-                    log.warning("a stream's row stays in the registry", stream=stream, reason=str(away))
+                    log.warning(
+                        "a stream could not be released: its row stays in the registry",
+                        stream=claim.stream,
+                        reason=str(error),
+                    )
                     return
             await asyncio.sleep(backoff.next())
 
-    # ---- holding on ----
+    # ---- verification ----
 
     async def _verify(self) -> None:
         """Checks all claims against the registry.
@@ -240,67 +269,67 @@ class Claims:
         Restores deleted claims and writes rows that could not be written before. Ends streams that another node has
         claimed.
         """
-        held = list(self._held.values())
-        for first in range(0, len(held), _BATCH):
-            batch = held[first : first + _BATCH]
-            found = await self._registry.find([one.holding.stream for one in batch])
-            for one in batch:
-                stands = found.get(one.holding.stream)
-                if self._held.get(one.holding.stream) is not one:
-                    continue  # the stream has ended meanwhile
-                if stands is not None and stands.claim != one.holding.claim:
-                    # The batch read may be old. A row from before our claim must not end the stream: read it again.
-                    now = await self._registry.holding(one.holding.stream)
-                    if now is not None and now.claim != one.holding.claim:
-                        self._lost(one.holding, now)
-                elif stands is None or one.stale:
-                    one.stale = True
-                    await self._rewrite(one)
+        all_claimed = list(self._claimed.values())
+        for index in range(0, len(all_claimed), _BATCH):
+            batch = all_claimed[index : index + _BATCH]
+            stored_claims = await self._registry.find([claimed.claim.stream for claimed in batch])
+            for claimed in batch:
+                claim = claimed.claim
+                stored = stored_claims.get(claim.stream)
+                if self._claimed.get(claim.stream) is not claimed:
+                    continue  # the stream has ended since then
+                if stored is not None and stored.id != claim.id:
+                    # The batch read may be stale, so read the row again before ending the stream.
+                    stored = await self._registry.claim_of(claim.stream)
+                    if stored is not None and stored.id != claim.id:
+                        self._end_lost(claim.stream, stored)
+                elif stored is None or claimed.stale:
+                    claimed.stale = True
+                    await self._rewrite(claimed)
 
-    async def _try_to_rewrite(self, held: _Held) -> None:
+    async def _try_to_rewrite(self, claimed: _ClaimedStream) -> None:
         """Writes the row once. If the registry does not answer, the next verification writes it."""
         try:
-            await self._rewrite(held)
-        except StoreUnavailable as away:
-            log.warning("a stream's row cannot be written now", stream=held.holding.stream, reason=str(away))
+            await self._rewrite(claimed)
+        except StoreUnavailable as error:
+            log.warning("a stream's row cannot be written now", stream=claimed.claim.stream, reason=str(error))
 
-    async def _rewrite(self, held: _Held) -> None:
-        """Writes the present row, unless the stream has ended. Raises StoreUnavailable; the row stays marked as stale
-        then.
+    async def _rewrite(self, claimed: _ClaimedStream) -> None:
+        """Writes the current row, unless the stream has ended.
+
+        Raises StoreUnavailable. Then the row stays marked as stale.
         """
-        async with held.writing:
-            name = held.holding.stream
-            if not held.stale or self._held.get(name) is not held:
+        async with claimed.write_lock:
+            name = claimed.claim.stream
+            if not claimed.stale or self._claimed.get(name) is not claimed:
                 return
-            held.stale = False
+            claimed.stale = False
             stream = self._hub.find(name)
-            channel = held.channel = stream.channel if stream is not None else held.channel
-            holding = held.holding = replace(held.holding, cluster=self._rows.spreads(channel))
+            channel = claimed.channel = stream.channel if stream is not None else claimed.channel
+            claim = claimed.claim = replace(claimed.claim, cluster=self._rows.may_have_edges(channel))
             try:
-                await self._rows.write(holding, channel, held.began, over=holding.claim)
+                await self._rows.write(claim, channel, claimed.claimed_at, replaces=claim.id)
             except StoreUnavailable:
-                held.stale = True
+                claimed.stale = True
                 raise
-            except HeldByOtherNode as other:
-                self._lost(holding, other.holding)
+            except HeldByOtherNode as error:
+                self._end_lost(name, error.claim)
             else:
-                if self._held.get(name) is held:
-                    self._locator.put(holding)
+                if self._claimed.get(name) is claimed:
+                    self._locator.put(claim)
 
-    def _lost(self, holding: StreamClaim, now: StreamClaim) -> None:
-        log.warning("another node has taken a stream over", stream=holding.stream, node=now.node)
-        self._hub.end(holding.stream, EndReason.MOVED)
+    def _end_lost(self, name: str, other: StreamClaim) -> None:
+        log.warning("another node has taken over a stream", stream=name, node=other.node)
+        self._hub.end(name, EndReason.MOVED)
 
-    async def _dead(self, id: str) -> bool:
-        """Whether a node that cannot be reached is dead: its heartbeat stands still, or the registry does not list
-        it.
-        """
+    async def _is_dead(self, id: str) -> bool:
+        """Whether an unreachable node is dead: no new heartbeat, or not in the registry."""
         node = await self._registry.node(id)
         if node is None:
             return True
-        self._liveness.see(node)
-        return self._liveness.dead(id)
+        self._liveness.observe(node)
+        return self._liveness.is_dead(id)
 
 
 def _crashed(name: str, error: BaseException) -> None:
-    log.error("a release failed", task=name, exc_info=error)
+    log.error("a stream's claim could not be released", task=name, exc_info=error)

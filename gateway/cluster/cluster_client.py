@@ -1,4 +1,4 @@
-"""Asks other nodes for what the API needs, and tells them about changes."""
+"""Queries other nodes for the API, and notifies them of changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import structlog
 from gateway.api.cluster_queries import ForwardedRefusal, NodeAnswers
 from gateway.cluster.node_address import NodeAddress, PeerUnavailable, StreamLocator
 from gateway.cluster.node_liveness import NodeLiveness
-from gateway.cluster.node_rpc import ELSEWHERE
+from gateway.cluster.node_rpc import NOT_THIS_NODE
 from gateway.cluster.peers import Peers
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
@@ -24,26 +24,26 @@ from gateway.ports.nodes import Node, NodeRole, StreamClaim
 
 log = structlog.get_logger(__name__)
 
-_ASK_SECONDS: Final = 4.0  # to wait for the answer of a holder
-_EACH_SECONDS: Final = 2.0  # to wait for each node when all nodes are asked
-_MAX_CONCURRENT: Final = 32  # nodes asked at once
-_FRESH_SECONDS: Final = 1.0  # how long the answers of all nodes are reused
-_READ_SECONDS: Final = 2.0  # between two readings of the registry, and the limit for one reading
-_TELL_SECONDS: Final = 5.0  # after that a change is not sent: no cache entry is older
-_MAX_CHANGES: Final = 1000
+_ASK_SECONDS: Final = 4.0  # to wait for the answer of one node
+_NODE_SECONDS: Final = 2.0  # to wait for each node in a query to all nodes
+_MAX_CONCURRENT: Final = 32  # requests to nodes
+_CACHE_SECONDS: Final = 1.0  # for which the answers of all nodes are cached
+_READ_SECONDS: Final = 2.0  # between two reads of the registry, and the limit for one read
+_MAX_CHANGE_AGE: Final = 5.0  # seconds; an older change is not sent, because cache entries expire earlier
+_MAX_CHANGES: Final = 1000  # that wait to be sent
 _MAX_ANSWER_BYTES: Final = 1_000_000  # bytes, for one channel
 _MAX_LINES_BYTES: Final = 16_000_000  # bytes, for everything that a node holds
-_LINES_PER_TURN: Final = 50
-_TRY_AGAIN: Final = 2  # seconds, for Retry-After
-_PASSED_ON: Final = (400, 404, 409, 503)  # refusals of a holder that the client gets; others concern only the nodes
+_LINES_PER_YIELD: Final = 50
+_RETRY_AFTER: Final = 2  # seconds
+_FORWARDED_STATUSES: Final = (400, 404, 409, 503)  # of a node, for the client; the others are internal
 
 
 class ClusterDirectory(Protocol):
-    """The registry methods that ClusterClient reads with."""
+    """The registry methods that ClusterClient uses."""
 
     async def nodes(self) -> list[Node]: ...
 
-    async def holding(self, stream: str) -> StreamClaim | None: ...
+    async def claim_of(self, stream: str) -> StreamClaim | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,14 @@ class ClusterClient:
     """Implements gateway.api.cluster_queries.ClusterQueries over a registry. Use as `async with`.
 
     registry: None if the cluster is only the processes of this host.
-    siblings: returns the Unix sockets of the other processes of this host, by node id. A process with a socket counts
-    as alive.
+    siblings: returns the Unix sockets of this host's other processes, by node id. A process with a socket counts as
+    alive.
 
-    At most one question of each kind to all nodes is under way. Its answer is reused for one second. So nodes get
-    each question at most once a second, however many clients ask. At most _MAX_CHANGES changes of channels wait to
-    be sent. A change that exceeds this bound, or is older than _TELL_SECONDS, is not sent: caches expire by
-    themselves.
+    Only one query per operation to all nodes runs at a time. Its answer is cached for one second. So nodes get each
+    query at most once per second, for any number of clients.
+
+    At most _MAX_CHANGES changes of channels wait to be sent. A change beyond this bound, or older than
+    _MAX_CHANGE_AGE, is not sent. Then the caches of other nodes expire.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class ClusterClient:
         self._liveness = NodeLiveness(clock)
         self._nodes: list[Node] = []
         self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
-        self._away = False  # whether the registry failed at the last reading
-        self._heard: dict[str, tuple[float, NodeAnswers]] = {}
-        self._asking: dict[str, asyncio.Task[NodeAnswers]] = {}
-        self._silent: set[str] = set()
-        self._changes: dict[str, tuple[float, str]] = {}  # when each channel changed, and which node knows it
+        self._read_lock = asyncio.Lock()
+        self._registry_failed = False  # whether the last read of the registry failed
+        self._cached_answers: dict[str, tuple[float, NodeAnswers]] = {}
+        self._running_queries: dict[str, asyncio.Task[NodeAnswers]] = {}
+        self._unresponsive: set[str] = set()
+        self._changes: dict[
+            str, tuple[float, str]
+        ] = {}  # by channel: time of the change, and the node already notified
         self._notifying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -100,164 +103,175 @@ class ClusterClient:
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()
 
-    # ---- one holder ----
+    # ---- one node ----
 
     async def ask(self, id: str, operation: str, method: str = "GET", **query: str) -> Any | None:
         """Implements gateway.api.cluster_queries.ClusterQueries."""
         if method != "GET":
-            self._forget_heard()  # the next question must see the change
-        for place in (await self._holder(id), None):
-            place = place or await self._holder(id)
-            if place is None:
+            self._clear_answers()  # the next query must see the change
+        for node in (await self._node_of(id), None):
+            node = node or await self._node_of(id)
+            if node is None:
                 return None
             try:
-                answer = await self._call(place, method, f"{operation}/{id}", query, _ASK_SECONDS, _MAX_ANSWER_BYTES)
-            except PeerUnavailable as away:
-                if await self._is_dead(id, place, away):
+                answer = await self._call(node, method, f"{operation}/{id}", query, _ASK_SECONDS, _MAX_ANSWER_BYTES)
+            except PeerUnavailable as error:
+                if await self._is_dead(id, node, error):
                     return None
-                log.warning("the holder of a stream does not answer", channel=id, node=place.node, reason=str(away))
+                log.warning("the node with the stream does not answer", channel=id, node=node.id, reason=str(error))
                 raise ForwardedRefusal(
-                    503, f"the node that holds {id} does not answer", retry_after=_TRY_AGAIN
+                    503, f"the node that holds {id} does not answer", retry_after=_RETRY_AFTER
                 ) from None
-            if answer.status == ELSEWHERE:
-                self._locator.lost(id, place)
+            if answer.status == NOT_THIS_NODE:
+                self._locator.invalidate(id, node)
                 continue
-            return _value(place, answer)
+            return _value(node, answer)
         return None
 
-    async def _holder(self, id: str) -> NodeAddress | None:
-        """Returns the address of the other node that holds the stream.
+    async def _node_of(self, id: str) -> NodeAddress | None:
+        """Returns the address of the other node that holds the stream; None if no other node does.
 
-        A negative look-up may be a second old. The registry is read again in that case.
+        A negative lookup may be stale for one second, so the registry is read again.
         """
-        place = await self._locator.find(id)
-        if place is None and self._registry is not None:
-            holding = await self._registry.holding(id)
-            if holding is not None and not holding.left:
-                place = self._place(holding.node, holding.address, holding.claim)
-        return place if place is not None and place.node != self.node else None
+        node = await self._locator.find(id)
+        if node is None and self._registry is not None:
+            claim = await self._registry.claim_of(id)
+            if claim is not None and not claim.left:
+                node = self._address_of(claim.node, claim.address, claim.id)
+        return node if node is not None and node.id != self.node else None
 
-    async def _is_dead(self, id: str, place: NodeAddress, away: PeerUnavailable) -> bool:
-        """Whether the holder, and its stream, is dead. A holder that may come back in a moment is not dead yet."""
-        self._locator.lost(id, place)
-        if away.refused:
-            self._liveness.refused(place.node)
+    async def _is_dead(self, id: str, node: NodeAddress, error: PeerUnavailable) -> bool:
+        """Whether the node and its stream are dead. A short outage does not count."""
+        self._locator.invalidate(id, node)
+        if error.refused:
+            self._liveness.mark_refused(node.id)
         await self.nodes()
-        return self._registry is not None and not self._away and self._liveness.dead(place.node)
+        return self._registry is not None and not self._registry_failed and self._liveness.is_dead(node.id)
 
     # ---- all nodes ----
 
     async def everywhere(self, operation: str) -> NodeAnswers:
         """Implements gateway.api.cluster_queries.ClusterQueries. The operation `node` is also sent to edges."""
-        at, heard = self._heard.get(operation, (float("-inf"), NodeAnswers()))
-        if self._clock() - at < _FRESH_SECONDS:
-            return heard
-        task = self._asking.get(operation)
+        read_at, answers = self._cached_answers.get(operation, (float("-inf"), NodeAnswers()))
+        if self._clock() - read_at < _CACHE_SECONDS:
+            return answers
+        task = self._running_queries.get(operation)
         if task is None:
-            task = self._asking[operation] = self._tasks.start(self._ask_all(operation), operation)
+            task = self._running_queries[operation] = self._tasks.start(self._query_all(operation), operation)
         return await asyncio.shield(task)
 
-    async def _ask_all(self, operation: str) -> NodeAnswers:
+    async def _query_all(self, operation: str) -> NodeAnswers:
         task = asyncio.current_task()
         roles = (NodeRole.GATEWAY, NodeRole.EDGE) if operation == "node" else (NodeRole.GATEWAY,)
-        places = [self._place_of(node) for node in await self._others() if node.role in roles]
-        gate = asyncio.Semaphore(_MAX_CONCURRENT)
+        nodes = [self._address_of(node.id, node.address) for node in await self._others() if node.role in roles]
+        semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
         try:
-            answers = await asyncio.gather(*(self._lines(gate, place, operation) for place in places))
-            found = {p.node: lines for p, lines in zip(places, answers, strict=True) if lines is not None}
-            heard = NodeAnswers(found, tuple(p.node for p in places if p.node not in found))
-            if self._asking.get(operation) is task:  # else a change came meanwhile
-                self._heard[operation] = (self._clock(), heard)
-            return heard
+            results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
+            found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
+            answers = NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
+            if self._running_queries.get(operation) is task:  # otherwise a change invalidated the query
+                self._cached_answers[operation] = (self._clock(), answers)
+            return answers
         finally:
-            if self._asking.get(operation) is task:
-                del self._asking[operation]
+            if self._running_queries.get(operation) is task:
+                del self._running_queries[operation]
 
-    async def _lines(
-        self, gate: asyncio.Semaphore, place: NodeAddress, operation: str
+    async def _query(
+        self, semaphore: asyncio.Semaphore, node: NodeAddress, operation: str
     ) -> list[Mapping[str, Any]] | None:
-        """Returns the objects that a node answers; None if it does not answer in time."""
-        async with gate:
+        """Returns the objects in a node's answer; None if it does not answer in time."""
+        async with semaphore:
             try:
-                answer = await self._call(place, "GET", operation, {}, _EACH_SECONDS, _MAX_LINES_BYTES)
+                answer = await self._call(node, "GET", operation, {}, _NODE_SECONDS, _MAX_LINES_BYTES)
                 if answer.status != 200:
-                    raise PeerUnavailable(place, f"{answer.status} {_words(answer.body)}")
-                lines = await _objects(place, answer.body)
-            except PeerUnavailable as away:
-                if away.refused:
-                    self._liveness.refused(place.node)
-                if place.node not in self._silent:
-                    self._silent.add(place.node)
-                    log.warning("node does not answer", node=place.node, address=place.address, reason=str(away))
+                    raise PeerUnavailable(node, f"{answer.status} {_excerpt(answer.body)}")
+                lines = await _objects(node, answer.body)
+            except PeerUnavailable as error:
+                if error.refused:
+                    self._liveness.mark_refused(node.id)
+                if node.id not in self._unresponsive:
+                    self._unresponsive.add(node.id)
+                    log.warning("node does not answer", node=node.id, address=node.address, reason=str(error))
                 return None
-        if place.node in self._silent:
-            self._silent.discard(place.node)
-            log.info("node answers again", node=place.node, address=place.address)
+        if node.id in self._unresponsive:
+            self._unresponsive.discard(node.id)
+            log.info("node answers again", node=node.id, address=node.address)
         return lines
 
-    def _forget_heard(self) -> None:
-        self._heard.clear()
-        self._asking.clear()  # waiting callers keep their answer; new callers ask again
+    def _clear_answers(self) -> None:
+        self._cached_answers.clear()
+        self._running_queries.clear()  # waiting callers get the answer of the running query; new callers start another
 
     # ---- changes ----
 
     async def changed(self, id: str) -> None:
-        """Implements gateway.api.cluster_queries.ClusterQueries. Logs a holder that could not be told."""
-        self._forget_heard()
+        """Implements gateway.api.cluster_queries.ClusterQueries.
+
+        Logs a warning if the node with the stream cannot be notified.
+        """
+        self._clear_answers()
         notified = ""
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                place = await self._holder(id)
-                if place is not None:
-                    await self._notify(place, id)
-                    notified = place.node
+                node = await self._node_of(id)
+                if node is not None:
+                    await self._notify(node, id)
+                    notified = node.id
         except (PeerUnavailable, StoreUnavailable, AtCapacity, TimeoutError) as error:
-            log.warning("the holder could not be told of a change", channel=id, reason=str(error) or "not in time")
+            log.warning(
+                "the node with the stream could not be notified of a change",
+                channel=id,
+                reason=str(error) or "not in time",
+            )
         if id not in self._changes and len(self._changes) >= _MAX_CHANGES:
-            log.warning("a change is not told to caches: too many wait", channel=id)
+            log.warning("a change is not sent to caches: the queue is full", channel=id)
             return
         self._changes[id] = (self._clock(), notified)
         if self._notifying is None or self._notifying.done():
             self._notifying = self._tasks.start(self._notify_all(), "changes")
 
     async def _notify_all(self) -> None:
-        """Tells every node about the waiting changes, one change after the other. Skips changes that are too old."""
+        """Notifies all nodes of the queued changes in order. Skips changes that are too old."""
         while self._changes:
-            id, (at, notified) = next(iter(self._changes.items()))
+            id, (changed_at, notified) = next(iter(self._changes.items()))
             del self._changes[id]
-            if self._clock() - at < _TELL_SECONDS:
-                gate = asyncio.Semaphore(_MAX_CONCURRENT)
-                others = [n for n in await self._others() if n.role != NodeRole.WORKER and n.id != notified]
-                await asyncio.gather(*(self._try_to_notify(gate, self._place_of(node), id) for node in others))
+            if self._clock() - changed_at < _MAX_CHANGE_AGE:
+                semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
+                nodes = [
+                    self._address_of(node.id, node.address)
+                    for node in await self._others()
+                    if node.role != NodeRole.WORKER and node.id != notified
+                ]
+                await asyncio.gather(*(self._try_to_notify(semaphore, node, id) for node in nodes))
 
-    async def _try_to_notify(self, gate: asyncio.Semaphore, place: NodeAddress, id: str) -> None:
-        async with gate:
+    async def _try_to_notify(self, semaphore: asyncio.Semaphore, node: NodeAddress, id: str) -> None:
+        async with semaphore:
             try:
-                await self._notify(place, id)
-            except PeerUnavailable as away:
-                if away.refused:
-                    self._liveness.refused(place.node)
-                log.debug("a node was not told of a change", channel=id, node=place.node, reason=str(away))
+                await self._notify(node, id)
+            except PeerUnavailable as error:
+                if error.refused:
+                    self._liveness.mark_refused(node.id)
+                log.debug("a node was not notified of a change", channel=id, node=node.id, reason=str(error))
 
-    async def _notify(self, place: NodeAddress, id: str) -> None:
-        answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MAX_ANSWER_BYTES)
+    async def _notify(self, node: NodeAddress, id: str) -> None:
+        answer = await self._call(node, "POST", f"changed/{id}", {}, _NODE_SECONDS, _MAX_ANSWER_BYTES)
         if answer.status != 200:
-            raise PeerUnavailable(place, f"{answer.status} {_words(answer.body)}")
+            raise PeerUnavailable(node, f"{answer.status} {_excerpt(answer.body)}")
 
     # ---- the list of nodes ----
 
     async def nodes(self) -> Sequence[Node]:
         """Implements gateway.api.cluster_queries.ClusterQueries."""
-        async with self._reading:
+        async with self._read_lock:
             if self._clock() - self._read_at >= _READ_SECONDS:
                 await self._read()
-        near = self._siblings()
-        found = [n for n in self._nodes if n.id == self.node or n.id in near or self._liveness.alive(n.id)]
-        known = {node.id for node in found}
-        return found + [Node(id, NodeRole.GATEWAY, f"unix:{socket}") for id, socket in near.items() if id not in known]
+        siblings = self._siblings()
+        alive = [n for n in self._nodes if n.id == self.node or n.id in siblings or self._liveness.is_alive(n.id)]
+        known = {node.id for node in alive}
+        return alive + [Node(id, NodeRole.GATEWAY, f"unix:{path}") for id, path in siblings.items() if id not in known]
 
     async def _others(self) -> list[Node]:
-        """The other nodes that have an address. A node that has just started may not know its address yet."""
+        """The other nodes with an address. A node that has just started may have none."""
         return [node for node in await self.nodes() if node.id != self.node and node.address]
 
     async def _read(self) -> None:
@@ -266,70 +280,65 @@ class ClusterClient:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 nodes = await self._registry.nodes()
-        except (StoreUnavailable, TimeoutError) as away:
-            if not self._away:
-                log.warning("the registry does not answer", reason=str(away) or "in time")
-            self._away = True
+        except (StoreUnavailable, TimeoutError) as error:
+            if not self._registry_failed:
+                log.warning("the registry does not answer", reason=str(error) or "in time")
+            self._registry_failed = True
         else:
-            self._away = False
+            self._registry_failed = False
             self._nodes = nodes
-            self._liveness.read(nodes)
-            self._silent &= {*self._siblings(), *(node.id for node in nodes)}
+            self._liveness.observe_all(nodes)
+            self._unresponsive &= {*self._siblings(), *(node.id for node in nodes)}
         self._read_at = self._clock()
 
-    def _place_of(self, node: Node) -> NodeAddress:
-        return self._place(node.id, node.address)
-
-    def _place(self, node: str, address: str, claim: str = "") -> NodeAddress:
-        if node.partition(".")[0] == self.node.partition(".")[0] and (socket := self._siblings().get(node)):
+    def _address_of(self, id: str, address: str, claim: str = "") -> NodeAddress:
+        if id.partition(".")[0] == self.node.partition(".")[0] and (socket := self._siblings().get(id)):
             address = f"unix:{socket}"
-        return NodeAddress(node, address, claim)
+        return NodeAddress(id, address, claim)
 
     # ---- requests ----
 
     async def _call(
-        self, place: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
+        self, node: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
     ) -> _Answer:
-        """Runs one operation at one node. Raises PeerUnavailable, also if the answer takes longer than `seconds` or
-        exceeds `max_bytes` bytes.
-        """
-        target = f"/_node/.node/{path}?{urlencode({**query, **({'to': place.node} if place.node else {})})}"
+        """Runs one operation on a node. Raises PeerUnavailable, also after `seconds` or above `max_bytes`."""
+        target = f"/_node/.node/{path}?{urlencode({**query, **({'to': node.id} if node.id else {})})}"
         body = bytearray()
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._peers.request(place, method, target, seconds=seconds) as response,
+                self._peers.request(node, method, target, seconds=seconds) as response,
             ):
-                async for piece in response.content.iter_any():
-                    body += piece
+                async for chunk in response.content.iter_any():
+                    body += chunk
                     if len(body) > max_bytes:
-                        raise PeerUnavailable(place, f"an answer of more than {max_bytes} bytes")
+                        raise PeerUnavailable(node, f"an answer of more than {max_bytes} bytes")
                 return _Answer(response.status, bytes(body), _seconds(response.headers.get("Retry-After")))
         except TimeoutError:
-            raise PeerUnavailable(place, "does not answer in time") from None
+            raise PeerUnavailable(node, "does not answer in time") from None
 
 
-def _value(place: NodeAddress, answer: _Answer) -> Any:
-    """Returns the JSON object that the node answered. Raises ForwardedRefusal with the message of the node."""
+def _value(node: NodeAddress, answer: _Answer) -> Any:
+    """Returns the JSON object in a node's answer. Raises ForwardedRefusal with the message of the node."""
     try:
         value = json.loads(answer.body)
     except (ValueError, RecursionError):
         value = None
     if answer.status == 200 and isinstance(value, dict):
         return value
-    if answer.status in _PASSED_ON and isinstance(value, dict) and isinstance(value.get("error"), str):
+    if answer.status in _FORWARDED_STATUSES and isinstance(value, dict) and isinstance(value.get("error"), str):
         field = value.get("field")
         raise ForwardedRefusal(
             answer.status, value["error"][:500], field if isinstance(field, str) else None, answer.retry_after
         )
-    log.warning("a node gives no proper answer", node=place.node, status=answer.status, words=_words(answer.body))
-    raise ForwardedRefusal(503, f"node {place.node} gives no proper answer", retry_after=_TRY_AGAIN)
+    log.warning("a node sent an invalid answer", node=node.id, status=answer.status, body=_excerpt(answer.body))
+    raise ForwardedRefusal(503, f"node {node.id} sent an invalid answer", retry_after=_RETRY_AFTER)
 
 
-async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
-    """Returns the objects of a body with one JSON object a line. Raises PeerUnavailable for anything else.
+async def _objects(node: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
+    """Parses a body with one JSON object per line. Raises PeerUnavailable for other bodies.
 
-    It lets other tasks run every _LINES_PER_TURN lines.
+    It lets other tasks run every _LINES_PER_YIELD lines.
     """
     found: list[Mapping[str, Any]] = []
     for number, line in enumerate(body.splitlines(), 1):
@@ -338,13 +347,13 @@ async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
             if isinstance(value, dict):
                 found.append(value)
         if number != len(found):
-            raise PeerUnavailable(place, "gives no proper answer")
-        if number % _LINES_PER_TURN == 0:
+            raise PeerUnavailable(node, "sent an invalid answer")
+        if number % _LINES_PER_YIELD == 0:
             await asyncio.sleep(0)
     return found
 
 
-def _words(body: bytes) -> str:
+def _excerpt(body: bytes) -> str:
     return body[:200].decode("utf-8", "replace").strip()
 
 
@@ -353,4 +362,4 @@ def _seconds(value: str | None) -> int | None:
 
 
 def _crashed(name: str, error: BaseException) -> None:
-    log.error("asking other nodes failed", task=name, exc_info=error)
+    log.error("a query to other nodes failed", task=name, exc_info=error)

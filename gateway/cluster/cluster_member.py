@@ -1,7 +1,8 @@
-"""The parts that a gateway needs as a member of a cluster."""
+"""The services of a gateway that is a member of a cluster."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,9 +17,8 @@ from gateway.channels.addresses import OpenPorts
 from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader
-from gateway.cluster.claims import Claims
+from gateway.cluster.claims import Claims, SessionRows
 from gateway.cluster.cluster_client import ClusterClient
-from gateway.cluster.cluster_streams import ClusterStreams
 from gateway.cluster.edge_selector import EdgeSelector
 from gateway.cluster.forward import PushForwarder
 from gateway.cluster.http_cache_proxy import HttpCacheProxy
@@ -26,12 +26,10 @@ from gateway.cluster.membership import Membership
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.node_authenticator import NodeAuthenticator
 from gateway.cluster.node_endpoint import Files, NodeEndpoint, Operation, PullableStreams
-from gateway.cluster.node_identity import NodeIdentity
+from gateway.cluster.node_identity import NodeIdentity, SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
 from gateway.cluster.replicas import Replicas
-from gateway.cluster.session_rows import SessionRows
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.lib import metric_table
@@ -40,10 +38,10 @@ from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import AcquirePublisher
+from gateway.live.stream import Stream
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.protection import PlaybackProtection
-from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import Registry
@@ -54,21 +52,75 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ClusterOutputs:
-    """The facts about this node's outputs that the cluster needs.
+    """What the cluster needs from this node's outputs.
 
-    replicated: those of a stream that is pulled here. attributes: what the registry tells of a session besides, and
-    spreads: which channels can have edges of their own, both as of SessionRows.
+    replicated: the outputs of a replica.
+    attributes, may_have_edges: see SessionRows.
     """
 
     replicated: Sequence[OutputSpec]
     attributes: Callable[[Channel, str, float], Mapping[str, Any]]
-    spreads: Callable[[Channel], bool]
+    may_have_edges: Callable[[Channel], bool]
+
+
+class ClusterStreams:
+    """Streams for players: this node's streams, and replicas of other nodes' streams. Use as `async with`.
+
+    Implements playback.router.PlayableStreams.
+    """
+
+    def __init__(self, hub: Hub, replicas: Replicas) -> None:
+        self._hub = hub
+        self._replicas = replicas
+        self._tasks = Tasks("waiting players")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._tasks.close()
+
+    def find(self, name: str) -> Stream | None:
+        """Returns a stream that can be played now, at least by FLV and RTMP."""
+        return self._hub.find(name) or self._replicas.find(name)
+
+    def find_recent(self, name: str) -> Stream | None:
+        """Returns a stream of this node with all outputs, also if it ended recently."""
+        return self._hub.find_recent(name)
+
+    async def wait(self, name: str, seconds: float) -> Stream:
+        """Waits until the stream begins, on this node or on another. Raises the errors of Hub.wait."""
+        stream = self.find(name)
+        if stream is not None:
+            return stream
+        local = self._tasks.start(self._hub.wait(name, seconds), f"wait for {name}")
+        remote = self._tasks.start(self._replicas.wait(name, seconds), f"wait for {name}")
+        try:
+            return await _first(local, remote)
+        finally:
+            local.cancel()
+            remote.cancel()
+
+
+async def _first(*tasks: asyncio.Task[Stream]) -> Stream:
+    """Returns the result of the first task that succeeds. If all fail, raises the last failure."""
+    pending: set[asyncio.Task[Stream]] = set(tasks)
+    failure: GatewayError | None = None
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            try:
+                return task.result()
+            except GatewayError as error:
+                failure = error
+    assert failure is not None, "all tasks failed, so there is a failure"
+    raise failure
 
 
 class ClusterMember:
-    """A gateway's membership in a cluster. The app makes one where there is a registry.
+    """A gateway's membership in a cluster. The app creates it if there is a registry.
 
-    hub: what is pulled here and what is forwarded has its limits.
+    hub: the streams of this node. Replicas and forwarded pushes have its limits.
     """
 
     def __init__(
@@ -88,21 +140,21 @@ class ClusterMember:
         self.registry = registry
         self.node = identity.id
         self.address = ""
-        self.shown: dict[str, Any] = {}  # what people see of this node
+        self.registry_fields: dict[str, Any] = {}  # information for operators and broadcasters
         self.peers = Peers(identity.secret)
-        self.siblings = SiblingProcesses(self.node, self.peers, identity.siblings, self.held)
+        self.siblings = SiblingProcesses(self.node, self.peers, identity.siblings, self.sibling_with)
         self.locator = RegistryLocator(registry, identity.siblings)
-        self.pulled = Hub(hub.limits, outputs.replicated, Events())  # the replicas'
+        self.pulled = Hub(hub.limits, outputs.replicated, Events())  # of the replicas
         self._selector = EdgeSelector(self.locator, registry, self.node)
         self.replicas = Replicas(self.pulled, self._selector, self.peers)
         self.streams = ClusterStreams(hub, self.replicas)
-        self._forwards = PushForwarder(hub.limits, self.peers, dropped)
-        rows = SessionRows(registry, self.node, lambda: self.address, outputs.attributes, outputs.spreads)
-        self.claims = Claims(hub, rows, self.locator, self._forwards, tasks)
-        self._relay: HttpCacheProxy | None = None
+        self.forwards = PushForwarder(hub.limits, self.peers, dropped)
+        rows = SessionRows(registry, self.node, lambda: self.address, outputs.attributes, outputs.may_have_edges)
+        self.claims = Claims(hub, rows, self.locator, self.forwards, tasks)
+        self._http_cache: HttpCacheProxy | None = None
         self.membership = Membership(registry, self._as_node)
         self.cluster = ClusterClient(self.node, registry, self.locator, self.peers, siblings=identity.siblings)
-        self._reporter = ViewerReporter(self.node, self._watched, self.locator, self.peers)
+        self._reporter = ViewerReporter(self.node, self._viewers, self.locator, self.peers)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.peers)
@@ -115,29 +167,19 @@ class ClusterMember:
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
-    @property
-    def lease(self) -> AcquirePublisher:
-        """The function that gives pushes their publisher."""
-        return self.claims.lease
-
-    @property
-    def carried(self) -> Hub:
-        """The hub of the pushes that are forwarded to their holders."""
-        return self._forwards.hub
-
-    def locate(self, address: str, ports: OpenPorts) -> None:
-        """Tells others that this node is there. address: how they reach it. ports: what is open."""
+    def join(self, address: str, ports: OpenPorts) -> None:
+        """Adds this node to the registry. address: at which other nodes reach it. ports: the open ports."""
         self.address = address
-        self.shown = registry_entry(host_of(self.address), ports, time.time())
+        self.registry_fields = registry_entry(host_of(self.address), ports, time.time())
         self._tasks.start(self.membership.run(), "membership")
         if not self._identity.secret:
-            log.warning("other nodes cannot play what is pushed here: cluster.secret is not set")
+            log.warning("other nodes cannot play the streams of this node: cluster.secret is not set")
 
     def start(self) -> None:
         """Starts the background tasks. They run until the tasks of the application end."""
         tasks = self._tasks
         tasks.start(self.pulled.run(), "replicas")
-        tasks.start(self._forwards.hub.run(), "forwards")
+        tasks.start(self.forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
         tasks.start(self._selector.run(), "edges of channels")
         tasks.start(self.claims.run(), "claims")
@@ -147,11 +189,11 @@ class ClusterMember:
             tasks.start(self._remove_dead_node(slot.succeeds), "predecessor")
 
     async def _remove_dead_node(self, node: str) -> None:
-        """Removes the crashed process that had our slot from the registry."""
+        """Removes from the registry the crashed process that had the slot of this process."""
         try:
             await self.registry.leave(node)
-        except StoreUnavailable as away:
-            log.info("a dead process stays in the registry until its time is over", node=node, reason=str(away))
+        except StoreUnavailable as error:
+            log.info("a dead process stays in the registry until its row expires", node=node, reason=str(error))
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the cluster."""
@@ -159,45 +201,49 @@ class ClusterMember:
             yield from by_label(metric_table.VIEWERS, stream.viewers)
         yield MetricSample(metric_table.PULLED, len(self.replicas))
         yield MetricSample(metric_table.PULLS, self.replicas.pulls)
-        yield MetricSample(metric_table.LOOKUPS, self.locator.asked)
+        yield MetricSample(metric_table.LOOKUPS, self.locator.lookups)
         yield MetricSample(metric_table.HELD, len(self.claims))
 
     def drain(self) -> None:
-        """Accepts no new streams, and tells publishers and players that come through this node."""
-        self._forwards.hub.drain()
+        """Accepts no new streams. Notifies the publishers and players that are connected through this node."""
+        self.forwards.hub.drain()
         self.pulled.drain()
 
-    async def relay(
-        self, channels: CachedChannels, protection: PlaybackProtection, audience: HttpViewers, edge: EdgeSettings
+    async def open_http_cache(
+        self, channels: CachedChannels, protection: PlaybackProtection, viewers: HttpViewers, edge: EdgeSettings
     ) -> HttpCacheProxy:
         """Returns the proxy for players of streams that other nodes hold. FLV and RTMP do not use it."""
-        origin = UpstreamClient(self._selector, self.peers)
-        relay = HttpCacheProxy(origin, channels, protection, audience, edge)
-        self._relay = await self._stack.enter_async_context(relay)
-        return self._relay
+        upstream = UpstreamClient(self._selector, self.peers)
+        http_cache = HttpCacheProxy(upstream, channels, protection, viewers, edge)
+        self._http_cache = await self._stack.enter_async_context(http_cache)
+        return self._http_cache
 
-    def door(
+    def node_endpoint(
         self, channels: ChannelReader, files: Files, operations: Mapping[str, Operation], refusals_per_minute: int
     ) -> NodeEndpoint:
-        """channels: read fresh. refusals_per_minute: as of NodeAuthenticator."""
+        """Returns the endpoint for other nodes.
+
+        channels: without a cache.
+        refusals_per_minute: see NodeAuthenticator.
+        """
         authenticator = NodeAuthenticator(self._identity.secret, refusals_per_minute)
         streams = PullableStreams(self._hub, self.claims.session, self._dropped)
         return NodeEndpoint(authenticator, self.siblings, streams, channels, files, operations)
 
-    async def held(self, name: str) -> NodeAddress | None:
+    async def sibling_with(self, name: str) -> NodeAddress | None:
         """Returns the address of the sibling process that holds a stream; None if no sibling does."""
         if self._identity.slot is None:
             return None
         try:
-            place = await self.locator.find(name)
+            node = await self.locator.find(name)
         except (StoreUnavailable, AtCapacity):
             return None
-        return place if place is not None and place.socket and place.node != self.node else None
+        return node if node is not None and node.socket and node.id != self.node else None
 
-    def _watched(self) -> Mapping[str, Mapping[str, int]]:
-        """The viewers here of streams that other nodes hold, by stream and protocol."""
+    def _viewers(self) -> Mapping[str, Mapping[str, int]]:
+        """The viewers on this node of streams that other nodes hold, by stream and protocol."""
         pulled = {stream.name: stream.viewers for stream in self.pulled}
-        return total_viewers(pulled, self._relay.viewers if self._relay is not None else {})
+        return total_viewers(pulled, self._http_cache.viewers if self._http_cache is not None else {})
 
     def _as_node(self) -> Node:
-        return Node(self.node, NodeRole.GATEWAY, self.address, shown=self.shown)
+        return Node(self.node, NodeRole.GATEWAY, self.address, shown=self.registry_fields)

@@ -1,5 +1,6 @@
-"""Chooses the edge from which this node reads a stream, if the stream has edges of its own. This takes load off the
-holder.
+"""Chooses the edge from which this node reads a stream, if edges were started only for that channel.
+
+This reduces the load on the node that holds the stream.
 """
 
 from __future__ import annotations
@@ -23,25 +24,24 @@ from gateway.ports.nodes import Node, NodeRole
 
 log = structlog.get_logger(__name__)
 
-READ_SECONDS: Final = 10.0  # between two readings of the registry's nodes
-_WAIT_SECONDS: Final = 2.0  # that a look-up waits for a reading
-_TRIED: Final = 3  # edges of a channel that one reader tries before the holder
-_FAILED_SECONDS: Final = 10.0  # for which an edge that failed is not used
+READ_SECONDS: Final = 10.0  # between two reads of the registry's nodes
+_WAIT_SECONDS: Final = 2.0  # that a lookup waits for a read of the registry
+_MAX_EDGES: Final = 3  # of a channel that a reader tries before the node that holds the stream
+_FAILED_SECONDS: Final = 10.0  # for which a failed edge is not used
 
 
 class NodeDirectory(Protocol):
-    """The registry methods that EdgeSelector reads with."""
+    """The registry methods that EdgeSelector uses."""
 
     async def nodes(self) -> list[Node]: ...
 
 
 class EdgeSelector:
-    """A StreamLocator for readers, on top of RegistryLocator. `run` must run. RegistryLocator alone knows the
-    holders.
+    """A StreamLocator for readers, on top of RegistryLocator. `run` must be running.
 
-    The edge from which this node reads is chosen by a hash of the node and the edge. So readers spread evenly, and if
-    an edge comes or goes, only its own readers move. While such streams are looked up, one request reads all nodes,
-    at most every READ_SECONDS. While the registry is away, the last reading is used.
+    A hash of node and edge selects the edge. So load is even, and a new or lost edge moves only its own readers.
+    During lookups, one request reads all nodes, at most every READ_SECONDS. If the registry is unavailable, the last
+    result is used.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class EdgeSelector:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """node: the id of this node.
-        channel: the channel that this node itself is an edge of, read from its holder; "" if there is none.
+        channel: the channel whose edge this node is. It reads that channel from the node that holds the stream.
+        "": none.
         """
         self._locator = locator
         self._registry = registry
@@ -63,100 +64,99 @@ class EdgeSelector:
         self._clock = clock
         self._liveness = NodeLiveness(clock)
         self._edges: dict[str, list[Node]] = {}  # by channel, as last read
-        self._nearest: dict[str, list[Node]] = {}  # by channel: the edges to try, in order; filled by look-ups
+        self._preferred_edges: dict[str, list[Node]] = {}  # by channel: the edges to try, in order; lookups fill it
         self._failed: dict[str, float] = {}  # by edge: the time until which it is not used
         self._read_at = float("-inf")
-        self._wanted = asyncio.Event()
-        self._read = asyncio.Event()  # set after the next reading
-        self._away = False
+        self._read_requested = asyncio.Event()
+        self._read_done = asyncio.Event()  # set after the next read
+        self._registry_failed = False
 
     # ---- StreamLocator ----
 
     def known(self, name: str) -> NodeAddress | None:
-        place = self._locator.known(name)
-        if place is None or not self._spreads(name, place):
-            return place
-        if self._due():
-            self._wanted.set()
+        node = self._locator.known(name)
+        if node is None or not self._uses_edges(name, node):
+            return node
+        if self._is_stale():
+            self._read_requested.set()
             if not self._edges:
-                return None  # find waits for a reading
-        return self._chosen(channel_of(name), place)
+                return None  # `find` waits for a read
+        return self._choose_edge(channel_of(name), node)
 
     async def find(self, name: str) -> NodeAddress | None:
-        place = await self._locator.find(name)
-        if place is None or not self._spreads(name, place):
-            return place
-        if self._due():
-            self._wanted.set()
+        node = await self._locator.find(name)
+        if node is None or not self._uses_edges(name, node):
+            return node
+        if self._is_stale():
+            self._read_requested.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WAIT_SECONDS):
-                    await self._read.wait()
-        return self._chosen(channel_of(name), place)
+                    await self._read_done.wait()
+        return self._choose_edge(channel_of(name), node)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
-        if not place.edge:
-            self._locator.lost(name, place)
+    def invalidate(self, name: str, node: NodeAddress) -> None:
+        if not node.edge:
+            self._locator.invalidate(name, node)
             return
         now = self._clock()
-        self._failed = {node: until for node, until in self._failed.items() if until > now}
-        if place.node not in self._failed:
+        self._failed = {id: until for id, until in self._failed.items() if until > now}
+        if node.id not in self._failed:
             self._locator.forget(channel_of(name))  # the stream may have ended: ask the registry
-        self._failed[place.node] = now + _FAILED_SECONDS
+        self._failed[node.id] = now + _FAILED_SECONDS
 
-    def _spreads(self, name: str, place: NodeAddress) -> bool:
-        """Whether the stream is read from an edge. A holder on the same machine is nearer than any edge."""
-        return place.cluster and not place.socket and channel_of(name) != self._channel
+    def _uses_edges(self, name: str, node: NodeAddress) -> bool:
+        """Whether to read from an edge. node: holds the stream; on the same machine it is used directly."""
+        return node.cluster and not node.socket and channel_of(name) != self._channel
 
-    def _chosen(self, channel: str, holder: NodeAddress) -> NodeAddress:
-        """Returns the first of our edges that did not fail a moment ago. If there is none, returns the holder."""
-        nearest = self._nearest.get(channel)
-        if nearest is None:
+    def _choose_edge(self, channel: str, node: NodeAddress) -> NodeAddress:
+        """Returns the first preferred edge without a recent failure, else `node`, which holds the stream."""
+        preferred = self._preferred_edges.get(channel)
+        if preferred is None:
             edges = self._edges.get(channel, ())
-            nearest = self._nearest[channel] = nlargest(_TRIED, edges, key=lambda edge: self._weight(edge.id))
+            preferred = nlargest(_MAX_EDGES, edges, key=lambda edge: self._weight(edge.id))
+            self._preferred_edges[channel] = preferred
         now = self._clock()
-        for edge in nearest:
+        for edge in preferred:
             if self._failed.get(edge.id, now) <= now:
-                return NodeAddress(edge.id, edge.address, holder.claim, edge=True)
-        return holder
+                return NodeAddress(edge.id, edge.address, node.claim, edge=True)
+        return node
 
     def _weight(self, id: str) -> bytes:
-        """The weight for rendezvous hashing: the edges with the greatest weights are taken."""
+        """Returns the rendezvous-hash weight. The edges with the largest weights are used."""
         return blake2b(f"{self._node}/{id}".encode(), digest_size=8).digest()
 
     # ---- the list of edges ----
 
     async def run(self) -> None:
-        """Reads the nodes whenever a look-up needs them, until it is cancelled."""
+        """Reads the nodes whenever a lookup needs them, until it is cancelled."""
         while True:
-            await self._wanted.wait()
+            await self._read_requested.wait()
             await self._read_registry()
-            self._wanted.clear()
-            done, self._read = self._read, asyncio.Event()
+            self._read_requested.clear()
+            done, self._read_done = self._read_done, asyncio.Event()
             done.set()
 
-    def _due(self) -> bool:
+    def _is_stale(self) -> bool:
         return self._clock() - self._read_at >= READ_SECONDS
 
     async def _read_registry(self) -> None:
         try:
             nodes = await self._registry.nodes()
-        except StoreUnavailable as away:
-            if not self._away:
-                log.warning("the edges of channels cannot be looked for", reason=str(away))
-            self._away = True
+        except StoreUnavailable as error:
+            if not self._registry_failed:
+                log.warning("the edges of channels cannot be read", reason=str(error))
+            self._registry_failed = True
         else:
-            self._away = False
-            self._liveness.read(nodes)
+            self._registry_failed = False
+            self._liveness.observe_all(nodes)
             self._edges = self._by_channel(nodes)
-        self._nearest = {}
+        self._preferred_edges = {}
         self._read_at = self._clock()
 
     def _by_channel(self, nodes: Iterable[Node]) -> dict[str, list[Node]]:
-        """The living edges by channel. Liveness is judged at each reading, because no heartbeat is seen between two
-        readings.
-        """
-        found: dict[str, list[Node]] = {}
+        """Returns the live edges by channel. Liveness is evaluated at each read, because only reads see heartbeats."""
+        edges: dict[str, list[Node]] = {}
         for node in nodes:
-            if node.role is NodeRole.EDGE and node.channel and node.address and self._liveness.alive(node.id):
-                found.setdefault(node.channel, []).append(node)
-        return found
+            if node.role is NodeRole.EDGE and node.channel and node.address and self._liveness.is_alive(node.id):
+                edges.setdefault(node.channel, []).append(node)
+        return edges

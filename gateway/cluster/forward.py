@@ -1,4 +1,4 @@
-"""Forwards a push to the node that holds its stream, unit by unit."""
+"""Sends pushes and renditions to the node that holds the stream, unit by unit."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.ports.errors import AtCapacity, NameInUse
+from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, OutputError
 from gateway.ports.events import Events
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
 
 log = structlog.get_logger(__name__)
 
-IN_USE: Final = 409
-FULL: Final = 503
+STATUS_IN_USE: Final = 409
+STATUS_AT_CAPACITY: Final = 503
 
 
 class PushForwarder:
-    """The pushes that go on to their holders. `run` must run.
+    """Forwards pushes to the nodes that hold their streams. `hub.run` must be running.
 
-    They live in a hub of their own, where nobody plays them. Their publishers hold ordinary leases.
+    A separate hub holds the pushes. It has no players. Their publishers are ordinary publishers.
     """
 
     def __init__(self, limits: StreamLimits, peers: Peers, dropped: Counter) -> None:
-        """limits: the limits of the gateway's streams. In this hub nothing lingers and nothing is kept for viewers.
-        dropped: counts the units that a holder was too slow for, as "node".
+        """limits: the gateway's stream limits. This hub keeps no ended streams and no GOPs for viewers.
+        dropped: counts units dropped because the other node was too slow, as "node".
         """
         self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events())
         self._peers = peers
@@ -49,7 +49,7 @@ class PushForwarder:
 
     async def publish(
         self,
-        place: NodeAddress,
+        node: NodeAddress,
         channel: Channel,
         name: str,
         *,
@@ -58,33 +58,33 @@ class PushForwarder:
         evict: Callable[[EndReason], None],
         keep_time: bool = False,
     ) -> StreamPublisher:
-        """Returns the lease on a stream that the node at `place` holds. That node has accepted the push.
+        """Returns a publisher for a stream that `node` holds. That node has accepted the push.
 
         Raises NameInUse, AtCapacity, PeerUnavailable; PeerRefused (404) if the node does not hold the stream.
         """
         try:
             link = await push_link(
-                self._peers, place, name, self._dropped, protocol=protocol, peer=peer, keep_time=keep_time
+                self._peers, node, name, self._dropped, protocol=protocol, peer=peer, keep_time=keep_time
             )
         except PeerRefused as refused:
-            if refused.status == IN_USE:
+            if refused.status == STATUS_IN_USE:
                 raise NameInUse(name) from None
-            if refused.status in (FULL, 429):
-                raise AtCapacity(refused.words) from None
+            if refused.status in (STATUS_AT_CAPACITY, 429):
+                raise AtCapacity(refused.message) from None
             raise
-        self.hub.end(name, EndReason.PUBLISHER_GONE)  # the holder accepted the new push: this ends the old one
+        self.hub.end(name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
         try:
             publisher = self.hub.publish(channel, name, protocol=protocol, peer=peer, evict=evict, keep_time=keep_time)
         except AtCapacity:
             link.close()
             raise
-        log.info("push goes on to its holder", stream=name, node=place.node, address=place.address, peer=peer)
+        log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=peer)
         stream = publisher.stream
-        link.carry(stream, lambda reason: self._over(stream, reason))
+        link.attach_stream(stream, lambda reason: self._end_stream(stream, reason))
         return publisher
 
-    def _over(self, stream: Stream, reason: EndReason) -> None:
-        """Ends the stream here: the holder took the lease away, or is gone."""
+    def _end_stream(self, stream: Stream, reason: EndReason) -> None:
+        """Ends the local stream: the other node ended the push or disconnected."""
         if self.hub.find(stream.name) is stream or (stream.publisher is not None and stream.ended is None):
             self.hub.end(stream.name, reason)
 
@@ -101,7 +101,7 @@ class PushLink(NodeLink):
         self._stream: Stream | None = None
         self._on_end: Callable[[EndReason], None] | None = None
         self._timeout = LinkTimeout(self.close)
-        self._lost: EndReason | None = None
+        self._end_reason: EndReason | None = None
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
@@ -111,31 +111,31 @@ class PushLink(NodeLink):
         if rest:
             self.data_received(rest)
 
-    def carry(self, stream: Stream, on_end: Callable[[EndReason], None]) -> None:
+    def attach_stream(self, stream: Stream, on_end: Callable[[EndReason], None]) -> None:
         """Sends everything that is pushed into `stream` over the link.
 
-        on_end: called once, when the other side ends the stream.
+        on_end: called once, when the other node ends the stream.
         """
-        if self._lost is not None:
-            on_end(self._lost)
+        if self._end_reason is not None:
+            on_end(self._end_reason)
             return
         self._stream, self._on_end = stream, on_end
         stream.attach(self._writer)
-        self._writer.replayed()
+        self._writer.end_replay()
 
     def close(self) -> None:
         self._end(EndReason.PUBLISHER_GONE)
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._timeout.heard = time.monotonic()
+        self._timeout.last_received = time.monotonic()
         try:
             for kind, body in self._framer.receive(data):
                 if kind == LinkMessage.EVICT:
                     self._end(reason_of(body))
                     self._transport.close()
         except InvalidData as error:
-            log.warning("a holder made no sense", reason=str(error))
+            log.warning("the other node sent invalid data", reason=str(error))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -144,8 +144,8 @@ class PushLink(NodeLink):
     def _end(self, reason: EndReason) -> None:
         self._timeout.stop()
         self._writer.stop()
-        if self._lost is None:
-            self._lost = reason
+        if self._end_reason is None:
+            self._end_reason = reason
         on_end, self._on_end = self._on_end, None
         if self._stream is not None:
             self._stream.detach(self._writer)
@@ -154,12 +154,48 @@ class PushLink(NodeLink):
 
 
 async def push_link(
-    peers: Peers, place: NodeAddress, name: str, dropped: Counter, *, protocol: str, peer: str, keep_time: bool
+    peers: Peers, node: NodeAddress, name: str, dropped: Counter, *, protocol: str, peer: str, keep_time: bool
 ) -> PushLink:
-    """Opens a link to the node at `place`, which accepts the push of `name`. Raises PeerUnavailable, PeerRefused.
+    """Opens a link to `node`, which accepts the push of `name`. Raises PeerUnavailable, PeerRefused.
 
-    protocol, peer: those of the publisher, shown in sessions.
-    keep_time: whether the timestamps are the stream's own.
+    protocol, peer: of the publisher; shown in sessions.
+    keep_time: whether to keep the timestamps unchanged.
     """
     query = urlencode({"protocol": protocol, "peer": peer, **({"keep_time": "1"} if keep_time else {})})
-    return await peers.link(place, "POST", f"/_node/{name}?{query}", lambda: PushLink(dropped))
+    return await peers.link(node, "POST", f"/_node/{name}?{query}", lambda: PushLink(dropped))
+
+
+class RenditionPush:
+    """An output that publishes a rendition on the node that holds its source. Drops whole GOPs if the node is too slow.
+
+    dropped: counts them as "node".
+    """
+
+    def __init__(self, peers: Peers, node: NodeAddress, dropped: Counter) -> None:
+        self._peers = peers
+        self._node = node
+        self._dropped = dropped
+
+    async def run(self, stream: Stream) -> None:
+        """Publishes until the stream ends. Raises OutputError if the node rejects it or ends it earlier."""
+        ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        try:
+            link = await push_link(
+                self._peers,
+                self._node,
+                stream.name,
+                self._dropped,
+                protocol="transcode",
+                peer="worker",
+                keep_time=True,
+            )
+        except GatewayError as error:
+            raise OutputError(str(error)) from None
+        try:
+            link.attach_stream(stream, lambda reason: None if ended.done() else ended.set_result(reason))
+            log.info("publishing a rendition on its gateway", stream=stream.name, address=self._node.address)
+            reason = await ended
+        finally:
+            link.close()
+        if stream.ended is None:
+            raise OutputError(f"the gateway ended the rendition: {reason}")

@@ -1,4 +1,4 @@
-"""The operations with which other nodes ask a gateway about its streams and channels."""
+"""The operations of a gateway for other nodes, on its streams and channels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gateway.channels.deleted_channel import MEDIA
 from gateway.channels.names import is_channel_id, is_stream_name
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.node_endpoint import Operation
-from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_answer, lines
+from gateway.cluster.node_identity import SiblingProcesses
+from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_response, lines
 from gateway.cluster.pull import shared_fields
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
 from gateway.live.hub import Hub
@@ -33,23 +33,27 @@ log = structlog.get_logger(__name__)
 
 _NODE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,7}", re.ASCII)
-_SWITCH: Final = {"true": True, "false": False}
+_BOOLEANS: Final = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelReaders:
-    """The ways to read channels. fresh: from the store; cached: as playback reads them; deleted: what stays of deleted
-    ones, cached too."""
+    """The ways to read channels.
 
-    fresh: ChannelReader
+    stored: from the store. cached: like playback. deleted: the remaining data of deleted channels, also cached.
+    """
+
+    stored: ChannelReader
     cached: ChannelReader
     deleted: ChannelReader
 
 
 class GatewayOperations:
-    """For NodeEndpoint; `table()` gives what it takes.
+    """The operations for NodeEndpoint; `table` returns them.
 
-    forget: drops a channel from caches. report: what `node` answers.
+    forget: removes a channel from the caches.
+    remote_viewers: the viewer counts that other nodes report.
+    report: returns the answer of the operation `node`.
     """
 
     def __init__(
@@ -59,20 +63,20 @@ class GatewayOperations:
         channels: ChannelReaders,
         *,
         forget: Callable[[str], None],
-        distant: RemoteViewerCounts,
+        remote_viewers: RemoteViewerCounts,
         report: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self._rpc = NodeRpc(siblings, _refusal)
+        self._rpc = NodeRpc(siblings, _to_response)
         self._hub = hub
         self._channels = channels
         self._forget = forget
-        self._distant = distant
+        self._remote_viewers = remote_viewers
         self._report = report
 
     def table(self) -> dict[str, Operation]:
-        """Returns the operations by name. Each takes the request and the path after its name."""
-        asked = {
-            "node": OperationSpec("GET", None, self._about),
+        """Returns the operations by name."""
+        specs = {
+            "node": OperationSpec("GET", None, self._status),
             "sessions": OperationSpec("GET", None, self._sessions),
             "streams": OperationSpec("GET", None, self._streams),
             "session": OperationSpec("GET", is_channel_id, self._session),
@@ -83,15 +87,15 @@ class GatewayOperations:
             "changed": OperationSpec("POST", is_channel_id, self._changed),
             "viewers": OperationSpec("POST", is_stream_name, self._viewers),
         }
-        return {name: self._rpc.operation(one) for name, one in asked.items()}
+        return {name: self._rpc.operation(spec) for name, spec in specs.items()}
 
     # ---- of the node ----
 
-    def _about(self, request: Request, rest: str) -> Response:
+    def _status(self, request: Request, rest: str) -> Response:
         return lines([self._report()])
 
     def _sessions(self, request: Request, rest: str) -> Response:
-        return lines(sessions(self._hub, self._distant))
+        return lines(sessions(self._hub, self._remote_viewers))
 
     def _streams(self, request: Request, rest: str) -> Response:
         return lines({"id": id, "entry": entry} for id, entry in nms.entries(self._hub))
@@ -99,66 +103,64 @@ class GatewayOperations:
     # ---- of a channel ----
 
     async def _channel(self, request: Request, id: str) -> Response:
-        """Answers what an edge without a store may know of the channel: no key, and no address that contains a
-        secret.
-        """
-        return json_answer({"id": id, **shared_fields(await self._channels.cached.get(id))})
+        """Answers the channel's fields for an edge without a store: no key, and no address that contains a secret."""
+        return json_response({"id": id, **shared_fields(await self._channels.cached.get(id))})
 
     async def _deleted_channel(self, request: Request, id: str) -> Response:
-        """Answers what an edge without a store needs to protect the media of a deleted channel."""
+        """Answers the fields with which an edge without a store protects the media of a deleted channel."""
         channel = await self._channels.deleted.get(id)
-        return json_answer({"id": id, **shared_fields(channel), MEDIA: channel.item.get(MEDIA)})
+        return json_response({"id": id, **shared_fields(channel), MEDIA: channel.item.get(MEDIA)})
 
     async def _changed(self, request: Request, id: str) -> Response:
-        """Drops the cached channel. A live stream of this node follows the stored channel from now on."""
+        """Removes the channel from the caches. A live stream of this node gets the stored channel."""
         self._forget(id)
         held = any(stream.channel.id == id for stream in self._hub)
         if held:
             try:
-                channel: Channel | None = await self._channels.fresh.get(id)
+                channel: Channel | None = await self._channels.stored.get(id)
             except NoSuchChannel:
                 channel = None
             if channel is not None:
                 self._hub.channel_changed(channel)
             else:
                 end_streams(self._hub, id, EndReason.DELETED)
-            log.info("channel changed elsewhere", channel=id, deleted=channel is None, peer=request.peer)
-        return json_answer({"held": held})
+            log.info("channel changed on another node", channel=id, deleted=channel is None, peer=request.peer)
+        return json_response({"held": held})
 
     # ---- of a live stream ----
 
     def _session(self, request: Request, id: str) -> Response:
-        found = session(id, self._live(id), self._distant.of(id))
-        return json_answer({**found, "node": self._rpc.node})
+        fields = session(id, self._live(id), self._remote_viewers.of(id))
+        return json_response({**fields, "node": self._rpc.node})
 
     def _kick(self, request: Request, id: str) -> Response:
         if not end_streams(self._hub, id, EndReason.KICKED):
             raise NotHeldHere(id)
         log.info("kicked", channel=id, peer=request.peer)
-        return json_answer({"kicked": True})
+        return json_response({"kicked": True})
 
     def _switch(self, request: Request, id: str) -> Response:
-        enabled = _SWITCH.get(request.query.get("enabled", ""))
+        enabled = _BOOLEANS.get(request.query.get("enabled", ""))
         if enabled is None:
             raise BadRequest("expected true or false", field="enabled")
-        return json_answer(switched(self._live(id), request.query.get("name", ""), enabled, request.peer))
+        return json_response(switched(self._live(id), request.query.get("name", ""), enabled, request.peer))
 
     def _viewers(self, request: Request, name: str) -> Response:
-        """Takes the viewer counts of `node` for a stream, by protocol.
+        """Stores the viewer counts of `node` for a stream, by protocol.
 
-        A node reports every few seconds, otherwise its counts are forgotten.
+        A node reports every few seconds. Otherwise its counts are removed.
         """
         node = request.query.get("node", "")
         if not _NODE.fullmatch(node):
-            raise BadRequest("expected the id of the node that tells", field="node")
+            raise BadRequest("expected the id of the reporting node", field="node")
         counts = {}
         for protocol in PROTOCOLS:
-            found = request.query.get(protocol, "0")
-            if not _COUNT.fullmatch(found):
+            count = request.query.get(protocol, "0")
+            if not _COUNT.fullmatch(count):
                 raise BadRequest("expected a number of at most seven digits", field=protocol)
-            counts[protocol] = int(found)
-        self._distant.report(self._live(name).name, node, counts)
-        return json_answer({"node": self._rpc.node})
+            counts[protocol] = int(count)
+        self._remote_viewers.report(self._live(name).name, node, counts)
+        return json_response({"node": self._rpc.node})
 
     def _live(self, name: str) -> Stream:
         stream = self._hub.find(name)
@@ -167,12 +169,12 @@ class GatewayOperations:
         return stream
 
 
-def _refusal(error: Exception) -> Response | None:
-    """Returns the API's answer to an error, as a response of the playback listener; None if the API has none."""
+def _to_response(error: Exception) -> Response | None:
+    """Returns the API's answer to an error, as a response of the playback listener; None for an unknown error."""
     answer = error_answer(error)
     if answer is None:
         return None
     body = answer.body
-    assert isinstance(body, bytes), "a refusal is a short text"
-    kept = {"Retry-After": answer.headers["Retry-After"]} if "Retry-After" in answer.headers else {}
-    return Response(answer.status, body, JSON, headers=kept)
+    assert isinstance(body, bytes), "the body of an error is a short text"
+    headers = {"Retry-After": answer.headers["Retry-After"]} if "Retry-After" in answer.headers else {}
+    return Response(answer.status, body, JSON, headers=headers)

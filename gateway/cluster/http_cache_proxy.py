@@ -1,6 +1,6 @@
 """Serves HLS, LL-HLS, DASH and pictures of streams that other nodes hold.
 
-Equal requests of any number of viewers become one request to the holder.
+Equal requests of any number of viewers become one request to the other node.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from weakref import WeakValueDictionary
 from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
-from gateway.cluster.cache import Cache
 from gateway.cluster.cached_response import (
     QUERY,
+    Cache,
     CachedManifest,
     CachedPlaylist,
     CachedResponse,
@@ -29,7 +29,7 @@ from gateway.cluster.cached_response import (
     to_cached_response,
 )
 from gateway.cluster.request_coalescer import RequestCoalescer, SharedBody, SharedRequest
-from gateway.cluster.upstream_client import NoHolder, UpstreamClient
+from gateway.cluster.upstream_client import NotHeld, UpstreamClient
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib import metric_table
@@ -42,15 +42,15 @@ from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchChannel, NoSuchStream, StoreUnavailable
 from gateway.settings.models import EdgeSettings
 
-WHOLE: Final = 16 << 20  # bytes; an answer of known length up to this is sent only once it is complete
+MAX_BUFFERED: Final = 16 << 20  # bytes; an answer of known length up to this is sent after it is complete
 MAX_TEXT: Final = 4 << 20  # bytes of a playlist, a manifest, a picture, a refusal
 MAX_MEDIA: Final = 128 << 20  # bytes of a segment
-_TIMEOUT_SECONDS: Final = 120.0  # for an answer, or its next piece; if the node dies, LivenessMonitor ends it sooner
-_STALE_TIMEOUT_SECONDS: Final = 1.0  # the same, if there is an old answer to use instead
-_LIVE_SECONDS: Final = 0.3  # seconds a live playlist is reused; half a part duration if that is less
-_REFUSED_SECONDS: Final = {400: 0.5, 404: 0.5}  # seconds other answers than 200 are reused, by status
-_OTHER_SECONDS: Final = 0.2  # the same, for all other statuses
-_LONGEST: Final = 600.0  # seconds, whatever max-age says
+_TIMEOUT_SECONDS: Final = 120.0  # for an answer or its next chunk; if the node dies, LivenessMonitor ends it earlier
+_STALE_TIMEOUT_SECONDS: Final = 1.0  # for an answer, if the cache has an old one
+_LIVE_SECONDS: Final = 0.3  # for which a live playlist is cached; at most half a part duration
+_REFUSED_SECONDS: Final = {400: 0.5, 404: 0.5}  # for which answers other than 200 are cached, by status
+_OTHER_SECONDS: Final = 0.2  # for which answers with all other statuses are cached
+_MAX_CACHE_SECONDS: Final = 600.0  # also if max-age is longer
 
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,32}/){0,2}[A-Za-z0-9._-]{1,80}", re.ASCII)
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
@@ -58,14 +58,14 @@ _LISTS: Final = suffixes(CacheClass.PLAYLIST, CacheClass.MANIFEST)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NO_PAGE: Final = text(404, "not found")
 
-# Answers if no node holds the stream. It checks the viewer's access itself.
-Absent: TypeAlias = Callable[[], Coroutine[Any, Any, Answer]]
-# Counts a viewer: the request, the stream name, and the answer that the viewer gets.
-Seen: TypeAlias = Callable[[Request, str, "CachedResponse"], None]
+# Answers if no node holds the stream. It checks the viewer's access.
+AnswerIfAbsent: TypeAlias = Callable[[], Coroutine[Any, Any, Answer]]
+# count(request, stream name, answer to the viewer): counts a viewer.
+CountViewer: TypeAlias = Callable[[Request, str, "CachedResponse"], None]
 
 
 class ViewerSet:
-    """The viewers on this node of one stream of another node. Implements playback.http_viewers.WatchedStream."""
+    """This node's viewers of one stream of another node. Implements playback.http_viewers.WatchedStream."""
 
     __slots__ = ("__weakref__", "name", "viewers")
 
@@ -75,47 +75,47 @@ class ViewerSet:
 
 
 class HttpCacheProxy:
-    """Implements playback.router.RemoteFiles. Use as `async with`. An answer from memory needs no task.
+    """Implements playback.router.RemoteFiles. Use as `async with`. An answer from the cache needs no task.
 
-    This node checks each viewer's access with the channel that `channels` returns. Holders do not check it again, and
-    see of a viewer's query only the delivery directives. Equal requests become one request to the holder.
+    This node checks each viewer's access with the channel that `channels` returns. The other node does not check it
+    again. It gets only the delivery directives of a viewer's query. Equal requests become one request to it.
 
-    edge: `cache` is the bytes that may be kept. `stale` is the seconds for which the last playlist may be used when
-    no holder answers.
+    edge: `cache` is the maximum bytes in the cache. `stale` is the seconds for which the last playlist may be used if
+    no node answers.
 
     RequestCoalescer and UpstreamClient set the other bounds. A request that exceeds a bound gets 503 with
-    Retry-After. Counters: `served_stale`, `bytes` (received from holders).
+    Retry-After. Counters: `served_stale`, `bytes` (received from other nodes).
     """
 
     def __init__(
         self,
-        origin: UpstreamClient,
+        upstream: UpstreamClient,
         channels: CachedChannels,
         protection: PlaybackProtection,
-        audience: HttpViewers,
+        viewers: HttpViewers,
         edge: EdgeSettings,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.origin = origin
+        self.upstream = upstream
         self._channels = channels
         self._protection = protection
-        self._audience = audience
+        self._viewers = viewers
         self._stale = edge.stale
         self._clock = clock
         self._max_bytes = edge.cache
-        self._media: Cache[CachedResponse] = Cache(edge.cache - edge.cache // 8)
-        # A separate cache: requests that viewers make up must not push out media.
-        self._brief: Cache[CachedResponse] = Cache(edge.cache // 8)
-        self._coalescer: RequestCoalescer[CachedResponse] = RequestCoalescer("relay")
+        self._media: Cache = Cache(edge.cache - edge.cache // 8)
+        # A separate cache, so that invented requests of viewers do not remove media.
+        self._brief: Cache = Cache(edge.cache // 8)
+        self._coalescer: RequestCoalescer[CachedResponse] = RequestCoalescer("HTTP cache")
         self._viewer_sets: WeakValueDictionary[str, ViewerSet] = WeakValueDictionary()
         self._stack = AsyncExitStack()
-        self._under_way = 0  # bytes received of answers that are not complete yet
+        self._incomplete = 0  # bytes received of incomplete answers
         self.served_stale = 0
         self.bytes = 0
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.origin.monitor)
+        await self._stack.enter_async_context(self.upstream.monitor)
         await self._stack.enter_async_context(self._coalescer)
         return self
 
@@ -124,54 +124,60 @@ class HttpCacheProxy:
 
     # ---- access ----
 
-    def file(self, request: Request, name: str, rest: str, absent: Absent) -> AnswerOrAwaitable:
+    def file(self, request: Request, name: str, rest: str, absent: AnswerIfAbsent) -> AnswerOrAwaitable:
         """Implements RemoteFiles. Hot path."""
         try:
             channel = self._channels.known(channel_of(name))
         except NoSuchChannel:
             return self._unknown(request, name, rest, absent)
         if channel is None:
-            return self._read(request, name, rest, absent)
-        return self._judged(request, name, rest, channel, absent)
+            return self._read_channel(request, name, rest, absent)
+        return self._authorized(request, name, rest, channel, absent)
 
-    def given(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
+    def file_for_node(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
         """Answers another node. That node checks the access of its viewers and counts them."""
-        return self._found(request, name, rest, partial(_not_live, name), _unseen)
+        return self._answer(request, name, rest, partial(_not_live, name), _do_not_count)
 
-    async def _read(self, request: Request, name: str, rest: str, absent: Absent) -> Answer:
+    async def _read_channel(self, request: Request, name: str, rest: str, absent: AnswerIfAbsent) -> Answer:
         try:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return await self._unknown(request, name, rest, absent)
-        except StoreUnavailable as away:
-            return service_unavailable("the channels cannot be read now", away.retry_after)
-        return await _answer(self._judged(request, name, rest, channel, absent))
+        except StoreUnavailable as error:
+            return service_unavailable("the channels cannot be read now", error.retry_after)
+        return await _completed(self._authorized(request, name, rest, channel, absent))
 
-    async def _unknown(self, request: Request, name: str, rest: str, absent: Absent) -> Answer:
-        """Answers for a channel that did not exist a moment ago.
+    async def _unknown(self, request: Request, name: str, rest: str, absent: AnswerIfAbsent) -> Answer:
+        """Answers for a channel that did not exist recently.
 
-        If a node holds its stream, the channel was made since then. It is read again, so that its protection applies.
+        If a node holds its stream, the channel was created since then. It is read again, so that its protection
+        applies.
         """
         try:
-            if not await self.origin.held(name):
+            if not await self.upstream.is_held(name):
                 return await absent()
             self._channels.forget(channel_of(name))
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return await absent()
-        except StoreUnavailable as away:
-            return service_unavailable("the channels cannot be read now", away.retry_after)
+        except StoreUnavailable as error:
+            return service_unavailable("the channels cannot be read now", error.retry_after)
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
-        return await _answer(self._judged(request, name, rest, channel, absent))
+        return await _completed(self._authorized(request, name, rest, channel, absent))
 
-    # ---- answers from memory ----
+    # ---- answers from the cache ----
 
-    def _judged(self, request: Request, name: str, rest: str, channel: Channel, absent: Absent) -> AnswerOrAwaitable:
+    def _authorized(
+        self, request: Request, name: str, rest: str, channel: Channel, absent: AnswerIfAbsent
+    ) -> AnswerOrAwaitable:
+        """Checks the viewer's access, then answers."""
         refusal = self._protection.judge(request, name, channel)
-        return refusal if refusal is not None else self._found(request, name, rest, absent, self._saw)
+        return refusal if refusal is not None else self._answer(request, name, rest, absent, self._count)
 
-    def _found(self, request: Request, name: str, rest: str, absent: Absent, seen: Seen) -> AnswerOrAwaitable:
+    def _answer(
+        self, request: Request, name: str, rest: str, absent: AnswerIfAbsent, count: CountViewer
+    ) -> AnswerOrAwaitable:
         if not _PATH.fullmatch(rest):
             return _NO_PAGE
         suffix = query = ""
@@ -181,90 +187,89 @@ class HttpCacheProxy:
                 return copied
             suffix, query = copied, self._query(request, name, rest)
         key = (name, rest, query)
-        cached = self._kept(key)
+        cached = self._fresh(key)
         if cached is None:
-            return self._fetched(request, key, suffix, absent, seen)
-        seen(request, name, cached)
+            return self._fetched(request, key, suffix, absent, count)
+        count(request, name, cached)
         return cached.answer(request, suffix, self._clock())
 
-    def _kept(self, key: tuple[str, str, str]) -> CachedResponse | None:
+    def _fresh(self, key: tuple[str, str, str]) -> CachedResponse | None:
         """Returns the cached answer if it is fresh."""
         now = self._clock()
         cached = self._media.get(key, now) if key[1].endswith(_MEDIA) else None
         return cached if cached is not None else self._brief.get(key, now)
 
     def _query(self, request: Request, name: str, rest: str) -> str:
-        """Returns the query string for the request of a playlist to the holder.
+        """Returns the query string of a playlist request to the other node.
 
-        It has our own query and the delivery directives that have an effect. So requests with an equal meaning become
-        one.
+        It has QUERY and the delivery directives that have an effect. So requests with an equal meaning become one.
         """
         if "/" not in rest:
             return QUERY  # directives apply only to playlists in a folder
-        wanted = directives(request)
+        requested = directives(request)
         parts = [QUERY]
-        msn = wanted.get("_HLS_msn")
+        msn = requested.get("_HLS_msn")
         if msn is not None and _NUMBER.fullmatch(msn):
             last = self._brief.stale((name, rest), self._clock())
             if isinstance(last, CachedPlaylist) and int(msn) < last.first_number:
-                return QUERY  # older than the whole playlist: gets the newest one, like all
+                return QUERY  # older than the whole playlist: gets the newest one
         for directive in ("_HLS_msn", "_HLS_part"):
-            value = wanted.get(directive)
+            value = requested.get(directive)
             if value is not None:
                 parts.append(f"{directive}={int(value) if _NUMBER.fullmatch(value) else 'x'}")
-        if wanted.get("_HLS_skip") in ("YES", "v2"):
+        if requested.get("_HLS_skip") in ("YES", "v2"):
             parts.append("_HLS_skip=YES")
         return "&".join(parts)
 
-    def _saw(self, request: Request, name: str, cached: CachedResponse) -> None:
+    def _count(self, request: Request, name: str, cached: CachedResponse) -> None:
         if cached.protocol:
             viewer_set = self._viewer_sets.get(name)
             if viewer_set is None:
                 viewer_set = self._viewer_sets[name] = ViewerSet(name)
-            self._audience.record(request, viewer_set, cached.protocol)
+            self._viewers.record(request, viewer_set, cached.protocol)
 
-    # ---- answers from holders ----
+    # ---- answers from other nodes ----
 
     async def _fetched(
-        self, request: Request, key: tuple[str, str, str], suffix: str, absent: Absent, seen: Seen
+        self, request: Request, key: tuple[str, str, str], suffix: str, absent: AnswerIfAbsent, count: CountViewer
     ) -> Answer:
         name, rest, query = key
         try:
-            return await self._joined(request, key, suffix, seen)
-        except NoHolder:
+            return await self._joined(request, key, suffix, count)
+        except NotHeld:
             return await absent()
         except GatewayError as error:
             cached = self._brief.stale((name, rest), self._clock())
             if cached is not None:
                 if "_HLS_msn" in query:
-                    await asyncio.sleep(_STALE_TIMEOUT_SECONDS)  # a blocking reload: its player would ask again at once
+                    await asyncio.sleep(_STALE_TIMEOUT_SECONDS)  # a blocking reload: its player would repeat it at once
                 return self._old(request, suffix, cached)
             if isinstance(error, NoSuchStream):
                 return await absent()
             return service_unavailable(f"{name} cannot be fetched now", 1)
 
-    async def _joined(self, request: Request, key: tuple[str, str, str], suffix: str, seen: Seen) -> Answer:
-        """Answers from the holder. Raises the errors of UpstreamClient.live."""
+    async def _joined(self, request: Request, key: tuple[str, str, str], suffix: str, count: CountViewer) -> Answer:
+        """Joins the request to the other node, and answers from it. Raises the errors of UpstreamClient.live."""
         name, rest, query = key
-        cached = self._kept(key)  # it may have arrived since this task was started
+        cached = self._fresh(key)  # it may have arrived since this task was started
         if cached is not None:
-            seen(request, name, cached)
+            count(request, name, cached)
             return cached.answer(request, suffix, self._clock())
         shared = self._coalescer.join(key, name, lambda shared: self._fetch(shared, key))
         joined, keep = True, False
         try:
             old = self._brief.stale((name, rest), self._clock()) if "_HLS_msn" not in query else None
-            if not await shared.answered(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
+            if not await shared.wait_for_answer(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
                 if old is None:
                     raise AtCapacity(f"{rest} of {name} takes too long")
-                keep = True  # the next viewer may get its answer
+                keep = True  # the next viewer may use its answer
                 return self._old(request, suffix, old)
             if shared.done:
                 cached = shared.result
-                seen(request, name, cached)
+                count(request, name, cached)
                 return cached.answer(request, suffix, self._clock())
-            assert shared.head is not None, "it is answered, and not over"
-            seen(request, name, shared.head)
+            assert shared.head is not None, "it has an answer and has not ended"
+            count(request, name, shared.head)
             joined = False
             return shared.head.head.response(SharedBody(self._coalescer, shared, _TIMEOUT_SECONDS))
         finally:
@@ -279,21 +284,21 @@ class HttpCacheProxy:
         name, rest, query = key
         size = 0
         try:
-            async with self.origin.live(name, quote(rest), query) as answered:
+            async with self.upstream.live(name, quote(rest), query) as answered:
                 head, received = answered.head, self._clock()
                 media = head.status == 200 and rest.endswith(_MEDIA)
                 max_bytes = MAX_MEDIA if media else MAX_TEXT
-                if media and (head.length is None or head.length > WHOLE):
+                if media and (head.length is None or head.length > MAX_BUFFERED):
                     shared.open(to_cached_response(rest, head, b"", received))
-                async for piece in answered.pieces():
-                    size += len(piece)
-                    self.bytes += len(piece)
-                    self._under_way += len(piece)
-                    if size > max_bytes or self._under_way > self._max_bytes:
+                async for chunk in answered.chunks():
+                    size += len(chunk)
+                    self.bytes += len(chunk)
+                    self._incomplete += len(chunk)
+                    if size > max_bytes or self._incomplete > self._max_bytes:
                         raise AtCapacity(f"{rest} of {name} is too large")
-                    shared.add(piece)
+                    shared.add(chunk)
         finally:
-            self._under_way -= size
+            self._incomplete -= size
         cached = to_cached_response(rest, head, shared.body, received)
         self._keep(key, cached)
         return cached
@@ -301,21 +306,21 @@ class HttpCacheProxy:
     def _keep(self, key: tuple[str, str, str], cached: CachedResponse) -> None:
         name, rest, query = key
         seconds = _lifetime(cached)
-        listed = isinstance(cached, CachedPlaylist | CachedManifest)
+        is_list = isinstance(cached, CachedPlaylist | CachedManifest)
         if not seconds:
             return
         cached.fresh_until = cached.received + seconds
-        cached.stale_until = cached.received + self._stale if listed else 0.0
+        cached.stale_until = cached.received + self._stale if is_list else 0.0
         cache = self._media if cached.head.status == 200 and rest.endswith(_MEDIA) else self._brief
         cache.put(key, cached)
-        if listed and "_HLS_skip" not in query:
+        if is_list and "_HLS_skip" not in query:
             self._brief.put((name, rest), cached)
 
     # ---- counters ----
 
     @property
     def viewers(self) -> dict[str, Counter[str]]:
-        """The number of viewers on this node, by stream and protocol."""
+        """Number of viewers on this node, by stream and protocol."""
         return {
             name: viewer_set.viewers
             for name, viewer_set in self._viewer_sets.items()
@@ -330,27 +335,27 @@ class HttpCacheProxy:
         yield from by_label(metric_table.VIEWERS, viewers)
         coalescer = self._coalescer
         hits = self._media.hits + self._brief.hits
-        results = {"hit": hits, "miss": coalescer.flown, "collapsed": coalescer.collapsed, "stale": self.served_stale}
+        results = {"hit": hits, "miss": coalescer.started, "collapsed": coalescer.collapsed, "stale": self.served_stale}
         yield from by_label(metric_table.EDGE_REQUESTS, results)
-        yield MetricSample(metric_table.EDGE_UPSTREAM, self.origin.requests)
-        yield MetricSample(metric_table.EDGE_FAILED, self.origin.failures)
+        yield MetricSample(metric_table.EDGE_UPSTREAM, self.upstream.requests)
+        yield MetricSample(metric_table.EDGE_FAILED, self.upstream.failures)
         yield MetricSample(metric_table.EDGE_BYTES, self.bytes)
         yield MetricSample(metric_table.EDGE_CACHE, self._media.bytes + self._brief.bytes)
 
 
 def _lifetime(cached: CachedResponse) -> float:
-    """Seconds for which the answer may be used again."""
+    """Returns the seconds for which the answer may be cached."""
     head = cached.head
     if head.status != 200:
         return _REFUSED_SECONDS.get(head.status, _OTHER_SECONDS)
     if head.max_age:
-        return min(head.max_age, _LONGEST)
+        return min(head.max_age, _MAX_CACHE_SECONDS)
     if isinstance(cached, CachedPlaylist):
         return min(_LIVE_SECONDS, cached.part_target / 2) if cached.part_target else _LIVE_SECONDS
     return _LIVE_SECONDS if isinstance(cached, CachedManifest | CachedStatus) else 0.0
 
 
-def _unseen(request: Request, name: str, cached: CachedResponse) -> None:
+def _do_not_count(request: Request, name: str, cached: CachedResponse) -> None:
     """Counts nothing: a request of another node is not a viewer."""
 
 
@@ -358,5 +363,5 @@ async def _not_live(name: str) -> Answer:
     return not_streaming(name)
 
 
-async def _answer(answering: AnswerOrAwaitable) -> Answer:
+async def _completed(answering: AnswerOrAwaitable) -> Answer:
     return answering if isinstance(answering, Response | Takeover) else await answering

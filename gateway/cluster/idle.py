@@ -1,4 +1,4 @@
-"""Ends a node that was started for one channel, when the channel has not been live for a while."""
+"""Waits until a channel is idle, so that a node that was started for this channel can end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-IDLE_SECONDS: Final = 300.0  # a publisher that reconnects in this time, to any gateway, finds its edges
+IDLE_SECONDS: Final = 300.0  # a publisher that reconnects within this time, to any gateway, finds its edges
 _POLL_SECONDS: Final = 15.0
 
 
 async def wait_until_idle(
-    where: StreamLocator,
+    locator: StreamLocator,
     channel: str,
     *,
     idle: float = IDLE_SECONDS,
@@ -30,12 +30,12 @@ async def wait_until_idle(
 
     While the registry does not answer, the stream counts as held. poll: seconds between two checks.
     """
-    held = clock()
-    while clock() - held < idle:
+    last_held = clock()
+    while clock() - last_held < idle:
         try:
-            if await where.find(channel) is not None:
-                held = clock()
+            if await locator.find(channel) is not None:
+                last_held = clock()
         except (StoreUnavailable, AtCapacity):
-            held = clock()
+            last_held = clock()
         await asyncio.sleep(poll)
-    log.info("the channel is not live any more: this node goes", channel=channel, seconds=round(clock() - held))
+    log.info("the channel is no longer live: this node ends", channel=channel, seconds=round(clock() - last_held))

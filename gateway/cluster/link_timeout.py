@@ -1,4 +1,4 @@
-"""Detects a link whose other end sends nothing any more, even if the connection still looks open."""
+"""Detects a link whose other end no longer sends, even if the connection seems to be open."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from gateway.protocols import nodes
 
 
 class LinkTimeout:
-    """Calls `dead` once nothing was received for SILENT_SECONDS. Until then, calls `alive` four times in that
-    interval.
+    """Calls `on_dead` after SILENT_SECONDS without data. Until then, calls `on_check` four times per SILENT_SECONDS.
 
-    heard: time.monotonic() of the last data; the owner of the link sets it.
+    last_received: time.monotonic() of the last data; the owner of the link sets it.
     """
 
-    def __init__(self, dead: Callable[[], None], alive: Callable[[], None] = lambda: None) -> None:
-        self._dead = dead
-        self._alive = alive
+    def __init__(self, on_dead: Callable[[], None], on_check: Callable[[], None] = lambda: None) -> None:
+        self._on_dead = on_dead
+        self._on_check = on_check
         self._timer: asyncio.TimerHandle | None = None
-        self.heard = time.monotonic()
+        self.last_received = time.monotonic()
 
     def begin(self) -> None:
         """Starts the timeout. It runs until `stop`."""
-        self.heard = time.monotonic()
+        self.last_received = time.monotonic()
         self._check()
 
     def stop(self) -> None:
@@ -35,8 +34,8 @@ class LinkTimeout:
 
     def _check(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(nodes.SILENT_SECONDS / 4, self._check)
-        if time.monotonic() - self.heard > nodes.SILENT_SECONDS:
+        if time.monotonic() - self.last_received > nodes.SILENT_SECONDS:
             self.stop()
-            self._dead()
+            self._on_dead()
         else:
-            self._alive()
+            self._on_check()

@@ -1,4 +1,4 @@
-"""Checks whether a node with unanswered requests is still alive, long before its answers are late."""
+"""Checks whether a node with unanswered requests is alive, long before a time-out of the requests."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from gateway.lib.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
-QUIET_SECONDS: Final = 4.0  # without a byte from a node with unanswered requests, it is asked whether it lives
-_ASK_SECONDS: Final = 4.0  # in which it has to answer
+QUIET_SECONDS: Final = 4.0  # without a byte from a node with unanswered requests, before it is probed
+_PROBE_SECONDS: Final = 4.0  # in which it must answer the probe
 _DEAD_SECONDS: Final = 2.0  # for which a dead node gets no requests
 _PROBE: Final = "/healthcheck"
 
 
 class _Watched:
-    __slots__ = ("guards", "heard", "task")
+    __slots__ = ("calls", "last_received", "task")
 
-    def __init__(self, heard: float) -> None:
-        self.heard = heard
-        self.guards: set[PendingCall] = set()
+    def __init__(self, last_received: float) -> None:
+        self.last_received = last_received
+        self.calls: set[PendingCall] = set()
         self.task: asyncio.Task[object] | None = None
 
 
 class PendingCall:
     """An unanswered request to a node.
 
-    cut: ends the waiting if the node has died; the caller sets it.
+    on_dead: ends the call if the node has died; the caller sets it.
     """
 
-    __slots__ = ("_watched", "cut")
+    __slots__ = ("_watched", "on_dead")
 
     def __init__(self, watched: _Watched) -> None:
         self._watched = watched
-        self.cut: Callable[[], None] = _nothing
+        self.on_dead: Callable[[], None] = _do_nothing
 
-    def heard(self, now: float) -> None:
-        """Notes that the node sent something. now: monotonic seconds."""
-        self._watched.heard = now
+    def received(self, now: float) -> None:
+        """Records that the node sent data. now: monotonic seconds."""
+        self._watched.last_received = now
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Does nothing: no caller waits yet."""
 
 
 class LivenessMonitor:
     """Watches the nodes that have unanswered requests. Use as `async with`.
 
-    A request may wait for a minute without fault: a blocking reload while a publisher is away. So a timeout of the
-    answer does not show whether the node is alive. Each node with unanswered requests is checked four times every
-    `quiet` seconds.
+    A request may correctly wait for a minute: a blocking reload while a publisher is disconnected. So a time-out of the
+    answer does not show whether the node is alive. Each node with unanswered requests is checked four times per `quiet`
+    seconds.
 
-    quiet: seconds without a byte, after which the node is asked.
-    patience: seconds in which it has to answer.
+    quiet: seconds without a byte, after which the node is probed.
+    probe_seconds: in which it must answer.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class LivenessMonitor:
         peers: Peers,
         *,
         quiet: float = QUIET_SECONDS,
-        patience: float = _ASK_SECONDS,
+        probe_seconds: float = _PROBE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peers = peers
         self._quiet = quiet
-        self._patience = patience
+        self._probe_seconds = probe_seconds
         self._clock = clock
         self._watched: dict[str, _Watched] = {}  # by address
         self._dead: dict[str, float] = {}  # by address: the time until which it counts as dead
-        self._tasks = Tasks("vigil", _crashed)
+        self._tasks = Tasks("liveness", _crashed)
 
     async def __aenter__(self) -> LivenessMonitor:
         return self
@@ -86,53 +86,53 @@ class LivenessMonitor:
         await self._tasks.close()
 
     @contextlib.contextmanager
-    def guard(self, place: NodeAddress) -> Iterator[PendingCall]:
-        """Watches the node while the block runs. Raises PeerUnavailable if the node was found dead a moment ago."""
-        until = self._dead.get(place.address)
+    def watch(self, node: NodeAddress) -> Iterator[PendingCall]:
+        """Watches the node while the block runs. Raises PeerUnavailable if the node was recently found dead."""
+        until = self._dead.get(node.address)
         if until is not None:
             if until > self._clock():
-                raise PeerUnavailable(place, "does not answer")
-            del self._dead[place.address]
-        watched = self._watched.get(place.address)
+                raise PeerUnavailable(node, "does not answer")
+            del self._dead[node.address]
+        watched = self._watched.get(node.address)
         if watched is None:
-            watched = self._watched[place.address] = _Watched(self._clock())
-            watched.task = self._tasks.start(self._watch(place, watched), place.address)
-        elif not watched.guards:
-            watched.heard = self._clock()  # it had no unanswered request until now
-        guard = PendingCall(watched)
-        watched.guards.add(guard)
+            watched = self._watched[node.address] = _Watched(self._clock())
+            watched.task = self._tasks.start(self._watch(node, watched), node.address)
+        elif not watched.calls:
+            watched.last_received = self._clock()  # it had no unanswered request until now
+        call = PendingCall(watched)
+        watched.calls.add(call)
         try:
-            yield guard
+            yield call
         finally:
-            watched.guards.discard(guard)
+            watched.calls.discard(call)
 
-    async def _watch(self, place: NodeAddress, watched: _Watched) -> None:
+    async def _watch(self, node: NodeAddress, watched: _Watched) -> None:
         """Watches one node until it has no unanswered request."""
         try:
             while True:
                 await asyncio.sleep(self._quiet / 4)
-                if not watched.guards:
+                if not watched.calls:
                     return
-                if self._clock() - watched.heard < self._quiet:
+                if self._clock() - watched.last_received < self._quiet:
                     continue
-                if await self._lives(place):
-                    watched.heard = self._clock()
+                if await self._is_alive(node):
+                    watched.last_received = self._clock()
                     continue
-                log.warning("a node does not answer", node=place.node, address=place.address)
-                self._dead[place.address] = self._clock() + _DEAD_SECONDS
-                for guard in list(watched.guards):
-                    guard.cut()
+                log.warning("a node does not answer", node=node.id, address=node.address)
+                self._dead[node.address] = self._clock() + _DEAD_SECONDS
+                for call in list(watched.calls):
+                    call.on_dead()
                 return
         finally:
-            if self._watched.get(place.address) is watched:
-                del self._watched[place.address]
+            if self._watched.get(node.address) is watched:
+                del self._watched[node.address]
 
-    async def _lives(self, place: NodeAddress) -> bool:
-        """Whether the node answers anything. The endpoint of a sibling answers the probe with 404, which is enough."""
+    async def _is_alive(self, node: NodeAddress) -> bool:
+        """Whether the node answers the probe with any status. A sibling's socket answers 404."""
         try:
             async with (
-                asyncio.timeout(self._patience),
-                self._peers.request(place, "GET", _PROBE, seconds=self._patience),
+                asyncio.timeout(self._probe_seconds),
+                self._peers.request(node, "GET", _PROBE, seconds=self._probe_seconds),
             ):
                 return True
         except (PeerUnavailable, TimeoutError):

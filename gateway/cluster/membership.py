@@ -21,44 +21,44 @@ BEAT_SECONDS: Final = 3.0
 class Membership:
     """Joins the registry, sends heartbeats and leaves. `run` does all three.
 
-    now: returns the node as it is to be shown; called at each heartbeat.
+    describe: returns the current values of this node; called at each heartbeat.
     """
 
-    def __init__(self, registry: Registry, now: Callable[[], Node]) -> None:
+    def __init__(self, registry: Registry, describe: Callable[[], Node]) -> None:
         self._registry = registry
-        self._now = now
+        self._describe = describe
         self._beat = 0
-        self._away = False
+        self._registry_failed = False
 
     async def run(self) -> None:
         """Joins and sends heartbeats until it is cancelled, then leaves.
 
-        It tries again if the registry does not answer. Streams do not depend on it.
+        It retries if the registry does not answer. Streams continue.
         """
         joined = False
         try:
             while True:
                 self._beat += 1
-                node = replace(self._now(), beat=self._beat)
+                node = replace(self._describe(), beat=self._beat)
                 try:
                     await (self._registry.beat(node) if joined else self._registry.join(node))
                     joined = True
-                    if self._away:
+                    if self._registry_failed:
                         log.info("the registry answers again", node=node.id)
-                    self._away = False
-                except StoreUnavailable as away:
-                    if not self._away:
-                        log.warning("the registry is away: this node is not seen to live", reason=str(away))
-                    self._away = True
+                    self._registry_failed = False
+                except StoreUnavailable as error:
+                    if not self._registry_failed:
+                        log.warning("the registry does not answer: other nodes miss heartbeats", reason=str(error))
+                    self._registry_failed = True
                 await asyncio.sleep(BEAT_SECONDS)
         finally:
             if joined:
                 await self._leave()
 
     async def _leave(self) -> None:
-        id = self._now().id
+        id = self._describe().id
         try:
             async with asyncio.timeout(3):
                 await self._registry.leave(id)
         except (StoreUnavailable, TimeoutError) as error:
-            log.warning("the registry was not told that this node goes", reason=str(error))
+            log.warning("this node could not be removed from the registry", reason=str(error))

@@ -12,15 +12,16 @@ UNIX: Final = "unix:"
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """A node that holds a stream.
+    """The address of a node, and facts about the stream that is read from it.
 
+    id: of the node.
     address: `host:port`, or `unix:/path` for a process on this machine.
-    claim: the claim in the registry; "" if it is not known.
-    cluster: whether edges were started for this stream alone.
-    edge: whether this node is one of those edges, which has the stream from its holder.
+    claim: id of the stream's claim in the registry; "" if it is unknown.
+    cluster: whether edges were started only for this stream.
+    edge: whether this node is one of those edges. It pulls the stream from the node that holds it.
     """
 
-    node: str
+    id: str
     address: str
     claim: str = ""
     cluster: bool = False
@@ -39,44 +40,41 @@ class NodeAddress:
 
     @property
     def base(self) -> str:
-        """The first part of its URLs."""
+        """The beginning of its URLs."""
         return "http://localhost" if self.socket else f"http://{self.address}"
 
 
 class StreamLocator(Protocol):
-    """Finds the node that holds a stream."""
+    """Finds the node from which a stream can be read."""
 
     def known(self, name: str) -> NodeAddress | None:
-        """Returns the address from memory; None if it is not known."""
+        """Returns the cached address; None if it is unknown."""
         ...
 
     async def find(self, name: str) -> NodeAddress | None:
         """Returns the address; None if no node holds the stream. Raises StoreUnavailable, AtCapacity."""
         ...
 
-    def lost(self, name: str, place: NodeAddress) -> None:
-        """Notes that the stream was not at `place`, or that the node did not answer. The next look-up asks again."""
+    def invalidate(self, name: str, node: NodeAddress) -> None:
+        """Records that `node` does not have the stream, or did not answer. The next lookup reads the registry."""
         ...
 
 
 class PeerUnavailable(GatewayError):
     """A node does not answer.
 
-    refused: nothing listens at its address, so the node is dead.
+    refused: whether it refused the connection: nothing listens at its address, so the node is dead.
     """
 
-    def __init__(self, place: NodeAddress, reason: str, *, refused: bool = False) -> None:
-        super().__init__(f"node {place.node} at {place.address}: {reason}")
+    def __init__(self, node: NodeAddress, reason: str, *, refused: bool = False) -> None:
+        super().__init__(f"node {node.id} at {node.address}: {reason}")
         self.refused = refused
 
 
 class PeerRefused(GatewayError):
-    """A node answers with a refusal.
+    """A node rejected a request. status: the HTTP status. message: the text of the node."""
 
-    status: the HTTP status. words: the text of the node.
-    """
-
-    def __init__(self, place: NodeAddress, status: int, words: str) -> None:
-        super().__init__(f"node {place.node} at {place.address}: {status} {words}")
+    def __init__(self, node: NodeAddress, status: int, message: str) -> None:
+        super().__init__(f"node {node.id} at {node.address}: {status} {message}")
         self.status = status
-        self.words = words
+        self.message = message

@@ -1,4 +1,4 @@
-"""Answers the requests of other nodes below `/_node/`, on the playback listener and on the Unix socket."""
+"""Answers requests of other nodes below `/_node/`, on the playback listener and on the Unix socket."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.channels.stores import ChannelReader
 from gateway.cluster.byte_tunnel import RawLink, tunnel_bytes
 from gateway.cluster.node_address import NodeAddress, PeerRefused
 from gateway.cluster.node_authenticator import NodeAuthenticator, target_of
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
-from gateway.cluster.pull import OwnStream, PullSource, UnitSender
-from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.cluster.pull import HeldStream, PullSource, UnitSender
 from gateway.cluster.unit_receiver import UnitReceiver
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request
@@ -31,44 +31,45 @@ from gateway.protocols import nodes
 
 log = structlog.get_logger(__name__)
 
-# operation(request, the path after its name): the signature is checked already; parameters are in the query.
+# operation(request, the path after its name): after the check of the signature. Parameters are in the query.
 Operation: TypeAlias = Callable[[Request, str], Coroutine[Any, Any, Response]]
-# file(request, stream name, the path below it): answers as for players, but without protection and counting.
+# file(request, stream name, the path below it): answers like for players, but without protection and counting.
 Files: TypeAlias = Callable[[Request, str, str], AnswerOrAwaitable]
-# give(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.
-Give: TypeAlias = Callable[[Request, str], Awaitable[PullSource]]
+# find(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.
+FindReplica: TypeAlias = Callable[[Request, str], Awaitable[PullSource]]
 
-HOP: Final = "x-millrace-hop"  # marks a request that a sibling passed on: it is not passed on again
-_BELOW: Final = "/_node/"
-_TRACKS_SECONDS: Final = 3.0  # that a pull waits for a stream that has no media yet
+HOP: Final = "x-millrace-hop"  # marks a request that a sibling forwarded: it is not forwarded again
+_PREFIX: Final = "/_node/"
+_TRACKS_SECONDS: Final = 3.0  # for which a pull waits for the first media of a stream
 
-_FORBIDDEN: Final = text(403, "this node answers none: cluster.secret is not set")
+_FORBIDDEN: Final = text(403, "this node answers no other node: cluster.secret is not set")
 NOT_HERE: Final = text(404, "this node does not hold the stream")
-_OPEN: Final = (
+_PULL_HEAD: Final = (
     "HTTP/1.1 200 OK\r\nServer: Millrace\r\n"
     f"Content-Type: {nodes.CONTENT_TYPE}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
 ).encode("ascii")
-_SWITCHED: Final = (
+_UPGRADED: Final = (
     f"HTTP/1.1 101 Switching Protocols\r\nServer: Millrace\r\nConnection: Upgrade\r\nUpgrade: {nodes.UPGRADE}\r\n\r\n"
 ).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class PullableStreams:
-    """The streams that other nodes may pull from this one.
+    """The streams that other nodes may pull from this node.
 
-    session: the same for as long as a stream's times go on. dropped: counts units that a puller was too slow for. give:
-    replicas that this node gives on; None for a node that gives nothing but what it holds.
+    session: returns an id for a period of continuous timestamps of a stream.
+    dropped: counts units dropped because the other node was too slow.
+    find_replica: for other nodes; None if other nodes may only pull the streams in `hub`.
     """
 
     hub: Hub
     session: Callable[[Stream], str]
     dropped: Counter
-    give: Give | None = None
+    find_replica: FindReplica | None = None
 
 
 class NodeEndpoint:
-    """A FolderResponder for `_node`. Every request is signed; none counts as a viewer's."""
+    """A FolderResponder for `_node`. Requests must be signed. They are not counted as viewers."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class NodeEndpoint:
         files: Files,
         operations: Mapping[str, Operation],
     ) -> None:
-        """channels: read fresh."""
+        """channels: without a cache."""
         self._authenticator = authenticator
         self._siblings = siblings
         self._streams = streams
@@ -90,14 +91,14 @@ class NodeEndpoint:
         self.refused = authenticator.refused
 
     def signed(self, request: Request) -> bool:
-        """Whether the request is of another node; for `exempts` of HttpServer. A hot path for all other requests."""
-        return request.raw_path.startswith(_BELOW) and not self._authenticator.wrong(request)
+        """Whether another node sent the request; for `exempts` of HttpServer. Hot path for all other requests."""
+        return request.raw_path.startswith(_PREFIX) and not self._authenticator.problem(request)
 
     def __call__(self, request: Request, rest: str) -> AnswerOrAwaitable:
         if not self._authenticator:
             return _FORBIDDEN
-        if wrong := self._authenticator.wrong(request):
-            return self._authenticator.refuse(request, wrong)
+        if problem := self._authenticator.problem(request):
+            return self._authenticator.refuse(request, problem)
         request.exempt = True
         name, slash, path = rest.partition("/")
         if name == nodes.OPERATIONS:
@@ -124,33 +125,32 @@ class NodeEndpoint:
     def _pull(self, request: Request, name: str) -> AnswerOrAwaitable:
         stream = self._hub.find(name)
         if stream is not None:
-            return self._send(self._own(request, stream), request.query.get("early") == "1")
+            return self._send(self._held_stream(request, stream), request.query.get("early") == "1")
         return self._pull_later(request, name)
 
     async def _pull_later(self, request: Request, name: str) -> Answer:
-        """Answers a pull that has to wait or be passed on.
+        """Answers a pull that must wait or be forwarded.
 
-        These are: a stream without media yet, a rendition that is about to begin, a replica, or a stream of a
-        sibling.
+        The stream has no media yet, is a rendition that will begin soon, is a replica, or is a stream of a sibling.
         """
         try:
             if self._hub.holds(channel_of(name)):
-                return self._send(self._own(request, await self._hub.wait(name, _TRACKS_SECONDS)), True)
-            if self._streams.give is not None:
-                return self._send(await self._streams.give(request, name), request.query.get("early") == "1")
+                return self._send(self._held_stream(request, await self._hub.wait(name, _TRACKS_SECONDS)), True)
+            if self._streams.find_replica is not None:
+                return self._send(await self._streams.find_replica(request, name), request.query.get("early") == "1")
         except NoSuchStream:
             return NOT_HERE
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
-        return await self._pass_on(request, name, _OPEN)
+        return await self._forward(request, name, _PULL_HEAD)
 
-    def _own(self, request: Request, stream: Stream) -> PullSource:
-        return OwnStream(stream, self._streams.session(stream), request.query.get("original") == "1")
+    def _held_stream(self, request: Request, stream: Stream) -> PullSource:
+        return HeldStream(stream, self._streams.session(stream), request.query.get("original") == "1")
 
     def _send(self, source: PullSource, early: bool) -> Answer:
-        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
-            transport.write(_OPEN)
-            sender = UnitSender(transport, lease, source, self._streams.dropped, early)
+        def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
+            transport.write(_PULL_HEAD)
+            sender = UnitSender(transport, slot, source, self._streams.dropped, early)
             sender.begin()
             return sender
 
@@ -162,27 +162,27 @@ class NodeEndpoint:
         if request.headers.get("upgrade", "").lower() != nodes.UPGRADE:
             return text(426, "units are pushed here", headers={"Upgrade": nodes.UPGRADE})
         if not self._hub.holds(channel_of(name)):
-            return await self._pass_on(request, name, _SWITCHED)
+            return await self._forward(request, name, _UPGRADED)
         try:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return text(404, "there is no such channel")
-        except StoreUnavailable as away:
-            return service_unavailable(str(away), away.retry_after)
+        except StoreUnavailable as error:
+            return service_unavailable(str(error), error.retry_after)
         if not self._hub.holds(channel_of(name)):
             return NOT_HERE
-        return self._take(request, name, channel)
+        return self._accept_push(request, name, channel)
 
-    def _take(self, request: Request, name: str, channel: Channel) -> Answer:
+    def _accept_push(self, request: Request, name: str, channel: Channel) -> Answer:
         query, hub = request.query, self._hub
-        taker: list[UnitReceiver] = []
+        receivers: list[UnitReceiver] = []
         try:
             publisher = hub.publish(
                 channel,
                 name,
                 protocol=query.get("protocol", "node")[:16],
                 peer=query.get("peer", request.peer)[:64],
-                evict=lambda reason: taker[0].evicted(reason) if taker else None,
+                evict=lambda reason: receivers[0].evicted(reason) if receivers else None,
                 keep_time=query.get("keep_time") == "1",
             )
         except NameInUse as error:
@@ -192,12 +192,12 @@ class NodeEndpoint:
 
         log.info("publishing", stream=name, peer=publisher.peer, protocol=publisher.protocol, through=request.peer)
 
-        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
-            transport.write(_SWITCHED)
-            one = UnitReceiver(transport, lease, name, request.query.get("keep_time") == "1")
-            taker.append(one)
-            one.begin(publisher, rest)
-            return one
+        def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
+            transport.write(_UPGRADED)
+            receiver = UnitReceiver(transport, slot, name, request.query.get("keep_time") == "1")
+            receivers.append(receiver)
+            receiver.begin(publisher, rest)
+            return receiver
 
         return Takeover(begin, publisher.close)
 
@@ -209,57 +209,59 @@ class NodeEndpoint:
         return self._file_of_sibling(request, name, path)
 
     async def _file_of_sibling(self, request: Request, name: str, path: str) -> Answer:
-        place = None if HOP in request.headers else await self._siblings.held(name)
-        if place is None:
-            answer = self._files(request, name, path)  # answers like playback for a stream that is not live
+        node = None if HOP in request.headers else await self._siblings.node_with(name)
+        if node is None:
+            answer = self._files(request, name, path)  # the answer for a stream that is not live
             return answer if isinstance(answer, Response | Takeover) else await answer
         try:
-            return await fetched(self._siblings.peers, place, request)
+            return await fetch_from_sibling(self._siblings.peers, node, request)
         except GatewayError as error:
             return service_unavailable(str(error), 1)
 
     # ---- siblings ----
 
-    async def _pass_on(self, request: Request, name: str, head: bytes) -> Answer:
-        place = None if HOP in request.headers else await self._siblings.held(name)
-        if place is None:
+    async def _forward(self, request: Request, name: str, head: bytes) -> Answer:
+        node = None if HOP in request.headers else await self._siblings.node_with(name)
+        if node is None:
             return NOT_HERE
         target = target_of(request)
         try:
-            link = await self._siblings.peers.link(place, request.method, target, RawLink, {HOP: "1"})
+            link = await self._siblings.peers.link(node, request.method, target, RawLink, {HOP: "1"})
         except PeerRefused as refused:
-            return text(refused.status, refused.words)
+            return text(refused.status, refused.message)
         except GatewayError as error:
             return service_unavailable(str(error), 1)
 
-        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
+        def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
             transport.write(head)
-            return tunnel_bytes(transport, lease, rest, link)
+            return tunnel_bytes(transport, slot, rest, link)
 
         return Takeover(begin, link.abort)
 
 
-async def fetched(peers: Peers, place: NodeAddress, request: Request) -> Response:
-    """Returns the answer of a sibling to this request, and streams its body. Raises PeerUnavailable."""
+async def fetch_from_sibling(peers: Peers, node: NodeAddress, request: Request) -> Response:
+    """Returns the answer of a sibling to this request. Its body is a stream. Raises PeerUnavailable."""
     target = target_of(request)
     headers = {name: request.headers[name] for name in ("range", "if-range") if name in request.headers} | {HOP: "1"}
-    opened = peers.request(place, request.method, target, headers=headers, seconds=60.0)
-    response = await opened.__aenter__()
+    opening = peers.request(node, request.method, target, headers=headers, seconds=60.0)
+    response = await opening.__aenter__()
     if request.method == "HEAD":
-        await opened.__aexit__(None, None, None)
+        await opening.__aexit__(None, None, None)
 
     async def body() -> AsyncIterator[bytes]:
         try:
-            async for piece in response.content.iter_any():
-                yield piece
+            async for chunk in response.content.iter_any():
+                yield chunk
         finally:
-            await opened.__aexit__(None, None, None)
+            await opening.__aexit__(None, None, None)
 
-    kept = {n: v for n in ("ETag", "Last-Modified", "Content-Range", "Retry-After") if (v := response.headers.get(n))}
+    forwarded = {
+        n: v for n in ("ETag", "Last-Modified", "Content-Range", "Retry-After") if (v := response.headers.get(n))
+    }
     return Response(
         response.status,
         body() if request.method != "HEAD" else None,
         response.headers.get("Content-Type", "application/octet-stream"),
         cache=response.headers.get("Cache-Control", "no-store"),
-        headers=kept,
+        headers=forwarded,
     ).sized(response.content_length)

@@ -1,4 +1,4 @@
-"""Judges which nodes are alive: by their connections first, and in doubt by their heartbeats."""
+"""Determines which nodes are alive: by connections first, then by heartbeats."""
 
 from __future__ import annotations
 
@@ -9,56 +9,58 @@ from typing import Final
 
 from gateway.ports.nodes import ALIVE_SECONDS, Node
 
-_MAX_REMEMBERED: Final = 1000
+_MAX_NODES: Final = 1000
 
 
 @dataclass(slots=True)
-class _Seen:
-    beat: int
-    at: float  # when this heartbeat was first seen
-    refused: bool = False  # whether it refused a connection since then
+class _Heartbeat:
+    counter: int
+    first_seen: float
+    refused: bool = False  # whether the node refused a connection since then
 
 
 class NodeLiveness:
-    """Tells which nodes are alive, from every reading of the registry.
+    """Tracks which nodes are alive. Update it with every read of the registry.
 
-    A node is dead once its heartbeat stood still for ALIVE_SECONDS between our readings. It is also dead if it has
-    refused a connection since its last heartbeat. A new heartbeat makes it alive again.
+    A node is dead if its heartbeat has not changed for ALIVE_SECONDS. It is also dead if it has refused a connection
+    since its last heartbeat. A new heartbeat makes it alive again.
 
-    It remembers only the nodes of the last reading. clock: monotonic seconds of this process.
+    It keeps only the nodes of the last read. clock: monotonic seconds of this process.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[str, _Seen] = {}
+        self._heartbeats: dict[str, _Heartbeat] = {}
 
-    def read(self, nodes: Iterable[Node]) -> None:
-        """Takes a reading of all nodes in the registry."""
+    def observe_all(self, nodes: Iterable[Node]) -> None:
+        """Records a read of all nodes in the registry."""
         now = self._clock()
-        before, self._seen = self._seen, {}
+        previous, self._heartbeats = self._heartbeats, {}
         for node in nodes:
-            seen = before.get(node.id)
-            self._seen[node.id] = seen if seen is not None and seen.beat == node.beat else _Seen(node.beat, now)
+            last = previous.get(node.id)
+            if last is None or last.counter != node.beat:
+                last = _Heartbeat(node.beat, now)
+            self._heartbeats[node.id] = last
 
-    def see(self, node: Node) -> None:
-        """Takes a reading of one node. At most the last 1,000 such nodes are remembered."""
-        seen = self._seen.get(node.id)
-        if seen is None or seen.beat != node.beat:
-            self._seen.pop(node.id, None)
-            if len(self._seen) >= _MAX_REMEMBERED:
-                del self._seen[next(iter(self._seen))]
-            self._seen[node.id] = _Seen(node.beat, self._clock())
+    def observe(self, node: Node) -> None:
+        """Records a read of one node. Keeps at most 1,000 nodes."""
+        last = self._heartbeats.get(node.id)
+        if last is None or last.counter != node.beat:
+            self._heartbeats.pop(node.id, None)
+            if len(self._heartbeats) >= _MAX_NODES:
+                del self._heartbeats[next(iter(self._heartbeats))]
+            self._heartbeats[node.id] = _Heartbeat(node.beat, self._clock())
 
-    def dead(self, id: str) -> bool:
-        """Whether the registry shows the node as dead: it has left, or its heartbeat stood still."""
-        seen = self._seen.get(id)
-        return seen is None or self._clock() - seen.at >= ALIVE_SECONDS
+    def is_dead(self, id: str) -> bool:
+        """Whether the node is dead by the registry: not listed, or no new heartbeat."""
+        last = self._heartbeats.get(id)
+        return last is None or self._clock() - last.first_seen >= ALIVE_SECONDS
 
-    def refused(self, id: str) -> None:
-        """Notes that nothing listens at the address of the node."""
-        if (seen := self._seen.get(id)) is not None:
-            seen.refused = True
+    def mark_refused(self, id: str) -> None:
+        """Records that the node refused a connection."""
+        if (last := self._heartbeats.get(id)) is not None:
+            last.refused = True
 
-    def alive(self, id: str) -> bool:
-        """Whether the node is alive, so that it is worth asking."""
-        return not self.dead(id) and not self._seen[id].refused
+    def is_alive(self, id: str) -> bool:
+        """Whether the node is alive and accepts connections."""
+        return not self.is_dead(id) and not self._heartbeats[id].refused

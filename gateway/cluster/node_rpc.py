@@ -1,6 +1,4 @@
-"""Operations below `/_node/.node/`: checks a request of another node, answers it in JSON or passes it on to a
-sibling.
-"""
+"""Operations below `/_node/.node/`: checks a node's request, then answers it in JSON or forwards it to a sibling."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from gateway.cluster.node_address import NodeAddress, PeerUnavailable
-from gateway.cluster.node_endpoint import HOP, Operation, fetched
-from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.cluster.node_endpoint import HOP, Operation, fetch_from_sibling
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
 
 log = structlog.get_logger(__name__)
 
-LINES: Final = "application/x-ndjson"  # one object a line: a reader need not parse all at once
-ELSEWHERE: Final = 421  # RFC 9110 §15.5.20: this node is not the one that was meant, or no longer holds the stream
+LINES: Final = "application/x-ndjson"  # one object per line, so that a reader can parse it in steps
+NOT_THIS_NODE: Final = 421  # RFC 9110 §15.5.20: the request is for another node, or the stream is no longer here
 
 Respond: TypeAlias = Callable[[Request, str], "Response | Awaitable[Response]"]
 
@@ -31,80 +29,79 @@ class NotHeldHere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OperationSpec:
-    """How an operation is called.
+    """The specification of an operation.
 
     method: the only HTTP method.
-    names: checks the path after the operation's name; None if nothing may follow it.
-    respond: raises NotHeldHere, and errors that `refusal` of NodeRpc has an answer to.
+    is_valid_name: checks the path after the operation's name; None if nothing may follow it.
+    respond: raises NotHeldHere, and errors for which `to_response` of NodeRpc returns an answer.
     """
 
     method: str
-    names: Callable[[str], bool] | None
+    is_valid_name: Callable[[str], bool] | None
     respond: Respond
 
 
 class NodeRpc:
     """Makes the operations of a node.
 
-    A request may name its receiver with `to=<node id>`. A request for a sibling, which shares our ports, is passed on
-    once over the sibling's Unix socket. One for any other node is answered 421. A request without `to` goes to the
-    sibling that holds the stream.
+    A request may have the parameter `to=<node id>`. A request to a sibling, which shares the ports of this node, is
+    forwarded once over the sibling's Unix socket. A request to any other node is answered 421. A request without `to`
+    goes to the sibling that holds the stream.
 
-    refusal: the answer to an error, None for a fault of ours.
+    to_response: returns the answer to an error; None for an internal error.
     """
 
-    def __init__(self, siblings: SiblingProcesses, refusal: Callable[[Exception], Response | None]) -> None:
+    def __init__(self, siblings: SiblingProcesses, to_response: Callable[[Exception], Response | None]) -> None:
         self.node = siblings.node
         self._siblings = siblings
-        self._refusal = refusal
+        self._to_response = to_response
 
-    def operation(self, asked: OperationSpec) -> Operation:
-        """Returns the function that answers the operation: it takes the request and the path after the operation's
-        name.
-        """
+    def operation(self, spec: OperationSpec) -> Operation:
+        """Returns the function that answers the operation."""
 
         async def operate(request: Request, rest: str) -> Response:
-            if request.method != asked.method:
-                return refusal(405, f"asked with {asked.method} only", {"Allow": asked.method})
+            if request.method != spec.method:
+                return error_response(405, f"the method must be {spec.method}", {"Allow": spec.method})
             if request.has_body:
-                return refusal(400, "operations have no body")
-            if bool(rest) != (asked.names is not None):
-                return refusal(404, "no such operation")
-            if asked.names is not None and not asked.names(rest):
-                return refusal(404, "no such name")
+                return error_response(400, "operations have no body")
+            if bool(rest) != (spec.is_valid_name is not None):
+                return error_response(404, "no such operation")
+            if spec.is_valid_name is not None and not spec.is_valid_name(rest):
+                return error_response(404, "no such name")
             to = request.query.get("to", self.node)
             if to != self.node:
                 socket = self._siblings.sockets().get(to)
-                place = NodeAddress(to, f"unix:{socket}") if socket is not None else None
-                return await self._pass_on(request, place, f"this is node {self.node}")
+                node = NodeAddress(to, f"unix:{socket}") if socket is not None else None
+                return await self._forward(request, node, f"this is node {self.node}")
             try:
-                answer = asked.respond(request, rest)
+                answer = spec.respond(request, rest)
                 return answer if isinstance(answer, Response) else await answer
             except NotHeldHere:
-                place = None if "to" in request.query else await self._siblings.held(rest)
-                return await self._pass_on(request, place, f"{rest} is not held here")
+                node = None if "to" in request.query else await self._siblings.node_with(rest)
+                return await self._forward(request, node, f"{rest} is not held here")
             except Exception as error:
-                refused = self._refusal(error)
-                if refused is None:
+                response = self._to_response(error)
+                if response is None:
                     raise
-                return refused
+                return response
 
         return operate
 
-    async def _pass_on(self, request: Request, place: NodeAddress | None, words: str) -> Response:
-        """Passes the request on to a sibling. Answers 421 with `words` if there is none, or if a sibling passed it on
-        to us.
+    async def _forward(self, request: Request, sibling: NodeAddress | None, message: str) -> Response:
+        """Forwards the request to a sibling.
+
+        Answers 421 with `message` if there is no sibling, or if a sibling has forwarded the request already.
         """
-        if place is None or HOP in request.headers:
-            return refusal(ELSEWHERE, words)
+        if sibling is None or HOP in request.headers:
+            return error_response(NOT_THIS_NODE, message)
         try:
-            return await fetched(self._siblings.peers, place, request)
-        except PeerUnavailable as away:
-            log.info("a sibling does not answer", node=place.node, reason=str(away))
-            return refusal(503, f"node {place.node} does not answer", {"Retry-After": "2"})
+            return await fetch_from_sibling(self._siblings.peers, sibling, request)
+        except PeerUnavailable as error:
+            log.info("a sibling does not answer", node=sibling.id, reason=str(error))
+            return error_response(503, f"node {sibling.id} does not answer", {"Retry-After": "2"})
 
 
-def json_answer(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Returns `value` as a JSON response."""
     return Response(status, json.dumps(value, separators=(",", ":")).encode("ascii"), JSON, headers=headers)
 
@@ -115,6 +112,6 @@ def lines(values: Iterable[Mapping[str, Any]]) -> Response:
     return Response(200, body.encode("ascii"), LINES)
 
 
-def refusal(status: int, words: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns a response with `{"error"}`, in the form of the API."""
-    return json_answer({"error": words}, status, headers)
+def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Returns a response with `{"error"}`, like the API."""
+    return json_response({"error": message}, status, headers)

@@ -21,26 +21,26 @@ CONNECT_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 10.0
 _HEAD_SECONDS: Final = 5.0  # until a link is open
 _MAX_HEAD_BYTES: Final = 16_384
-_IDLE_SECONDS: Final = 15.0  # how long a connection is kept for the next request
+_IDLE_SECONDS: Final = 15.0  # for which a connection stays open for the next request
 _MAX_OFFSETS: Final = 10_000
 
-P = TypeVar("P", bound="NodeLink")
+L = TypeVar("L", bound="NodeLink")
 
 
 class NodeLink(asyncio.Protocol):
-    """A connection between nodes after its HTTP head. Subclasses get the data after the head."""
+    """A connection between nodes after its HTTP head. Subclasses receive the data after the head."""
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
-        """Called once the head was read. rest: the bytes received after it."""
+        """Called after the head was read. rest: the bytes received after it."""
         raise NotImplementedError
 
 
 class Peers:
     """Sends requests to other nodes. Use as `async with`.
 
-    The Date of an answer tells whether the clock of that node differs from ours. Requests to it are signed with its
-    time. All methods raise PeerUnavailable if the node does not answer in time. They raise no errors of aiohttp or of
-    the system.
+    The Date of an answer shows the difference between that node's clock and this node's clock. Requests to it are
+    signed with its time. All methods raise PeerUnavailable if the node does not answer in time. They do not raise
+    errors of aiohttp or of the operating system.
     """
 
     def __init__(
@@ -71,135 +71,140 @@ class Peers:
     @contextlib.asynccontextmanager
     async def request(
         self,
-        place: NodeAddress,
+        node: NodeAddress,
         method: str,
         target: str,
         *,
         headers: Mapping[str, str] | None = None,
         seconds: float = ANSWER_SECONDS,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Sends a request. The head of the answer is there when the block begins.
+        """Sends a request. The head of the answer has been received when the block begins.
 
         target: path and query, encoded as they are sent.
-        seconds: limit until the head, and between two pieces of the body.
+        seconds: limit until the head, and between two chunks of the body.
         Reading the body in the block raises PeerUnavailable too.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 for attempt in (1, 2):
-                    asked = self._session(place).request(
+                    request = self._session(node).request(
                         method,
-                        _url(place, target),
-                        headers={**self._headers, **(headers or {}), nodes.HEADER: self._sign(place, method, target)},
+                        _url(node, target),
+                        headers={**self._headers, **(headers or {}), nodes.HEADER: self._sign(node, method, target)},
                         timeout=timeout,
                         allow_redirects=False,
                         auto_decompress=False,
                     )
-                    response = await stack.enter_async_context(asked)
-                    if response.status != 401 or attempt == 2 or not self._learn(place, response.headers.get("Date")):
+                    response = await stack.enter_async_context(request)
+                    if (
+                        response.status != 401
+                        or attempt == 2
+                        or not self._learn_clock_offset(node, response.headers.get("Date"))
+                    ):
                         break
                     await response.read()
                 yield response
         except aiohttp.ClientConnectorError as error:
             refused = isinstance(error.os_error, ConnectionRefusedError | FileNotFoundError)
-            raise PeerUnavailable(place, error.os_error.strerror or "cannot be reached", refused=refused) from None
+            raise PeerUnavailable(node, error.os_error.strerror or "cannot be reached", refused=refused) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise PeerUnavailable(place, str(error) or type(error).__name__) from None
+            raise PeerUnavailable(node, str(error) or type(error).__name__) from None
 
-    async def ask(self, place: NodeAddress, method: str, target: str, *, seconds: float = ANSWER_SECONDS) -> bytes:
+    async def ask(self, node: NodeAddress, method: str, target: str, *, seconds: float = ANSWER_SECONDS) -> bytes:
         """Returns the body of a short answer (at most 1 MB). Raises PeerRefused for any status but 200."""
-        async with self.request(place, method, target, seconds=seconds) as response:
+        async with self.request(node, method, target, seconds=seconds) as response:
             body = await response.content.read(1_000_000)
             while not response.content.at_eof() and len(body) < 1_000_000:
                 body += await response.content.read(1_000_000 - len(body))
             if response.status != 200:
-                raise PeerRefused(place, response.status, body[:500].decode("utf-8", "replace").strip())
+                raise PeerRefused(node, response.status, body[:500].decode("utf-8", "replace").strip())
             return body
 
     async def link(
         self,
-        place: NodeAddress,
+        node: NodeAddress,
         method: str,
         target: str,
-        make: Callable[[], P],
+        new_link: Callable[[], L],
         headers: Mapping[str, str] | None = None,
-    ) -> P:
-        """Opens a link (status 200, or 101 if `method` is POST). Raises PeerRefused for any other answer."""
-        more = "".join(f"{name}: {value}\r\n" for name, value in {**self._headers, **(headers or {})}.items())
+    ) -> L:
+        """Opens a link (status 200, or 101 if `method` is POST). Raises PeerRefused for other answers."""
+        extra_headers = "".join(f"{name}: {value}\r\n" for name, value in {**self._headers, **(headers or {})}.items())
         for attempt in (1, 2):
-            head = f"{method} {target} HTTP/1.1\r\nHost: {'localhost' if place.socket else place.address}\r\n"
-            head += f"{nodes.HEADER}: {self._sign(place, method, target)}\r\n{more}"
+            head = f"{method} {target} HTTP/1.1\r\nHost: {'localhost' if node.socket else node.address}\r\n"
+            head += f"{nodes.HEADER}: {self._sign(node, method, target)}\r\n{extra_headers}"
             if method == "POST":
                 head += f"Connection: Upgrade\r\nUpgrade: {nodes.UPGRADE}\r\n\r\n"
             else:
                 head += "Connection: close\r\n\r\n"
             opening = _Opening(head.encode("latin-1"))
-            await self._connect(place, opening)
+            await self._connect(node, opening)
             try:
                 async with asyncio.timeout(_HEAD_SECONDS):
                     status, headers, body = await opening.answer
             except TimeoutError:
                 opening.abort()
-                raise PeerUnavailable(place, "does not answer") from None
+                raise PeerUnavailable(node, "does not answer") from None
             except OSError as error:
-                raise PeerUnavailable(place, error.strerror or str(error)) from None
+                raise PeerUnavailable(node, error.strerror or str(error)) from None
             except asyncio.CancelledError:
                 opening.abort()
                 raise
             if status in (200, 101):
-                return opening.hand_over(make())
-            if status != 401 or attempt == 2 or not self._learn(place, headers.get("date")):
-                raise PeerRefused(place, status, body.decode("utf-8", "replace").strip()[:300])
-        raise AssertionError("the second try returns or raises")
+                return opening.hand_over(new_link())
+            if status != 401 or attempt == 2 or not self._learn_clock_offset(node, headers.get("date")):
+                raise PeerRefused(node, status, body.decode("utf-8", "replace").strip()[:300])
+        raise AssertionError("the second attempt returns or raises")
 
-    async def _connect(self, place: NodeAddress, opening: _Opening) -> None:
+    async def _connect(self, node: NodeAddress, opening: _Opening) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                if place.socket:
-                    await loop.create_unix_connection(lambda: opening, place.socket)
+                if node.socket:
+                    await loop.create_unix_connection(lambda: opening, node.socket)
                 else:
-                    await loop.create_connection(lambda: opening, *place.host_port)
+                    await loop.create_connection(lambda: opening, *node.host_port)
         except TimeoutError:
-            raise PeerUnavailable(place, "cannot be reached in time") from None
+            raise PeerUnavailable(node, "cannot be reached in time") from None
         except OSError as error:
             refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
-            raise PeerUnavailable(place, error.strerror or str(error), refused=refused) from None
+            raise PeerUnavailable(node, error.strerror or str(error), refused=refused) from None
 
-    def _session(self, place: NodeAddress) -> aiohttp.ClientSession:
-        if not place.socket:
+    def _session(self, node: NodeAddress) -> aiohttp.ClientSession:
+        if not node.socket:
             if self._tcp is None:
                 self._tcp = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS, ttl_dns_cache=5))
             return self._tcp
-        session = self._unix.get(place.socket)
+        session = self._unix.get(node.socket)
         if session is None:
-            connector = aiohttp.UnixConnector(place.socket, limit=0, keepalive_timeout=_IDLE_SECONDS)
-            session = self._unix[place.socket] = _session(connector)
+            connector = aiohttp.UnixConnector(node.socket, limit=0, keepalive_timeout=_IDLE_SECONDS)
+            session = self._unix[node.socket] = _session(connector)
         return session
 
     # ---- signatures ----
 
-    def _sign(self, place: NodeAddress, method: str, target: str) -> str:
-        return self._secret.sign(method, target, self._clock() + self._offsets.get(place.address, 0.0))
+    def _sign(self, node: NodeAddress, method: str, target: str) -> str:
+        return self._secret.sign(method, target, self._clock() + self._offsets.get(node.address, 0.0))
 
-    def _learn(self, place: NodeAddress, date: str | None) -> bool:
-        """Notes the difference between a node's clock and ours. Returns whether another try makes sense."""
+    def _learn_clock_offset(self, node: NodeAddress, date: str | None) -> bool:
+        """Records the difference between a node's clock and this node's. Returns whether a retry can succeed."""
         try:
             offset = parsedate_to_datetime(date or "").timestamp() - self._clock()
         except ValueError:
             return False
-        if abs(offset - self._offsets.get(place.address, 0.0)) < nodes.VALID_SECONDS / 2:
+        if abs(offset - self._offsets.get(node.address, 0.0)) < nodes.VALID_SECONDS / 2:
             return False  # the clock was not the reason for the refusal
-        self._offsets[place.address] = offset
+        self._offsets[node.address] = offset
         if len(self._offsets) > _MAX_OFFSETS:
             self._offsets.popitem(last=False)
         return True
 
 
 class _Opening(asyncio.Protocol):
-    """Sends the head of a request and reads the head of the answer. Of a refusal it also reads the body, if it has a
-    length.
+    """Sends the head of a request and reads the head of the answer.
+
+    It also reads the body of a rejection, if it has a length.
     """
 
     _transport: asyncio.Transport
@@ -207,27 +212,27 @@ class _Opening(asyncio.Protocol):
     def __init__(self, head: bytes) -> None:
         self._head = head
         self._buffer = b""
-        self._lost = False
+        self._connection_lost = False
         self.answer: asyncio.Future[tuple[int, dict[str, str], bytes]] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not derive from asyncio's
         self._transport.write(self._head)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if self.answer.done():
-            return  # what follows an open head waits for hand_over
+            return  # the data after the head waits for hand_over
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > _MAX_HEAD_BYTES:
-                self._fail("an endless head")
+                self._fail("the head is too long")
             return
         try:
             status, headers = _parse(self._buffer[:end])
             length = int(headers.get("content-length", "0"))
         except ValueError:
-            self._fail("no HTTP answer")
+            self._fail("the answer is not HTTP")
             return
         body = self._buffer[end + 4 :]
         if status in (200, 101):
@@ -239,17 +244,17 @@ class _Opening(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        self._connection_lost = True
         if not self.answer.done():
             self.answer.set_exception(exc if isinstance(exc, OSError) else ConnectionResetError("closed"))
-            self.answer.exception()  # marks it as retrieved: the caller may have gone already
+            self.answer.exception()  # marks it as retrieved: the caller may be cancelled already
 
-    def hand_over(self, link: P) -> P:
-        """Gives the open connection to `link`."""
+    def hand_over(self, link: L) -> L:
+        """Passes the open connection to `link`."""
         transport = self._transport
         transport.set_protocol(link)
         link.opened(transport, self._buffer)
-        if self._lost:  # before anybody took it
+        if self._connection_lost:  # before this call
             link.connection_lost(None)
         elif not transport.is_closing():
             transport.resume_reading()
@@ -282,5 +287,5 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     )
 
 
-def _url(place: NodeAddress, target: str) -> URL:
-    return URL(place.base + target, encoded=True)
+def _url(node: NodeAddress, target: str) -> URL:
+    return URL(node.base + target, encoded=True)

@@ -1,53 +1,54 @@
-"""The two ends of `GET /_node/<stream>`, which carries the units of a stream to a replica on another node."""
+"""The two ends of `GET /_node/<stream>`, which sends the units of a stream to a replica on another node."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.channels.channel import Channel
 from gateway.cluster.link_timeout import LinkTimeout
 from gateway.cluster.peers import NodeLink
 from gateway.cluster.remote_sink import RemoteSink
+from gateway.http.connection_slot import ConnectionSlot
 from gateway.lib.metrics import Counter
 from gateway.live.fanout import Fanout
+from gateway.live.hub import Hub
+from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason, Sink
+from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
+from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.playback.formats import OPTIONAL_OUTPUTS
 from gateway.protocols import wire
 from gateway.protocols.nodes import Hello, LinkMessage
 from gateway.protocols.wire import StreamMessage
 
-if TYPE_CHECKING:
-    from gateway.http.connection_slot import ConnectionSlot
-    from gateway.live.stream import Stream
-
 MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 MB
 
-# The fields that a replica gets: the rules for players, and the ladder for a transcoding worker. None is a secret.
+# The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.
 _SHARED: Final = (
     *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "videoname", "isCluster"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
-_FOR_EVER: Final = "9999-12-31"  # as "outdate": only the holder checks how long it may be pushed
+_NO_EXPIRY: Final = "9999-12-31"  # of a replica, as "outdate": only the node that holds the stream checks it
 
 
 def shared_fields(channel: Channel) -> dict[str, Any]:
-    """Returns the fields of a channel that other nodes may know."""
+    """Returns the fields of a channel that other nodes may get."""
     return {name: channel.item[name] for name in _SHARED if name in channel.item}
 
 
 def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:
-    """Returns a channel from the fields that another node has sent."""
-    return Channel({**fields, "id": channel, "outdate": _FOR_EVER})
+    """Returns a channel for the fields that another node has sent."""
+    return Channel({**fields, "id": channel, "outdate": _NO_EXPIRY})
 
 
 def shared_fields_now(stream: Stream) -> dict[str, Any]:
-    """Returns the shared fields of a stream's channel, with its outputs as they are switched now."""
+    """Returns the shared fields of a stream's channel, with the current state of its outputs."""
     fields, outputs = shared_fields(stream.channel), stream.outputs
     return (
         fields if outputs is None else fields | {flag: outputs.enabled(name) for flag, name in OPTIONAL_OUTPUTS.items()}
@@ -55,14 +56,14 @@ def shared_fields_now(stream: Stream) -> dict[str, Any]:
 
 
 class PullSource(Protocol):
-    """The source of a pull: a stream of this node, or a replica that this node sends on."""
+    """The source of a pull: a stream of this node, or a replica on this node."""
 
     def hello(self) -> Hello:
-        """Returns the hello message for the present state."""
+        """Returns the hello message for the current state."""
         ...
 
-    def tell(self, tracks: Tracks) -> Tracks:
-        """Returns `tracks` with the epoch number of the holder."""
+    def map_tracks(self, tracks: Tracks) -> Tracks:
+        """Returns `tracks` with the epoch number of the node that holds the stream."""
         ...
 
     def attach(self, sink: Sink, *, early: bool) -> None:
@@ -72,25 +73,28 @@ class PullSource(Protocol):
     def detach(self, sink: Sink) -> None: ...
 
 
-class OwnStream:
-    """A PullSource for a stream that this node holds. original: what the publisher pushed, not what players get."""
+class HeldStream:
+    """A PullSource for a stream that this node holds.
+
+    original: whether to send the publisher's original stream, without the changes for players.
+    """
 
     def __init__(self, stream: Stream, session: str, original: bool) -> None:
         self._stream = stream
         self._session = session
-        self._shown: Fanout = stream.original if original else stream
+        self._fanout: Fanout = stream.original if original else stream
 
     def hello(self) -> Hello:
         return Hello(self._session, self._stream.started, shared_fields_now(self._stream))
 
-    def tell(self, tracks: Tracks) -> Tracks:
+    def map_tracks(self, tracks: Tracks) -> Tracks:
         return tracks
 
     def attach(self, sink: Sink, *, early: bool) -> None:
-        self._shown.attach(sink, early=early)
+        self._fanout.attach(sink, early=early)
 
     def detach(self, sink: Sink) -> None:
-        self._shown.detach(sink)
+        self._fanout.detach(sink)
 
 
 class UnitSender(asyncio.Protocol):
@@ -99,56 +103,57 @@ class UnitSender(asyncio.Protocol):
     def __init__(
         self,
         transport: asyncio.Transport,
-        lease: ConnectionSlot,
+        slot: ConnectionSlot,
         source: PullSource,
         dropped: Counter,
         early: bool = False,
     ) -> None:
         self._transport = transport
         self._early = early
-        self._lease = lease
+        self._slot = slot
         self._source = source
-        self._said = source.hello()
-        self._writer = RemoteSink(transport, dropped, self._send_changes, self._before_tracks)
+        self._last_hello = source.hello()
+        self._sink = RemoteSink(transport, dropped, self._send_changes, self._map_tracks)
 
     def begin(self) -> None:
-        """Sends the hello message. Then sends everything from the beginning of the cache, or of the stream."""
-        self._hello(self._said)
-        self._writer.begin()
-        self._source.attach(self._writer, early=self._early)
-        self._writer.replayed()
+        """Sends the hello message. Then sends the stream, from the beginning of its cache."""
+        self._send_hello(self._last_hello)
+        self._sink.begin()
+        self._source.attach(self._sink, early=self._early)
+        self._sink.end_replay()
 
     def data_received(self, data: bytes) -> None:
-        """Ignores the data: a puller sends nothing."""
+        """Ignores the data, because a pulling node sends none."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._source.detach(self._writer)
-        self._writer.stop()
-        self._lease.release()
+        self._source.detach(self._sink)
+        self._sink.stop()
+        self._slot.release()
 
-    def _hello(self, hello: Hello) -> None:
-        self._said = hello
+    def _send_hello(self, hello: Hello) -> None:
+        self._last_hello = hello
         self._transport.write(wire.frame(LinkMessage.HELLO, hello.encode()))
 
     def _send_changes(self) -> None:
         hello = self._source.hello()
-        if hello.session == self._said.session and hello.channel != self._said.channel:
-            self._said = hello
+        if hello.session == self._last_hello.session and hello.channel != self._last_hello.channel:
+            self._last_hello = hello
             self._transport.write(wire.frame(LinkMessage.CHANNEL, wire.write_json(dict(hello.channel))))
 
-    def _before_tracks(self, tracks: Tracks) -> Tracks:
+    def _map_tracks(self, tracks: Tracks) -> Tracks:
         """Returns the tracks to send.
 
-        The holder of a replica may have changed. Then the timestamps are not continuous, and a new hello goes first.
+        The node that holds a replica's stream may have changed. Then timestamps are not continuous, and this sends a
+        new hello first.
         """
         hello = self._source.hello()
-        if hello.session != self._said.session:
-            self._hello(hello)
-        return self._source.tell(tracks)
+        if hello.session != self._last_hello.session:
+            self._send_hello(hello)
+        return self._source.map_tracks(tracks)
 
 
 class Receiver(Protocol):
-    """Takes what a pull brings, on the event loop, in order."""
+    """Receives the messages of a pull, on the event loop, in order."""
 
     def hello(self, hello: Hello) -> None: ...
 
@@ -162,20 +167,18 @@ class Receiver(Protocol):
 
 
 class PullLink(NodeLink):
-    """The receiving end of a pull. The result of `over` is the reason for the stream's end, or None if the link
-    broke.
-    """
+    """The receiving end of a pull. ended: the reason for the stream's end, or None if the link broke."""
 
     _transport: asyncio.Transport
 
     def __init__(self, receiver: Receiver, failed: Callable[[str], None] = lambda reason: None) -> None:
-        """failed: called with the reason, if the received data is not valid."""
+        """failed: called with the reason if the received data is invalid."""
         self._receiver = receiver
         self._failed = failed
         self._framer = wire.Framer(MAX_FRAME)
         self._tracks: Tracks | None = None
         self._timeout = LinkTimeout(self.close)
-        self.over: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
@@ -190,22 +193,22 @@ class PullLink(NodeLink):
 
     def data_received(self, data: bytes) -> None:
         """Reads frames. Hot path."""
-        self._timeout.heard = time.monotonic()
-        if self.over.done():
+        self._timeout.last_received = time.monotonic()
+        if self.ended.done():
             return
         try:
             for kind, body in self._framer.receive(data):
                 if kind == StreamMessage.UNIT:
                     self._receiver.unit(wire.decode_unit(body, self._tracks))
                 else:
-                    self._other(kind, body)
-                    if self.over.done():
+                    self._receive_other(kind, body)
+                    if self.ended.done():
                         return
         except InvalidData as error:
             self._failed(str(error))
             self.close()
 
-    def _other(self, kind: int, body: bytes) -> None:
+    def _receive_other(self, kind: int, body: bytes) -> None:
         match kind:
             case StreamMessage.TRACKS:
                 self._tracks = wire.decode_tracks(body)
@@ -226,14 +229,74 @@ class PullLink(NodeLink):
 
     def _finish(self, reason: EndReason | None) -> None:
         self._timeout.stop()
-        if not self.over.done():
-            self.over.set_result(reason)
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+class PullReceiver(abc.ABC):
+    """A Receiver that publishes into a hub of this process. Timestamps do not change.
+
+    If a link breaks and the next link continues the stream, units that were pushed already are skipped.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._publisher: StreamPublisher | None = None
+        self._session = ""
+        self._epoch = -1
+        self._last_dts: dict[Kind, int] = {}  # by kind, in this session
+        self._skipping = False
+
+    @abc.abstractmethod
+    def _begin(self, hello: Hello) -> StreamPublisher:
+        """Returns the publisher of a new stream, which does not continue the previous one. Raises GatewayError."""
+
+    # ---- Receiver ----
+
+    def hello(self, hello: Hello) -> None:
+        if self._publisher is not None and self._publisher.active and hello.session == self._session:
+            self._skipping = True  # the sender's cache begins with units that were received already
+            self.channel(hello.channel)
+            return
+        self._session, self._epoch, self._last_dts, self._skipping = hello.session, -1, {}, False
+        self._publisher = self._begin(hello)
+
+    @abc.abstractmethod
+    def channel(self, fields: Mapping[str, Any]) -> None: ...
+
+    def tracks(self, tracks: Tracks) -> None:
+        publisher = self._publisher
+        if publisher is None:
+            return
+        continuous = tracks.epoch == self._epoch
+        if self._epoch >= 0 and not continuous:
+            self._skipping = False
+        self._epoch = tracks.epoch
+        publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=continuous)
+
+    def unit(self, unit: AccessUnit) -> None:
+        """Pushes a unit. Hot path."""
+        publisher = self._publisher
+        if publisher is None:
+            return
+        kind, dts = unit.track.kind, unit.dts
+        if self._skipping:
+            if dts <= self._last_dts.get(kind, dts - 1):
+                return
+            if kind is Kind.VIDEO:
+                self._skipping = False
+        self._last_dts[kind] = dts
+        publisher.push(unit, time.monotonic())
+
+    def timed(self, timed: Timed) -> None:
+        if self._publisher is not None and not self._skipping:
+            self._publisher.push_timed(timed)
 
 
 def reason_of(body: bytes) -> EndReason:
     """Returns the reason of an OVER or EVICT frame. An unknown reason becomes PUBLISHER_GONE. Raises InvalidData."""
-    said = wire.read_json(body).get("reason")
+    reason = wire.read_json(body).get("reason")
     try:
-        return EndReason(str(said))
+        return EndReason(str(reason))
     except ValueError:
         return EndReason.PUBLISHER_GONE

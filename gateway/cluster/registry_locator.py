@@ -1,4 +1,4 @@
-"""Finds the node that holds a stream, with as few reads of the registry as possible."""
+"""Finds the node that holds a stream, with few reads of the registry."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
 
-KEEP_SECONDS: Final = 30.0  # for which an answer is used
-ABSENT_SECONDS: Final = 0.5  # for which the answer that no node holds the stream is used
-_GATHER_SECONDS: Final = 0.005  # look-ups within this time become one request
+CACHE_SECONDS: Final = 30.0  # for which an answer is cached
+ABSENT_SECONDS: Final = 0.5  # for which the answer is cached that no node holds the stream
+_GATHER_SECONDS: Final = 0.005  # lookups within this time become one request
 _BATCH: Final = 100  # the limit of BatchGetItem
-_NAMES_PER_SECOND: Final = 1000.0  # viewers can make up names: this bounds the cost
+_NAMES_PER_SECOND: Final = 1000.0  # bounds the cost, because viewers can invent names
 _MAX_WAITING: Final = 10_000
-_MAX_KNOWN: Final = 20_000
-_DOUBT_SECONDS: Final = 2.0  # for which a holder that failed twice is not tried again
-_MAX_DOUBTS: Final = 10_000
+_MAX_CACHED: Final = 20_000
+_FAILED_SECONDS: Final = 2.0  # for which a node that failed twice is not used
+_MAX_FAILURES: Final = 10_000
 
 
 class Finder(Protocol):
-    """The registry method that looks streams up."""
+    """The registry method for lookups."""
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         """See ports.stores.Registry."""
@@ -36,27 +36,28 @@ class Finder(Protocol):
 
 
 @dataclass(slots=True)
-class _Known:
-    place: NodeAddress | None
-    at: float
+class _CachedAddress:
+    node: NodeAddress | None
+    read_at: float
 
 
 @dataclass(slots=True)
-class _Doubt:
-    times: int
-    at: float
+class _Failures:
+    count: int
+    last: float
 
 
 class RegistryLocator:
-    """A StreamLocator over the registry. `run` must run. A rendition is on the node of its source.
+    """A StreamLocator over the registry. `run` must be running. A rendition is on the node of its source.
 
-    An answer is used for KEEP_SECONDS. A holder that cannot be reached is looked up again at once. If it is still the
-    holder, it is tried again only after a pause. While the registry is away, the last answers stay in use.
+    An answer is cached for CACHE_SECONDS. If a node cannot be reached, the stream is looked up again at once. If that
+    node still holds it, the node is used again only after _FAILED_SECONDS. If the registry is unavailable, the last
+    answers are used.
 
-    Look-ups of one moment become one request. At most _NAMES_PER_SECOND names are looked up; beyond that, AtCapacity
-    is raised.
+    Lookups within _GATHER_SECONDS become one request. At most _NAMES_PER_SECOND names are looked up; beyond that,
+    lookups raise AtCapacity.
 
-    siblings: returns the Unix sockets of the other processes of this host, by node id. Counter: `asked` (names).
+    siblings: returns the Unix sockets of the other processes of this host, by node id. Counter: `lookups` (names).
     """
 
     def __init__(
@@ -69,124 +70,123 @@ class RegistryLocator:
         self._registry = registry
         self._siblings = siblings
         self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._asking: dict[str, asyncio.Future[_Known]] = {}
-        self._wanted = asyncio.Event()
-        self._doubts: OrderedDict[str, _Doubt] = OrderedDict()
-        self._names = TokenBucket(_NAMES_PER_SECOND, _NAMES_PER_SECOND)
-        self.asked = 0
+        self._cache: OrderedDict[str, _CachedAddress] = OrderedDict()
+        self._waiting: dict[str, asyncio.Future[_CachedAddress]] = {}
+        self._requested = asyncio.Event()
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._rate = TokenBucket(_NAMES_PER_SECOND, _NAMES_PER_SECOND)
+        self.lookups = 0
 
     # ---- StreamLocator ----
 
     def known(self, name: str) -> NodeAddress | None:
-        known = self._fresh(channel_of(name))
-        return None if known is None else self._trusted(known.place)
+        cached = self._fresh(channel_of(name))
+        return None if cached is None else self._unless_failed(cached.node)
 
     async def find(self, name: str) -> NodeAddress | None:
         channel = channel_of(name)
-        known = self._fresh(channel) or await self._ask(channel)
-        return self._trusted(known.place)
+        cached = self._fresh(channel) or await self._look_up(channel)
+        return self._unless_failed(cached.node)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
+    def invalidate(self, name: str, node: NodeAddress) -> None:
         channel = channel_of(name)
-        known = self._known.get(channel)
-        if known is not None and known.place == place:
-            del self._known[channel]
+        cached = self._cache.get(channel)
+        if cached is not None and cached.node == node:
+            del self._cache[channel]
         now = self._clock()
-        doubt = self._doubts.get(place.claim)
-        if doubt is None or now - doubt.at > 2 * _DOUBT_SECONDS:
-            doubt = self._doubts[place.claim] = _Doubt(0, now)
-        doubt.times += 1
-        doubt.at = now
-        self._doubts.move_to_end(place.claim)
-        if len(self._doubts) > _MAX_DOUBTS:
-            self._doubts.popitem(last=False)
+        failures = self._failures.get(node.claim)
+        if failures is None or now - failures.last > 2 * _FAILED_SECONDS:
+            failures = self._failures[node.claim] = _Failures(0, now)
+        failures.count += 1
+        failures.last = now
+        self._failures.move_to_end(node.claim)
+        if len(self._failures) > _MAX_FAILURES:
+            self._failures.popitem(last=False)
 
-    # ---- knowledge of this node ----
+    # ---- claims of this node ----
 
-    def put(self, holding: StreamClaim) -> None:
-        """Remembers a holding that was just read or written."""
-        self._remember(holding.stream, self.place(holding))
+    def put(self, claim: StreamClaim) -> None:
+        """Caches a claim that was just read or written."""
+        self._put(claim.stream, self.address_of(claim))
 
     def forget(self, channel: str) -> None:
-        """Removes what is known of a channel: the next look-up asks the registry."""
-        self._known.pop(channel, None)
+        """Removes a channel from the cache. The next lookup reads the registry."""
+        self._cache.pop(channel, None)
 
-    def place(self, holding: StreamClaim) -> NodeAddress:
-        """Returns how to reach a holder. A sibling is reached over its Unix socket."""
-        socket = self._siblings().get(holding.node)
-        return NodeAddress(
-            holding.node, f"unix:{socket}" if socket else holding.address, holding.claim, holding.cluster
-        )
+    def address_of(self, claim: StreamClaim) -> NodeAddress:
+        """Returns the address of the node with this claim. For a sibling, it is the Unix socket."""
+        socket = self._siblings().get(claim.node)
+        return NodeAddress(claim.node, f"unix:{socket}" if socket else claim.address, claim.id, claim.cluster)
 
-    # ---- look-ups ----
+    # ---- lookups ----
 
     async def run(self) -> None:
-        """Looks names up in batches, until it is cancelled."""
+        """Looks up names in batches, until it is cancelled."""
         try:
             while True:
-                await self._wanted.wait()
+                await self._requested.wait()
                 await asyncio.sleep(_GATHER_SECONDS)
-                batch = dict(itertools.islice(self._asking.items(), _BATCH))
-                await self._look_up(batch)
-                for name in batch:  # not earlier, so that callers meanwhile wait for this answer
-                    del self._asking[name]
-                if not self._asking:
-                    self._wanted.clear()
+                batch = dict(itertools.islice(self._waiting.items(), _BATCH))
+                await self._look_up_batch(batch)
+                for name in batch:  # not earlier, so that new callers wait for this answer
+                    del self._waiting[name]
+                if not self._waiting:
+                    self._requested.clear()
         finally:
-            for future in self._asking.values():
+            for future in self._waiting.values():
                 future.cancel()
 
-    async def _look_up(self, asking: dict[str, asyncio.Future[_Known]]) -> None:
-        self.asked += len(asking)
+    async def _look_up_batch(self, batch: dict[str, asyncio.Future[_CachedAddress]]) -> None:
+        self.lookups += len(batch)
         try:
-            found = await self._registry.find(asking.keys())
-        except StoreUnavailable as away:
-            for name, future in asking.items():
-                old = self._known.get(name)
+            claims = await self._registry.find(batch.keys())
+        except StoreUnavailable as error:
+            for name, future in batch.items():
+                old = self._cache.get(name)
                 if future.done():
                     continue
-                if old is not None and old.place is not None:
+                if old is not None and old.node is not None:
                     future.set_result(old)
                 else:
-                    future.set_exception(StoreUnavailable(str(away), away.retry_after))
-                    future.exception()  # marks it as retrieved: the caller may have gone
+                    future.set_exception(StoreUnavailable(str(error), error.retry_after))
+                    future.exception()  # marks it as retrieved: the caller may be cancelled
             return
-        for name, future in asking.items():
-            holding = found.get(name)
-            known = self._remember(name, self.place(holding) if holding is not None else None)
+        for name, future in batch.items():
+            claim = claims.get(name)
+            cached = self._put(name, self.address_of(claim) if claim is not None else None)
             if not future.done():
-                future.set_result(known)
+                future.set_result(cached)
 
-    async def _ask(self, channel: str) -> _Known:
-        future = self._asking.get(channel)
+    async def _look_up(self, channel: str) -> _CachedAddress:
+        future = self._waiting.get(channel)
         if future is None:
-            if len(self._asking) >= _MAX_WAITING or not self._names.take(1, self._clock()):
-                raise AtCapacity("too many streams are looked for")
-            future = self._asking[channel] = asyncio.get_running_loop().create_future()
-            self._wanted.set()
+            if len(self._waiting) >= _MAX_WAITING or not self._rate.take(1, self._clock()):
+                raise AtCapacity("too many streams are looked up")
+            future = self._waiting[channel] = asyncio.get_running_loop().create_future()
+            self._requested.set()
         return await asyncio.shield(future)
 
-    def _fresh(self, channel: str) -> _Known | None:
-        known = self._known.get(channel)
-        if known is None:
+    def _fresh(self, channel: str) -> _CachedAddress | None:
+        cached = self._cache.get(channel)
+        if cached is None:
             return None
-        age = self._clock() - known.at
-        if age >= (ABSENT_SECONDS if known.place is None else KEEP_SECONDS):
+        age = self._clock() - cached.read_at
+        if age >= (ABSENT_SECONDS if cached.node is None else CACHE_SECONDS):
             return None
-        return known
+        return cached
 
-    def _remember(self, channel: str, place: NodeAddress | None) -> _Known:
-        known = self._known[channel] = _Known(place, self._clock())
-        self._known.move_to_end(channel)
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
-        return known
+    def _put(self, channel: str, node: NodeAddress | None) -> _CachedAddress:
+        cached = self._cache[channel] = _CachedAddress(node, self._clock())
+        self._cache.move_to_end(channel)
+        if len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
+        return cached
 
-    def _trusted(self, place: NodeAddress | None) -> NodeAddress | None:
-        if place is None:
+    def _unless_failed(self, node: NodeAddress | None) -> NodeAddress | None:
+        """Returns `node`, or None if it failed twice recently."""
+        if node is None:
             return None
-        doubt = self._doubts.get(place.claim)
-        if doubt is not None and doubt.times > 1 and self._clock() - doubt.at < _DOUBT_SECONDS:
+        failures = self._failures.get(node.claim)
+        if failures is not None and failures.count > 1 and self._clock() - failures.last < _FAILED_SECONDS:
             return None
-        return place
+        return node

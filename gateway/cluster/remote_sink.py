@@ -1,4 +1,4 @@
-"""A sink that writes the units of a stream as frames to another node. It drops whole GOPs if that node is too slow."""
+"""Writes the units of a stream as frames to another node. Drops whole GOPs if that node is too slow."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage
 
-BACKLOG: Final = 8_000_000  # bytes that may wait for a node before whole GOPs are dropped
-STALL_SECONDS: Final = 15.0  # a connection that takes nothing for so long is closed
+BACKLOG: Final = 8_000_000  # unsent bytes; beyond that, whole GOPs are dropped
+STALL_SECONDS: Final = 15.0  # a connection that accepts no data for this time is closed
 
 
 class RemoteSink:
-    """A Sink that writes to another node. A node that is too slow loses whole GOPs, counted in `dropped` as "node"."""
+    """A Sink that writes to another node. dropped: counts the units for a node that is too slow, as "node"."""
 
     def __init__(
         self,
         transport: asyncio.Transport,
         dropped: Counter,
         on_tick: Callable[[], None] = lambda: None,
-        mapped: Callable[[Tracks], Tracks] = lambda tracks: tracks,
+        map_tracks: Callable[[Tracks], Tracks] = lambda tracks: tracks,
     ) -> None:
         """on_tick: called every PING_SECONDS, before the ping.
-        mapped: called before tracks are written; returns the tracks to write.
+        map_tracks: called before tracks are written; returns the tracks to write.
         """
         self._transport = transport
         self._dropped = dropped
         self._on_tick = on_tick
-        self._mapped = mapped
+        self._map_tracks = map_tracks
         self._has_video = False
         self._max_bytes = BACKLOG
-        self._late = False
+        self._dropping = False
         self._unsent = 0
-        self._stalled = 0.0
+        self._stalled_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Starts the pings, which go on until `stop`. Everything written before `replayed` is exempt from the bound."""
+        """Starts the pings, which continue until `stop`. Data written before `end_replay` is exempt from the bound."""
         self._tick()
         self._max_bytes = sys.maxsize
 
-    def replayed(self) -> None:
-        """Ends the replay of the cache. Replayed bytes that still wait are not counted in the backlog."""
+    def end_replay(self) -> None:
+        """Ends the replay of the cache. The unsent bytes of the replay are not counted in the backlog."""
         self._max_bytes = BACKLOG + self._transport.get_write_buffer_size()
 
     def stop(self) -> None:
@@ -61,25 +61,25 @@ class RemoteSink:
 
     def on_tracks(self, tracks: Tracks) -> None:
         self._has_video = tracks.video is not None
-        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._mapped(tracks))))
+        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._map_tracks(tracks))))
 
     def on_unit(self, unit: AccessUnit) -> None:
-        """Writes a unit. Hot path. Only bytes that the kernel did not take yet count as waiting."""
+        """Writes a unit. Hot path. Bytes in the kernel's buffers do not count as unsent."""
         transport = self._transport
-        if self._late:
-            starts = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
-            if not starts or transport.get_write_buffer_size() > BACKLOG // 2:
+        if self._dropping:
+            can_resume = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
+            if not can_resume or transport.get_write_buffer_size() > BACKLOG // 2:
                 self._dropped.add("node")
                 return
-            self._late = False
+            self._dropping = False
         elif transport.get_write_buffer_size() > self._max_bytes:
-            self._late = True
+            self._dropping = True
             self._dropped.add("node")
             return
         transport.writelines((wire.unit_head(unit), unit.payload))
 
     def on_timed(self, timed: Timed) -> None:
-        if not self._late:
+        if not self._dropping:
             self._transport.write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
 
     def on_end(self, reason: EndReason) -> None:
@@ -94,9 +94,9 @@ class RemoteSink:
         transport = self._transport
         self._timer = asyncio.get_running_loop().call_later(nodes.PING_SECONDS, self._tick)
         unsent = transport.get_write_buffer_size()
-        self._stalled = self._stalled + nodes.PING_SECONDS if unsent >= self._unsent > 0 else 0.0
+        self._stalled_seconds = self._stalled_seconds + nodes.PING_SECONDS if unsent >= self._unsent > 0 else 0.0
         self._unsent = unsent
-        if self._stalled >= STALL_SECONDS:
+        if self._stalled_seconds >= STALL_SECONDS:
             transport.abort()
             return
         self._on_tick()

@@ -1,4 +1,4 @@
-"""Replicas: streams of other nodes, each pulled once while somebody plays it by FLV or RTMP."""
+"""Replicas of other nodes' streams. Each is pulled once while it has FLV or RTMP players."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import structlog
 from gateway.channels.names import channel_of
 from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.peers import Peers
-from gateway.cluster.pull import PullLink, PullSource, shared_channel, shared_fields
-from gateway.cluster.pull_receiver import PullReceiver
+from gateway.cluster.pull import PullLink, PullReceiver, PullSource, shared_channel, shared_fields
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
@@ -27,27 +26,28 @@ from gateway.protocols.nodes import Hello
 
 log = structlog.get_logger(__name__)
 
-MAX_REPLICAS: Final = 20_000  # viewers can make up names
-IDLE_SECONDS: Final = 5.0  # for which a replica lives on after the last player has gone
-_POLL_SECONDS: Final = 0.5  # between look-ups of a stream that no node holds, while players wait
-_AGAIN_SECONDS: Final = 0.25  # before a holder that just failed is looked up once more
-_RESUME_SECONDS: Final = 2.0  # within which the same holder may continue the stream without a gap
+MAX_REPLICAS: Final = 20_000  # because viewers can invent names
+IDLE_SECONDS: Final = 5.0  # for which a replica stays after its last player disconnected
+_POLL_SECONDS: Final = 0.5  # between lookups of a stream that no node holds, while players wait
+_RETRY_SECONDS: Final = 0.25  # between a failure and the next lookup
+_RESUME_SECONDS: Final = 2.0  # within which a new link can continue the stream without a gap
 
 
 class Replicas:
-    """The pulled streams of this process, in a hub of their own. Use as `async with`.
+    """The replicas of this process, in a separate hub. Use as `async with`. Implements playback.router.PlayableStreams.
 
-    One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the hub.
-    Meanwhile the holder, or its successor, is looked up. Other nodes may pull a replica like a stream.
+    One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the hub. During
+    that time, the stream is looked up again. Other nodes may pull a replica like a stream.
 
-    limit: streams at once, also those that no node holds and players wait for; beyond that, AtCapacity is raised.
-    Counter: `pulls` (connections opened).
+    limit: maximum number of replicas, including requested streams that no node holds. Beyond that, AtCapacity is
+    raised.
+    Counter: `pulls` (opened connections).
     """
 
-    def __init__(self, hub: Hub, where: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS) -> None:
-        """hub: has the outputs `flv` and `rtmp`; nothing else is published in it. The caller runs it."""
+    def __init__(self, hub: Hub, locator: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS) -> None:
+        """hub: only for replicas, with the outputs `flv` and `rtmp`. The caller runs it."""
         self._hub = hub
-        self._where = where
+        self._locator = locator
         self._peers = peers
         self._limit = limit
         self._pulls: dict[str, _Pull] = {}
@@ -67,24 +67,29 @@ class Replicas:
         """Returns a replica that can be played now."""
         return self._hub.find(name)
 
+    def find_recent(self, name: str) -> Stream | None:
+        """Returns None, because a replica has no files."""
+        return None
+
     async def wait(self, name: str, seconds: float) -> Stream:
-        """Pulls the stream and returns the replica once it can be played. Raises NoSuchStream after `seconds`,
-        AtCapacity.
+        """Pulls the stream. Returns the replica when it can be played.
+
+        Raises AtCapacity, and NoSuchStream after `seconds`.
         """
         pull = self._pulls.get(name)
         if pull is None:
             if len(self._pulls) >= self._limit:
-                raise AtCapacity(f"{self._limit} streams are pulled by this node")
-            pull = self._pulls[name] = _Pull(name, self._hub, self._where, self._peers, self._opened)
+                raise AtCapacity(f"this node pulls {self._limit} streams already")
+            pull = self._pulls[name] = _Pull(name, self._hub, self._locator, self._peers, self._count_pull)
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
         try:
             return await self._hub.wait(name, seconds)
         finally:
             pull.waiting -= 1
-            pull.touched = time.monotonic()
+            pull.last_needed = time.monotonic()
 
-    async def lend(self, name: str, seconds: float) -> PullSource:
+    async def pull_source(self, name: str, seconds: float) -> PullSource:
         """Returns a replica as the source of another node's pull. Raises the errors of `wait`."""
         stream = await self.wait(name, seconds)
         pull = self._pulls.get(name)
@@ -93,9 +98,9 @@ class Replicas:
         return ReplicaSource(pull, stream)
 
     @property
-    def lent(self) -> int:
+    def readers(self) -> int:
         """The number of pulls by other nodes."""
-        return sum(pull.lent for pull in self._pulls.values())
+        return sum(pull.readers for pull in self._pulls.values())
 
     async def _run(self, pull: _Pull) -> None:
         try:
@@ -104,113 +109,115 @@ class Replicas:
             if self._pulls.get(pull.name) is pull:
                 del self._pulls[pull.name]
 
-    def _opened(self) -> None:
+    def _count_pull(self) -> None:
         self.pulls += 1
 
 
 class _Pull(PullReceiver):
-    """One replica: finds its holder, pulls, starts again if the link breaks, and ends when nobody plays it."""
+    """One replica: finds the node, pulls, reconnects if the link breaks, and ends when it is no longer needed."""
 
-    def __init__(self, name: str, hub: Hub, where: StreamLocator, peers: Peers, opened: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, hub: Hub, locator: StreamLocator, peers: Peers, on_opened: Callable[[], None]
+    ) -> None:
         super().__init__(hub)
         self.name = name
         self.waiting = 0
-        self.lent = 0  # pulls of other nodes
-        self.touched = time.monotonic()
-        self.current_hello = Hello("", 0.0, {})  # the hello for other nodes, for the tracks played now
-        self.epoch = -1  # the holder's epoch of the tracks played now
-        self._where = where
+        self.readers = 0  # pulls by other nodes
+        self.last_needed = time.monotonic()
+        self.current_hello = Hello("", 0.0, {})  # for other nodes; belongs to the current tracks
+        self.epoch = -1  # of the current tracks, on the node that holds the stream
+        self._locator = locator
         self._peers = peers
-        self._opened = opened
-        self._early = False  # whether no node held the stream at the first look-up
+        self._on_opened = on_opened
+        self._early = False  # whether no node held the stream at the first lookup
         self._link: PullLink | None = None
-        self._next_hello = self.current_hello  # the next hello, used once its tracks have come
-        self._over: EndReason | None = None  # the reason for the end that an edge gave, not yet confirmed
-        self._broken = 0.0  # when the last link broke
+        self._next_hello = self.current_hello  # becomes the current hello when its tracks are received
+        self._unconfirmed_end: EndReason | None = None  # the reason for the end from an edge
+        self._broken_at = 0.0  # monotonic seconds, when the last link broke
 
     async def run(self, tasks: Tasks) -> None:
-        """Runs until the stream has ended, or nobody needs it."""
-        watch = tasks.start(self._watch(), f"{self.name} audience")
+        """Runs until the stream has ended or is no longer needed."""
+        watch = tasks.start(self._watch(), f"{self.name} viewers")
         try:
-            while self._wanted():
-                reason = await self._once()
+            while self._is_needed():
+                reason = await self._pull_once()
                 if reason is not None:
                     self._hub.end(self.name, reason)
                     return
         finally:
             watch.cancel()
-            self._leave()
+            self._close_publisher()
             self._hub.end(self.name, EndReason.PUBLISHER_GONE)
 
-    async def _once(self) -> EndReason | None:
-        """Makes one try. Returns the reason for the stream's end, or None if another try is due."""
+    async def _pull_once(self) -> EndReason | None:
+        """Makes one attempt. Returns the reason for the stream's end, or None if another attempt must follow."""
         try:
-            place = await self._where.find(self.name)
+            node = await self._locator.find(self.name)
         except (StoreUnavailable, AtCapacity) as error:
-            log.warning("a stream cannot be looked for", stream=self.name, reason=str(error))
-            place = None
-        if time.monotonic() - self._broken > _RESUME_SECONDS:
-            self._leave()
-        if place is None:
-            if self._over is not None:
-                return self._over
+            log.warning("a stream cannot be looked up", stream=self.name, reason=str(error))
+            node = None
+        if time.monotonic() - self._broken_at > _RESUME_SECONDS:
+            self._close_publisher()
+        if node is None:
+            if self._unconfirmed_end is not None:
+                return self._unconfirmed_end
             self._not_found()
-            await asyncio.sleep(_AGAIN_SECONDS if self._hub.holds(self.name) else _POLL_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS if self._hub.holds(self.name) else _POLL_SECONDS)
             return None
         try:
-            # These players came before the stream: they get its first frame, if the holder still has it.
+            # These players came before the stream. They get its first frame, if the other node still has it.
             query = "?early=1" if self._early else ""
-            self._link = await self._peers.link(place, "GET", f"/_node/{self.name}{query}", self._make)
+            self._link = await self._peers.link(node, "GET", f"/_node/{self.name}{query}", self._new_link)
         except GatewayError as error:
-            self._failed(place, error)
+            self._failed(node, error)
             self._not_found()
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
             return None
         self._early = False
-        self._opened()
-        log.info("pulling", stream=self.name, node=place.node, address=place.address)
+        self._on_opened()
+        log.info("pulling", stream=self.name, node=node.id, address=node.address)
         try:
-            reason = await self._link.over
+            reason = await self._link.ended
         finally:
             link, self._link = self._link, None
             link.close()
-        # An edge gives this reason also when it cannot reach the holder any more.
-        doubted = place.edge and reason is EndReason.PUBLISHER_GONE
-        if reason is None or reason is EndReason.SHUTDOWN or doubted:  # the publisher will reconnect to another node
-            if self._wanted():
-                log.info("pull broke off", stream=self.name, node=place.node, reason=reason and str(reason))
-            self._where.lost(self.name, place)
-            self._broken = time.monotonic()
-            self._over = reason if doubted else None
+        # An edge also sends this reason if it can no longer reach the node that holds the stream.
+        unconfirmed = node.edge and reason is EndReason.PUBLISHER_GONE
+        if reason is None or reason is EndReason.SHUTDOWN or unconfirmed:  # the publisher may reconnect to another node
+            if self._is_needed():
+                log.info("the pull was interrupted", stream=self.name, node=node.id, reason=reason and str(reason))
+            self._locator.invalidate(self.name, node)
+            self._broken_at = time.monotonic()
+            self._unconfirmed_end = reason if unconfirmed else None
             return None
         return reason
 
     def _not_found(self) -> None:
-        """Notes whether the waiting players came before the stream. They did, unless some of it was played here."""
+        """Records whether the waiting players came before the stream. If it was played here before, they did not."""
         self._early = not self._hub.holds(self.name)
 
-    def _failed(self, place: NodeAddress, error: GatewayError) -> None:
-        self._where.lost(self.name, place)
+    def _failed(self, node: NodeAddress, error: GatewayError) -> None:
+        self._locator.invalidate(self.name, node)
         if isinstance(error, PeerRefused) and error.status == 404:
             return  # the stream has just ended there
-        assert isinstance(error, PeerUnavailable | PeerRefused), "a link raises nothing else"
+        assert isinstance(error, PeerUnavailable | PeerRefused), "a link raises no other errors"
         log.warning("a stream cannot be pulled", stream=self.name, reason=str(error))
 
-    def _make(self) -> PullLink:
-        return PullLink(self, lambda reason: log.warning("a pull made no sense", stream=self.name, reason=reason))
+    def _new_link(self) -> PullLink:
+        return PullLink(self, lambda reason: log.warning("a pull got invalid data", stream=self.name, reason=reason))
 
     # ---- players ----
 
-    def _wanted(self) -> bool:
+    def _is_needed(self) -> bool:
         stream = self._hub.find(self.name)
-        if self.waiting or self.lent or (stream is not None and any(stream.viewers.values())):
-            self.touched = time.monotonic()
-        return time.monotonic() - self.touched < IDLE_SECONDS
+        if self.waiting or self.readers or (stream is not None and any(stream.viewers.values())):
+            self.last_needed = time.monotonic()
+        return time.monotonic() - self.last_needed < IDLE_SECONDS
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1)
-            if not self._wanted():
+            if not self._is_needed():
                 break
         if self._link is not None:
             self._link.close()
@@ -218,18 +225,18 @@ class _Pull(PullReceiver):
     # ---- PullReceiver ----
 
     def hello(self, hello: Hello) -> None:
-        self._over = None
+        self._unconfirmed_end = None
         super().hello(hello)
 
     def _begin(self, hello: Hello) -> StreamPublisher:
-        self._leave()
-        kept = not self._hub.holds(self.name)
-        # Timestamps shifted here match those of no other node: a puller that changes to another node starts anew.
-        session = hello.session if kept else f"{hello.session}/{secrets.token_hex(4)}"
+        self._close_publisher()
+        keep_time = not self._hub.holds(self.name)
+        # Shifted timestamps differ from those of other nodes. A node that changes its source must start again.
+        session = hello.session if keep_time else f"{hello.session}/{secrets.token_hex(4)}"
         self._next_hello = Hello(session, hello.started, {})
         channel = shared_channel(hello.channel, channel_of(self.name))
         return self._hub.publish(
-            channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=kept, trusted=True
+            channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=keep_time, trusted=True
         )
 
     def channel(self, fields: Mapping[str, Any]) -> None:
@@ -240,8 +247,8 @@ class _Pull(PullReceiver):
             self.epoch, self.current_hello = tracks.epoch, self._next_hello  # before the sinks get the tracks
         super().tracks(tracks)
 
-    def _leave(self) -> None:
-        """Gives the lease back: the replica lingers."""
+    def _close_publisher(self) -> None:
+        """Closes the publisher. The replica lingers."""
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.close()
@@ -253,9 +260,9 @@ class _Pull(PullReceiver):
 
 
 class ReplicaSource:
-    """A PullSource for a replica, with the session, timestamps and epochs of the holder's stream.
+    """A PullSource for a replica, with the session, timestamps and epochs of the original stream.
 
-    A node that pulled from the holder can continue here with the next unit, and the reverse.
+    A node can change between this source and the original one, and continue with the next unit.
     """
 
     def __init__(self, pull: _Pull, stream: Stream) -> None:
@@ -265,17 +272,17 @@ class ReplicaSource:
     def hello(self) -> Hello:
         return replace(self._pull.current_hello, channel=shared_fields(self._stream.channel))
 
-    def tell(self, tracks: Tracks) -> Tracks:
+    def map_tracks(self, tracks: Tracks) -> Tracks:
         return replace(tracks, epoch=self._pull.epoch)
 
     def attach(self, sink: Sink, *, early: bool) -> None:
-        """Attaches a sink. It is not a viewer, but the replica stays for it."""
-        self._pull.lent += 1
+        """Attaches a sink. It is not counted as a viewer, but the replica stays for it."""
+        self._pull.readers += 1
         self._stream.attach(sink, early=early)
 
     def detach(self, sink: Sink) -> None:
-        self._pull.lent -= 1
-        self._pull.touched = time.monotonic()
+        self._pull.readers -= 1
+        self._pull.last_needed = time.monotonic()
         self._stream.detach(sink)
 
 

@@ -1,4 +1,4 @@
-"""Joins identical requests into one request upstream, however many callers wait for the answer."""
+"""Joins equal requests of any number of callers into one request to another node."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gateway.ports.errors import AtCapacity
 
 log = structlog.get_logger(__name__)
 
-_MAX_REQUESTS: Final = 4_096  # at once
-_MAX_PER_GROUP: Final = 128  # for one group (a stream): senseless requests to one do not harm others
+_MAX_REQUESTS: Final = 4_096  # concurrent
+_MAX_PER_GROUP: Final = 128  # concurrent, for one group (a stream), so that invented requests do not harm other groups
 
 T = TypeVar("T")
 
 
 class TruncatedBody(RequestError):
-    """A body that was passed on while it arrived did not arrive whole.
+    """A body that is forwarded while it arrives is incomplete.
 
-    The connection is closed, so that the client does not take the part for the whole.
+    The connection is closed, so that the client detects this.
     """
 
     def __init__(self, reason: str) -> None:
@@ -32,41 +32,41 @@ class TruncatedBody(RequestError):
 
 
 class SharedRequest(Generic[T]):
-    """One request under way, shared by its followers. Its work returns the result for all of them.
+    """One running request, shared by its followers. Its work returns the result for all of them.
 
-    Before that, the work may call `open` to pass a body on while it arrives, and then `add` its pieces. A follower
-    that joins late gets the earlier pieces first.
+    Before that, the work may call `open` to forward a body while it arrives, and then `add` its chunks. A late follower
+    gets the earlier chunks first.
     """
 
     def __init__(self, key: Hashable, group: Hashable) -> None:
         self.key = key
         self.group = group
         self.followers = 0
-        self.head: T | None = None  # set once the body is passed on: the answer without its body
+        self.head: T | None = None  # the answer without its body; set when the body is forwarded
         self.done = False
         self._result: T | None = None
         self._error: Exception | None = None
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._gate = Gate()
         self.task: asyncio.Task[object] | None = None
 
-    # ---- the work's side ----
+    # ---- for the work ----
 
     def open(self, head: T) -> None:
-        """Passes the body on while it arrives, from now on. head: the answer without its body."""
+        """Forwards the body while it arrives, from now on. head: the answer without its body."""
         self.head = head
         self._gate.open()
 
-    def add(self, piece: bytes) -> None:
-        """Adds a piece of the body. Without `open`, followers see no piece before the end."""
-        self._pieces.append(piece)
+    def add(self, chunk: bytes) -> None:
+        """Adds a chunk of the body. Without `open`, followers get it only at the end."""
+        self._chunks.append(chunk)
         if self.head is not None:
             self._gate.open()
 
     @property
     def body(self) -> bytes:
-        """All pieces that were added."""
-        return b"".join(self._pieces)
+        """All chunks that were added."""
+        return b"".join(self._chunks)
 
     def finish(self, result: T | None, error: Exception | None = None) -> None:
         """Ends the request. Only RequestCoalescer calls it."""
@@ -74,9 +74,9 @@ class SharedRequest(Generic[T]):
         self.done = True
         self._gate.open()
 
-    # ---- the followers' side ----
+    # ---- for the followers ----
 
-    async def answered(self, seconds: float) -> bool:
+    async def wait_for_answer(self, seconds: float) -> bool:
         """Waits until the request has ended or has a head. Returns False after `seconds`."""
         return await self._gate.until(lambda: self.done or self.head is not None, seconds)
 
@@ -85,34 +85,34 @@ class SharedRequest(Generic[T]):
         """The result of the work. Raises the error that the work raised."""
         if self._error is not None:
             raise self._error
-        assert self._result is not None, "asked before it was over"
+        assert self._result is not None, "read before the request has ended"
         return self._result
 
-    async def piece(self, index: int, seconds: float) -> bytes | None:
-        """Returns a piece of the body that is passed on, or None after the last. Raises TruncatedBody."""
-        there = await self._gate.until(lambda: self.done or index < len(self._pieces), seconds)
-        if index < len(self._pieces):
-            return self._pieces[index]
-        if not there:
-            raise TruncatedBody("nothing came for too long")
+    async def chunk(self, index: int, seconds: float) -> bytes | None:
+        """Returns a chunk of the forwarded body, or None after the last. Raises TruncatedBody."""
+        in_time = await self._gate.until(lambda: self.done or index < len(self._chunks), seconds)
+        if index < len(self._chunks):
+            return self._chunks[index]
+        if not in_time:
+            raise TruncatedBody("no data was received for too long")
         if self._error is not None:
             raise TruncatedBody(str(self._error))
         return None
 
 
 class RequestCoalescer(Generic[T]):
-    """The requests under way. Use as `async with`.
+    """The running requests. Use as `async with`.
 
     Every caller that joins a request must leave it. A request without followers is cancelled. Joining raises
-    AtCapacity beyond _MAX_REQUESTS at once, or beyond _MAX_PER_GROUP of a group. Counters: `flown`, `collapsed`
-    (callers that joined a request under way).
+    AtCapacity beyond _MAX_REQUESTS concurrent requests, or beyond _MAX_PER_GROUP of a group. Counters: `started`,
+    `collapsed` (callers that joined a running request).
     """
 
     def __init__(self, name: str) -> None:
         self._running: dict[Hashable, SharedRequest[T]] = {}
         self._groups: dict[Hashable, int] = {}
         self._tasks = Tasks(name, _crashed)
-        self.flown = 0
+        self.started = 0
         self.collapsed = 0
 
     async def __aenter__(self) -> RequestCoalescer[T]:
@@ -127,7 +127,7 @@ class RequestCoalescer(Generic[T]):
     def join(
         self, key: Hashable, group: Hashable, work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]
     ) -> SharedRequest[T]:
-        """Returns the request for `key`; starts it with `work` if there is none.
+        """Returns the running request for `key`. Starts one with `work` if none is running.
 
         group: its requests share the bound _MAX_PER_GROUP.
         """
@@ -136,27 +136,27 @@ class RequestCoalescer(Generic[T]):
             self.collapsed += 1
         else:
             if len(self._running) >= _MAX_REQUESTS or self._groups.get(group, 0) >= _MAX_PER_GROUP:
-                raise AtCapacity("too many requests are under way")
+                raise AtCapacity("too many requests are running")
             shared = self._running[key] = SharedRequest(key, group)
             self._groups[group] = self._groups.get(group, 0) + 1
-            self.flown += 1
+            self.started += 1
             shared.task = self._tasks.start(self._run(shared, work), str(group))
         shared.followers += 1
         return shared
 
     def leave(self, shared: SharedRequest[T], *, keep: bool = False) -> None:
-        """Removes a follower. keep: the request goes on without followers, because its result will be needed soon."""
+        """Removes a follower. keep: continues the request without followers, because its result will be needed soon."""
         shared.followers -= 1
         if not shared.followers and not keep and not shared.done:
             self._end(shared)  # the next caller starts another request
-            assert shared.task is not None, "it was started when it was joined first"
+            assert shared.task is not None, "`join` has started it"
             shared.task.cancel()
 
     async def _run(self, shared: SharedRequest[T], work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]) -> None:
         try:
             result = await work(shared)
         except asyncio.CancelledError:
-            shared.finish(None, TruncatedBody("given up"))
+            shared.finish(None, TruncatedBody("the request was cancelled"))
             raise
         except Exception as error:
             shared.finish(None, error)
@@ -168,9 +168,9 @@ class RequestCoalescer(Generic[T]):
     def _end(self, shared: SharedRequest[T]) -> None:
         if self._running.get(shared.key) is shared:
             del self._running[shared.key]
-            left = self._groups[shared.group] - 1
-            if left:
-                self._groups[shared.group] = left
+            remaining = self._groups[shared.group] - 1
+            if remaining:
+                self._groups[shared.group] = remaining
             else:
                 del self._groups[shared.group]
 
@@ -190,11 +190,11 @@ class SharedBody(Generic[T]):
     async def __anext__(self) -> bytes:
         if self._shared is None:
             raise StopAsyncIteration
-        piece = await self._shared.piece(self._index, self._seconds)
-        if piece is None:
+        chunk = await self._shared.chunk(self._index, self._seconds)
+        if chunk is None:
             raise StopAsyncIteration
         self._index += 1
-        return piece
+        return chunk
 
     async def aclose(self) -> None:
         shared, self._shared = self._shared, None
@@ -203,4 +203,4 @@ class SharedBody(Generic[T]):
 
 
 def _crashed(name: str, error: BaseException) -> None:
-    log.error("a fetch failed", task=name, exc_info=error)
+    log.error("a request to another node failed", task=name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Pulls a publisher's stream from the node that holds it into a hub of this process, for a transcoding worker."""
+"""Pulls a publisher's original stream into a hub of this process, for a transcoding worker."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import structlog
 
 from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
-from gateway.cluster.pull import PullLink, shared_channel
-from gateway.cluster.pull_receiver import PullReceiver
+from gateway.cluster.pull import PullLink, PullReceiver, shared_channel
 from gateway.lib.backoff import Backoff
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
@@ -22,32 +21,31 @@ from gateway.protocols.nodes import Hello
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS: Final = 20.0  # without the stream or its node, before the pull ends
-_UNSIGNED: Final = 401
+TIMEOUT_SECONDS: Final = 20.0  # without the stream, after which the pull ends
 
 
 class WrongClusterSecret(GatewayError):
-    """The node answers, but does not accept our signature."""
+    """The node answers, but rejects the signature of this node."""
 
 
 class SourcePull(PullReceiver):
-    """The stream as the publisher pushes it, pulled from its holder."""
+    """Pulls the stream as the publisher sends it, from the node that holds it."""
 
     def __init__(
-        self, hub: Hub, peers: Peers, place: NodeAddress, item: Mapping[str, Any], *, timeout: float = TIMEOUT_SECONDS
+        self, hub: Hub, peers: Peers, node: NodeAddress, item: Mapping[str, Any], *, timeout: float = TIMEOUT_SECONDS
     ) -> None:
-        """item: the fields of the channel that are known beforehand, at least its `id`.
-        timeout: seconds without the stream or its node, after which the pull ends.
+        """item: the known fields of the channel, at least its `id`.
+        timeout: seconds without the stream, after which the pull ends.
         """
         super().__init__(hub)
         self._peers = peers
-        self._place = place
+        self._node = node
         self._item = dict(item)
         self._timeout = timeout
         self._name = str(item["id"])
 
     async def run(self) -> str:
-        """Pulls until the stream has ended, or its node is away for too long.
+        """Pulls until the stream has ended, or its node is unavailable for too long.
 
         Returns the reason for the end. Raises WrongClusterSecret.
         """
@@ -56,37 +54,33 @@ class SourcePull(PullReceiver):
             while True:
                 try:
                     link = await self._peers.link(
-                        self._place, "GET", f"/_node/{self._name}?original=1", lambda: PullLink(self, self._invalid)
+                        self._node, "GET", f"/_node/{self._name}?original=1", lambda: PullLink(self, self._log_invalid)
                     )
                 except PeerRefused as refused:
-                    if refused.status in (_UNSIGNED, 403):
+                    if refused.status in (401, 403):
                         raise WrongClusterSecret(str(refused)) from None
-                    why = str(refused)
-                except PeerUnavailable as away:
-                    why = str(away)
+                    problem = str(refused)
+                except PeerUnavailable as error:
+                    problem = str(error)
                 else:
                     backoff.reset()
-                    reason = await self._until_over(link)
+                    try:
+                        reason = await link.ended
+                    finally:
+                        link.close()
                     if reason is not None:
                         self._hub.end(self._name, reason)
                         return str(reason)
-                    last, why = time.monotonic(), "the link broke"
+                    last, problem = time.monotonic(), "the link broke"
                 if time.monotonic() - last > self._timeout:
-                    return why
-                log.info("source is away", stream=self._name, reason=why)
+                    return problem
+                log.info("the source is unavailable", stream=self._name, reason=problem)
                 await asyncio.sleep(backoff.next())
         finally:
             self._hub.end(self._name, EndReason.PUBLISHER_GONE)
 
-    @staticmethod
-    async def _until_over(link: PullLink) -> EndReason | None:
-        try:
-            return await link.over
-        finally:
-            link.close()
-
-    def _invalid(self, reason: str) -> None:
-        log.warning("a pull made no sense", stream=self._name, reason=reason)
+    def _log_invalid(self, reason: str) -> None:
+        log.warning("a pull got invalid data", stream=self._name, reason=reason)
 
     # ---- PullReceiver ----
 

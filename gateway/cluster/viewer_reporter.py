@@ -1,4 +1,4 @@
-"""Tells the holders of streams how many viewers watch them through this node."""
+"""Reports this node's viewer counts to the nodes that hold the streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.cluster.node_address import PeerRefused, PeerUnavailable, StreamLocator
-from gateway.cluster.node_rpc import ELSEWHERE
+from gateway.cluster.node_rpc import NOT_THIS_NODE
 from gateway.cluster.peers import Peers
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 
@@ -32,56 +32,55 @@ def total_viewers(*watched: Mapping[str, Mapping[str, int]]) -> dict[str, Counte
 
 
 class ViewerReporter:
-    """Reports viewers to holders every REPORT_SECONDS. Holders forget the counts of a node that stops reporting.
+    """Reports viewer counts every REPORT_SECONDS. The other nodes remove the counts of a node that stops reporting.
 
-    watched: returns the viewers here, by stream and protocol (flv, wsflv, rtmp, hls, cmaf, dash). Streams that this
-    node holds are not reported: `where` does not find them elsewhere. A report that fails is not repeated; the next
-    one follows.
+    viewers: returns the viewers on this node, by stream and protocol (flv, wsflv, rtmp, hls, cmaf, dash). Streams of
+    this node are not reported, because `locator` finds no other node. A failed report is not retried.
     """
 
     def __init__(
-        self, node: str, watched: Callable[[], Mapping[str, Mapping[str, int]]], where: StreamLocator, peers: Peers
+        self, node: str, viewers: Callable[[], Mapping[str, Mapping[str, int]]], locator: StreamLocator, peers: Peers
     ) -> None:
         self._node = node
-        self._watched = watched
-        self._where = where
+        self._viewers = viewers
+        self._locator = locator
         self._peers = peers
-        self._reported: set[str] = set()  # streams in the last report: a stream without viewers is reported once more
+        self._reported: set[str] = set()  # streams in the last report; a stream without viewers is reported once more
 
     async def run(self) -> None:
         """Reports until it is cancelled."""
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            await self.tell()
+            await self.report()
 
-    async def tell(self) -> None:
-        """Reports all streams once. A stream that nobody watches any more is reported a last time."""
-        watched = {name: {p: n for p, n in counts.items() if n > 0} for name, counts in self._watched().items()}
-        watched = {name: counts for name, counts in watched.items() if counts}
-        gate = asyncio.Semaphore(_MAX_CONCURRENT)
-        names = [*watched, *(self._reported - watched.keys())]
-        self._reported = set(watched)
-        await asyncio.gather(*(self._tell(gate, name, watched.get(name, {})) for name in names))
+    async def report(self) -> None:
+        """Reports all streams once. A stream that has lost its last viewer is reported once more."""
+        viewers = {name: {p: n for p, n in counts.items() if n > 0} for name, counts in self._viewers().items()}
+        viewers = {name: counts for name, counts in viewers.items() if counts}
+        semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
+        names = [*viewers, *(self._reported - viewers.keys())]
+        self._reported = set(viewers)
+        await asyncio.gather(*(self._report(semaphore, name, viewers.get(name, {})) for name in names))
 
-    async def _tell(self, gate: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
-        async with gate:
+    async def _report(self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
+        async with semaphore:
             try:
-                place = await self._where.find(name)
+                node = await self._locator.find(name)
             except (StoreUnavailable, AtCapacity) as error:
-                log.debug("viewers cannot be told", stream=name, reason=str(error))
+                log.debug("viewers cannot be reported", stream=name, reason=str(error))
                 return
-            if place is None or place.node == self._node:
+            if node is None or node.id == self._node:
                 return
-            # A node from the settings is known by its address alone. It finds the right process itself.
-            query = {"node": self._node, **({"to": place.node} if place.node != place.address else {})}
+            # A node from the settings has only an address. It forwards the request to the right process.
+            query = {"node": self._node, **({"to": node.id} if node.id != node.address else {})}
             query |= {protocol: str(count) for protocol, count in counts.items()}
             try:
                 await self._peers.ask(
-                    place, "POST", f"/_node/.node/viewers/{name}?{urlencode(query)}", seconds=_ANSWER_SECONDS
+                    node, "POST", f"/_node/.node/viewers/{name}?{urlencode(query)}", seconds=_ANSWER_SECONDS
                 )
             except PeerRefused as refused:
-                if refused.status == ELSEWHERE:
-                    self._where.lost(name, place)
-                log.debug("viewers were not taken", stream=name, reason=str(refused))
-            except PeerUnavailable as away:
-                log.debug("viewers cannot be told", stream=name, reason=str(away))
+                if refused.status == NOT_THIS_NODE:
+                    self._locator.invalidate(name, node)
+                log.debug("a viewer report was rejected", stream=name, reason=str(refused))
+            except PeerUnavailable as error:
+                log.debug("viewers cannot be reported", stream=name, reason=str(error))

@@ -1,4 +1,4 @@
-"""The place of a worker process on its host: its number, and how it finds the other workers, which share its ports."""
+"""A worker process on its host: its number, and the sockets of the other workers, which share its ports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ SOCKET: Final = ".sock"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """Describes a worker process; the master process gives it one. A gateway of one process has none.
+    """Describes a worker process. The master process creates it. A gateway of one process has none.
 
-    host: an id that the workers of one master share. It is new with each start of the master.
-    number: 1 to `count`. The first worker does the work that is done once on a host.
+    host: an id that the workers of one master share. It is new at each start of the master.
+    number: 1 to `count`. The first worker does the work that is needed once per host.
     start: 1 for the first process in this slot, 2 for the next one.
     folder: contains the Unix sockets for requests between workers; private to this user.
     secret: signs these requests, if the settings contain no secret.
-    succeeds: the node id of the previous process in this slot, if it crashed. Its rows in a registry belong to no
-    process.
+    succeeds: node id of the previous process in this slot, if it crashed. No process owns its registry rows now.
     """
 
     host: str
@@ -57,13 +56,12 @@ class WorkerSlot:
         return f"unix:{self.socket}"
 
     def siblings(self) -> Mapping[str, str]:
-        """Returns the Unix sockets of the other living workers of this host, by node id.
+        """Returns the Unix sockets of the other running workers of this host, by node id.
 
-        Reads the folder. A process that died a moment ago may still be listed, until the master removes its socket.
+        Reads the folder. A process that died recently is listed until the master removes its socket.
         """
-        own = self.id
-        found = {path.name.removesuffix(SOCKET): str(path) for path in self.folder.glob(f"{self.host}.*{SOCKET}")}
-        return {id: found[id] for id in sorted(found) if id != own}
+        sockets = {path.name.removesuffix(SOCKET): str(path) for path in self.folder.glob(f"{self.host}.*{SOCKET}")}
+        return {id: sockets[id] for id in sorted(sockets) if id != self.id}
 
 
 def name(number: int, start: int) -> str:

@@ -107,7 +107,7 @@ class TaskSet:
     async def _start_missing(self, runner: TaskRunner, request: TaskRequest) -> float:
         """Starts missing tasks. Returns the seconds until the next check."""
         try:
-            tasks = await runner.keep(request)
+            tasks = await runner.reconcile(request)
         except StoreUnavailable as error:
             self._set_error(request, str(error))
             return self.backoff.next()

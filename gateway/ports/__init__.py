@@ -1,4 +1,4 @@
-"""Interfaces to everything outside the process (stores, registry, cloud), and the errors that they share.
+"""Interfaces to everything outside the process (stores, registry, cloud), and their common errors.
 
-The adapters implement them. All other packages use the interfaces and know no adapter.
+The adapters implement them. All other packages use only the interfaces.
 """

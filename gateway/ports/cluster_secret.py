@@ -6,36 +6,36 @@ from gateway.protocols import nodes
 
 
 class ClusterSecret:
-    """The secret of the cluster. One owner may `rotate` it.
+    """The secret of the cluster. Only its owner calls `rotate`.
 
-    During a rotation, a node accepts both secrets. It signs with the old one until every node knows the new one.
+    During a rotation, a node accepts both secrets. It signs with the old one until all nodes have the new one.
     """
 
-    def __init__(self, current: str, previous: str = "", *, settled: bool = True) -> None:
-        """settled: whether every node knows `current`."""
-        self.rotate(current, previous, settled=settled)
+    def __init__(self, current: str, previous: str = "", *, known_by_all: bool = True) -> None:
+        """known_by_all: whether all nodes have `current`."""
+        self.rotate(current, previous, known_by_all=known_by_all)
 
-    def rotate(self, current: str, previous: str = "", *, settled: bool = True) -> None:
-        """Sets the secrets. The parameters are those of the constructor."""
-        self._signs = current if settled or not previous else previous
-        self._accepts = tuple(dict.fromkeys(filter(None, (current, previous))))
+    def rotate(self, current: str, previous: str = "", *, known_by_all: bool = True) -> None:
+        """Sets the secrets. It has the parameters of the constructor."""
+        self._signing_secret = current if known_by_all or not previous else previous
+        self._accepted_secrets = tuple(dict.fromkeys(filter(None, (current, previous))))
 
     @classmethod
     def of(cls, secret: str | ClusterSecret) -> ClusterSecret:
-        """Returns `secret` itself, or a ClusterSecret for a text."""
+        """Returns `secret` itself if it is a ClusterSecret, else makes one from the text."""
         return secret if isinstance(secret, ClusterSecret) else cls(secret)
 
     def __bool__(self) -> bool:
-        return bool(self._accepts)
+        return bool(self._accepted_secrets)
 
     def __repr__(self) -> str:
-        return f"<ClusterSecret, {len(self._accepts)} accepted>"
+        return f"<ClusterSecret, {len(self._accepted_secrets)} accepted>"
 
     def sign(self, method: str, target: str, now: float) -> str:
         """Returns the signature of a request, see protocols.nodes.sign."""
-        return nodes.sign(self._signs, method, target, now)
+        return nodes.sign(self._signing_secret, method, target, now)
 
     def verify(self, method: str, target: str, value: str, now: float) -> str:
         """Verifies with all accepted secrets, see protocols.nodes.verify. Returns "", or "skew" or "wrong"."""
-        found = {nodes.verify(secret, method, target, value, now) for secret in self._accepts}
-        return "" if "" in found else "skew" if "skew" in found else "wrong"
+        results = {nodes.verify(secret, method, target, value, now) for secret in self._accepted_secrets}
+        return "" if "" in results else "skew" if "skew" in results else "wrong"

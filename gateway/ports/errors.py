@@ -1,37 +1,34 @@
-"""The errors of the domain. Each server has one table from these errors to its own answers.
+"""The errors of the domain. Each server maps them to its own responses in one table.
 
 GatewayError
-├── NotAuthorized      the key is missing, wrong, expired or revoked, or the channel is unknown
-├── NameInUse          another publisher holds the stream
+├── NotAuthorized        the key is missing, wrong, expired or revoked, or the channel is unknown
+├── NameInUse            another publisher holds the stream
 ├── HeldByOtherNode      another node holds the stream
-├── NoSuchStream       no stream of this name is live
-├── AtCapacity         a limit of this node is reached
+├── NoSuchStream         no stream of this name is live
+├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
-├── PushesNotAccepted          this node serves players and accepts no pushes
-├── NoSuchChannel      no channel is stored under this id
-├── ChannelExists      a channel is stored under this id already
-├── InvalidField       a field of a channel has an invalid value
-├── TooLarge           a channel or a file exceeds its limit
-├── StoreUnavailable          a store does not answer or cannot write now: try again later
-├── NoSuchObject       no object is stored under this key
-├── NoSuchJob          no job is stored under this id
-├── JobExists          a job is stored under this id already
-├── JobChanged         the job was changed meanwhile, perhaps canceled
-├── JobFinished        the job is over and cannot be changed
-├── NoSuchUser         no user of the console has this name
-├── UserExists         a user of the console has this name already
-├── OutputError      an external problem of an output (disk full, server away): it is tried again
-│   └── IvsRefused     Amazon IVS refuses, with a reason
-├── OutputUnsupported  an output cannot process the stream: trying again does not help
-└── StoreUnusable      at start: the store cannot be used until an operator repairs it
+├── PushesNotAccepted    this node serves players and accepts no pushes
+├── NoSuchChannel        no channel is stored under this id
+├── ChannelExists        a channel is stored under this id already
+├── InvalidField         a field of a channel has an invalid value
+├── TooLarge             a channel or a file exceeds its limit
+├── StoreUnavailable     a store does not answer or cannot write now: try again later
+├── NoSuchObject         no object is stored under this key
+├── NoSuchJob            no job is stored under this id
+├── JobExists            a job is stored under this id already
+├── JobChanged           the job was changed since it was read, perhaps canceled
+├── JobFinished          the job has ended and cannot be changed
+├── NoSuchUser           no user of the console has this name
+├── UserExists           a user of the console has this name already
+├── OutputError          an external problem stops an output (disk full, server unreachable); it is retried
+│   └── IvsRefused       Amazon IVS rejected the request, with a reason
+├── OutputUnsupported    an output cannot process the stream; a retry does not help
+└── StoreUnusable        at start: an operator must repair or configure the store
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gateway.ports.nodes import StreamClaim
+from gateway.ports.nodes import StreamClaim
 
 
 class GatewayError(Exception):
@@ -39,7 +36,7 @@ class GatewayError(Exception):
 
 
 class NotAuthorized(GatewayError):
-    """The push or play is not authorized. The message never tells which part of a key was wrong."""
+    """The push or play is not authorized. The message does not reveal which part of a key was wrong."""
 
 
 class NameInUse(GatewayError):
@@ -47,11 +44,11 @@ class NameInUse(GatewayError):
 
 
 class HeldByOtherNode(GatewayError):
-    """Another node holds the stream, see `holding`."""
+    """Another node holds the stream. claim: its claim in the registry."""
 
-    def __init__(self, holding: StreamClaim) -> None:
-        super().__init__(f"{holding.stream} is held by node {holding.node}")
-        self.holding = holding
+    def __init__(self, claim: StreamClaim) -> None:
+        super().__init__(f"{claim.stream} is held by node {claim.node}")
+        self.claim = claim
 
 
 class NoSuchStream(GatewayError):
@@ -63,7 +60,7 @@ class AtCapacity(GatewayError):
 
 
 class TooManyRefusals(AtCapacity):
-    """A credential is wrong, and too many wrong ones came from its address within a minute."""
+    """A credential is wrong, and its address sent too many wrong ones within a minute."""
 
 
 class PushesNotAccepted(GatewayError):
@@ -75,7 +72,6 @@ class NoSuchChannel(GatewayError):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"no channel {id}")
-        self.id = id
 
 
 class ChannelExists(GatewayError):
@@ -83,14 +79,10 @@ class ChannelExists(GatewayError):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"channel {id} exists already")
-        self.id = id
 
 
 class InvalidField(GatewayError):
-    """A field of a channel has an invalid value.
-
-    field: its original name. message: the expected values.
-    """
+    """A field of a channel has an invalid value. field: its name in the API. message: the expected values."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -99,10 +91,10 @@ class InvalidField(GatewayError):
 
 
 class TooLarge(GatewayError):
-    """A channel, or the thing named by `what`, is too large. size, limit: bytes."""
+    """A channel, or the object that `label` names, is too large. size, limit: bytes."""
 
-    def __init__(self, size: int, limit: int, what: str = "the channel") -> None:
-        super().__init__(f"{what} would take {size} bytes, {limit} are allowed")
+    def __init__(self, size: int, limit: int, label: str = "the channel") -> None:
+        super().__init__(f"{label} would take {size} bytes, {limit} are allowed")
         self.size = size
         self.limit = limit
 
@@ -112,7 +104,6 @@ class NoSuchObject(GatewayError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"no object {key}")
-        self.key = key
 
 
 class NoSuchJob(GatewayError):
@@ -120,7 +111,6 @@ class NoSuchJob(GatewayError):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"no job {id}")
-        self.id = id
 
 
 class JobExists(GatewayError):
@@ -128,7 +118,6 @@ class JobExists(GatewayError):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"job {id} exists already")
-        self.id = id
 
 
 class JobChanged(GatewayError):
@@ -136,25 +125,21 @@ class JobChanged(GatewayError):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"job {id} was changed meanwhile")
-        self.id = id
 
 
 class JobFinished(GatewayError):
-    """The job is over and cannot be changed."""
+    """The job has ended and cannot be changed."""
 
     def __init__(self, id: str, state: str) -> None:
         super().__init__(f"job {id} is {state} already")
-        self.id = id
 
 
 class OutputError(GatewayError):
-    """An external problem hinders an output (disk full, server away), and it is tried again. The message is one
-    line.
-    """
+    """An external problem stops an output (disk full, server unreachable). It is retried. The message is one line."""
 
 
 class IvsRefused(OutputError):
-    """Amazon IVS refuses. reason: missing, conflict, full, invalid or denied."""
+    """Amazon IVS rejected the request. reason: missing, conflict, full, invalid or denied."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -166,7 +151,6 @@ class NoSuchUser(GatewayError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no user {name}")
-        self.name = name
 
 
 class UserExists(GatewayError):
@@ -174,11 +158,10 @@ class UserExists(GatewayError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"user {name} exists already")
-        self.name = name
 
 
 class StoreUnavailable(GatewayError):
-    """A store does not answer, or cannot write now. A write may or may not have been done. retry_after: seconds."""
+    """A store does not answer, or cannot write now. The result of a write is unknown. retry_after: seconds."""
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -186,10 +169,8 @@ class StoreUnavailable(GatewayError):
 
 
 class StoreUnusable(GatewayError):
-    """A store cannot be used until an operator repairs it: unreadable, corrupt, of a newer version, not configured."""
+    """An operator must repair the store: it is unreadable, corrupt, of a newer version, or not configured."""
 
 
 class OutputUnsupported(GatewayError):
-    """An output cannot process this stream (its codecs). Raised by `StreamOutput.run`, which is then not started
-    again.
-    """
+    """An output cannot process this stream (its codecs). `StreamOutput.run` raises it; the output is not restarted."""

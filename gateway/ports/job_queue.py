@@ -1,4 +1,4 @@
-"""Creates jobs and changes their states. No other code does, so that states, cancelling and events agree."""
+"""Creates jobs and changes their states. No other code does this, so states, cancelling and events are consistent."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gateway.ports.stores import JobStore
 
 log = structlog.get_logger(__name__)
 
-_MAX_TRIES: Final = 20
+_MAX_ATTEMPTS: Final = 20
 _MAX_ERROR: Final = 500
 
 
 class JobQueue:
-    """Jobs over a store that other processes may share. Every method may raise StoreUnavailable.
+    """Jobs in a store that other processes may share. Every method may raise StoreUnavailable.
 
-    The owner of a job changes it with the version that it has. Cancelling changes the stored job, so that the owner's
-    next step raises JobChanged, and the owner must stop. An owner in this process is stopped at once (`cancelling`).
+    A job's owner changes it with the version that it has read. Cancelling changes the stored job. The owner's next
+    change then raises JobChanged, and the owner must stop. An owner in this process is stopped at once (`cancelling`).
     """
 
     def __init__(self, store: JobStore, events: Events, clock: Callable[[], float] = time.time) -> None:
@@ -33,17 +33,18 @@ class JobQueue:
         self._events = events
         self._clock = clock
         self._cancels: dict[str, Callable[[], None]] = {}
-        self._submitted: list[Callable[[StoredJob], None]] = []
+        self._callbacks: list[Callable[[StoredJob], None]] = []
 
-    def when_submitted(self, told: Callable[[StoredJob], None]) -> None:
-        """Calls `told` with each job that is submitted in this process."""
-        self._submitted.append(told)
+    def when_submitted(self, callback: Callable[[StoredJob], None]) -> None:
+        """Calls `callback` with each job that is submitted in this process."""
+        self._callbacks.append(callback)
 
     async def submit(
         self, kind: str, source: str, *, id: str = "", detail: Mapping[str, Any] | None = None
     ) -> tuple[StoredJob, bool]:
-        """Stores a new job in SUBMITTED and returns it with True. If `id` exists already, returns the stored job with
-        False.
+        """Stores a new job in SUBMITTED and returns it with True.
+
+        If `id` exists already, it returns the stored job with False.
         """
         now = self._clock()
         job = StoredJob(id or new_id(now), kind, source, now, now, detail=detail or {})
@@ -52,52 +53,52 @@ class JobQueue:
         except JobExists:
             return await self.store.get(job.id), False
         log.info("job submitted", job=job.id, kind=kind, source=source)
-        for told in self._submitted:
-            told(job)
+        for callback in self._callbacks:
+            callback(job)
         return job, True
 
     async def begin(self, job: StoredJob, owner: str) -> StoredJob:
-        """Changes SUBMITTED to PROGRESSING, or takes over another owner's job in PROGRESSING.
+        """Changes SUBMITTED to PROGRESSING, or makes `owner` the owner of a job in PROGRESSING.
 
-        Raises JobChanged if another owner was first.
+        Raises JobChanged if another process changed the job first.
         """
-        begun = job.to(JobState.PROGRESSING, self._clock(), owner=owner, attempts=job.attempts + 1, progress=0)
-        await self.store.change(begun)
-        return begun
+        started = job.to(JobState.PROGRESSING, self._clock(), owner=owner, attempts=job.attempts + 1, progress=0)
+        await self.store.change(started)
+        return started
 
     async def advance(self, job: StoredJob, percent: int) -> StoredJob:
         """Stores the progress in percent. Raises JobChanged if the owner must stop."""
-        further = job.to(JobState.PROGRESSING, self._clock(), progress=max(0, min(100, percent)))
-        await self.store.change(further)
-        return further
+        advanced = job.to(JobState.PROGRESSING, self._clock(), progress=max(0, min(100, percent)))
+        await self.store.change(advanced)
+        return advanced
 
-    async def again(self, job: StoredJob) -> StoredJob:
-        """Returns a job to SUBMITTED because its owner shuts down. This attempt is not counted. Raises JobChanged."""
-        back = job.to(JobState.SUBMITTED, self._clock(), owner="", progress=0, attempts=max(0, job.attempts - 1))
-        await self.store.change(back)
-        return back
+    async def requeue(self, job: StoredJob) -> StoredJob:
+        """Changes a job to SUBMITTED because its owner shuts down. Does not count this attempt. Raises JobChanged."""
+        queued = job.to(JobState.SUBMITTED, self._clock(), owner="", progress=0, attempts=max(0, job.attempts - 1))
+        await self.store.change(queued)
+        return queued
 
     async def complete(self, job: StoredJob, outputs: Mapping[str, str]) -> StoredJob:
-        """Completes the job. Raises JobChanged if it was canceled meanwhile."""
+        """Completes the job. Raises JobChanged if it was canceled before."""
         done = job.to(JobState.COMPLETE, self._clock(), progress=100, outputs=outputs)
         await self.store.change(done)
         log.info(
             "job complete", job=job.id, kind=job.kind, source=job.source, seconds=round(done.updated - done.created)
         )
-        self._tell(EventType.JOB_DONE, done)
+        self._emit(EventType.JOB_DONE, done)
         return done
 
     async def fail(self, job: StoredJob, error: str) -> StoredJob:
-        """Marks the job as failed. error: one line. Raises JobChanged if it was canceled meanwhile."""
+        """Marks the job as failed. error: one line. Raises JobChanged if it was canceled before."""
         failed = job.to(JobState.ERROR, self._clock(), error=" ".join(error.split())[:_MAX_ERROR])
         await self.store.change(failed)
         log.warning("job failed", job=job.id, kind=job.kind, source=job.source, reason=failed.error)
-        self._tell(EventType.JOB_FAILED, failed)
+        self._emit(EventType.JOB_FAILED, failed)
         return failed
 
     async def cancel(self, id: str) -> StoredJob:
         """Cancels the job, also in another process. Raises NoSuchJob, JobFinished."""
-        for _ in range(_MAX_TRIES):  # the owner may change it first a few times
+        for _ in range(_MAX_ATTEMPTS):  # the owner may change it between `get` and `change`
             job = await self.store.get(id)
             if job.state.finished:
                 raise JobFinished(job.id, str(job.state))
@@ -121,7 +122,7 @@ class JobQueue:
         finally:
             del self._cancels[id]
 
-    def _tell(self, type: EventType, job: StoredJob) -> None:
+    def _emit(self, type: EventType, job: StoredJob) -> None:
         data: dict[str, Any] = {"job": job.id, "kind": job.kind, "source": job.source, "state": str(job.state)}
         if type is EventType.JOB_DONE:
             data["outputs"] = dict(job.outputs)
@@ -131,5 +132,5 @@ class JobQueue:
 
 
 def new_id(now: float) -> str:
-    """Returns a unique id that sorts by time: milliseconds and random digits, in the form of MediaConvert."""
+    """Returns a unique id that sorts by time: milliseconds and random digits, as in ids of MediaConvert."""
     return f"{int(now * 1000)}-{secrets.token_hex(4)}"

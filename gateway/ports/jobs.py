@@ -1,12 +1,12 @@
-"""A job: long work on a VOD or a recording, which goes on after its client has gone. A table has the state changes.
+"""A job: long work on a VOD or a recording, which continues after its client has disconnected.
 
-The states are those of MediaConvert. COMPLETE, CANCELED and ERROR are final.
+The states are those of MediaConvert. A table has the state changes. COMPLETE, CANCELED and ERROR are final.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ class JobState(StrEnum):
         return not TRANSITIONS[self]
 
 
-# A job returns to SUBMITTED if its owner has stopped or died: it is done once more.
+# A job returns to SUBMITTED if its owner has stopped or died. Another attempt follows.
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     JobState.SUBMITTED: frozenset((JobState.PROGRESSING, JobState.CANCELED, JobState.ERROR)),
     JobState.PROGRESSING: frozenset(
@@ -48,8 +48,8 @@ class StoredJob:
     progress: percent.
     outputs: by name, such as {"hls": key of the playlist}.
     error: one line, for the state ERROR.
-    owner: the process that works on it.
-    attempts: how often it was started.
+    owner: the process that works on the job.
+    attempts: number of starts.
     detail: further values for this kind.
     version: increases with each change. A change is stored only if it is based on the stored version.
     """
@@ -69,32 +69,19 @@ class StoredJob:
     version: int = 1
 
     def to(self, state: JobState, now: float, **changes: Any) -> StoredJob:
-        """Returns the next version in `state`. Raises ValueError for a change that is not in the table."""
+        """Returns the next version, in `state`. Raises ValueError if the table does not have this change."""
         if state not in TRANSITIONS[self.state]:
-            raise ValueError(f"a job does not go from {self.state} to {state}")
+            raise ValueError(f"a job does not change from {self.state} to {state}")
         return replace(self, state=state, updated=now, version=self.version + 1, **changes)
 
     def as_item(self) -> dict[str, Any]:
         """Returns plain values for a store."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "source": self.source,
-            "state": str(self.state),
-            "progress": self.progress,
-            "outputs": dict(self.outputs),
-            "error": self.error,
-            "created": self.created,
-            "updated": self.updated,
-            "owner": self.owner,
-            "attempts": self.attempts,
-            "detail": dict(self.detail),
-            "version": self.version,
-        }
+        item = {field.name: getattr(self, field.name) for field in fields(self)}
+        return item | {"state": str(self.state), "outputs": dict(self.outputs), "detail": dict(self.detail)}
 
     @classmethod
     def of_item(cls, item: Mapping[str, Any]) -> StoredJob:
-        """Returns the job from the values of `as_item`. Ignores fields of other versions."""
+        """Returns the job for the values of `as_item`. Ignores fields of newer programs."""
         return cls(
             id=str(item["id"]),
             kind=str(item["kind"]),

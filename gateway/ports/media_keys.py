@@ -1,6 +1,6 @@
-"""Makes and parses the object keys for the recorded media of a channel.
+"""Builds and parses the object keys for the recorded media of a channel.
 
-Dates are in UTC. Month and day of folders have no leading zero.
+Dates are in UTC. The month and day in folder names have no leading zero.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MediaKind(StrEnum):
     MOTION = "motion"
 
 
-_FORMS: Final = {
+_PATTERNS: Final = {
     MediaKind.VIDEO: re.compile(rf"mp4/{_DAY}/capture-{_MOMENT}-(?P<ms>[0-9]{{13}})[\w.-]*\.mp4", re.ASCII),
     MediaKind.ONDEMAND: re.compile(r"vod-(?P<ms>[0-9]{13})\.m3u8", re.ASCII),
     MediaKind.SEGMENT: re.compile(r"720p/(?P<ms>[0-9]{13})\.ts", re.ASCII),
@@ -50,7 +50,7 @@ def video_key(channel: str, start_ms: int) -> str:
 
 
 def image_key(channel: str, at: datetime) -> str:
-    """Returns the key of a still image. There is at most one a second."""
+    """Returns the key of a still image. A channel has at most one per second."""
     at = at.astimezone(UTC)
     return f"{channel}/images/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}.jpg"
 
@@ -66,7 +66,7 @@ def segment_key(channel: str, number: int) -> str:
 
 
 def segment_uri(number: int) -> str:
-    """Returns the URI of a segment in its playlist. The folder of the original is "720p", whatever the picture size."""
+    """Returns the URI of a segment in its playlist. The folder is always "720p", as in the old system."""
     return f"720p/{number}.ts"
 
 
@@ -76,13 +76,13 @@ def day_folder(at: datetime) -> str:
 
 
 def parse(key: str) -> MediaKey | None:
-    """Returns the parts of a key of Millrace; None for any other key."""
+    """Returns the parts of a key that Millrace wrote; None for any other key."""
     channel, _, path = key.partition("/")
-    for kind, form in _FORMS.items():
-        found = form.fullmatch(path)
-        if found is None:
+    for kind, pattern in _PATTERNS.items():
+        match = pattern.fullmatch(path)
+        if match is None:
             continue
-        parts = found.groupdict()
+        parts = match.groupdict()
         if ms := parts.get("ms"):
             return MediaKey(channel, kind, int(ms) / 1000)
         try:

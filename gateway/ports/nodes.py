@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-ALIVE_SECONDS: Final = 10.0  # design, section 11: without a new heartbeat for so long, a holder is dead
-LEFT_SECONDS: Final = 3600.0  # how long the holding of a node that left is kept for the next holder
-FORGOTTEN_SECONDS: Final = 86_400.0  # without a heartbeat for so long, a node's row is deleted
+ALIVE_SECONDS: Final = 10.0  # design, section 11: a node without a new heartbeat for this time is dead
+LEFT_SECONDS: Final = 3600.0  # a node that left: time for which its claim is kept for the next node
+FORGOTTEN_SECONDS: Final = 86_400.0  # a node's row is deleted after this time without a heartbeat
 
 
 class NodeRole(StrEnum):
-    GATEWAY = "gateway"  # takes pushes, holds streams
-    EDGE = "edge"  # serves players with streams of gateways
+    GATEWAY = "gateway"  # accepts pushes, holds streams
+    EDGE = "edge"  # serves streams of gateways to players
     WORKER = "worker"  # transcodes for a gateway
 
 
@@ -22,8 +22,8 @@ class NodeRole(StrEnum):
 class Node:
     """One process of the cluster.
 
-    id: `<host id>` or `<host id>.<worker>`; unique for each start.
-    address: `host:port` of its playback listener as other nodes reach it.
+    id: `<host id>` or `<host id>.<worker>`; new at each start.
+    address: `host:port` at which other nodes reach its playback listener.
     beat: increases with every heartbeat. Only changes count; clocks are not compared.
     channel: the channel of an edge that was started for one channel; "": for all channels.
     shown: information for operators and broadcasters (public address, ports), JSON.
@@ -38,24 +38,24 @@ class Node:
 
     @property
     def host(self) -> str:
-        """The part of the id that is equal for all processes on these ports."""
+        """The part of the id that all processes on these ports share."""
         return self.id.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamClaim:
-    """States that a node holds a channel's stream, with all its renditions.
+    """A node's claim of a channel's stream, with all its renditions.
 
-    claim: unique for each time that a node begins to hold it.
-    started: seconds since the epoch, by the clock of the first holder.
-    left: whether the holder shut down properly. The next holder continues with its numbers.
-    cluster: whether edges were started for this channel alone.
+    id: new each time a node claims the stream.
+    started: seconds since the epoch, by the clock of the first node that had the stream.
+    left: whether the node shut down properly. The next node continues its sequence numbers.
+    cluster: whether edges were started only for this channel.
     """
 
     stream: str
     node: str
     address: str
-    claim: str
+    id: str
     started: float
     left: bool = False
     cluster: bool = False

@@ -1,4 +1,4 @@
-"""Interfaces of the stores and cloud services that the gateway uses and that several adapters provide."""
+"""Interfaces of the stores and cloud services that the gateway uses. The adapters implement them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class DirectUpload:
-    """The request with which a client may upload one object directly to the store."""
+    """A request that uploads one object directly from a client to the store."""
 
     url: str
     method: str
@@ -30,13 +30,13 @@ class DirectUpload:
 
 
 class ObjectStore(Protocol):
-    """Keeps finished media. Keys: see names.is_object_key. Raises StoreUnavailable if the store does not answer."""
+    """Stores finished media. Keys: see names.is_object_key. Raises StoreUnavailable if the store does not answer."""
 
     async def put(self, key: str, file: Path) -> None:
-        """Moves a finished local file into the store. The object becomes visible whole or not at all.
+        """Moves a finished local file into the store. Readers never see a partial object.
 
-        It replaces an object with this key. The suffix of the key decides the content type. Raises OSError for
-        problems of the disk.
+        It replaces an object with this key. The key's suffix sets the content type. Raises OSError for problems of
+        the local disk.
         """
         ...
 
@@ -44,8 +44,8 @@ class ObjectStore(Protocol):
         """Returns the properties of an object. Raises NoSuchObject."""
         ...
 
-    def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yields the bytes from first to end (exclusive) in pieces of at most 256 KiB. Raises NoSuchObject."""
+    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yields the bytes from start to end (exclusive) in chunks of at most 256 KiB. Raises NoSuchObject."""
         ...
 
     def list(self, prefix: str) -> AsyncIterator[Object]:
@@ -60,12 +60,12 @@ class ObjectStore(Protocol):
         """Deletes at most 1,000 objects. Missing ones are not an error. After StoreUnavailable, some may be deleted."""
         ...
 
-    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
-        """Copies an object into a local file. Raises NoSuchObject, or TooLarge beyond `most` bytes (0: no limit)."""
+    async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
+        """Copies an object to a local file. max_bytes: 0 for no limit. Raises NoSuchObject, TooLarge."""
         ...
 
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
-        """Returns the request with which a client may upload this object within `seconds`.
+        """Returns a request that uploads this object from a client; it is valid for `seconds`.
 
         Returns None if clients cannot reach the store.
         """
@@ -77,32 +77,33 @@ class ObjectStore(Protocol):
 
 
 class JobStore(Protocol):
-    """Keeps jobs. Raises StoreUnavailable if the store does not answer or cannot write now."""
+    """Stores jobs. Raises StoreUnavailable if the store does not answer or cannot write now."""
 
     async def add(self, job: StoredJob) -> None:
         """Stores a new job. Raises JobExists."""
         ...
 
     async def get(self, id: str) -> StoredJob:
-        """Returns the job as it is stored now. Raises NoSuchJob."""
+        """Returns the stored job, read consistently. Raises NoSuchJob."""
         ...
 
-    async def newest(self, most: int, before: str = "") -> list[StoredJob]:
-        """Returns the newest jobs by id, the newest first. before: only jobs older than this id."""
+    async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
+        """Returns at most `limit` jobs, sorted by id, the newest first. before: only jobs older than this id."""
         ...
 
     async def unfinished(self) -> list[StoredJob]:
-        """Returns all jobs that are SUBMITTED or PROGRESSING, the oldest first."""
+        """Returns all jobs in SUBMITTED or PROGRESSING, the oldest first."""
         ...
 
     async def change(self, job: StoredJob) -> None:
-        """Stores the next version of a job, if the stored version is the one before it. Raises JobChanged,
-        NoSuchJob.
+        """Stores the next version of a job, if the stored version is the previous one.
+
+        Raises JobChanged, NoSuchJob.
         """
         ...
 
-    async def trim(self, most: int) -> None:
-        """Deletes the oldest finished jobs, so that at most `most` finished ones are left."""
+    async def trim(self, limit: int) -> None:
+        """Deletes the oldest finished jobs. At most `limit` finished jobs remain."""
         ...
 
     async def check(self) -> None:
@@ -111,50 +112,52 @@ class JobStore(Protocol):
 
 
 class Registry(Protocol):
-    """Keeps the nodes of the cluster and the streams that they hold. Raises StoreUnavailable like ChannelStore."""
+    """Stores the nodes of the cluster and their stream claims. Raises StoreUnavailable like ChannelStore."""
 
     async def join(self, node: Node) -> None:
         """Adds a node."""
         ...
 
     async def beat(self, node: Node) -> None:
-        """Stores the present state of a node, with a greater `beat`. A node that was deleted is added again."""
+        """Stores the current state of a node, with a greater `beat`. Adds a deleted node again."""
         ...
 
     async def leave(self, id: str) -> None:
-        """Removes a node. An unknown one is not an error."""
+        """Removes a node. It is not an error if the node is unknown."""
         ...
 
     async def node(self, id: str) -> Node | None:
-        """Returns a node as it is stored now; None if there is none."""
+        """Returns a stored node, read consistently; None if it does not exist."""
         ...
 
     async def nodes(self) -> list[Node]:
-        """Returns all nodes that joined and did not leave, also crashed ones, in no defined order."""
+        """Returns all nodes that have joined and not left, also crashed ones, in no defined order."""
         ...
 
-    async def claim(self, holding: StreamClaim, item: Mapping[str, Any], over: str = "") -> None:
-        """Stores that a node holds a stream.
+    async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
+        """Stores the claim of a stream.
 
-        It succeeds if no node holds it, if the stored holding has `left`, or if the stored claim is `over`.
-        item: the other fields of the session's row, by the original's names. Raises HeldByOtherNode.
+        It succeeds if the stream has no claim, if the stored claim has `left`, or if the stored claim's id is
+        `replaces`. item: the other fields of the session's row, by the old system's names. Raises HeldByOtherNode.
         """
         ...
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
-        """Gives a stream up, if `claim` is still the stored one. left: keep the row for a while for the next holder."""
-        ...
+        """Releases a stream, if `claim` is still the id of the stored claim.
 
-    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
-        """Returns the holdings of these channels' streams (at most 100), by channel id, without those that have
-        `left`.
-
-        The result may be a moment old.
+        left: keeps the row for LEFT_SECONDS, for the next node.
         """
         ...
 
-    async def holding(self, stream: str) -> StreamClaim | None:
-        """Returns the stored holding of one stream, read consistently, also one that has `left`."""
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
+        """Returns the claims of these channels' streams (at most 100), by channel id. Leaves out claims with `left`.
+
+        The result may be slightly stale.
+        """
+        ...
+
+    async def claim_of(self, stream: str) -> StreamClaim | None:
+        """Returns the stored claim of one stream, read consistently, also one with `left`."""
         ...
 
     async def check(self) -> None:
@@ -176,8 +179,9 @@ class IvsDirectory(Protocol):
     """Looks up IVS channels. Raises StoreUnavailable if IVS does not answer."""
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
-        """Returns the push address of the channel `arn`. fresh: without the cache. Raises OutputError if there is
-        none.
+        """Returns the push address of the channel `arn`. fresh: ignores the cache.
+
+        Raises OutputError if the channel has none.
         """
         ...
 
@@ -187,8 +191,8 @@ class IvsChannelInfo:
     """A channel in IVS.
 
     kind: STANDARD, BASIC, ADVANCED_SD or ADVANCED_HD. latency: LOW or NORMAL.
-    endpoint, playback_url: "" in results of a list.
-    key: secret; "" except for a new channel.
+    endpoint, playback_url: "" in the results of a list call.
+    key: secret; "" unless the channel was just created.
     """
 
     arn: str
@@ -208,9 +212,9 @@ class IvsChannelInfo:
 
 
 class IvsChannels(Protocol):
-    """The channels of an IVS account, for operators.
+    """The channels of an AWS account in IVS, for operators.
 
-    Raises IvsRefused for problems that an operator must solve. Raises StoreUnavailable if IVS does not answer, and
+    Raises IvsRefused for problems that an operator must fix. Raises StoreUnavailable if IVS does not answer, and
     StoreUnusable if AWS is not configured.
     """
 
@@ -224,7 +228,7 @@ class IvsChannels(Protocol):
         ...
 
     async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
-        """Creates a channel and returns it with its key. authorized: whether players need a signed token."""
+        """Creates a channel. Returns it with its key. authorized: whether players need a signed token."""
         ...
 
     async def delete(self, arn: str) -> None:
@@ -233,8 +237,9 @@ class IvsChannels(Protocol):
 
 
 class ConsoleStore(Protocol):
-    """Keeps the data of console users: JSON objects, each with a kind and a key. Raises StoreUnavailable like
-    ChannelStore.
+    """Stores the data of console users: JSON objects, each with a kind and a key.
+
+    Raises StoreUnavailable like ChannelStore.
 
     kind: "user", "session" or "profile".
     key: at most 1,024 bytes.
@@ -242,23 +247,23 @@ class ConsoleStore(Protocol):
     """
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Returns the entry as it is stored now; None if there is none."""
+        """Returns the stored entry, read consistently; None if it does not exist."""
         ...
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
-        """Stores a new entry. Returns False if there is one already."""
+        """Stores a new entry. Returns False if it exists already."""
         ...
 
     async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
-        """Stores an entry, in place of an existing one."""
+        """Stores an entry. Replaces an existing one."""
         ...
 
     async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
-        """Replaces an existing entry. Returns False if there is none."""
+        """Replaces an existing entry. Returns False if it does not exist."""
         ...
 
     async def delete(self, kind: str, key: str) -> bool:
-        """Deletes an entry. Returns whether there was one."""
+        """Deletes an entry. Returns whether it existed."""
         ...
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
@@ -272,7 +277,7 @@ class ConsoleStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PutMediaRequest:
-    """A signed request without its body. expires: when its credentials end, in seconds since the epoch; 0: never."""
+    """A signed request without its body. expires: of its credentials, seconds since the epoch; 0: never."""
 
     url: str
     headers: dict[str, str]
@@ -280,14 +285,14 @@ class PutMediaRequest:
 
 
 class KvsEndpoints(Protocol):
-    """The parts of Kinesis Video Streams that PutMedia needs: names, data endpoints, credentials, signatures."""
+    """The calls to Kinesis Video Streams that PutMedia needs: names, data endpoints, credentials, signatures."""
 
     async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
         """Returns a signed request. Raises StoreUnavailable, OutputError.
 
         stream: name or ARN.
         start: producer start time, seconds since the epoch.
-        fresh: look the endpoint up again.
+        fresh: ignores the cached endpoint.
         """
         ...
 
@@ -300,10 +305,10 @@ class KvsEndpoints(Protocol):
 class TaskRequest:
     """The tasks that a channel must have on other machines.
 
-    kind: "codec" or "slave", the TASK_TYPE of the original.
+    kind: "codec" or "slave", the TASK_TYPE of the old system.
     size: micro to xlarge.
-    environment: of the container, by the original's names, without secrets.
-    address: of the gateway that they work for; tasks for another gateway are not counted. "": any gateway.
+    environment: variables of the container, by the old system's names, without secrets.
+    address: of the gateway that the tasks work for; tasks for other gateways are not counted. "": any gateway.
     command: replaces the command of the container.
     """
 
@@ -318,40 +323,39 @@ class TaskRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task that is wanted and has not ended. state: in the words of the runner, such as PENDING or RUNNING."""
+    """A requested task that has not ended. state: the runner's name for it, for example PENDING or RUNNING."""
 
     arn: str
     state: str
 
 
 class TaskRunner(Protocol):
-    """Runs tasks on other machines. Raises StoreUnavailable if it does not answer, OutputError if it refuses."""
+    """Runs tasks on other machines. Raises StoreUnavailable if it does not answer, OutputError if it rejects."""
 
-    async def keep(self, order: TaskRequest) -> list[RunningTask]:
-        """Starts missing tasks and stops surplus ones. Returns the tasks that then exist, also those found from
-        before.
+    async def reconcile(self, request: TaskRequest) -> list[RunningTask]:
+        """Starts missing tasks and stops surplus ones. Returns all tasks that now exist.
 
-        Call it repeatedly. Even if this process crashes between two steps, surplus tasks do not stay for long.
+        Call it repeatedly. Then surplus tasks do not remain, even if this process crashes between two steps.
         """
         ...
 
     async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
-        """Stops all tasks that work for this address. It is not an error if there are none."""
+        """Stops all tasks that work for this address. It is not an error if none exist."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SecretValue:
-    """A secret and its previous value ("": unknown). since: when it got its present value, seconds since the epoch."""
+    """A secret and its previous value ("": unknown). modified: of the current value, seconds since the epoch."""
 
     current: str = field(repr=False)
     previous: str = field(default="", repr=False)
-    since: float = 0.0
+    modified: float = 0.0
 
 
 class SecretStore(Protocol):
-    """Keeps secrets and replaces them. Raises StoreUnavailable if it does not answer."""
+    """Reads secrets, which may be replaced. Raises StoreUnavailable if it does not answer."""
 
     async def read(self, name: str) -> SecretValue:
-        """Returns the present secret. Raises StoreUnusable if an operator must solve a problem."""
+        """Returns the current secret. Raises StoreUnusable for problems that an operator must fix."""
         ...

@@ -1,4 +1,4 @@
-"""The users who may sign in to the console with a name and a password."""
+"""The users of the console who sign in with a name and a password."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gateway.lib.attempt_limiter import Attempt, AttemptLimiter, TooManyAttempts
 from gateway.ports.errors import AtCapacity, InvalidField, NoSuchUser, TooManyRefusals, UserExists
 from gateway.ports.stores import ConsoleStore
 
-V = TypeVar("V")
+T = TypeVar("T")
 
-PROFILE: Final = "profile"  # the kind of entries for a user's own settings, by profile_key
+PROFILE: Final = "profile"  # kind of the entries with a user's settings; keys: profile_key
 _KIND: Final = "user"
 _MAX_USERS: Final = 1_000
-_TRUSTED: Final = Attempt(failures=-1)  # administrators that add users go before sign-ins
+_ADMINISTRATOR: Final = Attempt(failures=-1)  # an administrator who adds a user comes before sign-ins
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleUser:
     """A user of the console.
 
-    created, changed: seconds since the epoch; `changed` is that of the password.
-    mark: random, new with every password.
+    created: seconds since the epoch. changed: of the password, seconds since the epoch.
+    mark: random text, new with every password.
     """
 
     name: str
@@ -37,16 +37,16 @@ class ConsoleUser:
 
 
 class Users:
-    """Users over a store that other processes may share. Every method may raise StoreUnavailable.
+    """The users in a store that other processes may share. Every method may raise StoreUnavailable.
 
-    Passwords are hashed one at a time, in a thread. So a flood of sign-ins uses one core and 32 MB. `AttemptLimiter`
-    selects the next attempt. If too many wait, an address at its own limit gets TooManyRefusals, all others get
-    AtCapacity.
+    Passwords are hashed one at a time, in a thread. So any number of sign-ins uses one core and 32 MB.
+    `AttemptLimiter` selects the next attempt. If too many wait, an address at its own limit gets TooManyRefusals.
+    Other addresses get AtCapacity.
     """
 
     def __init__(self, store: ConsoleStore) -> None:
         self._store = store
-        self._turns = AttemptLimiter()
+        self._limiter = AttemptLimiter()
 
     async def list(self) -> list[ConsoleUser]:
         """Returns all users, sorted by name."""
@@ -59,10 +59,10 @@ class Users:
     async def add(self, name: str, password: str, now: float) -> ConsoleUser:
         """Adds a user. Raises InvalidField, UserExists, AtCapacity."""
         name = unicodedata.normalize("NFC", name)
-        if wrong := name_problem(name):
-            raise InvalidField("name", wrong)
-        if wrong := passwords.problem(password):
-            raise InvalidField("password", wrong)
+        if problem := name_problem(name):
+            raise InvalidField("name", problem)
+        if problem := passwords.problem(password):
+            raise InvalidField("password", problem)
         if len(await self._store.list(_KIND)) >= _MAX_USERS:
             raise AtCapacity(f"there are {_MAX_USERS} users already")
         value = await self._value(password, now, now)
@@ -71,12 +71,12 @@ class Users:
         return _user(name, value)
 
     async def change(self, name: str, password: str, now: float) -> ConsoleUser:
-        """Sets a new password. Sessions that were opened with the old one end.
+        """Sets a new password. Sessions that began with the old one end.
 
         Raises InvalidField, NoSuchUser, AtCapacity.
         """
-        if wrong := passwords.problem(password):
-            raise InvalidField("password", wrong)
+        if problem := passwords.problem(password):
+            raise InvalidField("password", problem)
         user = await self.find(name)
         if user is None:
             raise NoSuchUser(name[:64])
@@ -86,49 +86,47 @@ class Users:
         return _user(name, value)
 
     async def delete(self, name: str) -> None:
-        """Deletes the user and its profile. Its sessions end, because the user is gone. Raises NoSuchUser."""
+        """Deletes the user and its profile. Its sessions end then. Raises NoSuchUser."""
         if name_problem(name) or not await self._store.delete(_KIND, name):
             raise NoSuchUser(name[:64])
         await self._store.delete(PROFILE, profile_key("user", name))
 
-    async def check(self, name: str, password: str, who: Attempt) -> ConsoleUser | None:
-        """Returns the user with this name and password, else None. An unknown name takes as long as a known one.
+    async def check(self, name: str, password: str, attempt: Attempt) -> ConsoleUser | None:
+        """Returns the user with this name and password, else None. An unknown name takes equally long.
 
         Raises AtCapacity, TooManyRefusals.
         """
         name = unicodedata.normalize("NFC", name)
         value = await self._store.get(_KIND, name) if not name_problem(name) else None
-        kept = None if value is None else value["password"]
-        right = await self._slowly(who, lambda: passwords.verify_password(password, kept))
-        return _user(name, value) if right and value is not None else None
+        stored_hash = None if value is None else value["password"]
+        matches = await self._hash_in_turn(attempt, lambda: passwords.verify_password(password, stored_hash))
+        return _user(name, value) if matches and value is not None else None
 
     def waits_for(self, address: str) -> bool:
-        """Whether an attempt of the address waits."""
-        return self._turns.waits_for(address)
+        """Whether an attempt from this address waits."""
+        return self._limiter.waits_for(address)
 
     async def _value(self, password: str, created: float, changed: float) -> dict[str, Any]:
-        kept = await self._slowly(_TRUSTED, lambda: passwords.hash_password(password))
-        return {"password": kept, "created": created, "changed": changed, "mark": secrets.token_hex(16)}
+        stored_hash = await self._hash_in_turn(_ADMINISTRATOR, lambda: passwords.hash_password(password))
+        return {"password": stored_hash, "created": created, "changed": changed, "mark": secrets.token_hex(16)}
 
-    async def _slowly(self, who: Attempt, work: Callable[[], V]) -> V:
+    async def _hash_in_turn(self, attempt: Attempt, work: Callable[[], T]) -> T:
         try:
-            async with self._turns.turn(who):
+            async with self._limiter.turn(attempt):
                 return await asyncio.to_thread(work)
-        except TooManyAttempts as no:
-            words = "too many people are signing in at once"
-            raise (TooManyRefusals if no.own_limit else AtCapacity)(words) from None
+        except TooManyAttempts as error:
+            message = "too many people are signing in at once"
+            raise (TooManyRefusals if error.own_limit else AtCapacity)(message) from None
 
 
 def profile_key(kind: str, id: str) -> str:
-    """Returns the key of a profile. kind: the way of signing in, because users of different kinds may have equal
-    names.
-    """
+    """Returns the key of a profile. kind: the sign-in method, because two methods may have users of equal names."""
     return f"{kind}:{id}"
 
 
 def name_problem(name: str) -> str:
-    """Returns the problem of a user name, beginning with "expected …"; "" if it is valid."""
-    good = (
+    """Returns the problem of a user name as "expected …"; "" if it is valid."""
+    valid = (
         0 < len(name) <= 64
         and name.isprintable()
         and name == name.strip()
@@ -136,7 +134,7 @@ def name_problem(name: str) -> str:
         and name not in (".", "..")
         and unicodedata.is_normalized("NFC", name)
     )
-    return "" if good else "expected 1 to 64 printable characters, none of them / \\ % ? #, no space at the ends"
+    return "" if valid else "expected 1 to 64 printable characters, none of them / \\ % ? #, no space at the ends"
 
 
 def _user(name: str, value: dict[str, Any]) -> ConsoleUser:

@@ -340,7 +340,7 @@ class _Work:
         """Gives the job back at the end of this process, so that another process can begin it at once."""
         with suppress(StoreUnavailable, JobChanged, NoSuchJob, TimeoutError):
             async with asyncio.timeout(3):
-                await self._desk.again(await self._ours())
+                await self._desk.requeue(await self._ours())
 
 
 def _failed(name: str, error: BaseException) -> None:

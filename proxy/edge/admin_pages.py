@@ -20,25 +20,29 @@ _TOKEN_NEEDED: Final = text(401, "the admin token is needed", headers={"WWW-Auth
 
 
 class AdminPages:
-    """The handler of the admin listener. refused: number of refused requests by reason."""
+    """The handler of the admin listener.
 
-    def __init__(self, health: Health, metrics: Metrics, verify: TokenVerifier, refusals_per_minute: int) -> None:
+    total_metrics: returns the sum over all processes on these ports; None if this is the only process.
+    refused: number of refused requests by reason.
+    """
+
+    def __init__(self, health: Health, metrics: Metrics, verifier: TokenVerifier, refusals_per_minute: int) -> None:
         self._metrics = metrics
-        self._verifier = verify
+        self._verifier = verifier
         self._refusals = Refusals(refusals_per_minute)
         self._pages: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/healthcheck": health.alive,
             "/ready": health.ready,
-            "/metrics": self._measured,
+            "/metrics": self._metrics_page,
         }
-        self.sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None  # of all processes on the same ports
+        self.total_metrics: Callable[[], Awaitable[MetricsSnapshot]] | None = None
         self.refused: dict[str, int] = {}
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         page = self._pages.get(request.path)
         return page(request) if page is not None else _NO_PAGE
 
-    def _measured(self, request: Request) -> AnswerOrAwaitable:
+    def _metrics_page(self, request: Request) -> AnswerOrAwaitable:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._verifier.verify(token.strip()):
             if token and not request.exempt and (wait := self._refusals.add(request.peer, time.monotonic())):
@@ -46,13 +50,14 @@ class AdminPages:
                     "limited", service_unavailable("too many wrong tokens from this address", wait, 429)
                 )
             return self._refuse("wrong" if token else "missing", _TOKEN_NEEDED)
-        if self.sums is not None:
-            return self._summed(self.sums)
+        if self.total_metrics is not None:
+            return _render(self.total_metrics())
         return Response(200, self._metrics.render(), CONTENT_TYPE)
-
-    async def _summed(self, sums: Callable[[], Awaitable[MetricsSnapshot]]) -> Response:
-        return Response(200, (await sums()).render(), CONTENT_TYPE)
 
     def _refuse(self, reason: str, answer: Response) -> Response:
         self.refused[reason] = self.refused.get(reason, 0) + 1
         return answer
+
+
+async def _render(snapshot: Awaitable[MetricsSnapshot]) -> Response:
+    return Response(200, (await snapshot).render(), CONTENT_TYPE)

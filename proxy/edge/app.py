@@ -1,10 +1,10 @@
-"""The edge: builds its parts from the settings. What it has in common with a gateway is in `gateway.app.node`."""
+"""The edge: creates its services from the settings. Shared code with the gateway is in `gateway.app.node`."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from gateway import __version__
 from gateway.adapters.advertise import advertised, host_of
 from gateway.adapters.stores import open_channels, open_registry
-from gateway.api.node_status import NodeStatus as Machine
+from gateway.api.node_status import NodeStatus
 from gateway.api.servers import registry_entry
 from gateway.api.status import summary
 from gateway.app import node, process
@@ -21,8 +21,10 @@ from gateway.app.listeners import admin_http_limits, playback_protection
 from gateway.app.node_parts import NodeParts
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.addresses import OpenPorts
+from gateway.channels.channel import Channel
 from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.stores import ChannelReader
+from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster import idle
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.edge_selector import EdgeSelector
@@ -31,12 +33,12 @@ from gateway.cluster.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.membership import Membership
 from gateway.cluster.node_authenticator import NodeAuthenticator
 from gateway.cluster.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import Finder, RegistryLocator
 from gateway.cluster.replicas import Replicas
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.upstream_client import UpstreamClient
-from gateway.cluster.viewer_reporter import ViewerReporter
+from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.http.forwarded import Forwarded
 from gateway.http.request import Request
 from gateway.http.server import HttpServer
@@ -47,9 +49,11 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.readiness import Check
+from gateway.lib.refusals import Refusals
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
-from gateway.live.publisher import AcquirePublisher
+from gateway.live.publisher import AcquirePublisher, StreamPublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs
 from gateway.packaging.services import PackagingServices
@@ -68,10 +72,11 @@ from gateway.playback.router import (
     StoredPlayback,
 )
 from gateway.playback.vod_files import VodFiles
+from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import Registry
-from gateway.processes.metrics_aggregator import OPERATION as SUMS
+from gateway.processes.metrics_aggregator import OPERATION as METRICS_OPERATION
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
@@ -79,13 +84,13 @@ from proxy.edge import channel_edge, gateways
 from proxy.edge.admin_pages import AdminPages
 from proxy.edge.channel_edge import ChannelEdge
 from proxy.edge.gateways import GatewayFiles, GatewayList, Gateways, UpstreamFinder
-from proxy.edge.no_pushes import NoPushes, refuse_publisher
 from proxy.edge.recordings import EdgeRecordings
 from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
 
 log = structlog.get_logger(__name__)
 
-_RECORDINGS = 8  # recordings get edge.cache divided by this
+_RECORDINGS_DIVISOR = 8  # the cache of recordings is edge.cache divided by this
+_NO_PUSHES = "this is an edge, which only plays"
 
 
 def run(settings: Settings, link: WorkerLink | None = None) -> int:
@@ -93,74 +98,57 @@ def run(settings: Settings, link: WorkerLink | None = None) -> int:
     return process.run(settings, lambda: node.serve("edge", settings, link, Edge.open), link)
 
 
-async def _until_idle(where: RegistryLocator, channel: str, ending: ShutdownSignals) -> None:
-    """Ends this edge when its channel is idle, because the gateway that started it may be gone."""
-    await idle.wait_until_idle(where, channel)
-    ending.stop()
+async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signals: ShutdownSignals) -> None:
+    """Stops this edge when its channel is idle. The gateway that started it may no longer run."""
+    await idle.wait_until_idle(locator, channel)
+    shutdown_signals.stop()
 
 
 @dataclass(frozen=True, slots=True)
 class _EdgeServices:
-    """The parts that find streams and channels. registry: None if the settings name gateways instead."""
+    """The services that find streams and channels. registry: None if the settings list gateways."""
 
     registry: Registry | None
     locator: RegistryLocator
-    spread: EdgeSelector | None
+    edge_selector: EdgeSelector | None
     peers: Peers
     gateways: Gateways
     reader: ChannelReader
     deleted: ChannelReader
 
 
-async def _ground(parts: NodeParts) -> _EdgeServices:
-    """Opens the parts that find streams and channels. Raises StoreUnusable."""
+async def _open_services(parts: NodeParts) -> _EdgeServices:
+    """Opens the services that find streams and channels. Raises StoreUnusable."""
     settings, stack, id = parts.settings, parts.stack, parts.identity.id
     channel = settings.edge.channel
     headers = {channel_edge.HEADER: channel} if channel else {}
     peers = await stack.enter_async_context(Peers(parts.identity.secret, headers=headers))
     registry = await stack.enter_async_context(open_registry(settings))
     stored = await stack.enter_async_context(open_channels(settings))
-    spread: EdgeSelector | None = None
+    edge_selector: EdgeSelector | None = None
     finder: Finder
-    living: GatewayList
+    live_gateways: GatewayList
     checks: dict[str, Check]
     if registry is not None:
         finder, checks = registry, {"registry": registry.check}
         locator = RegistryLocator(finder)
-        spread = EdgeSelector(locator, registry, id, channel)
+        edge_selector = EdgeSelector(locator, registry, id, channel)
         cluster = await stack.enter_async_context(ClusterClient(id, registry, locator, peers))
-        living = gateways.registry_gateways(cluster.nodes)
+        live_gateways = gateways.registry_gateways(cluster.nodes)
     else:
         finder = upstreams = UpstreamFinder(settings.edge.upstream, peers)
         locator, checks = RegistryLocator(finder), {"gateways": upstreams.check}
-        living = gateways.configured_gateways(settings.edge.upstream)
-    known = Gateways(living)
+        live_gateways = gateways.configured_gateways(settings.edge.upstream)
+    all_gateways = Gateways(live_gateways)
     if stored is not None:
         checks["channel store"] = stored.check
-    reader: ChannelReader = RemoteChannels(known, locator, peers)
-    deleted: ChannelReader = RemoteChannels(known, locator, peers, "deleted")
+    reader: ChannelReader = RemoteChannels(all_gateways, locator, peers)
+    deleted: ChannelReader = RemoteChannels(all_gateways, locator, peers, "deleted")
     if stored is not None:
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
     for name, check in checks.items():
         parts.readiness.add(name, check)
-    return _EdgeServices(registry, locator, spread, peers, known, reader, deleted)
-
-
-class PulledStreams:
-    """The streams of the gateways, as pulled replicas. Implements playback.router.PlayableStreams."""
-
-    def __init__(self, replicas: Replicas) -> None:
-        self._replicas = replicas
-
-    def find(self, name: str) -> Stream | None:
-        return self._replicas.find(name)
-
-    def find_recent(self, name: str) -> Stream | None:
-        """Returns None, because an edge holds no streams."""
-        return None
-
-    async def wait(self, name: str, seconds: float) -> Stream:
-        return await self._replicas.wait(name, seconds)
+    return _EdgeServices(registry, locator, edge_selector, peers, all_gateways, reader, deleted)
 
 
 class Edge(node.Role):
@@ -168,96 +156,99 @@ class Edge(node.Role):
 
     ready = "edge ready"
 
-    def __init__(self, parts: NodeParts, ground: _EdgeServices) -> None:
+    def __init__(self, parts: NodeParts, services: _EdgeServices) -> None:
         settings = parts.settings
         self._parts = parts
         self._settings = settings
-        self._ground = ground
+        self._services = services
         self.words = {"node": parts.identity.id}
         self._health = Health(parts.readiness.missing)
-        self.channels = ChannelCaches(ground.reader, ground.deleted)
+        self.channels = ChannelCaches(services.reader, services.deleted)
         self.protection = playback_protection(settings, parts.secrets)
         self._viewers = HttpViewers()
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory))
         stream = settings.stream
-        given = NODES_SECONDS if settings.edge.channel else 0.0  # other nodes pull only from an edge of one channel
+        # Other nodes pull only from an edge of one channel.
+        beginning_seconds = NODES_SECONDS if settings.edge.channel else 0.0
         limits = StreamLimits(
-            stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=given
+            stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=beginning_seconds
         )
         self.hub = Hub(limits, output_specs(self._packaging, pulled=True), Events())  # of the pulled streams
-        self._own = Hub(limits, (), Events())  # stays empty, as an edge holds no streams of its own
-        where = ground.spread or ground.locator
-        self._replicas = Replicas(self.hub, where, ground.peers)
-        part = settings.edge.cache // _RECORDINGS
-        held = settings.edge.model_copy(update={"cache": settings.edge.cache - part})
-        self._relay = HttpCacheProxy(
-            UpstreamClient(where, ground.peers), self.channels.cached, self.protection, self._viewers, held
+        self._empty_hub = Hub(limits, (), Events())  # always empty, because an edge has no own streams
+        locator = services.edge_selector or services.locator
+        self._replicas = Replicas(self.hub, locator, services.peers)
+        recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
+        cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
+        upstream = UpstreamClient(locator, services.peers)
+        self._http_cache = HttpCacheProxy(
+            upstream, self.channels.cached, self.protection, self._viewers, cache_settings
         )
-        self._given = ChannelEdge(settings.edge.channel, self._replicas, self._relay)
-        self._recordings = EdgeRecordings(GatewayFiles(ground.gateways, self._relay.origin, ground.locator), part)
-        self._teller = ViewerReporter(parts.identity.id, self._watched, ground.locator, ground.peers)
+        self._channel_edge = ChannelEdge(settings.edge.channel, self._replicas, self._http_cache)
+        files = GatewayFiles(services.gateways, upstream, services.locator)
+        self._recordings = EdgeRecordings(files, recordings_cache)
+        self._viewer_reporter = ViewerReporter(parts.identity.id, self._viewer_counts, services.locator, services.peers)
         self._address = ""
-        self._shown: Mapping[str, object] = {}
+        self._registry_fields: Mapping[str, object] = {}
         self.acquire_publisher: AcquirePublisher = refuse_publisher
         self.admission: Admission = NoPushes(self.channels.cached, parts.secrets, parts.events)
-        self.streams: PlayableStreams = PulledStreams(self._replicas)
+        self.streams: PlayableStreams = self._replicas
         slot = parts.identity.slot
-        self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, ground.peers) if slot is not None else None
+        self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, services.peers) if slot is not None else None
         self.node_endpoint: NodeEndpoint | None = self._endpoint()
         self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
-        self._pages.sums = self.metrics_aggregator
+        self._pages.total_metrics = self.metrics_aggregator
         if not settings.signing.secret.get_secret_value():
-            log.info("play signs of gateways that have another secret do not count here: signing.secret is not set")
+            log.info("play signatures of other gateways cannot be verified: signing.secret is not set")
 
     @classmethod
     async def open(cls, parts: NodeParts) -> Edge:
-        """Opens everything that the edge pulls with, and starts its tasks. Raises StoreUnusable, UnusableKey."""
-        edge = cls(parts, await _ground(parts))
-        for part in (edge._replicas, edge._relay, edge._recordings):
-            await parts.stack.enter_async_context(part)
+        """Opens the services of the edge, and starts its tasks. Raises StoreUnusable, UnusableKey."""
+        edge = cls(parts, await _open_services(parts))
+        for service in (edge._replicas, edge._http_cache, edge._recordings):
+            await parts.stack.enter_async_context(service)
         parts.stack.callback(edge._viewers.close)
-        await parts.stack.enter_async_context(parts.tasks)  # entered last, so tasks end first
+        await parts.stack.enter_async_context(parts.tasks)  # entered last, so that tasks end before the services close
         edge._start()
         return edge
 
     def _start(self) -> None:
         tasks = self._parts.tasks
         tasks.start(self.hub.run(), "replicas")
-        tasks.start(self._ground.locator.run(), "look-ups")
-        if self._ground.spread is not None:
-            tasks.start(self._ground.spread.run(), "edges of channels")
-        tasks.start(self._teller.run(), "viewers")
+        tasks.start(self._services.locator.run(), "lookups")
+        if self._services.edge_selector is not None:
+            tasks.start(self._services.edge_selector.run(), "edges of channels")
+        tasks.start(self._viewer_reporter.run(), "viewers")
         self._parts.metrics.read_from(self.samples)
 
     async def join(self, ports: OpenPorts) -> None:
         """Adds this edge to the registry, if there is one."""
         tasks = self._parts.tasks
-        if self._ground.registry is not None:
+        if self._services.registry is not None:
             self._address = await advertised(self._settings, ports)
-            self._shown = registry_entry(host_of(self._address), ports, time.time())
-            tasks.start(Membership(self._ground.registry, self._as_node).run(), "membership")
+            self._registry_fields = registry_entry(host_of(self._address), ports, time.time())
+            tasks.start(Membership(self._services.registry, self._as_node).run(), "membership")
         if channel := self._settings.edge.channel:
-            tasks.start(_until_idle(self._ground.locator, channel, self._parts.shutdown_signals), "channel")
+            tasks.start(_stop_when_idle(self._services.locator, channel, self._parts.shutdown_signals), "channel")
 
     def is_needed(self) -> bool:
-        """Returns whether a viewer plays by FLV or RTMP, or another node pulls from here."""
-        return bool(self._replicas.lent) or any(any(stream.viewers.values()) for stream in self.hub)
+        """Whether a viewer plays FLV or RTMP, or another node pulls a stream from this edge."""
+        return bool(self._replicas.readers) or any(any(stream.viewers.values()) for stream in self.hub)
 
-    # ---- what answers at the ports ----
+    # ---- servers ----
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
-        """Binds RTMP, which is there for players."""
+        """Binds the RTMP port, for players only."""
         return [open_rtmp(services)]
 
     async def playback(self, ports: OpenPorts) -> PlaybackRouter:
         settings, channels, recordings = self._settings, self.channels, self._recordings
         live = LivePlayback(
             self.streams,
-            MediaRoutes.of(LadderPlayback(self.streams, self._viewers), _not_here),
+            MediaRoutes.of(LadderPlayback(self.streams, self._viewers), _no_local_stream),
             FlvViewers(settings.limits.viewer_backlog),
             self._viewers,
             settings.stream.wait_for_publisher,
-            remote_files=self._relay,
+            remote_files=self._http_cache,
         )
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),
@@ -275,42 +266,44 @@ class Edge(node.Role):
     def _endpoint(self) -> NodeEndpoint:
         """Returns the endpoint for other nodes.
 
-        They may request the status of this edge and, if it was started for one channel, the stream of this channel.
-        They also report which channels have changed.
+        They may request the status of this edge. If it serves one channel, they may also request that stream. They
+        also report changed channels.
         """
-        settings, ground, metrics, identity = self._settings, self._ground, self._parts.metrics, self._parts.identity
-        machine = Machine(settings.data, {"channels": settings.channels.partition(":")[0]})
-        siblings = SiblingProcesses(identity.id, ground.peers, identity.siblings)
+        settings, services, metrics, identity = (
+            self._settings,
+            self._services,
+            self._parts.metrics,
+            self._parts.identity,
+        )
+        node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
+        siblings = SiblingProcesses(identity.id, services.peers, identity.siblings)
         operations = GatewayOperations(
             siblings,
-            self._own,
-            ChannelReaders(ground.reader, self.channels.cached, self.channels.deleted),
+            self._empty_hub,
+            ChannelReaders(services.reader, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
-            distant=RemoteViewerCounts(),
-            report=lambda: summary(machine, metrics, __version__),
+            remote_viewers=RemoteViewerCounts(),
+            report=lambda: summary(node_status, metrics, __version__),
         ).table()
         return NodeEndpoint(
             NodeAuthenticator(identity.secret, settings.limits.refusals_per_minute),
             siblings,
-            PullableStreams(self._own, lambda stream: "", metrics.dropped, self._given.units),
-            ground.reader,
-            self._given.file,
+            PullableStreams(self._empty_hub, lambda stream: "", metrics.dropped, self._channel_edge.find_replica),
+            services.reader,
+            self._channel_edge.file,
             {name: operations[name] for name in ("node", "changed")}
-            | ({SUMS: self.metrics_aggregator.operate} if self.metrics_aggregator is not None else {}),
+            | ({METRICS_OPERATION: self.metrics_aggregator.operate} if self.metrics_aggregator is not None else {}),
         )
 
     def _as_node(self) -> Node:
         channel = self._settings.edge.channel
-        return Node(self._parts.identity.id, NodeRole.EDGE, self._address, channel=channel, shown=self._shown)
+        return Node(self._parts.identity.id, NodeRole.EDGE, self._address, channel=channel, shown=self._registry_fields)
 
     # ---- metrics ----
 
-    def _watched(self) -> Mapping[str, Mapping[str, int]]:
+    def _viewer_counts(self) -> Mapping[str, Mapping[str, int]]:
         """Returns the number of viewers by stream and protocol."""
-        watched = self._relay.viewers
-        for stream in self.hub:
-            watched.setdefault(stream.name, Counter()).update(stream.viewers)
-        return watched
+        return total_viewers(self._http_cache.viewers, {stream.name: stream.viewers for stream in self.hub})
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of this edge."""
@@ -319,14 +312,32 @@ class Edge(node.Role):
             viewers.update(stream.viewers)
         for protocol, count in viewers.items():
             yield MetricSample(metric_table.VIEWERS, count, (protocol,))
-        yield from self._relay.samples()
+        yield from self._http_cache.samples()
         yield MetricSample(metric_table.PULLED, len(self._replicas))
         yield MetricSample(metric_table.PULLS, self._replicas.pulls)
-        yield MetricSample(metric_table.LOOKUPS, self._ground.locator.asked)
+        yield MetricSample(metric_table.LOOKUPS, self._services.locator.lookups)
         yield from self._packaging.samples()
         for reason, count in self._pages.refused.items():
             yield MetricSample(metric_table.REFUSED, count, ("api", reason))
 
 
-def _not_here(request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
-    raise AssertionError("no stream is held here whose files could be asked for")
+class NoPushes(Admission):
+    """An Admission that rejects every push, without a lookup of the channel."""
+
+    def __init__(self, channels: ChannelReader, secrets: SigningSecrets, events: Events) -> None:
+        super().__init__(channels, secrets, events, publishers_per_address=0, refusals=Refusals(0))
+
+    async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
+        """Raises PushesNotAccepted."""
+        raise PushesNotAccepted(_NO_PUSHES)
+
+
+async def refuse_publisher(
+    channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+) -> StreamPublisher:
+    """Implements live.publisher.AcquirePublisher. Always raises PushesNotAccepted."""
+    raise PushesNotAccepted(_NO_PUSHES)
+
+
+def _no_local_stream(request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
+    raise AssertionError("an edge has no local streams")

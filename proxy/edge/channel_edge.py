@@ -1,4 +1,4 @@
-"""ChannelEdge: serves the streams of one channel to other nodes, so that they need not pull from the holder."""
+"""Serves the streams of one channel to other nodes, to reduce the load on the node that holds the channel's stream."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from gateway.http.request import Request
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import NoSuchStream
 
-# Sent with every request of such an edge to another node. An edge of the same channel refuses these requests, so that
-# edges do not pull from each other in a circle.
+# An edge of one channel sends this header with every request to another node. Other edges of that channel reject these
+# requests, so that edges do not pull from each other in a circle.
 HEADER: Final = "x-millrace-edge-of"
-_WAIT_SECONDS: Final = 3.0  # to wait for a stream that is not pulled yet
+_WAIT_SECONDS: Final = 3.0  # for a stream that is not pulled yet
 
 
 class ChannelEdge:
     """Serves one channel to other nodes. channel: its id; "" to serve none."""
 
-    def __init__(self, channel: str, replicas: Replicas, relay: HttpCacheProxy) -> None:
+    def __init__(self, channel: str, replicas: Replicas, http_cache: HttpCacheProxy) -> None:
         self._channel = channel
         self._replicas = replicas
-        self._relay = relay
+        self._http_cache = http_cache
 
-    async def units(self, request: Request, name: str) -> PullSource:
-        """Lends a stream to another node. The `give` function of NodeEndpoint. Raises NoSuchStream, AtCapacity.
+    async def find_replica(self, request: Request, name: str) -> PullSource:
+        """Returns a replica for another node's pull. Implements node_endpoint.FindReplica.
 
-        Refuses requests for the original stream, because this edge only has a replica.
+        Rejects requests for the original stream, because this edge only has a replica. Raises NoSuchStream,
+        AtCapacity.
         """
-        if not self._gives(request, name) or request.query.get("original") == "1":
+        if not self._may_serve(request, name) or request.query.get("original") == "1":
             raise NoSuchStream(name)
-        return await self._replicas.lend(name, _WAIT_SECONDS)
+        return await self._replicas.pull_source(name, _WAIT_SECONDS)
 
     def file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
-        """Answers a node's request for a file of a stream. The `files` function of NodeEndpoint."""
-        return self._relay.given(request, name, path) if self._gives(request, name) else NOT_HERE
+        """Answers a node's request for a file of a stream. Implements node_endpoint.Files."""
+        return self._http_cache.file_for_node(request, name, path) if self._may_serve(request, name) else NOT_HERE
 
-    def _gives(self, request: Request, name: str) -> bool:
+    def _may_serve(self, request: Request, name: str) -> bool:
         channel = channel_of(name)
         return channel == self._channel and request.headers.get(HEADER) != channel

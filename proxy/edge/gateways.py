@@ -1,4 +1,4 @@
-"""Lists the gateways of an edge, asks them for stored files, and finds streams without a registry."""
+"""Lists the gateways of an edge, requests stored files from them, and finds streams without a registry."""
 
 from __future__ import annotations
 
@@ -18,137 +18,140 @@ from gateway.ports.nodes import Node, NodeRole, StreamClaim
 
 log = structlog.get_logger(__name__)
 
-_MAX_AT_ONCE: Final = 1_024  # files that are requested from gateways at the same time
-_MAX_ASKED: Final = 8  # gateways for one request
-_AWAY_SECONDS: Final = 5.0  # a gateway that did not answer is asked last for so long
+_MAX_FILES: Final = 1_024  # concurrent requests for files
+_MAX_GATEWAYS: Final = 8  # for one request
+_FAILED_SECONDS: Final = 5.0  # for which a gateway that did not answer is used last
 _ASK_SECONDS: Final = 3.0
-_QUESTIONS: Final = 64  # requests to one gateway at the same time
+_MAX_PER_GATEWAY: Final = 64  # concurrent requests to one gateway
 
-# Returns the gateways that are believed to be alive now.
+# Returns the gateways that seem to be alive.
 GatewayList: TypeAlias = Callable[[], Awaitable[Sequence[NodeAddress]]]
 
 
 def registry_gateways(nodes: Callable[[], Awaitable[Sequence[Node]]]) -> GatewayList:
-    """Returns the GatewayList for the nodes of a registry."""
+    """Returns a GatewayList for the nodes in a registry."""
 
-    async def living() -> Sequence[NodeAddress]:
+    async def live_gateways() -> Sequence[NodeAddress]:
         return [NodeAddress(node.id, node.address) for node in await nodes() if node.role == NodeRole.GATEWAY]
 
-    return living
+    return live_gateways
 
 
 def configured_gateways(addresses: Sequence[str]) -> GatewayList:
-    """Returns the GatewayList for the gateways in the settings."""
-    places = [NodeAddress(address, address) for address in addresses]
+    """Returns a GatewayList for the gateways in the settings."""
+    gateways = [NodeAddress(address, address) for address in addresses]
 
-    async def living() -> Sequence[NodeAddress]:
-        return places
+    async def all_gateways() -> Sequence[NodeAddress]:
+        return gateways
 
-    return living
+    return all_gateways
 
 
 class Gateways:
-    """The gateways of this edge, in an order that spreads the requests over all of them."""
+    """The gateways of this edge, in an order that distributes the requests evenly."""
 
-    def __init__(self, living: GatewayList, clock: Callable[[], float] = time.monotonic) -> None:
-        self._living = living
+    def __init__(self, live_gateways: GatewayList, clock: Callable[[], float] = time.monotonic) -> None:
+        self._live_gateways = live_gateways
         self._clock = clock
-        self._away: dict[str, float] = {}  # address → time until which it counts as away
-        self._turn = 0
+        self._failed: dict[str, float] = {}  # by address: the time until which it counts as failed
+        self._next = 0
 
-    async def all(self, first: NodeAddress | None = None) -> list[NodeAddress]:
-        """Returns at most _MAX_ASKED gateways: `first`, then the others in turn.
+    async def in_order(self, first: NodeAddress | None = None) -> list[NodeAddress]:
+        """Returns at most _MAX_GATEWAYS gateways: `first`, then the others, beginning with another one at each call.
 
-        Gateways that did not answer in the last _AWAY_SECONDS come last.
+        Gateways that did not answer in the last _FAILED_SECONDS are last.
         """
-        places = list(await self._living())
-        if places:
-            self._turn = (self._turn + 1) % len(places)
-            places = places[self._turn :] + places[: self._turn]
+        gateways = list(await self._live_gateways())
+        if gateways:
+            self._next = (self._next + 1) % len(gateways)
+            gateways = gateways[self._next :] + gateways[: self._next]
         now = self._clock()
-        self._away = {address: until for address, until in self._away.items() if until > now}
-        places.sort(key=lambda place: place.address in self._away)
+        self._failed = {address: until for address, until in self._failed.items() if until > now}
+        gateways.sort(key=lambda gateway: gateway.address in self._failed)
         if first is not None:
-            places = [first, *(place for place in places if place.address != first.address)]
-        return places[:_MAX_ASKED]
+            gateways = [first, *(gateway for gateway in gateways if gateway.address != first.address)]
+        return gateways[:_MAX_GATEWAYS]
 
-    def failed(self, place: NodeAddress) -> None:
-        """Notes that a gateway did not answer."""
-        self._away[place.address] = self._clock() + _AWAY_SECONDS
+    def mark_failed(self, gateway: NodeAddress) -> None:
+        """Records that a gateway did not answer."""
+        self._failed[gateway.address] = self._clock() + _FAILED_SECONDS
 
 
 class GatewayFiles:
-    """Requests stored files from gateways, which have them on their own disks or in one bucket.
+    """Requests stored files from gateways, which have them on their disks or in one bucket.
 
-    Use it from one event loop only.
+    Only one event loop may use it.
     """
 
-    def __init__(self, gateways: Gateways, origin: UpstreamClient, where: StreamLocator) -> None:
+    def __init__(self, gateways: Gateways, upstream: UpstreamClient, locator: StreamLocator) -> None:
         self._gateways = gateways
-        self._origin = origin
-        self._where = where
-        self._at_once = 0
+        self._upstream = upstream
+        self._locator = locator
+        self._requests = 0
 
     @contextlib.asynccontextmanager
-    async def ask(
+    async def request(
         self, target: str, channel: str = "", *, method: str = "GET", headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[UpstreamResponse]:
-        """Yields the answer of the first gateway that has the file, else a 404. Asks the channel's holder first.
+        """Yields the answer of the first gateway that has the file, else a 404.
 
-        target: path and query, encoded. Raises PeerUnavailable or PeerRefused if a gateway that may have the file gave
+        The node that holds the channel's stream is asked first.
+
+        target: path and query, encoded. Raises PeerUnavailable or PeerRefused if a gateway that may have the file sent
         no usable answer. Raises AtCapacity, StoreUnavailable.
         """
-        if self._at_once >= _MAX_AT_ONCE:
-            raise AtCapacity("too many files are passed on")
-        self._at_once += 1
+        if self._requests >= _MAX_FILES:
+            raise AtCapacity("too many files are requested")
+        self._requests += 1
         try:
             async with contextlib.AsyncExitStack() as stack:
-                yield await self._found(stack, target, channel, method, headers or {})
+                yield await self._first_answer(stack, target, channel, method, headers or {})
         finally:
-            self._at_once -= 1
+            self._requests -= 1
 
-    async def _found(
+    async def _first_answer(
         self, stack: contextlib.AsyncExitStack, target: str, channel: str, method: str, headers: Mapping[str, str]
     ) -> UpstreamResponse:
-        places = await self._gateways.all(self._where.known(channel) if channel else None)
+        gateways = await self._gateways.in_order(self._locator.known(channel) if channel else None)
         failure: PeerUnavailable | PeerRefused | None = None
-        for place in places:
+        for gateway in gateways:
             try:
                 async with contextlib.AsyncExitStack() as attempt:
-                    answered = await attempt.enter_async_context(self._origin.ask(place, method, target, headers))
-                    status = answered.head.status
-                    if status not in (404, 503) or (status == 404 and place is places[-1] and failure is None):
+                    request = self._upstream.request(gateway, method, target, headers)
+                    response = await attempt.enter_async_context(request)
+                    status = response.head.status
+                    if status not in (404, 503) or (status == 404 and gateway is gateways[-1] and failure is None):
                         stack.push_async_exit(attempt.pop_all())
-                        return answered
+                        return response
                     if status == 503:
-                        failure = PeerRefused(place, status, "cannot say now")
+                        failure = PeerRefused(gateway, status, "has no answer now")
             except PeerUnavailable as error:
-                self._gateways.failed(place)
+                self._gateways.mark_failed(gateway)
                 failure = error
             except PeerRefused as error:
                 failure = error
-        raise failure or StoreUnavailable("no gateway is there")
+        raise failure or StoreUnavailable("no gateway is available")
 
 
 class UpstreamFinder:
-    """Finds streams without a registry, by asking the gateways in the settings. A Finder of RegistryLocator.
+    """Finds streams without a registry: asks the gateways in the settings. A Finder for RegistryLocator.
 
-    A gateway that did not answer is not asked again for _AWAY_SECONDS, so that other streams do not wait for it.
+    A gateway that did not answer is not asked again for _FAILED_SECONDS, so that other streams do not wait for it.
     """
 
     def __init__(self, addresses: Sequence[str], peers: Peers, clock: Callable[[], float] = time.monotonic) -> None:
-        self._gates = {address: asyncio.Semaphore(_QUESTIONS) for address in addresses}
+        self._semaphores = {address: asyncio.Semaphore(_MAX_PER_GATEWAY) for address in addresses}
         self._peers = peers
         self._clock = clock
-        self._away: dict[str, float] = {}  # address → time until which it counts as away
+        self._failed: dict[str, float] = {}  # by address: the time until which it counts as failed
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         """Implements Registry.find. Raises StoreUnavailable if no gateway answers."""
         found: dict[str, StreamClaim] = {}
-        answers = await asyncio.gather(*(self._ask(address, streams) for address in self._gates))
-        for held in reversed(answers):  # the first gateway in the settings wins
-            found |= held or {}
-        if all(held is None for held in answers):
+        answers = await asyncio.gather(*(self._claims_of(address, streams) for address in self._semaphores))
+        for claims in reversed(answers):  # the first gateway in the settings wins
+            found |= claims or {}
+        if all(claims is None for claims in answers):
             raise StoreUnavailable("no gateway answers")
         return found
 
@@ -156,31 +159,31 @@ class UpstreamFinder:
         """Returns if a gateway answers. Raises StoreUnavailable if none does."""
         await self.find(())
 
-    async def _ask(self, address: str, streams: Collection[str]) -> dict[str, StreamClaim] | None:
-        """Returns the streams that a gateway holds, out of `streams`; None if it does not answer."""
-        if self._away.get(address, 0.0) > self._clock() and streams:
+    async def _claims_of(self, address: str, streams: Collection[str]) -> dict[str, StreamClaim] | None:
+        """Returns the claims of `streams` on a gateway; None if it does not answer."""
+        if self._failed.get(address, 0.0) > self._clock() and streams:
             return None
-        place = NodeAddress(address, address)
+        gateway = NodeAddress(address, address)
         try:
             if not streams:
-                await self._peers.ask(place, "GET", "/_node/.node/node", seconds=_ASK_SECONDS)
+                await self._peers.ask(gateway, "GET", "/_node/.node/node", seconds=_ASK_SECONDS)
                 return {}
-            held = await asyncio.gather(*(self._holds(place, stream) for stream in streams))
-        except PeerUnavailable as away:
-            self._away[address] = self._clock() + _AWAY_SECONDS
-            log.debug("a gateway does not answer", address=address, reason=str(away))
+            claims = await asyncio.gather(*(self._claim_of(gateway, stream) for stream in streams))
+        except PeerUnavailable as error:
+            self._failed[address] = self._clock() + _FAILED_SECONDS
+            log.debug("a gateway does not answer", address=address, reason=str(error))
             return None
         except PeerRefused as refused:
-            log.warning("a gateway does not serve this edge", address=address, reason=str(refused))
+            log.warning("a gateway rejects this edge", address=address, reason=str(refused))
             return None
-        return {stream: holding for stream, holding in zip(streams, held, strict=True) if holding is not None}
+        return {claim.stream: claim for claim in claims if claim is not None}
 
-    async def _holds(self, place: NodeAddress, stream: str) -> StreamClaim | None:
-        async with self._gates[place.address]:
+    async def _claim_of(self, gateway: NodeAddress, stream: str) -> StreamClaim | None:
+        async with self._semaphores[gateway.address]:
             try:
-                await self._peers.ask(place, "GET", f"/_node/.node/session/{stream}", seconds=_ASK_SECONDS)
+                await self._peers.ask(gateway, "GET", f"/_node/.node/session/{stream}", seconds=_ASK_SECONDS)
             except PeerRefused as refused:
                 if refused.status in (404, 421):
                     return None
                 raise
-        return StreamClaim(stream, place.node, place.address, f"{place.address}/{stream}", 0.0)
+        return StreamClaim(stream, gateway.id, gateway.address, f"{gateway.address}/{stream}", 0.0)

@@ -1,4 +1,4 @@
-"""Serves recordings and VODs of the gateways. Small files are requested once and cached, large ones passed through."""
+"""Serves recordings and VODs of the gateways. Small files are requested once and cached; large files are streamed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from gateway.channels.names import is_object_key
-from gateway.cluster.cache import Cache
-from gateway.cluster.cached_response import CachedResponse, to_cached_response
+from gateway.cluster.cached_response import Cache, CachedResponse, to_cached_response
 from gateway.cluster.request_coalescer import RequestCoalescer, SharedRequest, TruncatedBody
 from gateway.cluster.upstream_client import UpstreamResponse
 from gateway.http.request import Request
@@ -20,14 +19,15 @@ from gateway.playback.recording_files import is_recording
 from gateway.ports.errors import GatewayError
 from proxy.edge.gateways import GatewayFiles
 
-_SMALL: Final = (".m3u8", ".ts", ".jpg")  # often requested by many viewers at once, and seldom large
+_SMALL_SUFFIXES: Final = (".m3u8", ".ts", ".jpg")  # many viewers request these at once; they are rarely large
 _MAX_FILE: Final = 8 << 20  # bytes of a cached file; a larger one is requested for each viewer
-_MAX_LARGE: Final = 1_000  # remembered names of larger files
-_LONGEST: Final = 600.0  # seconds that a file is cached
-_NOT_THERE: Final = 0.5  # seconds that "no such file" is cached
+_MAX_PLAYLIST: Final = 32 << 20  # bytes of a cached playlist without a declared length
+_MAX_LARGE: Final = 1_000  # remembered targets of larger files
+_MAX_CACHE_SECONDS: Final = 600.0  # for a file
+_NOT_FOUND_SECONDS: Final = 0.5  # for which "not found" is cached
 _TIMEOUT_SECONDS: Final = 60.0
-_ASKED: Final[tuple[str, ...]] = ("range", "if-range", "if-none-match", "if-modified-since")
-_NONE: Final = text(404, "no such recording")
+_FORWARDED_HEADERS: Final[tuple[str, ...]] = ("range", "if-range", "if-none-match", "if-modified-since")
+_NOT_FOUND: Final = text(404, "no such recording")
 
 
 class _TooLarge(Exception):
@@ -35,55 +35,57 @@ class _TooLarge(Exception):
 
 
 class EdgeRecordings:
-    """Answers requests for recordings like RecordingFiles on a gateway. The viewer is authorized before.
+    """Answers requests for recordings like RecordingFiles on a gateway. Use as `async with`.
 
-    Use as `async with`. most: bytes of the cache. Of a viewer's query, a gateway gets only `download`.
+    The caller has checked the viewer's access. A gateway gets only `download` of the viewer's query.
+
+    files: the files on the gateways. cache_bytes: size of the cache.
     """
 
-    def __init__(self, store: GatewayFiles, most: int) -> None:
-        self._store = store
-        self._cache: Cache[CachedResponse] = Cache(most)
-        self._flights: RequestCoalescer[CachedResponse] = RequestCoalescer("recordings")
+    def __init__(self, files: GatewayFiles, cache_bytes: int) -> None:
+        self._files = files
+        self._cache = Cache(cache_bytes)
+        self._coalescer: RequestCoalescer[CachedResponse] = RequestCoalescer("recordings")
         self._large: OrderedDict[str, None] = OrderedDict()
 
     async def __aenter__(self) -> Self:
-        await self._flights.__aenter__()
+        await self._coalescer.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._flights.__aexit__(*error)
+        await self._coalescer.__aexit__(*error)
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
         """Answers with the recording `<id>/vod/<path>`. Implements playback.router.StoredResponder."""
         if not is_recording(f"{id}/{path}"):
-            return _NONE  # the gateways would answer the same
+            return _NOT_FOUND  # the gateways would answer this too
         return await self._file(request, f"{id}/{path}", f"/_node/{id}/vod/{quote(path)}", id)
 
     async def serve(self, request: Request, key: str, cache: str) -> Response:
         """Answers with a file of a VOD. Implements playback.vod_files.VodFileSource.
 
-        cache: not used, because the gateway's answer says how long the file may be cached.
+        cache: unused, because the gateway's answer has the cache time.
         """
         return await self._file(request, key, f"/_node/.node/film/{quote(key)}", "")
 
     async def _file(self, request: Request, key: str, target: str, channel: str) -> Response:
         if not is_object_key(key) or any(part.startswith(".") for part in key.split("/")):
-            return _NONE
+            return _NOT_FOUND
         try:
-            if key.endswith(_SMALL) and target not in self._large and "download" not in request.query:
+            if key.endswith(_SMALL_SUFFIXES) and target not in self._large and "download" not in request.query:
                 try:
-                    return await self._small(request, target, channel)
+                    return await self._cached_file(request, target, channel)
                 except _TooLarge:
                     self._large[target] = None
                     if len(self._large) > _MAX_LARGE:
                         self._large.popitem(last=False)
-            return await self._passed_on(request, target, channel)
+            return await self._streamed_file(request, target, channel)
         except GatewayError:
             return service_unavailable("recordings cannot be read now", 2)
 
-    # ---- small ones ----
+    # ---- small files ----
 
-    async def _small(self, request: Request, target: str, channel: str) -> Response:
+    async def _cached_file(self, request: Request, target: str, channel: str) -> Response:
         suffix = ""
         if target.endswith(".m3u8"):
             copied = copied_query(request)
@@ -91,66 +93,65 @@ class EdgeRecordings:
                 return copied
             suffix = copied
         now = time.monotonic()
-        copy = self._cache.get(target, now)
-        if copy is None:
-            flight = self._flights.join(target, channel, lambda flight: self._fly(flight, target, channel))
+        cached = self._cache.get(target, now)
+        if cached is None:
+            shared = self._coalescer.join(target, channel, lambda shared: self._fetch(shared, target, channel))
             try:
-                if not await flight.answered(_TIMEOUT_SECONDS):
+                if not await shared.wait_for_answer(_TIMEOUT_SECONDS):
                     return service_unavailable("recordings cannot be read now", 2)
-                copy = flight.result
+                cached = shared.result
             finally:
-                self._flights.leave(flight)
-        return copy.answer(request, suffix, now)
+                self._coalescer.leave(shared)
+        return cached.answer(request, suffix, now)
 
-    async def _fly(self, flight: SharedRequest[CachedResponse], target: str, channel: str) -> CachedResponse:
-        async with self._store.ask(target, channel) as answered:
-            head, received = answered.head, time.monotonic()
+    async def _fetch(self, shared: SharedRequest[CachedResponse], target: str, channel: str) -> CachedResponse:
+        async with self._files.request(target, channel) as upstream:
+            head, received = upstream.head, time.monotonic()
             size = 0
-            async for piece in answered.pieces():
-                size += len(piece)
-                if size > (32 << 20 if head.kind == M3U8 else _MAX_FILE) or (head.length or 0) > _MAX_FILE:
+            async for chunk in upstream.chunks():
+                size += len(chunk)
+                if size > (_MAX_PLAYLIST if head.kind == M3U8 else _MAX_FILE) or (head.length or 0) > _MAX_FILE:
                     raise _TooLarge
-                flight.add(piece)
-        copy = to_cached_response("vod/", head, flight.body, received)
-        seconds = min(head.max_age, _LONGEST) if head.status == 200 else _NOT_THERE
+                shared.add(chunk)
+        cached = to_cached_response("vod/", head, shared.body, received)
+        seconds = min(head.max_age, _MAX_CACHE_SECONDS) if head.status == 200 else _NOT_FOUND_SECONDS
         if seconds:
-            copy.fresh_until = received + seconds
-            self._cache.put(target, copy)
-        return copy
+            cached.fresh_until = received + seconds
+            self._cache.put(target, cached)
+        return cached
 
-    # ---- large ones ----
+    # ---- large files ----
 
-    async def _passed_on(self, request: Request, target: str, channel: str) -> Response:
-        """Passes a gateway's answer through, also for ranges, as fast as the client reads it."""
-        headers = {name: request.headers[name] for name in _ASKED if name in request.headers}
+    async def _streamed_file(self, request: Request, target: str, channel: str) -> Response:
+        """Forwards a gateway's answer, also for ranges, as fast as the client reads it."""
+        headers = {name: request.headers[name] for name in _FORWARDED_HEADERS if name in request.headers}
         if "download" in request.query:
             target += "?download"
         async with AsyncExitStack() as stack:
-            asked = self._store.ask(target, channel, method=request.method, headers=headers)
-            answered = await stack.enter_async_context(asked)
-            head = answered.head
-            said = dict(head.headers)
+            upstream_request = self._files.request(target, channel, method=request.method, headers=headers)
+            upstream = await stack.enter_async_context(upstream_request)
+            head = upstream.head
+            response_headers = dict(head.headers)
             if head.status in (200, 206):
-                said["Accept-Ranges"] = "bytes"
-            if request.method == "HEAD" or head.status == 304:
-                return Response(head.status, None, head.kind, cache=head.cache, headers=said).sized(head.length)
-            body = _Passing(stack.pop_all(), answered)
-            return Response(head.status, body, head.kind, cache=head.cache, headers=said).sized(head.length)
+                response_headers["Accept-Ranges"] = "bytes"
+            has_body = request.method != "HEAD" and head.status != 304
+            body = _StreamedBody(stack.pop_all(), upstream) if has_body else None
+            return Response(head.status, body, head.kind, cache=head.cache, headers=response_headers).sized(head.length)
 
 
-class _Passing:
-    """The body of an answer that is passed through. `aclose` ends the request to the gateway."""
+class _StreamedBody:
+    """The body of a forwarded answer. `aclose` ends the request to the gateway."""
 
-    def __init__(self, stack: AsyncExitStack, answered: UpstreamResponse) -> None:
+    def __init__(self, stack: AsyncExitStack, upstream: UpstreamResponse) -> None:
         self._stack = stack
-        self._pieces = answered.pieces()
+        self._chunks = upstream.chunks()
 
-    def __aiter__(self) -> _Passing:
+    def __aiter__(self) -> _StreamedBody:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._pieces)
+            return await anext(self._chunks)
         except StopAsyncIteration:
             raise
         except Exception as error:

@@ -99,4 +99,4 @@ async def _take(data: bytes, size: int) -> _Outcome:
     for at in range(0, len(data), size):
         link.data_received(data[at : at + size])
     link.connection_lost(None)
-    return _Outcome(taken.items, transport.cut, link.over.result())
+    return _Outcome(taken.items, transport.cut, link.ended.result())

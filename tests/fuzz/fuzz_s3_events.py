@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.adapters.aws.s3_events import created
+from gateway.adapters.aws.s3_events import created_objects
 
 SEEDS = [
     b'{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"a+b%C3%A4.mp4"}}}]}',
@@ -17,7 +17,7 @@ SEEDS = [
 def fuzz(data: bytes) -> None:
     """Oracle: as above; no name is empty."""
     try:
-        found = created(data.decode("utf-8", "replace"))
+        found = created_objects(data.decode("utf-8", "replace"))
     except ValueError:
         return
     for bucket, key in found:

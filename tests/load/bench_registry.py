@@ -24,12 +24,11 @@ from typing import Any, Final
 
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.aws.session import AwsSession
-from gateway.cluster.claims import Claims
+from gateway.cluster.claims import Claims, SessionRows
 from gateway.cluster.forward import PushForwarder
 from gateway.cluster.membership import Membership
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
-from gateway.cluster.session_rows import SessionRows
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
@@ -113,7 +112,9 @@ async def run(options: argparse.Namespace, viewers: int) -> None:
         publishers = []
         for n, name in enumerate(names):
             _, claims = gateways[n % len(gateways)]
-            publisher = await claims.lease(channel(name), protocol="rtmp", peer="192.0.2.1", evict=lambda reason: None)
+            publisher = await claims.acquire(
+                channel(name), protocol="rtmp", peer="192.0.2.1", evict=lambda reason: None
+            )
             publisher.set_tracks(VIDEO, AUDIO, {})
             publishers.append(publisher)
         begin = requests.since(before)
@@ -132,10 +133,10 @@ async def run(options: argparse.Namespace, viewers: int) -> None:
             watching.start(watch(edges[n % len(edges)], random.choice(names)))
         await asyncio.sleep(3)
         before = requests.made.copy()
-        asked = sum(locator.asked for locator in edges)
+        asked = sum(locator.lookups for locator in edges)
         await asyncio.sleep(options.seconds)
         steady = requests.since(before)
-        asked = sum(locator.asked for locator in edges) - asked
+        asked = sum(locator.lookups for locator in edges) - asked
         await watching.close()
         before = requests.made.copy()
         for one, _ in gateways:

@@ -47,7 +47,7 @@ class Holder:
         """At any free port; `place` says which."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.place = NodeAddress(self.place.node, f"127.0.0.1:{port}", f"claim {port}")
+        self.place = NodeAddress(self.place.id, f"127.0.0.1:{port}", f"claim {port}")
 
     async def close(self) -> None:
         """Nobody listens there any more, and what was connected is not."""
@@ -115,8 +115,8 @@ class Where:
         await asyncio.sleep(0)
         return self.known(name)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
-        self.losses.append((name, place))
+    def invalidate(self, name: str, node: NodeAddress) -> None:
+        self.losses.append((name, node))
         places = self.places.get(name, [])
         if len(places) > 1:
             places.pop(0)

@@ -11,9 +11,9 @@ from typing import Any
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.node_authenticator import NodeAuthenticator
 from gateway.cluster.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.replicas import Replicas
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.http.server import HttpServer
@@ -96,7 +96,7 @@ async def holder(
     async with Peers(SECRET) as peers, Tasks("holder") as tasks:
         door = NodeEndpoint(
             NodeAuthenticator(secret, refusals, Clocks(clock)),
-            SiblingProcesses("", peers, held=held),
+            SiblingProcesses("", peers, node_with=held),
             PullableStreams(hub, lambda stream: one.session, metrics.dropped),
             Channels(channel("c1"), channel("c2")),
             files,
@@ -146,8 +146,8 @@ class Known:
         await asyncio.sleep(0)
         return self.place
 
-    def lost(self, name: str, place: NodeAddress) -> None:
-        self.lost_places.append(place)
+    def invalidate(self, name: str, node: NodeAddress) -> None:
+        self.lost_places.append(node)
 
 
 class Puller:

@@ -15,9 +15,9 @@ from gateway.api.status import summary
 from gateway.channels.media_owners import StoredDeletions
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.http.server import HttpServer
@@ -53,7 +53,7 @@ class Directory:
         self.read += 1
         return list(self.members.values())
 
-    async def holding(self, stream: str) -> StreamClaim | None:
+    async def claim_of(self, stream: str) -> StreamClaim | None:
         self._answer()
         return self.held.get(stream)
 
@@ -143,7 +143,7 @@ async def member(
             api.hub,
             ChannelReaders(api.store, api.store, StoredDeletions(api.store)),
             forget=api.forgotten.append,
-            distant=distant,
+            remote_viewers=distant,
             report=lambda: summary(node, api.metrics, "1.2.3"),
         )
         door.table = operations.table()

@@ -23,10 +23,10 @@ class Runner:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self) -> Runner:
-        """As `Cloud.tasks` gives it."""
+        """As `AwsServices.tasks` gives it."""
         return self
 
-    async def keep(self, order: TaskRequest) -> list[RunningTask]:
+    async def reconcile(self, order: TaskRequest) -> list[RunningTask]:
         self.orders.append(order)
         self._changed.set()
         if self.fault is not None:

@@ -11,9 +11,9 @@ from gateway.cluster.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.node_address import NodeAddress, StreamLocator
 from gateway.cluster.node_authenticator import NodeAuthenticator
 from gateway.cluster.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.replicas import Replicas
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.http.server import HttpServer
 from gateway.lib.metrics import Metrics
@@ -71,7 +71,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
         door = NodeEndpoint(
             NodeAuthenticator(secret),
             SiblingProcesses("", peers),
-            PullableStreams(builders.hub(), lambda stream: "", Metrics("0").dropped, given.units),
+            PullableStreams(builders.hub(), lambda stream: "", Metrics("0").dropped, given.find_replica),
             channels,
             given.file,
             {},
@@ -103,10 +103,10 @@ class Chain:
     async def find(self, name: str) -> NodeAddress | None:
         return self.known(name)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
-        self.lost_places.append(place)
-        if place in self.places:
-            self.places.remove(place)
+    def invalidate(self, name: str, node: NodeAddress) -> None:
+        self.lost_places.append(node)
+        if node in self.places:
+            self.places.remove(node)
 
 
 def times(items: Sequence[Any], kind: str = "video") -> list[int]:

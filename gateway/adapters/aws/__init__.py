@@ -1,1 +1,1 @@
-"""Adapters of AWS services; they need the extra `aws`."""
+"""Adapters for AWS services. They need the extra `aws`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def to_attribute(value: Any) -> dict[str, Any]:
-    """Returns a JSON value as an attribute value: true is BOOL, text is S, numbers are N without loss."""
+    """Returns a JSON value as an attribute value. true becomes BOOL, text S, numbers N without loss."""
     if value is None:
         return {"NULL": True}
     if isinstance(value, bool):
@@ -17,19 +17,19 @@ def to_attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"S": value}
     if isinstance(value, int | float):
-        # repr gives the shortest digits that read back as the same float, 17 at most. DynamoDB keeps 38.
+        # repr returns the shortest digits for the float, at most 17. DynamoDB stores 38.
         return {"N": str(Decimal(repr(value))) if isinstance(value, float) else str(value)}
     if isinstance(value, Mapping):
         return {"M": {str(k): to_attribute(v) for k, v in value.items()}}
     if isinstance(value, list | tuple):
         return {"L": [to_attribute(v) for v in value]}
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def from_attribute(attribute: Mapping[str, Any]) -> Any:
     """Returns an attribute value as a JSON value.
 
-    Sets become lists and bytes become base64, so that values stored by other programs can be shown.
+    Sets become lists and bytes become base64, so that values of other programs can be displayed.
     """
     ((kind, value),) = attribute.items()
     match kind:

@@ -1,4 +1,4 @@
-"""Broadcast servers: the original's table of two roles, each with the public name of a task that takes pushes."""
+"""The table of broadcast servers: two roles, each with the public name of a task that accepts pushes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gateway.ports.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 ROLES: Final = ("primary", "secondary")
-_SHOWN: Final = ("role", "dns", "replaced", "eventid")
+_ROLE_FIELDS: Final = ("role", "dns", "replaced", "eventid")
 _TASK: Final = "task/"  # key prefix of the rows that describe tasks, by task id
-_REMEMBERED: Final = 30 * 86_400  # seconds for which a task row is kept
-_KEEP_SECONDS: Final = 2.0
-_TRIES: Final = 5  # retries where other gateways write the same rows
+_TASK_ROW_SECONDS: Final = 30 * 86_400  # lifetime of a task row
+_CACHE_SECONDS: Final = 2.0
+_MAX_ATTEMPTS: Final = 5  # while other gateways write equal rows
 _BUSY: Final = frozenset({"TransactionCanceledException", "TransactionConflictException"})
 
 
@@ -31,8 +31,11 @@ _BUSY: Final = frozenset({"TransactionCanceledException", "TransactionConflictEx
 class TaskEvent:
     """An "ECS Task State Change" event.
 
-    version: of the task's state; it grows, and the order of arrival does not matter. time: of the event, RFC 3339.
-    ours: whether a gateway started the task for one channel.
+    version: of the task's state. It increases, so events may arrive in any order.
+    time: of the event, RFC 3339.
+    last, desired: the statuses `lastStatus` and `desiredStatus`.
+    interface: id of the network interface.
+    for_channel: whether a gateway started the task for one channel.
     """
 
     id: str
@@ -44,7 +47,7 @@ class TaskEvent:
     last: str
     desired: str
     interface: str
-    ours: bool
+    for_channel: bool
 
     @property
     def name(self) -> str:
@@ -57,14 +60,15 @@ class _RowChanged(Exception):
 
 
 class BroadcastServerTable:
-    """The table of broadcast servers.
+    """The DynamoDB table of broadcast servers.
 
-    Role rows have the original's attributes `role`, `dns`, `replaced` and `eventid`.
+    Rows of roles have the old system's attributes `role`, `dns`, `replaced` and `eventid`. Each task has a row too, so
+    that each event is applied once and in order.
 
-    One more row for each task makes each event count once and in order. A running task gets the first role whose server
-    was replaced, the primary before the secondary. A task without a role waits for the next one that becomes free.
+    A running task gets the first free role, the primary before the secondary. A role is free if its server was
+    replaced. A task without a role waits until a role is free.
 
-    Raises StoreUnavailable where DynamoDB or EC2 is unavailable. Needs dynamodb:Scan, PutItem and UpdateItem, and
+    Raises StoreUnavailable if DynamoDB or EC2 is unavailable. Needs dynamodb:Scan, PutItem and UpdateItem, and
     ec2:DescribeNetworkInterfaces.
     """
 
@@ -72,47 +76,49 @@ class BroadcastServerTable:
         self._table = DynamoTable(session, table)
         self._clock = clock
         self._interfaces = NetworkInterfaces(session)
-        self._reading = asyncio.Lock()
-        self._found: list[dict[str, str]] = []
-        self._read_at = -_KEEP_SECONDS
+        self._read_lock = asyncio.Lock()
+        self._servers: list[dict[str, str]] = []
+        self._read_at = -_CACHE_SECONDS
 
     async def servers(self) -> list[dict[str, str]]:
         """Returns the rows of the roles that have a server, the primary first.
 
         Each has `role`, `dns`, `replaced` and `eventid`. The answer is cached for two seconds.
         """
-        async with self._reading:
+        async with self._read_lock:
             now = self._clock()
-            if not 0 <= now - self._read_at < _KEEP_SECONDS:
+            if not 0 <= now - self._read_at < _CACHE_SECONDS:
                 rows = await self._rows()
                 found = [rows[role] for role in ROLES if role in rows and rows[role].get("replaced") == "no"]
-                self._found = [{name: row.get(name, "") for name in _SHOWN} for row in found]
+                self._servers = [{name: row.get(name, "") for name in _ROLE_FIELDS} for row in found]
                 self._read_at = now
-            return self._found
+            return self._servers
 
-    async def take(self, event: TaskEvent) -> None:
-        """Applies an event to the table. The same event again changes nothing."""
-        for _ in range(_TRIES):
+    async def apply(self, event: TaskEvent) -> None:
+        """Applies an event to the table. A repeated event changes nothing."""
+        for _ in range(_MAX_ATTEMPTS):
             rows = await self._rows()
             known = rows.get(_TASK + event.name, {})
             if known and int(known["version"]) >= event.version:
                 return
             try:
                 if event.desired == "STOPPED" or event.last == "STOPPED":
-                    await self._leaves(event, known, rows)
+                    await self._task_stopped(event, known, rows)
                 elif event.last == "RUNNING":
-                    await self._runs(event, known, rows)
+                    await self._task_running(event, known, rows)
                 return
             except _RowChanged:
-                continue  # another gateway wrote first: read again
-        raise StoreUnavailable(f"{self._table.what}: others write the same rows")
+                continue  # another gateway wrote first, so read again
+        raise StoreUnavailable(f"{self._table.label}: other gateways write these rows")
 
     # ---- roles ----
 
-    async def _runs(self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> None:
+    async def _task_running(
+        self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]
+    ) -> None:
         dns = known.get("dns") or await self._interfaces.public_name(event.interface)
         if not dns:
-            log.warning("a task has no public address: broadcasters cannot reach it", task=event.task)
+            log.warning("a task has no public address, so broadcasters cannot reach it", task=event.task)
             return
         if any(rows.get(role, {}).get("dns") == dns and rows[role].get("replaced") == "no" for role in ROLES):
             await self._write(self._task(event, known, dns, "serves"))
@@ -125,8 +131,10 @@ class BroadcastServerTable:
         await self._write(self._task(event, known, dns, "serves"), self._serve(role, dns, event.id))
         log.info("a server for broadcasters", role=role, dns=dns)
 
-    async def _leaves(self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> None:
-        # Its interface may be gone already; the task's own row has the name.
+    async def _task_stopped(
+        self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        # Its network interface may be deleted already, but the task's row has the name.
         dns = known.get("dns") or (await self._interfaces.public_name(event.interface) if event.interface else "")
         role = next(
             (r for r in ROLES if dns and rows.get(r, {}).get("dns") == dns and rows[r].get("replaced") == "no"), None
@@ -141,11 +149,11 @@ class BroadcastServerTable:
         )
         if not waiting:
             await self._write(*writes, self._free(role, dns))
-            log.info("a server for broadcasters goes", role=role, dns=dns)
+            log.info("a server for broadcasters was removed", role=role, dns=dns)
             return
         successor = waiting[0]
         await self._write(
-            *writes, self._serve(role, successor["dns"], successor["eventid"], before=dns), self._promote(successor)
+            *writes, self._serve(role, successor["dns"], successor["eventid"], previous=dns), self._promote(successor)
         )
         log.info("a server for broadcasters", role=role, dns=successor["dns"], instead_of=dns)
 
@@ -153,13 +161,13 @@ class BroadcastServerTable:
 
     async def _rows(self) -> dict[str, dict[str, str]]:
         """Returns all rows by their `role`: the two roles, and one for each task of the last 30 days."""
-        items = await self._table.all()
+        items = await self._table.read_all()
         rows = ({name: str(next(iter(value.values()))) for name, value in item.items()} for item in items)
         return {row["role"]: row for row in rows}
 
     async def _write(self, *writes: Mapping[str, Any]) -> None:
-        """Writes all of the rows or none. Raises _RowChanged."""
-        async with self._table.calling() as client:
+        """Writes all rows or none. Raises _RowChanged."""
+        async with self._table.client() as client:
             try:
                 await client.transact_write_items(TransactItems=list(writes))
             except ClientError as error:
@@ -168,19 +176,19 @@ class BroadcastServerTable:
                 raise
 
     def _task(self, event: TaskEvent, known: Mapping[str, str], dns: str, state: str) -> dict[str, Any]:
-        """Returns the write of a task's row, conditional on its being as it was read (`known`).
+        """Returns the write of a task's row. Its condition is that the row is unchanged since it was read (`known`).
 
         state: serves, waits or gone.
         """
         item = {"role": _TASK + event.name, "dns": dns, "state": state, "eventid": event.id, "time": event.time}
-        numbers = {"version": event.version, "expires": int(self._clock()) + _REMEMBERED}
+        numbers = {"version": event.version, "expires": int(self._clock()) + _TASK_ROW_SECONDS}
         put: dict[str, Any] = {
             "TableName": self._table.name,
             "Item": {n: {"S": v} for n, v in item.items()} | {n: {"N": str(v)} for n, v in numbers.items()},
             "ConditionExpression": "attribute_not_exists(version)",
         }
         if known:
-            # Checks the state too: the task may have been given a role meanwhile.
+            # Checks the state too: the task may have got a role since then.
             put |= {
                 "ConditionExpression": "version = :version AND #state = :state",
                 "ExpressionAttributeNames": {"#state": "state"},
@@ -188,17 +196,17 @@ class BroadcastServerTable:
             }
         return {"Put": put}
 
-    def _serve(self, role: str, dns: str, event: str, before: str = "") -> dict[str, Any]:
-        """Returns the write that gives a role a server. before: the server that it must have now; "": none."""
+    def _serve(self, role: str, dns: str, event: str, previous: str = "") -> dict[str, Any]:
+        """Returns the write that gives a role a server. previous: the server that it must have now; "": none."""
         free = "attribute_not_exists(#role) OR replaced <> :no"
-        values = {":no": {"S": "no"}} | ({":before": {"S": before}} if before else {})
+        values = {":no": {"S": "no"}} | ({":previous": {"S": previous}} if previous else {})
         return {
             "Put": {
                 "TableName": self._table.name,
-                "Item": {n: {"S": v} for n, v in zip(_SHOWN, (role, dns, "no", event), strict=True)},
-                "ConditionExpression": "dns = :before AND replaced = :no" if before else free,
+                "Item": {n: {"S": v} for n, v in zip(_ROLE_FIELDS, (role, dns, "no", event), strict=True)},
+                "ConditionExpression": "dns = :previous AND replaced = :no" if previous else free,
                 "ExpressionAttributeValues": values,
-                **({} if before else {"ExpressionAttributeNames": {"#role": "role"}}),  # a reserved word
+                **({} if previous else {"ExpressionAttributeNames": {"#role": "role"}}),  # a reserved word
             }
         }
 
@@ -215,7 +223,7 @@ class BroadcastServerTable:
         }
 
     def _promote(self, row: Mapping[str, str]) -> dict[str, Any]:
-        """Returns the write that moves a task from "waits" to "serves", if its row has not changed meanwhile."""
+        """Returns the write that changes a task from "waits" to "serves", if its row is unchanged."""
         return {
             "Update": {
                 "TableName": self._table.name,

@@ -1,4 +1,4 @@
-"""Channels in DynamoDB, in the original system's table: hash key `id`, attribute names and values as received."""
+"""Channels in DynamoDB, in the old system's table: hash key `id`, unchanged names and values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
 
-# Prefix of the ids of deleted channels. A channel id has no slash, so an older reader can list such an item but not use
-# it. These items share the channels' table, because edges may read no other table.
+# Prefix of the ids of deleted channels. A channel id has no slash, so an older program can list these items but not use
+# them. They are in the table of channels, because edges may not read another table.
 _DELETED: Final = "deleted/"
 _MAX_TRIES: Final = 10
 
 
 class DynamoChannels:
-    """A ChannelStore in one table. Reads are consistent: the next push to a deleted channel is refused."""
+    """A ChannelStore in one table. Reads are consistent, so the next push to a deleted channel is refused."""
 
     def __init__(self, session: AwsSession, table: str) -> None:
         self._table = DynamoTable(session, table)
@@ -31,7 +31,7 @@ class DynamoChannels:
         return _channel(await self._item(id))
 
     async def list(self) -> list[Channel]:
-        return [_channel(item) for item in await self._table.all() if not item[ID]["S"].startswith(_DELETED)]
+        return [_channel(item) for item in await self._table.read_all() if not item[ID]["S"].startswith(_DELETED)]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         stored = {name: to_attribute(value) for name, value in item.items()}
@@ -63,13 +63,13 @@ class DynamoChannels:
         return _channel(answer["Attributes"])
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
-        # If the fields that protect the media change meanwhile, the item is read again.
+        # If the fields that protect the media change before the write, the item is read again.
         for _ in range(_MAX_TRIES):
             stored = await self._item(id)
             deleted = DeletedChannel.of(_channel(stored), now, media=media)
             if await self._replace(id, stored, deleted):
                 return deleted
-        raise StoreUnavailable(f"dynamodb ({self._table.what}): the channel {id} changes too often to be deleted")
+        raise StoreUnavailable(f"dynamodb ({self._table.label}): the channel {id} changes too often to be deleted")
 
     async def get_deleted(self, id: str) -> DeletedChannel:
         item = await self._table.get(_key(_DELETED + id)) if is_channel_id(id) else None
@@ -78,7 +78,7 @@ class DynamoChannels:
         return _deleted(item)
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
-        return [_deleted(item) for item in await self._table.all() if item[ID]["S"].startswith(_DELETED)]
+        return [_deleted(item) for item in await self._table.read_all() if item[ID]["S"].startswith(_DELETED)]
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         await self._table.call("put_item", Item=_deleted_item(deleted))
@@ -87,8 +87,7 @@ class DynamoChannels:
         await self._table.call("delete_item", Key=_key(_DELETED + id))
 
     async def check(self) -> None:
-        # Reads one item instead of calling DescribeTable: this needs no further permission and takes the same path as a
-        # push.
+        # Does not call DescribeTable: a push reads an item too, so this needs no other permission.
         await self._table.call("get_item", Key=_key("-"), ProjectionExpression="id")
 
     async def _item(self, id: str) -> dict[str, Any]:
@@ -98,27 +97,27 @@ class DynamoChannels:
         return item
 
     async def _replace(self, id: str, stored: Mapping[str, Any], deleted: DeletedChannel) -> bool:
-        """Replaces a channel by its deleted form in one transaction.
+        """Replaces a channel with the deleted record in one transaction.
 
-        Returns False if it was changed since it was read.
+        Returns False if the channel was changed since it was read.
         """
-        held = {name: stored.get(name) for name in RECORD_FIELDS}
-        terms = [f"#n{i} = :v{i}" if held[name] else f"attribute_not_exists(#n{i})" for i, name in enumerate(held)]
+        kept = {name: stored.get(name) for name in RECORD_FIELDS}
+        terms = [f"#n{i} = :v{i}" if kept[name] else f"attribute_not_exists(#n{i})" for i, name in enumerate(kept)]
         removal = {
             "TableName": self._table.name,
             "Key": _key(id),
             "ConditionExpression": " AND ".join(("attribute_exists(id)", *terms)),
-            "ExpressionAttributeNames": {f"#n{i}": name for i, name in enumerate(held)},
+            "ExpressionAttributeNames": {f"#n{i}": name for i, name in enumerate(kept)},
         }
-        values = {f":v{i}": value for i, value in enumerate(held.values()) if value}
+        values = {f":v{i}": value for i, value in enumerate(kept.values()) if value}
         if values:
             removal["ExpressionAttributeValues"] = values
         put = {"TableName": self._table.name, "Item": _deleted_item(deleted)}
-        async with self._table.calling() as client:
+        async with self._table.client() as client:
             try:
                 await client.transact_write_items(TransactItems=[{"Put": put}, {"Delete": removal}])
             except ClientError as error:
-                # Also where two transactions collide: the caller reads again.
+                # Also if two transactions conflict. The caller reads again.
                 if error_code(error) == "TransactionCanceledException":
                     return False
                 raise

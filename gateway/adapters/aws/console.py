@@ -1,4 +1,4 @@
-"""The console's users in DynamoDB: partition key `kind`, sort key `key`, TTL attribute `expires`."""
+"""The console's entries in DynamoDB: partition key `kind`, sort key `key`, TTL attribute `expires`."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from typing import Any, Final
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession
 
-_LASTS: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
+_VALID: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
 
 
 class DynamoConsole:
-    """A ConsoleStore in one table. DynamoDB removes expired items within days; reads ignore them at once."""
+    """A ConsoleStore in one table. DynamoDB deletes expired items within days. Reads ignore them at once."""
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
         self._table, self._clock = DynamoTable(session, table), clock
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
         item = await self._table.get(_key(kind, key))
-        return _value(item) if item is not None and self._lasts(item) else None
+        return _value(item) if item is not None and self._is_valid(item) else None
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
-        return await self._put_if(f"attribute_not_exists(#key) OR NOT {_LASTS}", _item(kind, key, value, expires))
+        return await self._put_if(f"attribute_not_exists(#key) OR NOT {_VALID}", _item(kind, key, value, expires))
 
     async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
         await self._table.call("put_item", Item=_item(kind, key, value, expires))
 
     async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
-        return await self._put_if(f"attribute_exists(#key) AND {_LASTS}", _item(kind, key, value, expires))
+        return await self._put_if(f"attribute_exists(#key) AND {_VALID}", _item(kind, key, value, expires))
 
     async def delete(self, kind: str, key: str) -> bool:
         answer = await self._table.call("delete_item", Key=_key(kind, key), ReturnValues="ALL_OLD")
         item = answer.get("Attributes")
-        return item is not None and self._lasts(item)
+        return item is not None and self._is_valid(item)
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
-        items = await self._table.all(
+        items = await self._table.read_all(
             "query",
             KeyConditionExpression="#kind = :kind",
             ExpressionAttributeNames={"#kind": "kind"},
             ExpressionAttributeValues={":kind": {"S": kind}},
         )
-        return {item["key"]["S"]: _value(item) for item in items if self._lasts(item)}
+        return {item["key"]["S"]: _value(item) for item in items if self._is_valid(item)}
 
     async def check(self) -> None:
         await self._table.call(
@@ -68,7 +68,7 @@ class DynamoConsole:
             return False
         return True
 
-    def _lasts(self, item: Mapping[str, Any]) -> bool:
+    def _is_valid(self, item: Mapping[str, Any]) -> bool:
         expires = float(item.get("expires", {}).get("N", 0))
         return expires == 0 or expires > self._clock()
 
@@ -80,7 +80,7 @@ def _key(kind: str, key: str) -> dict[str, Any]:
 def _item(kind: str, key: str, value: Mapping[str, Any], expires: float) -> dict[str, Any]:
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     item = _key(kind, key) | {"value": {"S": text}}
-    # Without this attribute DynamoDB never removes an item. Its TTL counts in whole seconds.
+    # DynamoDB does not delete items without this attribute. A TTL is whole seconds.
     return item | ({"expires": {"N": str(math.ceil(expires))}} if expires else {})
 
 

@@ -1,4 +1,4 @@
-"""The push and pull domains in SSM parameters, where the original console keeps them."""
+"""The push and pull domains in SSM parameters of the old system's console."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _PULL: Final = "pullDNS"
 
 
 class SsmDomains:
-    """A DomainStore. A parameter cannot be empty: an empty domain is a missing parameter."""
+    """A DomainStore. A parameter cannot be empty, so an empty domain is a missing parameter."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
     async def get_domains(self) -> PublicDomains:
-        async with self._session.calling("ssm", "domains") as client:
+        async with self._session.client_for("ssm", "domains") as client:
             answer = await client.get_parameters(Names=[_PUSH, _PULL])
         stored = {p["Name"]: p["Value"] for p in answer["Parameters"]}
         return PublicDomains(stored.get(_PUSH, ""), stored.get(_PULL, ""))
 
     async def set_domains(self, domains: PublicDomains) -> None:
-        async with self._session.calling("ssm", "domains") as client:
+        async with self._session.client_for("ssm", "domains") as client:
             for name, value in ((_PUSH, domains.push), (_PULL, domains.pull)):
                 if value:
                     await client.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)

@@ -1,4 +1,4 @@
-"""One DynamoDB table: the calls that the stores in DynamoDB share."""
+"""One DynamoDB table, with the calls that the DynamoDB stores share."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ class ConditionFailed(Exception):
 
 
 class DynamoTable:
-    """A table by its name. Its methods raise StoreUnavailable where DynamoDB is unavailable. Reads are consistent.
+    """A table. Its methods raise StoreUnavailable if DynamoDB is unavailable. Reads are consistent.
 
-    what: the table in messages.
+    label: how messages name the table.
     """
 
     def __init__(self, session: AwsSession, name: str) -> None:
         self._session, self.name = session, name
-        self.what = f"table {name}"
+        self.label = f"table {name}"
 
-    def calling(self) -> AbstractAsyncContextManager[Any]:
-        """Gives the client for several calls, which together have the time-out of one."""
-        return self._session.calling("dynamodb", self.what)
+    def client(self) -> AbstractAsyncContextManager[Any]:
+        """Returns a client for several calls. They share one time-out."""
+        return self._session.client_for("dynamodb", self.label)
 
-    async def call(self, operation: str, **how: Any) -> Any:
+    async def call(self, operation: str, **parameters: Any) -> Any:
         """Calls an operation of the client for this table. Raises ConditionFailed."""
-        async with self.calling() as client:
+        async with self.client() as client:
             try:
-                return await getattr(client, operation)(TableName=self.name, **how)
+                return await getattr(client, operation)(TableName=self.name, **parameters)
             except ClientError as error:
                 if error_code(error) == _CONDITION_FAILED:
                     raise ConditionFailed from None
                 raise
 
     async def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """Returns an item, None where there is none."""
+        """Returns an item, or None if it does not exist."""
         answer = await self.call("get_item", Key=key, ConsistentRead=True)
         item: dict[str, Any] | None = answer.get("Item")
         return item
 
-    async def all(self, operation: str = "scan", **how: Any) -> list[dict[str, Any]]:
-        """Returns the items of all pages of a scan or query. A page holds 1 MB; each has the whole time-out."""
-        found: list[dict[str, Any]] = []
+    async def read_all(self, operation: str = "scan", **parameters: Any) -> list[dict[str, Any]]:
+        """Returns the items of all pages of a scan or query. The time-out applies to each page of at most 1 MB."""
+        items: list[dict[str, Any]] = []
         page: dict[str, Any] = {}
         while True:
-            answer = await self.call(operation, ConsistentRead=True, **how, **page)
-            found += answer["Items"]
+            answer = await self.call(operation, ConsistentRead=True, **parameters, **page)
+            items += answer["Items"]
             if not (last := answer.get("LastEvaluatedKey")):
-                return found
+                return items
             page = {"ExclusiveStartKey": last}

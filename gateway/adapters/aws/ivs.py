@@ -1,4 +1,4 @@
-"""Amazon IVS channels: the ingest endpoint and key for a relay; creating, listing and deleting channels."""
+"""Amazon IVS channels: returns the ingest endpoint and key for a relay. Creates, lists and deletes channels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gateway.ports.stores import IvsChannelInfo, IvsIngest
 _CACHE_SECONDS: Final = 600.0
 _MAX_CACHED: Final = 1_000
 _MAX_BATCH: Final = 50  # channels in one BatchGetChannel
-# Errors that an operator has to fix, each with a reason and a message ("" means IVS's own text). Any other error counts
-# as AWS being unavailable.
+# Errors that an operator must fix, each with a reason and a message ("": the message of IVS). All other errors mean
+# that AWS is unavailable.
 _ERROR_MESSAGES: Final = {
     "ResourceNotFoundException": ("missing", "there is no such channel"),
     "ConflictException": ("conflict", "the channel is in use: end its stream first"),
@@ -28,32 +28,32 @@ _ERROR_MESSAGES: Final = {
 
 
 class AwsIvs:
-    """An IvsDirectory and IvsChannels, also used by the command line. The region of a call is that of the ARN.
+    """An IvsDirectory and IvsChannels. The command line uses it too. A call goes to the region in the ARN.
 
-    Endpoints and keys are cached for ten minutes; `fresh` asks again. Raises OutputError for errors that an operator
-    has to fix, and IvsRefused where IVS itself refuses. Raises StoreUnavailable where AWS does not answer.
+    Endpoints and keys are cached for ten minutes; `fresh` ignores the cache. Raises OutputError for errors that an
+    operator must fix, IvsRefused if IVS rejects the request, and StoreUnavailable if AWS does not answer.
     """
 
     def __init__(self, session: AwsSession, clock: Callable[[], float] = time.monotonic) -> None:
         self._session, self._clock = session, clock
-        self._known: dict[str, tuple[float, IvsIngest]] = {}
+        self._cached: dict[str, tuple[float, IvsIngest]] = {}
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
         """Returns the channel's ingest endpoint and its first stream key."""
-        known = self._known.get(arn)
+        cached = self._cached.get(arn)
         now = self._clock()
-        if known is not None and not fresh and now - known[0] < _CACHE_SECONDS:
-            return known[1]
+        if cached is not None and not fresh and now - cached[0] < _CACHE_SECONDS:
+            return cached[1]
         channel = await self.show(arn)
         keys = await self._call("list_stream_keys", arn, channelArn=arn, maxResults=1)
         if not keys.get("streamKeys"):
             raise OutputError(f"{arn}: the IVS channel has no stream key")
         key = await self._call("get_stream_key", arn, arn=keys["streamKeys"][0]["arn"])
-        found = IvsIngest(channel.endpoint, key["streamKey"]["value"], channel.kind, channel.insecure)
-        if len(self._known) >= _MAX_CACHED:
-            del self._known[next(iter(self._known))]
-        self._known[arn] = (now, found)
-        return found
+        ingest = IvsIngest(channel.endpoint, key["streamKey"]["value"], channel.kind, channel.insecure)
+        if len(self._cached) >= _MAX_CACHED:
+            del self._cached[next(iter(self._cached))]
+        self._cached[arn] = (now, ingest)
+        return ingest
 
     async def show(self, arn: str) -> IvsChannelInfo:
         """Returns one channel, without its key."""
@@ -62,27 +62,29 @@ class AwsIvs:
     async def channels(self) -> list[IvsChannelInfo]:
         """Returns the channels of the configured region, sorted by name, with all fields except their keys."""
         arns = [channel.arn for channel in await self.list()]
-        found: list[IvsChannelInfo] = []
+        channels: list[IvsChannelInfo] = []
         for first in range(0, len(arns), _MAX_BATCH):
             answer = await self._call("batch_get_channel", "", arns=arns[first : first + _MAX_BATCH])
-            found += (_channel(c) for c in answer.get("channels", ()))  # channels deleted meanwhile are missing here
-        return sorted(found, key=lambda channel: (channel.name, channel.arn))
+            channels += (
+                _channel(c) for c in answer.get("channels", ())
+            )  # without channels that were deleted since then
+        return sorted(channels, key=lambda channel: (channel.name, channel.arn))
 
     async def list(self) -> list[IvsChannelInfo]:
         """Returns the channels of the configured region. Only arn, name, kind, latency and authorized are filled."""
-        found: list[IvsChannelInfo] = []
+        channels: list[IvsChannelInfo] = []
         page: dict[str, Any] = {}
         while True:
             answer = await self._call("list_channels", "", maxResults=100, **page)
-            found += (_channel(c) for c in answer["channels"])
+            channels += (_channel(c) for c in answer["channels"])
             if not (token := answer.get("nextToken")):
-                return found
+                return channels
             page = {"nextToken": token}
 
     async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
         """Creates a channel in the configured region and returns it with its key.
 
-        authorized: players need a signed token.
+        authorized: whether players need a signed token.
         """
         answer = await self._call(
             "create_channel", "", name=name, type=kind, latencyMode=latency, authorized=authorized
@@ -92,32 +94,32 @@ class AwsIvs:
     async def delete(self, arn: str) -> None:
         """Deletes the channel and its keys."""
         await self._call("delete_channel", arn, arn=arn)
-        self._known.pop(arn, None)
+        self._cached.pop(arn, None)
 
     async def _call(self, operation: str, arn: str, /, **arguments: Any) -> Any:
         region = arn.split(":")[3] if arn.count(":") >= 5 else None
-        async with self._session.calling("ivs", "channel" if arn else "channels", region) as client:
+        async with self._session.client_for("ivs", "channel" if arn else "channels", region) as client:
             try:
                 return await getattr(client, operation)(**arguments)
             except ClientError as error:
                 code = error_code(error)
                 if code not in _ERROR_MESSAGES:
                     raise
-                said = str(error.response.get("message") or error.response.get("Error", {}).get("Message") or code)
-                reason, words = _ERROR_MESSAGES[code]
-                why = " ".join((words or said).split())[:200]
-                raise IvsRefused(f"{arn}: IVS: {why}" if arn else f"IVS: {why}", reason) from None
+                answer = str(error.response.get("message") or error.response.get("Error", {}).get("Message") or code)
+                reason, message = _ERROR_MESSAGES[code]
+                message = " ".join((message or answer).split())[:200]
+                raise IvsRefused(f"{arn}: IVS: {message}" if arn else f"IVS: {message}", reason) from None
 
 
-def _channel(told: Mapping[str, Any], key: str = "") -> IvsChannelInfo:
+def _channel(item: Mapping[str, Any], key: str = "") -> IvsChannelInfo:
     return IvsChannelInfo(
-        arn=str(told.get("arn", "")),
-        name=str(told.get("name", "")),
-        kind=str(told.get("type", "")),
-        latency=str(told.get("latencyMode", "")),
-        endpoint=str(told.get("ingestEndpoint", "")),
-        playback_url=str(told.get("playbackUrl", "")),
-        authorized=bool(told.get("authorized", False)),
-        insecure=bool(told.get("insecureIngest", False)),
+        arn=str(item.get("arn", "")),
+        name=str(item.get("name", "")),
+        kind=str(item.get("type", "")),
+        latency=str(item.get("latencyMode", "")),
+        endpoint=str(item.get("ingestEndpoint", "")),
+        playback_url=str(item.get("playbackUrl", "")),
+        authorized=bool(item.get("authorized", False)),
+        insecure=bool(item.get("insecureIngest", False)),
         key=key,
     )

@@ -1,4 +1,4 @@
-"""Kinesis Video Streams' control plane: data endpoints, an assumed role, and the signature of PutMedia."""
+"""The control plane of Kinesis Video Streams: data endpoints, an assumed role, and signatures of PutMedia."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gateway.ports.stores import PutMediaRequest
 
 ROLE_SESSION: Final = "kvs-stream"
 ROLE_SECONDS: Final = 3600
-# Connections that start within this time share an assumed role. Later connections get a new one.
-REUSE_SECONDS: Final = 300.0
-MIN_LEFT_SECONDS: Final = 600.0  # remaining lifetime that a shared role must still have
+# Connections that start within this time share an assumed role. Later connections assume it again.
+ROLE_CACHE_SECONDS: Final = 300.0
+MIN_REMAINING_SECONDS: Final = 600.0  # remaining lifetime that a shared role must still have
 _SERVICE: Final = "kinesisvideo"
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:kinesisvideo:([a-z0-9-]+):[0-9]{12}:stream/", re.ASCII)
-# Where one of these is set, the control plane is that of a test lab. Its data endpoints may be without TLS.
+# If one of these is set, AWS is a test server. Its data endpoints may use HTTP.
 _OVERRIDES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS_VIDEO")
 
 
@@ -33,13 +33,13 @@ _OVERRIDES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS_VIDEO")
 class _Credentials:
     keys: ReadOnlyCredentials
     expires: float  # seconds since the epoch; 0: never
-    since: float = 0.0
+    assumed_at: float = 0.0  # seconds since the epoch
 
 
 class AwsKvs:
     """A KvsEndpoints.
 
-    role: ARN of the role that sends, assumed as `kvs-stream`; "": this process's own credentials.
+    role: ARN of the role to assume for sending, session `kvs-stream`; "": the process's own credentials.
     """
 
     def __init__(self, session: AwsSession, role: str = "") -> None:
@@ -51,7 +51,7 @@ class AwsKvs:
     async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
         """Returns a signed PutMedia request.
 
-        Calls GetDataEndpoint where the endpoint is not known, and AssumeRole where a role is set.
+        Calls GetDataEndpoint if the endpoint is unknown, and AssumeRole if a role is set.
         """
         if fresh:
             self._endpoints.pop(stream, None)
@@ -59,72 +59,78 @@ class AwsKvs:
         endpoint = self._endpoints.get(stream)
         if endpoint is None:
             endpoint = self._endpoints[stream] = await self._data_endpoint(stream)
-        credentials = await (self._assume() if self._role else self._own())
+        credentials = await (self._assume() if self._role else self._own_credentials())
         url = f"{endpoint}/putMedia"
         headers = sign(
-            url, put_media_headers(stream, start), credentials.keys, self._region(stream) or self._session.region
+            url, put_media_headers(stream, start), credentials.keys, self._region_of(stream) or self._session.region
         )
         return PutMediaRequest(url, headers, credentials.expires)
 
     async def describe(self, stream: str) -> tuple[str, int]:
         """Calls DescribeStream with the process's own credentials. Returns the ARN and the retention in hours."""
-        async with self._session.calling(_SERVICE, f"stream {stream}", self._region(stream)) as client:
+        async with self._session.client_for(_SERVICE, f"stream {stream}", self._region_of(stream)) as client:
             try:
-                info = (await client.describe_stream(**_named(stream)))["StreamInfo"]
+                info = (await client.describe_stream(**_stream_argument(stream)))["StreamInfo"]
             except ClientError as error:
-                raise _trouble(stream, error) from None
+                raise _to_error(stream, error) from None
         return str(info.get("StreamARN", stream)), int(info.get("DataRetentionInHours", 0))
 
     async def _data_endpoint(self, stream: str) -> str:
-        async with self._session.calling(_SERVICE, f"stream {stream}", self._region(stream)) as client:
+        async with self._session.client_for(_SERVICE, f"stream {stream}", self._region_of(stream)) as client:
             try:
-                answer = await client.get_data_endpoint(APIName="PUT_MEDIA", **_named(stream))
+                answer = await client.get_data_endpoint(APIName="PUT_MEDIA", **_stream_argument(stream))
             except ClientError as error:
-                raise _trouble(stream, error) from None
-            lab = any(os.environ.get(name) for name in _OVERRIDES) or client.meta.endpoint_url.startswith("http://")
+                raise _to_error(stream, error) from None
+            allow_http = any(os.environ.get(name) for name in _OVERRIDES) or client.meta.endpoint_url.startswith(
+                "http://"
+            )
         endpoint = str(answer.get("DataEndpoint", "")).rstrip("/")
         parts = urlsplit(endpoint)
-        if not parts.hostname or parts.scheme not in (("https", "http") if lab else ("https",)):
-            raise OutputError(f"the data endpoint of the Kinesis stream {stream} is none with https: {endpoint[:100]}")
+        if not parts.hostname or parts.scheme not in (("https", "http") if allow_http else ("https",)):
+            raise OutputError(f"the data endpoint of the Kinesis stream {stream} is not an https URL: {endpoint[:100]}")
         return endpoint
 
     async def _assume(self) -> _Credentials:
         now = time.time()
         last = self._assumed
-        if last is not None and now - last.since < REUSE_SECONDS and last.expires - now > MIN_LEFT_SECONDS:
+        if (
+            last is not None
+            and now - last.assumed_at < ROLE_CACHE_SECONDS
+            and last.expires - now > MIN_REMAINING_SECONDS
+        ):
             return last
-        async with self._session.calling("sts", f"role {self._role}") as client:
+        async with self._session.client_for("sts", f"role {self._role}") as client:
             try:
                 answer = await client.assume_role(
                     RoleArn=self._role, RoleSessionName=ROLE_SESSION, DurationSeconds=ROLE_SECONDS
                 )
             except ClientError as error:
                 raise OutputError(f"the role {self._role} cannot be assumed: {error_code(error)}") from None
-        given = answer["Credentials"]
-        keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
-        self._assumed = _Credentials(keys, given["Expiration"].timestamp(), now)
+        response = answer["Credentials"]
+        keys = ReadOnlyCredentials(response["AccessKeyId"], response["SecretAccessKey"], response["SessionToken"])
+        self._assumed = _Credentials(keys, response["Expiration"].timestamp(), now)
         return self._assumed
 
-    async def _own(self) -> _Credentials:
+    async def _own_credentials(self) -> _Credentials:
         credentials = await self._session.credentials()
         if credentials is None:
             raise OutputError("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
         frozen = await credentials.get_frozen_credentials()
-        # Only credentials of a role or a container expire. botocore keeps the time in a private attribute.
+        # Only credentials of a role or a container expire. botocore has the time in a private attribute.
         expiry: Any = getattr(credentials, "_expiry_time", None)
         return _Credentials(ReadOnlyCredentials(*frozen[:3]), expiry.timestamp() if expiry is not None else 0.0)
 
     @staticmethod
-    def _region(stream: str) -> str | None:
+    def _region_of(stream: str) -> str | None:
         """Returns the region of an ARN; None for a plain stream name."""
         match = _ARN.match(stream)
         return match[1] if match is not None else None
 
 
 def put_media_headers(stream: str, start: float) -> dict[str, str]:
-    """Returns PutMedia's own headers for a stream's name or ARN.
+    """Returns the headers of PutMedia for a stream's name or ARN, without the signature.
 
-    start: the producer's start, seconds since the epoch.
+    start: start time of the producer, seconds since the epoch.
     """
     return {
         "Content-Type": "application/json",
@@ -136,23 +142,22 @@ def put_media_headers(stream: str, start: float) -> dict[str, str]:
 
 
 def sign(url: str, headers: dict[str, str], keys: ReadOnlyCredentials, region: str) -> dict[str, str]:
-    """Returns the headers with Signature Version 4 of a POST for service `kinesisvideo`, over the hash of an empty
-    body.
+    """Returns the headers with a Signature Version 4 of a POST for the service `kinesisvideo`.
 
-    The body is sent later and is never signed, as in the producer SDK in C.
+    It covers the hash of an empty body. The body is sent later and is never signed, as in the producer SDK in C.
     """
     request = AWSRequest("POST", url, headers=dict(headers), data=b"")
     SigV4Auth(keys, _SERVICE, region).add_auth(request)
     return {name: str(value) for name, value in request.headers.items()}
 
 
-def _named(stream: str) -> dict[str, str]:
+def _stream_argument(stream: str) -> dict[str, str]:
     return {"StreamARN": stream} if _ARN.match(stream) else {"StreamName": stream}
 
 
-def _trouble(stream: str, error: ClientError) -> OutputError | StoreUnavailable:
-    """Returns StoreUnavailable for overload, which passes, and OutputError for refusals that an operator has to fix."""
+def _to_error(stream: str, error: ClientError) -> OutputError | StoreUnavailable:
+    """Returns StoreUnavailable for overload, because it is temporary. Returns OutputError for permanent errors."""
     code = error_code(error)
     if code in ("ClientLimitExceededException", "ThrottlingException", "InternalFailure", "ServiceUnavailable"):
-        return StoreUnavailable(f"Kinesis Video Streams ({stream}) refuses: {code}")
-    return OutputError(f"Kinesis Video Streams refuses the stream {stream}: {code}")
+        return StoreUnavailable(f"Kinesis Video Streams ({stream}) rejected the request: {code}")
+    return OutputError(f"Kinesis Video Streams ({stream}) rejected the request: {code}")

@@ -1,4 +1,4 @@
-"""The rules of a bucket that move recordings to cheaper storage classes. Rules of others stay as they are."""
+"""The lifecycle rules that move a bucket's recordings to cheaper storage classes. Other rules are not changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.settings.models import RecordingSettings
 
-OURS: Final = "millrace-"
-# S3 bills small objects in the colder classes as 128 kB, and by default moves none of them.
+PREFIX: Final = "millrace-"
+# S3 charges for at least 128 kB per object in the colder classes, and by default does not move smaller objects.
 _MIN_BYTES: Final = 131_072
 _UNFINISHED_DAYS: Final = 7
-# S3 takes objects into these after 30 days at the earliest.
-_LATE: Final = ("STANDARD_IA", "ONEZONE_IA")
+# S3 moves objects to these after 30 days at the earliest.
+_AFTER_30_DAYS: Final = ("STANDARD_IA", "ONEZONE_IA")
 
 Rule = dict[str, Any]
 
@@ -22,11 +22,11 @@ Rule = dict[str, Any]
 def rules(settings: RecordingSettings) -> list[Rule]:
     """Returns Millrace's rules for these settings.
 
-    Raises ValueError, with a message for the operator, for days that S3 would refuse.
+    Raises ValueError, with a message for the operator, if S3 would reject the days.
     """
     cold, archive = settings.cold_after_days, settings.archive_after_days
     for name, days, kind in (("cold", cold, settings.cold_class), ("archive", archive, settings.archive_class)):
-        if 0 < days < 30 and kind in _LATE:
+        if 0 < days < 30 and kind in _AFTER_30_DAYS:
             raise ValueError(f"recording.{name}_after_days: S3 moves objects to {kind} after 30 days at the earliest")
     if cold and archive and archive <= cold:
         raise ValueError("recording.archive_after_days: expected more days than recording.cold_after_days")
@@ -35,30 +35,30 @@ def rules(settings: RecordingSettings) -> list[Rule]:
         for days, kind in ((cold, settings.cold_class), (archive, settings.archive_class))
         if days
     ]
-    found: list[Rule] = []
+    rules_to_set: list[Rule] = []
     if transitions:
-        found.append(
+        rules_to_set.append(
             {
-                "ID": f"{OURS}storage-classes",
+                "ID": f"{PREFIX}storage-classes",
                 "Status": "Enabled",
                 "Filter": {"ObjectSizeGreaterThan": _MIN_BYTES},
                 "Transitions": transitions,
             }
         )
-    found.append(
+    rules_to_set.append(
         {
-            "ID": f"{OURS}unfinished-uploads",
+            "ID": f"{PREFIX}unfinished-uploads",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _UNFINISHED_DAYS},
         }
     )
-    return found
+    return rules_to_set
 
 
 async def show(session: AwsSession, bucket: str) -> list[Rule]:
     """Returns all rules of the bucket. Raises StoreUnavailable."""
-    async with session.calling("s3", f"bucket {bucket}") as client:
+    async with session.client_for("s3", f"bucket {bucket}") as client:
         try:
             answer = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
         except ClientError as error:
@@ -69,12 +69,12 @@ async def show(session: AwsSession, bucket: str) -> list[Rule]:
 
 
 async def apply(session: AwsSession, bucket: str, settings: RecordingSettings) -> list[Rule]:
-    """Replaces Millrace's rules and leaves the others.
+    """Replaces Millrace's rules. Does not change other rules.
 
     Returns all rules of the bucket. Raises StoreUnavailable, ValueError.
     """
     ours = rules(settings)
-    merged = [rule for rule in await show(session, bucket) if not str(rule.get("ID", "")).startswith(OURS)] + ours
-    async with session.calling("s3", f"bucket {bucket}") as client:
+    merged = [rule for rule in await show(session, bucket) if not str(rule.get("ID", "")).startswith(PREFIX)] + ours
+    async with session.client_for("s3", f"bucket {bucket}") as client:
         await client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": merged})
     return merged

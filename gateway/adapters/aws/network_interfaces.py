@@ -1,4 +1,4 @@
-"""Finds the public name of an ECS task: ECS does not return it, so EC2 is asked for the task's network interface."""
+"""Finds the public name of an ECS task. ECS does not return it, so this asks EC2 for the network interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.adapters.aws.session import AwsSession, error_code
 
 
 class NetworkInterfaces:
-    """Network interfaces of tasks. Raises StoreUnavailable where AWS does not answer or refuses.
+    """Network interfaces of tasks. Raises StoreUnavailable if AWS does not answer or rejects the request.
 
     Needs `ec2:DescribeNetworkInterfaces`.
     """
@@ -22,9 +22,9 @@ class NetworkInterfaces:
     async def public_name(self, interface: str) -> str:
         """Returns the public DNS name of a network interface (eni-…), else its public address.
 
-        Returns "" where the interface has neither or no longer exists.
+        Returns "" if the interface has neither or no longer exists.
         """
-        async with self._session.calling("ec2", f"interface {interface}") as client:
+        async with self._session.client_for("ec2", f"interface {interface}") as client:
             try:
                 answer = await client.describe_network_interfaces(NetworkInterfaceIds=[interface])
             except ClientError as error:
@@ -39,17 +39,17 @@ class NetworkInterfaces:
 
 
 def interface_of(reply: Any) -> str:
-    """Returns the id of a task's network interface, from DescribeTasks or an event; "" where it has none."""
-    for attachment in members(reply, "attachments"):
-        # "ElasticNetworkInterface" to DescribeTasks, "eni" in events.
+    """Returns the id of a task's network interface, or "" if it has none. reply: of DescribeTasks, or an event."""
+    for attachment in list_field(reply, "attachments"):
+        # "ElasticNetworkInterface" in DescribeTasks, "eni" in events.
         if isinstance(attachment, Mapping) and attachment.get("type") in ("ElasticNetworkInterface", "eni"):
-            for detail in members(attachment, "details"):
+            for detail in list_field(attachment, "details"):
                 if isinstance(detail, Mapping) and detail.get("name") == "networkInterfaceId":
                     return str(detail.get("value") or "")
     return ""
 
 
-def members(reply: Any, name: str) -> list[Any]:
-    """Returns the list `name` of a JSON object; empty where there is none."""
+def list_field(reply: Any, name: str) -> list[Any]:
+    """Returns the list `name` of a JSON object, or an empty list."""
     found = reply.get(name) if isinstance(reply, Mapping) else None
     return found if isinstance(found, list) else []

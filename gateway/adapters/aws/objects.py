@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket. Finished files are uploaded whole, large ones in parts, with bounded memory."""
+"""Objects in an S3 bucket. Large files are uploaded in parts, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -21,83 +21,85 @@ from gateway.ports.stores import DirectUpload, Object
 
 log = structlog.get_logger(__name__)
 
-PAGE: Final = 1000  # objects in one answer to a listing; S3's maximum
-_FOREVER: Final = "public, max-age=31536000, immutable"
-# For playlists, which grow, and for objects that a client may upload again under the same key.
-_SHORTLY: Final = "public, max-age=60"
+PAGE: Final = 1000  # objects in one listing response; S3's maximum
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
+# For playlists, which change, and for objects that a client may upload again.
+_ONE_MINUTE: Final = "public, max-age=60"
 
-_PIECE: Final = 256 * 1024
-_PART: Final = 8 << 20
+_CHUNK_BYTES: Final = 256 * 1024
+_PART_BYTES: Final = 8 << 20
 _MAX_PARTS: Final = 9_000  # S3 allows 10,000
 _DELETE_SECONDS: Final = 60.0  # for 1,000 objects
 _PART_SECONDS: Final = 120.0  # for one part of 8 MiB: at least 70 kB/s
-_GONE: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
-_RECORDED: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.SEGMENT)
+_NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
+_RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.SEGMENT)
 
 
 class S3Objects:
-    """An ObjectStore in a bucket. It sets no ACL: the bucket decides who may read.
+    """An ObjectStore in a bucket. It sets no ACL. The bucket policy controls reading.
 
-    storage_class: for recordings; "" means the bucket's default. A multipart upload that fails is aborted. The bucket's
-    lifecycle (`millrace storage apply`) removes one that a killed process left.
+    A failed multipart upload is aborted. If the process is killed, the bucket's lifecycle (`millrace storage apply`)
+    removes the upload.
+
+    storage_class: for recordings; "": the bucket's default.
     """
 
     def __init__(self, session: AwsSession, bucket: str, storage_class: str = "") -> None:
         self._session, self.bucket = session, bucket
         self._storage_class = storage_class
-        self._what = f"bucket {bucket}"
+        self._label = f"bucket {bucket}"
 
     async def put(self, key: str, file: Path) -> None:
         if not is_object_key(key):
-            raise ValueError(f"{key!r} is no key of an object")
+            raise ValueError(f"{key!r} is not a valid object key")
         source = await asyncio.to_thread(file.open, "rb")
         try:
             size = os.fstat(source.fileno()).st_size
-            if size <= _PART:
+            if size <= _PART_BYTES:
                 body = await asyncio.to_thread(source.read)
-                async with self._calling(_PART_SECONDS) as client:
+                async with self._client(_PART_SECONDS) as client:
                     await client.put_object(Bucket=self.bucket, Key=key, Body=body, **self._headers(key))
             else:
-                await self._put_parts(key, source, max(_PART, -(-size // _MAX_PARTS)))
+                await self._put_parts(key, source, max(_PART_BYTES, -(-size // _MAX_PARTS)))
         finally:
             source.close()
         await asyncio.to_thread(file.unlink, missing_ok=True)
 
     async def head(self, key: str) -> Object:
-        async with self._calling() as client:
+        async with self._client() as client:
             try:
                 reply = await client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
-                raise self._absent(error, key) from None
+                raise self._not_found_or(error, key) from None
         return Object(key, reply["ContentLength"], reply["LastModified"].timestamp())
 
-    async def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        if end is not None and first >= end:
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        if end is not None and start >= end:
             await self.head(key)
             return
-        span = {"Range": f"bytes={first}-{'' if end is None else end - 1}"} if first or end is not None else {}
-        async with self._calling() as client:
+        range_ = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
+        async with self._client() as client:
             try:
-                reply = await client.get_object(Bucket=self.bucket, Key=key, **span)
+                reply = await client.get_object(Bucket=self.bucket, Key=key, **range_)
             except ClientError as error:
                 if error_code(error) == "InvalidRange":
                     return
-                raise self._absent(error, key) from None
-        left: int = reply["ContentLength"]
+                raise self._not_found_or(error, key) from None
+        remaining: int = reply["ContentLength"]
         body = reply["Body"]
-        async with body:  # closes the connection when the reader stops early
-            while left > 0:
-                async with self._calling(_PART_SECONDS):
-                    piece = await body.read(min(_PIECE, left))
-                if not piece:
-                    raise StoreUnavailable(f"s3 ({self._what}) broke off in the middle of {key}")
-                left -= len(piece)
-                yield piece
+        async with body:  # closes the connection if the caller stops reading
+            while remaining > 0:
+                async with self._client(_PART_SECONDS):
+                    chunk = await body.read(min(_CHUNK_BYTES, remaining))
+                if not chunk:
+                    raise StoreUnavailable(f"s3 ({self._label}) closed the connection while sending {key}")
+                remaining -= len(chunk)
+                yield chunk
 
     async def list(self, prefix: str) -> AsyncIterator[Object]:
         page: dict[str, Any] = {}
         while True:
-            async with self._calling() as client:
+            async with self._client() as client:
                 reply = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **page)
             for item in reply.get("Contents", ()):
                 yield Object(item["Key"], item["Size"], item["LastModified"].timestamp())
@@ -106,36 +108,36 @@ class S3Objects:
             page = {"ContinuationToken": reply["NextContinuationToken"]}
 
     async def delete(self, key: str) -> None:
-        async with self._calling() as client:
+        async with self._client() as client:
             await client.delete_object(Bucket=self.bucket, Key=key)
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         if not keys:
             return
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        async with self._calling(_DELETE_SECONDS) as client:
+        async with self._client(_DELETE_SECONDS) as client:
             reply = await client.delete_objects(Bucket=self.bucket, Delete=wanted)
         if failed := reply.get("Errors"):
             code, count = failed[0].get("Code", "unknown"), len(failed)
-            raise StoreUnavailable(f"s3 ({self._what}) deletes {count} of {len(keys)} objects not: {code}")
+            raise StoreUnavailable(f"s3 ({self._label}) did not delete {count} of {len(keys)} objects: {code}")
 
-    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
+    async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
         size = (await self.head(key)).size
-        if most and size > most:
-            raise TooLarge(size, most, key)
+        if max_bytes and size > max_bytes:
+            raise TooLarge(size, max_bytes, key)
         with await asyncio.to_thread(to.open, "wb") as target:
-            async for piece in self.read(key):
-                if most and target.tell() + len(piece) > most:  # the object was replaced after `head`
-                    raise TooLarge(target.tell() + len(piece), most, key)
-                await asyncio.to_thread(target.write, piece)
+            async for chunk in self.read(key):
+                if max_bytes and target.tell() + len(chunk) > max_bytes:  # the object was replaced after `head`
+                    raise TooLarge(target.tell() + len(chunk), max_bytes, key)
+                await asyncio.to_thread(target.write, chunk)
 
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         kind = content_type(key)
-        async with self._calling() as client:
+        async with self._client() as client:
             url: str = await client.generate_presigned_url(
                 "put_object",
-                # The condition is signed too: S3 answers 412 to a second upload. S3 supports conditional writes in all
-                # regions.
+                # The signature covers the condition: S3 answers 412 to a second upload. S3 supports conditional writes
+                # in all regions.
                 Params={"Bucket": self.bucket, "Key": key, "ContentType": kind, "IfNoneMatch": "*"},
                 ExpiresIn=seconds,
                 HttpMethod="PUT",
@@ -143,48 +145,50 @@ class S3Objects:
         return DirectUpload(url, "PUT", {"Content-Type": kind, "If-None-Match": "*"})
 
     async def check(self) -> None:
-        async with self._calling() as client:
+        async with self._client() as client:
             await client.head_bucket(Bucket=self.bucket)
 
     # ---- details ----
 
     async def _put_parts(self, key: str, source: BinaryIO, size: int) -> None:
-        """Uploads one part after another. Memory holds one part, and other streams' uploads can run in between."""
-        async with self._calling() as client:
-            made = await client.create_multipart_upload(Bucket=self.bucket, Key=key, **self._headers(key))
-        whole = {"Bucket": self.bucket, "Key": key, "UploadId": made["UploadId"]}
+        """Uploads the parts in order. Only one part is in memory. Other uploads can run between two parts."""
+        async with self._client() as client:
+            upload = await client.create_multipart_upload(Bucket=self.bucket, Key=key, **self._headers(key))
+        arguments = {"Bucket": self.bucket, "Key": key, "UploadId": upload["UploadId"]}
         try:
             parts: list[dict[str, Any]] = []
             while body := await asyncio.to_thread(source.read, size):
                 number = len(parts) + 1
-                async with self._calling(_PART_SECONDS) as client:
-                    reply = await client.upload_part(**whole, PartNumber=number, Body=body)
-                sums = {name: reply[name] for name in reply if name.startswith("Checksum") and name != "ChecksumType"}
-                parts.append({"PartNumber": number, "ETag": reply["ETag"], **sums})
-            async with self._calling(_PART_SECONDS) as client:
-                await client.complete_multipart_upload(**whole, MultipartUpload={"Parts": parts})
+                async with self._client(_PART_SECONDS) as client:
+                    reply = await client.upload_part(**arguments, PartNumber=number, Body=body)
+                checksums = {
+                    name: reply[name] for name in reply if name.startswith("Checksum") and name != "ChecksumType"
+                }
+                parts.append({"PartNumber": number, "ETag": reply["ETag"], **checksums})
+            async with self._client(_PART_SECONDS) as client:
+                await client.complete_multipart_upload(**arguments, MultipartUpload={"Parts": parts})
         except BaseException:
-            await self._abort(whole)
+            await self._abort(arguments)
             raise
 
-    async def _abort(self, whole: dict[str, Any]) -> None:
-        """Aborts an upload, because S3 bills the parts until then."""
+    async def _abort(self, arguments: dict[str, Any]) -> None:
+        """Aborts an upload, because S3 charges for its parts until then."""
         try:
-            async with self._calling() as client:
-                await client.abort_multipart_upload(**whole)
+            async with self._client() as client:
+                await client.abort_multipart_upload(**arguments)
         except StoreUnavailable as error:
-            log.info("an upload in parts could not be aborted", object=whole["Key"], reason=str(error))
+            log.info("a multipart upload could not be aborted", object=arguments["Key"], reason=str(error))
 
     def _headers(self, key: str) -> dict[str, str]:
-        kept = media_keys.parse(key)
-        named_once = kept is not None and kept.kind is not media_keys.MediaKind.ONDEMAND
-        headers = {"ContentType": content_type(key), "CacheControl": _FOREVER if named_once else _SHORTLY}
-        if self._storage_class and kept is not None and kept.kind in _RECORDED:
+        media_key = media_keys.parse(key)
+        immutable = media_key is not None and media_key.kind is not media_keys.MediaKind.ONDEMAND
+        headers = {"ContentType": content_type(key), "CacheControl": _IMMUTABLE if immutable else _ONE_MINUTE}
+        if self._storage_class and media_key is not None and media_key.kind in _RECORDING_KINDS:
             headers["StorageClass"] = self._storage_class
         return headers
 
-    def _calling(self, seconds: float | None = None) -> contextlib.AbstractAsyncContextManager[Any]:
-        return self._session.calling("s3", self._what, seconds=seconds)
+    def _client(self, seconds: float | None = None) -> contextlib.AbstractAsyncContextManager[Any]:
+        return self._session.client_for("s3", self._label, seconds=seconds)
 
-    def _absent(self, error: ClientError, key: str) -> Exception:
-        return NoSuchObject(key) if error_code(error) in _GONE else error
+    def _not_found_or(self, error: ClientError, key: str) -> Exception:
+        return NoSuchObject(key) if error_code(error) in _NOT_FOUND_CODES else error

@@ -1,4 +1,4 @@
-"""Nodes and the streams that they hold, in DynamoDB: the original's table of live sessions, hash key `UUID`."""
+"""Nodes and their stream claims in DynamoDB, in the old system's table of live sessions (hash key `UUID`)."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole,
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _KEY: Final = "UUID"
-# A channel id has no slash, so these keys never collide with a session's row. One item lists the ids of all nodes, so
-# that no scan is needed.
+# A channel id has no slash, so these keys never equal the key of a session's row. One item lists the ids of all nodes,
+# so that no scan is needed.
 _NODES: Final = "/nodes"
 _NODE: Final = "/node/"
 _NOTHING: Final = "/"
 _ROLES: Final = frozenset(str(role) for role in NodeRole)
 _MAX_KEYS: Final = 100  # in one BatchGetItem
-# Pauses in seconds before keys that a throttled table left out are asked for again. Their sum is below the time-out of
-# a call.
+# Pauses in seconds before a request repeats the keys that a throttled table left out. Their sum is below the time-out
+# of a call.
 _RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Every name has a placeholder: UUID, ROLE and LEFT are reserved words, and others may become so.
-_OF_HOLDING: Final = (_KEY, "node", "address", "claim", "started", "left", "cluster", "expires")
-# A row of the original system or of another program does not count as held, so it may be replaced at once.
+# Every name has a placeholder: UUID, ROLE and LEFT are reserved words, and others may become reserved.
+_CLAIM_FIELDS: Final = (_KEY, "node", "address", "claim", "started", "left", "cluster", "expires")
+# A row of the old system or of another program is not a claim, so it may be replaced at once.
 _FREE: Final = (
     "NOT (attribute_type(#node, :text) AND attribute_type(#address, :text)"
     " AND attribute_type(#claim, :text) AND attribute_type(#started, :number))"
-    " OR #left = :yes OR #claim IN (:claim, :over)"
+    " OR #left = :yes OR #claim IN (:claim, :replaces)"
 )
 
 
 class DynamoRegistry:
-    """A Registry in one table. A session's row holds the original's attributes and Millrace's own.
+    """A Registry in one table. A session's row has attributes of the old system and of Millrace.
 
-    Millrace's own are node, address, claim, started, cluster and left. DynamoDB removes an expired row within days;
-    reads ignore it at once.
+    Those of Millrace are node, address, claim, started, cluster and left. DynamoDB deletes an expired row within days.
+    Reads ignore it at once.
 
-    A node drops an id without a row from the set, unless another id was added meanwhile. A node adds its own id again
-    when its beat finds no row, or when the set lacked it.
+    One item has the set of node ids. A node removes an id without a row from the set, unless another id was added since
+    it was read. A node adds its id again if its heartbeat finds no row, or if the set lacked the id.
     """
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
         self._table, self._clock = DynamoTable(session, table), clock
-        self._listed: set[str] = set()  # ids that this process added and has not seen missing since
+        self._listed: set[str] = set()  # ids that this process added, and that were in the set at the last read
 
     async def join(self, node: Node) -> None:
         self._listed.discard(node.id)
@@ -60,11 +60,11 @@ class DynamoRegistry:
 
     async def beat(self, node: Node) -> None:
         item = _row(node, self._clock() + FORGOTTEN_SECONDS)
-        async with self._table.calling() as client:
+        async with self._table.client() as client:
             answer = await client.put_item(TableName=self._table.name, Item=item, ReturnValues="ALL_OLD")
             if answer.get("Attributes") and node.id in self._listed:
                 return
-            # The row is written first: other nodes drop an id that has no row.
+            # The row is written first, because other nodes remove an id without a row.
             await client.update_item(
                 TableName=self._table.name,
                 Key=_key(_NODES),
@@ -76,7 +76,7 @@ class DynamoRegistry:
 
     async def leave(self, id: str) -> None:
         self._listed.discard(id)
-        async with self._table.calling() as client:
+        async with self._table.client() as client:
             await client.delete_item(TableName=self._table.name, Key=_key(_NODE + id))
             await self._drop(client, [id])
 
@@ -85,22 +85,22 @@ class DynamoRegistry:
         return _node(item) if item else None
 
     async def nodes(self) -> list[Node]:
-        async with self._table.calling() as client:
+        async with self._table.client() as client:
             answer = await client.get_item(TableName=self._table.name, Key=_key(_NODES), ConsistentRead=True)
             listed = answer.get("Item", {})
             ids = set(listed.get("ids", {}).get("SS", ()))
             self._listed &= ids
             rows = await self._batch(client, [_NODE + id for id in ids], ConsistentRead=True)
-            if gone := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
-                await self._drop(client, sorted(gone), listed.get("version", {"N": "0"}))
+            if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
+                await self._drop(client, sorted(missing), listed.get("version", {"N": "0"}))
         return [node for node in map(_node, rows) if node is not None]
 
-    async def claim(self, holding: StreamClaim, item: Mapping[str, Any], over: str = "") -> None:
-        async with self._table.calling() as client:
+    async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
+        async with self._table.client() as client:
             try:
                 await client.put_item(
                     TableName=self._table.name,
-                    Item=_session(holding, item),
+                    Item=_session(claim, item),
                     ConditionExpression=_FREE,
                     ExpressionAttributeNames={
                         f"#{name}": name for name in ("node", "address", "claim", "started", "left")
@@ -109,95 +109,95 @@ class DynamoRegistry:
                         ":text": {"S": "S"},
                         ":number": {"S": "N"},
                         ":yes": {"BOOL": True},
-                        ":claim": {"S": holding.claim},  # an earlier attempt without an answer may have succeeded
-                        ":over": {"S": over or holding.claim},
+                        ":claim": {"S": claim.id},  # an earlier attempt without an answer may have succeeded
+                        ":replaces": {"S": replaces or claim.id},
                     },
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
             except ClientError as e:
-                stands = _holding(e.response.get("Item", {}))
-                if error_code(e) == _CONDITION_FAILED and stands is not None:
-                    raise HeldByOtherNode(stands) from None
+                stored = _to_claim(e.response.get("Item", {}))
+                if error_code(e) == _CONDITION_FAILED and stored is not None:
+                    raise HeldByOtherNode(stored) from None
                 raise
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
         if not is_channel_id(stream):
             return
-        how: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "Key": _key(stream),
             "ConditionExpression": "#claim = :claim",
             "ExpressionAttributeNames": {"#claim": "claim"},
             "ExpressionAttributeValues": {":claim": {"S": claim}},
         }
         if left:
-            how["UpdateExpression"] = "SET #left = :yes, #expires = :expires"
-            how["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
+            parameters["UpdateExpression"] = "SET #left = :yes, #expires = :expires"
+            parameters["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
             expires = math.ceil(self._clock() + LEFT_SECONDS)
-            how["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
+            parameters["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
         with contextlib.suppress(ConditionFailed):
-            await self._table.call("update_item" if left else "delete_item", **how)
+            await self._table.call("update_item" if left else "delete_item", **parameters)
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = [stream for stream in set(streams) if is_channel_id(stream)]
-        names = {f"#{name}": name for name in _OF_HOLDING}
-        async with self._table.calling() as client:
+        names = {f"#{name}": name for name in _CLAIM_FIELDS}
+        async with self._table.client() as client:
             rows = await self._batch(
                 client, wanted, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names
             )
-        found = [holding for row in rows if (holding := self._holding(row)) and not holding.left]
-        return {holding.stream: holding for holding in found}
+        claims = [claim for row in rows if (claim := self._unexpired_claim(row)) and not claim.left]
+        return {claim.stream: claim for claim in claims}
 
-    async def holding(self, stream: str) -> StreamClaim | None:
+    async def claim_of(self, stream: str) -> StreamClaim | None:
         item = await self._table.get(_key(stream)) if is_channel_id(stream) else None
-        return self._holding(item) if item else None
+        return self._unexpired_claim(item) if item else None
 
     async def check(self) -> None:
         await self._table.get(_key(_NOTHING))
 
-    async def _batch(self, client: Any, keys: Sequence[str], **how: Any) -> list[dict[str, Any]]:
-        """Returns the items with these keys, each given once.
+    async def _batch(self, client: Any, keys: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
+        """Returns the items with these keys, which must be unique.
 
-        Reads 100 keys per request, with more requests where the table throttles.
+        Reads 100 keys per request, with more requests if the table throttles.
         """
-        found: list[dict[str, Any]] = []
+        items: list[dict[str, Any]] = []
         for first in range(0, len(keys), _MAX_KEYS):
-            asked: dict[str, Any] = {
-                self._table.name: {"Keys": [_key(key) for key in keys[first : first + _MAX_KEYS]], **how}
+            request: dict[str, Any] = {
+                self._table.name: {"Keys": [_key(key) for key in keys[first : first + _MAX_KEYS]], **parameters}
             }
-            waits = iter(_RETRY_SECONDS)
+            pauses = iter(_RETRY_SECONDS)
             while True:
-                answer = await client.batch_get_item(RequestItems=asked)
-                found += answer.get("Responses", {}).get(self._table.name, ())
-                if not (asked := answer.get("UnprocessedKeys", {})):
+                answer = await client.batch_get_item(RequestItems=request)
+                items += answer.get("Responses", {}).get(self._table.name, ())
+                if not (request := answer.get("UnprocessedKeys", {})):
                     break
-                if (wait := next(waits, None)) is None:
-                    raise StoreUnavailable(f"dynamodb ({self._table.what}) leaves keys unread")
-                await asyncio.sleep(wait)
-        return found
+                if (pause := next(pauses, None)) is None:
+                    raise StoreUnavailable(f"dynamodb ({self._table.label}) left keys unread")
+                await asyncio.sleep(pause)
+        return items
 
     async def _drop(self, client: Any, ids: Sequence[str], version: Mapping[str, Any] | None = None) -> None:
-        """Removes ids from the set of nodes. version: remove them only if the set still has this version."""
-        how: dict[str, Any] = {
+        """Removes ids from the set of nodes. version: removes them only if the set still has this version."""
+        parameters: dict[str, Any] = {
             "UpdateExpression": "DELETE #ids :gone",
             "ExpressionAttributeNames": {"#ids": "ids"},
             "ExpressionAttributeValues": {":gone": {"SS": list(ids)}},
         }
         if version is not None:
-            how["ConditionExpression"] = "#version = :version"
-            how["ExpressionAttributeNames"]["#version"] = "version"
-            how["ExpressionAttributeValues"][":version"] = version
+            parameters["ConditionExpression"] = "#version = :version"
+            parameters["ExpressionAttributeNames"]["#version"] = "version"
+            parameters["ExpressionAttributeValues"][":version"] = version
         try:
-            await client.update_item(TableName=self._table.name, Key=_key(_NODES), **how)
+            await client.update_item(TableName=self._table.name, Key=_key(_NODES), **parameters)
         except ClientError as e:
             if error_code(e) != _CONDITION_FAILED:
                 raise
 
-    def _holding(self, item: Mapping[str, Any]) -> StreamClaim | None:
-        """Returns a row as `_holding` does, but None for one that was left and has expired."""
-        holding = _holding(item)
-        if holding is None or not holding.left:
-            return holding
-        return holding if float(item.get("expires", {}).get("N", math.inf)) > self._clock() else None
+    def _unexpired_claim(self, item: Mapping[str, Any]) -> StreamClaim | None:
+        """Returns the claim of a row like `_to_claim`, but None if the claim has `left` and has expired."""
+        claim = _to_claim(item)
+        if claim is None or not claim.left:
+            return claim
+        return claim if float(item.get("expires", {}).get("N", math.inf)) > self._clock() else None
 
 
 def _key(key: str) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _row(node: Node, expires: float) -> dict[str, Any]:
 
 
 def _node(item: Mapping[str, Any]) -> Node | None:
-    """Returns the node of a row; None where Millrace did not write the row."""
+    """Returns the node of a row; None if Millrace did not write the row."""
     match item:
         case {
             "UUID": {"S": str(key)},
@@ -231,20 +231,20 @@ def _node(item: Mapping[str, Any]) -> Node | None:
     return None
 
 
-def _session(holding: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
-    ours = {
-        "node": holding.node,
-        "address": holding.address,
-        "claim": holding.claim,
-        "started": holding.started,
-        "left": holding.left,
-        "cluster": holding.cluster,
+def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = {
+        "node": claim.node,
+        "address": claim.address,
+        "claim": claim.id,
+        "started": claim.started,
+        "left": claim.left,
+        "cluster": claim.cluster,
     }
-    return {name: to_attribute(value) for name, value in (dict(item) | ours).items()} | _key(holding.stream)
+    return {name: to_attribute(value) for name, value in (dict(item) | attributes).items()} | _key(claim.stream)
 
 
-def _holding(item: Mapping[str, Any]) -> StreamClaim | None:
-    """Returns the holding of a row; None where Millrace did not write the row."""
+def _to_claim(item: Mapping[str, Any]) -> StreamClaim | None:
+    """Returns the claim of a row; None if Millrace did not write the row."""
     match item:
         case {
             "UUID": {"S": str(stream)},

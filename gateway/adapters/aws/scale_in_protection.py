@@ -1,4 +1,4 @@
-"""Protects an ECS task with publishers from scale-in, through the agent's endpoint; no SDK is needed."""
+"""Protects an ECS task with publishers from scale-in, through the ECS agent's endpoint. It needs no SDK."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from gateway.lib.backoff import Backoff
 log = structlog.get_logger(__name__)
 
 AGENT: Final = "ECS_AGENT_URI"
-MINUTES: Final = 60  # of one protection; after a crash it lasts at most this long; ECS accepts 1 to 2880
-_RENEWED: Final = 0.5  # renewed after this share of its time, so that a failing renewal can be tried for as long again
+MINUTES: Final = 60  # duration of one protection, also after a crash; ECS accepts 1 to 2880
+_RENEW_AFTER: Final = 0.5  # fraction of the duration; the rest is for retries of a failed renewal
 _POLL_SECONDS: Final = 1.0
 _TIMEOUT: Final = 5.0
-_BIGGEST: Final = 1 << 16
+_MAX_BYTES: Final = 1 << 16
 
 
 class ProtectionFailed(Exception):
-    """ECS refused the request; the message says why."""
+    """ECS rejected the request. The message has the reason."""
 
 
 class ScaleInProtection:
-    """Keeps the task protected while `busy()` returns true. A failure is logged once and tried again; streams go on.
+    """Keeps the task protected while `busy()` is true. A failure is logged once and retried. It does not end streams.
 
-    Spot interruptions, Fargate's retirements and StopTask ignore the protection.
+    protected: whether the task is protected, as far as known.
+
+    Spot interruptions, retirements of Fargate tasks and StopTask ignore the protection.
     """
 
     def __init__(
@@ -46,35 +48,28 @@ class ScaleInProtection:
         poll: float = _POLL_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
-        """Sets up the protection; `run` starts it.
-
-        busy: returns whether this process has at least one publisher. poll: seconds between two calls of it. shared: a
-        file by which processes of one task know of each other. The last one without publishers takes the protection
-        off.
+        """busy: returns whether this process has a publisher.
+        shared: a lock file for the processes of one task. The last process without publishers ends the protection.
+        poll: seconds between two calls of `busy`.
         """
         self._uri = (os.environ if environ is None else environ).get(AGENT, "").rstrip("/")
         self._busy = busy
         self._clock = clock
         self._poll = poll
         self._backoff = backoff or Backoff(2, 60)
-        self._turn = _FileLock(shared)
-        self._protected = False
-        self._perhaps = False  # requested since it was last known to be off
+        self._lock = _FileLock(shared)
+        self.protected = False
+        self._perhaps = False  # whether the protection may be on: it was requested after it was last known to be off
         self._until = 0.0  # end of the protection as far as known, by `clock`
         self._failing = False  # a failure is already logged
 
     @property
     def available(self) -> bool:
-        """Whether this process has an ECS agent to call."""
+        """Whether an ECS agent runs beside this process."""
         return bool(self._uri)
 
-    @property
-    def protected(self) -> bool:
-        """Whether the task is protected, as far as is known."""
-        return self._protected
-
     async def run(self) -> None:
-        """Runs until cancelled, and then takes an active protection off. Returns at once where there is no agent."""
+        """Runs until cancelled, and then ends an active protection. Returns at once if there is no agent."""
         if not self._uri:
             return
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
@@ -84,89 +79,89 @@ class ScaleInProtection:
                     pause = await self._step(http)
                     await asyncio.sleep(pause)
             finally:
-                if self._perhaps and self._turn.alone():
-                    await self._last(http)
-                self._turn.leave()
+                if self._perhaps and self._lock.acquire_exclusive():
+                    await self._end(http)
+                self._lock.release()
 
     async def _step(self, http: aiohttp.ClientSession) -> float:
-        """Calls the agent where the protection has to change. Returns the seconds until the next look."""
+        """Calls the agent if the protection must change. Returns the seconds until the next step."""
         busy, now = self._busy(), self._clock()
-        due = now >= self._until - MINUTES * 60 * (1 - _RENEWED)
-        if busy == self._protected and not (busy and due):
+        due = now >= self._until - MINUTES * 60 * (1 - _RENEW_AFTER)
+        if busy == self.protected and not (busy and due):
             return self._poll
-        if not (self._turn.join() if busy else self._turn.alone()):
+        if not (self._lock.acquire_shared() if busy else self._lock.acquire_exclusive()):
             if not busy:  # other processes have publishers and keep the protection
-                self._protected = self._perhaps = False
-                self._turn.leave()
+                self.protected = self._perhaps = False
+                self._lock.release()
             return self._poll
         self._perhaps |= busy
         try:
             await self._ask(http, busy)
         except ProtectionFailed as failed:
             if not self._failing:
-                what = "protected from" if busy else "released to"
-                log.warning(f"this task cannot be {what} scale-in now", reason=str(failed))
+                action = "protected from" if busy else "released to"
+                log.warning(f"this task cannot be {action} scale-in now", reason=str(failed))
                 self._failing = True
             if not busy:
-                self._turn.leave()
+                self._lock.release()
             return self._backoff.next()
-        if self._failing or busy != self._protected:
+        if self._failing or busy != self.protected:
             log.info("task is protected from scale-in" if busy else "task may be scaled in")
         self._failing = False
         self._backoff.reset()
         if not busy:
-            self._turn.leave()
-        self._protected = self._perhaps = busy
+            self._lock.release()
+        self.protected = self._perhaps = busy
         self._until = now + MINUTES * 60
         return self._poll
 
-    async def _last(self, http: aiohttp.ClientSession) -> None:
-        """Takes the protection off at the end of the process, when the publishers are gone."""
+    async def _end(self, http: aiohttp.ClientSession) -> None:
+        """Ends the protection at the end of the process, after all publishers have ended."""
         try:
             await self._ask(http, False)
-            self._protected = self._perhaps = False
+            self.protected = self._perhaps = False
         except ProtectionFailed as failed:
             log.info("task may stay protected from scale-in for a while", minutes=MINUTES, reason=str(failed))
 
     async def _ask(self, http: aiohttp.ClientSession, enabled: bool) -> None:
         """Switches the protection on or off. Raises ProtectionFailed."""
-        wanted: dict[str, Any] = {"ProtectionEnabled": enabled}
+        request: dict[str, Any] = {"ProtectionEnabled": enabled}
         if enabled:
-            wanted["ExpiresInMinutes"] = MINUTES
+            request["ExpiresInMinutes"] = MINUTES
         url = f"{self._uri}/task-protection/v1/state"
         try:
-            async with http.put(url, json=wanted, allow_redirects=False) as answer:
-                reply = _object(await answer.content.read(_BIGGEST))
+            async with http.put(url, json=request, allow_redirects=False) as answer:
+                reply = _object(await answer.content.read(_MAX_BYTES))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProtectionFailed(str(error)[:200] or type(error).__name__) from None
         state = reply.get("protection")
         if answer.status != 200 or not isinstance(state, dict):
             raise ProtectionFailed(_reason(reply) or f"the agent answers {answer.status}")
         if state.get("ProtectionEnabled") is not enabled:
-            raise ProtectionFailed("the agent says the opposite of what was asked")
+            raise ProtectionFailed("the agent's answer does not match the request")
 
 
 class _FileLock:
-    """A lock on a file: shared by the processes that have publishers, exclusive while one takes the protection off."""
+    """A lock on a file. Processes with publishers share it. A process that ends the protection has it alone."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: int | None = None
 
-    def join(self) -> bool:
-        """Takes the shared lock. Returns False while another process takes the protection off."""
-        return self._lock(fcntl.LOCK_SH)
+    def acquire_shared(self) -> bool:
+        """Acquires the shared lock. Returns False while another process ends the protection."""
+        return self._acquire(fcntl.LOCK_SH)
 
-    def alone(self) -> bool:
-        """Takes the exclusive lock. Returns False where another process has publishers."""
-        return self._lock(fcntl.LOCK_EX)
+    def acquire_exclusive(self) -> bool:
+        """Acquires the exclusive lock. Returns False if another process has publishers."""
+        return self._acquire(fcntl.LOCK_EX)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
-    def _lock(self, kind: int) -> bool:
+    def _acquire(self, kind: int) -> bool:
         if self._path is None:
             return True
         try:
@@ -190,12 +185,12 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _reason(reply: Mapping[str, Any]) -> str:
-    """Returns the reason of a refusal, "" without one.
+    """Returns the reason of a rejection, or "".
 
-    `error` is the refusal of the agent or of ECS. `failure` concerns this task, such as "not in a service".
+    `error` is an error of the agent or of ECS. `failure` is about this task, for example "not in a service".
     """
     for kind, names in (("error", ("Code", "Message")), ("failure", ("Reason", "Detail"))):
-        said = reply.get(kind)
-        if isinstance(said, dict):
-            return ": ".join(str(said[name]) for name in names if said.get(name))[:200]
+        value = reply.get(kind)
+        if isinstance(value, dict):
+            return ": ".join(str(value[name]) for name in names if value.get(name))[:200]
     return ""

@@ -10,16 +10,16 @@ from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.stores import SecretValue
 
-_GONE = frozenset({"ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"})
-# Errors that an operator has to fix.
-_WRONG = _GONE | {
+_NOT_FOUND_CODES = frozenset({"ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"})
+# Errors that an operator must fix.
+_PERMANENT_CODES = _NOT_FOUND_CODES | {
     *("AccessDeniedException", "ValidationException", "InvalidParameterException", "InvalidRequestException"),
     *("DecryptionFailure", "InvalidKeyId"),
 }
 
 
 class SsmSecrets:
-    """A SecretStore: parameters of any type, by name or ARN. The previous value is that of the previous version.
+    """A SecretStore: parameters of any type, by name or ARN. The previous version has the previous value.
 
     Needs ssm:GetParameter, and kms:Decrypt for a SecureString with a customer-managed key.
     """
@@ -32,17 +32,17 @@ class SsmSecrets:
         if parameter is None:
             raise StoreUnusable(f"there is no parameter {name}")
         version = int(parameter.get("Version", 1))
-        before = await self._get(name, f"{name}:{version - 1}") if version > 1 else None
-        since = parameter.get("LastModifiedDate")
+        previous = await self._get(name, f"{name}:{version - 1}") if version > 1 else None
+        modified = parameter.get("LastModifiedDate")
         return SecretValue(
             _text(parameter.get("Value"), name),
-            str(before.get("Value", "")) if before is not None else "",
-            since.timestamp() if since is not None else 0.0,
+            str(previous.get("Value", "")) if previous is not None else "",
+            modified.timestamp() if modified is not None else 0.0,
         )
 
     async def _get(self, name: str, selector: str) -> Any:
-        """Returns None where there is no such parameter or version."""
-        async with self._session.calling("ssm", f"parameter {name}", _region(name)) as client:
+        """Returns None if the parameter or version does not exist."""
+        async with self._session.client_for("ssm", f"parameter {name}", _region(name)) as client:
             try:
                 return (await client.get_parameter(Name=selector, WithDecryption=True))["Parameter"]
             except ClientError as error:
@@ -64,35 +64,35 @@ class ManagedSecrets:
         current = await self._get(name, "AWSCURRENT")
         if current is None:
             raise StoreUnusable(f"there is no secret {name}, or it has no value yet")
-        before = await self._get(name, "AWSPREVIOUS")
-        since = current.get("CreatedDate")
+        previous = await self._get(name, "AWSPREVIOUS")
+        modified = current.get("CreatedDate")
         return SecretValue(
             _text(current.get("SecretString"), name),
-            str(before.get("SecretString") or "") if before is not None else "",
-            since.timestamp() if since is not None else 0.0,
+            str(previous.get("SecretString") or "") if previous is not None else "",
+            modified.timestamp() if modified is not None else 0.0,
         )
 
-    async def _get(self, name: str, stage: str) -> Any:
-        """Returns None where there is no such secret or version."""
-        async with self._session.calling("secretsmanager", f"secret {name}", _region(name)) as client:
+    async def _get(self, name: str, version_stage: str) -> Any:
+        """Returns None if the secret or version does not exist."""
+        async with self._session.client_for("secretsmanager", f"secret {name}", _region(name)) as client:
             try:
-                return await client.get_secret_value(SecretId=name, VersionStage=stage)
+                return await client.get_secret_value(SecretId=name, VersionStage=version_stage)
             except ClientError as error:
                 return _none_or_raise(error, f"secret {name}")
 
 
-def _none_or_raise(error: ClientError, what: str) -> None:
+def _none_or_raise(error: ClientError, label: str) -> None:
     code = error_code(error)
-    if code in _GONE:
+    if code in _NOT_FOUND_CODES:
         return
-    if code in _WRONG:
-        raise StoreUnusable(f"{what} cannot be read: {code}") from None
+    if code in _PERMANENT_CODES:
+        raise StoreUnusable(f"{label} cannot be read: {code}") from None
     raise error
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise StoreUnusable(f"{name} holds no text")
+        raise StoreUnusable(f"{name} has no text value")
     return value.strip()
 
 

@@ -1,4 +1,4 @@
-"""One client per AWS service, made at first use and kept, with time-outs that detect an unavailable service."""
+"""One client per AWS service, created on first use, with time-outs that detect an unavailable service."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 CONNECT_TIMEOUT: Final = 2
 READ_TIMEOUT: Final = 3
-# For a whole call with its second try. An unavailable service has to be noticed within 8 s, and the caller needs the
-# rest.
+# For a whole call with its second attempt. An unavailable service must be detected within 8 s, and the caller needs the
+# remaining time.
 CALL_TIMEOUT: Final = 6.0
 _CONFIG: Final = Config(
     connect_timeout=CONNECT_TIMEOUT,
@@ -26,7 +26,7 @@ _CONFIG: Final = Config(
     max_pool_connections=50,
     tcp_keepalive=True,
 )
-# S3 may take a while for a large object. Signature version 4 also for presigned URLs.
+# S3 may need more time for a large object. Signature version 4 also applies to presigned URLs.
 _TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
 
 
@@ -39,7 +39,7 @@ class AwsSession:
     def __init__(self) -> None:
         self._stack = contextlib.AsyncExitStack()
         self._clients: dict[str, Any] = {}
-        self._making = asyncio.Lock()
+        self._create_lock = asyncio.Lock()
         try:
             # botocore itself reads only AWS_DEFAULT_REGION; every other SDK reads AWS_REGION first.
             self._session = aioboto3.Session(region_name=os.environ.get("AWS_REGION") or None)
@@ -57,52 +57,53 @@ class AwsSession:
 
     @property
     def region(self) -> str:
-        """The region used where a call names none."""
+        """The region of calls without a region."""
         return str(self._session.region_name)
 
     async def credentials(self) -> Any:
-        """Returns this process's botocore credentials; None without any. botocore refreshes those that expire."""
+        """Returns the botocore credentials of this process, or None. botocore refreshes credentials that expire."""
         return await self._session.get_credentials()
 
     async def client(self, service: str, region: str | None = None, *, wait: int = 0) -> Any:
         """Returns the client of a service such as "dynamodb".
 
-        region: one other than the configured one. wait: see `calling`.
+        region: instead of the configured one. wait: see `client_for`.
         """
-        async with self._making:
+        async with self._create_lock:
             name = "@".join(filter(None, (service, region, str(wait or ""))))
             if name not in self._clients:
                 try:
                     config = _TRANSFERS if service == "s3" else _CONFIG
                     if wait:
                         config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
-                    opening = self._session.client(service, region_name=region, config=config)
-                    self._clients[name] = await self._stack.enter_async_context(opening)
+                    context = self._session.client(service, region_name=region, config=config)
+                    self._clients[name] = await self._stack.enter_async_context(context)
                 except (NoRegionError, ValueError) as e:
                     raise StoreUnusable(f"AWS {service}: {e}") from None
             return self._clients[name]
 
     @contextlib.asynccontextmanager
-    async def calling(
-        self, service: str, what: str, region: str | None = None, seconds: float | None = None, *, wait: int = 0
+    async def client_for(
+        self, service: str, label: str, region: str | None = None, seconds: float | None = None, *, wait: int = 0
     ) -> AsyncIterator[Any]:
-        """Gives the client for one call with a time-out. A failure that the block does not handle becomes
-        StoreUnavailable.
+        """Yields the client for one call with a time-out. Raises StoreUnavailable for errors that the block does not
+        handle.
 
-        what: text for the message, such as "table video-metadata". seconds: time-out of a call that moves much data.
+        label: names the object in messages, for example "table video-metadata".
+        seconds: time-out of a call that transfers much data.
         wait: seconds that a long poll may take before the service answers.
         """
         try:
             async with asyncio.timeout(seconds or wait + CALL_TIMEOUT):
                 yield await self.client(service, region, wait=wait)
         except TimeoutError:
-            raise StoreUnavailable(f"{service} ({what}) does not answer") from None
+            raise StoreUnavailable(f"{service} ({label}) does not answer") from None
         except ClientError as e:
-            raise StoreUnavailable(f"{service} ({what}) refuses: {error_code(e)}") from e
+            raise StoreUnavailable(f"{service} ({label}) rejected the request: {error_code(e)}") from e
         except (BotoCoreError, OSError) as e:
-            raise StoreUnavailable(f"{service} ({what}) does not serve: {type(e).__name__}") from e
+            raise StoreUnavailable(f"{service} ({label}) is not available: {type(e).__name__}") from e
 
 
 def error_code(error: ClientError) -> str:
-    """Returns the code of an AWS error, such as "ConditionalCheckFailedException"."""
+    """Returns the code of an AWS error, for example "ConditionalCheckFailedException"."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))

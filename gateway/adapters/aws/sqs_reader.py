@@ -1,4 +1,4 @@
-"""Reads an SQS queue and hands over each message until it is done, or cannot be done."""
+"""Reads an SQS queue. Handles each message until it succeeds or cannot succeed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = structlog.get_logger(__name__)
 
 _WAIT: Final = 20  # seconds of a long poll; SQS's maximum
 _BATCH: Final = 10
-_HANDLING: Final = 120  # seconds for which SQS hides a message from other readers
-_TRIES: Final = 5  # attempts after which a message that raises an unexpected error is deleted
+_VISIBILITY_SECONDS: Final = 120  # for which SQS hides a message from other readers
+_MAX_ATTEMPTS: Final = 5  # a message that raises unexpected errors is deleted after them
 
 
 class UnexpectedMessage(ValueError):
-    """The message does not belong in this queue; the text says why."""
+    """The message does not belong in this queue. The text has the reason."""
 
 
 def message_json(body: str) -> dict[str, Any]:
-    """Returns the JSON object of a message, with or without SNS around it. Raises UnexpectedMessage."""
+    """Returns the JSON object of a message, also if it is inside an SNS message. Raises UnexpectedMessage."""
     event = _object(body)
     if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
         return _object(event["Message"])
@@ -42,100 +42,96 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise UnexpectedMessage(str(error)) from None
     if not isinstance(value, dict):
-        raise UnexpectedMessage("no object")
+        raise UnexpectedMessage("not a JSON object")
     return value
 
 
 class SqsReader(abc.ABC):
-    """Reads the queue at `url`, and gives each message to `take`.
+    """Reads the queue at `url`. Calls `handle` for each message.
 
-    A message is deleted when it is done, or when it can never be done.
+    A handled message is deleted. An unreadable message is deleted at once. A message that raises unexpected errors is
+    deleted after five attempts. A redrive policy of the queue may remove it earlier.
 
-    An unreadable message is deleted at once. One that raises an unexpected error is deleted after five attempts. A
-    redrive policy of the queue may move it away earlier.
-
-    later: seconds until a message that could not be handled is delivered again.
+    retry_seconds: time until a message that could not be handled is delivered again.
     """
 
-    def __init__(self, session: AwsSession, url: str, *, later: int = 30) -> None:
+    def __init__(self, session: AwsSession, url: str, *, retry_seconds: int = 30) -> None:
         self._session = session
         self._url = url
         self._name = url.rpartition("/")[2]
-        self._again = later
+        self._retry_seconds = retry_seconds
 
     @abc.abstractmethod
-    async def take(self, body: str) -> None:
-        """Returns when the work of a message is done.
+    async def handle(self, body: str) -> None:
+        """Returns when a message is processed.
 
-        Raises StoreUnavailable to get the message again later, and UnexpectedMessage for one that can never be handled.
+        Raises StoreUnavailable to receive the message again, and UnexpectedMessage if it can never be processed.
         """
 
     async def run(self) -> None:
         """Runs until cancelled."""
         backoff = Backoff(1, 60)
-        away = False
+        failing = False
         while True:
             try:
                 messages = await self._receive()
                 backoff.reset()
-                away = False
+                failing = False
             except StoreUnavailable as error:
-                if not away:
+                if not failing:
                     log.warning("events cannot be read now", queue=self._name, reason=str(error))
-                away = True
+                failing = True
                 await asyncio.sleep(backoff.next())
                 continue
             for message in messages:
                 await self._handle(message)
 
     async def _receive(self) -> list[dict[str, Any]]:
-        async with self._session.calling("sqs", f"queue {self._name}", wait=_WAIT) as client:
+        async with self._session.client_for("sqs", f"queue {self._name}", wait=_WAIT) as client:
             answer = await client.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=_BATCH,
                 WaitTimeSeconds=_WAIT,
-                VisibilityTimeout=_HANDLING,
+                VisibilityTimeout=_VISIBILITY_SECONDS,
                 AttributeNames=["ApproximateReceiveCount"],
             )
-        found: list[dict[str, Any]] = answer.get("Messages", [])
-        return found
+        messages: list[dict[str, Any]] = answer.get("Messages", [])
+        return messages
 
     async def _handle(self, message: dict[str, Any]) -> None:
         body = str(message.get("Body", ""))
         try:
-            await self.take(body)
+            await self.handle(body)
         except UnexpectedMessage as error:
-            log.warning("a message that is no event was dropped", queue=self._name, reason=str(error), body=body[:200])
-        except StoreUnavailable as away:
-            log.info("an event has to wait", queue=self._name, reason=str(away))
-            await self._later(message)
+            log.warning(
+                "a message that is not an event was dropped", queue=self._name, reason=str(error), body=body[:200]
+            )
+        except StoreUnavailable as error:
+            log.info("an event must wait", queue=self._name, reason=str(error))
+            await self._deliver_later(message)
             return
         except Exception as error:
-            # An error in one event must not stop the reading of all others.
+            # An error in one event must not stop the reader.
             count = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-            log.error("an event could not be taken", queue=self._name, tries=count, body=body[:200], exc_info=error)
-            if count < _TRIES:
-                await self._later(message)
+            log.error("an event could not be handled", queue=self._name, tries=count, body=body[:200], exc_info=error)
+            if count < _MAX_ATTEMPTS:
+                await self._deliver_later(message)
                 return
-        await self._delete(message)
+        await self._change("delete_message", message)
 
-    async def _delete(self, message: dict[str, Any]) -> None:
-        await self._tell("delete_message", message)
+    async def _deliver_later(self, message: dict[str, Any]) -> None:
+        await self._change("change_message_visibility", message, VisibilityTimeout=self._retry_seconds)
 
-    async def _later(self, message: dict[str, Any]) -> None:
-        await self._tell("change_message_visibility", message, VisibilityTimeout=self._again)
-
-    async def _tell(self, what: str, message: dict[str, Any], **more: Any) -> None:
-        """Changes a message in the queue.
-
-        Where this fails, the message comes again and is handled again without harm.
-        """
+    async def _change(self, operation: str, message: dict[str, Any], **parameters: Any) -> None:
+        """Changes a message in the queue. If this fails, the message is delivered and handled again without harm."""
         try:
-            async with self._session.calling("sqs", f"queue {self._name}") as client:
+            async with self._session.client_for("sqs", f"queue {self._name}") as client:
                 try:
-                    await getattr(client, what)(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], **more)
+                    await getattr(client, operation)(
+                        QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], **parameters
+                    )
                 except ClientError as error:
                     if "ReceiptHandle" not in error_code(error) and "MessageNotInflight" not in error_code(error):
                         raise
-        except StoreUnavailable as away:
-            log.info("the queue was not told", queue=self._name, reason=str(away))
+        except StoreUnavailable as error:
+            log.info("a message could not be changed in the queue", queue=self._name, reason=str(error))

@@ -1,4 +1,4 @@
-"""The ECS task of this process, read from the agent's metadata endpoint (version 4). No SDK is needed."""
+"""Reads the ECS task of this process from the ECS agent's metadata endpoint (version 4). It needs no SDK."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gateway.lib.backoff import Backoff
 from gateway.ports.errors import StoreUnavailable
 
 METADATA: Final = "ECS_CONTAINER_METADATA_URI_V4"
-_TRIES: Final = 4  # the endpoint limits its rate, and all containers of a task ask at start
-_TIMEOUT: Final = 2.0  # seconds for one try; the agent is on this machine
-_BIGGEST: Final = 1 << 20
+_MAX_ATTEMPTS: Final = 4  # the endpoint limits its rate, and all containers of a task use it at start
+_TIMEOUT: Final = 2.0  # seconds for one attempt; the agent is on this machine
+_MAX_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class EcsTask:
-    """A running task. address: its own private address where it has its own network interface (awsvpc), else ""."""
+    """A running task. address: its private address if it has its own network interface (awsvpc), else ""."""
 
     arn: str
     cluster: str
@@ -35,7 +35,7 @@ class EcsTask:
 async def own_task(environ: Mapping[str, str] | None = None) -> EcsTask | None:
     """Returns this process's task; None outside ECS.
 
-    Raises StoreUnavailable where the agent does not answer usefully.
+    Raises StoreUnavailable if the agent sends no valid answer.
     """
     base = (os.environ if environ is None else environ).get(METADATA, "")
     if not base:
@@ -43,32 +43,32 @@ async def own_task(environ: Mapping[str, str] | None = None) -> EcsTask | None:
     backoff = Backoff(0.2, 2)
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
-        for left in reversed(range(_TRIES)):
+        for remaining in reversed(range(_MAX_ATTEMPTS)):
             try:
                 async with http.get(f"{base.rstrip('/')}/task", allow_redirects=False) as answer:
                     answer.raise_for_status()
                     return read_task(await _json(answer))
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                if not left:
-                    what = str(error) or type(error).__name__
-                    raise StoreUnavailable(f"the task's metadata cannot be read: {what[:200]}") from error
+                if not remaining:
+                    reason = str(error) or type(error).__name__
+                    raise StoreUnavailable(f"the task's metadata cannot be read: {reason[:200]}") from error
             await asyncio.sleep(backoff.next())
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 async def _json(answer: aiohttp.ClientResponse) -> Any:
     body = bytearray()
-    async for piece in answer.content.iter_chunked(1 << 16):
-        body += piece
-        if len(body) > _BIGGEST:
-            raise ValueError("more than the metadata of a task")
+    async for chunk in answer.content.iter_chunked(1 << 16):
+        body += chunk
+        if len(body) > _MAX_BYTES:
+            raise ValueError("too large for the metadata of a task")
     return json.loads(body)
 
 
 def read_task(reply: Any) -> EcsTask:
-    """Returns the task of a metadata answer. Raises ValueError where the answer describes none."""
+    """Returns the task of a metadata answer. Raises ValueError if the answer does not describe a task."""
     if not isinstance(reply, dict):
-        raise ValueError("no object")
+        raise ValueError("not a JSON object")
     arn = reply.get("TaskARN")
     if not isinstance(arn, str) or not arn:
         raise ValueError("no TaskARN")
@@ -76,10 +76,7 @@ def read_task(reply: Any) -> EcsTask:
 
 
 def _address(reply: Mapping[str, Any]) -> str:
-    """Returns the task's private address, IPv4 first; "" where it has none.
-
-    All containers of an awsvpc task share it.
-    """
+    """Returns the task's private address, preferably IPv4, or "". All containers of an awsvpc task share it."""
     networks = [
         network
         for container in _objects(reply.get("Containers"))
@@ -96,4 +93,4 @@ def _address(reply: Mapping[str, Any]) -> str:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,1 +1,1 @@
-"""Adapters of the default set-up: SQLite and files in the data folder."""
+"""Adapters of the default setup: SQLite, and files in the data folder."""

@@ -1,4 +1,4 @@
-"""Channels and domains in SQLite: one row per channel, its item as JSON."""
+"""Channels and domains in SQLite. Each channel is one row, with its fields as JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
         return _channel(text)
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
-        # Read, merge, and write only if the row is unchanged. Each repetition means that another writer succeeded.
+        # Reads, merges, and writes only if the row is unchanged. If the loop repeats, another writer succeeded.
         while True:
             old = await self._item(id)
             new = to_json({**json.loads(old), **changes, ID: id})
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
                 return _channel(new)
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
-        # One statement replaces the row by its deleted form, if it was not changed since it was read.
+        # One statement replaces the row with the deleted record, if the row is unchanged.
         while True:
             old = await self._item(id)
             deleted = DeletedChannel.of(_channel(old), now, media=media)

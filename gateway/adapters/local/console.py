@@ -1,4 +1,4 @@
-"""The console's users in SQLite: one row for each user, session and profile."""
+"""Users, login sessions and profiles of the console in SQLite, one row each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIST: Final = "SELECT key, value FROM people WHERE kind = ? AND (expires = 0 OR
 
 
 class SqliteConsole(Database):
-    """A ConsoleStore on one connection; use as `async with`. The next write removes expired rows."""
+    """A ConsoleStore on one connection; use as `async with`. `add` and `put` also delete expired rows."""
 
     CREATE = """
 CREATE TABLE IF NOT EXISTS people (
@@ -36,12 +36,12 @@ CREATE INDEX IF NOT EXISTS people_expires ON people (expires) WHERE expires > 0
         return dict(json.loads(rows[0][0])) if rows else None
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
-        await self._sweep()
+        await self._delete_expired()
         text = to_json(value)
         return bool(await self.write("INSERT OR IGNORE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, text))
 
     async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
-        await self._sweep()
+        await self._delete_expired()
         await self.write("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, to_json(value))
 
     async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
@@ -54,5 +54,5 @@ CREATE INDEX IF NOT EXISTS people_expires ON people (expires) WHERE expires > 0
         rows = await self.rows(_LIST, kind, self._clock())
         return {key: json.loads(text) for key, text in rows}
 
-    async def _sweep(self) -> None:
+    async def _delete_expired(self) -> None:
         await self.write("DELETE FROM people WHERE expires > 0 AND expires <= ?", self._clock())

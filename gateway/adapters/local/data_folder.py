@@ -1,4 +1,4 @@
-"""The data folder: created at first need. Its files are written whole or not at all."""
+"""The data folder, which is created on first use. Readers never see a partial file in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.ports.errors import StoreUnusable
 
 
 def data_folder(path: Path) -> Path:
-    """Returns the folder, created where it is missing. Raises StoreUnusable where that fails."""
+    """Returns the folder. Creates it if it is missing. Raises StoreUnusable if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -20,9 +20,9 @@ def data_folder(path: Path) -> Path:
 
 
 def write_once(path: Path, text: str) -> bool:
-    """Creates the file with mode 0600. Returns False and changes nothing where the file exists already.
+    """Creates the file with mode 0600. Returns False and changes nothing if the file exists already.
 
-    Readers never see a partial file: it is written under another name and linked.
+    Readers never see a partial file: it is written under another name and then linked.
     """
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
@@ -31,7 +31,7 @@ def write_once(path: Path, text: str) -> bool:
             os.link(hidden, path)
         except FileExistsError:
             return False
-        except OSError:  # a file system without links: exclusive creation is next best
+        except OSError:  # a file system without hard links: creates the file exclusively instead
             try:
                 _write_new(path, text)
             except FileExistsError:

@@ -1,4 +1,4 @@
-"""One SQLite file of Millrace, checked when it is opened. Every operation is one statement."""
+"""One SQLite file of Millrace. Opening checks it. Every operation is one statement."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ import aiosqlite
 from gateway.adapters.local.data_folder import data_folder
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
-APPLICATION: Final = 0x4D494C4C  # "MILL", so that no other program's database is used by mistake
+APPLICATION: Final = 0x4D494C4C  # "MILL": marks the file as a database of Millrace
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02
-_LONGEST: Final = 6.0  # seconds for an operation with its wait for earlier ones; StoreUnavailable has to come within 8
+_TIMEOUT: Final = (
+    6.0  # seconds for an operation and its wait for earlier ones; StoreUnavailable must be raised within 8
+)
 
 
 class Database:
-    """A connection; use as `async with`.
+    """A connection; use as `async with`. A cancelled caller or a killed process leaves no partial change.
 
-    CREATE: idempotent statements that create the tables. SCHEMA: their version, from 1, kept in user_version.
-    CHECK: the statement of `check`. A cancelled caller or a killed process leaves no half-done change.
+    CREATE: idempotent statements that create the tables.
+    SCHEMA: their version, from 1, stored in user_version.
+    CHECK: the statement of `check`.
     """
 
     CREATE: ClassVar[str]
@@ -39,11 +42,11 @@ class Database:
         self._database: aiosqlite.Connection | None = None
 
     async def __aenter__(self) -> Self:
-        """Opens the file, created where it is missing. Raises StoreUnusable where it cannot be used."""
+        """Opens the file. Creates it if it is missing. Raises StoreUnusable if it cannot be used."""
         await asyncio.to_thread(self._make_file)
         try:
             self._database = await aiosqlite.connect(self._path, timeout=_LOCK_WAIT, isolation_level=None)
-            await self._settle(self._database)
+            await self._prepare_with_retries(self._database)
         except sqlite3.Error as e:
             await self._close()
             raise StoreUnusable(f"the database {self._path} cannot be used: {e}") from None
@@ -61,33 +64,27 @@ class Database:
             await database.close()
 
     def _make_file(self) -> None:
-        """Creates the file for this user only, because it contains keys.
-
-        SQLite gives its journal files the same mode.
-        """
+        """Creates the file only for this user, because it contains keys. SQLite's journal files get an equal mode."""
         data_folder(self._path.parent)
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as e:
             raise StoreUnusable(f"the database {self._path} cannot be opened: {e.strerror}") from None
 
-    async def _settle(self, database: aiosqlite.Connection) -> None:
-        """Prepares the file, and tries again while another process opens or closes it.
-
-        SQLite itself does not wait for that.
-        """
-        last = time.monotonic() + _LOCK_WAIT
+    async def _prepare_with_retries(self, database: aiosqlite.Connection) -> None:
+        """Prepares the file. Retries while another process opens or closes it, because SQLite does not wait then."""
+        deadline = time.monotonic() + _LOCK_WAIT
         while True:
             try:
                 return await self._prepare(database)
             except sqlite3.OperationalError as e:
-                if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= last:
+                if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
             await database.rollback()
             await asyncio.sleep(_LOCK_PAUSE)
 
     async def _prepare(self, database: aiosqlite.Connection) -> None:
-        await database.execute("BEGIN")  # one consistent read: another process may be creating the tables now
+        await database.execute("BEGIN")  # one consistent read, because another process may be creating the tables
         application = await _scalar(database, "PRAGMA application_id")
         tables = await _scalar(database, "SELECT count(*) FROM sqlite_master")
         version = await _scalar(database, "PRAGMA user_version")
@@ -97,11 +94,11 @@ class Database:
         if version > self.SCHEMA:
             raise StoreUnusable(
                 f"the database {self._path} was written by a newer Millrace: "
-                f"its schema is {version}, this one knows {self.SCHEMA}"
+                f"its schema is {version}, this one supports {self.SCHEMA}"
             )
-        if (verdict := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
-            raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(verdict.split())}")
-        await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line never wait for a writer
+        if (result := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
+            raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(result.split())}")
+        await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line do not wait for a writer
         await database.execute("PRAGMA synchronous = FULL")  # writes are rare and must not be lost
         if version < self.SCHEMA:
             marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self.SCHEMA}"
@@ -110,17 +107,17 @@ class Database:
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
         """Returns the rows of a query. Raises StoreUnavailable."""
         with self._errors():
-            async with asyncio.timeout(_LONGEST):
+            async with asyncio.timeout(_TIMEOUT):
                 return tuple(await self._open().execute_fetchall(statement, values))
 
     async def write(self, statement: str, *values: str | int | float) -> int:
         """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
         with self._errors():
-            async with asyncio.timeout(_LONGEST), self._open().execute(statement, values) as cursor:
+            async with asyncio.timeout(_TIMEOUT), self._open().execute(statement, values) as cursor:
                 return cursor.rowcount
 
     async def check(self) -> None:
-        """Reads a row. Raises StoreUnavailable where the database does not answer."""
+        """Reads a row. Raises StoreUnavailable if the database does not answer."""
         await self.rows(self.CHECK)
 
     def _open(self) -> aiosqlite.Connection:
@@ -130,19 +127,17 @@ class Database:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns a locked, full or unreadable database into StoreUnavailable: the caller may try again, and media goes
-        on.
-        """
+        """Raises StoreUnavailable for a locked, full or unreadable database: the caller may retry, streams continue."""
         try:
             yield
         except TimeoutError:
             raise StoreUnavailable(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
-            raise StoreUnavailable(f"the database {self._path} does not serve: {e}") from e
+            raise StoreUnavailable(f"the database {self._path} is not available: {e}") from e
 
 
 def to_json(value: Mapping[str, Any]) -> str:
-    """Returns the text of a stored value."""
+    """Returns a value as compact JSON text."""
     return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""The name of this machine in addresses that users see, and the ports that a running gateway opened."""
+"""The host name in addresses for users, and the file with the ports of a running gateway."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PORTS_FILE = "ports.json"
 
 
 def shown_host(bind: str) -> str:
-    """Returns the host to show for a listener bound to `bind`, IPv6 without brackets.
+    """Returns the host for users of a listener bound to `bind`, IPv6 without brackets.
 
-    Loopback and a single address or name stay as they are. "All addresses" becomes the source address of this machine's
-    packets to the internet, else 127.0.0.1. Nothing is sent to find it out.
+    Loopback, a single address, and a name do not change. "All addresses" becomes the source address of this machine's
+    packets to the internet, else 127.0.0.1. This sends no packet.
     """
     try:
         address = ipaddress.ip_address(bind)
@@ -28,11 +28,11 @@ def shown_host(bind: str) -> str:
 
 
 def _own_address() -> str:
-    # Documentation prefixes (RFC 5737, RFC 3849): connecting a datagram socket only chooses a route.
-    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+    # Documentation prefixes (RFC 5737, RFC 3849). Connecting a datagram socket only selects a route.
+    for family, destination in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((somewhere, 9))
+                probe.connect((destination, 9))
                 address = str(probe.getsockname()[0])
         except OSError:
             continue
@@ -42,25 +42,25 @@ def _own_address() -> str:
 
 
 def known_ports(settings: Settings) -> OpenPorts:
-    """Returns the ports of the gateway that last ran on this data folder, else those of the settings."""
-    configured = OpenPorts(**{one.name: one.port for one in settings.listeners()})
+    """Returns the ports of the last gateway on this data folder, else the ports in the settings."""
+    configured = OpenPorts(**{listener.name: listener.port for listener in settings.listeners()})
     try:
         written = json.loads((settings.data / PORTS_FILE).read_text())
     except (OSError, ValueError):
         return configured
     if not isinstance(written, dict):
         return configured
-    chosen = {}
-    for name, wanted in configured.items():
-        port = written.get(name)
-        # A fixed port in the settings wins over a port that an earlier start wrote.
-        chosen[name] = port if wanted == 0 and isinstance(port, int) else wanted
-    return OpenPorts(**chosen)
+    ports = {}
+    for name, port in configured.items():
+        written_port = written.get(name)
+        # A fixed port in the settings overrides the port that an earlier start wrote.
+        ports[name] = written_port if port == 0 and isinstance(written_port, int) else port
+    return OpenPorts(**ports)
 
 
 def write_ports(folder: Path, ports: OpenPorts) -> None:
-    """Writes the open ports to a file for scripts and other commands, whole or not at all."""
+    """Writes the open ports to a file for scripts and other commands. Readers never see a partial file."""
     path = folder / PORTS_FILE
-    unfinished = path.with_name(f".{PORTS_FILE}.{os.getpid()}")
-    unfinished.write_text(json.dumps(ports.as_json()) + "\n")
-    unfinished.replace(path)
+    temporary = path.with_name(f".{PORTS_FILE}.{os.getpid()}")
+    temporary.write_text(json.dumps(ports.as_json()) + "\n")
+    temporary.replace(path)

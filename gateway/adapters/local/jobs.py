@@ -1,4 +1,4 @@
-"""VOD jobs in SQLite: one row per job, its item as JSON, and its version."""
+"""VOD jobs in SQLite. Each job is one row: its fields as JSON, and its version."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
             raise NoSuchJob(id)
         return _job(rows[0][0])
 
-    async def newest(self, most: int, before: str = "") -> list[StoredJob]:
+    async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
         rows = await self.rows(
-            "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?", before, before, most
+            "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?", before, before, limit
         )
         return [_job(text) for (text,) in rows]
 
@@ -56,13 +56,13 @@ CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
             job.version - 1,
         )
         if not changed:
-            await self.get(job.id)
+            await self.get(job.id)  # raises NoSuchJob if the job was deleted
             raise JobChanged(job.id)
 
-    async def trim(self, most: int) -> None:
+    async def trim(self, limit: int) -> None:
         await self.write(
             "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
-            most,
+            limit,
         )
 
 

@@ -1,4 +1,4 @@
-"""Objects in a folder: a key is the path of a file below it. Every visible file is finished."""
+"""Objects in a folder. A key is the path of a file below it. Every visible file is complete."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gateway.lib.disk import sync_folder
 from gateway.ports.errors import NoSuchObject, StoreUnavailable, TooLarge
 from gateway.ports.stores import DirectUpload, Object
 
-_PIECE: Final = 256 * 1024
-_PAGE: Final = 500  # objects that one call in a thread lists
-_DELETE_BATCH: Final = 100  # objects that one call in a thread deletes, so that other work can run in between
+_CHUNK_BYTES: Final = 256 * 1024
+_PAGE_OBJECTS: Final = 500  # objects that one call in a thread returns
+_DELETE_BATCH: Final = 100  # objects that one call in a thread deletes; other work can run between two calls
 
 
 class LocalObjects:
-    """An ObjectStore in a folder, created at first need.
+    """An ObjectStore in a folder, which is created on first use. All disk access runs in threads.
 
-    Files whose names begin with "." are unfinished and no objects.
+    Files whose names begin with "." are incomplete. They are not listed.
 
-    One rename puts a finished file in place. It is durable when `put` returns: the file and its folder are synced. A
-    file from another file system is first copied to a hidden name beside its place. Links are followed only to places
-    below the folder. All disk access runs in threads.
+    A rename publishes the finished file. When `put` returns, the file and its folder are synced to disk. A file from
+    another file system is first copied to a hidden name in its new folder. A symbolic link must point inside the
+    folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,28 +42,28 @@ class LocalObjects:
     async def head(self, key: str) -> Object:
         return await asyncio.to_thread(self._head, key)
 
-    async def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         descriptor, status = await asyncio.to_thread(self._open, key)
-        at, end = first, status.st_size if end is None else min(end, status.st_size)
+        offset, end = start, status.st_size if end is None else min(end, status.st_size)
         loop = asyncio.get_running_loop()
-        reading: asyncio.Future[bytes] | None = None
+        pending_read: asyncio.Future[bytes] | None = None
         try:
-            while at < end:
-                reading = loop.run_in_executor(None, os.pread, descriptor, min(_PIECE, end - at), at)
-                piece = await asyncio.shield(reading)
-                if not piece:
+            while offset < end:
+                pending_read = loop.run_in_executor(None, os.pread, descriptor, min(_CHUNK_BYTES, end - offset), offset)
+                chunk = await asyncio.shield(pending_read)
+                if not chunk:
                     raise StoreUnavailable(f"{key} became shorter while it was read")
-                at += len(piece)
-                yield piece
+                offset += len(chunk)
+                yield chunk
         finally:
-            if reading is None or reading.done():
+            if pending_read is None or pending_read.done():
                 os.close(descriptor)
-            else:  # cancelled: the thread still reads, and the descriptor must not be reused for another file meanwhile
-                reading.add_done_callback(lambda _: os.close(descriptor))
+            else:  # cancelled: the thread still reads, so the descriptor must not be reused for another file
+                pending_read.add_done_callback(lambda _: os.close(descriptor))
 
     async def list(self, prefix: str) -> AsyncIterator[Object]:
-        walk = self._walk(prefix)
-        while page := await asyncio.to_thread(_some, walk):
+        entries = self._walk(prefix)
+        while page := await asyncio.to_thread(_next_page, entries):
             for found in page:
                 yield found
 
@@ -71,25 +71,25 @@ class LocalObjects:
         await asyncio.to_thread(self._delete, key)
 
     async def delete_many(self, keys: Sequence[str]) -> None:
-        for first in range(0, len(keys), _DELETE_BATCH):
-            await asyncio.to_thread(self._delete_some, keys[first : first + _DELETE_BATCH])
+        for index in range(0, len(keys), _DELETE_BATCH):
+            await asyncio.to_thread(self._delete_some, keys[index : index + _DELETE_BATCH])
 
-    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
-        await asyncio.to_thread(self._fetch, key, to, most)
+    async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
+        await asyncio.to_thread(self._fetch, key, to, max_bytes)
 
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         return None
 
     async def check(self) -> None:
-        def look() -> None:
+        def check_folder() -> None:
             try:
                 self.root.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise self._away(error) from None
+                raise self._unavailable(error) from None
             if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
                 raise StoreUnavailable(f"the media folder {self.root} cannot be written")
 
-        await asyncio.to_thread(look)
+        await asyncio.to_thread(check_folder)
 
     # ---- in threads ----
 
@@ -98,7 +98,7 @@ class LocalObjects:
         for attempt in range(3):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._below(target.parent)
+                self._check_inside_root(target.parent)
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
                 try:
@@ -106,11 +106,11 @@ class LocalObjects:
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         raise
-                    _copy(file, target)
+                    _move_across_disks(file, target)
                 sync_folder(target.parent)
                 return
             except FileNotFoundError:
-                # Retention may have removed the empty folder in between.
+                # Retention may have removed the empty folder since then.
                 if attempt == 2 or not file.exists():
                     raise
 
@@ -124,14 +124,14 @@ class LocalObjects:
             raise NoSuchObject(key)
         path = self._path(key)
         try:
-            self._below(path)
+            self._check_inside_root(path)
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block the thread
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchObject(key) from None
         except OSError as error:
             if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
                 raise NoSuchObject(key) from None
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
@@ -139,38 +139,38 @@ class LocalObjects:
         return descriptor, status
 
     def _walk(self, prefix: str) -> Iterator[Object]:
-        # The walk starts in the folder of the prefix; the rest of the prefix filters.
+        # The walk starts in the folder of the prefix. The rest of the prefix is a filter.
         folder = prefix.rpartition("/")[0]
         if folder and not is_object_key(folder):
             return
         start = self.root / folder
         try:
-            self._below(start)
+            self._check_inside_root(start)
         except FileNotFoundError:
             return
-        for place, folders, files in os.walk(start, onerror=self._listing_failed):
-            base = Path(place).relative_to(self.root).as_posix()
+        for directory, folders, files in os.walk(start, onerror=self._listing_failed):
+            base = Path(directory).relative_to(self.root).as_posix()
             base = "" if base == "." else base + "/"
-            folders[:] = sorted(f for f in folders if not f.startswith(".") and _may_hold(f"{base}{f}/", prefix))
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and _may_contain(f"{base}{f}/", prefix))
             for name in sorted(files):
                 key = base + name
                 if not key.startswith(prefix) or not is_object_key(key):
                     continue
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                    status = os.lstat(os.path.join(place, name))
+                with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                    status = os.lstat(os.path.join(directory, name))
                     if stat.S_ISREG(status.st_mode):
                         yield Object(key, status.st_size, status.st_mtime)
 
     def _listing_failed(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
 
     def _delete(self, key: str) -> None:
         if not is_object_key(key):
             return
         path = self._path(key)
         try:
-            self._below(path.parent)
+            self._check_inside_root(path.parent)
             path.unlink()
             folder = path.parent
             while folder != self.root:
@@ -180,48 +180,48 @@ class LocalObjects:
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
-                raise self._away(error) from None
+                raise self._unavailable(error) from None
 
     def _delete_some(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._delete(key)
 
-    def _fetch(self, key: str, to: Path, most: int) -> None:
+    def _fetch(self, key: str, to: Path, max_bytes: int) -> None:
         descriptor, status = self._open(key)
         with os.fdopen(descriptor, "rb") as source:
-            if most and status.st_size > most:
-                raise TooLarge(status.st_size, most, key)
+            if max_bytes and status.st_size > max_bytes:
+                raise TooLarge(status.st_size, max_bytes, key)
             with to.open("wb") as target:
-                shutil.copyfileobj(source, target, _PIECE)
+                shutil.copyfileobj(source, target, _CHUNK_BYTES)
 
     def _path(self, key: str) -> Path:
         if not is_object_key(key):
-            raise ValueError(f"{key!r} is no key of an object")
+            raise ValueError(f"{key!r} is not a valid object key")
         return self.root / key
 
-    def _below(self, path: Path) -> None:
-        """Raises FileNotFoundError where `path` does not exist, or a link on the way to it leads out of the folder."""
+    def _check_inside_root(self, path: Path) -> None:
+        """Raises FileNotFoundError if `path` does not exist, or if a symbolic link on it leaves the folder."""
         if not path.resolve(strict=True).is_relative_to(self.root.resolve(strict=True)):
-            raise FileNotFoundError(errno.ENOENT, "a link leads out of the media folder", str(path))
+            raise FileNotFoundError(errno.ENOENT, "a symbolic link points outside the media folder", str(path))
 
-    def _away(self, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(f"the media folder {self.root} does not serve: {error.strerror or error}")
+    def _unavailable(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"the media folder {self.root} is not available: {error.strerror or error}")
 
 
-def _may_hold(folder: str, prefix: str) -> bool:
+def _may_contain(folder: str, prefix: str) -> bool:
     return folder.startswith(prefix) or prefix.startswith(folder)
 
 
-def _some(walk: Iterator[Object]) -> list[Object]:
-    return [found for _, found in zip(range(_PAGE), walk, strict=False)]
+def _next_page(entries: Iterator[Object]) -> list[Object]:
+    return [found for _, found in zip(range(_PAGE_OBJECTS), entries, strict=False)]
 
 
-def _copy(file: Path, target: Path) -> None:
-    """Moves a file from another file system, under a hidden name first."""
+def _move_across_disks(file: Path, target: Path) -> None:
+    """Moves a file from another file system, first to a hidden name."""
     hidden = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with file.open("rb") as source, hidden.open("xb") as copy:
-            shutil.copyfileobj(source, copy, _PIECE)
+            shutil.copyfileobj(source, copy, _CHUNK_BYTES)
             copy.flush()
             os.fsync(copy.fileno())
         os.replace(hidden, target)

@@ -1,4 +1,4 @@
-"""Nodes and the streams that they hold, in SQLite, for several gateways on one machine. The file holds nothing else."""
+"""Nodes and their stream claims in SQLite, for several gateways on one machine. The file contains nothing else."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gateway.ports.errors import HeldByOtherNode, StoreUnavailable, StoreUnusabl
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
 _NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes"
-_HOLDINGS: Final = (
+_SELECT_CLAIMS: Final = (
     'SELECT stream, node, address, claim, started, "left", cluster FROM holdings WHERE (expires = 0 OR expires > ?)'
 )
-# The condition resolves races: SQLite lets one of several concurrent claims write before it checks the next.
+# The condition resolves races: of several concurrent claims, SQLite lets one write before it checks the next.
 _CLAIM: Final = """
 INSERT INTO holdings VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (stream) DO UPDATE SET
     node = excluded.node, address = excluded.address, claim = excluded.claim, started = excluded.started,
@@ -27,7 +27,7 @@ WHERE holdings."left" = 1 OR holdings.claim = excluded.claim OR holdings.claim =
 
 
 class SqliteRegistry(Database):
-    """A Registry on one connection; use as `async with`. The next join or claim removes expired rows."""
+    """A Registry on one connection; use as `async with`. `join` and `claim` also delete expired rows."""
 
     CREATE = """
 CREATE TABLE IF NOT EXISTS nodes (
@@ -46,13 +46,10 @@ CREATE TABLE IF NOT EXISTS holdings (
         self._clock = clock
 
     async def __aenter__(self) -> Self:
-        """Opens the file as Database does.
-
-        Raises StoreUnusable also where it is the file of another of Millrace's stores.
-        """
+        """Opens the file like Database. Raises StoreUnusable also if another store of Millrace uses the file."""
         await super().__aenter__()
         try:
-            # Rows lost in a power failure were stale anyway. And no beat has to wait for a disk that is busy with
+            # Rows lost in a power failure are stale anyway. And a heartbeat does not wait for a disk that is busy with
             # recordings.
             await self.write("PRAGMA synchronous = NORMAL")
             await self.check()
@@ -90,15 +87,15 @@ CREATE TABLE IF NOT EXISTS holdings (
     async def nodes(self) -> list[Node]:
         return [_node(*row) for row in await self.rows(_NODES)]
 
-    async def claim(self, holding: StreamClaim, item: Mapping[str, Any], over: str = "") -> None:
+    async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         now = self._clock()
         await self.write("DELETE FROM holdings WHERE expires > 0 AND expires <= ?", now)
-        values = (holding.stream, holding.node, holding.address, holding.claim, holding.started)
-        while not await self.write(_CLAIM, *values, holding.left, holding.cluster, to_json(item), over):
-            if stands := await self.holding(holding.stream):
-                raise HeldByOtherNode(stands)
-            # The row was released between the two statements. Each repetition means that another claim succeeded, so
-            # the loop ends.
+        values = (claim.stream, claim.node, claim.address, claim.id, claim.started)
+        while not await self.write(_CLAIM, *values, claim.left, claim.cluster, to_json(item), replaces):
+            if stored := await self.claim_of(claim.stream):
+                raise HeldByOtherNode(stored)
+            # The row was released between the two statements. If the loop repeats, another claim succeeded, so the
+            # loop ends.
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
         if not is_channel_id(stream):
@@ -114,19 +111,19 @@ CREATE TABLE IF NOT EXISTS holdings (
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = {stream for stream in streams if is_channel_id(stream)}
         marks = ", ".join("?" * len(wanted))
-        rows = await self.rows(f'{_HOLDINGS} AND "left" = 0 AND stream IN ({marks})', self._clock(), *wanted)
-        return {row[0]: _holding(*row) for row in rows}
+        rows = await self.rows(f'{_SELECT_CLAIMS} AND "left" = 0 AND stream IN ({marks})', self._clock(), *wanted)
+        return {row[0]: _to_claim(*row) for row in rows}
 
-    async def holding(self, stream: str) -> StreamClaim | None:
+    async def claim_of(self, stream: str) -> StreamClaim | None:
         if not is_channel_id(stream):
             return None
-        rows = await self.rows(f"{_HOLDINGS} AND stream = ?", self._clock(), stream)
-        return _holding(*rows[0]) if rows else None
+        rows = await self.rows(f"{_SELECT_CLAIMS} AND stream = ?", self._clock(), stream)
+        return _to_claim(*rows[0]) if rows else None
 
 
 def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
     return Node(id, NodeRole(role), address, beat, channel, json.loads(shown))
 
 
-def _holding(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> StreamClaim:
+def _to_claim(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> StreamClaim:
     return StreamClaim(stream, node, address, claim, started, bool(left), bool(cluster))

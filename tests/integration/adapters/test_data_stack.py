@@ -80,7 +80,7 @@ async def test_the_table_of_servers_can_be_read_before_anything_is_in_it(outputs
 async def test_the_bucket_tells_the_queue_of_new_films(stores: Stores, outputs: dict[str, str], key: str) -> None:
     import boto3
 
-    from gateway.adapters.aws.s3_events import created
+    from gateway.adapters.aws.s3_events import created_objects
 
     boto3.client("s3").put_object(Bucket=outputs["MediaBucket"], Key="notes.txt", Body=b"-")
     boto3.client("s3").put_object(Bucket=outputs["MediaBucket"], Key=key, Body=b"-")
@@ -90,6 +90,6 @@ async def test_the_bucket_tells_the_queue_of_new_films(stores: Stores, outputs: 
         messages = queue.receive_message(QueueUrl=outputs["FilmsQueue"], WaitTimeSeconds=5).get("Messages", [])
         assert messages, "nothing was told"
         for message in messages:
-            told += created(message["Body"])
+            told += created_objects(message["Body"])
             queue.delete_message(QueueUrl=outputs["FilmsQueue"], ReceiptHandle=message["ReceiptHandle"])
     assert told == [(outputs["MediaBucket"], key)]

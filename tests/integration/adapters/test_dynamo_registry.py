@@ -92,7 +92,7 @@ async def test_a_sessions_row_is_the_originals_with_ours_beside(registry: Dynamo
 async def test_an_item_cannot_pass_for_somebody_elses_claim(registry: DynamoRegistry) -> None:
     theirs = {"UUID": "other", "node": "x", "address": "x", "claim": "x", "started": 0, "left": True, "cluster": True}
     await registry.claim(holding(), ITEM | theirs)
-    assert await registry.holding("foyer") == holding()
+    assert await registry.claim_of("foyer") == holding()
     assert row("other") is None
 
 
@@ -133,11 +133,11 @@ async def test_a_row_that_is_no_claim_is_held_by_nobody_and_hinders_nobody(
 ) -> None:
     store("foyer", **garbage)
     await registry.claim(holding("other"), ITEM)
-    assert await registry.holding("foyer") is None
+    assert await registry.claim_of("foyer") is None
     assert await registry.find(["foyer", "other"]) == {"other": holding("other")}
     await registry.release("foyer", "a1")
     await registry.claim(holding(), ITEM)
-    assert await registry.holding("foyer") == holding()
+    assert await registry.claim_of("foyer") == holding()
     assert "ServerAddress" in (row("foyer") or {})
 
 
@@ -256,7 +256,7 @@ async def test_every_operation_is_one_request(session: AwsSession, registry: Dyn
         ("PutItem", lambda: registry.beat(node(beat=2))),
         ("PutItem", lambda: registry.claim(holding(), ITEM)),
         ("BatchGetItem", lambda: registry.find(names)),
-        ("GetItem", lambda: registry.holding("foyer")),
+        ("GetItem", lambda: registry.claim_of("foyer")),
         ("UpdateItem", lambda: registry.release("foyer", "a1", left=True)),
         ("DeleteItem", lambda: registry.release("foyer", "a1")),
         ("GetItem", lambda: registry.node(node().id)),
@@ -275,7 +275,7 @@ async def test_every_operation_is_one_request(session: AwsSession, registry: Dyn
 async def test_nothing_is_asked_where_no_channel_can_be(session: AwsSession, registry: DynamoRegistry) -> None:
     async with counting(session) as made:
         await registry.find(["", "a/b", "/nodes"])
-        await registry.holding("/nodes")
+        await registry.claim_of("/nodes")
         await registry.release("/nodes", "a1")
     assert made == {}
 
@@ -348,7 +348,7 @@ CALLS: dict[str, Callable[[DynamoRegistry], Awaitable[object]]] = {
     "release": lambda r: r.release("other", "a1"),
     "leave a stream": lambda r: r.release("other", "a1", left=True),
     "find": lambda r: r.find(["foyer"]),
-    "holding": lambda r: r.holding("foyer"),
+    "claim_of": lambda r: r.claim_of("foyer"),
     "check": lambda r: r.check(),
 }
 
@@ -399,7 +399,7 @@ async def test_a_claim_whose_answer_was_lost_is_ours_when_it_is_made_again(
         assert (row("foyer") or {})["claim"] == {"S": "a1"}
         await gate.open()
         await registry.claim(holding(), ITEM)
-        assert await registry.holding("foyer") == holding()
+        assert await registry.claim_of("foyer") == holding()
 
 
 @pytest.fixture

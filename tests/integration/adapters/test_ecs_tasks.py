@@ -68,14 +68,14 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_task_is_as_large_as_the_channel_says(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     async with rig(monkeypatch) as at:
-        await at.tasks().keep(replace(ORDER, size=size))
+        await at.tasks().reconcile(replace(ORDER, size=size))
         (asked,) = at.ecs.calls("RunTask")
         assert (asked["overrides"]["cpu"], asked["overrides"]["memory"]) == tuple(map(str, SIZES[size]))
 
 
 async def test_a_task_gets_the_originals_environment_and_carries_its_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
-        (task,) = await at.tasks().keep(ORDER)
+        (task,) = await at.tasks().reconcile(ORDER)
         (started,) = at.ecs.running
         assert (task.arn, task.state) == (started.arn, "PROVISIONING")
         assert started.request["startedBy"] == CHANNEL
@@ -93,10 +93,10 @@ async def test_a_task_gets_the_originals_environment_and_carries_its_channel(mon
 async def test_asking_again_starts_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
-        first = await tasks.keep(ORDER)
+        first = await tasks.reconcile(ORDER)
         for _ in range(5):
             at.now += 10
-            assert [t.arn for t in await tasks.keep(ORDER)] == [t.arn for t in first]
+            assert [t.arn for t in await tasks.reconcile(ORDER)] == [t.arn for t in first]
         assert len(at.ecs.calls("RunTask")) == 1
 
 
@@ -105,8 +105,8 @@ async def test_a_lost_answer_starts_nothing_twice(monkeypatch: pytest.MonkeyPatc
         tasks = at.tasks()
         at.ecs.lose = 2  # as often as one call is tried
         with pytest.raises(StoreUnavailable):
-            await tasks.keep(ORDER)
-        assert len(await tasks.keep(ORDER)) == 1
+            await tasks.reconcile(ORDER)
+        assert len(await tasks.reconcile(ORDER)) == 1
         assert len(at.ecs.running) == 1
         assert len({asked["clientToken"] for asked in at.ecs.calls("RunTask")}) == 1
 
@@ -118,22 +118,22 @@ async def test_an_order_that_changed_after_a_lost_answer_still_ends_with_one_tas
         tasks = at.tasks()
         at.ecs.lose = 2
         with pytest.raises(StoreUnavailable):
-            await tasks.keep(ORDER)
+            await tasks.reconcile(ORDER)
         changed = replace(ORDER, size="xlarge")
-        with pytest.raises(StoreUnavailable, match="under way"):
-            await tasks.keep(changed)
-        assert len(await tasks.keep(changed)) == 1
+        with pytest.raises(StoreUnavailable, match="still running"):
+            await tasks.reconcile(changed)
+        assert len(await tasks.reconcile(changed)) == 1
         assert len(at.ecs.running) == 1
 
 
 async def test_a_killed_task_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
-        (before,) = await tasks.keep(ORDER)
+        (before,) = await tasks.reconcile(ORDER)
         at.ecs.end(at.ecs.tasks[before.arn])
         at.now += 10
         with structlog.testing.capture_logs() as logs:
-            (after,) = await tasks.keep(ORDER)
+            (after,) = await tasks.reconcile(ORDER)
         assert after.arn != before.arn
         assert any(entry.get("reason") == "Essential container in task exited" for entry in logs)
 
@@ -141,20 +141,20 @@ async def test_a_killed_task_is_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_new_task_that_ecs_does_not_show_yet_is_no_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
-        (before,) = await tasks.keep(ORDER)
+        (before,) = await tasks.reconcile(ORDER)
         hidden = at.ecs.tasks.pop(before.arn)
         at.now += 10
-        assert [t.arn for t in await tasks.keep(ORDER)] == [before.arn]
+        assert [t.arn for t in await tasks.reconcile(ORDER)] == [before.arn]
         at.ecs.tasks[before.arn] = hidden
         at.now += 60
-        assert [t.arn for t in await tasks.keep(ORDER)] == [before.arn]
+        assert [t.arn for t in await tasks.reconcile(ORDER)] == [before.arn]
         assert len(at.ecs.running) == 1
 
 
 async def test_a_gateway_that_starts_anew_finds_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
-        (before,) = await at.tasks().keep(ORDER)
-        (found,) = await at.tasks().keep(ORDER)
+        (before,) = await at.tasks().reconcile(ORDER)
+        (found,) = await at.tasks().reconcile(ORDER)
         assert found.arn == before.arn and len(at.ecs.calls("RunTask")) == 1
 
 
@@ -162,8 +162,8 @@ async def test_tasks_that_work_for_a_gateway_that_is_gone_are_ended_and_replaced
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with rig(monkeypatch) as at:
-        (old,) = await at.tasks().keep(replace(ORDER, address="10.0.9.9:8080"))
-        (new,) = await at.tasks().keep(ORDER)
+        (old,) = await at.tasks().reconcile(replace(ORDER, address="10.0.9.9:8080"))
+        (new,) = await at.tasks().reconcile(ORDER)
         assert new.arn != old.arn
         assert [task.arn for task in at.ecs.running] == [new.arn]
 
@@ -171,9 +171,9 @@ async def test_tasks_that_work_for_a_gateway_that_is_gone_are_ended_and_replaced
 async def test_tasks_of_other_channels_and_kinds_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
-        await tasks.keep(replace(ORDER, channel="other"))
-        await tasks.keep(replace(ORDER, kind="slave", address=""))
-        await tasks.keep(ORDER)
+        await tasks.reconcile(replace(ORDER, channel="other"))
+        await tasks.reconcile(replace(ORDER, kind="slave", address=""))
+        await tasks.reconcile(ORDER)
         await tasks.stop(CHANNEL, "codec", HERE, "the stream ended")
         assert sorted((t.environment["CHANNEL_NAME"], t.environment["TASK_TYPE"]) for t in at.ecs.running) == [
             (CHANNEL, "slave"),
@@ -184,19 +184,19 @@ async def test_tasks_of_other_channels_and_kinds_are_left_alone(monkeypatch: pyt
 async def test_more_than_ten_tasks_take_more_than_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         many = replace(ORDER, kind="slave", size="micro", count=23, address="")
-        assert len(await at.tasks().keep(many)) == 23
+        assert len(await at.tasks().reconcile(many)) == 23
         assert [asked["count"] for asked in at.ecs.calls("RunTask")] == [10, 10, 3]
-        assert len(await at.tasks().keep(many)) == 23
+        assert len(await at.tasks().reconcile(many)) == 23
 
 
 async def test_a_smaller_order_ends_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         order = replace(ORDER, kind="slave", size="micro", count=1, address="")
-        (first,) = await tasks.keep(order)
+        (first,) = await tasks.reconcile(order)
         at.now += 10
-        await tasks.keep(replace(order, count=3))
-        (left,) = await tasks.keep(order)
+        await tasks.reconcile(replace(order, count=3))
+        (left,) = await tasks.reconcile(order)
         assert left.arn == first.arn and len(at.ecs.running) == 1
 
 
@@ -206,10 +206,10 @@ async def test_where_there_is_room_for_some_the_rest_is_tried_again(monkeypatch:
         order = replace(ORDER, kind="slave", size="micro", count=3, address="")
         at.ecs.room = 2
         with pytest.raises(OutputError, match="Capacity is unavailable"):
-            await tasks.keep(order)
+            await tasks.reconcile(order)
         assert len(at.ecs.running) == 2
         at.ecs.room = 5
-        assert len(await tasks.keep(order)) == 3
+        assert len(await tasks.reconcile(order)) == 3
 
 
 @pytest.mark.parametrize(
@@ -226,19 +226,19 @@ async def test_what_somebody_has_to_put_right_is_told_in_its_words(
     async with rig(monkeypatch) as at:
         at.ecs.refuse = (code, message)
         with pytest.raises(OutputError, match=message):
-            await at.tasks().keep(ORDER)
+            await at.tasks().reconcile(ORDER)
 
 
 async def test_an_outage_is_no_reason_to_start_or_end_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
-        await tasks.keep(ORDER)
+        await tasks.reconcile(ORDER)
         at.now += 10
         at.ecs.broken = 2
         with pytest.raises(StoreUnavailable):
-            await tasks.keep(ORDER)
+            await tasks.reconcile(ORDER)
         assert len(at.ecs.running) == 1
-        await tasks.keep(ORDER)
+        await tasks.reconcile(ORDER)
         assert len(at.ecs.calls("RunTask")) == 1
 
 
@@ -246,10 +246,10 @@ async def test_looking_after_many_channels_takes_few_calls(monkeypatch: pytest.M
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         orders = [replace(ORDER, channel=f"c{number}") for number in range(120)]
-        await asyncio.gather(*(tasks.keep(order) for order in orders))
+        await asyncio.gather(*(tasks.reconcile(order) for order in orders))
         at.ecs.asked.clear()
         at.now += 10
-        await asyncio.gather(*(tasks.keep(order) for order in orders))
+        await asyncio.gather(*(tasks.reconcile(order) for order in orders))
         assert [name for name, _ in at.ecs.asked] == ["DescribeTasks"] * 2
 
 
@@ -258,7 +258,7 @@ async def test_a_stop_also_finds_what_was_started_without_an_answer(monkeypatch:
         tasks = at.tasks()
         at.ecs.lose = 2
         with pytest.raises(StoreUnavailable):
-            await tasks.keep(ORDER)
+            await tasks.reconcile(ORDER)
         await tasks.stop(CHANNEL, "codec", HERE, "the stream ended")
         assert at.ecs.running == []
 
@@ -266,7 +266,7 @@ async def test_a_stop_also_finds_what_was_started_without_an_answer(monkeypatch:
 async def test_ending_what_is_over_already_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
-        (task,) = await tasks.keep(ORDER)
+        (task,) = await tasks.reconcile(ORDER)
         del at.ecs.tasks[task.arn]
         await tasks.stop(CHANNEL, "codec", HERE, "the stream ended")
         await tasks.stop(CHANNEL, "codec", HERE, "the stream ended")
@@ -276,19 +276,19 @@ async def test_the_cluster_is_that_of_the_own_task_where_none_is_set(monkeypatch
     async with rig(monkeypatch) as at, agent() as metadata:
         for name, value in metadata.environ.items():
             monkeypatch.setenv(name, value)
-        await at.tasks(cluster="").keep(ORDER)
+        await at.tasks(cluster="").reconcile(ORDER)
         assert at.ecs.calls("RunTask")[0]["cluster"] == CLUSTER
 
 
 async def test_without_a_cluster_and_outside_of_ecs_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         with pytest.raises(OutputError, match=r"ecs\.cluster is not set"):
-            await at.tasks(cluster="").keep(ORDER)
+            await at.tasks(cluster="").reconcile(ORDER)
 
 
 async def test_a_capacity_provider_takes_the_place_of_the_launch_type(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
-        await at.tasks(capacity_provider="FARGATE_SPOT").keep(ORDER)
+        await at.tasks(capacity_provider="FARGATE_SPOT").reconcile(ORDER)
         (asked,) = at.ecs.calls("RunTask")
         assert "launchType" not in asked
         assert asked["capacityProviderStrategy"] == [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
@@ -298,8 +298,8 @@ async def test_a_capacity_provider_takes_the_place_of_the_launch_type(monkeypatc
 async def test_any_channel_id_can_be_found_again(monkeypatch: pytest.MonkeyPatch, channel: str) -> None:
     async with rig(monkeypatch) as at:
         order = replace(ORDER, channel=channel)
-        (before,) = await at.tasks().keep(order)
-        (after,) = await at.tasks().keep(order)
+        (before,) = await at.tasks().reconcile(order)
+        (after,) = await at.tasks().reconcile(order)
         assert before.arn == after.arn
     assert started_by(channel) == started_by(channel)
 
@@ -309,8 +309,8 @@ async def test_moto_takes_the_same_requests(aws: str) -> None:
     subnet, group = moto_ecs.cluster(aws)
     async with AwsSession() as session:
         chosen = settings(subnets=[subnet], security_groups=[group])
-        (started,) = await EcsTasks(session, chosen).keep(ORDER)
-        (found,) = await EcsTasks(session, chosen).keep(ORDER)
+        (started,) = await EcsTasks(session, chosen).reconcile(ORDER)
+        (found,) = await EcsTasks(session, chosen).reconcile(ORDER)
         assert found.arn == started.arn
         await EcsTasks(session, chosen).stop(CHANNEL, "codec", HERE, "the stream ended")
         (told,) = moto_ecs.client().describe_tasks(cluster="video-streaming", tasks=[started.arn])["tasks"]

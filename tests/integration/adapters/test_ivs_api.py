@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.adapters import cloud
-from gateway.adapters.cloud import Cloud
+from gateway.adapters.cloud import AwsServices
 from gateway.api.console_schemas import SCHEMAS
 from gateway.ports.errors import IvsRefused, StoreUnavailable
 from tests.support.admin import Admin, admin
@@ -30,7 +30,7 @@ def service(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[IvsApi]:
 
 @pytest_asyncio.fixture
 async def api(service: IvsApi, tmp_path: Path) -> AsyncIterator[Admin]:
-    async with Cloud(None, "") as ivs, admin(tmp_path, ivs=ivs) as running:
+    async with AwsServices(None, "") as ivs, admin(tmp_path, ivs=ivs) as running:
         yield running
 
 
@@ -118,7 +118,7 @@ async def test_without_aws_the_page_is_told_what_to_do(tmp_path: Path, monkeypat
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    async with Cloud(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
+    async with AwsServices(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
         assert (await api.json("GET", "/status"))["ivs"] is False
         response = await api.call("GET", "/ivs/channels")
         assert response.status == 503
@@ -135,7 +135,7 @@ async def test_without_the_extra_the_page_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "gateway.adapters.aws.session", None)
     monkeypatch.setattr(cloud.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    async with Cloud(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
+    async with AwsServices(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
         assert (await api.json("GET", "/status"))["ivs"] is False
         response = await api.call("GET", "/ivs/channels")
         assert (response.status, "pip install 'millrace[aws]'" in await response.text()) == (503, True)

@@ -133,7 +133,7 @@ async def test_names_in_every_alphabet_are_keys(objects, tmp_path):
 async def test_what_is_no_key_is_put_nowhere(objects, tmp_path, key):
     file = tmp_path / "finished"
     file.write_bytes(b"x")
-    with pytest.raises(ValueError, match="no key"):
+    with pytest.raises(ValueError, match="not a valid object key"):
         await objects.put(key, file)
     assert file.exists()
     assert await keys(objects) == []

@@ -151,12 +151,12 @@ async def test_a_node_that_died_without_a_word_is_still_told(registry: Registry,
 async def test_a_claim_is_found_as_it_was_made(registry: Registry) -> None:
     held = holding(cluster=True)
     await registry.claim(held, ITEM)
-    assert await registry.holding("foyer") == held
+    assert await registry.claim_of("foyer") == held
     assert await registry.find(["foyer"]) == {"foyer": held}
 
 
 async def test_nobody_holds_what_nobody_claimed(registry: Registry) -> None:
-    assert await registry.holding("foyer") is None
+    assert await registry.claim_of("foyer") is None
     assert await registry.find(["foyer"]) == {}
     assert await registry.find([]) == {}
 
@@ -166,48 +166,48 @@ async def test_a_claim_of_what_is_held_tells_who_holds_it(registry: Registry) ->
     await registry.claim(held, ITEM)
     with pytest.raises(HeldByOtherNode) as refused:
         await registry.claim(holding(claim="b2"), ITEM)
-    assert refused.value.holding == held
-    assert await registry.holding("foyer") == held
+    assert refused.value.claim == held
+    assert await registry.claim_of("foyer") == held
 
 
 async def test_a_claim_may_be_made_again_where_its_answer_was_lost(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     await registry.claim(holding(cluster=True), ITEM)
-    assert await registry.holding("foyer") == holding(cluster=True)
+    assert await registry.claim_of("foyer") == holding(cluster=True)
 
 
 async def test_a_claim_over_a_dead_holder_may_be_made_again_too(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     for _ in range(2):
-        await registry.claim(holding(claim="b2"), ITEM, over="dead")
-    assert await registry.holding("foyer") == holding(claim="b2")
+        await registry.claim(holding(claim="b2"), ITEM, replaces="dead")
+    assert await registry.claim_of("foyer") == holding(claim="b2")
 
 
 async def test_of_forty_who_claim_a_stream_one_holds_it(registry: Registry) -> None:
     wanted = [holding(claim=f"claim-{n}") for n in range(40)]
     granted = await asyncio.gather(*(claimed(registry, one) for one in wanted))
     assert sum(granted) == 1
-    assert await registry.holding("foyer") == wanted[granted.index(True)]
+    assert await registry.claim_of("foyer") == wanted[granted.index(True)]
 
 
 async def test_the_claim_of_a_dead_holder_is_taken_over(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     successor = holding(claim="b2", started=NOW - 60)
-    await registry.claim(successor, ITEM, over="dead")
-    assert await registry.holding("foyer") == successor
+    await registry.claim(successor, ITEM, replaces="dead")
+    assert await registry.claim_of("foyer") == successor
 
 
 async def test_a_claim_over_what_does_not_stand_any_more_is_refused(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
-    await registry.claim(holding(claim="b2"), ITEM, over="dead")
+    await registry.claim(holding(claim="b2"), ITEM, replaces="dead")
     with pytest.raises(HeldByOtherNode) as refused:
-        await registry.claim(holding(claim="c3"), ITEM, over="dead")
-    assert refused.value.holding.claim == "b2"
+        await registry.claim(holding(claim="c3"), ITEM, replaces="dead")
+    assert refused.value.claim.id == "b2"
 
 
 async def test_a_claim_over_what_is_gone_already_is_granted(registry: Registry) -> None:
-    await registry.claim(holding(claim="b2"), ITEM, over="dead")
-    assert await registry.holding("foyer") == holding(claim="b2")
+    await registry.claim(holding(claim="b2"), ITEM, replaces="dead")
+    assert await registry.claim_of("foyer") == holding(claim="b2")
 
 
 async def test_of_many_who_succeed_a_dead_holder_one_does(registry: Registry) -> None:
@@ -219,9 +219,9 @@ async def test_of_many_who_succeed_a_dead_holder_one_does(registry: Registry) ->
 async def test_what_is_released_is_free(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "a1")
-    assert await registry.holding("foyer") is None
+    assert await registry.claim_of("foyer") is None
     await registry.claim(holding(claim="b2"), ITEM)
-    assert await registry.holding("foyer") == holding(claim="b2")
+    assert await registry.claim_of("foyer") == holding(claim="b2")
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -234,14 +234,14 @@ async def test_nobody_releases_what_somebody_else_holds(registry: Registry, left
 @pytest.mark.parametrize("left", [False, True])
 async def test_a_release_of_what_nobody_holds_is_fine_and_leaves_nothing(registry: Registry, left: bool) -> None:
     await registry.release("foyer", "a1", left=left)
-    assert await registry.holding("foyer") is None
+    assert await registry.claim_of("foyer") is None
 
 
 async def test_a_holder_that_left_is_not_found_but_told_to_a_successor(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "a1", left=True)
     assert await registry.find(["foyer"]) == {}
-    assert await registry.holding("foyer") == holding(left=True)
+    assert await registry.claim_of("foyer") == holding(left=True)
 
 
 async def test_of_many_who_follow_a_holder_that_left_one_does(registry: Registry) -> None:
@@ -257,9 +257,9 @@ async def test_a_holder_that_left_is_forgotten_after_an_hour(registry: Registry,
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "a1", left=True)
     clock.now += LEFT_SECONDS - 2
-    assert await registry.holding("foyer") == holding(left=True)
+    assert await registry.claim_of("foyer") == holding(left=True)
     clock.now += 4
-    assert await registry.holding("foyer") is None
+    assert await registry.claim_of("foyer") is None
 
 
 async def test_a_stream_that_is_held_is_never_forgotten(registry: Registry, clock: Clock) -> None:
@@ -288,7 +288,7 @@ async def test_names_that_no_channel_has_are_held_by_nobody(registry: Registry, 
     await registry.join(node())
     await registry.claim(holding(), ITEM)
     assert await registry.find([name, "foyer"]) == {"foyer": holding()}
-    assert await registry.holding(name) is None
+    assert await registry.claim_of(name) is None
     await registry.release(name, "a1")
     await registry.release(name, "a1", left=True)
     assert await registry.nodes() == [node()]
@@ -299,7 +299,7 @@ async def test_nodes_and_streams_of_one_name_do_not_meet(registry: Registry) -> 
         await registry.join(node(name))
         await registry.claim(holding(name), ITEM)
         await registry.leave(name)
-        assert await registry.holding(name) == holding(name)
+        assert await registry.claim_of(name) == holding(name)
     assert await registry.nodes() == []
 
 

@@ -18,8 +18,7 @@ import structlog
 
 from gateway.adapters.aws.secret_stores import ManagedSecrets, SsmSecrets
 from gateway.adapters.aws.session import AwsSession
-from gateway.adapters.local.credentials import admin_token, signing_secret
-from gateway.adapters.local.file_secrets import FileSecrets
+from gateway.adapters.local.credentials import FileSecrets, admin_token, signing_secret
 from gateway.adapters.secret_resolver import SecretResolver, resolved
 from gateway.channels.stream_key import Verdict
 from gateway.lib.tasks import Tasks

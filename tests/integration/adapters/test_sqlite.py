@@ -136,7 +136,7 @@ async def test_a_full_disk_is_away_and_loses_nothing(tmp_path):
 
 
 async def test_a_store_that_does_not_answer_is_away_in_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(adapter, "_LONGEST", 0.05)
+    monkeypatch.setattr(adapter, "_TIMEOUT", 0.05)
     async with SqliteChannels(tmp_path / "m.db") as store:
         slow = store._open()._execute(__import__("time").sleep, 0.3)  # another operation holds the connection's thread
         waiting = asyncio.ensure_future(slow)

@@ -54,7 +54,7 @@ async def churn(registry):
         except HeldByOtherNode:
             continue
         held = await registry.find(["foyer"])
-        assert held["foyer"].claim == claim, held
+        assert held["foyer"].id == claim, held
         await registry.release("foyer", claim, left=bool(n % 2))
 
 async def hold(registry):
@@ -152,7 +152,7 @@ async def test_a_killed_process_leaves_a_claim_that_can_be_taken_over(tmp_path: 
     async with SqliteRegistry(tmp_path / "r.db") as registry:
         assert [n.id for n in await registry.nodes()] == ["node-0"]
         dead = (await registry.find(["foyer"]))["foyer"]
-        await registry.claim(holding(), ITEM, over=dead.claim)
+        await registry.claim(holding(), ITEM, replaces=dead.id)
         assert await registry.find(["foyer"]) == {"foyer": holding()}
 
 
@@ -223,9 +223,9 @@ async def test_a_claim_that_was_cancelled_is_whole_or_not_there(tmp_path: Path) 
                 await asyncio.sleep(0)
             claim.cancel()
             await asyncio.gather(claim, return_exceptions=True)
-            assert await registry.holding("foyer") in (None, holding(claim=f"c{turns}"))
+            assert await registry.claim_of("foyer") in (None, holding(claim=f"c{turns}"))
             await registry.release("foyer", f"c{turns}")
-        assert await registry.holding("foyer") is None
+        assert await registry.claim_of("foyer") is None
 
 
 def test_a_registry_may_be_named_by_a_path_that_does_not_exist_yet(tmp_path: Path) -> None:

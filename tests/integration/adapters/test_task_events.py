@@ -68,7 +68,7 @@ class Rig:
         for body in bodies:
             found = read_event(body)
             assert found is not None
-            await self.servers.take(found)
+            await self.servers.apply(found)
 
     async def told(self) -> list[dict[str, str]]:
         """What whoever asks now for the first time is told."""
@@ -226,7 +226,7 @@ async def test_the_queue_is_read_into_the_table(aws: str, monkeypatch: pytest.Mo
         for body in itertools.chain(starts("a"), foreign):
             sqs.send_message(QueueUrl=queue, MessageBody=body)
         at.ec2.broken = 2
-        tasks.start(TaskEvents(at.session, chosen, at.servers, later=0).run())
+        tasks.start(TaskEvents(at.session, chosen, at.servers, retry_seconds=0).run())
         async with asyncio.timeout(30):
             while await asyncio.to_thread(left, sqs, queue):
                 await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from gateway.adapters.aws.s3_events import S3Events, TakeObject
+from gateway.adapters.aws.s3_events import ObjectHandler, S3Events
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_stores
 from gateway.channels.stream_key import SigningSecrets
@@ -190,12 +190,12 @@ def event(key: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def reading(take: TakeObject) -> AsyncIterator[tuple[Any, str]]:
+async def reading(take: ObjectHandler) -> AsyncIterator[tuple[Any, str]]:
     """A reader alone on a queue of its own, which asks again at once."""
     sqs = boto3.client("sqs", region_name=REGION)
     queue = sqs.create_queue(QueueName="alone")["QueueUrl"]
     async with AwsSession() as session, Tasks("reader") as tasks:
-        tasks.start(S3Events(session, queue, [".mp4"], take, later=0).run())
+        tasks.start(S3Events(session, queue, [".mp4"], take, retry_seconds=0).run())
         yield sqs, queue
 
 

@@ -38,7 +38,7 @@ LATENCY = 0.005
 
 def test_policy_is_the_gateways() -> None:
     policy = Policy()
-    assert (policy.keep, policy.absent) == (registry_locator.KEEP_SECONDS, registry_locator.ABSENT_SECONDS)
+    assert (policy.keep, policy.absent) == (registry_locator.CACHE_SECONDS, registry_locator.ABSENT_SECONDS)
     assert (policy.gather, policy.batch) == (registry_locator._GATHER_SECONDS, registry_locator._BATCH)
     assert (policy.names_per_second, policy.most_waiting) == (
         registry_locator._NAMES_PER_SECOND,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.adapters.aws.s3_events import created
+from gateway.adapters.aws.s3_events import created_objects
 
 
 def record(key: str, name: str = "ObjectCreated:Put", bucket: str = "b") -> dict[str, object]:
@@ -17,20 +17,20 @@ def test_several_records_are_several_objects_and_keys_are_decoded() -> None:
     body = json.dumps(
         {"Records": [record("a+b%C3%A4.mp4"), record("c%2Bd.mp4", "s3:ObjectCreated:CompleteMultipartUpload")]}
     )
-    assert created(body) == [("b", "a bä.mp4"), ("b", "c+d.mp4")]
+    assert created_objects(body) == [("b", "a bä.mp4"), ("b", "c+d.mp4")]
 
 
 def test_what_was_removed_is_not_created() -> None:
-    assert created(json.dumps({"Records": [record("a.mp4", "ObjectRemoved:Delete")]})) == []
+    assert created_objects(json.dumps({"Records": [record("a.mp4", "ObjectRemoved:Delete")]})) == []
 
 
 def test_the_test_event_of_s3_is_no_object() -> None:
-    assert created(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"})) == []
+    assert created_objects(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"})) == []
 
 
 def test_sns_may_stand_around_it() -> None:
     inner = json.dumps({"Records": [record("a.mp4")]})
-    assert created(json.dumps({"Type": "Notification", "Message": inner})) == [("b", "a.mp4")]
+    assert created_objects(json.dumps({"Type": "Notification", "Message": inner})) == [("b", "a.mp4")]
 
 
 def test_eventbridge_does_not_encode_keys() -> None:
@@ -39,8 +39,8 @@ def test_eventbridge_does_not_encode_keys() -> None:
         "detail-type": "Object Created",
         "detail": {"bucket": {"name": "b"}, "object": {"key": "a+b%.mp4"}},
     }
-    assert created(json.dumps(event)) == [("b", "a+b%.mp4")]
-    assert created(json.dumps({**event, "detail-type": "Object Deleted"})) == []
+    assert created_objects(json.dumps(event)) == [("b", "a+b%.mp4")]
+    assert created_objects(json.dumps({**event, "detail-type": "Object Deleted"})) == []
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_eventbridge_does_not_encode_keys() -> None:
 )
 def test_anything_else_is_no_event(body: str) -> None:
     with pytest.raises(ValueError):
-        created(body)
+        created_objects(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.cluster.cache import Cache
+from gateway.cluster.cached_response import Cache
 
 OVERHEAD = 1_024
 
@@ -17,7 +17,7 @@ class Entry:
 
 
 def test_the_least_recently_asked_is_forgotten_first() -> None:
-    cache: Cache[Entry] = Cache(20_000)
+    cache = Cache(20_000)
     for key in range(9):
         cache.put(key, Entry())
     assert cache.get(0, 1.0) is not None
@@ -28,14 +28,14 @@ def test_the_least_recently_asked_is_forgotten_first() -> None:
 
 
 def test_names_alone_take_their_part_of_the_bound() -> None:
-    cache: Cache[Entry] = Cache(100_000)
+    cache = Cache(100_000)
     for key in range(10_000):
         cache.put(key, Entry(0))
     assert len(cache) * OVERHEAD == cache.bytes <= 100_000
 
 
 def test_what_would_drive_much_else_out_is_not_kept() -> None:
-    cache: Cache[Entry] = Cache(80_000)
+    cache = Cache(80_000)
     cache.put("small", Entry())
     cache.put("large", Entry(9_000))
     assert cache.get("large", 1.0) is None
@@ -43,7 +43,7 @@ def test_what_would_drive_much_else_out_is_not_kept() -> None:
 
 
 def test_what_replaces_an_entry_counts_once() -> None:
-    cache: Cache[Entry] = Cache(80_000)
+    cache = Cache(80_000)
     for size in (1_000, 5_000, 2_000):
         cache.put("a", Entry(size))
     assert cache.bytes == 2_000 + OVERHEAD
@@ -52,7 +52,7 @@ def test_what_replaces_an_entry_counts_once() -> None:
 
 
 def test_an_entry_is_fresh_then_stale_then_gone() -> None:
-    cache: Cache[Entry] = Cache(80_000)
+    cache = Cache(80_000)
     entry = Entry(fresh_until=10.0, stale_until=16.0)
     cache.put("a", entry)
     assert cache.get("a", 9.9) is entry

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.cluster.claims import Claims
+from gateway.cluster.claims import Claims, SessionRows
 from gateway.cluster.forward import PushForwarder
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
-from gateway.cluster.session_rows import SessionRows
 from gateway.lib import clocks as lib_clocks
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
@@ -45,7 +44,7 @@ class Gateway:
         return json.loads(rows[0][0]) if rows else None
 
     async def push(self, id: str = "c1") -> StreamPublisher:
-        return await self.claims.lease(channel(id), protocol="rtmp", peer="192.0.2.1", evict=self.evicted.append)
+        return await self.claims.acquire(channel(id), protocol="rtmp", peer="192.0.2.1", evict=self.evicted.append)
 
     async def live(self, id: str = "c1") -> StreamPublisher:
         publisher = await self.push(id)
@@ -93,7 +92,7 @@ async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds:
 async def test_a_push_claims_its_stream_first(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
-        holding = await a.registry.holding("c1")
+        holding = await a.registry.claim_of("c1")
         assert holding is not None
         assert (holding.node, holding.address) == ("a", f"127.0.0.1:{a.one.port}")
 
@@ -104,7 +103,7 @@ async def test_the_claim_ends_with_the_stream(tmp_path: Path) -> None:
         a.one.hub.end("c1", EndReason.KICKED)
 
         async def gone() -> None:
-            while await a.registry.holding("c1") is not None:
+            while await a.registry.claim_of("c1") is not None:
                 await asyncio.sleep(0.01)
 
         await asyncio.wait_for(gone(), 5)
@@ -116,7 +115,7 @@ async def test_who_ends_waits_until_the_registry_knows(tmp_path: Path) -> None:
         await a.live()
         a.one.hub.drain()
         await a.claims.finish()
-        holding = await a.registry.holding("c1")
+        holding = await a.registry.claim_of("c1")
         assert holding is not None
         assert holding.left
 
@@ -147,7 +146,7 @@ async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(
         await b.registry.claim(StreamClaim("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
         publisher = await b.live()
         assert publisher.stream.first_number == 560
-        holding = await b.registry.holding("c1")
+        holding = await b.registry.claim_of("c1")
         assert holding is not None
         assert (holding.node, holding.started) == ("b", clocks.wall - 500)
 
@@ -190,7 +189,7 @@ async def test_a_node_that_left_hands_its_numbers_on(tmp_path: Path) -> None:
         a.one.hub.drain()
 
         async def left() -> None:
-            while not (held := await a.registry.holding("c1")) or not held.left:
+            while not (held := await a.registry.claim_of("c1")) or not held.left:
                 await asyncio.sleep(0.01)
 
         await asyncio.wait_for(left(), 5)
@@ -207,7 +206,7 @@ async def test_a_registry_that_is_away_refuses_new_pushes_and_leaves_old_ones_al
         async def away(*args: object, **more: object) -> None:
             raise StoreUnavailable("gone")
 
-        for method in ("holding", "claim", "find", "release"):
+        for method in ("claim_of", "claim", "find", "release"):
             monkeypatch.setattr(a.registry, method, away)
         with pytest.raises(StoreUnavailable):
             await a.push("c2")
@@ -222,24 +221,24 @@ async def test_a_registry_that_is_away_refuses_new_pushes_and_leaves_old_ones_al
 async def test_a_claim_that_somebody_deleted_is_made_again(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
-        holding = await a.registry.holding("c1")
+        holding = await a.registry.claim_of("c1")
         assert holding is not None
-        await a.registry.release("c1", holding.claim)
+        await a.registry.release("c1", holding.id)
         await a.claims._verify()
-        assert await a.registry.holding("c1") == holding
+        assert await a.registry.claim_of("c1") == holding
 
 
 async def test_who_has_lost_its_claim_ends_the_stream(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
-        holding = await a.registry.holding("c1")
+        holding = await a.registry.claim_of("c1")
         assert holding is not None
-        await a.registry.claim(StreamClaim("c1", "b", "127.0.0.1:1", "new", 1.0), {}, over=holding.claim)
+        await a.registry.claim(StreamClaim("c1", "b", "127.0.0.1:1", "new", 1.0), {}, replaces=holding.id)
         await a.claims._verify()
         assert a.evicted == [EndReason.MOVED]
         assert not a.one.hub.holds("c1")
         await until(lambda: len(a.claims) == 0)
-        now = await a.registry.holding("c1")
+        now = await a.registry.claim_of("c1")
         assert now is not None
         assert now.node == "b"
 
@@ -265,7 +264,7 @@ class Gate:
 async def told(gateway: Gateway, *tasks: str) -> None:
     """The tasks of c1 are these now."""
     gateway.tasks = list(tasks)
-    gateway.claims.told("c1")
+    gateway.claims.rewrite_row("c1")
 
 
 async def row_tells(gateway: Gateway, *tasks: str) -> None:
@@ -278,12 +277,12 @@ async def test_tasks_that_come_and_go_stand_in_the_row_of_the_same_claim(tmp_pat
     clocks = Clocks()
     async with gateway(tmp_path, "a", clocks) as a:
         await a.live()
-        before, began = await a.registry.holding("c1"), clocks.wall
+        before, began = await a.registry.claim_of("c1"), clocks.wall
         clocks.wall += 60
         for tasks in (("arn:1",), ("arn:1", "arn:2"), ()):
             await told(a, *tasks)
             await row_tells(a, *tasks)
-        assert await a.registry.holding("c1") == before
+        assert await a.registry.claim_of("c1") == before
         row = await a.row()
         assert row is not None
         assert row["started"] == began
@@ -310,7 +309,7 @@ async def test_what_this_node_does_not_hold_is_not_written(tmp_path: Path) -> No
         await a.live("c2")
         await told(a, "arn:1")
         await told(a, "arn:2")
-        a.claims.told("c2")
+        a.claims.rewrite_row("c2")
         async with asyncio.timeout(5):
             while (row := await a.row("c2")) is None or row["taskARN"] != ["arn:2"]:
                 await asyncio.sleep(0.005)
@@ -323,7 +322,7 @@ async def test_a_row_is_never_brought_back_by_a_write_that_was_under_way(
 ) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
-        holding = await a.registry.holding("c1")
+        holding = await a.registry.claim_of("c1")
         assert holding is not None
         gate = Gate(a.registry)
         monkeypatch.setattr(a.registry, "claim", gate)
@@ -332,10 +331,10 @@ async def test_a_row_is_never_brought_back_by_a_write_that_was_under_way(
         a.one.hub.end("c1", reason)
         await told(a, "arn:2")
         if reason is EndReason.MOVED:
-            await a.registry.release("c1", holding.claim)  # of the other node, whose stream has ended since
+            await a.registry.release("c1", holding.id)  # of the other node, whose stream has ended since
         gate.opened.set()
         await a.claims._tasks.start(settled(a), "all writes")
-        stands = await a.registry.holding("c1")
+        stands = await a.registry.claim_of("c1")
         assert (stands is not None and stands.left) if reason is EndReason.SHUTDOWN else stands is None
         assert gate.calls == 1
 
@@ -370,13 +369,13 @@ async def test_a_row_that_could_not_be_written_is_with_the_next_verification(
 async def test_a_row_that_another_node_has_is_left_to_it(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
-        holding = await a.registry.holding("c1")
+        holding = await a.registry.claim_of("c1")
         assert holding is not None
         other = StreamClaim("c1", "b", "127.0.0.1:1", "new", 1.0)
-        await a.registry.claim(other, {}, over=holding.claim)
+        await a.registry.claim(other, {}, replaces=holding.id)
         await told(a, "arn:1")
         await until(lambda: a.evicted == [EndReason.MOVED])
-        assert await a.registry.holding("c1") == other
+        assert await a.registry.claim_of("c1") == other
 
 
 async def test_edges_of_its_own_stand_in_the_claim_as_the_channel_is_now(tmp_path: Path) -> None:
@@ -386,6 +385,6 @@ async def test_edges_of_its_own_stand_in_the_claim_as_the_channel_is_now(tmp_pat
             a.one.hub.channel_changed(channel("c1", isCluster=flag))
             await told(a, f"arn:{flag}")
             await row_tells(a, f"arn:{flag}")
-            holding = await a.registry.holding("c1")
+            holding = await a.registry.claim_of("c1")
             assert holding is not None
             assert holding.cluster is flag

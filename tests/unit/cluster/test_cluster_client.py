@@ -48,11 +48,11 @@ class Wires:
 
     @contextlib.asynccontextmanager
     async def request(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> AsyncIterator[Any]:
-        self.asked.append((place.node, method, target))
+        self.asked.append((place.id, method, target))
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         try:
-            answer = self.answers.get(place.node, Answer(body=b""))
+            answer = self.answers.get(place.id, Answer(body=b""))
             if isinstance(answer, asyncio.Event):
                 await answer.wait()
                 answer = Answer(body=b"")
@@ -76,9 +76,9 @@ class Known:
 
     async def find(self, name: str) -> NodeAddress | None:
         held = (await self._directory.find([name])).get(name)
-        return None if held is None else NodeAddress(held.node, held.address, held.claim)
+        return None if held is None else NodeAddress(held.node, held.address, held.id)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
+    def invalidate(self, name: str, place: NodeAddress) -> None:
         self.lost_names.append(name)
 
 
@@ -177,7 +177,7 @@ async def test_a_claim_that_a_look_up_has_not_seen_yet_is_found(rig: Rig):
     rig.wires.answers["g1"] = Answer()
     assert await rig.cluster.ask("c1", "session") == {}
     held = rig.directory.held["c1"]
-    rig.directory.held["c1"] = StreamClaim("c1", held.node, held.address, held.claim, 0, left=True)
+    rig.directory.held["c1"] = StreamClaim("c1", held.node, held.address, held.id, 0, left=True)
     assert await rig.cluster.ask("c1", "session") is None
 
 
@@ -215,7 +215,7 @@ async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monk
 
 
 async def test_a_slow_node_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_EACH_SECONDS", 0.02)
+    monkeypatch.setattr(module, "_NODE_SECONDS", 0.02)
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
     assert (await rig.cluster.everywhere("sessions")).silent == ("g1",)

@@ -77,7 +77,7 @@ async def test_an_edge_of_the_channel_is_read_from_and_always_the_same() -> None
     async with reading(Table(held(), edges=5)) as reader:
         place = await reader.found()
         assert place.edge
-        assert place.node in {f"e{n}" for n in range(5)}
+        assert place.id in {f"e{n}" for n in range(5)}
         assert place.claim == "k1"
         assert {await reader.found(name) for name in ("c1", "c1@720p") * 20} == {place}
         assert reader.spread.known("c1") == place
@@ -88,7 +88,7 @@ async def test_readers_share_the_edges_and_only_those_of_a_lost_one_move() -> No
 
     async def chosen(n: int) -> str:
         async with reading(table, clock, f"r{n}") as reader:
-            return (await reader.found()).node
+            return (await reader.found()).id
 
     before = await asyncio.gather(*(chosen(n) for n in range(200)))
     table.there = [node for node in table.there if node.id != "e3"]
@@ -123,7 +123,7 @@ async def test_an_edge_of_the_channel_reads_from_the_holder() -> None:
         assert await reader.found() == HOLDER
         assert table.readings == 0
         table.there = [edge("e9", "c2")]
-        assert (await reader.found("c2")).node == "e9", "what it is not there for, it reads as everybody"
+        assert (await reader.found("c2")).id == "e9", "what it is not there for, it reads as everybody"
 
 
 async def test_a_holder_on_the_same_machine_is_nearer_than_any_edge() -> None:
@@ -136,16 +136,16 @@ async def test_an_edge_that_failed_gives_way_to_the_next_and_they_to_the_holder(
     async with reading(table, clock) as reader:
         tried = []
         while (place := await reader.found()).edge:
-            tried.append(place.node)
-            reader.spread.lost("c1", place)
+            tried.append(place.id)
+            reader.spread.invalidate("c1", place)
         assert len(tried) == len(set(tried)) == 3
         assert place == HOLDER
-        reader.spread.lost("c1", place)
+        reader.spread.invalidate("c1", place)
         assert await reader.found() == HOLDER, "once more"
-        reader.spread.lost("c1", place)
+        reader.spread.invalidate("c1", place)
         assert await reader.spread.find("c1") is None, "as of the locator"
         clock.now += 10
-        assert (await reader.found()).node == tried[0]
+        assert (await reader.found()).id == tried[0]
 
 
 async def test_a_stream_that_has_ended_is_not_read_from_its_edges() -> None:
@@ -153,7 +153,7 @@ async def test_a_stream_that_has_ended_is_not_read_from_its_edges() -> None:
     async with reading(table) as reader:
         place = await reader.found()
         del table.held["c1"]
-        reader.spread.lost("c1", place)
+        reader.spread.invalidate("c1", place)
         assert await reader.spread.find("c1") is None
         assert reader.spread.known("c1") is None
 
@@ -163,7 +163,7 @@ async def test_many_failures_of_one_edge_are_one_look_up() -> None:
     async with reading(table) as reader:
         place = await reader.found()
         for _ in range(100):
-            reader.spread.lost("c1", place)
+            reader.spread.invalidate("c1", place)
             await reader.found()
         assert len(table.requests) == 2
 

@@ -15,9 +15,9 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.node_endpoint import HOP, Operation
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.node_rpc import LINES
 from gateway.cluster.peers import Peers
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.response import Response
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -117,7 +117,7 @@ async def node() -> AsyncIterator[Node]:
         on,
         ChannelReaders(store, store, gone),
         forget=forgotten.append,
-        distant=distant,
+        remote_viewers=distant,
         report=lambda: {"streams": 1},
     )
     yield Node(on, store, distant, siblings, forgotten, evicted, operations.table())
@@ -179,7 +179,7 @@ async def test_one_for_another_node_is_not_answered(node: Node):
 async def test_one_for_a_sibling_is_passed_on_once(node: Node):
     assert (await node.ask("outputs/c9?to=h.2&name=flv&enabled=true", "POST")).status == 200
     ((place, method, target, headers),) = node.siblings.asked
-    assert (place.node, place.socket, method) == ("h.2", "/run/h.2.sock", "POST")
+    assert (place.id, place.socket, method) == ("h.2", "/run/h.2.sock", "POST")
     assert target == "/_node/.node/outputs/c9?to=h.2&name=flv&enabled=true"
     assert headers[HOP] == "1"
 
@@ -192,7 +192,7 @@ async def test_what_was_passed_on_is_never_passed_on_again(node: Node):
 
 async def test_one_for_nobody_in_particular_goes_to_the_sibling_that_holds_the_stream(node: Node):
     assert (await node.ask("session/theirs")).status == 200
-    assert node.siblings.asked[0][0].node == "h.3"
+    assert node.siblings.asked[0][0].id == "h.3"
     assert (await node.ask("session/nobodys")).status == 421
     assert (await node.ask("session/theirs?to=h.1")).status == 421
 

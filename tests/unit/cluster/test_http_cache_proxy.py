@@ -556,7 +556,7 @@ async def test_while_the_registry_is_away_a_stream_is_not_called_absent() -> Non
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A monitor that soon doubts a silent node."""
-    monkeypatch.setattr(upstream_client, "LivenessMonitor", partial(LivenessMonitor, quiet=0.05, patience=0.05))
+    monkeypatch.setattr(upstream_client, "LivenessMonitor", partial(LivenessMonitor, quiet=0.05, probe_seconds=0.05))
 
 
 @pytest.mark.usefixtures("watchful")

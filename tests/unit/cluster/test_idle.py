@@ -34,7 +34,7 @@ class Where:
             raise self.says
         return self.says
 
-    def lost(self, name: str, place: NodeAddress) -> None: ...
+    def invalidate(self, name: str, place: NodeAddress) -> None: ...
 
     async def looks_again(self) -> None:
         self.looked.clear()

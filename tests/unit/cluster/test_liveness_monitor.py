@@ -19,15 +19,15 @@ QUIET = 0.05
 
 @asynccontextmanager
 async def watching(holder: Holder) -> AsyncIterator[tuple[LivenessMonitor, Peers]]:
-    async with Peers("cluster") as peers, LivenessMonitor(peers, quiet=QUIET, patience=QUIET) as vigil:
+    async with Peers("cluster") as peers, LivenessMonitor(peers, quiet=QUIET, probe_seconds=QUIET) as vigil:
         yield vigil, peers
 
 
 async def owed(vigil: LivenessMonitor, place: NodeAddress, seconds: float = SECONDS) -> bool:
     """Waits for an answer that does not come; True where the vigil said that it never will."""
     dead = asyncio.Event()
-    with vigil.guard(place) as guard:
-        guard.cut = dead.set
+    with vigil.watch(place) as guard:
+        guard.on_dead = dead.set
         try:
             async with asyncio.timeout(seconds):
                 return await dead.wait()
@@ -46,7 +46,7 @@ async def test_who_comes_after_is_not_kept_waiting() -> None:
     async with holding() as holder, watching(holder) as (vigil, _):
         holder.says["/healthcheck"] = for_ever
         assert await owed(vigil, holder.place)
-        with pytest.raises(PeerUnavailable), vigil.guard(holder.place):
+        with pytest.raises(PeerUnavailable), vigil.watch(holder.place):
             pytest.fail("it was found dead a moment ago")
 
 
@@ -70,11 +70,11 @@ async def test_a_node_is_asked_only_once_it_says_nothing() -> None:
 
     async with holding() as holder, Peers("cluster") as peers:
         holder.says["/healthcheck"] = answer("OK", "text/plain")
-        async with LivenessMonitor(peers, quiet=QUIET, patience=SECONDS, clock=clock) as vigil:
-            with vigil.guard(holder.place) as guard:
+        async with LivenessMonitor(peers, quiet=QUIET, probe_seconds=SECONDS, clock=clock) as vigil:
+            with vigil.watch(holder.place) as guard:
                 for _ in range(5):
                     now += QUIET
-                    guard.heard(now)
+                    guard.received(now)
                     before = looks
                     await until(lambda: looks > before)  # noqa: B023
                 assert holder.asked == []

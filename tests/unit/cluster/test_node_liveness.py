@@ -15,22 +15,22 @@ def test_a_node_lives_while_its_beat_moves():
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     for beat in range(10):
-        living.read([node("a", beat)])
-        assert living.alive("a")
+        living.observe_all([node("a", beat)])
+        assert living.is_alive("a")
         clock.now += ALIVE_SECONDS - 0.1
 
 
 def test_a_beat_that_stands_still_between_two_readings_is_death():
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
-    living.read([node("a", 5)])
+    living.observe_all([node("a", 5)])
     clock.now += ALIVE_SECONDS - 0.1
-    living.read([node("a", 5)])
-    assert living.alive("a")
+    living.observe_all([node("a", 5)])
+    assert living.is_alive("a")
     clock.now += 0.1
-    assert living.dead("a") and not living.alive("a")
-    living.read([node("a", 6)])
-    assert living.alive("a")
+    assert living.is_dead("a") and not living.is_alive("a")
+    living.observe_all([node("a", 6)])
+    assert living.is_alive("a")
 
 
 def test_a_clock_elsewhere_does_not_matter():
@@ -38,45 +38,45 @@ def test_a_clock_elsewhere_does_not_matter():
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     for beat in (10**12, 3, 2):
-        living.read([node("a", beat)])
+        living.observe_all([node("a", beat)])
         clock.now += ALIVE_SECONDS - 1
-        assert living.alive("a")
+        assert living.is_alive("a")
 
 
 def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
     living = NodeLiveness(Clock(1000.0))
-    living.read([node("a", 1)])
-    living.refused("a")
-    living.read([node("a", 1)])
-    assert not living.alive("a") and not living.dead("a")
-    living.read([node("a", 2)])
-    assert living.alive("a")
+    living.observe_all([node("a", 1)])
+    living.mark_refused("a")
+    living.observe_all([node("a", 1)])
+    assert not living.is_alive("a") and not living.is_dead("a")
+    living.observe_all([node("a", 2)])
+    assert living.is_alive("a")
 
 
 def test_who_is_not_in_the_registry_is_dead_and_forgotten():
     living = NodeLiveness(Clock(1000.0))
-    living.read([node("a", 1), node("b", 1)])
-    living.read([node("b", 1)])
-    assert living.dead("a") and living.alive("b")
-    living.refused("a")
-    assert not living.alive("never seen")
+    living.observe_all([node("a", 1), node("b", 1)])
+    living.observe_all([node("b", 1)])
+    assert living.is_dead("a") and living.is_alive("b")
+    living.mark_refused("a")
+    assert not living.is_alive("never seen")
 
 
 def test_nodes_that_are_seen_one_by_one_are_judged_the_same_and_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.cluster.node_liveness._MAX_REMEMBERED", 2)
+    monkeypatch.setattr("gateway.cluster.node_liveness._MAX_NODES", 2)
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
-    assert living.dead("a")
-    living.see(node("a", 1))
+    assert living.is_dead("a")
+    living.observe(node("a", 1))
     clock.now += ALIVE_SECONDS - 1
-    living.see(node("a", 1))
-    assert not living.dead("a")
+    living.observe(node("a", 1))
+    assert not living.is_dead("a")
     clock.now += 1
-    living.see(node("a", 1))
-    assert living.dead("a")
-    living.see(node("a", 2))
-    assert not living.dead("a")
-    living.see(node("b", 1))
-    living.see(node("c", 1))
-    assert not living.dead("b") and not living.dead("c")
-    assert living.dead("a"), "forgotten: the longest ago"
+    living.observe(node("a", 1))
+    assert living.is_dead("a")
+    living.observe(node("a", 2))
+    assert not living.is_dead("a")
+    living.observe(node("b", 1))
+    living.observe(node("c", 1))
+    assert not living.is_dead("b") and not living.is_dead("c")
+    assert living.is_dead("a"), "forgotten: the longest ago"

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.cluster import registry_locator as module
 from gateway.cluster.node_address import NodeAddress
-from gateway.cluster.registry_locator import ABSENT_SECONDS, KEEP_SECONDS, RegistryLocator
+from gateway.cluster.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
@@ -51,7 +51,7 @@ async def test_an_answer_serves_for_as_long_as_it_works() -> None:
     rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         assert await locator.find("c1") == PLACE
-        clock.now += KEEP_SECONDS - 1
+        clock.now += CACHE_SECONDS - 1
         assert locator.known("c1") == PLACE
         assert await locator.find("c1@720p") == PLACE
         assert len(rows.requests) == 1
@@ -93,7 +93,7 @@ async def test_a_holder_that_failed_is_looked_up_again_at_once() -> None:
     async with locating(rows, clock) as locator:
         place = await locator.find("c1")
         assert place is not None
-        locator.lost("c1", place)
+        locator.invalidate("c1", place)
         rows.held["c1"] = holding("c1", "k2", "n2")
         assert await locator.find("c1") == NodeAddress("n2", "10.0.0.1:8080", "k2")
 
@@ -104,7 +104,7 @@ async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None
         for _ in range(2):
             place = await locator.find("c1")
             assert place == PLACE
-            locator.lost("c1", place)
+            locator.invalidate("c1", place)
         assert await locator.find("c1") is None
         clock.now += 2
         assert await locator.find("c1") == PLACE
@@ -116,7 +116,7 @@ async def test_what_failed_long_ago_does_not_count() -> None:
         for _ in range(5):
             place = await locator.find("c1")
             assert place == PLACE
-            locator.lost("c1", place)
+            locator.invalidate("c1", place)
             clock.now += 60
 
 
@@ -125,7 +125,7 @@ async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
     async with locating(rows, clock) as locator:
         await locator.find("c1")
         rows.away = True
-        clock.now += 10 * KEEP_SECONDS
+        clock.now += 10 * CACHE_SECONDS
         assert await locator.find("c1") == PLACE
         with pytest.raises(StoreUnavailable):
             await locator.find("c2")

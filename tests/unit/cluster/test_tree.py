@@ -66,7 +66,7 @@ async def test_a_stream_through_an_edge_is_the_stream_unit_by_unit_and_one_pull_
                 (u.track, u.dts, u.cts, u.key, u.wall, u.payload) for u in there.units
             ]
             assert times(beside.units) == times(here.units)
-            assert (one.pulls, edge.replicas.pulls, edge.replicas.lent) == (1, 1, 2)
+            assert (one.pulls, edge.replicas.pulls, edge.replicas.readers) == (1, 1, 2)
             assert first.channel.play_auth == "sign"
             assert "secret" not in str(first.channel.item)
 
@@ -115,7 +115,7 @@ async def test_readers_go_on_at_the_next_edge_and_at_the_holder_and_see_every_pi
             await play(one, publisher, here)
             await first.die()
             await play(one, publisher, here)
-            assert second.replicas.lent == 1
+            assert second.replicas.readers == 1
             await second.die()
             await play(one, publisher, here)
             assert where.lost_places == [first.place(), second.place()]
@@ -157,7 +157,7 @@ async def test_readers_go_from_the_holder_to_an_edge_that_has_come_in_the_middle
             await play(one, publisher, here)
             one.cut()
             await play(one, publisher, here)
-            assert edge.replicas.lent == 1
+            assert edge.replicas.readers == 1
             assert times(here.units) == [n * 40 for n in range(1, 12)]
             assert len({tracks.epoch for tracks in here.tracks}) == 1
 
@@ -177,7 +177,7 @@ async def test_a_new_holder_behind_the_edge_is_one_discontinuity_and_nobody_take
                 one.hub.drain()
                 await until(lambda: len(here.units) == 14)
                 assert len({tracks.epoch for tracks in here.tracks}) == 2
-                assert edge.replicas.lent == 1, "its link stayed"
+                assert edge.replicas.readers == 1, "its link stayed"
                 other.push(successor)
                 await until(lambda: len(here.units) == 16)
                 await edge.die()
@@ -197,10 +197,10 @@ async def test_a_replica_stays_while_nodes_pull_it_and_they_are_no_viewers(monke
             replica, pull = edge.replicas.find("c1"), edge.replicas._pulls["c1"]
             assert replica is not None
             pull.touched = 0.0  # long ago
-            assert pull._wanted()
+            assert pull._is_needed()
             assert not any(replica.viewers.values())
             await play(one, publisher, here)
-        await until(lambda: edge.replicas.lent == 0)
+        await until(lambda: edge.replicas.readers == 0)
         await until(lambda: len(edge.replicas) == 0 and one.pulls == 0)
 
 

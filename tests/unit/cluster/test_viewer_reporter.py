@@ -32,7 +32,7 @@ class Elsewhere:
             raise StoreUnavailable("gone")
         return self.places.get(name)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
+    def invalidate(self, name: str, place: NodeAddress) -> None:
         self.missed.append(name)
 
     async def ask(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> bytes:
@@ -40,7 +40,7 @@ class Elsewhere:
             raise self.failing
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         assert method == "POST" and path.startswith("/_node/.node/viewers/")
-        self.told.append((place.node, path.rpartition("/")[2], {name: values[0] for name, values in query.items()}))
+        self.told.append((place.id, path.rpartition("/")[2], {name: values[0] for name, values in query.items()}))
         return b"{}"
 
 
@@ -57,7 +57,7 @@ def teller(elsewhere: Elsewhere, watched: dict[str, dict[str, int]]) -> ViewerRe
 
 
 async def test_viewers_are_told_by_protocol(elsewhere: Elsewhere):
-    await teller(elsewhere, {"c1": {"flv": 3, "hls": 0}, "c1@720p": {"hls": 1}}).tell()
+    await teller(elsewhere, {"c1": {"flv": 3, "hls": 0}, "c1@720p": {"hls": 1}}).report()
     assert sorted(elsewhere.told) == [
         ("g1", "c1", {"node": "e1", "to": "g1", "flv": "3"}),
         ("g1", "c1@720p", {"node": "e1", "to": "g1", "hls": "1"}),
@@ -70,29 +70,29 @@ def test_viewers_of_several_kinds_are_added_up():
 
 
 async def test_what_nobody_watches_or_is_held_here_is_not_told(elsewhere: Elsewhere):
-    await teller(elsewhere, {"c1": {"flv": 0}, "mine": {"flv": 5}, "nobodys": {"flv": 1}}).tell()
+    await teller(elsewhere, {"c1": {"flv": 0}, "mine": {"flv": 5}, "nobodys": {"flv": 1}}).report()
     assert elsewhere.told == []
 
 
 async def test_the_last_viewers_leaving_is_told_once(elsewhere: Elsewhere):
     watched = {"c1": {"flv": 1}}
     one = teller(elsewhere, watched)
-    await one.tell()
+    await one.report()
     watched["c1"] = {"flv": 0}
-    await one.tell()
-    await one.tell()
+    await one.report()
+    await one.report()
     assert [query.get("flv") for _, _, query in elsewhere.told] == ["1", None]
 
 
 async def test_a_gateway_named_in_the_settings_is_told_whichever_of_its_processes_it_is(elsewhere: Elsewhere):
     elsewhere.places["c1"] = NodeAddress("192.0.2.1:8080", "192.0.2.1:8080", "192.0.2.1:8080/c1")
-    await teller(elsewhere, {"c1": {"flv": 1}}).tell()
+    await teller(elsewhere, {"c1": {"flv": 1}}).report()
     assert elsewhere.told[0][2] == {"node": "e1", "flv": "1"}
 
 
 async def test_a_holder_that_is_none_any_more_is_looked_up_again(elsewhere: Elsewhere):
     elsewhere.failing = PeerRefused(HOLDER, 421, "not held here")
-    await teller(elsewhere, {"c1": {"flv": 1}}).tell()
+    await teller(elsewhere, {"c1": {"flv": 1}}).report()
     assert elsewhere.missed == ["c1"]
 
 
@@ -100,9 +100,9 @@ async def test_a_holder_that_is_none_any_more_is_looked_up_again(elsewhere: Else
 async def test_what_cannot_be_told_is_told_the_next_time(elsewhere: Elsewhere, failing: Exception):
     one = teller(elsewhere, {"c1": {"flv": 1}})
     elsewhere.failing = failing
-    await one.tell()
+    await one.report()
     elsewhere.failing, elsewhere.away = None, True
-    await one.tell()
+    await one.report()
     elsewhere.away = False
-    await one.tell()
+    await one.report()
     assert len(elsewhere.told) == 1 and elsewhere.missed == []

@@ -520,9 +520,9 @@ def called(path: Path) -> set[str]:
         on_table = [
             c for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "self._table"
         ]
-        shared = {"get": "get_item", "all": "scan"}  # `all` takes the name of another operation
+        shared = {"get": "get_item", "read_all": "scan"}  # `read_all` takes the name of another operation
         methods |= {
-            shared[name] for c in on_table if (name := c.func.attr) in shared and not (name == "all" and c.args)
+            shared[name] for c in on_table if (name := c.func.attr) in shared and not (name == "read_all" and c.args)
         }
     found = {
         f"{service}:{operations(service)[m]}" for service in services for m in methods & operations(service).keys()

@@ -98,7 +98,7 @@ async def test_while_the_runner_is_away_tasks_go_on_and_it_is_told_once() -> Non
 
 async def test_where_not_one_task_can_be_had_the_output_fails() -> None:
     at = Rig()
-    at.runner.fault = OutputError("ECS says no (run_task): not authorized")
+    at.runner.fault = OutputError("ECS rejected run_task: not authorized")
     async with at.running(at.crew()) as (_, running):
         with pytest.raises(OutputError, match="not authorized"):
             await running

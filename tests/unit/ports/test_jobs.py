@@ -62,7 +62,7 @@ def test_a_job_takes_the_steps_of_the_table_and_no_others(old: JobState, new: Jo
     if new in TRANSITIONS[old]:
         assert job.to(new, 5.0).state is new and job.to(new, 5.0).version == 2
     else:
-        with pytest.raises(ValueError, match="does not go"):
+        with pytest.raises(ValueError, match="does not change"):
             job.to(new, 5.0)
 
 
@@ -126,7 +126,7 @@ async def test_what_is_over_is_not_cancelled(desk: JobQueue) -> None:
 
 async def test_a_job_given_back_in_good_order_was_not_begun(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
-    back = await desk.again(await desk.begin(job, "me"))
+    back = await desk.requeue(await desk.begin(job, "me"))
     assert (back.state, back.attempts, back.owner) == (JobState.SUBMITTED, 0, "")
 
 

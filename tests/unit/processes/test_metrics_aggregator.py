@@ -45,7 +45,7 @@ class Wire:
     @contextlib.asynccontextmanager
     async def request(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> AsyncIterator[_Answer]:
         assert (method, target) == ("GET", TARGET)
-        worker = self.workers[place.node]
+        worker = self.workers[place.id]
         if worker.hangs:
             await asyncio.get_running_loop().create_future()
         if worker.dead:

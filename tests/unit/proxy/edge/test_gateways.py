@@ -58,23 +58,23 @@ def addresses(places: Sequence[NodeAddress]) -> list[str]:
 
 async def test_gateways_take_turns() -> None:
     async with edge() as lab:
-        firsts = [(await lab.gateways.all())[0].address for _ in range(4)]
+        firsts = [(await lab.gateways.in_order())[0].address for _ in range(4)]
         assert sorted(firsts[:2]) == sorted(firsts[2:]) == sorted([lab.a.place.address, lab.b.place.address])
 
 
 async def test_one_that_did_not_answer_is_asked_last_for_a_while() -> None:
     async with edge() as lab:
-        lab.gateways.failed(lab.a.place)
+        lab.gateways.mark_failed(lab.a.place)
         for _ in range(3):
-            assert addresses(await lab.gateways.all()) == [lab.b.place.address, lab.a.place.address]
+            assert addresses(await lab.gateways.in_order()) == [lab.b.place.address, lab.a.place.address]
         lab.now += 6
-        assert lab.a.place.address in {(await lab.gateways.all())[0].address for _ in range(2)}
+        assert lab.a.place.address in {(await lab.gateways.in_order())[0].address for _ in range(2)}
 
 
 async def test_the_holder_is_asked_first() -> None:
     async with edge() as lab:
         for _ in range(2):
-            assert addresses(await lab.gateways.all(lab.b.place)) == [lab.b.place.address, lab.a.place.address]
+            assert addresses(await lab.gateways.in_order(lab.b.place)) == [lab.b.place.address, lab.a.place.address]
 
 
 async def test_of_a_registrys_nodes_only_gateways_are_asked() -> None:
@@ -256,8 +256,8 @@ async def test_a_channel_that_nobody_holds_is_read_from_the_store() -> None:
 
 async def asked_for(store: GatewayFiles, target: str, channel: str = "") -> tuple[int, bytes]:
     async with AsyncExitStack() as stack:
-        answered = await stack.enter_async_context(store.ask(target, channel))
-        return answered.head.status, b"".join([piece async for piece in answered.pieces()])
+        answered = await stack.enter_async_context(store.request(target, channel))
+        return answered.head.status, b"".join([piece async for piece in answered.chunks()])
 
 
 async def test_the_first_gateway_that_has_a_file_gives_it() -> None:

@@ -145,7 +145,7 @@ async def test_a_player_that_leaves_lets_the_gateway_go() -> None:
         found = await recordings(request("/x"), "c1", MOVIE)
         assert holder.open == 1
         await found.body.aclose()  # type: ignore[union-attr]
-        await until(lambda: holder.asked and not recordings._store._at_once)
+        await until(lambda: holder.asked and not recordings._files._requests)
 
 
 @pytest.mark.parametrize(
