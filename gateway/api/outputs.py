@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.channel_fields import described
-from gateway.outputs.descriptor import OutputField, Words
+from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
 
@@ -20,7 +20,7 @@ async def index(request: web.Request) -> web.Response:
     return answer(outputs + [_described(one.output, one.flag, one.label, one.fields) for one in FORMATS if one.fields])
 
 
-def _described(name: str, flag: str, label: Words, own: Mapping[str, OutputField]) -> dict[str, Any]:
+def _described(name: str, flag: str, label: LocalizedText, own: Mapping[str, OutputField]) -> dict[str, Any]:
     return {
         "name": name,
         "flag": flag,
