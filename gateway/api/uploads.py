@@ -14,7 +14,7 @@ from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import json_object, undecodable
 from gateway.api.context import CONTEXT
 from gateway.api.jobs import presented, vod_service
-from gateway.vod.upload_lock import UploadExists
+from gateway.vod.uploads import UploadExists
 
 _PIECE: Final = 1 << 18
 _STALL: Final = 60  # seconds within which a piece has to arrive

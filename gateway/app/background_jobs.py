@@ -45,7 +45,7 @@ class BackgroundJobs:
         self.studio = VodService(
             settings.vod,
             data=settings.data,
-            desk=desk,
+            queue=desk,
             sources=VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources),
             workers=makers.workers,
             secrets=parts.secrets,
@@ -66,7 +66,7 @@ class BackgroundJobs:
             from gateway.adapters.aws.s3_events import S3Events
 
             assert self._stores.aws is not None, "a queue opens AWS with the stores"
-            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.studio.take)
+            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.studio.submit_object)
             self._start(events.run(), "queue")
         if self._servers is not None and self._settings.ecs.events:
             from gateway.adapters.aws.task_events import TaskEvents

@@ -154,7 +154,7 @@ async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_
     video.write_bytes(b"x")
     for file in (image, video):
         os.utime(file, (old, old))
-    await asyncio.to_thread(studio.archive._sweep)
+    await asyncio.to_thread(studio.archive._remove_abandoned)
     assert (image.exists(), young.exists(), video.exists()) == (False, True, True)
 
 

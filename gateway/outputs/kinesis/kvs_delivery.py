@@ -104,11 +104,7 @@ class KvsDelivery:
         status: dict[str, Any] = {
             "stream": self.arn,
             "connected": self._connection is not None and self.error is None,
-            "fragments": {
-                "sent": sent,
-                **asdict(backlog.counts),
-                "waiting": len(backlog),
-            },
+            "fragments": {"sent": sent, **asdict(backlog.counts), "waiting": len(backlog)},
             "behind": round(backlog.seconds, 1),
             "lastAck": None
             if last_ack is None
