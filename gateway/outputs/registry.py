@@ -36,7 +36,9 @@ def all_outputs() -> tuple[OutputDescriptor, ...]:
         except ValueError as error:
             raise SettingsError([f"{GROUP}: output {output.name!r}: {error}"]) from None
         except KeyError:
-            raise SettingsError([f"{GROUP}: output {output.name!r}: no field is its flag {output.flag!r}"]) from None
+            raise SettingsError(
+                [f"{GROUP}: output {output.name!r}: its flag {output.flag!r} is not a channel field"]
+            ) from None
     return tuple(sorted(found.values(), key=lambda output: (output.order, output.name)))
 
 
@@ -58,5 +60,5 @@ def _installed() -> Iterator[OutputDescriptor]:
                 [f"{GROUP}: {entry_point.value} does not load: {type(error).__name__}: {error}"]
             ) from error
         if not isinstance(output, OutputDescriptor):
-            raise SettingsError([f"{GROUP}: {entry_point.value} is no OutputDescriptor"])
+            raise SettingsError([f"{GROUP}: {entry_point.value} is not an OutputDescriptor"])
         yield output

@@ -78,7 +78,7 @@ async def _attempt(
                 async with asyncio.timeout(time_limit.remaining()):
                     kind, body = await worker.expect(_REPLY_TIMEOUT)
             except TimeoutError:
-                continue  # `clock.left` raises now
+                continue  # `remaining` raises now
             if kind == VodMessage.PROGRESS:
                 progress, made = json.loads(body)
                 time_limit.made = max(time_limit.made, made)

@@ -122,4 +122,4 @@ def judge_folder(target: Path, names: VodNames) -> None:
         not target.exists() or (target.is_dir() and all(names.has(file.name) for file in target.iterdir()))
     )
     if not replaceable:
-        raise FileExistsError(errno.EEXIST, f"{target} holds something else, which is not overwritten")
+        raise FileExistsError(errno.EEXIST, f"{target} contains other files, which are not overwritten")

@@ -111,11 +111,9 @@ def remove_marks(folder: Path, before: float) -> None:
 
 def _is_same_file(path: Path, descriptor: int) -> bool:
     try:
-        status = path.stat()
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-    locked_status = os.fstat(descriptor)
-    return (status.st_dev, status.st_ino) == (locked_status.st_dev, locked_status.st_ino)
 
 
 class Uploads:

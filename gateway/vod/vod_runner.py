@@ -117,10 +117,10 @@ class VodRunner:
                 continue
             if job.attempts >= _MAX_ATTEMPTS:
                 with suppress(JobChanged):
-                    await self.queue.fail(job, f"was begun {job.attempts} times and never finished")
+                    await self.queue.fail(job, f"was started {job.attempts} times and did not finish")
                 continue
             if any(running.prefix == source.names.prefix for running in self._running.values()):
-                continue  # both jobs would write the same files
+                continue  # a running job writes these files
             self._running[job.id] = _RunningInfo(source.names.prefix, time.monotonic())
             tasks.start(self._run_job(job, source), job.id)
         return bool(jobs)

@@ -383,7 +383,7 @@ async def test_a_picture_that_is_away_leaves_the_text_alone_says_why_and_comes_l
         units = list(source.units)
         at = await play(publisher, units, until=lambda: len(lab.seen()) > 40)
         error = lab.report()["error"]
-        assert error == "the watermark's picture cannot be had: 127.0.0.1 answers 503"
+        assert error == "the watermark's picture is not available: 127.0.0.1 answers 503"
         server.status = 200
         await play(publisher, units[at:], until=lambda: lab.report().get("error") is None and len(lab.seen()) > 250)
         await lab.end()

@@ -122,7 +122,7 @@ async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path
     async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         (studio.media / "c1").write_text("a file where a folder should be")
-        with pytest.raises(OutputError, match=r"c1/a\.jpg cannot be kept"):
+        with pytest.raises(OutputError, match=r"c1/a\.jpg cannot be stored"):
             await studio.archive.keep("c1/a.jpg", file, replace=True)
         assert file.exists()
 

@@ -159,7 +159,7 @@ async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
         dresser = WatermarkAssets(pictures(), channel(**fields, WaterMarkText="one"))
         running = asyncio.ensure_future(dresser.run())
         await dressed(dresser)
-        assert dresser.notes == ["the watermark's picture cannot be had: 127.0.0.1 answers 404"]
+        assert dresser.notes == ["the watermark's picture is not available: 127.0.0.1 answers 404"]
         assert (dresser.mark.text, dresser.mark.picture) == ("one", b"")
         server.status = 200
         dresser.channel_changed(channel(**{**fields, "ImageURL": f"{server.url}/b.png"}, WaterMarkText="one"))

@@ -85,7 +85,7 @@ class EpochClock:
 class Fragmenter:
     """Converts a stream's tracks and units to fragments in a FragmentBacklog. It does no I/O and reads no clock.
 
-    A fragment is one or more whole GOPs, at least LEAST_MS long.
+    A fragment is one or more whole GOPs, at least MIN_MS long.
     It is cut at an IDR by its presentation time; sound before that time goes to the old fragment.
     So the IDR is held until sound with its time arrives (HOLD_MS at most), and early sound waits for its picture.
     No frame is earlier than the latest frame of the previous fragment.
@@ -93,7 +93,7 @@ class Fragmenter:
     `skipped` counts units before the first IDR.
 
     A fragment's header contains only tracks with frames, because Kinesis rejects a track without frames.
-    The header is complete when each track has had a frame, or else at the fragment's end.
+    The header is complete when each track has a frame, or else at the fragment's end.
 
     Raises OutputUnsupported for codecs that Kinesis does not accept, and if MAX_MS or MAX_BYTES pass without an IDR.
     """
@@ -128,14 +128,14 @@ class Fragmenter:
         self.left_out = str(tracks.audio.codec) if tracks.audio is not None and not can_carry(tracks.audio) else ""
         if not supported:
             raise OutputUnsupported(
-                f"Kinesis Video Streams takes AAC, not {self.left_out or 'a stream without tracks'}"
+                f"Kinesis Video Streams supports AAC, not {self.left_out or 'a stream without tracks'}"
             )
         self._tracks, self._epoch, self._headers = supported, tracks.epoch, {}
         try:
             self._header(frozenset(supported))
             self._is_idr = _idr_test(supported[_VIDEO]) if _VIDEO in supported else _never
         except InvalidData as error:
-            raise OutputUnsupported(f"Kinesis Video Streams cannot take this stream: {error}") from None
+            raise OutputUnsupported(f"Kinesis Video Streams does not support this stream: {error}") from None
         if self.left_out:
             log.warning("kinesis does not support this audio codec: sound is left out", codec=self.left_out)
         self._clock.restart()
@@ -158,7 +158,7 @@ class Fragmenter:
         """Ends the fragment, at the stream's end or before units of another timeline. More units may follow."""
         if self._cut is not None:
             start = self._open.timecode if self._open is not None else None
-            latest = max(presented for _, presented in self._held)
+            latest = max(pts for _, pts in self._held)
             if start is not None and latest - self._cut < MIN_MS and latest - start < MAX_MS:
                 self._cut = None  # too short for its own fragment, and the open one has room
                 for held in self._pop_held():
@@ -175,55 +175,55 @@ class Fragmenter:
 
     # ---- pictures ----
 
-    def _picture(self, unit: AccessUnit, at: int, presented: int, ms: int) -> None:
+    def _picture(self, unit: AccessUnit, at: int, pts: int, ms: int) -> None:
         if self._cut is not None:
-            self._held.append((unit, presented))
+            self._held.append((unit, pts))
             if at - self._cut_at >= HOLD_MS:
                 self._release()
             return
         fragment = self._open
         idr = unit.key and self._is_idr(unit.payload)
-        if idr and self._may_cut(fragment, presented):
-            self._hold(unit, at, presented, ms)
+        if idr and self._may_cut(fragment, pts):
+            self._hold(unit, at, pts, ms)
             return
         if not idr:
-            self._check_length(fragment, presented)
+            self._check_length(fragment, pts)
         if fragment is not None:
             # Sound before this picture belongs before any later cut.
             self._write_early(at)
         if fragment is not None and (idr or _VIDEO in fragment.kinds):
-            self._write(unit, presented)
+            self._write(unit, pts)
         else:
             self.skipped += 1
 
-    def _check_length(self, fragment: KvsFragment | None, presented: int) -> None:
+    def _check_length(self, fragment: KvsFragment | None, pts: int) -> None:
         """Checks that there is room for a picture that depends on earlier ones. Raises OutputUnsupported."""
         if fragment is None or _VIDEO not in fragment.kinds:
-            since = self._without_idr_since = presented if self._without_idr_since is None else self._without_idr_since
+            since = self._without_idr_since = pts if self._without_idr_since is None else self._without_idr_since
         else:
             since = fragment.timecode
-        if presented - since >= MAX_MS:
+        if pts - since >= MAX_MS:
             self.finish()
             raise OutputUnsupported(
-                f"no key frame (IDR) for {MAX_MS // 1000} s, the longest fragment that Kinesis Video Streams takes: "
+                f"no key frame (IDR) for {MAX_MS // 1000} s, the longest possible fragment in Kinesis Video Streams: "
                 "set a shorter key frame interval in the encoder, or the channel's kvsTranscode"
             )
 
-    def _may_cut(self, fragment: KvsFragment | None, presented: int) -> bool:
+    def _may_cut(self, fragment: KvsFragment | None, pts: int) -> bool:
         if fragment is None:
             return True
-        duration = presented - fragment.timecode
+        duration = pts - fragment.timecode
         # Sound may be so far ahead that it is later than every possible cut. Then a cut is made before MAX_MS.
-        return duration >= MIN_MS and (presented > fragment.latest or duration >= MAX_MS // 2)
+        return duration >= MIN_MS and (pts > fragment.latest or duration >= MAX_MS // 2)
 
-    def _hold(self, unit: AccessUnit, at: int, presented: int, ms: int) -> None:
+    def _hold(self, unit: AccessUnit, at: int, pts: int, ms: int) -> None:
         jump = self._clock.adjust(ms)
         if jump:
             log.warning("the clock was set forward: times of a kinesis stream jump ahead", milliseconds=jump)
             self._early = deque((u, t + jump) for u, t in self._early)
-            at, presented = at + jump, presented + jump
+            at, pts = at + jump, pts + jump
         self._without_idr_since = None
-        self._cut, self._cut_at, self._held = presented, at, [(unit, presented)]
+        self._cut, self._cut_at, self._held = pts, at, [(unit, pts)]
         early, self._early = self._early, deque()
         for sound, time in early:
             self._sound(sound, time)
@@ -321,8 +321,8 @@ class Fragmenter:
             self._end()
             self._held, self._cut = [], None
             raise OutputUnsupported(
-                f"a group of pictures of more than {MAX_BYTES // 1_000_000} MB, the largest fragment that Kinesis "
-                "Video Streams takes: set a shorter key frame interval in the encoder"
+                f"a group of pictures of more than {MAX_BYTES // 1_000_000} MB, the maximum size of a fragment in "
+                "Kinesis Video Streams: set a shorter key frame interval in the encoder"
             )
         if at > fragment.latest:
             fragment.latest = at
@@ -363,21 +363,19 @@ def _idr_test(track: MediaTrack) -> Callable[[bytes], bool]:
     """
     if track.codec is Codec.H264:
         length = h264.parse_avcc(track.config).length_size
+    else:
+        length = h265.parse_hvcc(track.config).length_size
 
-        def is_idr(payload: bytes) -> bool:
-            try:
-                return any(unit[0] & 0x1F == h264.SLICE_IDR for unit in nal.views(payload, length))
-            except InvalidData:
-                return False
+    def is_idr_unit(first_byte: int) -> bool:
+        if track.codec is Codec.H264:
+            return first_byte & 0x1F == h264.SLICE_IDR
+        # ITU-T H.265 Table 7-1: IDR_W_RADL and IDR_N_LP. Pictures after a CRA picture may need older ones.
+        return first_byte >> 1 & 0x3F in (19, 20)
 
-        return is_idr
-    length = h265.parse_hvcc(track.config).length_size
-
-    def is_idr_265(payload: bytes) -> bool:
+    def is_idr(payload: bytes) -> bool:
         try:
-            # ITU-T H.265 Table 7-1: IDR_W_RADL and IDR_N_LP. Pictures after a CRA picture may need older ones.
-            return any(unit[0] >> 1 & 0x3F in (19, 20) for unit in nal.views(payload, length))
+            return any(is_idr_unit(unit[0]) for unit in nal.views(payload, length))
         except InvalidData:
             return False
 
-    return is_idr_265
+    return is_idr

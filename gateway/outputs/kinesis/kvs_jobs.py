@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -97,17 +97,15 @@ class KvsJobs:
         if not stream:
             raise OutputError("no Kinesis stream is set: kvs.stream, or the variable KVS_STREAM_ARN")
         loop = asyncio.get_running_loop()
-        claim = contextlib.ExitStack()
-        claim.enter_context(self._streams.claim(stream, "POST /processObject"))
-        with contextlib.ExitStack() as undo:
-            undo.push(claim)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._streams.claim(stream, "POST /processObject"))
             await self._fail_abandoned()
             found = await self._find(requested)
             jobs = []
             for bucket, key in found:
                 job, _ = await self._queue.submit(KVS, f"s3://{bucket}/{key}", detail={"owner": self._owner})
                 jobs.append(job)
-            undo.pop_all()
+            claim = stack.pop_all()
         started: asyncio.Future[tuple[str, str]] = loop.create_future()
         self._tasks.start(self._run_all(stream, found, jobs, started, claim), "kvs jobs")
         ids = tuple(job.id for job in jobs)
@@ -147,14 +145,14 @@ class KvsJobs:
                 for (bucket, key), job in zip(found, jobs, strict=True):
                     sent = claim.close if job is jobs[-1] else lambda: None
                     with contextlib.suppress(JobChanged, NoSuchJob):  # the job was cancelled before it began
-                        begun = await self._queue.begin(job, self._owner)
-                        running_job = _RunningJob(self._streams, self._player, self._queue, begun, started, sent)
+                        started_job = await self._queue.begin(job, self._owner)
+                        running_job = _RunningJob(self._streams, self._player, self._queue, started_job, started, sent)
                         await running_job.run(stream, bucket, key)
             except asyncio.CancelledError:
                 await self._fail_unfinished(jobs)
                 raise
-            except StoreUnavailable as away:
-                log.warning("kinesis jobs were given up: they cannot be written down", reason=str(away))
+            except StoreUnavailable as error:
+                log.warning("kinesis jobs ended: the job store is unavailable", reason=str(error))
             finally:
                 _set_error(started, OutputError("the job was ended before it began"))
 
@@ -185,49 +183,41 @@ class KvsJobs:
         return silence > (_ABANDONED_SECONDS if job.state is JobState.PROGRESSING else _MAX_QUEUED_SECONDS)
 
 
+@dataclass(slots=True)
 class _RunningJob:
     """One job. sent: called when sending has ended, before the result is stored."""
 
-    def __init__(
-        self,
-        streams: KvsStreams,
-        player: Player,
-        queue: JobQueue,
-        job: StoredJob,
-        started: asyncio.Future[tuple[str, str]],
-        sent: Callable[[], None],
-    ) -> None:
-        self._streams = streams
-        self._player = player
-        self._queue = queue
-        self._job = job
-        self._started = started
-        self._sent = sent
-        self._progress = 0.0
-        self._number = ""
-        self._stopped = False
-        self._task = asyncio.current_task()
+    streams: KvsStreams
+    player: Player
+    queue: JobQueue
+    job: StoredJob
+    started: asyncio.Future[tuple[str, str]]
+    sent: Callable[[], None]
+    number: str = ""
+    progress: float = 0.0
+    stopped: bool = False
+    task: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
 
     async def run(self, stream: str, bucket: str, key: str) -> None:
         """Runs the job and stores its result. Raises only cancellation, JobChanged and NoSuchJob."""
-        backlog = self._streams.backlog()
-        delivery = self._streams.delivery(stream, backlog)
+        backlog = self.streams.backlog()
+        delivery = self.streams.delivery(stream, backlog)
         try:
-            with self._queue.cancelling(self._job.id, self._stop):
+            with self.queue.cancelling(self.job.id, self._stop):
                 error = await self._outcome(bucket, key, backlog, delivery)
-                self._sent()
+                self.sent()
                 await self._conclude(error, delivery)
         except asyncio.CancelledError:
-            _set_error(self._started, OutputError("the job was cancelled"))
-            if not self._stopped:
+            _set_error(self.started, OutputError("the job was cancelled"))
+            if not self.stopped:
                 raise
-            log.info("a kinesis job was stopped", job=self._job.id)
+            log.info("a kinesis job was stopped", job=self.job.id)
 
     async def _outcome(
         self, bucket: str, key: str, backlog: FragmentBacklog, delivery: KvsDelivery
     ) -> GatewayError | OSError | None:
         """Sends the object. Returns the error, or None if it is completely stored."""
-        async with Tasks(f"kvs job {self._job.id}") as tasks:
+        async with Tasks(f"kvs job {self.job.id}") as tasks:
             tasks.start(self._update(), "beat")
             first = tasks.start(self._wait_for_first(delivery), "first")
             sending = tasks.start(delivery.run(), "delivery")
@@ -267,14 +257,14 @@ class _RunningJob:
             await asyncio.wait(waiting, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
 
     async def _wait_for_first(self, delivery: KvsDelivery) -> None:
-        self._number = await delivery.started()
-        if not self._started.done():
-            self._started.set_result((delivery.arn, self._number))
+        self.number = await delivery.started()
+        if not self.started.done():
+            self.started.set_result((delivery.arn, self.number))
 
     async def _read(self, bucket: str, key: str, backlog: FragmentBacklog) -> None:
         fragmenter = Fragmenter(backlog)
         try:
-            async with contextlib.aclosing(self._player.play(bucket, key, self._on_progress)) as items:
+            async with contextlib.aclosing(self.player.play(bucket, key, self._on_progress)) as items:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         fragmenter.add(item)
@@ -288,14 +278,14 @@ class _RunningJob:
             backlog.close()
 
     def _on_progress(self, progress: float) -> None:
-        self._progress = progress
+        self.progress = progress
 
     async def _update(self) -> None:
         """Stores the progress. Stops the job if another process owns it now."""
         while True:
             await asyncio.sleep(_UPDATE_SECONDS)
             try:
-                self._job = await self._queue.advance(self._job, min(99, int(self._progress * 100)))
+                self.job = await self.queue.advance(self.job, min(99, int(self.progress * 100)))
             except StoreUnavailable:
                 continue
             except (JobChanged, NoSuchJob):
@@ -303,22 +293,22 @@ class _RunningJob:
                 return
 
     def _stop(self) -> None:
-        self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
+        self.stopped = True
+        if self.task is not None:
+            self.task.cancel()
 
     async def _conclude(self, error: Exception | None, delivery: KvsDelivery) -> None:
         try:
             if error is None:
                 fragments = str(delivery.report()["fragments"]["persisted"])
-                outputs = {"streamArn": delivery.arn, "startFragmentNumber": self._number, "fragments": fragments}
-                await self._queue.complete(self._job, outputs)
+                outputs = {"streamArn": delivery.arn, "startFragmentNumber": self.number, "fragments": fragments}
+                await self.queue.complete(self.job, outputs)
             else:
                 message = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                _set_error(self._started, error if isinstance(error, GatewayError) else OutputError(message))
-                await self._queue.fail(self._job, message)
-        except StoreUnavailable as away:
-            log.warning("a job's end could not be stored", job=self._job.id, reason=str(away))
+                _set_error(self.started, error if isinstance(error, GatewayError) else OutputError(message))
+                await self.queue.fail(self.job, message)
+        except StoreUnavailable as unavailable:
+            log.warning("a job's end could not be stored", job=self.job.id, reason=str(unavailable))
 
 
 def _set_error(started: asyncio.Future[tuple[str, str]], error: GatewayError) -> None:

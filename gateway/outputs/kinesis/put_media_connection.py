@@ -98,7 +98,7 @@ class PutMediaConnection:
         self._on_ack = on_ack
         self._loop = asyncio.get_running_loop()
         self._header: bytes | None = None
-        self._current: KvsFragment | None = None  # the last fragment of which bytes were sent
+        self._current: KvsFragment | None = None  # the last fragment that was sent, completely or in part
         self._confirmed_until = -1  # the latest time with a final acknowledgement
         self._body_ended: asyncio.Future[None] = self._loop.create_future()
         self._end = ConnectionEnd.ROTATED  # why the body ended
@@ -134,9 +134,8 @@ class PutMediaConnection:
         except TimeoutError:
             return ConnectionOutcome(ConnectionEnd.BROKEN, "it does not answer", refresh=True)
         except (aiohttp.ClientError, OSError) as error:
-            return ConnectionOutcome(
-                ConnectionEnd.BROKEN, f"the connection broke: {_describe(error)}", refresh=not self.stored
-            )
+            reason = str(error)[:200] or type(error).__name__
+            return ConnectionOutcome(ConnectionEnd.BROKEN, f"the connection broke: {reason}", refresh=not self.stored)
 
     # ---- request ----
 
@@ -305,7 +304,3 @@ async def _rejection(response: aiohttp.ClientResponse) -> ConnectionOutcome:
     return ConnectionOutcome(
         ConnectionEnd.REFUSED, f"it refuses: {status}{': ' if message else ''}{message}{tail}", remedy, refresh
     )
-
-
-def _describe(error: Exception) -> str:
-    return str(error)[:200] or type(error).__name__

@@ -12,7 +12,6 @@ import structlog
 
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AmfValue, Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -47,7 +46,7 @@ class PublishedRendition:
             self.name,
             protocol="transcode",
             peer="worker",
-            evict=self._evicted,
+            evict=lambda reason: log.debug("rendition lost its publisher", stream=self.name, reason=str(reason)),
             keep_time=True,
             trusted=True,
         )
@@ -100,9 +99,6 @@ class PublishedRendition:
 
     def report(self) -> dict[str, Any]:
         return rendition_report(self.name, self.tracks, round(self.delay, 3))
-
-    def _evicted(self, reason: EndReason) -> None:
-        log.debug("rendition lost its publisher", stream=self.name, reason=str(reason))
 
 
 def rendition_report(name: str, tracks: Tracks | None, delay: float | None) -> dict[str, Any]:

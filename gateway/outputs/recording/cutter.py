@@ -147,10 +147,10 @@ class Cutter:
             self._write_held(dts)
         self._piece.picture(dts, cts, key, unit.payload)
 
-    def _cut_at(self, dts: int, presented: int, unit: AccessUnit) -> None:
+    def _cut_at(self, dts: int, pts: int, unit: AccessUnit) -> None:
         self._end_previous()
         self._previous = self._piece
-        self._start, self._cut = dts, presented
+        self._start, self._cut = dts, pts
         self._open_piece(unit.wall, unit.payload)
         if self._audio is None:
             self._end_previous()

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -51,9 +52,7 @@ class Mp4Finalizer:
         self._threads = DiskThreads(_MAX_CONCURRENT, "finish")
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._tasks: Tasks | None = None
-        self._channel_locks: dict[
-            str, tuple[asyncio.Lock, int]
-        ] = {}  # one recording of a channel at a time; with the number of users
+        self._channel_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one recording at a time
         self._waiting: list[Path] = []  # recordings from before `run`
         self._busy: set[Path] = set()
         self._recheck: set[Path] = set()  # to check again, because the first check may be outdated
@@ -135,16 +134,15 @@ class Mp4Finalizer:
     async def _finish(self, path: Path) -> None:
         backoff = Backoff(2.0, 60.0)
         channel = path.name.rpartition("~")[0]
-        channel_lock, waiting = self._channel_locks.get(channel) or (asyncio.Lock(), 0)
-        self._channel_locks[channel] = channel_lock, waiting + 1
+        channel_lock = self._channel_locks.setdefault(channel, asyncio.Lock())
         try:
             while True:
                 try:
                     async with channel_lock, self._slots:
                         self._recheck.discard(path)
                         await self._finish_once(path)
-                        exists = path in self._recheck and await self._threads.run(path.exists)
-                    if exists:
+                        finish_again = path in self._recheck and await self._threads.run(path.exists)
+                    if finish_again:
                         continue
                     return
                 except OutputError as error:
@@ -152,9 +150,6 @@ class Mp4Finalizer:
                     log.warning("a recording cannot be finished now", file=path.name, reason=str(error))
                 await asyncio.sleep(backoff.next())
         finally:
-            channel_lock, waiting = self._channel_locks.pop(channel)
-            if waiting > 1:
-                self._channel_locks[channel] = channel_lock, waiting - 1
             self._busy.discard(path)
             self._recheck.discard(path)
             if not self._busy:

@@ -18,10 +18,6 @@ _MAX_BYTES: Final = 4_000_000  # of media; a larger second becomes several fragm
 _VIDEO_ID, _AUDIO_ID = 1, 2
 
 
-def _closed_gop(payload: bytes) -> RandomAccess:
-    return RandomAccess.CLOSED
-
-
 class Mp4Piece:
     """A Piece as MP4 fragments. The caller appends the bytes of `pop_data` to a file.
 
@@ -38,7 +34,9 @@ class Mp4Piece:
         self.unsupported: str | None = None
         self.dropped = 0
         self._start = start
-        self._access: RandomAccessOf = random_access_of(start.video) if start.video is not None else _closed_gop
+        self._access: RandomAccessOf = lambda payload: RandomAccess.CLOSED
+        if start.video is not None:
+            self._access = random_access_of(start.video)
         self._first_audio = start.first_audio
         self._header_written = False  # the header was written
         self._has_audio = start.audio is not None

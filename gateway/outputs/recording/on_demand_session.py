@@ -192,10 +192,8 @@ def read_journal(path: Path) -> JournalContents:
                 fields = json.loads(line)
                 if "begin" in fields:
                     number = int(fields["begin"])
-                    open_segments[number] = (
-                        RecordedSegment(number, 0.0, 0, bool(fields["fresh"]), float(fields["wall"])),
-                        [],
-                    )
+                    segment = RecordedSegment(number, 0.0, 0, bool(fields["fresh"]), float(fields["wall"]))
+                    open_segments[number] = segment, []
                 elif "at" in fields:
                     open_segments[int(fields["of"])][1].append((int(fields["at"]), float(fields["seconds"])))
                 elif "trim" in fields:

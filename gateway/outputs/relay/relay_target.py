@@ -260,7 +260,7 @@ class RelayTarget:
         self._stream.original.attach(watcher, replay=False)
         try:
             async with asyncio.timeout(seconds):
-                await watcher.changed
+                await watcher.changed.wait()
         except TimeoutError:
             pass  # the usual case
         finally:
@@ -284,13 +284,13 @@ class _ChangeWatcher:
     """A sink that sets `changed` at the stream's end. tracks_too: or when its tracks change."""
 
     def __init__(self, tracks_too: bool) -> None:
-        self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.changed = asyncio.Event()
         self._tracks_too = tracks_too
         self._tracks: Tracks | None = None
 
     def on_tracks(self, tracks: Tracks) -> None:
         if self._tracks is not None and self._tracks_too and self._tracks.epoch != tracks.epoch:
-            self._wake()
+            self.changed.set()
         self._tracks = self._tracks or tracks
 
     def on_unit(self, unit: AccessUnit) -> None:
@@ -300,14 +300,10 @@ class _ChangeWatcher:
         """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:
-        self._wake()
+        self.changed.set()
 
     def on_failed(self, error: Exception) -> None:
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self.changed.done():
-            self.changed.set_result(None)
+        self.changed.set()
 
 
 def _parse(address: str) -> RtmpUrl:

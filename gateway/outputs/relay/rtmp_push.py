@@ -115,8 +115,8 @@ class RtmpPush(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[None] = self._loop.create_future()
-        self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._writable: asyncio.Future[None] | None = None
+        self._closed = asyncio.Event()
+        self._writable = asyncio.Event()  # or the connection is lost
         self._collected = 0
         self._flushing = False
         self._finishing = False
@@ -152,10 +152,9 @@ class RtmpPush(asyncio.Protocol):
                 raise self.lost
             assert self._transport is not None, "only the transport sets full"
             waiting = self._transport.get_write_buffer_size()
-            writable = self._writable = self._loop.create_future()
             try:
                 async with asyncio.timeout(self._stall):
-                    await writable
+                    await self._writable.wait()
             except TimeoutError:
                 if self._transport.get_write_buffer_size() >= waiting:
                     raise OutputError(f"it took nothing for {self._stall:g} s") from None
@@ -175,7 +174,7 @@ class RtmpPush(asyncio.Protocol):
                 transport.close()
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
-                await asyncio.shield(self._closed)
+                await self._closed.wait()
         except TimeoutError:
             pass  # the connection is aborted
         finally:
@@ -228,11 +227,11 @@ class RtmpPush(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._on_peer_closed(error)
-        if not self._closed.done():
-            self._closed.set_result(None)
+        self._closed.set()
 
     def pause_writing(self) -> None:
         self.full = True
+        self._writable.clear()
         # Its pings are not read either, because the replies would fill the memory.
         if self._transport is not None:
             self._transport.pause_reading()
@@ -241,7 +240,7 @@ class RtmpPush(asyncio.Protocol):
         self.full = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-        self._wake()
+        self._writable.set()
 
     # ---- details ----
 
@@ -264,17 +263,12 @@ class RtmpPush(asyncio.Protocol):
         if not self._accepted.done():
             self._accepted.set_exception(reason)
             self._accepted.exception()  # marked as read, because a caller that timed out does not read it
-        self._wake()
+        self._writable.set()
         if self._transport is not None and not self._transport.is_closing():
             self._flush_last()
             self._transport.close()
         if self.on_lost is not None:
             self.on_lost(reason)
-
-    def _wake(self) -> None:
-        writable, self._writable = self._writable, None
-        if writable is not None and not writable.done():
-            writable.set_result(None)
 
     def _flush_collected(self) -> None:
         self._flushing = False

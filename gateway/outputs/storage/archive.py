@@ -122,9 +122,9 @@ class Archive:
         except StoreUnavailable as error:
             raise OutputError(str(error)) from None
         except TimeoutError:
-            raise OutputError(f"{key} cannot be kept: the spool {self._folder} cannot be read") from None
+            raise OutputError(f"{key} cannot be stored: the spool {self._folder} cannot be read") from None
         except OSError as error:
-            raise OutputError(f"{key} cannot be kept: {error.strerror or error}") from None
+            raise OutputError(f"{key} cannot be stored: {error.strerror or error}") from None
         self._enqueue(key)
         return key
 

@@ -90,15 +90,14 @@ class RecordingIndex:
         parsed = media_keys.parse(key)
         if parsed is None or parsed.kind is media_keys.MediaKind.SEGMENT:
             raise NoSuchObject(key)
-        item = await self._objects.head(key)
-        segments: list[bytes] = []
-        if parsed.kind is media_keys.MediaKind.ONDEMAND:
-            segments = _SEGMENT.findall(await self._read(item, _MAX_PLAYLIST_BYTES))
+        await self._objects.head(key)
+        is_session = parsed.kind is media_keys.MediaKind.ONDEMAND
+        segments = await playlist_segments(self._objects, key) if is_session else []
         await self._objects.delete(key)  # first, so that no playlist contains a deleted segment
         if parsed.kind is media_keys.MediaKind.MOTION:
             await self._objects.delete(_picture(key))
         for uri in segments:
-            await self._objects.delete(f"{parsed.channel}/{uri.decode()}")
+            await self._objects.delete(f"{parsed.channel}/{uri}")
 
     async def _seconds(self, item: Object) -> float | None:
         try:
@@ -122,6 +121,15 @@ class RecordingIndex:
 
     async def _read(self, item: Object, max_bytes: int) -> bytes:
         return b"".join([chunk async for chunk in self._objects.read(item.key, 0, min(item.size, max_bytes))])
+
+
+async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
+    """Returns the URIs of the segments in a session's playlist; empty if it does not exist."""
+    try:
+        text = b"".join([chunk async for chunk in objects.read(key, 0, _MAX_PLAYLIST_BYTES)])
+    except NoSuchObject:
+        return []
+    return [uri.decode() for uri in _SEGMENT.findall(text)]
 
 
 def _picture(clip: str) -> str:

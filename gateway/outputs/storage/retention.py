@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +12,9 @@ from typing import Final
 import structlog
 
 from gateway.channels.stores import ChannelStore
+from gateway.outputs.storage.recording_index import playlist_segments
 from gateway.ports import media_keys
-from gateway.ports.errors import GatewayError, NoSuchObject
+from gateway.ports.errors import GatewayError
 from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -22,8 +22,6 @@ log = structlog.get_logger(__name__)
 _START_DELAY_SECONDS: Final = 60.0
 _INTERVAL_SECONDS: Final = 3 * 3600.0
 _DAY: Final = 86_400
-_MAX_PLAYLIST_BYTES: Final = 32 << 20
-_SEGMENT = re.compile(r"^720p/([0-9]{13})\.ts\s*$", re.MULTILINE | re.ASCII)
 
 
 @dataclass(slots=True)
@@ -105,15 +103,9 @@ class Retention:
         for key in (*found.old, *found.old_playlists):
             yield key
         if found.old_segments:
-            listed = {n for playlist in found.current_playlists for n in await self._segments(playlist)}
+            listed = {
+                uri for playlist in found.current_playlists for uri in await playlist_segments(self._objects, playlist)
+            }
             for key in found.old_segments:
-                if key.rpartition("/")[2].removesuffix(".ts") not in listed:
+                if key.partition("/")[2] not in listed:
                     yield key
-
-    async def _segments(self, playlist: str) -> list[str]:
-        """Returns the segment numbers in a playlist."""
-        try:
-            text = b"".join([chunk async for chunk in self._objects.read(playlist, 0, _MAX_PLAYLIST_BYTES)])
-        except NoSuchObject:
-            return []
-        return _SEGMENT.findall(text.decode("utf-8", "replace"))

@@ -83,13 +83,8 @@ class OverrideWriter:
     def _write(self, items: Sequence[StreamItem]) -> None:
         for item in items:
             if isinstance(item, Tracks):
-                continues = (
-                    self._written_tracks is not None
-                    and self._written_tracks.epoch == item.epoch
-                    and not self._discontinuity
-                )
-                self._written_tracks = item
-                self._announce(continues)
+                previous, self._written_tracks = self._written_tracks, item
+                self._announce(previous is not None and previous.epoch == item.epoch and not self._discontinuity)
             elif self._written_tracks is None:
                 continue  # sound before the first tracks
             elif isinstance(item, Timed):

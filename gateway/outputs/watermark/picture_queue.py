@@ -29,17 +29,17 @@ class PictureQueue:
         self._bytes = 0
         self._skipping = False
         self._ended = False
-        self._wake: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
         self.dropped = 0
 
     def refill(self, items: Iterable[Item]) -> None:
         """Adds items before all others: tracks, and pictures from a key frame on."""
         self._refilled.extend(items)
-        self._notify()
+        self._changed.set()
 
     def tracks(self, tracks: Tracks) -> None:
         self._items.append(tracks)
-        self._notify()
+        self._changed.set()
 
     def add(self, unit: AccessUnit) -> None:
         """Adds the next picture."""
@@ -58,12 +58,12 @@ class PictureQueue:
                 return
         self._bytes += size
         self._items.append(unit)
-        self._notify()
+        self._changed.set()
 
     def end(self) -> None:
         """Ends the queue; waiting items are still delivered."""
         self._ended = True
-        self._notify()
+        self._changed.set()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         while True:
@@ -77,15 +77,10 @@ class PictureQueue:
                 yield item
             if self._ended:
                 return
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
+            self._changed.clear()
+            await self._changed.wait()
 
     def _drop(self) -> None:
         self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
         self._items = deque(i for i in self._items if isinstance(i, Tracks))
         self._bytes = 0
-
-    def _notify(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None and not wake.done():
-            wake.set_result(None)

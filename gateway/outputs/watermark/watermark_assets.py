@@ -92,7 +92,7 @@ class WatermarkAssets:
         try:
             fetched = await self._pictures.fetch(url)
         except PictureUnavailable as error:
-            self._error = f"the watermark's picture cannot be had: {error}"
+            self._error = f"the watermark's picture is not available: {error}"
             self._log_once([self._error])
             if picture_url(self._channel) == url and self._url != url:
                 self._url = ""

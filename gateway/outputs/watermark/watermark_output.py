@@ -57,7 +57,7 @@ _VIDEO: Final = Kind.VIDEO
 class WatermarkFactory:
     """Makes the watermark of each stream. A stream has one at a time: a new one waits until the old one has ended.
 
-    dropped: counts pictures by reason. running: set when the stream's watermark has ended.
+    dropped: counts pictures by reason. running: by stream; the event is set when its watermark ends.
     """
 
     workers: WorkerPool
@@ -101,9 +101,7 @@ class WatermarkOutput:
         self._source_at = self._worker_at = 0.0  # monotonic times of the original's and the worker's latest picture
         self._ready = False  # a worker has caught up
         self._returning = False
-        self._resume: list[AccessUnit] | None = (
-            None  # the original's units from the key frame on where viewers return to it
-        )
+        self._resume: list[AccessUnit] | None = None  # the original's units, from the key frame at the return on
         self._return_ready = asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
