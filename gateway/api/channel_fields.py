@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.api.answers import answer
 from gateway.channels import fields
 from gateway.channels.schedule import MAX_LENGTH
-from gateway.outputs.descriptor import OutputField, Words
+from gateway.outputs.descriptor import OutputField, LocalizedText
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
 
@@ -35,7 +35,7 @@ async def outputs(request: web.Request) -> web.Response:
     return answer(found + [_output_json(one.output, one.flag, one.label, one.fields) for one in FORMATS if one.fields])
 
 
-def _output_json(name: str, flag: str, label: Words, fields: Mapping[str, OutputField]) -> dict[str, Any]:
+def _output_json(name: str, flag: str, label: LocalizedText, fields: Mapping[str, OutputField]) -> dict[str, Any]:
     return {
         "name": name,
         "flag": flag,

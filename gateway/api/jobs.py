@@ -100,19 +100,19 @@ async def index(request: web.Request) -> web.Response:
         raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
     if before and not _ID.fullmatch(before):
         raise BadRequest("expected the id of a job", field="before")
-    jobs = await vod_service(request).desk.store.newest(int(limit), before)
+    jobs = await vod_service(request).queue.store.newest(int(limit), before)
     return answer(await present_jobs(request, jobs))
 
 
 async def show(request: web.Request) -> web.Response:
-    job = await vod_service(request).desk.store.get(_id(request))
+    job = await vod_service(request).queue.store.get(_id(request))
     return answer((await present_jobs(request, [job]))[0])
 
 
 async def cancel(request: web.Request) -> web.Response:
     """Cancels a job on any node. Its partial results are removed."""
     try:
-        job = await vod_service(request).desk.cancel(_id(request))
+        job = await vod_service(request).queue.cancel(_id(request))
     except JobFinished as error:
         raise Conflict(str(error)) from None
     return answer((await present_jobs(request, [job]))[0])

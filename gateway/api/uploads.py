@@ -14,7 +14,7 @@ from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import decoding_error, json_object
 from gateway.api.context import CONTEXT
 from gateway.api.jobs import present_jobs, vod_service
-from gateway.vod.upload_lock import UploadExists
+from gateway.vod.uploads import UploadExists
 
 _CHUNK_BYTES: Final = 1 << 18
 _READ_TIMEOUT: Final = 60  # seconds in which the next chunk must arrive

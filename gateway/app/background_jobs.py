@@ -37,7 +37,7 @@ class BackgroundJobs:
         self.vod_service = VodService(
             settings.vod,
             data=settings.data,
-            desk=job_queue,
+            queue=job_queue,
             sources=VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources),
             workers=outputs.workers,
             secrets=parts.secrets,
@@ -58,7 +58,7 @@ class BackgroundJobs:
             from gateway.adapters.aws.s3_events import S3Events
 
             assert self._stores.aws is not None, "AWS is open, because vod.queue is set"
-            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.vod_service.take)
+            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.vod_service.submit_object)
             self._start(events.run(), "queue")
         if self._servers is not None and self._settings.ecs.events:
             from gateway.adapters.aws.task_events import TaskEvents

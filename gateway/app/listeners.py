@@ -21,8 +21,8 @@ from gateway.ingest.pending_connections import PendingConnections
 from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
-from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.live.publisher import AcquirePublisher
+from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import PlaybackRouter

@@ -26,7 +26,7 @@ from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.outputs.ladder.ladder_output import LadderOutput
 from gateway.outputs.ladder.ladder_output import stream_wants_ladder as has_ladder
-from gateway.outputs.ladder.remote_ladder import CODEC, FLAGS, KIND, WORDS
+from gateway.outputs.ladder.remote_ladder import CODEC, FLAGS, KIND, TEXTS
 from gateway.ports.errors import GatewayError, StoreUnusable
 from gateway.ports.events import Events
 from gateway.settings import Settings
@@ -61,7 +61,7 @@ class Assignment:
             host_port(address)
         except ValueError:
             raise StoreUnusable("ADDRESS is not set to the host:port of a gateway") from None
-        fields = {**FLAGS, **WORDS, CODEC: "codec", "LOG_LEVEL": "logLevel"}
+        fields = {**FLAGS, **TEXTS, CODEC: "codec", "LOG_LEVEL": "logLevel"}
         item = {field: environ[name] for name, field in fields.items() if environ.get(name)}
         return cls({"isCodec": True, **item, "id": channel}, NodeAddress("gateway", address))
 

@@ -1,4 +1,4 @@
-"""The outputs of a stream besides playback, one folder for each.
+"""The outputs of a stream besides playback, one folder for each output.
 
 `gateway.live` starts, supervises and ends them.
 """

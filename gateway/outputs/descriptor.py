@@ -1,6 +1,6 @@
-"""How an output describes itself: each folder of `gateway.outputs` exports one `OUTPUT`, or several as `OUTPUTS`.
+"""Output descriptors. Each folder of `gateway.outputs` exports one `OUTPUT`, or several as `OUTPUTS`.
 
-Importing a descriptor must stay cheap: every process reads all of them. `make` imports the output itself.
+Importing a descriptor must be fast, because every process imports all of them. `make` imports the output itself.
 """
 
 from __future__ import annotations
@@ -11,51 +11,56 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.channels.fields import Field
 from gateway.live.output import OutputSpec, StreamOutput
+from gateway.live.stream import Stream
 
 if TYPE_CHECKING:
-    from gateway.live.stream import Stream
     from gateway.outputs.services import OutputServices
 
-Words: TypeAlias = Mapping[str, str]  # the same words by language: "en" and "zh"
+LocalizedText: TypeAlias = Mapping[str, str]  # text by language: "en" and "zh"
 
 
 @dataclass(frozen=True, slots=True)
 class OutputField:
-    """A channel field that an output brings with it.
+    """A channel field that an output adds.
 
-    field: its type, its bounds and the value of a channel that lacks it. label: its name in the console. unit: what
-    stands behind its value there.
+    field: its type, its bounds, and its default. label: its name in the console.
+    unit: the unit that the console shows after the value.
     """
 
     field: Field[Any]
-    label: Words
+    label: LocalizedText
     unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputDescriptor:
-    """Everything that the gateway, its API, the console and the metrics know of an output.
+    """All information about an output for the gateway, API, console and metrics.
 
     name: in the API, in metrics and in logs. flag: the channel field that switches it on.
-    make: gives the spec; None where this gateway cannot have the output.
-    fields: by name, with the flag, of an output that is not in the contract; those of the contract stand in
-    `gateway.channels.fields`. label: its name in the console; empty where the console has words of its own.
-    order: outputs of a stream start from the lowest; one that changes the picture comes before those that read it.
+    make: returns the spec; None if this gateway cannot have the output.
+    fields: by name, including the flag. Only for outputs outside the contract: fields of the contract are in
+    `gateway.channels.fields`.
+    label: its name in the console; empty if the console has its own text.
+    order: outputs start in this order, lowest first. Outputs that change the picture come before those that read it.
     """
 
     name: str
     flag: str
     make: Callable[[OutputServices], OutputSpec | None]
     fields: Mapping[str, OutputField] = field(default_factory=dict)
-    label: Words = field(default_factory=dict)
+    label: LocalizedText = field(default_factory=dict)
     order: int = 100
 
     def spec(
-        self, make: Callable[[Stream], StreamOutput], wanted: Callable[[Stream], bool] | None = None
+        self, make: Callable[[Stream], StreamOutput], enabled: Callable[[Stream], bool] | None = None
     ) -> OutputSpec:
-        """The output of one stream. wanted: for which streams it is on; None: sources whose channel has the flag."""
+        """Returns the spec of this output.
 
-        def flagged(stream: Stream) -> bool:
+        make: makes the output of one stream.
+        enabled: whether a stream has this output; None: sources whose channel has the flag.
+        """
+
+        def has_flag(stream: Stream) -> bool:
             return stream.is_source and stream.channel.flag(self.flag)
 
-        return OutputSpec(self.name, make, wanted or flagged)
+        return OutputSpec(self.name, make, enabled or has_flag)

@@ -1,6 +1,6 @@
-"""Finds the outputs: in the folders beside this file, and in installed packages that name one.
+"""Finds the outputs in the folders beside this file and in installed packages.
 
-A package names its output by an entry point in the group `millrace.outputs`, in its `pyproject.toml`.
+A package declares its output as an entry point of the group `millrace.outputs` in its `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -21,40 +21,44 @@ GROUP = "millrace.outputs"
 
 @functools.cache
 def all_outputs() -> tuple[OutputDescriptor, ...]:
-    """Every output, in the order in which those of a stream start. Their fields are channel fields from now on.
+    """Returns all outputs in the order in which they start, and adds their fields to the channel fields.
 
-    Raises SettingsError where an installed one cannot be used: it fails to load, or its name or a field is taken.
+    Raises SettingsError if an installed output fails to load, or if its name or one of its fields is in use.
     """
     found: dict[str, OutputDescriptor] = {}
-    for output in (*_own(), *_installed()):
+    for output in (*_built_in(), *_installed()):
         if output.name in found:
             raise SettingsError([f"{GROUP}: two outputs are called {output.name!r}"])
         found[output.name] = output
         try:
-            fields.add({name: one.field for name, one in output.fields.items()})
+            fields.add({name: output_field.field for name, output_field in output.fields.items()})
             _ = fields.FLAGS[output.flag]
         except ValueError as error:
             raise SettingsError([f"{GROUP}: output {output.name!r}: {error}"]) from None
         except KeyError:
-            raise SettingsError([f"{GROUP}: output {output.name!r}: no field is its flag {output.flag!r}"]) from None
+            raise SettingsError(
+                [f"{GROUP}: output {output.name!r}: its flag {output.flag!r} is not a channel field"]
+            ) from None
     return tuple(sorted(found.values(), key=lambda output: (output.order, output.name)))
 
 
-def _own() -> Iterator[OutputDescriptor]:
-    for info in pkgutil.iter_modules(folder.__path__):
-        if info.ispkg:
-            module = importlib.import_module(f"{folder.__name__}.{info.name}")
+def _built_in() -> Iterator[OutputDescriptor]:
+    for module_info in pkgutil.iter_modules(folder.__path__):
+        if module_info.ispkg:
+            module = importlib.import_module(f"{folder.__name__}.{module_info.name}")
             yield from getattr(module, "OUTPUTS", ())
             if hasattr(module, "OUTPUT"):
                 yield module.OUTPUT
 
 
 def _installed() -> Iterator[OutputDescriptor]:
-    for point in entry_points(group=GROUP):
+    for entry_point in entry_points(group=GROUP):
         try:
-            output = point.load()
-        except Exception as error:  # it is somebody else's code
-            raise SettingsError([f"{GROUP}: {point.value} does not load: {type(error).__name__}: {error}"]) from error
+            output = entry_point.load()
+        except Exception as error:  # code of another package can raise anything
+            raise SettingsError(
+                [f"{GROUP}: {entry_point.value} does not load: {type(error).__name__}: {error}"]
+            ) from error
         if not isinstance(output, OutputDescriptor):
-            raise SettingsError([f"{GROUP}: {point.value} is no OutputDescriptor"])
+            raise SettingsError([f"{GROUP}: {entry_point.value} is not an OutputDescriptor"])
         yield output

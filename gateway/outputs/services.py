@@ -1,4 +1,4 @@
-"""The parts of the gateway that an output may use."""
+"""The services of the gateway that an output may use."""
 
 from __future__ import annotations
 
@@ -22,60 +22,31 @@ from gateway.workers.worker_pool import WorkerPool
 
 
 class OutputServices(Protocol):
-    """The parts that all outputs of a gateway share. Outputs never close them."""
+    """The services that all outputs of a gateway share. Outputs never close them.
 
-    @property
-    def settings(self) -> Settings: ...
+    hub: publishes streams that an output makes, such as renditions.
+    workers: starts worker processes. The gateway's own process decodes and encodes nothing.
+    egress: resolves and checks addresses from a channel.
+    tls: for outgoing connections; None: the system's authorities.
+    dropped: counts dropped pictures by reason.
+    archive: sends finished files to the object store, also after a crash or an outage of the store.
+    finalizer: converts fragmented recordings to seekable files.
+    jpegs: encodes pictures as JPEG. ladders: by name. task_sets: runs the cloud tasks of channels.
+    address: `host:port` for cloud tasks to reach this gateway; empty if it has none.
+    """
 
-    @property
-    def hub(self) -> Hub:
-        """Where an output publishes streams that it makes, such as renditions."""
-
-    @property
-    def workers(self) -> WorkerPool:
-        """Starts worker processes: nothing is decoded or encoded in the gateway's own."""
-
-    @property
-    def egress(self) -> Egress:
-        """Resolves and checks addresses that a channel names."""
-
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """For outgoing connections; None: the authorities of the system."""
-
-    @property
-    def dropped(self) -> Counter:
-        """Counts dropped pictures by reason."""
-
-    @property
-    def archive(self) -> Archive:
-        """Brings finished files to the store, also after a crash and while the store is away."""
-
-    @property
-    def finalizer(self) -> Mp4Finalizer:
-        """Turns fragmented recordings into seekable files."""
-
-    @property
-    def recording_counts(self) -> RecordingCounts: ...
-
-    @property
-    def jpegs(self) -> JpegService:
-        """Makes JPEGs of pictures."""
-
-    @property
-    def relays(self) -> RelayFactory: ...
-
-    @property
-    def kvs(self) -> KvsStreams: ...
-
-    @property
-    def ladders(self) -> Mapping[str, LadderSettings]:
-        """The ladders by name."""
-
-    @property
-    def task_sets(self) -> TaskSets:
-        """Runs the cloud tasks of channels."""
-
-    @property
-    def address(self) -> str:
-        """How cloud tasks reach this gateway, host:port; empty where it has none."""
+    settings: Settings
+    hub: Hub
+    workers: WorkerPool
+    egress: Egress
+    tls: ssl.SSLContext | None
+    dropped: Counter
+    archive: Archive
+    finalizer: Mp4Finalizer
+    recording_counts: RecordingCounts
+    jpegs: JpegService
+    relays: RelayFactory
+    kvs: KvsStreams
+    ladders: Mapping[str, LadderSettings]
+    task_sets: TaskSets
+    address: str

@@ -98,7 +98,9 @@ def _missing_segment(track: CmafTrack, rest: str, uri: str) -> Response:
     The answers are empty segments: after a 404, shaka-player repeats the request forever and dash.js reports an error.
     The next epoch's media is never sent, because it needs another initialization segment.
     """
-    return Response(200, STYP, f"{track.kind}/mp4", cache="no-store") if track.may_be_requested(uri) else _not_found(rest)
+    return (
+        Response(200, STYP, f"{track.kind}/mp4", cache="no-store") if track.may_be_requested(uri) else _not_found(rest)
+    )
 
 
 async def _hinted(output: CmafPackager, track: CmafTrack, stream: Stream, uri: str) -> Response:

@@ -175,4 +175,6 @@ def _write(output: TsPackager | CmafPackager, variant: str, reports: Reports | N
     kind, *options = variant.split(" ")
     track = output.manifests.track(kind)
     assert track is not None, "the caller has checked it"
-    return output.manifests.playlist(track, skip="skip" in options, report=reports(track) if reports is not None else None)
+    return output.manifests.playlist(
+        track, skip="skip" in options, report=reports(track) if reports is not None else None
+    )

@@ -57,12 +57,16 @@ class LadderView:
 
     @property
     def ts(self) -> list[TsRendition]:
-        return [TsRendition(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, TsPackager)]
+        return [
+            TsRendition(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, TsPackager)
+        ]
 
     @property
     def cmaf(self) -> list[CmafRendition]:
         return [
-            CmafRendition(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, CmafPackager)
+            CmafRendition(r.name, output, _max_bitrate(r))
+            for r, output in self.steps
+            if isinstance(output, CmafPackager)
         ]
 
 

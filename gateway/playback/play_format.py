@@ -11,7 +11,7 @@ from gateway.http.request import Request
 from gateway.http.response import Answer
 from gateway.live.output import OutputSpec, StreamOutput
 from gateway.live.stream import Stream
-from gateway.outputs.descriptor import OutputField, Words
+from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.packaging.services import PackagingServices
 from gateway.settings import Settings
 
@@ -84,7 +84,7 @@ class PlayFormat:
     files: Mapping[str, CacheClass] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
     fields: Mapping[str, OutputField] = field(default_factory=dict)
-    label: Words = field(default_factory=dict)
+    label: LocalizedText = field(default_factory=dict)
 
     @property
     def media(self) -> tuple[str, ...]:

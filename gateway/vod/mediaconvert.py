@@ -11,9 +11,9 @@ def create_job(source: str, destination: str, role: str, queue: str, *, bitrate:
     """Returns the body of a CreateJob request.
 
     source: s3://bucket/key. destination: s3://bucket/prefix/, with a slash at the end; file names follow the source's.
-    role: ARN; if "", it has to be added later. queue: ARN; "" for the account's default queue.
-    bitrate: the most bits per second. segment: seconds.
-    The job is that of the original system, plus audio, which was missing there.
+    role: ARN; if "", it must be added later. queue: ARN; "" for the account's default queue.
+    bitrate: maximum bits per second. segment: seconds.
+    The job is that of the old system, with audio, which was missing there.
     """
     groups = [
         _group("hls", _hls_settings(destination, segment), _hls_output(bitrate)),

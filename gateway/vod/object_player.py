@@ -30,17 +30,17 @@ log = structlog.get_logger(__name__)
 
 MODULE: Final = "gateway.workers.programs.vod.play_worker"
 KEEP_FREE: Final = 200_000_000  # bytes of the disk that a download leaves free
-_ROOM: Final = Bounds(keep_free=KEEP_FREE)
-_WAITED: Final = 600.0  # seconds in total to wait for a file …
-_SLOWEST: Final = 20.0  # … plus these for each second of media that was played
-_REPLY_TIMEOUT: Final = 60.0  # seconds without a message, after which a worker counts as hanging
+_BOUNDS: Final = Bounds(keep_free=KEEP_FREE)
+_MAX_WAIT_SECONDS: Final = 600.0  # maximum seconds in total to wait for a file …
+_WAIT_PER_SECOND: Final = 20.0  # … plus these for each second of played media
+_REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts as hung
 
 
 class ObjectPlayer:
     """Plays objects of any bucket.
 
-    buckets: opens a bucket. folder: for temporary files. kvs: limits for the object and its pictures.
-    pace: playback speed, 1 is real time. The next use removes files that a killed process left in the folder.
+    buckets: opens a bucket. folder: for temporary files; it removes those of dead processes.
+    kvs: limits of the object and its pictures. pace: playback speed, 1 is real time.
     """
 
     def __init__(
@@ -54,16 +54,15 @@ class ObjectPlayer:
         self._buckets = buckets
         self._workers = workers
         self._folder = folder
-        self._most = kvs.object_bytes
-        self._longest = kvs.object_seconds
-        self._box = kvs.size
+        self._max_bytes = kvs.object_bytes
+        self._max_seconds = kvs.object_seconds
+        self._max_size = kvs.size
         self._pace = pace
 
     async def find(self, bucket: str, key: str, *, encoded: bool) -> Object:
         """Returns the object, with its stored key.
 
-        encoded: True if the key is URL-encoded, as in events of S3. If False, the key is tried as it is; if there is no
-        such object, the decoded key is tried.
+        encoded: whether the key is URL-encoded, as in S3 events. If False, it tries the key, then the decoded key.
         Raises NoSuchObject, TooLarge, StoreUnavailable, OutputError.
         """
         store = await self._buckets(bucket)
@@ -71,44 +70,52 @@ class ObjectPlayer:
         tries = (decoded,) if encoded else (key, decoded) if decoded != key else (key,)
         for name in tries:
             try:
-                found = await store.head(name)
+                status = await store.head(name)
             except NoSuchObject:
                 continue
-            if found.size > self._most:
-                raise TooLarge(found.size, self._most, name)
-            return found
+            if status.size > self._max_bytes:
+                raise TooLarge(status.size, self._max_bytes, name)
+            return status
         raise NoSuchObject(tries[0])
 
     async def play(
-        self, bucket: str, key: str, told: Callable[[float], None]
+        self, bucket: str, key: str, on_progress: Callable[[float], None]
     ) -> AsyncGenerator[Tracks | AccessUnit, None]:
-        """Yields the tracks, then each unit when it is due. A caller that stops early has to close the generator.
+        """Yields the tracks, then each unit at its time. A caller that stops early must close the generator.
 
-        told: called with the progress, 0 to 1.
+        on_progress: called with the progress, 0 to 1.
         Raises OutputUnsupported for an unusable file, OutputError, NoSuchObject, TooLarge, StoreUnavailable, OSError.
         """
         store = await self._buckets(bucket)
         async with _temporary(self._folder, PurePosixPath(key).suffix) as path:
             size = (await store.head(key)).size
             try:
-                await asyncio.to_thread(_ROOM.judge_room, path.parent, size)
-                await while_room(_ROOM, path.parent, lambda: store.fetch(key, path, self._most))
-            except UnusableMedia as full:
-                raise OutputError(f"the disk has no room for {size} bytes of {key}") from full
-            async with contextlib.aclosing(self._played(path, told)) as items:
+                await asyncio.to_thread(_BOUNDS.judge_room, path.parent, size)
+                await while_room(_BOUNDS, path.parent, lambda: store.fetch(key, path, self._max_bytes))
+            except UnusableMedia as error:
+                raise OutputError(f"the disk has no space for {size} bytes of {key}") from error
+            async with contextlib.aclosing(self._play_file(path, on_progress)) as items:
                 async for item in items:
                     yield item
 
-    async def _played(self, path: Path, told: Callable[[float], None]) -> AsyncGenerator[Tracks | AccessUnit, None]:
-        width, height = self._box
-        order = {"path": str(path), "width": width, "height": height, "pace": self._pace, "longest": self._longest}
+    async def _play_file(
+        self, path: Path, on_progress: Callable[[float], None]
+    ) -> AsyncGenerator[Tracks | AccessUnit, None]:
+        width, height = self._max_size
+        request = {
+            "path": str(path),
+            "width": width,
+            "height": height,
+            "pace": self._pace,
+            "longest": self._max_seconds,
+        }
         async with self._workers.start(MODULE, "play") as worker:
-            await worker.send(VodMessage.ORDER, wire.write_json(order))
+            await worker.send(VodMessage.ORDER, wire.write_json(request))
             tracks: Tracks | None = None
             first: int | None = None
             waited = played = 0.0
             while True:
-                if waited > _WAITED + _SLOWEST * played:
+                if waited > _MAX_WAIT_SECONDS + _WAIT_PER_SECOND * played:
                     raise OutputUnsupported(
                         f"it took {format_duration(waited)} to read {format_duration(round(played, 1))} of it"
                     )
@@ -124,19 +131,19 @@ class ObjectPlayer:
                     played = (unit.dts - first) / unit.track.timescale
                     yield unit
                 elif kind == VodMessage.PROGRESS:
-                    told(float(wire.read_json(body).get("done", 0.0)))
+                    on_progress(float(wire.read_json(body).get("done", 0.0)))
                 elif kind == VodMessage.FAILED:
                     raise OutputUnsupported(body.decode("utf-8", "replace"))
                 elif kind == StreamMessage.END:
-                    told(1.0)
+                    on_progress(1.0)
                     return
 
 
 @contextlib.asynccontextmanager
 async def _temporary(folder: Path, suffix: str) -> AsyncIterator[Path]:
-    """Makes an empty file and removes it at the end. It is locked while in use; a lock ends with its process."""
+    """Creates an empty file and removes it at the end. It is locked while in use; the lock ends with the process."""
     path = folder / f"{secrets.token_hex(8)}{suffix[:10]}"
-    descriptor = await asyncio.to_thread(_create, folder, path)
+    descriptor = await asyncio.to_thread(_create_locked, folder, path)
     try:
         yield path
     finally:
@@ -144,27 +151,27 @@ async def _temporary(folder: Path, suffix: str) -> AsyncIterator[Path]:
         os.close(descriptor)
 
 
-def _create(folder: Path, path: Path) -> int:
+def _create_locked(folder: Path, path: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.iterdir():
-        _remove_if_left(left)
+    for file in folder.iterdir():
+        _remove_abandoned(file)
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
 
 
-def _remove_if_left(path: Path) -> None:
+def _remove_abandoned(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
-        return  # not our file, or already gone
+        return  # not a file of the player, or removed already
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A file that another process just made may not be locked yet. It is empty and new.
-        found = os.fstat(descriptor)
-        if found.st_size or time.time() - found.st_mtime > 60:
+        # Another process may have created the file but not locked it yet. Then it is empty and new.
+        status = os.fstat(descriptor)
+        if status.st_size or time.time() - status.st_mtime > 60:
             path.unlink(missing_ok=True)
-            log.info("removed what a killed process left", file=path.name)
+            log.info("removed a file of a dead process", file=path.name)
     except BlockingIOError:
         return
     finally:

@@ -1,4 +1,4 @@
-"""Gives an order to a package worker and watches it until it has finished or failed."""
+"""Sends a request to a package worker and waits until it has finished or failed."""
 
 from __future__ import annotations
 
@@ -17,67 +17,71 @@ from gateway.workers.worker_pool import WorkerDied, WorkerPool
 log = structlog.get_logger(__name__)
 
 MODULE: Final = "gateway.workers.programs.vod.package_worker"
-_TRIES: Final = 2  # one death of a worker may be chance; after the second, the file counts as unusable
-_REPLY_TIMEOUT: Final = 300.0  # seconds without a message, after which a worker counts as hanging
+_ATTEMPTS: Final = 2  # a worker may die once by chance; after the second time, the file counts as unusable
+_REPLY_TIMEOUT: Final = 300.0  # seconds without a message until a worker counts as hung
 
 
 async def request_package(
-    workers: WorkerPool, order: PackageRequest, progress: Callable[[float], None], memory: int
+    workers: WorkerPool, request: PackageRequest, on_progress: Callable[[float], None], memory: int
 ) -> PackageResult:
-    """Executes an order in a worker and returns what it made. Cancelling ends the worker.
+    """Packages a file in a worker and returns the result. A cancellation ends the worker.
 
-    progress: called with 0 to 1. memory: bytes that the worker may use, 0 for no limit.
-    Raises UnusableMedia (one line) if the file, the limits of the order, the disk or the machine prevents it.
+    on_progress: called with 0 to 1. memory: bytes that the worker may use, 0 for no limit.
+    Raises UnusableMedia (one line) if the file, the limits of the request, the disk or the machine prevents it.
     Raises OutputError if no worker can be started now.
     """
-    tries, clock = 0, _Clock(order.bounds)
+    attempts, time_limit = 0, _TimeLimit(request.bounds)
     while True:
-        tries += 1
+        attempts += 1
         try:
-            return await _once(workers, order, progress, memory, clock)
+            return await _attempt(workers, request, on_progress, memory, time_limit)
         except WorkerDied as died:
-            if tries == _TRIES:
-                raise UnusableMedia(f"{died}, {tries} times") from None
-            log.warning("the package worker died, once more", source=order.source, reason=str(died))
+            if attempts == _ATTEMPTS:
+                raise UnusableMedia(f"{died}, {attempts} times") from None
+            log.warning("the package worker died, another attempt follows", source=request.source, reason=str(died))
 
 
-class _Clock:
-    """Counts the time of a job, over all tries of its worker."""
+class _TimeLimit:
+    """The time limit of a job, over all attempts of its worker."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._began = time.monotonic()
-        self.made = 0.0  # most seconds of output that a try has reached
+        self.made = 0.0  # maximum seconds of output of an attempt
 
-    def left(self) -> float | None:
-        """Returns the seconds left; None: no limit. Raises UnusableMedia if none are left."""
+    def remaining(self) -> float | None:
+        """Returns the remaining seconds; None: no limit. Raises UnusableMedia if none remain."""
         limit = self._bounds.time_limit(self.made)
         if limit is None:
             return None
-        left = self._began + limit - time.monotonic()
-        if left <= 0:
+        remaining = self._began + limit - time.monotonic()
+        if remaining <= 0:
             raise UnusableMedia(
                 f"it took {format_duration(limit)} to make {format_duration(round(self.made, 1))} of it: "
                 "that is too long (vod.job_ratio, vod.job_seconds)"
             )
-        return left
+        return remaining
 
 
-async def _once(
-    workers: WorkerPool, order: PackageRequest, progress: Callable[[float], None], memory: int, clock: _Clock
+async def _attempt(
+    workers: WorkerPool,
+    request: PackageRequest,
+    on_progress: Callable[[float], None],
+    memory: int,
+    time_limit: _TimeLimit,
 ) -> PackageResult:
     async with workers.start(MODULE, "vod", writes=True, memory=memory) as worker:
-        await worker.send(VodMessage.ORDER, order.to_json())
+        await worker.send(VodMessage.ORDER, request.to_json())
         while True:
             try:
-                async with asyncio.timeout(clock.left()):
+                async with asyncio.timeout(time_limit.remaining()):
                     kind, body = await worker.expect(_REPLY_TIMEOUT)
             except TimeoutError:
-                continue  # `clock.left` raises now
+                continue  # `remaining` raises now
             if kind == VodMessage.PROGRESS:
-                done, made = json.loads(body)
-                clock.made = max(clock.made, made)
-                progress(done)
+                progress, made = json.loads(body)
+                time_limit.made = max(time_limit.made, made)
+                on_progress(progress)
             elif kind == VodMessage.FAILED:
                 raise UnusableMedia(body.decode("utf-8", "replace"))
             elif kind == VodMessage.DONE:

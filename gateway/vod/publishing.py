@@ -1,4 +1,4 @@
-"""Publishes a VOD so that viewers never see a part of it: media first, playlists last. Then removes old files."""
+"""Publishes a VOD: media first, playlists last, so that viewers never get an incomplete one. Then removes old files."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from gateway.workers.package_protocol import PackageResult
 
 log = structlog.get_logger(__name__)
 
-_TIMEOUT: Final = 900.0  # seconds that a store may be unavailable
-_CLEANING: Final = 20.0  # seconds for the removal of unfinished files
+_TIMEOUT_SECONDS: Final = 900.0  # maximum seconds that a store may be unavailable
+_CLEANUP_SECONDS: Final = 20.0  # maximum seconds for the removal of files after a failure
 
 
-def outputs(names: VodNames, made: PackageResult) -> dict[str, str]:
+def outputs(names: VodNames, result: PackageResult) -> dict[str, str]:
     """Returns the object keys for players and pages, by the names "hls", "poster" and "thumbnail"."""
     found = {"hls": names.key(names.master)}
-    if made.poster:
+    if result.poster:
         found |= {"poster": names.key(names.poster), "thumbnail": names.key(names.thumbnail)}
     return found
 
 
-async def publish(store: ObjectStore, names: VodNames, folder: Path, made: PackageResult) -> dict[str, str]:
+async def publish(store: ObjectStore, names: VodNames, folder: Path, result: PackageResult) -> dict[str, str]:
     """Moves the files of `folder` into the store and returns their `outputs`.
 
-    Waits for a store that is unavailable, up to 900 s for each file. Raises StoreUnavailable after that, OSError for a
-    disk error.
+    Waits for an unavailable store, at most 900 s for each file; then raises StoreUnavailable. Raises OSError for a disk
+    error.
     """
     first = not await _exists(store, names.key(names.master))
-    put: list[str] = []
+    stored: list[str] = []
     try:
-        for file in _in_order(names, made):
-            put.append(names.key(file))
-            await _put(store, put[-1], folder / file)
+        for file in _in_order(names, result):
+            stored.append(names.key(file))
+            await _put(store, stored[-1], folder / file)
     except BaseException:
-        if first:  # no viewer has seen it, so everything is removed again
+        if first:  # no viewer has used it, so its files are removed
             with suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(_CLEANING):
-                    for key in put:
+                async with asyncio.timeout(_CLEANUP_SECONDS):
+                    for key in stored:
                         await store.delete(key)
         raise
-    current = set(_in_order(names, made))
+    current = set(_in_order(names, result))
     stale = [
         found.key
         async for found in store.list(f"{names.prefix}/")
@@ -61,7 +61,7 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, made: Packa
     ]
     for key in stale:
         await store.delete(key)
-    return outputs(names, made)
+    return outputs(names, result)
 
 
 async def _exists(store: ObjectStore, key: str) -> bool:
@@ -75,21 +75,21 @@ async def _exists(store: ObjectStore, key: str) -> bool:
 async def _put(store: ObjectStore, key: str, file: Path) -> None:
     backoff = Backoff(1, 30)
     loop = asyncio.get_running_loop()
-    until = loop.time() + _TIMEOUT
+    deadline = loop.time() + _TIMEOUT_SECONDS
     while True:
         try:
             await store.put(key, file)
             return
-        except StoreUnavailable as away:
-            if loop.time() > until:
+        except StoreUnavailable as error:
+            if loop.time() > deadline:
                 raise
-            log.info("the store is away, a film waits for it", object=key, reason=str(away))
+            log.info("the store is unavailable, a VOD waits for it", object=key, reason=str(error))
             await asyncio.sleep(backoff.next())
 
 
-def _in_order(names: VodNames, made: PackageResult) -> Iterator[str]:
-    yield from (names.segment(number) for number in range(1, made.segments + 1))
-    if made.poster:
+def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:
+    yield from (names.segment(number) for number in range(1, result.segments + 1))
+    if result.poster:
         yield names.poster
         yield names.thumbnail
     yield names.playlist
@@ -97,7 +97,7 @@ def _in_order(names: VodNames, made: PackageResult) -> Iterator[str]:
 
 
 def replace_folder(made: Path, target: Path, names: VodNames) -> None:
-    """Replaces the folder `target` by the folder `made`, which has to be on the same file system.
+    """Replaces the folder `target` by the folder `made`, which must be on one file system.
 
     Raises OSError, or FileExistsError like `judge_folder`; `target` is then unchanged.
     """
@@ -118,12 +118,8 @@ def replace_folder(made: Path, target: Path, names: VodNames) -> None:
 
 def judge_folder(target: Path, names: VodNames) -> None:
     """Raises FileExistsError if `target` contains anything except the files of a VOD of this name."""
-    if not _replaceable(target, names):
-        raise FileExistsError(errno.EEXIST, f"{target} holds something else, which is not overwritten")
-
-
-def _replaceable(target: Path, names: VodNames) -> bool:
-    """Returns whether `target` does not exist, or is a folder with only files of a VOD of this name."""
-    if target.is_symlink():
-        return False
-    return not target.exists() or (target.is_dir() and all(names.has(found.name) for found in target.iterdir()))
+    replaceable = not target.is_symlink() and (
+        not target.exists() or (target.is_dir() and all(names.has(file.name) for file in target.iterdir()))
+    )
+    if not replaceable:
+        raise FileExistsError(errno.EEXIST, f"{target} contains other files, which are not overwritten")

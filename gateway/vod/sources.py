@@ -1,4 +1,4 @@
-"""The sources of VOD jobs: which files are allowed, where they are, and how they are fetched."""
+"""The sources of VOD jobs: checks, finds and fetches them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPECTED: Final = "expected the key of an object, s3://bucket/key, or a file be
 class VodSource:
     """A source file, either in a store under `key`, or a local file at `path`.
 
-    text: as it is written in the job. names: of the output files.
+    text: the source in the job. names: of the output files.
     """
 
     text: str
@@ -38,7 +38,7 @@ class VodSources:
     """Finds and fetches sources. It never reads local files outside the allowed folders.
 
     objects: the store of this gateway. bucket: its name, if it is an S3 bucket.
-    buckets: opens another bucket; None without AWS. folders: local folders whose files may be used.
+    buckets: opens another bucket; None without AWS. folders: allowed local folders.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class VodSources:
         self._folders = tuple(folders)
 
     def parse(self, text: str) -> VodSource:
-        """Returns the source that `text` names. Does not check whether an object exists; see `check`.
+        """Returns the source for `text`. Does not check whether an object exists; see `check`.
 
         Raises InvalidField.
         """
@@ -64,12 +64,8 @@ class VodSources:
             return self._in_folder(text.removeprefix("file://"))
         return VodSource(text, self._names(text), self.objects, text)
 
-    def of_event(self, bucket: str, key: str) -> VodSource:
-        """Returns the source for an object in a bucket's event. Raises InvalidField."""
-        return self.parse(f"s3://{bucket}/{key}")
-
     async def check(self, source: VodSource) -> Object:
-        """Returns size and time of the source. Raises InvalidField if it does not exist, StoreUnavailable."""
+        """Returns size and time of the source. Raises InvalidField if it does not exist, or StoreUnavailable."""
         if source.path is not None:
             try:
                 status = await asyncio.to_thread(source.path.stat)
@@ -90,10 +86,10 @@ class VodSources:
         if source.path is not None:
             return source.path
         assert source.store is not None
-        # The suffix is kept, because some of libav's demuxers look at it.
-        to = folder / f"film{PurePosixPath(source.key).suffix[:10]}"
-        await source.store.fetch(source.key, to)
-        return to
+        # It has the suffix of the key, because some of libav's demuxers use it.
+        target = folder / f"film{PurePosixPath(source.key).suffix[:10]}"
+        await source.store.fetch(source.key, target)
+        return target
 
     def _in_bucket(self, text: str) -> VodSource:
         bucket, _, key = text.removeprefix("s3://").partition("/")
@@ -115,9 +111,9 @@ class VodSources:
         except (OSError, ValueError, RuntimeError):
             path = None
         for folder in self._folders:
-            real = folder.resolve()
-            if path is not None and path.is_relative_to(real) and path.is_file() and os.access(path, os.R_OK):
-                return VodSource(str(path), self._names(path.relative_to(real).as_posix()), path=path)
+            resolved = folder.resolve()
+            if path is not None and path.is_relative_to(resolved) and path.is_file() and os.access(path, os.R_OK):
+                return VodSource(str(path), self._names(path.relative_to(resolved).as_posix()), path=path)
         # The message does not depend on whether the file exists, so that callers cannot probe for files.
         raise InvalidField(FIELD, "no film below a folder of vod.sources")
 

@@ -1,11 +1,13 @@
-"""Uploads of source files by clients, to addresses that are signed, expire soon, and allow one object each."""
+"""Uploads of source files by clients. An upload URL is signed, expires soon, and is valid for one object."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import time
@@ -24,107 +26,171 @@ from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.stores import DirectUpload
 from gateway.settings.models import VodSettings
 from gateway.vod.sources import VodSources
-from gateway.vod.upload_lock import UploadExists, UploadLock, forget
 from gateway.workers.vod_bounds import Bounds, UnusableMedia
 
 log = structlog.get_logger(__name__)
 
 # The allowed suffixes of file names, and the content type that the client sends.
-TYPES: Final = {
+CONTENT_TYPES: Final = {
     "mp4": "video/mp4", "m4v": "video/mp4", "mov": "video/quicktime", "mkv": "video/x-matroska", "webm": "video/webm",
     "flv": "video/x-flv", "ts": "video/mp2t", "mts": "video/mp2t", "m2ts": "video/mp2t", "avi": "video/x-msvideo",
     "mpg": "video/mpeg", "mpeg": "video/mpeg", "3gp": "video/3gpp", "wmv": "video/x-ms-wmv", "ogv": "video/ogg",
     "mxf": "application/mxf", "m4a": "audio/mp4", "mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac",
     "ogg": "audio/ogg", "aac": "audio/aac",
 }  # fmt: skip
-_JUDGED: Final = 16_000_000  # bytes of an upload between two checks of the free disk space
+_CHECK_BYTES: Final = 16_000_000  # bytes of an upload between two checks of free disk space
 _KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[a-z0-9]{2,4}", re.ASCII)
-_SPARE: Final = 86_400  # seconds that marks are kept after the address expired, in case the clock is set back
+_MARK_RESERVE_SECONDS: Final = 86_400  # added to the lifetime of marks, in case the clock is set back
 _SIGN = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MARK_SUFFIX: Final = ".used"
+_LOCK_ATTEMPTS: Final = 10
 _EXPIRES = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
-class Uploads:
-    """Makes addresses for uploads, and receives the uploads that come to this gateway itself.
+class UploadExists(Exception):
+    """The object exists already, or another client is sending it. A URL is valid for only one upload."""
 
-    most: bytes of one film, 0 for any. scratch: where unfinished ones wait.
+
+class UploadLock:
+    """Ensures that an upload URL is used only once, also if several processes use the folder.
+
+    It locks a hidden file next to the upload. `done` writes a mark into the file, `release` deletes it.
+    The lock of a dead process is free, so the client may send again. All methods block.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def begin(cls, folder: Path, key: str) -> UploadLock:
+        """Locks the file. Raises UploadExists if the URL was used or is in use, or OSError."""
+        path = folder / f".{key}{_MARK_SUFFIX}"
+        for _ in range(_LOCK_ATTEMPTS):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_size:
+                    raise UploadExists(key)
+                if _is_same_file(path, descriptor):
+                    return cls(path, descriptor)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise UploadExists(key) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # another process deleted the file between open and lock
+        raise UploadExists(key)
+
+    def done(self) -> None:
+        """Marks the URL as used."""
+        try:
+            os.write(self._descriptor, b"used\n")
+        finally:
+            os.close(self._descriptor)
+
+    def release(self) -> None:
+        """Makes the URL usable again after a failed upload."""
+        try:
+            self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
+
+
+def remove_marks(folder: Path, before: float) -> None:
+    """Deletes the marks that are older than `before`, in seconds since the epoch. Blocks."""
+    for path in folder.glob(f".*{_MARK_SUFFIX}"):
+        try:
+            if path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue  # another process deleted it
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+class Uploads:
+    """Creates upload URLs, and receives uploads to this gateway.
+
+    scratch: folder for unfinished uploads.
     """
 
     def __init__(
-        self,
-        settings: VodSettings,
-        sources: VodSources,
-        secrets: SigningSecrets,
-        desk: JobQueue,
-        scratch: Path,
+        self, settings: VodSettings, sources: VodSources, secrets: SigningSecrets, queue: JobQueue, scratch: Path
     ) -> None:
         self._objects = sources.objects
         self._secrets = secrets
         self._sources = sources
-        self._desk = desk
+        self._queue = queue
         self._scratch = scratch
-        self.most = settings.upload_bytes
+        self._max_bytes = settings.upload_bytes  # 0: no limit
         self._seconds = settings.upload_seconds
         self._bounds = Bounds(keep_free=settings.keep_free)
 
     async def offer(self, name: str, base: str) -> tuple[str, DirectUpload]:
-        """Returns the key of a new object for a file called `name`, and the request to send it with.
+        """Returns the key of a new object for a file called `name`, and the request that uploads it.
 
-        base: this gateway's own address, such as http://127.0.0.1:8000, for a store without upload addresses.
+        base: this gateway's URL, for example http://127.0.0.1:8000, for a store without upload URLs.
         Raises InvalidField, StoreUnavailable.
         """
         suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower().removeprefix(".")
-        if suffix not in TYPES:
-            raise InvalidField("name", f"expected a name that ends in one of {', '.join(TYPES)}")
+        if suffix not in CONTENT_TYPES:
+            raise InvalidField("name", f"expected a name that ends in one of {', '.join(CONTENT_TYPES)}")
         key = f"{uuid.uuid4()}.{suffix}"
         upload = await self._objects.upload(key, self._seconds)
         if upload is None:
             expires = int(time.time()) + self._seconds
             query = urlencode({"expires": expires, "sign": _sign(key, expires, self._secrets.current)})
-            upload = DirectUpload(f"{base}/uploads/{key}?{query}", "PUT", {"Content-Type": TYPES[suffix]})
+            upload = DirectUpload(f"{base}/uploads/{key}?{query}", "PUT", {"Content-Type": CONTENT_TYPES[suffix]})
         return key, upload
 
     def admit(self, key: str, expires: str, sign: str, size: int | None) -> None:
         """Checks an upload before its body is read.
 
         size: declared by the client, None if unknown.
-        Raises NotAuthorized if the signature is wrong or the address has expired, TooLarge.
+        Raises NotAuthorized if the signature is wrong or the URL has expired, or TooLarge.
         """
-        genuine = False
+        valid = False
         if _KEY.fullmatch(key) and _SIGN.fullmatch(sign) and _EXPIRES.fullmatch(expires):
             for secret in (self._secrets.current, self._secrets.previous):
                 if secret:
-                    genuine |= hmac.compare_digest(_sign(key, int(expires), secret), sign)
-        if not genuine:
+                    valid |= hmac.compare_digest(_sign(key, int(expires), secret), sign)
+        if not valid:
             raise NotAuthorized("this upload address is not valid")
         if int(expires) < int(time.time()):
             raise NotAuthorized("this upload address has expired")
-        if self.most and size is not None and size > self.most:
-            raise TooLarge(size, self.most, key)
+        if self._max_bytes and size is not None and size > self._max_bytes:
+            raise TooLarge(size, self._max_bytes, key)
 
-    async def receive(self, key: str, pieces: AsyncIterable[bytes]) -> StoredJob:
-        """Stores an upload, completely or not at all, and submits its job. Call `admit` before.
+    async def receive(self, key: str, chunks: AsyncIterable[bytes]) -> StoredJob:
+        """Stores a complete upload and submits its job. Call `admit` before.
 
-        Raises UploadExists, TooLarge, StoreUnavailable, OSError, and every error of `pieces`.
+        Raises UploadExists, TooLarge, StoreUnavailable, OSError, and every error of `chunks`.
         """
-        one = await asyncio.to_thread(self._begin, key)
+        lock = await asyncio.to_thread(self._begin, key)
         try:
-            size = await self._store(key, pieces)
+            size = await self._store(key, chunks)
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(one.release))
+            await asyncio.shield(asyncio.to_thread(lock.release))
             raise
-        await asyncio.shield(asyncio.to_thread(one.done))
+        await asyncio.shield(asyncio.to_thread(lock.done))
         log.info("film uploaded", object=key, bytes=size)
-        job, _ = await self._desk.submit(VOD, self._sources.parse(key).text)
+        job, _ = await self._queue.submit(VOD, self._sources.parse(key).text)
         return job
 
     def _begin(self, key: str) -> UploadLock:
         self._scratch.mkdir(parents=True, exist_ok=True)
-        # Addresses of such old marks have expired, so the marks are not needed any more.
-        forget(self._scratch, time.time() - self._seconds - _SPARE)
+        # The URLs of these old marks have expired, so the marks are not needed.
+        remove_marks(self._scratch, time.time() - self._seconds - _MARK_RESERVE_SECONDS)
         return UploadLock.begin(self._scratch, key)
 
-    async def _store(self, key: str, pieces: AsyncIterable[bytes]) -> int:
+    async def _store(self, key: str, chunks: AsyncIterable[bytes]) -> int:
         """Stores the upload and returns its size in bytes. Raises UploadExists."""
         try:
             await self._objects.head(key)
@@ -134,34 +200,34 @@ class Uploads:
             raise UploadExists(key)
         file = self._scratch / f".{key}.{secrets.token_hex(4)}.part"
         try:
-            size = await self._write(file, key, pieces)
+            size = await self._write(file, key, chunks)
             await self._objects.put(key, file)
         finally:
             await asyncio.shield(asyncio.to_thread(file.unlink, missing_ok=True))
         return size
 
-    async def _write(self, file: Path, key: str, pieces: AsyncIterable[bytes]) -> int:
-        size = judged = 0
+    async def _write(self, file: Path, key: str, chunks: AsyncIterable[bytes]) -> int:
+        size = next_check = 0
         with await asyncio.to_thread(file.open, "xb") as out:
-            async for piece in pieces:
-                size += len(piece)
-                if self.most and size > self.most:
-                    raise TooLarge(size, self.most, key)
-                if size >= judged:
-                    judged = size + _JUDGED
-                    await asyncio.to_thread(self._judge_room)
-                await asyncio.to_thread(out.write, piece)
+            async for chunk in chunks:
+                size += len(chunk)
+                if self._max_bytes and size > self._max_bytes:
+                    raise TooLarge(size, self._max_bytes, key)
+                if size >= next_check:
+                    next_check = size + _CHECK_BYTES
+                    await asyncio.to_thread(self._check_space)
+                await asyncio.to_thread(out.write, chunk)
         return size
 
-    def _judge_room(self) -> None:
+    def _check_space(self) -> None:
         try:
             self._bounds.judge_room(self._scratch)
-        except UnusableMedia as full:
-            raise OSError(errno.ENOSPC, str(full)) from None
+        except UnusableMedia as error:
+            raise OSError(errno.ENOSPC, str(error)) from None
 
 
 def _sign(key: str, expires: int, secret: str) -> str:
-    """Returns the signature of an address. The hashed path differs from those of stream keys and play signatures."""
+    """Returns the signature of an upload URL. The path differs from those of stream keys and play signatures."""
     return hmac.new(
         secret.encode("utf-8", "surrogatepass"), f"/upload/{key}-{expires}".encode(), hashlib.sha256
     ).hexdigest()

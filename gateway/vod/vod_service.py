@@ -1,4 +1,4 @@
-"""VodService: combines all parts of VOD in one process, for the API, the queue reader and the composition root."""
+"""VodService: the sources, uploads and jobs of VOD in one process."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-# The recordings of channels. They need no VOD job, but the events of their bucket may come here.
-_RECORDED: Final = re.compile(r"[^/]+/(?:motion/)?mp4/[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}/[^/]+", re.ASCII)
+# Recordings of channels. They need no VOD job, but may be in the events of the bucket.
+_RECORDING_KEY: Final = re.compile(r"[^/]+/(?:motion/)?mp4/[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}/[^/]+", re.ASCII)
 
 
 class VodService:
-    """settings: of the section `vod`; data: the data folder, in which unfinished things lie; sources: where films come
-    from, and in whose store they are kept.
+    """Submits VOD jobs for the API and for events of buckets.
 
-    settings: section `vod`. data: the data folder, for unfinished files. objects: store of the sources and outputs.
-    bucket: its name, if it is an S3 bucket. buckets: opens other buckets; None without AWS.
+    data: the data folder, for unfinished files. sources: also contains the store of the outputs.
     """
 
     def __init__(
@@ -38,37 +36,37 @@ class VodService:
         settings: VodSettings,
         *,
         data: Path,
-        desk: JobQueue,
+        queue: JobQueue,
         sources: VodSources,
         workers: WorkerPool,
         secrets: SigningSecrets,
     ) -> None:
-        self.desk = desk
+        self.queue = queue
         self.sources = sources
-        self.runner = VodRunner(settings, workers, desk, sources, sources.objects, data / "vod")
-        self.uploads = Uploads(settings, sources, secrets, desk, data / "uploads")
+        self.runner = VodRunner(settings, workers, queue, sources, data / "vod")
+        self.uploads = Uploads(settings, sources, secrets, queue, data / "uploads")
 
     async def submit(self, text: str) -> StoredJob:
-        """Submits a job for the source that `text` names. Raises InvalidField, StoreUnavailable."""
+        """Submits a job for the source `text`. Raises InvalidField, StoreUnavailable."""
         source = self.sources.parse(text)
         await self.sources.check(source)
-        job, _ = await self.desk.submit(VOD, source.text)
+        job, _ = await self.queue.submit(VOD, source.text)
         return job
 
-    async def take(self, bucket: str, key: str) -> None:
-        """Submits a job for an object in a queue's event. Raises StoreUnavailable.
+    async def submit_object(self, bucket: str, key: str) -> None:
+        """Submits a job for an object in an event of a bucket. Raises StoreUnavailable.
 
-        The job's id depends on key, size and time of the object. So a repeated event gives no second job, but an object
-        that was written again does.
+        The job's id depends on key, size and time of the object. So a repeated event creates no second job, but an
+        object that was written again does.
         """
-        if _RECORDED.fullmatch(key):
+        if _RECORDING_KEY.fullmatch(key):
             return
         try:
-            source = self.sources.of_event(bucket, key)
+            source = self.sources.parse(f"s3://{bucket}/{key}")
             found = await self.sources.check(source)
         except InvalidField as error:
-            # The object may have been deleted, or it is a part of an upload that ends with a later event.
-            log.info("an event is of no use", bucket=bucket, object=key[:200], reason=error.message)
+            # The object may have been deleted, or it belongs to an upload that ends with a later event.
+            log.info("an event has no usable source", bucket=bucket, object=key[:200], reason=error.message)
             return
-        mark = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
-        await self.desk.submit(VOD, source.text, id=f"{int(found.modified * 1000)}-{mark}")
+        fingerprint = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
+        await self.queue.submit(VOD, source.text, id=f"{int(found.modified * 1000)}-{fingerprint}")

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from gateway.channels.schedule import Schedule
-from gateway.outputs.recording.mp4_finalizer import UnfinishedRecording
-from gateway.outputs.recording.on_demand_session import parse_folder_name, playlist, read_journal
+from gateway.outputs.recording.mp4_finalizer import parse_unfinished
+from gateway.outputs.recording.on_demand_session import parse_recording_name, playlist, read_journal
 from gateway.outputs.storage.recording_index import movie_seconds
 from gateway.playback.recording_files import with_query
 from gateway.ports import media_keys
@@ -49,7 +49,7 @@ def fuzz(data: bytes) -> None:
         assert schedule.next_change(1.7e9) > 1.7e9
     named = media_keys.parse(text)
     assert named is None or text.startswith(named.channel + "/")
-    parse_folder_name(text)
-    UnfinishedRecording.of(text)
+    parse_recording_name(text)
+    parse_unfinished(text)
     movie_seconds(data)
     with_query(text, "?sign=1-ab")

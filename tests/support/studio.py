@@ -46,7 +46,7 @@ class Bench:
 
     @property
     def desk(self) -> JobQueue:
-        return self.studio.desk
+        return self.studio.queue
 
     def put(self, film: Path, key: str) -> None:
         """A film as an object of the local store."""
@@ -125,7 +125,7 @@ async def bench(
         studio = VodService(
             chosen.vod,
             data=folder,
-            desk=JobQueue(store, events),
+            queue=JobQueue(store, events),
             sources=VodSources(objects or LocalObjects(root), folders=chosen.vod.sources),
             workers=workers,
             secrets=SigningSecrets(SECRET),

@@ -1,4 +1,4 @@
-"""Edges that serve one channel only.
+"""Edges that serve only one channel.
 
 The cloud adapters start and stop their tasks.
 """
@@ -18,7 +18,7 @@ def _make(services: OutputServices) -> OutputSpec | None:
     from gateway.outputs.edges.edges_output import EdgesOutput, stream_wants_edges
 
     if services.settings.workers.runner != "ecs":
-        return None  # nobody here could run them
+        return None  # no other runner can start tasks
     return OUTPUT.spec(lambda stream: EdgesOutput(stream, services.task_sets), stream_wants_edges)
 
 

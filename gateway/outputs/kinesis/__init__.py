@@ -1,4 +1,4 @@
-"""Kinesis Video Streams: sends live streams and stored objects by PutMedia, one Matroska cluster per fragment."""
+"""Kinesis Video Streams: sends live streams and stored objects with PutMedia. A fragment is one Matroska cluster."""
 
 from __future__ import annotations
 

@@ -5,41 +5,40 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.media.track import Kind
 
 
+@dataclass(slots=True, eq=False)
 class KvsFragment:
     """One cluster, which may still be growing.
 
-    header: EBML to Tracks of its stream; None while its tracks are not known yet.
-    timecode, latest: time of its beginning and of its latest frame, ms since the epoch.
-    pieces: its bytes. sends: how often sending was begun. faults: number of Kinesis errors that named it.
+    timecode, latest: time of its start and of its latest frame, ms since the epoch. pieces: its bytes.
+    header: EBML to Tracks of its stream; None while its tracks are unknown.
+    sends: how many times sending was started. faults: number of Kinesis errors about it.
     """
 
-    __slots__ = (
-        "complete", "faults", "header", "kinds", "latest", "number", "pieces", "sends", "size", "timecode",
-        "whole_sent",
-    )  # fmt: skip
+    number: int
+    timecode: int
+    pieces: list[bytes]
+    header: bytes | None = None
+    kinds: set[Kind] = field(default_factory=set)
+    complete: bool = False
+    sends: int = 0
+    fully_sent: bool = False
+    faults: int = 0
+    latest: int = field(init=False)
+    size: int = field(init=False)
 
-    def __init__(self, number: int, timecode: int, head: bytes) -> None:
-        self.number = number
-        self.timecode = timecode
-        self.latest = timecode
-        self.header: bytes | None = None
-        self.kinds: set[Kind] = set()
-        self.pieces = [head]
-        self.size = len(head)
-        self.complete = False
-        self.sends = 0
-        self.whole_sent = False
-        self.faults = 0
+    def __post_init__(self) -> None:
+        self.latest = self.timecode
+        self.size = sum(map(len, self.pieces))
 
 
 @dataclass(slots=True)
 class FragmentCounts:
-    """Fragments counted by result, of one stream or of all."""
+    """Numbers of fragments by result, for one stream or for all."""
 
     persisted: int = 0
     replayed: int = 0
@@ -48,23 +47,23 @@ class FragmentCounts:
 
 
 class FragmentBacklog:
-    """A Fragmenter writes it, connections read it, acknowledgements empty it; all on one loop.
+    """Fragments between a Fragmenter, which adds them, and connections, which send and remove them; on one loop.
 
-    Beyond `max_bytes` bytes the oldest fragments are removed; the growing one always stays.
-    `dropped` counts those that were never sent completely.
-    `unconfirmed` counts those that were sent, but cannot be sent again now.
-    all: counts for several backlogs together.
+    Above `max_bytes` bytes the oldest fragments are removed, but never the growing one.
+    `dropped` counts removed fragments that were never sent completely.
+    `unconfirmed` counts removed fragments that were sent, but not acknowledged. They cannot be sent again.
+    total: counts for several backlogs together.
     """
 
-    def __init__(self, max_bytes: int, all: FragmentCounts | None = None) -> None:
+    def __init__(self, max_bytes: int, total: FragmentCounts | None = None) -> None:
         self._max_bytes = max_bytes
         self._fragments: deque[KvsFragment] = deque()
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
         self.size = 0
-        self.growth = 0  # bytes that were ever added; it grows when anything arrives
+        self.bytes_added = 0  # bytes added since the beginning; it never decreases
         self.closed = False
         self.counts = FragmentCounts()
-        self._all = all if all is not None else FragmentCounts()
+        self._total = total if total is not None else FragmentCounts()
 
     def __len__(self) -> int:
         return len(self._fragments)
@@ -74,43 +73,43 @@ class FragmentBacklog:
 
     @property
     def half_full(self) -> bool:
-        """Whether a writer that can wait should wait."""
+        """Returns whether a writer should wait, if it can."""
         return self.size > self._max_bytes / 2
 
     @property
     def seconds(self) -> float:
-        """Seconds from the first fragment's beginning to the last frame."""
+        """Returns the seconds from the first fragment's start to the last frame."""
         return (self._fragments[-1].latest - self._fragments[0].timecode) / 1000 if self._fragments else 0.0
 
-    # ---- the fragmenter's side ----
+    # ---- for the fragmenter ----
 
     def add(self, fragment: KvsFragment) -> None:
-        """Adds a new fragment, which then grows by `append`."""
+        """Adds a new fragment; `append` then adds its frames."""
         self._fragments.append(fragment)
         self.size += fragment.size
-        self.growth += fragment.size
-        self._bound()
+        self.bytes_added += fragment.size
+        self._enforce_limit()
         self.notify()
 
     def append(self, fragment: KvsFragment, piece: bytes) -> None:
-        """Adds bytes to the fragment that was added last; does nothing if that was dropped meanwhile. Hot path."""
+        """Adds bytes to the last fragment. Does nothing if it was dropped. Hot path."""
         if not self._fragments or self._fragments[-1] is not fragment:
             return
         fragment.pieces.append(piece)
         fragment.size += len(piece)
         self.size += len(piece)
-        self.growth += len(piece)
+        self.bytes_added += len(piece)
         if self.size > self._max_bytes:
-            self._bound()
-        if self._waiting:
+            self._enforce_limit()
+        if self._waiters:
             self.notify()
 
     def close(self) -> None:
-        """Ends the backlog: nothing follows."""
+        """Ends the backlog: no fragment follows."""
         self.closed = True
         self.notify()
 
-    # ---- the connections' side ----
+    # ---- for connections ----
 
     @property
     def first(self) -> KvsFragment | None:
@@ -121,20 +120,19 @@ class FragmentBacklog:
         return next((f for f in self._fragments if f.number > number), None)
 
     def acknowledge(self, timecode: int) -> int:
-        """Removes the stored fragment with this time and all fragments before it, and returns their number.
+        """Removes the stored fragment with this time and all earlier fragments, and returns their number.
 
-        Returns 0 if it was not sent completely: a part from a broken connection may be stored, but that is not all of
-        it.
+        Returns 0 if it was not sent completely, because only a part from a broken connection may be stored.
         """
-        meant = self.find(timecode)
-        if meant is None or not meant.whole_sent:
+        found = self.find(timecode)
+        if found is None or not found.fully_sent:
             return 0
         count = 0
         while self._fragments and self._fragments[0].timecode <= timecode:
-            self._remove()
+            self._remove_first()
             count += 1
         self.counts.persisted += count
-        self._all.persisted += count
+        self._total.persisted += count
         self.notify()
         return count
 
@@ -142,47 +140,48 @@ class FragmentBacklog:
         return next((f for f in self._fragments if f.timecode == timecode), None)
 
     def drop(self, fragment: KvsFragment) -> None:
-        """Removes a fragment that would be refused again. If it still grows, the fragmenter's later bytes are
-        discarded.
+        """Removes a fragment that Kinesis would reject again.
+
+        If it is still growing, the fragmenter's later bytes are discarded.
         """
         if fragment in self._fragments:
             self._fragments.remove(fragment)
             self.size -= fragment.size
-            self._dropped()
+            self._count_dropped()
 
     def replayed(self) -> None:
         """Counts a fragment that is sent again."""
         self.counts.replayed += 1
-        self._all.replayed += 1
+        self._total.replayed += 1
 
     async def changed(self) -> None:
-        """Returns after the next change of the backlog."""
+        """Waits for the next change of the backlog."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
+        self._waiters.add(future)
         try:
             await future
         finally:
-            self._waiting.discard(future)
+            self._waiters.discard(future)
 
     def notify(self) -> None:
         """Wakes every call of `changed`."""
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
+        waiters, self._waiters = self._waiters, set()
+        for future in waiters:
             if not future.done():
                 future.set_result(None)
 
-    def _bound(self) -> None:
+    def _enforce_limit(self) -> None:
         while self.size > self._max_bytes and len(self._fragments) > 1:
-            if self._fragments[0].whole_sent:
+            if self._fragments[0].fully_sent:
                 self.counts.unconfirmed += 1
-                self._all.unconfirmed += 1
+                self._total.unconfirmed += 1
             else:
-                self._dropped()
-            self._remove()
+                self._count_dropped()
+            self._remove_first()
 
-    def _dropped(self) -> None:
+    def _count_dropped(self) -> None:
         self.counts.dropped += 1
-        self._all.dropped += 1
+        self._total.dropped += 1
 
-    def _remove(self) -> None:
+    def _remove_first(self) -> None:
         self.size -= self._fragments.popleft().size

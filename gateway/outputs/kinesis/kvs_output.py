@@ -1,10 +1,11 @@
-"""The output `kvs`: sends a live stream to a Kinesis video stream."""
+"""The output `kvs`: sends a live stream to a Kinesis video stream, re-encoded if the channel asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any, Final
 
 import structlog
@@ -12,27 +13,30 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
-from gateway.live.subscription import End, Subscription
+from gateway.live.subscription import End, Item, Subscription
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
-from gateway.outputs.kinesis.reencoding import reencoded
 from gateway.ports.errors import OutputUnsupported
-from gateway.workers.worker_pool import WorkerPool
+from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
+from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS: Final = 15.0  # for fragments that are not stored yet when the stream has ended; outputs have 20
+FINISH_SECONDS: Final = 15.0  # for storing the last fragments after the stream's end; outputs have 20
+_MODULE: Final = "gateway.workers.programs.keyframe_reencoder"
+_MIN_UPTIME_SECONDS: Final = 5.0  # a worker that ran at least this long is replaced at once
+_EPOCHS: Final = 1000  # reserved for one worker, so that the next worker's epochs differ from them
 
 
 class KvsOutput:
-    """Sends the original, without a watermark, to the channel's `kvsStream`, or else to `kvs.stream`.
+    """Sends the stream without a watermark to the channel's `kvsStream`, or else to `kvs.stream`.
 
-    Reading and sending are separate: while Kinesis is unavailable, the backlog fills within its bound and is sent
-    later.
+    Reading and sending are separate tasks. While Kinesis is unavailable, the backlog grows up to its limit.
     If the channel's `kvsTranscode` is set, a worker re-encodes the stream first.
     """
 
@@ -46,18 +50,18 @@ class KvsOutput:
         self._fragmenter: Fragmenter | None = None
         self._delivery: KvsDelivery | None = None
         self._worker_error: str | None = None
-        self._waits_for: str | None = None
+        self._wait_reason: str | None = None
         self._changed: asyncio.Future[None] | None = None
-        self._follow(stream.channel)
+        self._read_channel(stream.channel)
 
     # ---- live.output ----
 
     def begin(self, stream: Stream) -> None:
-        """Subscribes at once: sound before the first picture is part of the stream."""
+        """Subscribes at once, because sound before the first picture is part of the stream."""
         stream.original.attach(self._items)
 
     async def run(self, stream: Stream) -> None:
-        """Sends until the stream's end is stored; waits while another sender uses its Kinesis stream.
+        """Sends until the stream has ended and is stored. Waits while another sender uses the Kinesis stream.
 
         Raises OutputError, OutputUnsupported.
         """
@@ -65,40 +69,40 @@ class KvsOutput:
             while not self._ended:
                 if not self._target:
                     raise OutputUnsupported("no Kinesis stream: set the channel's kvsStream, or kvs.stream for all")
-                async with self._streams.turn(self._target, f"channel {stream.channel.id}", self._wait_told):
+                async with self._streams.wait_and_claim(self._target, f"channel {stream.channel.id}", self._on_waiting):
                     await self._send()
         finally:
             stream.original.detach(self._items)
 
     def channel_changed(self, channel: Channel) -> None:
-        """Takes another Kinesis stream, or a change of transcoding: finishes what was read, then continues there."""
-        before = self._target, self._transcode
-        self._follow(channel)
-        if before != (self._target, self._transcode) and self._changed is not None and not self._changed.done():
+        """Applies another Kinesis stream or a change of transcoding, after the media that was read is sent."""
+        previous = self._target, self._transcode
+        self._read_channel(channel)
+        if previous != (self._target, self._transcode) and self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
     def report(self) -> dict[str, Any]:
-        """Returns data that is merged into the session's entry of this output."""
-        if self._waits_for is not None:
-            return {"stream": self._target, "error": self._waits_for}
+        """Returns the output's entry in the session's status."""
+        if self._wait_reason is not None:
+            return {"stream": self._target, "error": self._wait_reason}
         if self._delivery is None or self._fragmenter is None:
             return {"stream": self._target}
-        said = self._delivery.report()
-        said["dropped"] = self._items.dropped
+        status = self._delivery.report()
+        status["dropped"] = self._items.dropped
         if self._fragmenter.left_out:
-            said["leftOut"] = self._fragmenter.left_out
+            status["leftOut"] = self._fragmenter.left_out
         if self._worker_error is not None:
-            said.setdefault("error", self._worker_error)
-        return said
+            status.setdefault("error", self._worker_error)
+        return status
 
     # ---- one Kinesis stream ----
 
-    def _follow(self, channel: Channel) -> None:
-        self._target = channel.text("kvsStream") or self._streams.default
+    def _read_channel(self, channel: Channel) -> None:
+        self._target = channel.text("kvsStream") or self._streams.default_stream
         self._transcode = channel.flag("kvsTranscode")
 
     async def _send(self) -> None:
-        """Sends until the stream ends or the channel's settings change, and what was read is stored."""
+        """Sends until the stream ends or the channel's settings change, and the media that was read is stored."""
         backlog = self._streams.backlog()
         self._fragmenter = fragmenter = Fragmenter(backlog)
         self._delivery = delivery = self._streams.delivery(self._target, backlog)
@@ -106,7 +110,7 @@ class KvsOutput:
         async with Tasks(f"kvs of {self._stream.name}") as tasks:
             sending = tasks.start(delivery.run(), "delivery")
             reading = tasks.start(self._read(fragmenter, backlog), "reading")
-            # The delivery ends by itself only when the backlog is closed, or by an internal error.
+            # The delivery ends only after the backlog is closed, or with an internal error.
             await asyncio.wait({sending, reading, changed}, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
                 reading.cancel()
@@ -133,10 +137,10 @@ class KvsOutput:
             backlog.close()
 
     async def _units(self) -> AsyncGenerator[Tracks | AccessUnit, None]:
-        """Yields what is to be sent, until the stream ends."""
+        """Yields the items to send, until the stream ends."""
         if self._transcode:
             async with contextlib.aclosing(
-                reencoded(self._items, self._tracks, self._workers, self._stream.name, self._note)
+                reencoded(self._items, self._tracks, self._workers, self._stream.name, self._on_worker_error)
             ) as units:
                 async for unit in units:
                     yield unit
@@ -153,8 +157,73 @@ class KvsOutput:
             if not isinstance(item, Timed):
                 yield item
 
-    def _wait_told(self, reason: str | None) -> None:
-        self._waits_for = reason
+    def _on_waiting(self, reason: str | None) -> None:
+        self._wait_reason = reason
 
-    def _note(self, error: str) -> None:
+    def _on_worker_error(self, error: str) -> None:
         self._worker_error = error
+
+
+async def reencoded(
+    items: AsyncIterable[Item],
+    tracks: Tracks | None,
+    workers: WorkerPool,
+    stream: str,
+    on_worker_error: Callable[[str], None],
+) -> AsyncGenerator[Tracks | AccessUnit, None]:
+    """Yields the stream with a key frame every two seconds and AAC sound, until its end.
+
+    A worker process re-encodes it. If the worker is too slow, the subscription of `items` drops some.
+    A dead worker is replaced at the next key frame.
+    items: a second iteration continues the first. tracks: the last tracks that were read from `items`.
+    on_worker_error: called with the reason when a worker died.
+    Raises OutputError if no worker can be started or workers die repeatedly.
+    A caller that stops early must close the generator.
+    """
+    epoch = 0
+    ended = False
+
+    async def feed(worker: WorkerProcess) -> None:
+        nonlocal tracks, ended
+        if tracks is not None:
+            await worker.send_item(tracks)
+        async for item in items:
+            if isinstance(item, End):
+                ended = True
+                await worker.send_end()
+                return
+            if isinstance(item, Tracks):
+                tracks = item  # the next worker gets them first
+            if not isinstance(item, Timed):
+                await worker.send_item(item)
+
+    while True:
+        began = time.monotonic()
+        async with workers.start(_MODULE, "kvs", stream=stream) as worker:
+            async with Tasks("reencoding") as tasks:
+                task = tasks.start(feed(worker), "feed")
+                output_tracks: Tracks | None = None
+                while (received := await worker.receive()) is not None:
+                    kind, body = received
+                    if kind == StreamMessage.TRACKS:
+                        output_tracks = wire.decode_tracks(body)
+                        yield Tracks(
+                            output_tracks.video,
+                            output_tracks.audio,
+                            epoch + output_tracks.epoch,
+                            output_tracks.metadata,
+                        )
+                    elif kind == StreamMessage.UNIT:
+                        yield wire.decode_unit(body, output_tracks)
+                    elif kind == StreamMessage.END:
+                        break
+                epoch += _EPOCHS
+                if ended:
+                    return
+                if task.done() and not isinstance(task.exception(), WorkerDied):
+                    task.result()
+            error = await worker.died()
+        if time.monotonic() - began < _MIN_UPTIME_SECONDS:
+            raise error
+        on_worker_error(str(error))
+        log.warning("a kinesis stream's worker died, another follows", stream=stream, reason=str(error))

@@ -1,4 +1,4 @@
-"""Renditions of a stream, made by worker processes on this machine or by tasks in the cloud.
+"""Renditions of a stream. Worker processes on this machine or tasks in the cloud encode them.
 
 The encoding itself is in `gateway.workers.programs.ladder`.
 """

@@ -1,6 +1,6 @@
 """Motion clips, and the rule that detects motion.
 
-Pictures are stored by `gateway.outputs.snapshot`.
+`gateway.outputs.snapshot` stores the pictures.
 """
 
 from __future__ import annotations

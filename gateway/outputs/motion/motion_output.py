@@ -1,7 +1,7 @@
-"""The output `motion`: stores a picture and a clip of each motion, from before it began until it has ended.
+"""The output `motion`: stores a picture and a clip for each motion, including the time before it.
 
-Once a second of media, the newest picture is compared with that of the second before, small and gray. A worker that all
-streams share does this, and `motion_rule` decides. A clip holds the unchanged media, from a key frame on.
+Each second of media, a worker compares the newest picture with the one a second earlier, scaled down and in gray. All
+streams share the worker. `motion_rule` decides. A clip contains the unchanged media from a key frame on.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 
+from gateway.channels.channel import Channel
 from gateway.formats.mp4.finish import finish
 from gateway.lib.tasks import Tasks
+from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
@@ -26,79 +28,73 @@ from gateway.outputs.motion.motion_rule import MotionLimits, MotionRule
 from gateway.outputs.motion.pre_roll import PreRoll
 from gateway.outputs.recording.cutter import Cutter, PieceStart
 from gateway.outputs.recording.mp4_piece import Mp4Piece
-from gateway.outputs.recording.recording_output import RecordingOutput
+from gateway.outputs.recording.recording_output import RecordingCounts, RecordingOutput
 from gateway.outputs.snapshot.snapshot_output import store_picture
+from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import LockedFile, disk_errors
 from gateway.ports import media_keys
 from gateway.ports.errors import OutputError, OutputUnsupported
-from gateway.workers.jpeg_service import JpegUnavailable
-
-if TYPE_CHECKING:
-    from gateway.channels.channel import Channel
-    from gateway.live.stream import Stream
-    from gateway.outputs.recording.recording_output import RecordingCounts
-    from gateway.outputs.storage.archive import Archive
-    from gateway.workers.jpeg_protocol import PictureDifference
-    from gateway.workers.jpeg_service import JpegService, JpegSession
+from gateway.workers.jpeg_protocol import PictureDifference
+from gateway.workers.jpeg_service import JpegService, JpegSession, JpegUnavailable
 
 log = structlog.get_logger(__name__)
 
-SCRATCH: Final = "motion"
-_COMPARE_SECONDS: Final = 1.0  # seconds of media between two comparisons
-_MAX_PRE_ROLL_BYTES: Final = 32_000_000  # bytes
-_MAX_COMPARED_BYTES: Final = 16_000_000  # bytes that wait for a comparison; beyond it the next begins at a key frame
-_MAX_PICTURES: Final = 4  # that wait to be stored; further clips get no picture
-_MAX_BURST: Final = 5  # clips that may begin at once, and one a second
-_ENDLESS: Final = 1e9  # seconds: the cutter must not cut
+SCRATCH_FOLDER: Final = "motion"
+_COMPARE_SECONDS: Final = 1.0  # of media between two comparisons
+_MAX_PRE_ROLL_BYTES: Final = 32_000_000
+_MAX_COMPARED_BYTES: Final = 16_000_000  # that wait for a comparison; above this it starts at a key frame
+_MAX_PICTURES: Final = 4  # pictures waiting for storage; clips above this have no picture
+_MAX_BURST: Final = 5  # clips that may begin at once, then one a second
+_NO_CUT_SECONDS: Final = 1e9  # larger than any clip, so that no clip is cut
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """The cause of a clip. wall: when it was seen, seconds since the epoch."""
+    """The cause of a clip. wall_clock: time of its picture, seconds since the epoch."""
 
-    wall: float
+    wall_clock: float
     region: int
     percent: int
 
     def key(self, channel: str, folder: str, suffix: str) -> str:
         """Returns the key of one of its two files: `images` and `.jpeg`, or `mp4` and `.mp4`."""
-        at = datetime.fromtimestamp(self.wall, UTC)
+        at = datetime.fromtimestamp(self.wall_clock, UTC)
         name = f"{at:%Y-%m-%d_%H-%M-%S}-{at.microsecond // 1000:03d}_{self.region}-{self.percent}_{suffix}"
         return f"{channel}/motion/{folder}/{media_keys.day_folder(at)}/{name}"
 
 
 class _Clip:
-    """A clip that is being written: fragments in a scratch file, which become an MP4 at the end."""
+    """A clip that is being written, as fragments in a scratch file. Its end converts them to an MP4."""
 
     def __init__(self, trigger: Trigger, tracks: Tracks) -> None:
         self.trigger = trigger
         self.file: LockedFile | None = None
-        self._movies: list[Mp4Piece] = []
-        self.cutter = Cutter(tracks, _ENDLESS, self._begin)
+        self._pieces: list[Mp4Piece] = []
+        self.cutter = Cutter(tracks, _NO_CUT_SECONDS, self._begin_piece)
 
-    def _begin(self, opening: PieceStart) -> Mp4Piece:
-        movie = Mp4Piece(opening)
-        self._movies.append(movie)
-        return movie
-
-    @property
-    def waits(self) -> bool:
-        return any(movie.waits for movie in self._movies[:1])
+    def _begin_piece(self, start: PieceStart) -> Mp4Piece:
+        piece = Mp4Piece(start)
+        self._pieces.append(piece)
+        return piece
 
     @property
-    def refused(self) -> str | None:
-        return self._movies[0].refused if self._movies else None
+    def has_data(self) -> bool:
+        return bool(self._pieces) and self._pieces[0].has_data
 
-    def take(self) -> list[bytes]:
-        """Returns the bytes to write now. A second piece would belong to another timeline and is left out."""
-        return self._movies[0].take() if self._movies else []
+    @property
+    def unsupported(self) -> str | None:
+        return self._pieces[0].unsupported if self._pieces else None
+
+    def pop_data(self) -> list[bytes]:
+        """Returns the bytes to write. Only the first piece is used, because a second one has another timeline."""
+        return self._pieces[0].pop_data() if self._pieces else []
 
 
 class MotionOutput(RecordingOutput):
     """The output `motion`; see RecordingOutput for its life cycle.
 
     Memory is bounded: 32 MB of pre-roll, and the data of one comparison.
-    pre_roll: seconds before the motion that a clip shows at least.
+    pre_roll: minimum seconds before the motion in a clip.
     """
 
     def __init__(
@@ -109,24 +105,24 @@ class MotionOutput(RecordingOutput):
         self._jpegs = jpegs
         self._session: JpegSession | None = None
         self._rule = MotionRule(_limits(self._channel))
-        self._pace = IntervalLimiter(_MAX_BURST)  # of clips, by wall time
-        self._ring = PreRoll(pre_roll, _MAX_PRE_ROLL_BYTES)
+        self._clip_limiter = IntervalLimiter(_MAX_BURST)  # by wall-clock time
+        self._pre_roll = PreRoll(pre_roll, _MAX_PRE_ROLL_BYTES)
         self._tracks: Tracks | None = None
         self._clip: _Clip | None = None
         self._finished: list[_Clip] = []
         self._ended_at = float("-inf")  # decode time of the last clip's end, seconds
-        self._unseen: list[AccessUnit] = []  # for the next comparison, from a key frame on if `_fresh`
-        self._unseen_bytes = 0
-        self._fresh = True
+        self._uncompared: list[AccessUnit] = []  # for the next comparison; from a key frame on if `_from_key_frame`
+        self._uncompared_bytes = 0
+        self._from_key_frame = True
         self._compared = float("-inf")  # decode time of the last comparison, seconds
         self._comparison: asyncio.Task[Any] | None = None
-        self._comparing = 0.0  # decode time of the picture that it compares
-        self._judged_to = float("-inf")  # … and of the last picture that was compared
+        self._comparing = 0.0  # decode time of the picture being compared
+        self._compared_until = float("-inf")  # … and of the last compared picture
         self._tasks: Tasks | None = None
         self._pictures: Tasks | None = None
         self._clips = 0
         self._changed_percent = 0.0
-        self._trouble: str | None = None
+        self._error: str | None = None
 
     async def run(self, stream: Stream) -> None:
         name = f"motion of {stream.name}"
@@ -145,7 +141,7 @@ class MotionOutput(RecordingOutput):
             "clips": self._clips,
             "recording": self._clip is not None,
             "changed": self._changed_percent,
-            "error": self._trouble,
+            "error": self._error,
         }
 
     # ---- RecordingOutput ----
@@ -153,36 +149,36 @@ class MotionOutput(RecordingOutput):
     def read_channel(self, channel: Channel) -> None:
         self._rule.limits = _limits(channel)
 
-    def take_tracks(self, tracks: Tracks) -> None:
+    def on_tracks(self, tracks: Tracks) -> None:
         if tracks.video is None:
-            raise OutputUnsupported("a stream without a picture has no motion")
+            raise OutputUnsupported("the stream has no video")
         if self._tracks is not None and tracks.epoch == self._tracks.epoch:
             return
         self._tracks = tracks
-        self._begin_timeline()
-        self._ring.clear()
-        self._unseen, self._unseen_bytes, self._fresh = [], 0, True
+        self._reset_rule()
+        self._pre_roll.clear()
+        self._discard_collected()
 
-    def take(self, unit: AccessUnit) -> None:
+    def on_unit(self, unit: AccessUnit) -> None:
         if self._tracks is None:
             return
-        awaited = self._comparing if self._comparison is not None and not self._comparison.done() else None
-        self._ring.add(unit, awaited)
+        comparing_at = self._comparing if self._comparison is not None and not self._comparison.done() else None
+        self._pre_roll.add(unit, comparing_at)
         clip = self._clip
         if clip is not None:
             clip.cutter.add(unit)
-            if clip.refused is not None:
-                raise OutputUnsupported(clip.refused)
+            if clip.unsupported is not None:
+                raise OutputUnsupported(clip.unsupported)
         if unit.track.kind is Kind.VIDEO:
             at = unit.dts / unit.track.timescale
-            self._see(unit, at)
-            if self._rule.over(at, self._judged_to):
+            self._collect(unit, at)
+            if self._rule.check_end(at, self._compared_until):
                 self._end_clip()
                 self._ended_at = at
 
     @property
-    def due(self) -> bool:
-        return bool(self._finished) or (self._clip is not None and self._clip.waits)
+    def has_data_to_store(self) -> bool:
+        return bool(self._finished) or (self._clip is not None and self._clip.has_data)
 
     async def store(self) -> None:
         if self._clip is not None:
@@ -191,7 +187,7 @@ class MotionOutput(RecordingOutput):
             clip = self._finished.pop(0)
             try:
                 await self._write(clip)
-                await self._keep(clip)
+                await self._store_clip(clip)
             finally:
                 await self._archive.threads.run(partial(_remove, clip))
 
@@ -208,87 +204,93 @@ class MotionOutput(RecordingOutput):
             await self._archive.threads.run(partial(_remove, clip))
         self._finished = []
         self._tracks = None
-        self._ring.clear()
+        self._pre_roll.clear()
 
     # ---- comparisons ----
 
-    def _see(self, unit: AccessUnit, at: float) -> None:
-        """Collects the units for the next comparison, and starts it when it is due."""
+    def _collect(self, unit: AccessUnit, at: float) -> None:
+        """Collects units for the next comparison, and starts it when it is due."""
         if unit.key:
             # A key frame alone is cheaper than the units since the last comparison.
-            self._unseen, self._unseen_bytes, self._fresh = [], 0, True
-        elif self._fresh and not self._unseen:
-            return  # nothing to begin with
-        self._unseen.append(unit)
-        self._unseen_bytes += len(unit.payload)
-        if self._unseen_bytes > _MAX_COMPARED_BYTES:
-            self._unseen, self._unseen_bytes, self._fresh = [], 0, True
+            self._discard_collected()
+        elif self._from_key_frame and not self._uncompared:
+            return  # wait for a key frame
+        self._uncompared.append(unit)
+        self._uncompared_bytes += len(unit.payload)
+        if self._uncompared_bytes > _MAX_COMPARED_BYTES:
+            self._discard_collected()
         elif at < self._compared:
             self._compared = at
-            self._begin_timeline()
+            self._reset_rule()
         elif (
             at - self._compared >= _COMPARE_SECONDS
             and (self._comparison is None or self._comparison.done())
             and self._tasks is not None
         ):
-            units, fresh = self._unseen, self._fresh
-            self._unseen, self._unseen_bytes, self._fresh = [], 0, False
-            # Counted from the planned time, so that the interval does not drift with the length of a GOP.
+            units, from_key_frame = self._uncompared, self._from_key_frame
+            self._uncompared, self._uncompared_bytes, self._from_key_frame = [], 0, False
+            # Based on the planned time, so that the GOP length does not shift the interval.
             self._compared = self._compared + _COMPARE_SECONDS if at - self._compared < 2 * _COMPARE_SECONDS else at
             self._comparing = at
-            self._comparison = self._tasks.start(self._compare(units, fresh, at), "look")
+            self._comparison = self._tasks.start(self._compare(units, from_key_frame, at), "compare")
 
-    async def _compare(self, units: list[AccessUnit], fresh: bool, at: float) -> None:
+    def _discard_collected(self) -> None:
+        """The next comparison starts at a key frame."""
+        self._uncompared, self._uncompared_bytes, self._from_key_frame = [], 0, True
+
+    async def _compare(self, units: list[AccessUnit], from_key_frame: bool, at: float) -> None:
         session = self._session
-        assert session is not None, "made before the first unit"
+        assert session is not None, "the session exists before the first unit"
         last = units[-1]
         try:
-            look = await session.compare(last.track, units, fresh, int(self._channel.number("motion_diff")))
+            difference = await session.compare(last.track, units, from_key_frame, int(self._channel.number("motion_diff")))
         except JpegUnavailable as error:
-            self._tell(str(error))
-            self._fresh, self._unseen, self._unseen_bytes = True, [], 0
+            self._report_error(str(error))
+            self._discard_collected()
             return
         finally:
-            self._judged_to = at
-        self._trouble = None
-        if look.lost:
-            self._fresh, self._unseen, self._unseen_bytes = True, [], 0
+            self._compared_until = at
+        self._error = None
+        if difference.lost:
+            self._discard_collected()
             return
-        self._changed_percent = look.changed
-        if not look.first and self._rule.seen(at, look.changed):
-            self._begin_clip(look, last.wall, session)
+        self._changed_percent = difference.changed
+        if not difference.first and self._rule.add_comparison(at, difference.changed):
+            self._begin_clip(difference, last.wall, session)
 
-    def _begin_clip(self, look: PictureDifference, wall: float, session: JpegSession) -> None:
-        assert self._tracks is not None, "there are units"
-        if not self._pace.take(wall):
-            self._rule.clip_from = None  # a timeline that runs faster than the clock makes no more clips
+    def _begin_clip(self, difference: PictureDifference, wall_clock: float, session: JpegSession) -> None:
+        assert self._tracks is not None, "tracks arrive before units"
+        if not self._clip_limiter.take(wall_clock):
+            self._rule.clip_from = None  # too many clips: the timeline runs faster than the clock
             return
-        trigger = Trigger(wall, look.region, min(100, round(look.changed)))
+        trigger = Trigger(wall_clock, difference.region, min(100, round(difference.changed)))
         clip = self._clip = _Clip(trigger, self._tracks)
-        for unit in self._ring.units(after=self._ended_at):
+        for unit in self._pre_roll.units(after=self._ended_at):
             clip.cutter.add(unit)
-        log.info("motion", stream=self._stream.name, changed=look.changed, region=look.region)
+        log.info("motion", stream=self._stream.name, changed=difference.changed, region=difference.region)
         # The next comparison does not wait for the disk.
         if self._pictures is not None and len(self._pictures) < _MAX_PICTURES:
-            self._pictures.start(self._keep_picture(trigger, session), "picture")
+            self._pictures.start(self._store_clip_picture(trigger, session), "picture")
 
-    async def _keep_picture(self, trigger: Trigger, session: JpegSession) -> None:
+    async def _store_clip_picture(self, trigger: Trigger, session: JpegSession) -> None:
         key = trigger.key(self._stream.channel.id, "images", ".jpeg")
         try:
             picture = await session.last_picture()
-            await store_picture(self._archive, SCRATCH, key, picture, {"kind": "motion", "start": trigger.wall})
+            await store_picture(
+                self._archive, SCRATCH_FOLDER, key, picture, {"kind": "motion", "start": trigger.wall_clock}
+            )
         except OutputError as error:
-            self._tell(str(error))
+            self._report_error(str(error))
 
-    def _tell(self, reason: str) -> None:
-        if self._trouble is None:
-            log.warning("motion is not looked for", stream=self._stream.name, reason=reason)
-        self._trouble = reason
+    def _report_error(self, reason: str) -> None:
+        if self._error is None:
+            log.warning("motion detection failed", stream=self._stream.name, reason=reason)
+        self._error = reason
 
     # ---- clips ----
 
-    def _begin_timeline(self) -> None:
-        """Resets the rule: earlier pictures say nothing about the new timeline."""
+    def _reset_rule(self) -> None:
+        """Resets the rule, because earlier pictures have another timeline."""
         self._end_clip()
         self._rule = MotionRule(self._rule.limits)
         self._ended_at = float("-inf")
@@ -301,32 +303,32 @@ class MotionOutput(RecordingOutput):
             self._finished.append(clip)
 
     async def _write(self, clip: _Clip) -> None:
-        if data := clip.take():
+        if data := clip.pop_data():
             await self._archive.threads.run(partial(self._append, clip, data))
 
     def _append(self, clip: _Clip, data: list[bytes]) -> None:
         """Appends to the clip's file. Runs in a thread."""
         self._archive.check_free_space()
         if clip.file is None:
-            clip.file = LockedFile(self._archive.scratch(SCRATCH) / f"{uuid4().hex}.part")
+            clip.file = LockedFile(self._archive.scratch(SCRATCH_FOLDER) / f"{uuid4().hex}.part")
         clip.file.append(data)
 
-    async def _keep(self, clip: _Clip) -> None:
+    async def _store_clip(self, clip: _Clip) -> None:
         if clip.file is None:
             return
-        made = await self._archive.threads.run(partial(_make_movie, clip.file, clip.trigger.wall))
-        if made is None:
+        result = await self._archive.threads.run(partial(_make_mp4, clip.file, clip.trigger.wall_clock))
+        if result is None:
             return
-        path, seconds = made
+        path, seconds = result
         key = clip.trigger.key(self._stream.channel.id, "mp4", ".mp4")
-        ready = {"kind": "motion", "start": clip.trigger.wall, "seconds": seconds}
-        key = await self._archive.keep(key, path, ready=ready)
+        event = {"kind": "motion", "start": clip.trigger.wall_clock, "seconds": seconds}
+        key = await self._archive.keep(key, path, ready=event)
         self._clips += 1
-        self._counts.finished["motion"] = self._counts.finished.get("motion", 0) + 1
+        self._counts.finished["motion"] += 1
         log.info("motion clip finished", stream=self._stream.name, object=key, seconds=seconds)
 
     def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("looking for motion failed", stream=self._stream.name, exc_info=error)
+        log.error("motion detection crashed", stream=self._stream.name, exc_info=error)
 
 
 def _limits(channel: Channel) -> MotionLimits:
@@ -335,9 +337,10 @@ def _limits(channel: Channel) -> MotionLimits:
     )
 
 
-def _make_movie(file: LockedFile, created: float) -> tuple[Path, float] | None:
-    """Makes the MP4 beside the fragments, and returns its path and seconds; None if they hold nothing. Runs in a
-    thread.
+def _make_mp4(file: LockedFile, created: float) -> tuple[Path, float] | None:
+    """Writes the MP4 next to the fragments. Runs in a thread.
+
+    Returns its path and seconds; None if there are no samples.
     """
     file.close()
     path = file.path.with_suffix(".done")
@@ -347,7 +350,7 @@ def _make_movie(file: LockedFile, created: float) -> tuple[Path, float] | None:
                 return path, round(finish(source, target, created=created).seconds, 3)
         except InvalidData as error:
             path.unlink(missing_ok=True)
-            log.warning("nothing of a motion clip could be saved", reason=str(error))
+            log.warning("a motion clip could not be saved", reason=str(error))
             return None
 
 

@@ -1,4 +1,4 @@
-"""Decides when a motion clip begins and ends, from the changes seen and the stream's own clock."""
+"""Decides when a motion clip begins and ends, from picture changes and media time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MotionLimits:
-    """percent: share of the picture that must change.
+    """percent: minimum changed area of the picture, in percent.
 
     duration: seconds that a clip continues after the last motion.
-    timeout: the longest time that a clip lasts after its trigger, seconds.
+    timeout: maximum seconds of a clip after its trigger.
     """
 
     percent: float
@@ -19,42 +19,42 @@ class MotionLimits:
 
 
 class MotionRule:
-    """The rule for one stream. Times are seconds of the stream's media, so nothing drifts, however long it runs.
+    """The rule for one stream. Times are media seconds, so drift of the system clock has no effect.
 
-    `clip_from` is when the present clip was triggered; None if there is none.
+    `clip_from`: start of the current clip; None if there is none.
     """
 
     def __init__(self, limits: MotionLimits) -> None:
         self.limits = limits
         self.clip_from: float | None = None
-        self._last = 0.0  # time of the last motion
-        self._over = float("-inf")  # end of the previous clip
+        self._last_motion = 0.0  # time of the last motion
+        self._clip_ended_at = float("-inf")  # end of the previous clip
 
-    def seen(self, at: float, changed: float) -> bool:
-        """Takes the changed percentage of the picture at `at`, and returns whether a clip begins now.
+    def add_comparison(self, at: float, changed: float) -> bool:
+        """Records the changed percentage of the picture at `at`. Returns whether a clip begins.
 
-        Without any change there is no motion, whatever `percent` is.
-        Pictures up to the end of the previous clip begin no new one: motion that continues is seen again soon.
+        0 % change is never motion, even if `percent` is 0.
+        Pictures before the end of the previous clip start no clip. The next comparison detects continuing motion.
         """
-        if not changed or changed < self.limits.percent or at <= self._over:
+        if not changed or changed < self.limits.percent or at <= self._clip_ended_at:
             return False
-        self._last = at
+        self._last_motion = at
         if self.clip_from is None:
             self.clip_from = at
             return True
         return False
 
-    def over(self, at: float, judged: float | None = None) -> bool:
-        """Returns whether the clip ends now, when the stream has reached `at`.
+    def check_end(self, at: float, compared_until: float | None = None) -> bool:
+        """Returns whether the clip ends now, at the stream's time `at`.
 
-        judged: time of the last picture that was compared; None: `at`.
-        On a busy machine results come late, and one from before the end may still prolong the clip.
+        compared_until: time of the last compared picture; None: `at`.
+        Results may arrive late on a busy machine. A result from before the end can still extend the clip.
         """
         began, limits = self.clip_from, self.limits
         if began is None:
             return False
-        seen_to = at if judged is None else judged
-        if at - began < limits.timeout and seen_to - self._last < limits.duration:
+        compared_until = at if compared_until is None else compared_until
+        if at - began < limits.timeout and compared_until - self._last_motion < limits.duration:
             return False
-        self.clip_from, self._over = None, at
+        self.clip_from, self._clip_ended_at = None, at
         return True

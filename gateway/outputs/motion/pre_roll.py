@@ -1,4 +1,4 @@
-"""Keeps the last seconds of a stream, in whole GOPs, for clips that begin before their trigger."""
+"""Stores the last seconds of a stream, in whole GOPs, for clips that begin before their trigger."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gateway.media.unit import AccessUnit
 
 
 class PreRoll:
-    """Keeps at least `seconds` before the newest picture, or before an older one (see `add`), from a key frame on.
+    """Stores at least `seconds` before the newest picture, or before an older one (see `add`), from a key frame on.
 
-    At most `max_bytes` bytes are kept: beyond them the oldest GOPs are removed first.
-    If a single GOP is too large, nothing is kept until the next one.
+    Above `max_bytes` bytes the oldest GOPs are removed.
+    A single GOP that is too large is removed too.
     """
 
     def __init__(self, seconds: float, max_bytes: int) -> None:
@@ -22,20 +22,20 @@ class PreRoll:
         self._sizes: deque[int] = deque()
         self._bytes = 0
 
-    def add(self, unit: AccessUnit, awaited: float | None = None) -> None:
-        """Takes the stream's next unit. Hot path.
+    def add(self, unit: AccessUnit, comparing_at: float | None = None) -> None:
+        """Adds the stream's next unit. Hot path.
 
-        awaited: decode time in seconds of a picture whose earlier units may still be needed; None: there is none.
+        comparing_at: decode time, in seconds, of the picture being compared, which needs earlier units; None if none.
         """
         groups = self._groups
         if unit.track.kind is Kind.VIDEO:
-            newest = _seconds(unit) if awaited is None else awaited
-            # The second group reaches back far enough, so the first is not needed any more.
+            newest = _seconds(unit) if comparing_at is None else comparing_at
+            # The second group is old enough, so the first is not needed.
             while len(groups) > 1 and newest - _seconds(groups[1][0]) >= self._seconds:
-                self._forget()
+                self._remove_first()
             if unit.key:
                 if len(groups) == 1 and not self._seconds:
-                    self._forget()
+                    self._remove_first()
                 groups.append([])
                 self._sizes.append(0)
         if not groups:
@@ -44,10 +44,10 @@ class PreRoll:
         self._sizes[-1] += len(unit.payload)
         self._bytes += len(unit.payload)
         while groups and self._bytes > self._max_bytes:
-            self._forget()
+            self._remove_first()
 
     def units(self, after: float = float("-inf")) -> list[AccessUnit]:
-        """Returns the kept units, only of groups that reach beyond `after` (decode time, seconds)."""
+        """Returns the units of all groups that end after `after` (decode time, seconds)."""
         return [unit for group in self._groups if _seconds(group[-1]) > after for unit in group]
 
     def clear(self) -> None:
@@ -55,7 +55,7 @@ class PreRoll:
         self._sizes.clear()
         self._bytes = 0
 
-    def _forget(self) -> None:
+    def _remove_first(self) -> None:
         self._groups.popleft()
         self._bytes -= self._sizes.popleft()
 

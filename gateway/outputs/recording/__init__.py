@@ -1,6 +1,6 @@
-"""Recordings: MP4 pieces, and on-demand sessions as HLS.
+"""Recordings: MP4 files, and on-demand sessions as HLS.
 
-The files are written here; `gateway.outputs.storage` sends them to the object store.
+This folder writes the files; `gateway.outputs.storage` sends them to the object store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decides where recordings are cut: at key frames, sound and picture at one moment, every frame in one piece."""
+"""Cuts a stream into recorded files at key frames. Sound and picture are cut at one time, without lost frames."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 
-MAX_BURST: Final = 30  # pieces that may begin at once, then one a second: a file may be pushed faster than real time
+MAX_BURST: Final = 30  # new pieces at once, then one a second, because a file may be pushed faster than real time
 _ROUNDING: Final = VIDEO_CLOCK // 200  # millisecond rounding makes a GOP of two seconds 1.999 s long
-_LATE: Final = 3 * VIDEO_CLOCK  # the time for which sound of a piece may arrive after the picture that ended it
-_SILENT: Final = 10 * VIDEO_CLOCK  # after this time without a picture, pieces end by time
+_MAX_LATE_SOUND: Final = (
+    3 * VIDEO_CLOCK
+)  # maximum time that sound of a piece may arrive after the picture that ended it
+_PICTURE_TIMEOUT: Final = 10 * VIDEO_CLOCK  # without a picture, after which pieces end by time
 _MAX_HELD: Final = 2_000  # audio frames ahead of the picture, about 40 s
 
 
 class Piece(Protocol):
-    """One file of a recording. Picture times are in ticks of 90 kHz, sound times in ticks of its own rate, in time
-    order.
+    """One file of a recording. Frames arrive in time order.
+
+    Times of pictures are in ticks of 90 kHz, times of sound in ticks of its sample rate.
     """
 
     def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None: ...
@@ -32,130 +35,134 @@ class Piece(Protocol):
     def sound(self, time: int, samples: int, payload: bytes) -> None: ...
 
     def close(self, end: int | None) -> None:
-        """Ends the piece. end: where the picture continues in the next piece, in ticks of 90 kHz; None: nowhere."""
+        """Ends the piece. end: decode time of the next piece's first picture, 90 kHz; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class PieceStart:
-    """How a piece begins.
+    """The properties of a new piece.
 
-    first_video, first_audio: a payload, for codecs that describe themselves in their frames; None if there was none
-    yet.
-    wall: time of the first frame, seconds since the epoch.
-    continues: whether the piece continues the timeline of the one before it.
+    first_video, first_audio: a payload, for codecs with their configuration in the frames; None if there is none yet.
+    wall_clock: time of the first frame, seconds since the epoch.
+    continues: whether the piece continues the timeline of the previous piece.
     """
 
     video: MediaTrack | None
     audio: MediaTrack | None
     first_video: bytes | None
     first_audio: bytes | None
-    wall: float
+    wall_clock: float
     continues: bool
 
 
 class Cutter:
-    """Distributes the units of one epoch to pieces, which `begin` makes.
+    """Distributes the units of one epoch to pieces.
 
     A piece ends at the first key frame that is at least `seconds` after its first picture.
-    Sound is cut at the moment when that key frame is shown.
-    Early sound is held until the picture has reached it (bounded); late sound still goes to the piece where it belongs.
-    Without a picture, or while it is missing for 10 s, pieces end by time.
+    Sound is cut at the presentation time of that key frame.
+    Early sound is held until a picture with its time arrives (bounded). Late sound still goes to its own piece.
+    Without a picture, or if it is missing for 10 s, pieces end by time.
     Sound before the first picture belongs to the first piece.
 
-    pace: limits new pieces by the units' wall time; pieces become longer if a timeline runs faster than the clock.
-    `dropped` counts pictures before the first key frame, and frames that cannot be read.
+    make_piece: called at each beginning of a piece.
+    limiter: limits new pieces by the units' arrival times. Pieces are longer if a timeline runs faster than the clock.
+    `dropped` counts pictures before the first key frame, and frames that cannot be parsed.
     """
 
     def __init__(
-        self, tracks: Tracks, seconds: float, begin: Callable[[PieceStart], Piece], pace: IntervalLimiter | None = None
+        self,
+        tracks: Tracks,
+        seconds: float,
+        make_piece: Callable[[PieceStart], Piece],
+        limiter: IntervalLimiter | None = None,
     ) -> None:
         self.seconds = seconds
-        self._pace = pace or IntervalLimiter(MAX_BURST)
+        self._limiter = limiter or IntervalLimiter(MAX_BURST)
         self.dropped = 0
-        self._begin = begin
+        self._make_piece = make_piece
         self._video, self._audio = tracks.video, tracks.audio
         self._timing: VideoTiming | None = None
         if tracks.video is not None:
             self._timing = VideoTiming(tracks.video.timescale, _frame_rate(tracks.video))
         self._clock: AudioClock | None = None
         self._rate = VIDEO_CLOCK
-        self._frame_samples = 0  # 0: it differs from frame to frame
+        self._frame_samples = 0  # 0: different for each frame
         self._first_audio: bytes | None = None
-        self._piece: Piece | None = None  # the open one
-        self._earlier: Piece | None = None  # the one before it, while sound for it may still arrive
+        self._piece: Piece | None = None  # the open piece
+        self._previous: Piece | None = None  # the previous piece, while sound for it may still arrive
         self._cut = 0  # presentation time of the first picture of the open piece
-        self._start = 0  # decode time of its first picture, or of its first sound if it has no picture
-        self._pictured = False  # it has a picture
+        self._start = 0  # decode time of its first picture, or of its first sound without a picture
+        self._has_picture = False  # the open piece has a picture
         self._last = 0  # decode time of the last picture
         self._held: deque[tuple[int, int, int, bytes, float]] = deque()  # sound: 90 kHz, ticks, samples, payload, wall
         self._continues = False
 
     def add(self, unit: AccessUnit) -> None:
-        """Takes one unit. Hot path."""
+        """Adds one unit. Hot path."""
         try:
             if unit.track.kind is Kind.VIDEO:
-                self._picture(unit)
+                self._add_picture(unit)
             else:
-                self._sound(unit)
+                self._add_sound(unit)
         except InvalidData:
             self.dropped += 1
 
     def finish(self) -> None:
         """Ends the epoch: closes the open pieces."""
-        if self._piece is None and self._held:  # the announced picture did not arrive
-            self._alone(self._held[0][0], self._held[0][4])
-        self._release(None)
-        for piece in (self._earlier, self._piece):
+        if self._piece is None and self._held:  # no picture arrived
+            self._open_without_picture(self._held[0][0], self._held[0][4])
+        self._write_held(None)
+        for piece in (self._previous, self._piece):
             if piece is not None:
-                piece.close(self._start if piece is self._earlier else None)
-        self._earlier = self._piece = None
+                piece.close(self._start if piece is self._previous else None)
+        self._previous = self._piece = None
 
     # ---- pictures ----
 
-    def _picture(self, unit: AccessUnit) -> None:
+    def _add_picture(self, unit: AccessUnit) -> None:
         assert self._timing is not None
         dts, cts = self._timing.stamp(unit.dts, unit.cts)
         key = unit.key
-        if self._piece is None or not self._pictured:
+        if self._piece is None or not self._has_picture:
             if not key:
                 self.dropped += 1
                 return
-            if self._piece is not None:  # it has only sound, because the picture was missing
+            if self._piece is not None:  # it has only sound, because pictures were missing
                 self._cut_at(dts, dts + cts, unit)
             else:
-                self._open(unit.wall, unit.payload)
-            self._start, self._cut, self._pictured = dts, dts + cts, True
+                self._open_piece(unit.wall, unit.payload)
+            self._start, self._cut, self._has_picture = dts, dts + cts, True
         elif (
             key
-            # Presentation times: in an open GOP, a key frame is decoded before pictures that are shown before it.
+            # Presentation times, because in an open GOP a key frame is decoded before pictures that are shown earlier.
             and dts + cts - self._cut >= int(self.seconds * VIDEO_CLOCK) - _ROUNDING
-            and self._pace.take(unit.wall)
+            and self._limiter.take(unit.wall)
         ):
             self._cut_at(dts, dts + cts, unit)
-        elif self._earlier is not None and dts - self._cut > _LATE:
-            self._end_earlier()
+        elif self._previous is not None and dts - self._cut > _MAX_LATE_SOUND:
+            self._end_previous()
         self._last = dts
         assert self._piece is not None
         if self._held:
-            self._release(dts)
+            self._write_held(dts)
         self._piece.picture(dts, cts, key, unit.payload)
 
-    def _cut_at(self, dts: int, shown: int, unit: AccessUnit) -> None:
-        self._end_earlier()
-        self._earlier = self._piece
-        self._start, self._cut = dts, shown
-        self._open(unit.wall, unit.payload)
+    def _cut_at(self, dts: int, pts: int, unit: AccessUnit) -> None:
+        self._end_previous()
+        self._previous = self._piece
+        self._start, self._cut = dts, pts
+        self._open_piece(unit.wall, unit.payload)
         if self._audio is None:
-            self._end_earlier()
+            self._end_previous()
 
-    def _end_earlier(self) -> None:
-        if self._earlier is not None:
-            self._earlier.close(self._start)
-            self._earlier = None
+    def _end_previous(self) -> None:
+        if self._previous is not None:
+            self._previous.close(self._start)
+            self._previous = None
 
     # ---- sound ----
 
-    def _sound(self, unit: AccessUnit) -> None:
+    def _add_sound(self, unit: AccessUnit) -> None:
         track, payload = unit.track, unit.payload
         clock = self._clock
         if clock is None:
@@ -167,64 +174,68 @@ class Cutter:
         ticks = clock.stamp(unit.dts, samples)
         time = ticks * VIDEO_CLOCK // self._rate
         if self._video is None:
-            self._alone(time, unit.wall)
-            self._give(time, ticks, samples, payload)
+            self._open_without_picture(time, unit.wall)
+            self._write_sound(time, ticks, samples, payload)
             return
-        if self._pictured and time - self._last > _SILENT and time - self._start >= self.seconds * VIDEO_CLOCK:
-            # The picture stopped, but its pieces must still end.
-            self._release(None)
-            self._end_earlier()
+        if (
+            self._has_picture
+            and time - self._last > _PICTURE_TIMEOUT
+            and time - self._start >= self.seconds * VIDEO_CLOCK
+        ):
+            # Pictures stopped, but the piece must end.
+            self._write_held(None)
+            self._end_previous()
             if self._piece is not None:
                 self._piece.close(None)
-            self._piece, self._pictured = None, False
+            self._piece, self._has_picture = None, False
         held = self._held
         held.append((time, ticks, samples, payload, unit.wall))
         if self._piece is None:
-            if time - held[0][0] > _SILENT or len(held) > _MAX_HELD:
-                self._alone(held[0][0], held[0][4])  # the announced picture does not arrive
-                self._release(None)
-        elif not self._pictured:
-            self._alone(time, unit.wall)
-            self._release(None)
-        elif time <= self._last or time - self._last > _SILENT or len(held) > _MAX_HELD:
-            self._release(None if time > self._last else self._last)
+            if time - held[0][0] > _PICTURE_TIMEOUT or len(held) > _MAX_HELD:
+                self._open_without_picture(held[0][0], held[0][4])  # no picture arrives
+                self._write_held(None)
+        elif not self._has_picture:
+            self._open_without_picture(time, unit.wall)
+            self._write_held(None)
+        elif time <= self._last or time - self._last > _PICTURE_TIMEOUT or len(held) > _MAX_HELD:
+            self._write_held(None if time > self._last else self._last)
 
-    def _alone(self, time: int, wall: float) -> None:
-        """Makes sure that a piece is open for sound without a picture, and cuts it by time."""
+    def _open_without_picture(self, time: int, wall: float) -> None:
+        """Opens a piece for sound without a picture, or the next piece after `seconds`."""
         due = time - self._start >= int(self.seconds * VIDEO_CLOCK) - _ROUNDING
-        if self._piece is not None and due and self._pace.take(wall):
+        if self._piece is not None and due and self._limiter.take(wall):
             self._piece.close(None)
             self._piece = None
         if self._piece is None:
             self._start = time
-            self._open(wall, None)
+            self._open_piece(wall, None)
 
-    def _release(self, until: int | None) -> None:
-        """Passes on held sound up to the picture's time `until` (90 kHz); None: all of it."""
+    def _write_held(self, until: int | None) -> None:
+        """Writes held sound up to the picture's time `until` (90 kHz); None: all of it."""
         held = self._held
         while held and (until is None or held[0][0] <= until):
             time, ticks, samples, payload, _ = held.popleft()
-            self._give(time, ticks, samples, payload)
+            self._write_sound(time, ticks, samples, payload)
 
-    def _give(self, time: int, ticks: int, samples: int, payload: bytes) -> None:
-        if self._earlier is not None:
+    def _write_sound(self, time: int, ticks: int, samples: int, payload: bytes) -> None:
+        if self._previous is not None:
             if time < self._cut:
-                self._earlier.sound(ticks, samples, payload)
+                self._previous.sound(ticks, samples, payload)
                 return
-            self._end_earlier()
+            self._end_previous()
         if self._piece is None:
             self.dropped += 1
             return
         self._piece.sound(ticks, samples, payload)
 
-    def _open(self, wall: float, first_video: bytes | None) -> None:
-        opening = PieceStart(self._video, self._audio, first_video, self._first_audio, wall, self._continues)
-        self._piece = self._begin(opening)
+    def _open_piece(self, wall: float, first_video: bytes | None) -> None:
+        start = PieceStart(self._video, self._audio, first_video, self._first_audio, wall, self._continues)
+        self._piece = self._make_piece(start)
         self._continues = True
 
 
 def _frame_rate(track: MediaTrack) -> float | None:
-    """Returns the frame rate of the configuration; None if it is invalid, which must not prevent the recording."""
+    """Returns the frame rate of the configuration; None if it is invalid, because recording is still possible."""
     try:
         return codecs.frame_rate(track)
     except InvalidData:

@@ -1,23 +1,29 @@
-"""Makes MP4 files of unfinished recordings, including those that a killed gateway left, and stores them."""
+"""Converts unfinished recordings to MP4 files and stores them, also after a crash of the gateway."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import glob
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 
-from gateway.channels.names import is_channel_id
 from gateway.formats.mp4.finish import finish
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
-from gateway.outputs.recording import session_recovery
+from gateway.outputs.recording.on_demand_session import (
+    parse_recording_name,
+    recording_name,
+    recover_session,
+    session_folders,
+)
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.disk_threads import DiskThreads
 from gateway.outputs.storage.locked_file import disk_errors, take_abandoned
@@ -26,38 +32,19 @@ from gateway.ports.errors import OutputError
 
 log = structlog.get_logger(__name__)
 
-SCRATCH: Final = "video"
-_GROWING, _DONE, _MAKING = ".fmp4", ".done.mp4", ".making"
+SCRATCH_FOLDER: Final = "video"
+_UNFINISHED, _DONE, _TEMPORARY = ".fmp4", ".done.mp4", ".making"
 _MAX_CONCURRENT: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedRecording:
-    """The name `<channel>~<start ms>.fmp4` of an unfinished recording; it holds all that the final name needs."""
-
-    channel: str
-    start_ms: int
-
-    @classmethod
-    def of(cls, name: str) -> UnfinishedRecording | None:
-        channel, tilde, start = name.removesuffix(_GROWING).rpartition("~")
-        if not tilde or not name.endswith(_GROWING) or not start.isdecimal() or not is_channel_id(channel):
-            return None
-        return cls(channel, int(start)) if len(start) == 13 else None
-
-    @property
-    def name(self) -> str:
-        return f"{self.channel}~{self.start_ms}{_GROWING}"
-
-
 class Mp4Finalizer:
-    """Finishes recordings. The app owns it: `run` lives as long as recordings are made, `flush` waits for pending ones.
+    """Finishes recordings. The app starts `run`; `flush` waits for pending recordings.
 
     A recording is finished in its scratch folder.
-    The MP4 is written beside the fragments under a hidden name, synced, and renamed to `….done.mp4`.
-    From then on only that file counts; it is given to the archive.
-    If the disk has no room, finishing is tried again, with a warning.
-    A recording without a single whole fragment is removed.
+    The MP4 is written next to the fragments under a temporary name, synced, and renamed to `….done.mp4`.
+    From then on only that file is used; the archive stores it.
+    If the disk is full, finishing is tried again, with a warning.
+    A recording without a complete fragment is removed.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -65,40 +52,37 @@ class Mp4Finalizer:
         self._threads = DiskThreads(_MAX_CONCURRENT, "finish")
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._tasks: Tasks | None = None
-        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}  # one recording of a channel at a time
-        self._waiting: list[Path] = []  # recordings that arrived before `run`
+        self._channel_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one recording at a time
+        self._waiting: list[Path] = []  # recordings from before `run`
         self._busy: set[Path] = set()
-        self._again: set[Path] = set()  # those that were given again, because the first check may be outdated
-        self._claiming = threading.Lock()
-        self._claimed: dict[tuple[str, str], int] = {}  # two numbers for each channel that was ever recorded
+        self._recheck: set[Path] = set()  # to check again, because the first check may be outdated
+        self._claim_lock = threading.Lock()
+        self._last_numbers: dict[tuple[str, str], int] = {}  # the last number by kind and channel
         self._idle = asyncio.Event()
         self._idle.set()
         self.finished = 0
         self.failed = 0
 
     def new(self, channel: str, start_ms: int) -> Path:
-        """Returns the path for a new recording of this channel that begins at `start_ms`.
-
-        Raises OutputError. Blocks.
-        """
-        folder = self._archive.scratch(SCRATCH)
-        return folder / UnfinishedRecording(channel, self.claim(SCRATCH, channel, start_ms)).name
+        """Returns the path for a new recording of a channel. Raises OutputError. Blocks."""
+        folder = self._archive.scratch(SCRATCH_FOLDER)
+        return folder / (recording_name(channel, self.claim(SCRATCH_FOLDER, channel, start_ms)) + _UNFINISHED)
 
     def claim(self, kind: str, channel: str, number: int) -> int:
-        """Returns `number`, or the next one above all numbers that this kind of recording of the channel has had.
+        """Returns `number`, or a larger one, so that this kind of recording of the channel never has a number twice.
 
-        An output that restarts after an error gets the last key frame again: its time must not name two recordings.
+        An output that restarts after an error gets the last key frame again, so two recordings could have its time.
         """
-        with self._claiming:
-            number = max(number, self._claimed.get((kind, channel), 0) + 1)
-            self._claimed[kind, channel] = number
+        with self._claim_lock:
+            number = max(number, self._last_numbers.get((kind, channel), 0) + 1)
+            self._last_numbers[kind, channel] = number
             return number
 
     def finish(self, path: Path) -> None:
-        """Takes over a recording that nobody writes any more."""
+        """Finishes a recording that has been closed."""
         if path in self._busy:
-            # Recovery found the file while it was still being written, and may have looked at it already.
-            self._again.add(path)
+            # Recovery found the file while it was written, and may have checked it already.
+            self._recheck.add(path)
             return
         self._busy.add(path)
         self._idle.clear()
@@ -108,11 +92,11 @@ class Mp4Finalizer:
             self._tasks.start(self._finish(path), path.name)
 
     async def flush(self) -> None:
-        """Waits until the archive has everything; the caller sets a limit. The rest is recovered at the next start."""
+        """Waits until all recordings are stored; the caller sets a time limit. The next start recovers the others."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Recovers what an earlier process left, then finishes new recordings. Runs until cancelled."""
+        """Recovers the recordings of earlier processes, then finishes new ones. Runs until cancelled."""
         async with Tasks("finalizer", _crashed) as tasks:
             self._tasks = tasks
             try:
@@ -128,7 +112,7 @@ class Mp4Finalizer:
 
     async def _recover(self) -> None:
         try:
-            folder = self._archive.scratch(SCRATCH)
+            folder = self._archive.scratch(SCRATCH_FOLDER)
             names = await self._threads.run(lambda: sorted(os.listdir(folder)))
         except (OutputError, OSError) as error:
             log.warning("recordings cannot be recovered", reason=str(error))
@@ -136,11 +120,11 @@ class Mp4Finalizer:
         for name in names:
             path = folder / name
             if name.endswith(_DONE):
-                path = folder / (name.removesuffix(_DONE).rpartition("~")[0] + _GROWING)
-            if UnfinishedRecording.of(path.name) is not None and path not in self._busy:
+                path = folder / (name.removesuffix(_DONE).rpartition("~")[0] + _UNFINISHED)
+            if parse_unfinished(path.name) is not None and path not in self._busy:
                 self.finish(path)
         try:
-            folders = await self._threads.run(lambda: session_recovery.sessions(self._archive))
+            folders = await self._threads.run(lambda: session_folders(self._archive))
         except OutputError as error:
             log.warning("on-demand recordings cannot be recovered", reason=str(error))
             return
@@ -150,64 +134,63 @@ class Mp4Finalizer:
     async def _finish(self, path: Path) -> None:
         backoff = Backoff(2.0, 60.0)
         channel = path.name.rpartition("~")[0]
-        turn, waiting = self._turns.get(channel) or (asyncio.Lock(), 0)
-        self._turns[channel] = turn, waiting + 1
+        channel_lock = self._channel_locks.setdefault(channel, asyncio.Lock())
         try:
             while True:
                 try:
-                    async with turn, self._slots:
-                        self._again.discard(path)
-                        await self._once(path)
-                        left = path in self._again and await self._threads.run(path.exists)
-                    if left:
+                    async with channel_lock, self._slots:
+                        self._recheck.discard(path)
+                        await self._finish_once(path)
+                        finish_again = path in self._recheck and await self._threads.run(path.exists)
+                    if finish_again:
                         continue
                     return
                 except OutputError as error:
                     self.failed += 1
-                    log.warning("a recording waits to be finished", file=path.name, reason=str(error))
+                    log.warning("a recording cannot be finished now", file=path.name, reason=str(error))
                 await asyncio.sleep(backoff.next())
         finally:
-            turn, waiting = self._turns.pop(channel)
-            if waiting > 1:
-                self._turns[channel] = turn, waiting - 1
             self._busy.discard(path)
-            self._again.discard(path)
+            self._recheck.discard(path)
             if not self._busy:
                 self._idle.set()
 
-    async def _once(self, path: Path) -> None:
-        unfinished = UnfinishedRecording.of(path.name)
-        if unfinished is None:
-            await session_recovery.recover_session(path, self._archive)
+    async def _finish_once(self, path: Path) -> None:
+        parsed = parse_unfinished(path.name)
+        if parsed is None:
+            await recover_session(path, self._archive)
             return
-        made = await self._threads.run(lambda: _made(path, unfinished))
-        if made is None:
+        channel, start_ms = parsed
+        movie = await self._threads.run(lambda: _find_or_make(path, start_ms))
+        if movie is None:
             return
         try:
-            key = media_keys.video_key(unfinished.channel, unfinished.start_ms)
-            ready = {"kind": "video", "start": unfinished.start_ms / 1000, "seconds": made.seconds}
-            key = await self._archive.keep(key, made.path, ready=ready)
+            ready = {"kind": "video", "start": start_ms / 1000, "seconds": movie.seconds}
+            key = await self._archive.keep(media_keys.video_key(channel, start_ms), movie.path, ready=ready)
         finally:
-            os.close(made.lock)
+            os.close(movie.lock)
         self.finished += 1
-        log.info("recording finished", stream=unfinished.channel, object=key, seconds=made.seconds)
+        log.info("recording finished", stream=channel, object=key, seconds=movie.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Movie:
-    """A finished MP4 that is still to be stored. lock: an open descriptor that keeps other processes away."""
+    """A finished MP4 that must be stored. lock: an open descriptor that locks it for other processes."""
 
     path: Path
     seconds: float
     lock: int
 
 
-def _made(path: Path, unfinished: UnfinishedRecording) -> _Movie | None:
-    """Returns the MP4 that an earlier try made of this recording, or makes it; None if another process has the
-    recording.
-    """
-    stem = path.name.removesuffix(_GROWING)
-    for done in path.parent.glob(f"{_escape(stem)}~*{_DONE}"):
+def parse_unfinished(name: str) -> tuple[str, int] | None:
+    """Returns the channel and the start (ms) in the name `<channel>~<start ms>.fmp4`; None for any other name."""
+    return parse_recording_name(name.removesuffix(_UNFINISHED)) if name.endswith(_UNFINISHED) else None
+
+
+def _find_or_make(path: Path, start_ms: int) -> _Movie | None:
+    """Returns the MP4 that an earlier attempt made, or makes it; None if another process has the recording."""
+    stem = path.name.removesuffix(_UNFINISHED)
+    for done in path.parent.glob(f"{glob.escape(stem)}~*{_DONE}"):
         ms = done.name.removesuffix(_DONE).rpartition("~")[2]
         if ms.isdecimal():
             lock = take_abandoned(done)
@@ -216,45 +199,41 @@ def _made(path: Path, unfinished: UnfinishedRecording) -> _Movie | None:
             with disk_errors(path.parent):
                 path.unlink(missing_ok=True)
             return _Movie(done, int(ms) / 1000, lock)
-    return _make(path, unfinished)
+    return _make(path, start_ms)
 
 
-def _make(path: Path, unfinished: UnfinishedRecording) -> _Movie | None:
+def _make(path: Path, start_ms: int) -> _Movie | None:
     descriptor = take_abandoned(path)
     if descriptor is None:
-        return None  # another process on this machine writes it, finishes it, or has finished it
+        return None  # another process writes it, finishes it, or has finished it
     with disk_errors(path.parent), os.fdopen(descriptor, "rb") as source:
-        making = path.with_name(path.name.removesuffix(_GROWING) + _MAKING)
+        temporary = path.with_name(path.name.removesuffix(_UNFINISHED) + _TEMPORARY)
         try:
-            with making.open("wb") as target:
-                fcntl.flock(target, fcntl.LOCK_EX)  # no other process knows the file yet
+            with temporary.open("wb") as target:
+                fcntl.flock(target, fcntl.LOCK_EX)  # never waits: no other process opens this file
                 try:
-                    result = finish(source, target, created=unfinished.start_ms / 1000)
+                    result = finish(source, target, created=start_ms / 1000)
                 except InvalidData as error:
-                    log.warning("nothing of a recording could be saved", file=path.name, reason=str(error),
+                    log.warning("a recording could not be saved", file=path.name, reason=str(error),
                                 bytes=os.fstat(descriptor).st_size)  # fmt: skip
                     path.unlink(missing_ok=True)
                     return None
                 target.flush()
                 os.fsync(target.fileno())
-                lock = os.dup(target.fileno())  # the lock goes with the file to its new name
+                lock = os.dup(target.fileno())  # the lock stays when the file is renamed
             if result.torn:
-                log.info("the torn end of a recording was left out", file=path.name, kept=result.whole)
+                log.info("the incomplete end of a recording was left out", file=path.name, kept=result.whole)
             seconds = round(result.seconds, 3)
-            done = path.with_name(f"{path.name.removesuffix(_GROWING)}~{round(seconds * 1000)}{_DONE}")
+            done = path.with_name(f"{path.name.removesuffix(_UNFINISHED)}~{round(seconds * 1000)}{_DONE}")
             try:
-                os.replace(making, done)
+                os.replace(temporary, done)
                 path.unlink(missing_ok=True)
             except BaseException:
                 os.close(lock)
                 raise
             return _Movie(done, seconds, lock)
         finally:
-            making.unlink(missing_ok=True)
-
-
-def _escape(stem: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
+            temporary.unlink(missing_ok=True)
 
 
 def _crashed(name: str, error: BaseException) -> None:

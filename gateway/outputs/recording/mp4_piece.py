@@ -1,4 +1,4 @@
-"""One piece of an MP4 recording: turns each second of media into fragments for the disk."""
+"""One file of an MP4 recording: converts each second of media to fragments for the disk."""
 
 from __future__ import annotations
 
@@ -14,47 +14,46 @@ from gateway.outputs.recording.cutter import PieceStart
 from gateway.packaging.timing import VIDEO_CLOCK
 
 _SECOND: Final = VIDEO_CLOCK
-_MAX_BYTES: Final = 4_000_000  # of media; more makes a fragment before the second is over
+_MAX_BYTES: Final = 4_000_000  # of media; a larger second becomes several fragments
 _VIDEO_ID, _AUDIO_ID = 1, 2
 
 
-def _closed(payload: bytes) -> RandomAccess:
-    return RandomAccess.CLOSED
-
-
 class Mp4Piece:
-    """A Piece whose bytes (`take`) are appended to a file; formats.mp4.finish makes the final MP4 of that file.
+    """A Piece as MP4 fragments. The caller appends the bytes of `pop_data` to a file.
 
-    Every fragment is complete, so a crash costs at most the last second.
-    A picture waits for the next one, which gives its duration.
-    refused: why no MP4 can carry these tracks; None while one can.
-    `dropped` counts audio frames whose codec describes itself in its frames, if the first came too late for the header.
+    formats.mp4.finish makes the final MP4 from that file.
+    Every fragment is complete, so a crash loses at most the last second.
+    A picture is written after the next one has arrived, because only that defines its duration.
+    unsupported: the reason if MP4 does not support these tracks, else None.
+    `dropped` counts audio frames that arrived too late for the header, of codecs with in-band configuration.
     """
 
-    def __init__(self, opening: PieceStart) -> None:
-        self.wall = opening.wall
+    def __init__(self, start: PieceStart) -> None:
+        self.wall_clock = start.wall_clock
         self.closed = False
-        self.refused: str | None = None
+        self.unsupported: str | None = None
         self.dropped = 0
-        self._opening = opening
-        self._access: RandomAccessOf = random_access_of(opening.video) if opening.video is not None else _closed
-        self._first_audio = opening.first_audio
-        self._begun = False  # the header is made
-        self._has_audio = opening.audio is not None
+        self._start = start
+        self._access: RandomAccessOf = lambda payload: RandomAccess.CLOSED
+        if start.video is not None:
+            self._access = random_access_of(start.video)
+        self._first_audio = start.first_audio
+        self._header_written = False  # the header was written
+        self._has_audio = start.audio is not None
         self._rate = VIDEO_CLOCK
         self._sequence = 0
         self._pictures: list[Mp4Sample] = []
         self._pictures_at = 0  # decode time of the first of them
-        self._last = 0  # decode time of the last one, whose duration is not known yet
+        self._last = 0  # decode time of the last picture, whose duration is still unknown
         self._step = VIDEO_CLOCK // 30
         self._sounds: list[Mp4Sample] = []
         self._sounds_at = 0
         self._sounds_end = 0
         self._size = 0
-        self._ready: list[bytes] = []
+        self._data: list[bytes] = []
 
     def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
-        """Takes one picture. Hot path."""
+        """Adds one picture. Hot path."""
         pictures = self._pictures
         if pictures:
             step = self._step = dts - self._last
@@ -70,21 +69,23 @@ class Mp4Piece:
         self._size += len(payload)
 
     def sound(self, time: int, samples: int, payload: bytes) -> None:
-        """Takes one audio frame. Hot path."""
+        """Adds one audio frame. Hot path."""
         if not self._has_audio:
             self.dropped += 1
             return
         sounds = self._sounds
         if self._first_audio is None or not self._sounds_end:
             self._first_audio = self._first_audio or payload
-            if self._opening.audio is not None:
-                self._rate = codecs.audio_rate(self._opening.audio, payload)
+            if self._start.audio is not None:
+                self._rate = codecs.audio_rate(self._start.audio, payload)
         if sounds and time != self._sounds_end:
-            sounds[-1].duration = max(sounds[-1].duration + time - self._sounds_end, 1)  # a gap: keeps sound in sync
+            sounds[-1].duration = max(
+                sounds[-1].duration + time - self._sounds_end, 1
+            )  # a gap: a longer duration keeps sound in sync
         if not sounds:
             self._sounds_at = time
         elif time - self._sounds_at >= 2 * self._rate or self._size > _MAX_BYTES:
-            self._flush(last=False)  # no picture triggers it
+            self._flush(last=False)  # no picture arrives to do it
             sounds = self._sounds
             self._sounds_at = time
         sounds.append(Mp4Sample(samples, 0, True, payload))
@@ -97,54 +98,54 @@ class Mp4Piece:
         self._flush()
         self.closed = True
 
-    def take(self) -> list[bytes]:
-        """Returns the bytes to append to the file now."""
-        ready, self._ready = self._ready, []
-        return ready
+    def pop_data(self) -> list[bytes]:
+        """Returns the bytes to append to the file."""
+        data, self._data = self._data, []
+        return data
 
     @property
-    def waits(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._ready)
+    def has_data(self) -> bool:
+        """Returns whether `pop_data` returns bytes."""
+        return bool(self._data)
 
     def _flush(self, last: bool = True) -> None:
-        """Makes fragments of what waits: the pictures, then their sound. last: include the last picture."""
+        """Converts the waiting frames to fragments: pictures, then sound. last: whether to include the last picture."""
         pictures, sounds = self._pictures, self._sounds
-        waits: list[Mp4Sample] = []
+        waiting: list[Mp4Sample] = []
         if not last and pictures:
-            pictures, waits = pictures[:-1], pictures[-1:]
+            pictures, waiting = pictures[:-1], pictures[-1:]
         at = self._pictures_at
-        self._pictures, self._pictures_at = waits, self._last
+        self._pictures, self._pictures_at = waiting, self._last
         self._sounds, self._size = [], 0
         if not pictures and not sounds:
             return
-        if self.refused is not None or (not self._begun and not self._begin()):
+        if self.unsupported is not None or (not self._header_written and not self._write_header()):
             return
         if pictures:
             self._sequence += 1
-            self._ready.append(fragment(self._sequence, _VIDEO_ID, at, pictures))
+            self._data.append(fragment(self._sequence, _VIDEO_ID, at, pictures))
         if sounds and not self._has_audio:
             self.dropped += len(sounds)
         elif sounds:
             self._sequence += 1
-            self._ready.append(fragment(self._sequence, _AUDIO_ID, self._sounds_at, sounds))
+            self._data.append(fragment(self._sequence, _AUDIO_ID, self._sounds_at, sounds))
 
-    def _begin(self) -> bool:
-        """Makes the header. Returns False if the tracks cannot have one."""
-        video, audio = self._opening.video, self._opening.audio
+    def _write_header(self) -> bool:
+        """Writes the header. Returns False if MP4 does not support the tracks."""
+        video, audio = self._start.video, self._start.audio
         tracks = []
         try:
-            if video is not None and self._opening.first_video is not None:
-                size = codecs.video_size(video, self._opening.first_video)
-                tracks.append(TrackInit(video, _VIDEO_ID, VIDEO_CLOCK, size, self._opening.first_video))
+            if video is not None and self._start.first_video is not None:
+                size = codecs.video_size(video, self._start.first_video)
+                tracks.append(TrackInit(video, _VIDEO_ID, VIDEO_CLOCK, size, self._start.first_video))
             if audio is not None and (init := self._audio_init(audio)) is not None:
                 tracks.append(init)
             self._has_audio = any(t.track_id == _AUDIO_ID for t in tracks)
-            self._ready.append(movie_init(tracks))
+            self._data.append(movie_init(tracks))
         except InvalidData as error:
-            self.refused = str(error)
+            self.unsupported = str(error)
             return False
-        self._begun = True
+        self._header_written = True
         return True
 
     def _audio_init(self, audio: MediaTrack) -> TrackInit | None:

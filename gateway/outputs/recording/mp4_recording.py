@@ -4,42 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
+from gateway.live.stream import Stream
+from gateway.media.track import Tracks
 from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.mp4_piece import Mp4Piece
-from gateway.outputs.recording.recording_output import RecordingCounts
-from gateway.outputs.recording.segmented_recording import SegmentedRecording
+from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
+from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import LockedFile
 from gateway.ports.errors import OutputUnsupported
-
-if TYPE_CHECKING:
-    from gateway.live.stream import Stream
-    from gateway.media.track import Tracks
-    from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
-    from gateway.outputs.storage.archive import Archive
-
-VIDEO_TIME: Final = "video_time"
 
 
 @dataclass(slots=True)
 class _Piece:
-    """A piece and its file; the file is made when there is something to write."""
+    """A piece and its file, which is created with the first data."""
 
     movie: Mp4Piece
     file: LockedFile | None = None
 
 
 class Mp4Recording(SegmentedRecording):
-    """Writes each piece as fragments into its own file, and gives it to the Mp4Finalizer when it is complete.
+    """Writes each piece as fragments into its own file, and passes complete files to the Mp4Finalizer.
 
     Memory is constant, about a second of media.
-    A new epoch of the stream (the publisher came back, or tracks changed) begins a new piece.
+    A new epoch of the stream (the publisher reconnected, or tracks changed) begins a new piece.
     If writing fails, the part on disk becomes a shorter piece.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
-        super().__init__(stream, counts, VIDEO_TIME)
+        super().__init__(stream, counts, "video_time")
         self._archive = archive
         self._finalizer = finalizer
         self._open: list[_Piece] = []  # oldest first
@@ -50,25 +45,25 @@ class Mp4Recording(SegmentedRecording):
         return {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
 
     def begin_epoch(self, tracks: Tracks) -> None:
-        """Does nothing: every piece describes its own tracks."""
+        """Does nothing: every piece contains its own tracks."""
 
     def check_pieces(self) -> None:
         for piece in self._open:
             movie = piece.movie
-            if movie.waits or movie.closed:
-                self._waits = True
-            elif movie.refused is not None:
-                raise OutputUnsupported(movie.refused)
+            if movie.has_data or movie.closed:
+                self._has_data_to_store = True
+            elif movie.unsupported is not None:
+                raise OutputUnsupported(movie.unsupported)
 
     async def store(self) -> None:
-        self._waits = False
+        self._has_data_to_store = False
         for piece in self._open:
-            if data := piece.movie.take():
+            if data := piece.movie.pop_data():
                 self._bytes += sum(map(len, data))
                 await self._archive.threads.run(partial(self._write, piece, data))
         for piece in [p for p in self._open if p.movie.closed]:
             self._open.remove(piece)
-            self._hand_over(piece)
+            self._finalize(piece)
 
     async def finish(self, failed: bool) -> None:
         self._end_cutter()
@@ -77,12 +72,12 @@ class Mp4Recording(SegmentedRecording):
                 await self.store()
         finally:
             for piece in self._open:
-                self._hand_over(piece)
+                self._finalize(piece)
             self._open = []
-            self._epoch = None  # a new start begins with its tracks
+            self._epoch = None  # the next recording begins with its tracks
 
-    def begin_piece(self, opening: PieceStart) -> Mp4Piece:
-        movie = Mp4Piece(opening)
+    def begin_piece(self, start: PieceStart) -> Mp4Piece:
+        movie = Mp4Piece(start)
         self._open.append(_Piece(movie))
         return movie
 
@@ -90,13 +85,13 @@ class Mp4Recording(SegmentedRecording):
         """Appends to the piece's file. Runs in a thread."""
         self._archive.check_free_space()
         if piece.file is None:
-            piece.file = LockedFile(self._finalizer.new(self._stream.name, int(piece.movie.wall * 1000)))
+            piece.file = LockedFile(self._finalizer.new(self._stream.name, int(piece.movie.wall_clock * 1000)))
         piece.file.append(data)
 
-    def _hand_over(self, piece: _Piece) -> None:
+    def _finalize(self, piece: _Piece) -> None:
         self._count_dropped(piece.movie.dropped)
         if piece.file is not None:
             self._pieces += 1
             piece.file.close()
             self._finalizer.finish(piece.file.path)
-            self._counts.finished["video"] = self._counts.finished.get("video", 0) + 1
+            self._counts.finished["video"] += 1

@@ -1,72 +1,67 @@
-"""The output `ondemand`: a session as MPEG-TS segments, with a playlist that grows with each segment."""
+"""The output `ondemand`: a session as MPEG-TS segments, with a playlist that is updated after each segment."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.ts.muxer import TsMuxer
+from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack
+from gateway.media.track import MediaTrack, Tracks
 from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.on_demand_session import (
-    SCRATCH,
+    SCRATCH_FOLDER,
     OnDemandSession,
     RecordedSegment,
-    folder_name,
     playlist,
-    ready_of,
+    ready_event,
+    recording_name,
 )
-from gateway.outputs.recording.recording_output import RecordingCounts
-from gateway.outputs.recording.segmented_recording import SegmentedRecording
+from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
+from gateway.outputs.storage.archive import Archive
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
 from gateway.ports.errors import OutputUnsupported
 
-if TYPE_CHECKING:
-    from gateway.live.stream import Stream
-    from gateway.media.track import Tracks
-    from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
-    from gateway.outputs.storage.archive import Archive
-
-ONDEMAND_TIME: Final = "ondemand_time"
-_FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, which avoids most of the packets' padding
-_MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk, at high bitrates less than a second
-_LARGE: Final = 200_000  # characters; a longer playlist is written at most every …
-_SELDOM: Final = 60.0  # … this many seconds
+_FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, to avoid most padding of packets
+_MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk; at high bitrates less than a second
+_LARGE: Final = 200_000  # characters; a longer playlist is written only every …
+_LARGE_INTERVAL: Final = 60.0  # … 60 seconds
 
 
 class TsPiece:
-    """A Piece as transport packets; `take` returns those that are to be appended to its file now.
+    """A Piece as transport packets. The caller appends the packets of `pop_data` to a file.
 
-    `seconds`: its duration so far. `dropped` counts frames that a transport stream cannot carry.
+    `seconds`: its duration so far. `dropped` counts frames that MPEG-TS does not support.
     """
 
-    def __init__(self, muxer: TsMuxer, opening: PieceStart) -> None:
-        self.wall = opening.wall
-        self.fresh = not opening.continues
+    def __init__(self, muxer: TsMuxer, start: PieceStart) -> None:
+        self.wall_clock = start.wall_clock
+        self.discontinuity = not start.continues
         self.closed = False
         self.dropped = 0
         self._muxer = muxer
-        self._audio: MediaTrack | None = opening.audio
+        self._audio: MediaTrack | None = start.audio
         self._rate = VIDEO_CLOCK
-        self._pictured = opening.first_video is not None
+        self._has_picture = start.first_video is not None
         self._start: int | None = None  # ticks of 90 kHz
         self._end = 0
         self._step = VIDEO_CLOCK // 30
-        self._frames: list[bytes] = []  # sound of the open PES packet
+        self._frames: list[bytes] = []  # audio frames of the open PES packet
         self._frames_at = 0
         self._frames_end = 0  # ticks of the audio rate
-        self._ready: list[bytes] = [muxer.tables()]
+        self._data: list[bytes] = [muxer.tables()]
         self._size = 0
-        self._taken = 0  # end of what was taken so far, ticks of 90 kHz
+        self._popped_until = 0  # end of the data that was popped, ticks of 90 kHz
 
     def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
-        """Takes one picture. Hot path."""
+        """Adds one picture. Hot path."""
         if self._start is None:
             self._start = dts
         else:
@@ -78,7 +73,7 @@ class TsPiece:
             self.dropped += 1
 
     def sound(self, ticks: int, samples: int, payload: bytes) -> None:
-        """Takes one audio frame. Hot path."""
+        """Adds one audio frame. Hot path."""
         if not self._frames_end and self._audio is not None:
             self._rate = codecs.audio_rate(self._audio, payload)
         time = ticks * VIDEO_CLOCK // self._rate
@@ -88,7 +83,7 @@ class TsPiece:
             self._frames_at = time
         self._frames.append(payload)
         self._frames_end = ticks + samples
-        if not self._pictured:
+        if not self._has_picture:
             if self._start is None:
                 self._start = time
             self._end = self._frames_end * VIDEO_CLOCK // self._rate
@@ -97,7 +92,7 @@ class TsPiece:
 
     def close(self, end: int | None) -> None:
         self._flush()
-        if end is not None and self._pictured:
+        if end is not None and self._has_picture:
             self._end = end
         self.closed = True
 
@@ -107,15 +102,15 @@ class TsPiece:
         return media_playlist.as_printed(max(ticks, 1) / VIDEO_CLOCK)
 
     @property
-    def waits(self) -> bool:
-        """Whether at least a second of media, or a large number of bytes, is ready to take."""
-        return self._end - self._taken >= VIDEO_CLOCK or self._size > _MAX_BYTES
+    def has_data(self) -> bool:
+        """Returns whether at least a second of media, or more than _MAX_BYTES, waits for the disk."""
+        return self._end - self._popped_until >= VIDEO_CLOCK or self._size > _MAX_BYTES
 
-    def take(self) -> list[bytes]:
-        ready, self._ready = self._ready, []
+    def pop_data(self) -> list[bytes]:
+        data, self._data = self._data, []
         self._size = 0
-        self._taken = self._end
-        return ready
+        self._popped_until = self._end
+        return data
 
     def _flush(self) -> None:
         frames, self._frames = self._frames, []
@@ -127,30 +122,30 @@ class TsPiece:
                 self.dropped += len(frames)
 
     def _put(self, packets: bytes) -> None:
-        self._ready.append(packets)
+        self._data.append(packets)
         self._size += len(packets)
 
 
 @dataclass(slots=True)
 class _Segment:
-    """A piece that is being written, with its number."""
+    """A segment that is being written."""
 
     piece: TsPiece
     number: int
-    begun: bool = False
+    started: bool = False
 
 
 class OnDemandRecording(SegmentedRecording):
     """Records a session as segments in the session's folder.
 
-    A complete segment is stored first, and then the playlist that names it, so the playlist names only stored segments.
-    A session lasts from the start (of the stream, the scheduled hours or the output) to its end.
-    The next session is named after another time.
-    A publisher that returns continues the session, after a discontinuity.
+    A complete segment is stored before its playlist, so the playlist contains only stored segments.
+    A session lasts from the start of the stream, the schedule's window or the output to its end.
+    The name of a session is its start time.
+    A publisher that reconnects continues the session, after a discontinuity.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
-        super().__init__(stream, counts, ONDEMAND_TIME)
+        super().__init__(stream, counts, "ondemand_time")
         self._archive = archive
         self._finalizer = finalizer
         self._muxer: TsMuxer | None = None
@@ -164,10 +159,10 @@ class OnDemandRecording(SegmentedRecording):
         self._bytes = 0
 
     def report(self) -> dict[str, Any]:
-        told = {**super().report(), "segments": self._segments, "bytes": self._bytes}
+        status = {**super().report(), "segments": self._segments, "bytes": self._bytes}
         if self._session is not None:
-            told["playlist"] = media_keys.playlist_key(self._stream.name, self._start_ms)
-        return told
+            status["playlist"] = media_keys.playlist_key(self._stream.name, self._start_ms)
+        return status
 
     def begin_epoch(self, tracks: Tracks) -> None:
         try:
@@ -177,14 +172,14 @@ class OnDemandRecording(SegmentedRecording):
 
     def check_pieces(self) -> None:
         for segment in self._open:
-            if segment.piece.waits or segment.piece.closed:
-                self._waits = True
+            if segment.piece.has_data or segment.piece.closed:
+                self._has_data_to_store = True
 
     async def store(self) -> None:
-        self._waits = False
+        self._has_data_to_store = False
         for segment in list(self._open):
-            data = segment.piece.take()
-            if data or not segment.begun:
+            data = segment.piece.pop_data()
+            if data or not segment.started:
                 self._bytes += sum(map(len, data))
                 await self._archive.threads.run(partial(self._write, segment, data, segment.piece.seconds))
             if segment.piece.closed:
@@ -204,19 +199,19 @@ class OnDemandRecording(SegmentedRecording):
             session, self._session = self._session, None
             self._open, self._entries = [], []
             self._number = 0
-            self._epoch = None  # a new session begins with its tracks
+            self._epoch = None  # the next session begins with its tracks
             if session is not None:
                 session.close()
                 self._finalizer.finish(session.folder)
 
-    def begin_piece(self, opening: PieceStart) -> TsPiece:
+    def begin_piece(self, start: PieceStart) -> TsPiece:
         assert self._muxer is not None
         if not self._number:
-            start = int(opening.wall * 1000)
-            self._number = self._start_ms = self._finalizer.claim(SCRATCH, self._stream.name, start)
+            start_ms = int(start.wall_clock * 1000)
+            self._number = self._start_ms = self._finalizer.claim(SCRATCH_FOLDER, self._stream.name, start_ms)
         else:
-            self._number = self._finalizer.claim(SCRATCH, self._stream.name, self._number + 1)
-        piece = TsPiece(self._muxer, opening)
+            self._number = self._finalizer.claim(SCRATCH_FOLDER, self._stream.name, self._number + 1)
+        piece = TsPiece(self._muxer, start)
         self._open.append(_Segment(piece, self._number))
         return piece
 
@@ -224,50 +219,54 @@ class OnDemandRecording(SegmentedRecording):
         """Writes to the session's files. Runs in a thread."""
         self._archive.check_free_space()
         if self._session is None:
-            folder = self._archive.scratch(SCRATCH) / folder_name(self._stream.name, self._start_ms)
+            folder = self._archive.scratch(SCRATCH_FOLDER) / recording_name(self._stream.name, self._start_ms)
             self._session = OnDemandSession(folder)
-        if not segment.begun:
-            self._session.begin(segment.number, segment.piece.fresh, segment.piece.wall)
-            segment.begun = True
+        if not segment.started:
+            self._session.begin(segment.number, segment.piece.discontinuity, segment.piece.wall_clock)
+            segment.started = True
         self._session.append(segment.number, data, seconds)
 
     async def _complete(self, segment: _Segment) -> None:
-        """Stores a complete segment, then the playlist that names it."""
+        """Stores a complete segment, then the playlist."""
         session, piece = self._session, segment.piece
-        assert session is not None  # made with the segment's first bytes
+        assert session is not None  # created with the segment's first bytes
         self._count_dropped(piece.dropped)
         path, size = await self._archive.threads.run(lambda: session.done(segment.number, piece.seconds))
-        self._entries.append(RecordedSegment(segment.number, piece.seconds, size, piece.fresh, piece.wall))
+        self._entries.append(
+            RecordedSegment(segment.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
+        )
         self._segments += 1
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
         await self._publish()
 
-    async def _age_out(self, session: OnDemandSession) -> None:
+    async def _remove_old(self, session: OnDemandSession) -> None:
         """Removes segments from the playlist before retention deletes them. A session may last for months."""
         days = self._channel.retention_days
         days = self._archive.retention_days if days is None else days
         oldest = time.time() - days * 86_400
-        kept = self._entries
-        if days and kept[0].wall + kept[0].seconds < oldest:
-            self._entries = kept = [e for e in kept if e.wall + e.seconds >= oldest] or kept[-1:]
-            await self._archive.threads.run(lambda: session.trim(kept))
-        await self._archive.threads.run(lambda: session.compact(kept))
+        entries = self._entries
+        if days and entries[0].wall_clock + entries[0].seconds < oldest:
+            self._entries = entries = [
+                entry for entry in entries if entry.wall_clock + entry.seconds >= oldest
+            ] or entries[-1:]
+            await self._archive.threads.run(lambda: session.trim(entries))
+        await self._archive.threads.run(lambda: session.compact(entries))
 
     async def _publish(self, last: bool = False) -> None:
         session = self._session
         if session is None or not self._entries:
             return
-        await self._age_out(session)
+        await self._remove_old(session)
         now = time.monotonic()
-        text = playlist(self._entries)
-        if not last and len(text) > _LARGE and now - self._written < _SELDOM:
+        content = playlist(self._entries)
+        if not last and len(content) > _LARGE and now - self._written < _LARGE_INTERVAL:
             return
         self._written = now
-        path = await self._archive.threads.run(lambda: session.write_playlist(text))
+        path = await self._archive.threads.run(lambda: session.write_playlist(content))
         ready = None
         if last:
-            ready = ready_of(self._start_ms, self._entries)
-            self._counts.finished["ondemand"] = self._counts.finished.get("ondemand", 0) + 1
+            ready = ready_event(self._start_ms, self._entries)
+            self._counts.finished["ondemand"] += 1
         await self._archive.keep(
             media_keys.playlist_key(self._stream.name, self._start_ms), path, replace=True, ready=ready
         )

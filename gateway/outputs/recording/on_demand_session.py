@@ -1,23 +1,29 @@
-"""An on-demand recording on disk: the open segments, and a journal from which a crash is recovered."""
+"""An on-demand recording on disk: open segments, and a journal for the recovery after a crash."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from gateway.channels.names import is_channel_id
 from gateway.formats.hls import media_playlist
-from gateway.outputs.storage.locked_file import LockedFile, disk_errors
-from gateway.ports.media_keys import segment_uri
+from gateway.outputs.storage.archive import Archive
+from gateway.outputs.storage.locked_file import LockedFile, disk_errors, take_abandoned
+from gateway.ports import media_keys
 
-SCRATCH: Final = "ondemand"
+log = structlog.get_logger(__name__)
+
+SCRATCH_FOLDER: Final = "ondemand"
 JOURNAL: Final = "journal"
-_VERSION: Final = 3  # EXTINF with fractions
-_LONG_JOURNAL: Final = 1_000_000  # bytes
-_LONGEST_LINE: Final = 4096
+_VERSION: Final = 3  # EXT-X-VERSION: EXTINF with fractions
+_COMPACT_BYTES: Final = 1_000_000  # bytes
+_MAX_LINE: Final = 4096
 _MAX_ENTRIES: Final = 5_000_000
 
 
@@ -25,26 +31,31 @@ _MAX_ENTRIES: Final = 5_000_000
 class RecordedSegment:
     """A segment.
 
-    fresh: it does not continue the previous one. wall: time of its first frame, seconds since the epoch.
+    seconds: duration. discontinuity: whether it does not continue the previous segment.
+    wall_clock: time of its first frame, seconds since the epoch.
     """
 
     number: int
     seconds: float
     bytes: int
-    fresh: bool
-    wall: float
+    discontinuity: bool
+    wall_clock: float
 
 
 @dataclass(slots=True)
 class JournalContents:
-    """The contents of a journal: finished segments, and the open one (None: there is none) as far as it was written."""
+    """The contents of a journal.
+
+    entries: finished segments. open: the unfinished segment; None if there is none.
+    points: pairs of size (bytes) and duration (seconds) of the open segment.
+    """
 
     entries: list[RecordedSegment]
     open: RecordedSegment | None
-    points: list[tuple[int, float]]  # of the open segment: pairs of its size in bytes and its duration in seconds
+    points: list[tuple[int, float]]
 
-    def saved(self, size: int) -> RecordedSegment | None:
-        """Returns the open segment as far as the journal confirms it, if its file has `size` bytes."""
+    def confirmed(self, size: int) -> RecordedSegment | None:
+        """Returns the part of the open segment that the journal confirms, for a file of `size` bytes."""
         at = max((p for p in self.points if p[0] <= size), default=None)
         if self.open is None or at is None or not at[0]:
             return None
@@ -52,18 +63,17 @@ class JournalContents:
 
 
 class OnDemandSession:
-    """The files of a session in `<scratch>/<channel>~<start ms>/`: `<number>.ts`, and the journal, which holds the
-    lock.
+    """The files of a session in `<scratch>/<channel>~<start ms>/`: `<number>.ts`, and the journal, which is locked.
 
-    Journal lines are JSON: `begin` starts a segment, `at` gives its bytes and seconds so far, `done` ends it.
-    A segment is `done` before it is stored, so a done segment whose file is still here must still be stored.
-    `trim` says that the segments before a number are too old to be kept.
+    Journal lines are JSON: `begin` starts a segment, `at` contains its bytes and seconds so far, `done` ends it.
+    A segment is `done` before it is stored. So a done segment with a file in the folder must still be stored.
+    `trim`: segments before this number are older than the retention time.
     All methods block and must run in a thread; they raise OutputError.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # As in LockedFile: when the folder gets its final name, it is locked already.
+        # As in LockedFile: the folder is locked before it gets its final name.
         hidden = folder.with_name(f".{folder.name}")
         with disk_errors(folder.parent):
             hidden.mkdir(exist_ok=True)
@@ -71,76 +81,75 @@ class OnDemandSession:
         with disk_errors(folder.parent):
             hidden.rename(folder)
         self._segments: dict[int, LockedFile] = {}
-        self._max_journal = _LONG_JOURNAL
+        self._max_journal = _COMPACT_BYTES
 
-    def begin(self, number: int, fresh: bool, wall: float) -> None:
-        self._note({"begin": number, "fresh": fresh, "wall": round(wall, 3)})
-        self._segments[number] = LockedFile(segment_file(self.folder, number))
+    def begin(self, number: int, discontinuity: bool, wall_clock: float) -> None:
+        self._write_line({"begin": number, "fresh": discontinuity, "wall": round(wall_clock, 3)})
+        self._segments[number] = LockedFile(self.folder / f"{number}.ts")
 
     def append(self, number: int, data: list[bytes], seconds: float) -> None:
-        """Appends whole transport packets. seconds: the duration of the segment with them."""
+        """Appends whole transport packets. seconds: duration of the segment including them."""
         file = self._segments[number]
         file.append(data)
-        self._note({"at": file.size, "seconds": round(seconds, 5), "of": number})
+        self._write_line({"at": file.size, "seconds": round(seconds, 5), "of": number})
 
     def trim(self, entries: list[RecordedSegment]) -> None:
-        """Notes that only these segments remain, because the older ones passed their retention time."""
-        self._note({"trim": entries[0].number})
+        """Records that only these segments remain, because older ones exceed the retention time."""
+        self._write_line({"trim": entries[0].number})
 
     def done(self, number: int, seconds: float) -> tuple[Path, int]:
         """Completes a segment and returns its file and its size in bytes."""
         file = self._segments.pop(number)
         file.close()
-        self._note({"done": number, "seconds": seconds, "bytes": file.size})
+        self._write_line({"done": number, "seconds": seconds, "bytes": file.size})
         return file.path, file.size
 
     def compact(self, entries: list[RecordedSegment]) -> None:
-        """Rewrites a long journal with the finished segments only, without the steps of their growth."""
+        """Rewrites a long journal with only the finished segments, without their `at` lines."""
         if self._journal.size <= self._max_journal or self._segments:
             return
-        earlier, self._journal = self._journal, LockedFile(self.folder / JOURNAL)  # replaces the old file and is locked
+        old_journal, self._journal = (
+            self._journal,
+            LockedFile(self.folder / JOURNAL),
+        )  # replaces the old file, and is locked before
         lines = []
-        for e in entries:
-            begin = {"begin": e.number, "fresh": e.fresh, "wall": e.wall}
-            lines += [begin, {"done": e.number, "seconds": e.seconds, "bytes": e.bytes}]
+        for entry in entries:
+            begin = {"begin": entry.number, "fresh": entry.discontinuity, "wall": entry.wall_clock}
+            lines += [begin, {"done": entry.number, "seconds": entry.seconds, "bytes": entry.bytes}]
         self._journal.append([json.dumps(line).encode() + b"\n" for line in lines])
-        self._max_journal = 2 * self._journal.size + _LONG_JOURNAL
-        earlier.close()
+        self._max_journal = 2 * self._journal.size + _COMPACT_BYTES
+        old_journal.close()
 
     def write_playlist(self, text: str) -> Path:
-        """Writes the playlist to a file that is ready to be stored, and returns its path."""
+        """Writes the playlist to a file and returns its path."""
         path = self.folder / "playlist"
         with disk_errors(self.folder):
             path.write_text(text, encoding="utf-8")
         return path
 
     def close(self) -> None:
-        """Releases the lock; the next process recovers what is open."""
+        """Releases the lock; recovery then stores the open segments."""
         for file in self._segments.values():
             file.close()
         self._segments = {}
         self._journal.close()
 
     def remove(self) -> None:
-        """Deletes the session's folder, after everything was stored."""
+        """Deletes the session's folder, after all files were stored."""
         self.close()
         with disk_errors(self.folder.parent):
             shutil.rmtree(self.folder)
 
-    def _note(self, line: dict[str, Any]) -> None:
+    def _write_line(self, line: dict[str, Any]) -> None:
         self._journal.append([json.dumps(line).encode() + b"\n"])
 
 
-def segment_file(folder: Path, number: int) -> Path:
-    return folder / f"{number}.ts"
-
-
-def folder_name(channel: str, start_ms: int) -> str:
+def recording_name(channel: str, start_ms: int) -> str:
     return f"{channel}~{start_ms}"
 
 
-def parse_folder_name(name: str) -> tuple[str, int] | None:
-    """Returns the channel and start (ms) of a session's folder; None for any other name."""
+def parse_recording_name(name: str) -> tuple[str, int] | None:
+    """Returns the channel and the start (ms) in the name of a recording; None for any other name."""
     channel, tilde, start = name.rpartition("~")
     if not tilde or len(start) != 13 or not start.isdecimal() or not is_channel_id(channel):
         return None
@@ -148,47 +157,111 @@ def parse_folder_name(name: str) -> tuple[str, int] | None:
 
 
 def playlist(entries: list[RecordedSegment]) -> str:
-    """Returns the playlist of these segments, at least one. It is always complete, so a player need not reload it."""
+    """Returns the playlist of at least one segment. It has an end, so players do not reload it."""
     lines = []
     for n, entry in enumerate(entries):
-        if entry.fresh and n:
+        if entry.discontinuity and n:
             lines.append(media_playlist.DISCONTINUITY)
-        if entry.fresh or not n:
-            lines.append(media_playlist.program_date_time(entry.wall))
-        lines.append(media_playlist.segment(entry.seconds, segment_uri(entry.number)))
+        if entry.discontinuity or not n:
+            lines.append(media_playlist.program_date_time(entry.wall_clock))
+        lines.append(media_playlist.segment(entry.seconds, media_keys.segment_uri(entry.number)))
     # §4.4.3.1: the target duration is at least each EXTINF rounded to whole seconds.
-    target = max(1, *(int(e.seconds + 0.5) for e in entries))
+    target = max(1, *(int(entry.seconds + 0.5) for entry in entries))
     head = media_playlist.head(target=target, sequence=entries[0].number, discontinuity_sequence=None, version=_VERSION)
     return media_playlist.with_suffix(media_playlist.playlist(head, lines, ended=True)).decode()
 
 
-def ready_of(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:
-    """Returns the data of the event that a session is complete."""
-    seconds = round(sum(e.seconds for e in entries), 3)
-    return {"kind": "ondemand", "start": start_ms / 1000, "seconds": seconds, "bytes": sum(e.bytes for e in entries)}
+def ready_event(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:
+    """Returns the data of the `recording.ready` event of a session."""
+    seconds = round(sum(entry.seconds for entry in entries), 3)
+    return {
+        "kind": "ondemand",
+        "start": start_ms / 1000,
+        "seconds": seconds,
+        "bytes": sum(entry.bytes for entry in entries),
+    }
 
 
 def read_journal(path: Path) -> JournalContents:
-    """Reads a journal as far as it is undamaged; the rest is ignored. Raises OSError."""
-    begun: dict[int, tuple[RecordedSegment, list[tuple[int, float]]]] = {}
+    """Reads a journal up to the first damaged line. Raises OSError."""
+    open_segments: dict[int, tuple[RecordedSegment, list[tuple[int, float]]]] = {}
     entries: list[RecordedSegment] = []
     with path.open("rb") as file:
-        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") and len(entries) < _MAX_ENTRIES:
+        while (line := file.readline(_MAX_LINE)).endswith(b"\n") and len(entries) < _MAX_ENTRIES:
             try:
-                told = json.loads(line)
-                if "begin" in told:
-                    number = int(told["begin"])
-                    begun[number] = RecordedSegment(number, 0.0, 0, bool(told["fresh"]), float(told["wall"])), []
-                elif "at" in told:
-                    begun[int(told["of"])][1].append((int(told["at"]), float(told["seconds"])))
-                elif "trim" in told:
-                    entries = [e for e in entries if e.number >= int(told["trim"])]
+                fields = json.loads(line)
+                if "begin" in fields:
+                    number = int(fields["begin"])
+                    segment = RecordedSegment(number, 0.0, 0, bool(fields["fresh"]), float(fields["wall"]))
+                    open_segments[number] = segment, []
+                elif "at" in fields:
+                    open_segments[int(fields["of"])][1].append((int(fields["at"]), float(fields["seconds"])))
+                elif "trim" in fields:
+                    entries = [entry for entry in entries if entry.number >= int(fields["trim"])]
                 else:
-                    old, _ = begun.pop(int(told["done"]))
-                    entries.append(replace(old, seconds=float(told["seconds"]), bytes=int(told["bytes"])))
+                    opened, _ = open_segments.pop(int(fields["done"]))
+                    entries.append(replace(opened, seconds=float(fields["seconds"]), bytes=int(fields["bytes"])))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 break
-    if not begun:
+    if not open_segments:
         return JournalContents(entries, None, [])
-    first, points = begun[min(begun)]  # two are open only while the first still waits for late sound
+    first, points = open_segments[min(open_segments)]  # two are open only while the first waits for late sound
     return JournalContents(entries, first, points)
+
+
+def session_folders(archive: Archive) -> list[Path]:
+    """Returns the folders of all sessions on disk, including running ones. Blocks. Raises OutputError."""
+    folder = archive.scratch(SCRATCH_FOLDER)
+    with disk_errors(folder):
+        return [folder / name for name in sorted(os.listdir(folder)) if parse_recording_name(name) is not None]
+
+
+async def recover_session(folder: Path, archive: Archive) -> None:
+    """Completes the session of a crashed process: stores its segments and its playlist.
+
+    The journal confirms how much of the open segment is valid. Does nothing if another process writes the session.
+    May be repeated after a failure. Raises OutputError.
+    """
+    parsed = parse_recording_name(folder.name)
+    assert parsed is not None  # the caller has checked the name
+    channel, start_ms = parsed
+    lock = await archive.threads.run(lambda: take_abandoned(folder / JOURNAL))
+    if lock is None:
+        if not (folder / JOURNAL).exists():  # the process died while it created the session
+            await archive.threads.run(lambda: shutil.rmtree(folder, ignore_errors=True))
+        return
+    try:
+        with disk_errors(folder):
+            journal = await archive.threads.run(lambda: read_journal(folder / JOURNAL))
+            entries = journal.entries
+            if journal.open is not None:
+                number = journal.open.number
+                last = await archive.threads.run(lambda: _truncate(folder / f"{number}.ts", journal))
+                entries = [*entries, last] if last is not None else entries
+            for entry in entries:
+                path = folder / f"{entry.number}.ts"
+                if path.exists():
+                    await archive.keep(media_keys.segment_key(channel, entry.number), path, replace=True)
+            if entries:
+                path = folder / "playlist"
+                text = playlist(entries)
+                await archive.threads.run(lambda: path.write_text(text, encoding="utf-8"))
+                ready = ready_event(start_ms, entries)
+                await archive.keep(media_keys.playlist_key(channel, start_ms), path, replace=True, ready=ready)
+                log.info("on-demand recording recovered", stream=channel, segments=len(entries),
+                         seconds=ready["seconds"])  # fmt: skip
+            await archive.threads.run(lambda: shutil.rmtree(folder))
+    finally:
+        os.close(lock)
+
+
+def _truncate(path: Path, journal: JournalContents) -> RecordedSegment | None:
+    """Cuts the open segment's file to the size that the journal confirms, and returns the segment."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:  # an earlier recovery stored it
+        return journal.confirmed(1 << 62)
+    entry = journal.confirmed(size)
+    if entry is not None:
+        os.truncate(path, entry.bytes)
+    return entry

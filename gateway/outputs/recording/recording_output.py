@@ -1,37 +1,38 @@
-"""The common part of the outputs that write recordings: schedule, bounded subscription, disk errors."""
+"""Base classes of recording outputs: schedule, bounded subscription, disk errors, cutting into pieces."""
 
 from __future__ import annotations
 
 import abc
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
+from gateway.channels.channel import Channel
 from gateway.lib.metric_table import DROPPED, RECORDED, MetricSample, by_label
+from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
+from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-
-if TYPE_CHECKING:
-    from gateway.channels.channel import Channel
-    from gateway.live.stream import Stream
+from gateway.outputs.recording.cutter import MAX_BURST, Cutter, Piece, PieceStart
 
 log = structlog.get_logger(__name__)
 
-_FINISH: Final = 15.0  # seconds to write open files if the disk is slow
-_LONGEST_WAIT: Final = 3600.0  # seconds; then the clock is read again, because somebody may have set it
+_FINISH_SECONDS: Final = 15.0  # for writing open files if the disk is slow
+_MAX_WAIT_SECONDS: Final = 3600.0  # maximum wait; then the clock is read again, because it may have been changed
 
 
 @dataclass(slots=True)
 class RecordingCounts:
-    """Counters over all recordings; a source of metrics."""
+    """Counters for all recordings; a source of metrics."""
 
-    dropped: int = 0
-    finished: dict[str, int] = field(default_factory=dict)  # by kind
+    dropped: int = 0  # frames
+    finished: Counter[str] = field(default_factory=Counter)  # by kind
 
     def samples(self) -> Iterator[MetricSample]:
         yield MetricSample(DROPPED, self.dropped, ("output",))
@@ -41,11 +42,10 @@ class RecordingCounts:
 class RecordingOutput(abc.ABC):
     """Base of the recording outputs; implements StreamOutput, StartsWithStream, ReportsStatus and ChannelAware.
 
-    Subclasses take the stream's items and store what they make of them.
-    Within the hours of the channel's `recordSchedule` (always, without one) it follows the stream; outside them it
-    waits.
-    If the disk is too slow, the subscription drops whole GOPs, so that nothing else has to wait.
-    Whatever the reason for its end, it stores what it took, within 15 s.
+    Subclasses receive the stream's items and store recordings.
+    It records only in the windows of the channel's `recordSchedule`; always, if there is no schedule.
+    If the disk is too slow, the subscription drops whole GOPs and does not block.
+    When it ends for any reason, it stores the received media within 15 s.
     """
 
     def __init__(self, stream: Stream, counts: RecordingCounts) -> None:
@@ -53,8 +53,8 @@ class RecordingOutput(abc.ABC):
         self._counts = counts
         self._channel: Channel = stream.channel
         self._subscription: Subscription | None = None
-        self._until = float("inf")  # end of the scheduled hours, seconds since the epoch
-        self._waits_until: float | None = None  # their next beginning
+        self._window_end = float("inf")  # end of the schedule's window, seconds since the epoch
+        self._next_window: float | None = None  # start of the next window; None: not waiting
         self._changed = asyncio.Event()
         self._dropped = 0
         self._failed = False
@@ -62,37 +62,37 @@ class RecordingOutput(abc.ABC):
     # ---- subclasses ----
 
     @abc.abstractmethod
-    def take_tracks(self, tracks: Tracks) -> None:
-        """Takes the tracks, first and at each change. Raises OutputUnsupported."""
+    def on_tracks(self, tracks: Tracks) -> None:
+        """Receives the tracks, first and at each change. Raises OutputUnsupported."""
 
     @abc.abstractmethod
-    def take(self, unit: AccessUnit) -> None:
-        """Takes one unit. Raises OutputUnsupported. Hot path."""
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Receives one unit. Raises OutputUnsupported. Hot path."""
 
     @property
     @abc.abstractmethod
-    def due(self) -> bool:
-        """Whether there is something to store."""
+    def has_data_to_store(self) -> bool:
+        """Returns whether `store` has data to write."""
 
     @abc.abstractmethod
     async def store(self) -> None:
-        """Writes what is ready to the disk. Raises OutputError."""
+        """Writes pending data to the disk. Raises OutputError."""
 
     @abc.abstractmethod
     async def finish(self, failed: bool) -> None:
-        """Ends the recording: stores what is open, unless storing has failed already (failed).
+        """Ends the recording and stores open files, unless storing has failed (`failed`).
 
-        Also saves what was recorded when the output is switched off.
+        Also called when the output is switched off.
         """
 
     @abc.abstractmethod
     def read_channel(self, channel: Channel) -> None:
-        """Reads the changed channel."""
+        """Applies the changed channel."""
 
     # ---- Output ----
 
     def begin(self, stream: Stream) -> None:
-        """Follows the stream from now on, if the schedule allows it."""
+        """Subscribes to the stream, if the schedule allows it."""
         now = time.time()
         schedule = self._channel.record_schedule
         if schedule is None or schedule.active(now):
@@ -100,7 +100,7 @@ class RecordingOutput(abc.ABC):
 
     async def run(self, stream: Stream) -> None:
         """Records until the stream has ended."""
-        stream.when_ended(lambda _: self._changed.set())  # wakes a wait for the scheduled hours
+        stream.when_ended(lambda _: self._changed.set())  # ends the wait for the schedule
         while True:
             schedule = self._channel.record_schedule
             now = time.time()
@@ -108,21 +108,21 @@ class RecordingOutput(abc.ABC):
                 if await self._wait(stream, schedule.next_change(now)):
                     return
                 continue
-            self._set_end()
-            if await self._follow(stream):
+            self._set_window_end()
+            if await self._record(stream):
                 return
 
     def channel_changed(self, channel: Channel) -> None:
         self._channel = channel
         self.read_channel(channel)
-        self._set_end()
+        self._set_window_end()
         self._changed.set()
 
     def report(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"dropped": self._dropped + (self._subscription.dropped if self._subscription else 0)}
-        if self._waits_until is not None:
-            told["waiting"] = self._waits_until if self._waits_until != float("inf") else None
-        return told
+        status: dict[str, Any] = {"dropped": self._dropped + (self._subscription.dropped if self._subscription else 0)}
+        if self._next_window is not None:
+            status["waiting"] = self._next_window if self._next_window != float("inf") else None
+        return status
 
     # ---- details ----
 
@@ -130,29 +130,29 @@ class RecordingOutput(abc.ABC):
         self._subscription = subscription = Subscription(stream)
         stream.attach(subscription)
 
-    def _set_end(self) -> None:
+    def _set_window_end(self) -> None:
         schedule, now = self._channel.record_schedule, time.time()
         if schedule is None:
-            self._until = float("inf")
+            self._window_end = float("inf")
         else:
-            self._until = schedule.next_change(now) if schedule.active(now) else now
+            self._window_end = schedule.next_change(now) if schedule.active(now) else now
 
     async def _wait(self, stream: Stream, until: float) -> bool:
-        """Waits for the scheduled hours or a change of the channel. Returns True if the stream ended."""
-        self._waits_until = until
+        """Waits for the schedule or a change of the channel. Returns True if the stream ended."""
+        self._next_window = until
         self._changed.clear()
         try:
-            async with asyncio.timeout(min(max(until - time.time(), 0.01), _LONGEST_WAIT)):
+            async with asyncio.timeout(min(max(until - time.time(), 0.01), _MAX_WAIT_SECONDS)):
                 if stream.ended is None:
                     await self._changed.wait()
         except TimeoutError:
-            pass  # the scheduled hours begin
+            pass  # the window begins
         finally:
-            self._waits_until = None
+            self._next_window = None
         return stream.ended is not None
 
-    async def _follow(self, stream: Stream) -> bool:
-        """Takes the stream until it ends or the scheduled hours end. Returns True if the stream ended."""
+    async def _record(self, stream: Stream) -> bool:
+        """Records until the stream or the schedule's window ends. Returns True if the stream ended."""
         if self._subscription is None:
             self._subscribe(stream)
         subscription = self._subscription
@@ -161,19 +161,19 @@ class RecordingOutput(abc.ABC):
         try:
             async for item in subscription:
                 if isinstance(item, AccessUnit):
-                    if time.time() >= self._until:
+                    if time.time() >= self._window_end:
                         failed = False
                         return False
-                    self.take(item)
+                    self.on_unit(item)
                 elif isinstance(item, Tracks):
-                    self.take_tracks(item)
+                    self.on_tracks(item)
                 elif isinstance(item, End):
                     break
-                if self.due:
+                if self.has_data_to_store:
                     await self.store()
             failed = False
             return True
-        except asyncio.CancelledError:  # the output was switched off: the open files are good
+        except asyncio.CancelledError:  # the output was switched off: open files are valid
             failed = False
             raise
         finally:
@@ -181,7 +181,7 @@ class RecordingOutput(abc.ABC):
             self._subscription = None
             self._count_dropped(subscription.dropped)
             try:
-                async with asyncio.timeout(_FINISH):
+                async with asyncio.timeout(_FINISH_SECONDS):
                     await self.finish(failed)
             except TimeoutError:
                 log.warning("the disk is too slow to finish a recording", stream=stream.name)
@@ -190,4 +190,67 @@ class RecordingOutput(abc.ABC):
         self._dropped += frames
         self._counts.dropped += frames
         if frames:
-            log.warning("frames are missing in a recording", stream=self._stream.name, frames=frames)
+            log.warning("frames were dropped from a recording", stream=self._stream.name, frames=frames)
+
+
+class SegmentedRecording(RecordingOutput):
+    """Base of outputs that record in pieces of equal length, with one cutter for each epoch.
+
+    Subclasses make the pieces and store them. duration_field: the channel's field with the seconds of a piece.
+    """
+
+    def __init__(self, stream: Stream, counts: RecordingCounts, duration_field: str) -> None:
+        super().__init__(stream, counts)
+        self._duration_field = duration_field
+        self._cutter: Cutter | None = None
+        self._piece_limiter = IntervalLimiter(MAX_BURST)
+        self._epoch: int | None = None
+        self._has_data_to_store = False
+
+    # ---- subclasses ----
+
+    @abc.abstractmethod
+    def begin_epoch(self, tracks: Tracks) -> None:
+        """Receives new tracks or a new timeline. Raises OutputUnsupported."""
+
+    @abc.abstractmethod
+    def begin_piece(self, start: PieceStart) -> Piece:
+        """Returns a new piece; called by the cutter."""
+
+    @abc.abstractmethod
+    def check_pieces(self) -> None:
+        """Sets `_has_data_to_store`; called after each unit. Raises OutputUnsupported. Hot path."""
+
+    # ---- RecordingOutput ----
+
+    def read_channel(self, channel: Channel) -> None:
+        if self._cutter is not None:
+            self._cutter.seconds = channel.number(self._duration_field)
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        if tracks.epoch == self._epoch:
+            return
+        self._epoch = tracks.epoch
+        self._end_cutter()
+        if tracks.video is not None or tracks.audio is not None:
+            self.begin_epoch(tracks)
+            self._cutter = Cutter(
+                tracks, self._channel.number(self._duration_field), self.begin_piece, self._piece_limiter
+            )
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        if self._cutter is not None:
+            self._cutter.add(unit)
+            self.check_pieces()
+
+    @property
+    def has_data_to_store(self) -> bool:
+        return self._has_data_to_store
+
+    def _end_cutter(self) -> None:
+        """Ends the cutter, which writes its held units to the pieces."""
+        if self._cutter is not None:
+            self._cutter.finish()
+            self._count_dropped(self._cutter.dropped)
+            self._has_data_to_store = True
+        self._cutter = None

@@ -1,4 +1,4 @@
-"""Hides a relay target's secrets in all texts about it. Servers repeat stream keys in their error messages."""
+"""Masks a relay target's secrets in logs and errors. Servers repeat stream keys in error messages."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from gateway.lib import redact
 from gateway.protocols.rtmp.url import RtmpUrl
 
-_LONGEST: Final = 200
-_SHORTEST: Final = 4  # a shorter text protects nothing, and hiding it would hide ordinary words
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_%~+=.:-]{8,}")  # a piece of a secret this long is hidden too
+_MAX_LENGTH: Final = 200
+_MIN_SECRET_LENGTH: Final = 4  # shorter texts are not masked, because ordinary words would match
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_%~+=.:-]{8,}")  # a part of a secret with at least 8 characters is masked too
 
 
 def target_secrets(target: str, url: RtmpUrl) -> tuple[str, ...]:
-    """Returns the secret parts of a relay address: its stream name, its query, and the credentials before an @."""
+    """Returns the secret parts of a relay URL: stream name, query, user and password."""
     name, _, query = url.name.partition("?")
     parts = urlsplit(target, allow_fragments=False)
     found = [url.name, name, query, url.app.partition("?")[2], parts.query, parts.username or "", parts.password or ""]
     for text in (query, parts.query):
         found += [value for _, value in parse_qsl(text[:4096], max_num_fields=None)]
     found += [unquote(secret) for secret in found]
-    return tuple(sorted({s for s in found if len(s) >= _SHORTEST}, key=len, reverse=True))
+    return tuple(sorted({s for s in found if len(s) >= _MIN_SECRET_LENGTH}, key=len, reverse=True))
 
 
 def redact_text(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` on one line, at most 200 characters, with each secret and each longer piece of one masked."""
+    """Returns `text` on one line, at most 200 characters, with secrets and their longer parts masked."""
     secrets = tuple(secrets)
     for secret in secrets:
         text = text.replace(secret, redact.MASK)
 
-    def piece(found: re.Match[str]) -> str:
-        bare = found[0].rstrip(".:")
-        return redact.MASK if any(bare in secret for secret in secrets) else found[0]
+    def mask_token(found: re.Match[str]) -> str:
+        token = found[0].rstrip(".:")
+        return redact.MASK if any(token in secret for secret in secrets) else found[0]
 
-    text = redact.mask("".join(c if c.isprintable() else " " for c in _TOKEN.sub(piece, text))).strip()
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    text = redact.mask("".join(c if c.isprintable() else " " for c in _TOKEN.sub(mask_token, text))).strip()
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"

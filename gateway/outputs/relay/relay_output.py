@@ -1,4 +1,4 @@
-"""The output `relay`: sends what a publisher sends to other RTMP(S) servers, with unchanged media and times."""
+"""The output `relay`: sends a stream to other RTMP(S) servers, with unchanged media and times."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gateway.lib.metric_table import BYTES_OUT, DROPPED, RELAY_TARGETS, MetricSa
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.media.unit import AccessUnit
-from gateway.outputs.relay.relay_target import RelayOptions, RelayTarget, TargetState
+from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
 from gateway.ports.stores import IvsDirectory
 from gateway.settings import models
 
 log = structlog.get_logger(__name__)
 
-_FINISH_SECONDS: Final = 15.0  # after the stream's end, for the media that still waits
+_FINISH_SECONDS: Final = 15.0  # after the stream's end, for waiting media
 _SHARED_UNITS: Final = 256
 _SHARED_BYTES: Final = 2_000_000
 
@@ -32,16 +32,16 @@ _SHARED_BYTES: Final = 2_000_000
 def targets(channel: Channel) -> list[str]:
     """Returns the channel's relay targets without duplicates.
 
-    Does not look at `isRelay`: the output can be switched while the stream is live.
+    Ignores `isRelay`, because the output can be switched while the stream is live.
     """
     return list(dict.fromkeys(fields.read("relayURL", channel.item, fields.RELAY_URL)))
 
 
 class RelayFactory:
-    """Makes the relays of all streams and counts what they do.
+    """Makes the relays of all streams and counts their bytes and drops.
 
-    tls: what outgoing connections trust; None: the system's authorities.
-    ivs: the directory of IVS channels; None if AWS is not available.
+    tls: trusted authorities for outgoing connections; None: the system's.
+    ivs: the directory of IVS channels; None without AWS.
     """
 
     def __init__(
@@ -51,24 +51,14 @@ class RelayFactory:
         tls: ssl.SSLContext | None = None,
         ivs: IvsDirectory | None = None,
     ) -> None:
-        self._options = RelayOptions(
-            chunk_size=settings.chunk_size,
-            timeout=settings.timeout,
-            stall=settings.stall,
-            retry=settings.retry,
-            backlog=settings.backlog,
-            tls=self._trust,
-        )
+        self.context = RelayContext(settings, egress, ivs, self._tls_context)
         self._tls = tls
-        self._egress, self._ivs = egress, ivs
-        self._running: set[RelayOutput] = set()
-        self._sent = 0  # bytes of targets that are gone
+        self.running: set[RelayOutput] = set()
+        self._sent = 0  # bytes of ended targets
         self._dropped = 0
 
-    def _trust(self) -> ssl.SSLContext:
-        """Returns the TLS context. It is made at the first RTMPS target, because reading the system's authorities is
-        slow.
-        """
+    def _tls_context(self) -> ssl.SSLContext:
+        """Returns the TLS context. The first RTMPS target creates it, because loading the authorities is slow."""
         self._tls = self._tls or ssl.create_default_context()
         return self._tls
 
@@ -76,32 +66,23 @@ class RelayFactory:
         """Returns the relay of one stream."""
         return RelayOutput(self)
 
-    def target(self, text: str, stream: Stream, bodies: FlvBodyCache) -> RelayTarget:
-        return RelayTarget(text, stream, self._options, self._egress, self._ivs, bodies.of)
-
-    def came(self, output: RelayOutput) -> None:
-        self._running.add(output)
-
-    def gone(self, output: RelayOutput) -> None:
-        self._running.discard(output)
-
     def count(self, target: RelayTarget) -> None:
-        """Adds the counters of a target that is gone."""
+        """Adds the counters of an ended target."""
         self._sent += target.sent
         self._dropped += target.dropped
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metric samples of all relays."""
-        now = [target for output in self._running for target in output.targets.values()]
-        states = Counter(target.state for target in now)
+        current = [target for output in self.running for target in output.targets.values()]
+        states = Counter(target.state for target in current)
         for state in TargetState:
             yield MetricSample(RELAY_TARGETS, states[state], (str(state),))
-        yield MetricSample(BYTES_OUT, self._sent + sum(t.sent for t in now), ("relay",))
-        yield MetricSample(DROPPED, self._dropped + sum(t.dropped for t in now), ("output",))
+        yield MetricSample(BYTES_OUT, self._sent + sum(t.sent for t in current), ("relay",))
+        yield MetricSample(DROPPED, self._dropped + sum(t.dropped for t in current), ("output",))
 
 
 class RelayOutput:
-    """All relay targets of one stream. Each is a task of its own, so one target never affects the others."""
+    """All relay targets of one stream. Each has its own task, so a target never affects the others."""
 
     def __init__(self, relays: RelayFactory) -> None:
         self._relays = relays
@@ -112,19 +93,19 @@ class RelayOutput:
         self._stream: Stream | None = None
 
     def begin(self, stream: Stream) -> None:
-        """Subscribes all targets, so that units that arrive before `run` are kept."""
+        """Subscribes all targets, so that they get units from before `run`."""
         self._stream = stream
-        for text in targets(stream.channel):
-            self._add(text, stream).begin()
+        for address in targets(stream.channel):
+            self._add(address, stream).begin()
 
     async def run(self, stream: Stream) -> None:
         self._stream = stream
-        self._relays.came(self)
+        self._relays.running.add(self)
         try:
             async with Tasks(f"relay of {stream.name}", self._crashed) as tasks:
                 self._tasks = tasks
-                for text, target in self.targets.items():
-                    self._running[text] = tasks.start(target.run(), target.shown)
+                for address, target in self.targets.items():
+                    self._running[address] = tasks.start(target.run(), target.shown)
                 self.channel_changed(stream.channel)
                 await stream.over()
                 self._tasks = None
@@ -132,48 +113,48 @@ class RelayOutput:
                     async with asyncio.timeout(_FINISH_SECONDS):
                         await tasks.idle()
                 except TimeoutError:
-                    late = [t.shown for text, t in self.targets.items() if not self._running[text].done()]
-                    log.warning("relay did not get all to its targets", stream=stream.name, targets=late)
+                    unfinished = [t.shown for address, t in self.targets.items() if not self._running[address].done()]
+                    log.warning("relay did not get all to its targets", stream=stream.name, targets=unfinished)
         finally:
             self._tasks = None
             for target in self.targets.values():
                 self._relays.count(target)
-            self._relays.gone(self)
+            self._relays.running.discard(self)
             self._bodies.clear()
 
     def channel_changed(self, channel: Channel) -> None:
-        """Starts new targets and ends removed ones; the others are not disturbed."""
+        """Starts new targets and ends removed ones. Other targets continue."""
         if self._tasks is None or self._stream is None:
             return
-        wanted = targets(channel)
-        for text in [t for t in self.targets if t not in wanted]:
-            target = self.targets.pop(text)
+        addresses = targets(channel)
+        for address in [t for t in self.targets if t not in addresses]:
+            target = self.targets.pop(address)
             log.info("relay target removed", stream=self._stream.name, target=target.shown)
-            task = self._running.pop(text)
+            task = self._running.pop(address)
             task.cancel()
             task.add_done_callback(lambda _, target=target: self._relays.count(target))  # type: ignore[misc]
-        for text in wanted:
-            if text not in self.targets:
-                target = self._add(text, self._stream)
-                self._running[text] = self._tasks.start(target.run(), target.shown)
-        self.targets = {text: self.targets[text] for text in wanted}
-        self._bodies.shared = len(wanted) > 1
+        for address in addresses:
+            if address not in self.targets:
+                target = self._add(address, self._stream)
+                self._running[address] = self._tasks.start(target.run(), target.shown)
+        self.targets = {address: self.targets[address] for address in addresses}
+        self._bodies.shared = len(addresses) > 1
 
     def report(self) -> dict[str, Any]:
         """Returns `targets`, and an `error` if none of them is live."""
-        shown = [target.report() for target in self.targets.values()]
-        told: dict[str, Any] = {"targets": shown}
-        hindered = [t for t in shown if t["state"] in (TargetState.RETRYING, TargetState.FAILED) or t["error"]]
-        if not shown and self._tasks is not None:
-            told["error"] = "the channel has no relayURL"
-        elif hindered and len(hindered) == len(shown):
-            which = "the target" if len(shown) == 1 else f"none of {len(shown)} targets"
-            verb = "does not take" if len(shown) == 1 else "takes"
-            told["error"] = f"{which} {verb} the stream: {hindered[0]['error']}"
-        return told
+        reports = [target.report() for target in self.targets.values()]
+        status: dict[str, Any] = {"targets": reports}
+        failing = [t for t in reports if t["state"] in (TargetState.RETRYING, TargetState.FAILED) or t["error"]]
+        if not reports and self._tasks is not None:
+            status["error"] = "the channel has no relayURL"
+        elif failing and len(failing) == len(reports):
+            subject = "the target" if len(reports) == 1 else f"none of {len(reports)} targets"
+            verb = "does not take" if len(reports) == 1 else "takes"
+            status["error"] = f"{subject} {verb} the stream: {failing[0]['error']}"
+        return status
 
-    def _add(self, text: str, stream: Stream) -> RelayTarget:
-        target = self.targets[text] = self._relays.target(text, stream, self._bodies)
+    def _add(self, address: str, stream: Stream) -> RelayTarget:
+        target = self.targets[address] = RelayTarget(address, stream, self._relays.context, self._bodies.of)
         return target
 
     def _crashed(self, name: str, error: BaseException) -> None:
@@ -181,31 +162,31 @@ class RelayOutput:
 
 
 class FlvBodyCache:
-    """Caches the FLV bodies of the latest units, so that each is made once for all targets of a stream.
+    """Caches the FLV bodies of the latest units, so that each is built once for all targets of a stream.
 
-    The cache is bounded in units and bytes: a target that lags behind makes its bodies again.
+    The cache is bounded in units and bytes. A slow target builds its bodies again.
     """
 
     def __init__(self) -> None:
-        self.shared = False  # one target alone needs no cache
-        self._made: dict[int, tuple[AccessUnit, bytes]] = {}
+        self.shared = False  # a single target needs no cache
+        self._bodies_by_id: dict[int, tuple[AccessUnit, bytes]] = {}
         self._bytes = 0
 
     def of(self, unit: AccessUnit) -> bytes:
         """Returns the FLV body of a unit. Hot path."""
         if not self.shared:
             return muxer.unit_body(unit)
-        found = self._made.get(id(unit))
+        found = self._bodies_by_id.get(id(unit))
         if found is not None and found[0] is unit:
             return found[1]
         body = muxer.unit_body(unit)
-        self._made[id(unit)] = (unit, body)
+        self._bodies_by_id[id(unit)] = (unit, body)
         self._bytes += len(body)
-        while len(self._made) > _SHARED_UNITS or self._bytes > _SHARED_BYTES:
-            _, old = self._made.pop(next(iter(self._made)))
+        while len(self._bodies_by_id) > _SHARED_UNITS or self._bytes > _SHARED_BYTES:
+            _, old = self._bodies_by_id.pop(next(iter(self._bodies_by_id)))
             self._bytes -= len(old)
         return body
 
     def clear(self) -> None:
-        self._made.clear()
+        self._bodies_by_id.clear()
         self._bytes = 0

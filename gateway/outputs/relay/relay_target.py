@@ -1,4 +1,4 @@
-"""One address that a stream is relayed to: connects, starts at a key frame, and reconnects when it is lost."""
+"""One target of a relay: connects, starts at a key frame, and reconnects after errors."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from gateway.media.track import Codec, Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.relay import redact_target
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
-from gateway.outputs.relay.rtmp_push import PushOptions, PushRefused, RtmpPush, open_push
+from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.stores import IvsDirectory
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
+from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 1.0
-_STEADY: Final = 30.0  # seconds; a target that was live this long is retried after the shortest pause
-_REVOKED: Final = 10.0
-_PLAIN: Final = frozenset({Codec.H264, Codec.AAC, Codec.MP3})  # codecs that RTMP had from the beginning
+_STABLE_SECONDS: Final = 30.0  # seconds; a target that was live this long is tried again after the shortest pause
+_REVOKED_KEY_SECONDS: Final = 10.0  # seconds; an IVS connection that ends earlier may have had a revoked key
+_PLAIN: Final = frozenset({Codec.H264, Codec.AAC, Codec.MP3})  # codecs without Enhanced RTMP
 _VIDEO: Final = Kind.VIDEO
 _SET_DATA_FRAME: Final = amf0.encode("@setDataFrame")
 
@@ -46,75 +47,63 @@ class TargetState(StrEnum):
     CONNECTING = "connecting"
     LIVE = "live"
     RETRYING = "retrying"
-    FAILED = "failed"  # needs a change of the policy, the address or the codecs; tried again rarely
+    FAILED = "failed"  # the policy, the address or the codecs must change; tried again rarely
 
 
 @dataclass(frozen=True, slots=True)
-class RelayOptions:
-    """How relays connect.
+class RelayContext:
+    """The services that all relay targets share.
 
-    chunk_size: bytes. timeout: seconds until a server must have accepted.
-    stall: seconds within which it must read something. retry: the longest pause between tries, seconds.
-    backlog: seconds of media that may wait for a slow target.
-    tls: returns what is trusted; called at the first RTMPS target.
+    ivs: the directory of IVS channels; None without AWS. tls: returns the TLS context; called for RTMPS targets.
     """
 
-    chunk_size: int
-    timeout: float
-    stall: float
-    retry: float
-    backlog: float
+    relay: RelaySettings
+    egress: Egress
+    ivs: IvsDirectory | None
     tls: Callable[[], ssl.SSLContext]
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a target is now. hidden: texts that must not appear in any message about it."""
+class _TargetAddress:
+    """The current address of a target. secrets: texts to mask in all messages about it."""
 
     url: RtmpUrl
     address: str
-    hidden: tuple[str, ...]
+    secrets: tuple[str, ...]
     rules: IvsRules | None
 
 
 class RelayTarget:
-    """One target of one stream; `run` returns when the stream ends. text: the target as the channel has it.
+    """One target of one stream; `run` returns when the stream ends.
 
+    text: the target in the channel's field. body: returns the FLV body of a unit.
     `report` and logs contain no keys, even if a server repeats them.
     """
 
-    def __init__(
-        self,
-        text: str,
-        stream: Stream,
-        options: RelayOptions,
-        egress: Egress,
-        ivs: IvsDirectory | None,
-        body: Callable[[AccessUnit], bytes],
-    ) -> None:
+    def __init__(self, text: str, stream: Stream, context: RelayContext, body: Callable[[AccessUnit], bytes]) -> None:
         self.shown = str(relay_urls.masked([text])[0])
         self.state = TargetState.CONNECTING
         self.error = ""
         self._text = text
-        self._stream, self._options, self._egress, self._ivs, self._body = stream, options, egress, ivs, body
+        self._stream, self._context, self._body = stream, context, body
         self._since = time.time()
         self._attempts = 0
-        self._sent = 0  # bytes over earlier connections
+        self._sent = 0  # bytes of earlier connections
         self._dropped = 0
         self._push: RtmpPush | None = None
         self._items: Subscription | None = None
         self._rules: IvsRules | None = None
-        self._fresh = False  # IVS must be asked again: its last answer did not work
-        self._told = ""
+        self._refresh = False  # request the ingest endpoint again, because the last connection failed
+        self._logged_error = ""
 
     @property
     def sent(self) -> int:
-        """Bytes given to the network, over all connections."""
+        """Returns the bytes sent to the network, over all connections."""
         return self._sent + (self._push.sent if self._push is not None else 0)
 
     @property
     def dropped(self) -> int:
-        """Units that were dropped because the target was slow."""
+        """Returns the number of units that were dropped because the target was slow."""
         return self._dropped + (self._items.dropped if self._items is not None else 0)
 
     def report(self) -> dict[str, Any]:
@@ -132,92 +121,93 @@ class RelayTarget:
         }
 
     def begin(self) -> None:
-        """Subscribes to the stream from now on; `run` then sends it to the target."""
-        self._items = Subscription(self._stream.original, max_seconds=self._options.backlog)
+        """Subscribes to the stream, before `run`."""
+        self._items = Subscription(self._stream.original, max_seconds=self._context.relay.backlog)
         self._stream.original.attach(self._items)
 
     async def run(self) -> None:
-        """Relays until the stream ends; reports errors and tries again."""
-        backoff = Backoff(_FIRST_PAUSE, self._options.retry)
+        """Relays until the stream ends. After an error it reports it and tries again."""
+        backoff = Backoff(_FIRST_PAUSE, self._context.relay.retry)
         while self._stream.original.ended is None or self._items is not None:
             began = time.monotonic()
             try:
                 await self._attempt()
                 return
             except OutputUnsupported as error:
-                self._trouble(TargetState.FAILED, str(error))
+                self._set_error(TargetState.FAILED, str(error))
                 await self._pause(None, for_tracks=True)
                 backoff.reset()
                 continue
             except EgressRefused as error:
-                self._trouble(TargetState.FAILED, str(error))
+                self._set_error(TargetState.FAILED, str(error))
             except (GatewayError, OSError) as error:
-                self._trouble(TargetState.RETRYING, str(error))
+                self._set_error(TargetState.RETRYING, str(error))
             except Exception as error:
                 log.error("relay failed", stream=self._stream.name, target=self.shown, exc_info=error)
-                self._trouble(TargetState.RETRYING, f"internal error: {type(error).__name__}")
-            if time.monotonic() - began > _STEADY:
+                self._set_error(TargetState.RETRYING, f"internal error: {type(error).__name__}")
+            if time.monotonic() - began > _STABLE_SECONDS:
                 backoff.reset()
             await self._pause(backoff.next())
 
     async def _attempt(self) -> None:
-        """Makes one connection, from the first look-up to the stream's end."""
+        """Makes one connection and sends until the stream ends."""
         self._attempts += 1
-        self._enter(TargetState.CONNECTING)
-        # It subscribes before it connects: a new stream's first frames wait for the connection.
+        self._set_state(TargetState.CONNECTING)
+        # It subscribes before it connects, so that a new stream's first frames wait for the connection.
         if self._items is None:
             self.begin()
         items = self._items
-        assert items is not None, "begin made it"
+        assert items is not None, "set by begin"
         try:
             async with contextlib.aclosing(aiter(items)) as feed:  # type: ignore[type-var]
                 first = await anext(feed)
                 if not isinstance(first, Tracks):
                     return  # the stream ended before it began
-                place = await self._place()
-                self._rules = place.rules
-                if place.rules is not None:
-                    place.rules.tracks(first)
+                target = await self._resolve()
+                self._rules = target.rules
+                if target.rules is not None:
+                    target.rules.tracks(first)
                 began = time.monotonic()
                 try:
-                    await self._relay(place, first, feed, items)
+                    await self._relay(target, first, feed, items)
                 except OutputError as error:
-                    # IVS may also accept a key that was revoked, and then close.
-                    self._fresh = isinstance(error, PushRefused) or time.monotonic() - began < _REVOKED
-                    raise OutputError(redact_target.redact_text(str(error), place.hidden)) from None
+                    # IVS may also accept a revoked key, and then close the connection.
+                    self._refresh = isinstance(error, PushRefused) or time.monotonic() - began < _REVOKED_KEY_SECONDS
+                    raise OutputError(redact_target.redact_text(str(error), target.secrets)) from None
         finally:
             self._stream.original.detach(items)
             self._dropped += items.dropped
             self._items = None
 
-    async def _place(self) -> _Place:
-        """Returns where to connect. Raises OutputError, StoreUnavailable, OutputUnsupported."""
+    async def _resolve(self) -> _TargetAddress:
+        """Returns the current address. Raises OutputError, StoreUnavailable, OutputUnsupported."""
         if relay_urls.is_ivs_channel(self._text):
-            if self._ivs is None:
+            if self._context.ivs is None:
                 raise OutputError("IVS channels need AWS: pip install 'millrace[aws]' and set AWS_REGION")
-            ingest = await self._ivs.ingest(self._text, fresh=self._fresh)
+            ingest = await self._context.ivs.ingest(self._text, fresh=self._refresh)
             host, _, port = ingest.endpoint.partition(":")
             address = f"rtmps://{host}:{port or 443}/app/{ingest.key}"
-            url, rules = _parsed(address), IvsRules(ingest.kind, is_realtime(host))
-            return _Place(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
-        url = _parsed(self._text)
-        known = is_ivs_address(self._text)
-        hidden = redact_target.target_secrets(self._text, url)
-        return _Place(url, self._text, hidden, IvsRules(realtime=is_realtime(url.host)) if known else None)
+            url, rules = _parse(address), IvsRules(ingest.kind, is_realtime(host))
+            return _TargetAddress(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
+        url = _parse(self._text)
+        is_ivs = is_ivs_address(self._text)
+        secrets = redact_target.target_secrets(self._text, url)
+        return _TargetAddress(url, self._text, secrets, IvsRules(realtime=is_realtime(url.host)) if is_ivs else None)
 
-    async def _relay(self, place: _Place, tracks: Tracks, feed: AsyncIterator[Item], items: Subscription) -> None:
-        options = self._options
-        addresses = await self._egress.check(place.address, RTMP)
+    async def _relay(
+        self, target: _TargetAddress, tracks: Tracks, feed: AsyncIterator[Item], items: Subscription
+    ) -> None:
+        context = self._context
+        addresses = await context.egress.check(target.address, RTMP)
         fourccs = [FOURCC[track.codec].decode() for track in tracks if track.codec not in _PLAIN]
-        tls = options.tls() if place.url.secure else None
-        how = PushOptions(options.chunk_size, options.timeout, options.stall, tls, fourccs)
-        push = self._push = await open_push(place.url, addresses, how)
+        tls = context.tls() if target.url.secure else None
+        push = self._push = await open_push(target.url, addresses, context.relay, tls, fourccs)
         push.on_lost = items.on_failed
         try:
-            self._enter(TargetState.LIVE)
+            self._set_state(TargetState.LIVE)
             log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
-            self._told = ""
-            await self._pump(push, tracks, feed)
+            self._logged_error = ""
+            await self._send_items(push, tracks, feed)
         finally:
             try:
                 await push.finish()
@@ -225,11 +215,11 @@ class RelayTarget:
                 self._sent += push.sent
                 self._push = None
 
-    async def _pump(self, push: RtmpPush, tracks: Tracks, feed: AsyncIterator[Item]) -> None:
-        """Sends everything that arrives, from a key frame on; returns at the stream's end. Hot path."""
+    async def _send_items(self, push: RtmpPush, tracks: Tracks, feed: AsyncIterator[Item]) -> None:
+        """Sends all items from a key frame on, until the stream's end. Hot path."""
         body, send, rules = self._body, push.send, self._rules
         head_due, key_due = True, tracks.video is not None
-        # The first metadata has time 0: at any other time, ffmpeg's probing takes it for a subtitle track.
+        # The first metadata has time 0. With another time, ffmpeg's probing detects a subtitle track.
         now = metadata_at = 0
         async for item in feed:
             if isinstance(item, AccessUnit):
@@ -265,43 +255,43 @@ class RelayTarget:
                 return
 
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
-        """Waits `seconds`, or until the stream has ended. for_tracks: or until it has other tracks."""
-        watch = _Watch(for_tracks)
-        self._stream.original.attach(watch, replay=False)
+        """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
+        watcher = _ChangeWatcher(for_tracks)
+        self._stream.original.attach(watcher, replay=False)
         try:
             async with asyncio.timeout(seconds):
-                await watch.changed
+                await watcher.changed.wait()
         except TimeoutError:
             pass  # the usual case
         finally:
-            self._stream.original.detach(watch)
+            self._stream.original.detach(watcher)
 
-    def _enter(self, state: TargetState) -> None:
+    def _set_state(self, state: TargetState) -> None:
         if state is not self.state:
             self.state, self._since = state, time.time()
         if state is TargetState.LIVE:
             self.error = ""
 
-    def _trouble(self, state: TargetState, why: str) -> None:
-        self._enter(state)
-        self.error = redact_target.redact_text(why, ())
-        if self.error != self._told:  # logged once, not at every try
-            self._told = self.error
+    def _set_error(self, state: TargetState, reason: str) -> None:
+        self._set_state(state)
+        self.error = redact_target.redact_text(reason, ())
+        if self.error != self._logged_error:  # not logged again at every attempt
+            self._logged_error = self.error
             log.warning("relay is hindered", stream=self._stream.name, target=self.shown, reason=self.error)
 
 
-class _Watch:
-    """A sink that waits for the end of a stream, or (tracks_too) for a change of its tracks."""
+class _ChangeWatcher:
+    """A sink that sets `changed` at the stream's end. tracks_too: or when its tracks change."""
 
     def __init__(self, tracks_too: bool) -> None:
-        self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.changed = asyncio.Event()
         self._tracks_too = tracks_too
-        self._now: Tracks | None = None
+        self._tracks: Tracks | None = None
 
     def on_tracks(self, tracks: Tracks) -> None:
-        if self._now is not None and self._tracks_too and self._now.epoch != tracks.epoch:
-            self._wake()
-        self._now = self._now or tracks
+        if self._tracks is not None and self._tracks_too and self._tracks.epoch != tracks.epoch:
+            self.changed.set()
+        self._tracks = self._tracks or tracks
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Does nothing."""
@@ -310,17 +300,13 @@ class _Watch:
         """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:
-        self._wake()
+        self.changed.set()
 
     def on_failed(self, error: Exception) -> None:
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self.changed.done():
-            self.changed.set_result(None)
+        self.changed.set()
 
 
-def _parsed(address: str) -> RtmpUrl:
+def _parse(address: str) -> RtmpUrl:
     try:
         return parse_url(address)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""One publishing connection to another RTMP(S) server, from connecting until the server has received everything."""
+"""One publishing connection to another RTMP(S) server, from connecting until the server has read everything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 from gateway.lib.egress import Address
@@ -19,17 +18,18 @@ from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import RtmpUrl
 from gateway.protocols.rtmp.wire import WireLimits
+from gateway.settings.models import RelaySettings
 
 _LIMITS: Final = WireLimits(
     message=1 << 16, pending=1 << 17, chunk_streams=64, aggregate=64
-)  # a server sends only short answers
-_GATHER: Final = 1 << 16  # bytes gathered within one turn of the loop before they are written
-_HIGH_WATER: Final = 1 << 18
-_FREE_ANSWERS: Final = 1 << 20
+)  # servers send only short replies
+_COLLECT_BYTES: Final = 1 << 16  # bytes that are collected within one loop iteration before they are written
+_HIGH_WATER: Final = 1 << 18  # bytes in the transport above which the caller must wait
+_FREE_REPLY_BYTES: Final = 1 << 20  # bytes that a server may send in addition to the number that it receives
 _CLOSING_SECONDS: Final = 5.0
 
-# The request that a server had not answered when it stopped answering or closed.
-_WAITED_FOR: Final = {
+# By state: the request that the server has not answered.
+_PENDING_REQUESTS: Final = {
     RtmpState.HANDSHAKING: "the handshake",
     RtmpState.CONNECTING: "connect",
     RtmpState.CREATING: "createStream",
@@ -38,44 +38,30 @@ _WAITED_FOR: Final = {
 
 
 class PushRefused(OutputError):
-    """The server refused the push, by a code such as NetStream.Publish.BadName, or by closing the connection."""
+    """The server rejected the push with a code like NetStream.Publish.BadName, or closed the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class PushOptions:
-    """How to push.
+async def open_push(
+    url: RtmpUrl, addresses: Sequence[Address], relay: RelaySettings, tls: ssl.SSLContext | None, fourccs: Sequence[str]
+) -> RtmpPush:
+    """Connects to the first of `addresses` that answers, publishes the name of `url`, and waits until it is accepted.
 
-    chunk_size: bytes. timeout: seconds until the server must have accepted.
-    stall: seconds within which it must read something. tls: what RTMPS trusts.
-    fourccs: of the codecs that plain RTMP has no number for.
-    """
-
-    chunk_size: int
-    timeout: float
-    stall: float
-    tls: ssl.SSLContext | None = None
-    fourccs: Sequence[str] = ()
-
-
-async def open_push(url: RtmpUrl, addresses: Sequence[Address], options: PushOptions) -> RtmpPush:
-    """Connects to the first of `addresses` that answers, publishes the name of `url`, and returns once it is accepted.
-
-    Raises OutputError, or PushRefused if the server refused. The message is one line and may repeat the server's
-    words.
+    tls: context for RTMPS; None for RTMP. fourccs: of the codecs that need Enhanced RTMP.
+    Raises OutputError, or PushRefused if the server rejected the push.
+    The message is one line and may contain the server's text.
     """
     loop = asyncio.get_running_loop()
-    tls = (options.tls or ssl.create_default_context()) if url.secure else None
     push: RtmpPush | None = None
 
     def make() -> RtmpPush:
-        role, chunk, fourccs = ClientRole.PUBLISH, options.chunk_size, options.fourccs
-        return RtmpPush(ClientConnection(url, role, chunk_size=chunk, fourccs=fourccs, limits=_LIMITS), options.stall)
+        role, chunk = ClientRole.PUBLISH, relay.chunk_size
+        return RtmpPush(ClientConnection(url, role, chunk_size=chunk, fourccs=fourccs, limits=_LIMITS), relay.stall)
 
-    trouble = "it has no address"
-    end = loop.time() + options.timeout
-    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+    error_text = "it has no address"
+    end = loop.time() + relay.timeout
+    for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
-            async with asyncio.timeout((end - loop.time()) / left):
+            async with asyncio.timeout((end - loop.time()) / remaining):
                 _, push = await loop.create_connection(
                     make,
                     address.host,
@@ -87,39 +73,40 @@ async def open_push(url: RtmpUrl, addresses: Sequence[Address], options: PushOpt
                 )
             break
         except TimeoutError:
-            trouble = "no answer to the connection"
+            error_text = "no answer to the connection"
         except ssl.SSLCertVerificationError as error:
-            trouble = f"its certificate is not trusted: {error.verify_message}"
+            error_text = f"its certificate is not trusted: {error.verify_message}"
         except ssl.SSLError as error:
-            trouble = f"no TLS: {error.reason or error}"
+            error_text = f"no TLS: {error.reason or error}"
         except OSError as error:
-            trouble = _words(error) if error.errno or tls is None else "it closed the connection when TLS began"
+            error_text = _error_text(error) if error.errno or tls is None else "it closed the connection when TLS began"
     if push is None:
-        raise OutputError(trouble)
+        raise OutputError(error_text)
     try:
         async with asyncio.timeout_at(end):
             await push.accepted()
     except TimeoutError:
-        asked = _WAITED_FOR.get(push.state, "publish")
+        pending = _PENDING_REQUESTS.get(push.state, "publish")
         push.abort()
-        raise OutputError(f"no answer to {asked} within {options.timeout:g} s") from None
+        raise OutputError(f"no answer to {pending} within {relay.timeout:g} s") from None
     except BaseException:
         push.abort()
         raise
     return push
 
 
-def _words(error: OSError) -> str:
-    """Returns the system's error text alone, because event loops add addresses and numbers."""
+def _error_text(error: OSError) -> str:
+    """Returns the system's error text, without the addresses and numbers that event loops add."""
     return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
 
 
 class RtmpPush(asyncio.Protocol):
-    """An open push, made by `open_push`. Call `send`, and `drain` while `full`; then `finish`.
+    """An open push, created by `open_push`. Call `send`, and `drain` while `full`; then `finish`.
 
-    Queues are bounded: data goes to the transport within one turn of the loop, and the caller stops at the high-water
+    Queues are bounded: data goes to the transport within one loop iteration, and the caller stops at the high-water
     mark.
-    on_lost: called once when the connection is lost; `send` and `drain` raise the reason too.
+    stall: seconds within which the server must read data.
+    on_lost: called once when the connection is lost; `send` and `drain` also raise the reason.
     """
 
     def __init__(self, connection: ClientConnection, stall: float) -> None:
@@ -128,14 +115,13 @@ class RtmpPush(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._accepted: asyncio.Future[None] = self._loop.create_future()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        self._room: asyncio.Future[None] | None = None
-        self._gathered = 0
+        self._closed = asyncio.Event()
+        self._writable = asyncio.Event()  # or the connection is lost
+        self._collected = 0
         self._flushing = False
         self._finishing = False
         self.full = False
-        self.sent = 0
-        """Bytes given to the socket."""
+        self.sent = 0  # bytes written to the transport
         self.lost: OutputError | None = None
         self.on_lost: Callable[[Exception], None] | None = None
 
@@ -152,30 +138,29 @@ class RtmpPush(asyncio.Protocol):
         if self.lost is not None:
             raise self.lost
         self._connection.send_media(type_id, timestamp, body)
-        self._gathered += len(body)
-        if self._gathered >= _GATHER:
+        self._collected += len(body)
+        if self._collected >= _COLLECT_BYTES:
             self._flush()
         elif not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush_gathered)
+            self._loop.call_soon(self._flush_collected)
 
     async def drain(self) -> None:
         """Waits until the server has read enough. Raises OutputError if it reads nothing for `stall` seconds."""
         while self.full:
             if self.lost is not None:
                 raise self.lost
-            assert self._transport is not None, "full is said by the transport"
+            assert self._transport is not None, "only the transport sets full"
             waiting = self._transport.get_write_buffer_size()
-            room = self._room = self._loop.create_future()
             try:
                 async with asyncio.timeout(self._stall):
-                    await room
+                    await self._writable.wait()
             except TimeoutError:
                 if self._transport.get_write_buffer_size() >= waiting:
                     raise OutputError(f"it took nothing for {self._stall:g} s") from None
 
     async def finish(self) -> None:
-        """Ends the push properly and closes the connection within a few seconds. May be called in any state."""
+        """Unpublishes and closes the connection within a few seconds. May be called in any state."""
         transport = self._transport
         if transport is None or self._finishing:
             return
@@ -184,19 +169,19 @@ class RtmpPush(asyncio.Protocol):
             self._connection.finish()
             self._flush()
             if transport.can_write_eof():
-                transport.write_eof()  # the server closes when it has read all; closing first could lose the end
+                transport.write_eof()  # the server closes after reading everything; closing here could lose the end
             else:
                 transport.close()
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
-                await asyncio.shield(self._over)
+                await self._closed.wait()
         except TimeoutError:
-            pass  # it had enough time to close
+            pass  # the connection is aborted
         finally:
             transport.abort()
 
     def abort(self) -> None:
-        """Closes at once."""
+        """Closes the connection at once."""
         self._finishing = True
         if self._transport is not None:
             self._transport.abort()
@@ -208,7 +193,7 @@ class RtmpPush(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A server without power acknowledges nothing; the kernel would keep trying for a quarter of an hour.
+            # Without this, the kernel would send to a dead server for a quarter of an hour.
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall * 1000))
         self._flush()
@@ -227,27 +212,27 @@ class RtmpPush(asyncio.Protocol):
                 if not self._accepted.done():
                     self._accepted.set_result(None)
             elif isinstance(event, Rejected):
-                said = f"{event.code}: {event.description}" if event.description else event.code
-                self._lose(PushRefused(f"refused: {said}"))
+                text = f"{event.code}: {event.description}" if event.description else event.code
+                self._lose(PushRefused(f"refused: {text}"))
             elif isinstance(event, Ended):
                 self._lose(OutputError(f"it ended the push: {event.reason}"))
-        if connection.received > _FREE_ANSWERS + self.sent:
+        if connection.received > _FREE_REPLY_BYTES + self.sent:
             self._lose(OutputError("it sends more than it takes"))
         elif self.lost is None:
             self._flush()
 
     def eof_received(self) -> bool:
-        self._closed_by_peer(None)
+        self._on_peer_closed(None)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._closed_by_peer(error)
-        if not self._over.done():
-            self._over.set_result(None)
+        self._on_peer_closed(error)
+        self._closed.set()
 
     def pause_writing(self) -> None:
         self.full = True
-        # A server that reads nothing gets no answers either: replies to its pings would fill the memory.
+        self._writable.clear()
+        # Its pings are not read either, because the replies would fill the memory.
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -255,21 +240,21 @@ class RtmpPush(asyncio.Protocol):
         self.full = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-        self._wake()
+        self._writable.set()
 
-    # ---- below ----
+    # ---- details ----
 
-    def _closed_by_peer(self, error: Exception | None) -> None:
+    def _on_peer_closed(self, error: Exception | None) -> None:
         if self._finishing:
             return
-        asked = _WAITED_FOR.get(self.state)
-        how = "the connection was reset" if isinstance(error, ConnectionError) else "it closed the connection"
+        pending = _PENDING_REQUESTS.get(self.state)
+        reason = "the connection was reset" if isinstance(error, ConnectionError) else "it closed the connection"
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
-            how = f"the connection broke: {_words(error)}"
+            reason = f"the connection broke: {_error_text(error)}"
         if self.state is RtmpState.PUBLISH_PENDING:
-            self._lose(PushRefused(f"{how} when asked to publish (is the key right?)"))
+            self._lose(PushRefused(f"{reason} when asked to publish (is the key right?)"))
         else:
-            self._lose(OutputError(f"{how} during {asked}" if asked else how))
+            self._lose(OutputError(f"{reason} during {pending}" if pending else reason))
 
     def _lose(self, reason: OutputError) -> None:
         if self.lost is not None:
@@ -277,20 +262,15 @@ class RtmpPush(asyncio.Protocol):
         self.lost = reason
         if not self._accepted.done():
             self._accepted.set_exception(reason)
-            self._accepted.exception()  # marked as read: a caller that timed out will not read it
-        self._wake()
+            self._accepted.exception()  # marked as read, because a caller that timed out does not read it
+        self._writable.set()
         if self._transport is not None and not self._transport.is_closing():
             self._flush_last()
             self._transport.close()
         if self.on_lost is not None:
             self.on_lost(reason)
 
-    def _wake(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
-
-    def _flush_gathered(self) -> None:
+    def _flush_collected(self) -> None:
         self._flushing = False
         self._flush()
 
@@ -299,7 +279,7 @@ class RtmpPush(asyncio.Protocol):
             self._flush_last()
 
     def _flush_last(self) -> None:
-        self._gathered = 0
+        self._collected = 0
         data = self._connection.data_to_send()
         transport = self._transport
         if data and transport is not None and not transport.is_closing():

@@ -1,6 +1,6 @@
 """JPEG pictures of a stream at a fixed interval.
 
-A worker process makes the JPEG.
+A worker process encodes the JPEG.
 """
 
 from __future__ import annotations

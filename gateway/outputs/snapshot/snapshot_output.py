@@ -8,40 +8,37 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 
+from gateway.channels.channel import Channel
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.outputs.recording.recording_output import RecordingCounts
+from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import disk_errors
 from gateway.ports import media_keys
 from gateway.ports.errors import OutputError, OutputUnsupported
-
-if TYPE_CHECKING:
-    from gateway.channels.channel import Channel
-    from gateway.live.sink import EndReason
-    from gateway.live.stream import Stream
-    from gateway.outputs.recording.recording_output import RecordingCounts
-    from gateway.outputs.storage.archive import Archive
-    from gateway.workers.jpeg_service import JpegService
+from gateway.workers.jpeg_service import JpegService
 
 log = structlog.get_logger(__name__)
 
-IMAGE_TIME: Final = "image_time"
-SCRATCH: Final = "image"
-_AGAIN: Final = 1.0  # seconds until a failed snapshot is tried again
-_LONGEST_WAIT: Final = 3600.0  # seconds; then the clock is read again, because somebody may have set it
+SCRATCH_FOLDER: Final = "image"
+_RETRY_SECONDS: Final = 1.0  # until a failed snapshot is tried again
+_MAX_WAIT_SECONDS: Final = 3600.0  # maximum wait; then the clock is read again, because it may have been changed
 
 
 class SnapshotOutput:
-    """Implements StreamOutput, ReportsStatus, ChannelAware, and Sink (which only listens for pictures).
+    """Implements StreamOutput, ReportsStatus, ChannelAware, and Sink (only to detect new pictures).
 
-    The first snapshot is made at the stream's first key frame, the others at regular times after it.
-    If the key frame was already used, everything up to the newest picture is decoded.
-    So two snapshots never show the same picture, and none is made while no picture arrives.
-    Snapshots are made only within the hours of the channel's `recordSchedule`, or always if it has none.
+    The first snapshot is the stream's first key frame; others follow at regular times.
+    If the last key frame was already used, the GOP is decoded up to its newest picture.
+    So every snapshot shows a new picture, and no snapshot is made while no picture arrives.
+    Snapshots are made only in the windows of the channel's `recordSchedule`; always, if there is no schedule.
     """
 
     def __init__(self, stream: Stream, archive: Archive, jpegs: JpegService, counts: RecordingCounts) -> None:
@@ -51,13 +48,13 @@ class SnapshotOutput:
         self._counts = counts
         self._channel: Channel = stream.channel
         self._wake = asyncio.Event()
-        self._listens = False  # for the next picture
+        self._waits_for_picture = False  # the next picture ends the wait
         self._ended = False
         self._failure: Exception | None = None
-        self._used = -1  # decode time of the latest picture of the last snapshot
+        self._last_used = -1  # decode time of the last decoded picture
         self._epoch = -1
-        self._made = 0
-        self._trouble: str | None = None
+        self._snapshots = 0
+        self._error: str | None = None
 
     # ---- Output ----
 
@@ -69,24 +66,24 @@ class SnapshotOutput:
             while not self._ended:
                 if self._failure is not None:
                     raise self._failure
-                now, every = time.monotonic(), self._channel.number(IMAGE_TIME)
-                due = min(due, now + every)  # a shorter interval takes effect at once
-                rest = max(due - now, self._closed_for())
-                if rest > 0:
-                    await self._sleep(min(rest, _LONGEST_WAIT))
+                now, interval = time.monotonic(), self._channel.number("image_time")
+                due = min(due, now + interval)  # a shorter interval takes effect at once
+                wait = max(due - now, self._seconds_to_window())
+                if wait > 0:
+                    await self._sleep(min(wait, _MAX_WAIT_SECONDS))
                     continue
                 units = self._units()
                 if not units:
-                    await self._sleep(_LONGEST_WAIT, for_picture=True)
+                    await self._sleep(_MAX_WAIT_SECONDS, for_picture=True)
                     continue
-                due = due + every if due + every > now else now + every
-                if not await self._take(units):
-                    due = now + min(_AGAIN, every)
+                due = due + interval if due + interval > now else now + interval
+                if not await self._store_snapshot(units):
+                    due = now + min(_RETRY_SECONDS, interval)
         finally:
             stream.detach(self)
 
     def report(self) -> dict[str, Any]:
-        return {"made": self._made, "error": self._trouble}
+        return {"made": self._snapshots, "error": self._error}
 
     def channel_changed(self, channel: Channel) -> None:
         self._channel = channel
@@ -95,38 +92,38 @@ class SnapshotOutput:
     # ---- one snapshot ----
 
     def _units(self) -> list[AccessUnit]:
-        """Returns the units to decode for a picture that was not used yet; empty if there is no new picture."""
+        """Returns the units to decode for a new picture; empty if there is none."""
         units = [u for u in self._stream.gop.units() if u.track.kind is Kind.VIDEO]
-        if not units or units[-1].dts <= self._used:
+        if not units or units[-1].dts <= self._last_used:
             return []
-        return units[:1] if units[0].dts > self._used else units
+        return units[:1] if units[0].dts > self._last_used else units
 
-    async def _take(self, units: list[AccessUnit]) -> bool:
-        """Makes and stores the picture. Returns False if that failed this time."""
-        self._used = units[-1].dts
+    async def _store_snapshot(self, units: list[AccessUnit]) -> bool:
+        """Encodes and stores the picture. Returns False if encoding failed."""
+        self._last_used = units[-1].dts
         try:
             picture = await self._jpegs.picture(units)
         except OutputError as error:
-            if self._trouble is None:
+            if self._error is None:
                 log.warning("a snapshot could not be made", stream=self._stream.name, reason=str(error))
-            self._trouble = str(error)
+            self._error = str(error)
             return False
         key = media_keys.image_key(self._stream.channel.id, datetime.fromtimestamp(units[-1].wall, UTC))
-        await store_picture(self._archive, SCRATCH, key, picture, {"kind": "image", "start": units[-1].wall})
-        self._trouble = None
-        self._made += 1
-        self._counts.finished["image"] = self._counts.finished.get("image", 0) + 1
+        await store_picture(self._archive, SCRATCH_FOLDER, key, picture, {"kind": "image", "start": units[-1].wall})
+        self._error = None
+        self._snapshots += 1
+        self._counts.finished["image"] += 1
         return True
 
-    def _closed_for(self) -> float:
-        """Seconds until the hours of the schedule begin; 0 within them."""
+    def _seconds_to_window(self) -> float:
+        """Returns the seconds until the schedule's next window; 0 within a window."""
         schedule, now = self._channel.record_schedule, time.time()
         return 0.0 if schedule is None or schedule.active(now) else max(schedule.next_change(now) - now, 0.01)
 
     async def _sleep(self, seconds: float, *, for_picture: bool = False) -> None:
-        """Waits `seconds`, or until something has changed, or (for_picture) until a picture has arrived."""
+        """Waits at most `seconds` for a change. for_picture: or for a picture."""
         self._wake.clear()
-        self._listens = for_picture
+        self._waits_for_picture = for_picture
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -135,19 +132,19 @@ class SnapshotOutput:
 
     def on_tracks(self, tracks: Tracks) -> None:
         if tracks.video is None:
-            self._failure = OutputUnsupported("a stream without a picture has no snapshots")
+            self._failure = OutputUnsupported("a stream without video has no snapshots")
             self._wake.set()
         elif tracks.epoch != self._epoch:
             self._epoch = tracks.epoch
-            self._used = -1
+            self._last_used = -1
 
     def on_unit(self, unit: AccessUnit) -> None:
-        if self._listens and unit.track.kind is Kind.VIDEO:
-            self._listens = False
+        if self._waits_for_picture and unit.track.kind is Kind.VIDEO:
+            self._waits_for_picture = False
             self._wake.set()
 
     def on_timed(self, timed: Timed) -> None:
-        """Does nothing: timed data is no picture."""
+        """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:
         self._ended = True
@@ -159,7 +156,10 @@ class SnapshotOutput:
 
 
 async def store_picture(archive: Archive, kind: str, key: str, data: bytes, ready: dict[str, Any]) -> str:
-    """Writes a small file, gives it to the archive, and returns the key it got. Raises OutputError."""
+    """Writes a picture to a file, stores it, and returns its key. Raises OutputError.
+
+    kind: scratch folder of the output. ready: data of the `recording.ready` event.
+    """
     path = await archive.threads.run(partial(_write, archive, kind, data))
     try:
         return await archive.keep(key, path, ready=ready)

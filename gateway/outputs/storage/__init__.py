@@ -1,4 +1,4 @@
-"""Moves recorded files to the object store: spool, upload, recovery after a crash, retention, deletion.
+"""Recorded files: local disk, spool, upload to the object store, recovery after a crash, retention, deletion.
 
 Recordings, pictures and motion clips use it.
 """

@@ -1,4 +1,4 @@
-"""Takes finished files: a local object store gets them at once, a remote one from a spool on disk."""
+"""Stores finished files: at once in a local object store, or through a spool on disk in a remote one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.metric_table import ARCHIVE_BYTES, ARCHIVE_DROPPED, ARCHIVE_FILES, MetricSample
 from gateway.lib.tasks import Tasks
 from gateway.outputs.storage.disk_threads import DiskThreads
-from gateway.outputs.storage.spool import Spool, SpooledFile
-from gateway.outputs.storage.spool_recovery import SpoolRecovery, own_folder
+from gateway.outputs.storage.spool import Spool, SpooledFile, SpoolRecovery, process_folder
 from gateway.ports.errors import NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.stores import ObjectStore
@@ -27,19 +26,20 @@ from gateway.settings.models import RecordingSettings
 log = structlog.get_logger(__name__)
 
 _UNFINISHED: Final = ".unfinished"
-_ABANDONED: Final = 3600.0  # seconds after which an unchanged scratch file counts as left by an earlier process
-_MAX_CONCURRENT: Final = 4  # channels whose files are sent at the same time; one channel's files go in order
+_RECOVERED: Final = frozenset({"video", "ondemand"})  # kinds of scratch files that can be recovered
+_ABANDONED_SECONDS: Final = 3600.0  # seconds after which an unchanged scratch file counts as abandoned
+_MAX_CONCURRENT: Final = 4  # channels whose files are sent in parallel; files of one channel are sent in order
 _MAX_NAMES: Final = 100
-_SCAN_SECONDS: Final = 5.0  # until an unreadable spool is tried again
+_SCAN_SECONDS: Final = 5.0  # until an unreadable spool is read again
 
 
 class Archive:
-    """Keeps finished files. The app owns `run`, which lives as long as anything is kept.
+    """Stores finished files. The app starts `run`, which must run while files are stored.
 
-    media: the folder of a local object store. A finished file is renamed into it, and is there when `keep` returns.
-    media=None: the store is remote. Files wait in `spool` and are sent in the background, in order within each channel.
-    They are sent for as long as it takes, over outages and restarts of the gateway.
-    The spool holds at most settings.spool_bytes; then the oldest files are removed and counted in `dropped`.
+    media: the folder of a local object store. `keep` renames a finished file into it before it returns.
+    media=None: the store is remote. Files wait in `spool`, and a task sends them, in order within each channel.
+    It tries until the store has them, also after outages and restarts of the gateway.
+    The spool has at most settings.spool_bytes. Above this the oldest files are removed and counted in `dropped`.
     """
 
     def __init__(
@@ -52,42 +52,42 @@ class Archive:
         spool: Path,
         process: str = "",
     ) -> None:
-        """process: see `own_folder`."""
+        """process: see `process_folder`."""
         self._objects = objects
         self._keep_free = settings.keep_free
-        self.retention_days = settings.retention_days  # for channels without their own setting; 0: forever
+        self.retention_days = settings.retention_days  # for channels without their own setting; 0: unlimited
         self._events = events
         self._folder = spool if media is None else media
-        self._spool = Spool(own_folder(spool, process), settings.spool_bytes) if media is None else None
+        self._spool = Spool(process_folder(spool, process), settings.spool_bytes) if media is None else None
         self._recovery = SpoolRecovery(spool, process)
-        self._queues: dict[str, deque[str]] = {}  # by channel: keys in order of arrival
+        self._queues: dict[str, deque[str]] = {}  # keys by channel, in order of arrival
         self._tasks: Tasks | None = None
-        self._disk = DiskThreads(1, "spool")  # one thread: spool calls never overlap
-        self.threads = DiskThreads(4, "recording")  # for the outputs, which write unfinished files
-        self._claiming = asyncio.Lock()
-        self._claimed: set[str] = set()  # keys that are being put in place
+        self._spool_thread = DiskThreads(1, "spool")  # one thread, so that spool calls never overlap
+        self.threads = DiskThreads(4, "recording")  # for outputs, which write unfinished files
+        self._key_lock = asyncio.Lock()
+        self._reserved_keys: set[str] = set()  # keys of files that are being stored
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._idle = asyncio.Event()
         self._idle.set()
         self._scanned = asyncio.Event()
-        self._away = False
+        self._store_unavailable = False
 
     # ---- for outputs ----
 
     def scratch(self, kind: str) -> Path:
-        """Returns the folder for an output's unfinished files (kind: "video", "image"), and makes it if missing.
+        """Returns the folder for an output's unfinished files (kind: "video", "image"), and creates it if missing.
 
-        It is on the file system of the finished files, and hidden from listing and playback. Raises OutputError.
+        It is on the file system of the finished files, but hidden from listing and playback. Raises OutputError.
         """
         folder = self._folder / _UNFINISHED / kind
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{folder} cannot be made: {error.strerror}") from None
+            raise OutputError(f"{folder} cannot be created: {error.strerror}") from None
         return folder
 
     def check_free_space(self) -> None:
-        """Raises OutputError if the folder is gone or too little space is left. Blocks.
+        """Raises OutputError if the folder cannot be created or the disk has too little free space. Blocks.
 
         The limit is `recording.keep_free` bytes, but at most a twentieth of the disk.
         """
@@ -104,34 +104,34 @@ class Archive:
             )
 
     async def keep(self, key: str, file: Path, *, replace: bool = False, ready: Mapping[str, Any] | None = None) -> str:
-        """Stores the finished `file` as the object `key`, and returns the key it got.
+        """Stores the finished `file` as the object `key`, and returns its final key.
 
-        If another object has that key (and not `replace`), a number is added to the name.
-        The file is gone afterwards; after a failure it is still there.
+        If another object has that key and `replace` is False, a number is added to the name.
+        The file is moved; after a failure it still exists.
         ready: data of a `recording.ready` event, which is sent when the object store has the file.
         "key" is added to it, and "bytes" if missing.
-        Raises OutputError if the file cannot be kept now (no space, or the folder is gone).
+        Raises OutputError if the file cannot be stored now (no space, or the folder does not exist).
         """
         try:
             if self._spool is None:
-                return await self._place(key, file, replace, ready)
+                return await self._store_locally(key, file, replace, ready)
             spool, note = self._spool, None if ready is None else json.dumps(dict(ready))
             async with asyncio.timeout(_SCAN_SECONDS):
                 await self._scanned.wait()
-            await self._disk.run(lambda: spool.add(key, file, time.time(), note))
+            await self._spool_thread.run(lambda: spool.add(key, file, time.time(), note))
         except StoreUnavailable as error:
             raise OutputError(str(error)) from None
         except TimeoutError:
-            raise OutputError(f"{key} cannot be kept: the spool {self._folder} cannot be read") from None
+            raise OutputError(f"{key} cannot be stored: the spool {self._folder} cannot be read") from None
         except OSError as error:
-            raise OutputError(f"{key} cannot be kept: {error.strerror or error}") from None
+            raise OutputError(f"{key} cannot be stored: {error.strerror or error}") from None
         self._enqueue(key)
         return key
 
     async def flush(self) -> None:
-        """Waits until the store has every waiting file; the caller sets a limit.
+        """Waits until the store has all files; the caller sets a time limit.
 
-        The rest is sent after the next start.
+        Other files are sent after the next start.
         """
         await self._idle.wait()
 
@@ -139,12 +139,12 @@ class Archive:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """The number and bytes of files that a remote store has not taken yet."""
+        """Returns the number and the bytes of files that wait for a remote store."""
         return (0, 0) if self._spool is None else (len(self._spool), self._spool.bytes)
 
     @property
     def dropped(self) -> int:
-        """The number of files lost because the spool was full."""
+        """Returns the number of files that were removed because the spool was full."""
         return 0 if self._spool is None else self._spool.dropped
 
     def samples(self) -> Iterator[MetricSample]:
@@ -155,11 +155,11 @@ class Archive:
         yield MetricSample(ARCHIVE_DROPPED, self.dropped)
 
     async def run(self) -> None:
-        """Removes abandoned scratch files and sends what waits, an earlier process's files first.
+        """Removes abandoned scratch files, then sends waiting files, those of earlier processes first.
 
         Runs until cancelled.
         """
-        await asyncio.to_thread(self._sweep)
+        await asyncio.to_thread(self._remove_abandoned)
         spool = self._spool
         if spool is None:
             self._scanned.set()
@@ -168,10 +168,10 @@ class Archive:
         try:
             async with Tasks("archive", _crashed) as tasks:
                 self._tasks = tasks
-                found = await self._scan(spool)
-                if found:
-                    log.info("files wait for the object store", files=len(found), bytes=spool.bytes)
-                for entry in found:
+                recovered = await self._scan(spool)
+                if recovered:
+                    log.info("files wait for the object store", files=len(recovered), bytes=spool.bytes)
+                for entry in recovered:
                     self._enqueue(entry.key)
                 self._scanned.set()
                 try:
@@ -182,16 +182,16 @@ class Archive:
             self._recovery.close()
 
     async def _scan(self, spool: Spool) -> list[SpooledFile]:
-        """Returns what earlier processes left, as soon as the disk can be read."""
+        """Returns the files of earlier processes, as soon as the disk can be read."""
 
-        def inherited() -> list[SpooledFile]:
+        def recover() -> list[SpooledFile]:
             self._recovery.open()
             self._recovery.take_over()
             return spool.scan()
 
         while True:
             try:
-                return await self._disk.run(inherited)
+                return await self._spool_thread.run(recover)
             except OSError as error:
                 log.warning("the spool cannot be read", folder=str(self._folder), reason=error.strerror)
             await asyncio.sleep(_SCAN_SECONDS)
@@ -211,13 +211,13 @@ class Archive:
         queue.append(key)
 
     async def _send_all(self, channel: str, queue: deque[str], spool: Spool) -> None:
-        """Sends a channel's files in order, until none is left."""
+        """Sends a channel's files in order, until its queue is empty."""
         backoff = Backoff(1.0, 30.0)
         while queue:
             key = queue.popleft()
             async with self._slots:
-                done = await self._send(key, spool)
-            if done:
+                sent = await self._send(key, spool)
+            if sent:
                 backoff.reset()
             else:
                 queue.appendleft(key)
@@ -233,88 +233,78 @@ class Archive:
         """
         size = 0
         try:
-            file = await self._disk.run(lambda: spool.take(key))
+            file = await self._spool_thread.run(lambda: spool.take(key))
             if file is None:
-                return True  # dropped, or a newer file with this key was sent already
+                return True  # removed, or a newer file with this key was sent already
             try:
                 size = await self.threads.run(lambda: file.stat().st_size)
                 await self._objects.put(key, file)
             except BaseException:
-                await self._disk.run(lambda: spool.give_back(key))
+                await self._spool_thread.run(lambda: spool.give_back(key))
                 raise
-            note = await self._disk.run(lambda: spool.sent(key))
+            note = await self._spool_thread.run(lambda: spool.sent(key))
         except (StoreUnavailable, OSError) as error:
-            if not self._away:
-                self._away = True
+            if not self._store_unavailable:
+                self._store_unavailable = True
                 files, waiting = self.waiting
                 log.warning("recordings wait on disk", reason=str(error), object=key, files=files, bytes=waiting)
             return False
         except Exception as error:
             log.error("a recording could not be sent", object=key, exc_info=error)
             return True
-        if self._away:
-            self._away = False
-            log.info("the object store takes recordings again", files=len(spool))
+        if self._store_unavailable:
+            self._store_unavailable = False
+            log.info("the object store is available again: recordings are sent", files=len(spool))
         if note is not None:
             self._emit(key, size, json.loads(note))
         return True
 
     # ---- details ----
 
-    async def _place(self, key: str, file: Path, replace: bool, ready: Mapping[str, Any] | None) -> str:
+    async def _store_locally(self, key: str, file: Path, replace: bool, ready: Mapping[str, Any] | None) -> str:
         """Stores a file in the local store."""
         size = await self.threads.run(lambda: file.stat().st_size)
         if not replace:
-            async with self._claiming:
+            async with self._key_lock:
                 key = await self._free_key(key)
-                self._claimed.add(key)
+                self._reserved_keys.add(key)
         try:
             await self._objects.put(key, file)
         finally:
-            self._claimed.discard(key)
+            self._reserved_keys.discard(key)
         if ready is not None:
             self._emit(key, size, ready)
         return key
 
     async def _free_key(self, key: str) -> str:
-        """Returns `key`, or `key` with the first number that makes it free."""
+        """Returns `key`, or `key` with the first free number."""
         stem, dot, suffix = key.rpartition(".")
         for n in range(1, _MAX_NAMES):
             candidate = key if n == 1 else f"{stem}-{n}{dot}{suffix}"
-            if candidate in self._claimed:
+            if candidate in self._reserved_keys:
                 continue
             try:
                 await self._objects.head(candidate)
             except NoSuchObject:
                 return candidate
-        raise OutputError(f"{key} and {_MAX_NAMES} numbers behind it are taken")
+        raise OutputError(f"{key} and {_MAX_NAMES} numbered names after it are in use")
 
     def _emit(self, key: str, size: int, ready: Mapping[str, Any]) -> None:
         data = {"bytes": size, **ready, "key": key}
         self._events.emit(Event(EventType.RECORDING_READY, time.time(), key.partition("/")[0], data))
 
-    def _sweep(self) -> None:
-        """Removes old scratch files of earlier processes, except those that recovery makes recordings of."""
-        now = time.time()
-        for kind in _subfolders(self._folder / _UNFINISHED):
-            for file in kind.rglob("*"):
-                if kind.name in RECOVERED and not file.relative_to(kind).parts[0].startswith("."):
-                    continue
-                try:
-                    if file.is_file() and now - file.stat().st_mtime > _ABANDONED:
-                        file.unlink()
-                except OSError as error:
-                    log.warning("an abandoned file stays", file=str(file), reason=error.strerror)
-
-
-RECOVERED: Final = frozenset({"video", "ondemand"})  # kinds of scratch files that can be recovered
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return [p for p in folder.iterdir() if p.is_dir()]
-    except OSError:
-        return []
+    def _remove_abandoned(self) -> None:
+        """Removes old scratch files of earlier processes, except those that can be recovered."""
+        now, root = time.time(), self._folder / _UNFINISHED
+        for file in root.rglob("*"):
+            kind, *names = file.relative_to(root).parts
+            if not names or (kind in _RECOVERED and not names[0].startswith(".")):
+                continue
+            try:
+                if file.is_file() and now - file.stat().st_mtime > _ABANDONED_SECONDS:
+                    file.unlink()
+            except OSError as error:
+                log.warning("an abandoned file cannot be removed", file=str(file), reason=error.strerror)
 
 
 def _crashed(name: str, error: BaseException) -> None:

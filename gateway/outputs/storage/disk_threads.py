@@ -1,4 +1,4 @@
-"""Threads for the disk access of recordings, separate from the threads that everything else shares."""
+"""Threads for the disk access of recordings, separate from the loop's default threads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-_TIMEOUT: Final = 10.0  # seconds that a cancelled caller waits for a disk that hangs
+_TIMEOUT: Final = 10.0  # seconds that a cancelled caller waits for a slow disk
 
 
 class DiskThreads:
-    """A small thread pool. Work that has begun always runs to its end, even if its caller is cancelled.
+    """A small thread pool. Running work always ends, even if its caller is cancelled.
 
-    So a file is never written by two threads at once. A cancelled call waits for the running work, at most 10 s.
+    So two threads never write a file at once. A cancelled call waits for the running work, at most 10 s.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -29,5 +29,5 @@ class DiskThreads:
             if not future.done():
                 await asyncio.wait([future], timeout=_TIMEOUT)
             if future.done() and not future.cancelled():
-                future.exception()  # marked as read: no caller is left
+                future.exception()  # marked as read, because no caller waits for it
             raise

@@ -1,4 +1,4 @@
-"""An unfinished file on disk, locked by its writer, so that no recovery treats it as abandoned."""
+"""An unfinished file on disk. Its writer locks it, so that recovery does not treat it as abandoned."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Final
 
 from gateway.ports.errors import OutputError
 
-_SYNC_EVERY: Final = 5.0  # seconds of media that a power cut may cost, besides losses in the disk itself
+_SYNC_SECONDS: Final = 5.0  # seconds of media that a power failure may lose, besides the disk's own cache
 
 
 class LockedFile:
     """Appends to a new file. All methods block and must run in a thread; calls never overlap.
 
-    Appended data survives the end of this process at once, because the kernel has it.
-    It survives a power cut after at most _SYNC_EVERY seconds, when it is synced. Raises OutputError if writing fails.
+    Appended data survives the end of this process, because the kernel has it.
+    It survives a power failure after it is synced, within _SYNC_SECONDS. Raises OutputError if writing fails.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
-        # When the file gets its final name it is locked already, so recovery never finds it unlocked.
+        # The file is locked before it gets its final name, so recovery never finds it unlocked.
         hidden = path.with_name(f".{path.name}")
         with disk_errors(path.parent):
             self._descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -48,7 +48,7 @@ class LockedFile:
             if not os.fstat(self._descriptor).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, "the folder was removed")
             now = time.monotonic()
-            if now - self._synced > _SYNC_EVERY:
+            if now - self._synced > _SYNC_SECONDS:
                 self._synced = now
                 os.fdatasync(self._descriptor)
 
@@ -60,17 +60,17 @@ class LockedFile:
 
 
 @contextlib.contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """Turns OSError into OutputError, with a text for operators."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Converts OSError to OutputError, with a text for operators."""
     try:
         yield
     except OSError as error:
-        words = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
-        raise OutputError(f"{place} cannot be written: {words}") from None
+        reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
+        raise OutputError(f"{folder} cannot be written: {reason}") from None
 
 
 def take_abandoned(path: Path) -> int | None:
-    """Locks a file that nobody writes any more, and returns its descriptor; None if it is in use or gone."""
+    """Locks a file without a writer, and returns its descriptor; None if it is locked or does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""Deletes the stored media of deleted channels, and forgets deleted channels that left no media."""
+"""Deletes the stored media of deleted channels, and then the records of deleted channels without media."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gateway.ports.stores import Object, ObjectStore
 
 log = structlog.get_logger(__name__)
 
-_ROUND_SECONDS: Final = 3 * 3600.0  # seconds between two rounds over all deleted channels
-_AGAIN: Final = 60.0  # seconds until the next round after a store failed
-_REMEMBERED: Final = 7 * 86_400.0  # seconds for which a deleted channel stays known: its last files may arrive late
-# Seconds between the passes over one channel: recordings that were in progress are finished after its deletion.
+_ROUND_SECONDS: Final = 3 * 3600.0  # between two rounds over all deleted channels
+_RETRY_SECONDS: Final = 60.0  # until the next round after a store failed
+_RECORD_SECONDS: Final = 7 * 86_400.0  # to keep the record of a deleted channel: its last files may arrive late
+# Seconds between the passes over one channel, because running recordings end after its deletion.
 PAUSES: Final = (5.0, 30.0, 300.0, 1800.0)
-_MAX_CHANNELS: Final = 1_000  # channels in work; the others wait for the next round
-_MAX_CHECKED: Final = 1_000  # channels that one round asks the object store about
+_MAX_CHANNELS: Final = 1_000  # channels in progress; the others wait for the next round
+_MAX_CHECKED: Final = 1_000  # channels that one round checks in the object store
 _MAX_CONCURRENT: Final = 4
-_PAGE: Final = 1_000
+_PAGE_KEYS: Final = 1_000
 
 
 class MediaDeletion:
-    """Deletes media in the background. The app owns `run`.
+    """Deletes media in the background. The app starts `run`.
 
     The channel store lists the channels whose media must be deleted, so a restart loses nothing.
-    If the object store is unavailable, it is tried until it answers.
-    If a new channel has the same id, only media older than the deletion are deleted.
+    If the object store is unavailable, deletion is repeated until it answers.
+    If a new channel has the id, only media older than the deletion are deleted.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class MediaDeletion:
         clock: Callable[[], float] = time.time,
         pauses: tuple[float, ...] = PAUSES,
     ) -> None:
-        """is_film(key): whether an object's key is that of a VOD's file.
-        shared: every gateway that reads `channels` sees these objects too.
-        Only then can this process know that nothing of a channel is left.
+        """is_film(key): whether an object is a file of a VOD.
+        shared: whether all gateways with this channel store use this object store too.
+        Only then an empty folder means that a channel has no media.
         """
         self._objects = objects
         self._channels = channels
@@ -61,14 +61,14 @@ class MediaDeletion:
         self._clock = clock
         self._pauses = pauses
         self._tasks: Tasks | None = None
-        self._working: dict[str, asyncio.Event] = {}  # by channel; set after the first pass
+        self._in_progress: dict[str, asyncio.Event] = {}  # by channel; set after the first pass
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
-        self._checked = ""  # the last id that a round asked about
+        self._checked = ""  # the last id that a round checked
 
     # ---- for the app ----
 
     async def run(self) -> None:
-        """Works in rounds, until cancelled."""
+        """Runs `round` regularly, until cancelled."""
         async with Tasks("media deletion", _crashed) as tasks:
             self._tasks = tasks
             try:
@@ -77,68 +77,70 @@ class MediaDeletion:
                     try:
                         await self.round()
                     except (StoreUnavailable, OSError) as error:
-                        pause = _AGAIN
-                        log.warning("deleted channels are not looked through now", reason=str(error))
+                        pause = _RETRY_SECONDS
+                        log.warning("deleted channels cannot be checked now", reason=str(error))
                     await asyncio.sleep(pause)
             finally:
                 self._tasks = None
 
     async def round(self) -> None:
-        """Begins the deletions that are due, and forgets channels that left nothing. Raises StoreUnavailable."""
-        now, kept = self._clock(), []
+        """Starts due deletions, and removes the records of channels without media. Raises StoreUnavailable."""
+        now, without_media = self._clock(), []
         for deleted in await self._channels.list_deleted():
-            old = deleted.deleted_at < now - _REMEMBERED
+            old = deleted.deleted_at < now - _RECORD_SECONDS
             if not deleted.without_media:
                 if old:
-                    kept.append(deleted.id)
+                    without_media.append(deleted.id)
             elif not old:
                 self.begin(deleted)
             elif not await self.once(deleted) and self._shared:
                 await self._channels.remove_deleted(deleted.id)
         if self._shared:
-            await self._forget_empty(sorted(kept))
+            await self._remove_records(sorted(without_media))
 
     # ---- for the API and the command line ----
 
     async def check(self) -> None:
-        """Raises StoreUnavailable if nothing could be deleted now."""
+        """Raises StoreUnavailable if media cannot be deleted now."""
         await self._objects.check()
 
     async def any_of(self, id: str, *, films: bool = True) -> bool:
-        """Whether any recording of a channel with this id, or any VOD below it, is stored. Raises StoreUnavailable."""
-        return await self._holds(id, lambda key: media_keys.parse(key) is not None or (films and self._is_media(key)))
+        """Returns whether a recording of this channel, or a VOD below its id, is stored. Raises StoreUnavailable."""
+        return await self._has_object(
+            id, lambda key: media_keys.parse(key) is not None or (films and self._is_media(key))
+        )
 
     def begin(self, deleted: DeletedChannel) -> bool:
-        """Deletes a channel's media in the background. Returns False if too many wait; a later round then does it."""
-        if deleted.id in self._working:
+        """Deletes a channel's media in the background. Returns False if too many wait; a later round deletes them."""
+        if deleted.id in self._in_progress:
             return True
-        if self._tasks is None or len(self._working) >= _MAX_CHANNELS:
+        if self._tasks is None or len(self._in_progress) >= _MAX_CHANNELS:
             return False
-        self._working[deleted.id] = asyncio.Event()
-        self._tasks.start(self._work(deleted), deleted.id)
+        self._in_progress[deleted.id] = asyncio.Event()
+        self._tasks.start(self._delete_in_passes(deleted), deleted.id)
         return True
 
     async def passed(self, id: str, seconds: float) -> bool:
-        """Waits at most `seconds` for the first pass over a channel's media, and returns whether it has ended."""
-        done = self._working.get(id)
-        if done is None:
+        """Waits at most `seconds` for the first pass over a channel's media. Returns whether it has ended."""
+        first_pass = self._in_progress.get(id)
+        if first_pass is None:
             return False
         try:
             async with asyncio.timeout(seconds):
-                await done.wait()
+                await first_pass.wait()
         except TimeoutError:
             return False
         return True
 
     async def once(self, deleted: DeletedChannel) -> int:
-        """Deletes the media that a channel has now, and returns the number of objects. Raises StoreUnavailable."""
-        until = await self._until(deleted)
+        """Deletes the channel's current media and returns the number of objects. Raises StoreUnavailable."""
+        latest_start = await self._latest_start(deleted)
         count, page = 0, []
         async for item in self._objects.list(f"{deleted.id}/"):
-            if not self._is_media(item.key) or _begun(item) > until:
+            if not self._is_media(item.key) or _start_time(item) > latest_start:
                 continue
             page.append(item.key)
-            if len(page) == _PAGE:
+            if len(page) == _PAGE_KEYS:
                 await self._objects.delete_many(page)
                 count, page = count + len(page), []
         await self._objects.delete_many(page)
@@ -147,19 +149,19 @@ class MediaDeletion:
 
     # ---- details ----
 
-    async def _work(self, deleted: DeletedChannel) -> None:
+    async def _delete_in_passes(self, deleted: DeletedChannel) -> None:
         try:
             for pause in (*self._pauses, 0.0):
-                await self._persist(deleted)
-                self._working[deleted.id].set()
+                await self._make_pass(deleted)
+                self._in_progress[deleted.id].set()
                 await asyncio.sleep(pause)
         finally:
-            del self._working[deleted.id]
+            del self._in_progress[deleted.id]
 
-    async def _persist(self, deleted: DeletedChannel) -> None:
-        """Makes one pass, and repeats it until the stores answer."""
+    async def _make_pass(self, deleted: DeletedChannel) -> None:
+        """Makes one pass; repeats it until the stores answer."""
         backoff = Backoff(1.0, 60.0)
-        said = False
+        logged = False
         while True:
             try:
                 async with self._slots:
@@ -168,37 +170,37 @@ class MediaDeletion:
                     log.info("media of a deleted channel were deleted", channel=deleted.id, files=count)
                 return
             except (StoreUnavailable, OSError) as error:
-                if not said:
-                    said = True
+                if not logged:
+                    logged = True
                     log.warning("media of a deleted channel wait to be deleted", channel=deleted.id, reason=str(error))
             await asyncio.sleep(backoff.next())
 
-    async def _until(self, deleted: DeletedChannel) -> float:
-        """Returns the time up to which media belong to the deleted channel, seconds since the epoch."""
+    async def _latest_start(self, deleted: DeletedChannel) -> float:
+        """Returns the latest start of media of the deleted channel, seconds since the epoch."""
         try:
             await self._channels.get(deleted.id)
         except NoSuchChannel:
             with suppress(NoSuchChannel):
                 if not (await self._channels.get_deleted(deleted.id)).without_media:
-                    return deleted.deleted_at  # it existed again later, and its later media are kept
+                    return deleted.deleted_at  # the channel was created again, and its later media stay
             return float("inf")
         return deleted.deleted_at
 
-    async def _forget_empty(self, ids: list[str]) -> None:
-        """Checks up to 1,000 deleted channels in turn, and forgets those that left nothing."""
+    async def _remove_records(self, ids: list[str]) -> None:
+        """Checks up to 1,000 deleted channels in turn, and removes the records of those without media."""
         first = bisect.bisect_right(ids, self._checked)
-        asked = (ids[first:] + ids[:first])[:_MAX_CHECKED]
-        for id in asked:
+        checked = (ids[first:] + ids[:first])[:_MAX_CHECKED]
+        for id in checked:
             self._checked = id
-            if not await self._holds(id, bool):
+            if not await self._has_object(id, bool):
                 await self._channels.remove_deleted(id)
 
-    async def _holds(self, id: str, counts: Callable[[str], bool]) -> bool:
-        """Whether the folder of a channel has an object whose key counts."""
+    async def _has_object(self, id: str, matches: Callable[[str], bool]) -> bool:
+        """Returns whether the folder of a channel has an object for which `matches` returns True."""
         listing = self._objects.list(f"{id}/")
         try:
             async for item in listing:
-                if counts(item.key):
+                if matches(item.key):
                     return True
             return False
         finally:
@@ -206,14 +208,14 @@ class MediaDeletion:
                 await listing.aclose()
 
     def _is_media(self, key: str) -> bool:
-        # A VOD directly below the id is not the channel's: it was made of an upload with the channel's name.
+        # A VOD directly below the id belongs to an upload with the channel's name, not to the channel.
         return media_keys.parse(key) is not None or (key.count("/") > 1 and self._is_film(key))
 
 
-def _begun(item: Object) -> float:
-    """Returns when a recording began, from its name; for a VOD, when it was stored."""
-    named = media_keys.parse(item.key)
-    return named.start if named is not None else item.modified
+def _start_time(item: Object) -> float:
+    """Returns the start of a recording from its name, or the storage time of a VOD."""
+    parsed = media_keys.parse(item.key)
+    return parsed.start if parsed is not None else item.modified
 
 
 def _crashed(name: str, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Lists a channel's recordings and pictures, the newest first, and deletes one."""
+"""Lists a channel's recordings and pictures, newest first, and deletes them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import Object, ObjectStore
 
-_HEAD: Final = 256  # bytes at the start of a finished MP4 that contain its duration
+_HEAD_BYTES: Final = 256  # bytes at the start of a finished MP4, including its duration
 _MAX_PLAYLIST_BYTES: Final = 32 << 20
 _MAX_CONCURRENT: Final = 8
 _DURATION = re.compile(rb"^#EXTINF:([0-9]{1,9}(?:\.[0-9]{1,9})?),", re.MULTILINE)
 _SEGMENT = re.compile(rb"^(720p/[0-9]{13}\.ts)\s*$", re.MULTILINE)
 # The prefix of each kind below `<id>/`.
-_PLACES: Final = {
+_PREFIXES: Final = {
     media_keys.MediaKind.VIDEO: "mp4/",
     media_keys.MediaKind.ONDEMAND: "vod-",
     media_keys.MediaKind.MOTION: "motion/mp4/",
     media_keys.MediaKind.IMAGE: "images/",
 }
 RECORDED: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.ONDEMAND, media_keys.MediaKind.MOTION)
-LISTED: Final = tuple(_PLACES)
+LISTED: Final = tuple(_PREFIXES)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRecording:
     """A recording.
 
-    start: time of its first frame, seconds since the epoch. seconds: its duration, None if unknown.
-    size: bytes; for a session, the bytes of its playlist. poster: key of the picture that was taken with it.
+    start: time of its first frame, seconds since the epoch. seconds: duration, None if unknown.
+    size: bytes; for a session, the bytes of its playlist. poster: key of the picture of a motion clip.
     """
 
     key: str
@@ -46,7 +46,7 @@ class StoredRecording:
 
 
 class RecordingIndex:
-    """Reads an object store; methods raise StoreUnavailable."""
+    """The recordings in an object store. Methods raise StoreUnavailable."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -58,60 +58,59 @@ class RecordingIndex:
         before: str | tuple[float, str] = "",
         kinds: Collection[media_keys.MediaKind] = RECORDED,
     ) -> list[StoredRecording]:
-        """Returns the newest `limit` recordings of a channel that are of these kinds (members of LISTED).
+        """Returns the newest `limit` recordings of a channel, of these kinds (members of LISTED).
 
-        before: a key, or a start and a key; only recordings after it in this order are returned.
+        before: a key, or a start and a key: only older recordings are returned.
         """
         last = _order(before) if isinstance(before, str) else before
         newest: list[tuple[float, str, Object, media_keys.MediaKey]] = []
         for kind in kinds:
-            async for item in self._objects.list(f"{channel}/{_PLACES[kind]}"):
-                named = media_keys.parse(item.key)
-                if named is None or (last is not None and (named.start, item.key) >= last):
+            async for item in self._objects.list(f"{channel}/{_PREFIXES[kind]}"):
+                parsed = media_keys.parse(item.key)
+                if parsed is None or (last is not None and (parsed.start, item.key) >= last):
                     continue
-                heapq.heappush(newest, (named.start, item.key, item, named))
+                heapq.heappush(newest, (parsed.start, item.key, item, parsed))
                 if len(newest) > limit:
                     heapq.heappop(newest)
-        slots = asyncio.Semaphore(_MAX_CONCURRENT)
+        semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
 
-        async def measured(item: Object, named: media_keys.MediaKey) -> StoredRecording:
-            async with slots:
-                kept = StoredRecording(item.key, named.kind, named.start, item.size)
-                if named.kind is media_keys.MediaKind.IMAGE:
-                    return kept
-                return replace(kept, seconds=await self._seconds(item), poster=await self._poster(item, named))
+        async def described(item: Object, parsed: media_keys.MediaKey) -> StoredRecording:
+            async with semaphore:
+                recording = StoredRecording(item.key, parsed.kind, parsed.start, item.size)
+                if parsed.kind is media_keys.MediaKind.IMAGE:
+                    return recording
+                return replace(recording, seconds=await self._seconds(item), poster=await self._poster(item, parsed))
 
-        # Recordings with one start are ordered by key, so heap entries never compare objects.
+        # Recordings with equal start are ordered by key, so heap entries never compare objects.
         ordered = sorted(newest, key=lambda entry: entry[:2], reverse=True)
-        return await asyncio.gather(*[measured(item, named) for _, _, item, named in ordered])
+        return await asyncio.gather(*[described(item, parsed) for _, _, item, parsed in ordered])
 
     async def delete(self, key: str) -> None:
-        """Deletes one recording: a session with its segments, a clip with its picture. Raises NoSuchObject."""
-        named = media_keys.parse(key)
-        if named is None or named.kind is media_keys.MediaKind.SEGMENT:
+        """Deletes a recording: a session with its segments, a clip with its picture. Raises NoSuchObject."""
+        parsed = media_keys.parse(key)
+        if parsed is None or parsed.kind is media_keys.MediaKind.SEGMENT:
             raise NoSuchObject(key)
-        item = await self._objects.head(key)
-        segments: list[bytes] = []
-        if named.kind is media_keys.MediaKind.ONDEMAND:
-            segments = _SEGMENT.findall(await self._read(item, _MAX_PLAYLIST_BYTES))
-        await self._objects.delete(key)  # first, so that no playlist names a deleted segment
-        if named.kind is media_keys.MediaKind.MOTION:
+        await self._objects.head(key)
+        is_session = parsed.kind is media_keys.MediaKind.ONDEMAND
+        segments = await playlist_segments(self._objects, key) if is_session else []
+        await self._objects.delete(key)  # first, so that no playlist contains a deleted segment
+        if parsed.kind is media_keys.MediaKind.MOTION:
             await self._objects.delete(_picture(key))
         for uri in segments:
-            await self._objects.delete(f"{named.channel}/{uri.decode()}")
+            await self._objects.delete(f"{parsed.channel}/{uri}")
 
     async def _seconds(self, item: Object) -> float | None:
         try:
             if item.key.endswith(".m3u8"):
                 text = await self._read(item, _MAX_PLAYLIST_BYTES)
                 return round(sum(float(n) for n in _DURATION.findall(text)), 3)
-            return movie_seconds(await self._read(item, _HEAD))
-        except NoSuchObject:  # deleted meanwhile
+            return movie_seconds(await self._read(item, _HEAD_BYTES))
+        except NoSuchObject:  # it was deleted in the meantime
             return None
 
-    async def _poster(self, item: Object, named: media_keys.MediaKey) -> str | None:
-        """Returns the key of a motion clip's picture; None if it does not exist. Other kinds have none."""
-        if named.kind is not media_keys.MediaKind.MOTION:
+    async def _poster(self, item: Object, parsed: media_keys.MediaKey) -> str | None:
+        """Returns the key of a motion clip's picture; None if it does not exist, or for other kinds."""
+        if parsed.kind is not media_keys.MediaKind.MOTION:
             return None
         key = _picture(item.key)
         try:
@@ -121,16 +120,25 @@ class RecordingIndex:
         return key
 
     async def _read(self, item: Object, max_bytes: int) -> bytes:
-        return b"".join([piece async for piece in self._objects.read(item.key, 0, min(item.size, max_bytes))])
+        return b"".join([chunk async for chunk in self._objects.read(item.key, 0, min(item.size, max_bytes))])
+
+
+async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
+    """Returns the URIs of the segments in a session's playlist; empty if it does not exist."""
+    try:
+        text = b"".join([chunk async for chunk in objects.read(key, 0, _MAX_PLAYLIST_BYTES)])
+    except NoSuchObject:
+        return []
+    return [uri.decode() for uri in _SEGMENT.findall(text)]
 
 
 def _picture(clip: str) -> str:
-    """Returns the key of the picture that was taken with a motion clip."""
+    """Returns the key of a motion clip's picture."""
     return clip.replace("/motion/mp4/", "/motion/images/", 1).removesuffix(".mp4") + ".jpeg"
 
 
 def movie_seconds(head: bytes) -> float | None:
-    """Returns the duration in the movie header if that is at the beginning of the file; otherwise None."""
+    """Returns the duration (seconds) in the movie header; None if `head` does not contain it."""
     at = head.find(b"mvhd")
     if at < 0 or len(head) < at + 36:
         return None
@@ -142,5 +150,5 @@ def movie_seconds(head: bytes) -> float | None:
 
 
 def _order(key: str) -> tuple[float, str] | None:
-    named = media_keys.parse(key) if key else None
-    return (named.start, key) if named is not None else None
+    parsed = media_keys.parse(key) if key else None
+    return (parsed.start, key) if parsed is not None else None

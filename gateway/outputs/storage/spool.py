@@ -1,9 +1,12 @@
-"""Finished files that wait on disk until a remote store has taken them, in order of arrival."""
+"""Finished files that wait on disk for a remote store, and the recovery of the files of dead processes."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,13 +21,15 @@ log = structlog.get_logger(__name__)
 _QUEUE: Final = "queue"
 _SENDING: Final = "sending"
 _NOTES: Final = "notes"
-# Where each folder's files go when another process takes a spool over. Notes move first, so each file has its note.
-MOVED: Final = {_NOTES: _NOTES, _SENDING: _QUEUE, _QUEUE: _QUEUE}
+_PROCESSES: Final = "processes"
+_LOCK: Final = "lock"
+# The target of each folder's files when another process recovers a spool. Notes move first, before their files.
+_TARGETS: Final = {_NOTES: _NOTES, _SENDING: _QUEUE, _QUEUE: _QUEUE}
 
 
 @dataclass(slots=True)
 class SpooledFile:
-    """A file that waits: its key, its size in bytes, and its arrival time (`since`, seconds since the epoch)."""
+    """A waiting file. size: bytes. since: its arrival time, seconds since the epoch."""
 
     key: str
     size: int
@@ -32,11 +37,11 @@ class SpooledFile:
 
 
 class Spool:
-    """Files under `<folder>/queue/<key>`, so that an operator sees what waits; at most `max_bytes` bytes.
+    """Files in `<folder>/queue/<key>`, so that an operator can see them; at most `max_bytes` bytes.
 
     When the spool is full, the oldest files are removed and counted in `dropped`.
-    A file that is being sent lies under `sending/`, where nothing replaces it.
-    `notes/<key>.json` holds the event to send when the file has arrived.
+    A file that is being sent is in `sending/`, where no new file replaces it.
+    `notes/<key>.json` contains the event to emit when the file is stored.
     All methods block and must run in a thread; calls never overlap.
     """
 
@@ -52,38 +57,38 @@ class Spool:
         return len(self._waiting) + len(self._sending)
 
     def scan(self) -> list[SpooledFile]:
-        """Returns what an earlier process left, oldest first; files that it was sending wait again. Raises OSError."""
-        for key, file in files(self._folder / _SENDING):
+        """Returns an earlier process's files, oldest first. Files that it was sending wait again. Raises OSError."""
+        for key, file in _files(self._folder / _SENDING):
             target = self._path(_QUEUE, key)
-            if target.exists():  # a newer file arrived meanwhile
+            if target.exists():  # a newer file with this key waits
                 file.unlink()
                 continue
-            move(file, target)
+            _move(file, target)
         found = []
-        for key, file in files(self._folder / _QUEUE):
+        for key, file in _files(self._folder / _QUEUE):
             if not is_object_key(key):
-                log.warning("a file in the spool has no name that we give", file=str(file))
+                log.warning("a file in the spool has an invalid name", file=str(file))
                 continue
             status = file.stat()
             found.append(SpooledFile(key, status.st_size, status.st_mtime))
-        found.sort(key=lambda w: w.since)
-        self._waiting = {w.key: w for w in found}
+        found.sort(key=lambda file: file.since)
+        self._waiting = {file.key: file for file in found}
         self._sending = {}
-        self.bytes = sum(w.size for w in found)
+        self.bytes = sum(file.size for file in found)
         return found
 
     def add(self, key: str, file: Path, now: float, note: str | None) -> SpooledFile:
-        """Takes over a finished file, and replaces a waiting one with this key. Raises OSError."""
+        """Moves a finished file into the queue, and replaces a waiting file with this key. Raises OSError."""
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
             size = os.fstat(opened.fileno()).st_size
         os.utime(file, (now, now))
         if note is not None:
-            place = self._path(_NOTES, key + ".json")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(note, encoding="utf-8")
+            note_file = self._path(_NOTES, key + ".json")
+            note_file.parent.mkdir(parents=True, exist_ok=True)
+            note_file.write_text(note, encoding="utf-8")
         target = self._path(_QUEUE, key)
-        move(file, target)
+        _move(file, target)
         sync_folder(target.parent)
         earlier = self._waiting.pop(key, None)
         if earlier is not None:
@@ -94,22 +99,22 @@ class Spool:
         return entry
 
     def take(self, key: str) -> Path | None:
-        """Returns the file of `key` and marks it as being sent; None if it was dropped."""
+        """Returns the file of `key` and marks it as being sent; None if it was removed."""
         entry = self._waiting.pop(key, None)
         if entry is None:
             return None
-        place = self._path(_SENDING, key)
+        target = self._path(_SENDING, key)
         try:
-            move(self._path(_QUEUE, key), place)
+            _move(self._path(_QUEUE, key), target)
         except FileNotFoundError:
-            log.warning("a file that waited for the object store is gone", object=key)
+            log.warning("a file that waited for the object store does not exist any more", object=key)
             self.bytes -= entry.size
             return None
         self._sending[key] = entry
-        return place
+        return target
 
     def sent(self, key: str) -> str | None:
-        """Removes a file that the store has taken, and returns its note."""
+        """Removes a file that was sent, and returns its note."""
         entry = self._sending.pop(key)
         self.bytes -= entry.size
         self._remove(_SENDING, key)
@@ -121,13 +126,13 @@ class Spool:
         return text
 
     def give_back(self, key: str) -> None:
-        """Puts a file that the store did not take back into the queue, unless a newer one with its key waits."""
+        """Moves a file that was not sent back into the queue, unless a newer file with its key waits."""
         entry = self._sending.pop(key)
         if key in self._waiting or not self._path(_SENDING, key).exists():
             self.bytes -= entry.size
             self._remove(_SENDING, key)
             return
-        move(self._path(_SENDING, key), self._path(_QUEUE, key))
+        _move(self._path(_SENDING, key), self._path(_QUEUE, key))
         self._waiting = {key: entry, **self._waiting}
 
     def _make_room(self, newest: SpooledFile) -> None:
@@ -152,21 +157,21 @@ class Spool:
         """Deletes a file, and the folders that become empty."""
         path = self._path(kind, key)
         path.unlink(missing_ok=True)
-        prune(path.parent, self._folder / kind)
+        _prune(path.parent, self._folder / kind)
 
 
-def prune(folder: Path, root: Path) -> None:
-    """Removes `folder` and the folders above it, up to but not including `root`, as long as they are empty."""
+def _prune(folder: Path, root: Path) -> None:
+    """Removes `folder` and its parents below `root`, if they are empty."""
     while folder != root and folder.is_relative_to(root):
         try:
             folder.rmdir()
-        except OSError:  # not empty, or gone already
+        except OSError:  # not empty, or removed already
             if folder.exists():
                 return
         folder = folder.parent
 
 
-def files(root: Path) -> list[tuple[str, Path]]:
+def _files(root: Path) -> list[tuple[str, Path]]:
     """Returns every regular file below `root`, with its key."""
     if not root.is_dir():
         return []
@@ -177,9 +182,9 @@ def files(root: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def move(file: Path, target: Path) -> None:
-    """Renames a file, replacing `target`; makes missing folders. Raises OSError."""
-    for _ in range(3):  # the removal of another file may delete the empty folder before the rename
+def _move(file: Path, target: Path) -> None:
+    """Renames a file, replacing `target`, and creates missing folders. Raises OSError."""
+    for _ in range(3):  # `_prune` may remove the empty folder before the rename
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.replace(file, target)
@@ -188,3 +193,93 @@ def move(file: Path, target: Path) -> None:
             if not file.exists():
                 raise
     os.replace(file, target)
+
+
+def process_folder(base: Path, process: str) -> Path:
+    """Returns the folder of a process's spool.
+
+    process: a name that differs for each start, if several processes share `base`; "" if there is only one process.
+    """
+    return base / _PROCESSES / process if process else base
+
+
+class SpoolRecovery:
+    """Locks the spool of a process between `open` and `close`, and recovers the spools of dead processes.
+
+    All methods block and must run in a thread; they raise OSError.
+    """
+
+    def __init__(self, base: Path, process: str) -> None:
+        self._base = base
+        self._folder = process_folder(base, process)
+        self._lock = -1
+
+    def open(self) -> None:
+        """Locks the spool. May be called more than once."""
+        if self._lock >= 0:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock_spool(self._folder)
+        if lock is None:
+            log.error("another process uses this spool: files may be lost", folder=str(self._folder))
+        else:
+            self._lock = lock
+
+    def close(self) -> None:
+        """Unlocks the spool, so that the next process can recover its files.
+
+        If there are several processes, an empty spool folder is removed.
+        """
+        if self._lock >= 0:
+            (self._folder / _LOCK).unlink(missing_ok=True)
+            if self._folder != self._base and not any(_files(self._folder / subfolder) for subfolder in _TARGETS):
+                shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def take_over(self) -> int:
+        """Moves the files of dead processes into this spool, before it is read. Returns the number of files."""
+        moved = 0
+        for folder in self._others():
+            lock = _lock_spool(folder)
+            if lock is None:
+                continue  # its process is alive
+            try:
+                for subfolder, target in _TARGETS.items():
+                    for key, file in _files(folder / subfolder):
+                        waiting = self._folder / target / key
+                        if waiting.exists() and waiting.stat().st_mtime >= file.stat().st_mtime:
+                            file.unlink()  # a newer file with this key waits here
+                            continue
+                        _move(file, waiting)
+                        moved += subfolder != _NOTES
+                (folder / _LOCK).unlink(missing_ok=True)
+                if folder != self._base:
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+        return moved
+
+    def _others(self) -> Iterator[Path]:
+        processes = self._base / _PROCESSES
+        with contextlib.suppress(FileNotFoundError):
+            yield from (path for path in sorted(processes.iterdir()) if path.is_dir() and path != self._folder)
+        if self._folder != self._base:
+            yield self._base
+
+
+def _lock_spool(folder: Path) -> int | None:
+    """Returns a descriptor that locks a spool; None if another process has locked it or it does not exist."""
+    while True:
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_nlink:
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        os.close(lock)  # its owner removed it after it was opened here: try again

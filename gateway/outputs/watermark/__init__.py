@@ -1,4 +1,4 @@
-"""The watermark: an output that draws on the picture of a stream.
+"""The watermark: an output that draws on the pictures of a stream.
 
 Drawing and encoding are in `gateway.workers.programs.watermark`.
 """

@@ -1,103 +1,182 @@
-"""The items that viewers get while a watermark is shown: the worker's pictures among the original's sound."""
+"""Merges a worker's pictures with the original stream's sound, for the viewers of a watermark."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
 
 from gateway.live.stream import PictureOverride
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.watermark.interleave import Interleave, Passing, milliseconds
+
+StreamItem: TypeAlias = "AccessUnit | Timed | Tracks"
 
 _VIDEO: Final = Kind.VIDEO
-_CALM: Final = 0.1  # weight of one picture in the measured delay
+_ROUNDING: Final = 2  # milliseconds by which a worker's decode times may be before the original's
+_DELAY_WEIGHT: Final = 0.1  # weight of one picture in the average delay
 
 
 class OverrideWriter:
-    """Takes the original's items by `add` and the worker's by `coded` and `picture`; viewers get both, in order.
+    """Writes items to an override, in order: those of the original (`add`) and of the worker (`coded`, `picture`).
 
-    cover: the override that they are written to.
-    most_ms: how much of the original may wait for pictures, ms; beyond it sound is left out.
+    max_ms: limit of the original's items that wait for pictures, in ms of media; above it sound is dropped.
     """
 
-    def __init__(self, cover: PictureOverride, most_ms: int) -> None:
-        self._cover = cover
-        self._order = Interleave(most_ms)
+    def __init__(self, override: PictureOverride, max_ms: int) -> None:
+        self._override = override
+        self.order = Interleave(max_ms)
         self._coded: Tracks | None = None  # the worker's tracks
-        self._shown: Tracks | None = None  # the original's tracks at the point that viewers have reached
-        self._fresh = True  # the worker's next picture does not continue those before it
-        self._since = -1  # milliseconds: earlier pictures were shown from the original
-        self.last = -1  # decode time of the latest picture that viewers got, milliseconds
-        self.delay = 0.0  # seconds from a picture's arrival until viewers get it
+        self._written_tracks: Tracks | None = None  # the original's tracks that were last written
+        self._discontinuity = True  # the worker's next picture does not continue the previous one
+        self._engaged_from = -1  # milliseconds; viewers got earlier pictures from the original
+        self.last = -1  # decode time of the last written picture, milliseconds
+        self.delay = 0.0  # average seconds from a picture's arrival until it is written
         self.engaged = False
 
     def engage(self, tracks: Tracks | None, at: int = -1) -> None:
-        """Takes the viewers over from the original's next item on, whose time is `at` (ms)."""
-        self._cover.engage()
-        self.engaged = self._cover.engaged
-        self._since = at
+        """Engages the override from the original's next item on. at: time of this item, ms."""
+        self._override.engage()
+        self.engaged = self._override.engaged
+        self._engaged_from = at
         if tracks is not None:
-            self._order.add(tracks)
+            self.order.add(tracks)
 
     @property
     def begun(self) -> bool:
-        """Whether viewers got a picture from here."""
+        """Returns whether a picture was written."""
         return self.last >= 0
 
-    @property
-    def late(self) -> int:
-        """The number of audio units left out because pictures did not arrive for too long."""
-        return self._order.dropped
-
-    def add(self, item: Passing) -> None:
-        """Takes the original's next item."""
+    def add(self, item: StreamItem) -> None:
+        """Adds the original's next item."""
         if self.engaged:
-            self._order.add(item)
+            self.order.add(item)
 
     def coded(self, tracks: Tracks) -> None:
-        """Takes the worker's tracks.
+        """Sets the worker's tracks.
 
-        Its next pictures have a new configuration, or do not continue the earlier ones.
+        Its next pictures have a new configuration, or do not continue the previous ones.
         """
         self._coded = tracks
-        self._fresh = True
+        self._discontinuity = True
 
     def picture(self, unit: AccessUnit) -> None:
-        """Takes the worker's next picture."""
+        """Adds the worker's next picture."""
         at = milliseconds(unit)
-        if not self.engaged or at < self._since or at <= self.last:
+        if not self.engaged or at < self._engaged_from or at <= self.last:
             return
         self.last = at
-        self.delay += (max(0.0, time.time() - unit.wall) - self.delay) * (_CALM if self.delay else 1.0)
-        items = list(self._order.replace(unit))
-        if self._fresh and not any(isinstance(item, Tracks) for item in items):
+        self.delay += (max(0.0, time.time() - unit.wall) - self.delay) * (_DELAY_WEIGHT if self.delay else 1.0)
+        items = list(self.order.replace(unit))
+        if self._discontinuity and not any(isinstance(item, Tracks) for item in items):
             self._announce(False)
-        self._give(items)
+        self._write(items)
 
     def rest(self) -> None:
-        """Sends the items after the worker's last picture."""
-        items = list(self._order.rest())
+        """Writes the items after the worker's last picture."""
+        items = list(self.order.rest())
         end = next((n for n, item in enumerate(items) if isinstance(item, Tracks)), len(items))
         if self.begun:
-            self._give(items[:end])
+            self._write(items[:end])
 
-    def _give(self, items: Sequence[Passing]) -> None:
+    def _write(self, items: Sequence[StreamItem]) -> None:
         for item in items:
             if isinstance(item, Tracks):
-                continues = self._shown is not None and self._shown.epoch == item.epoch and not self._fresh
-                self._shown = item
-                self._announce(continues)
-            elif self._shown is None:
-                continue  # sound before the first announcement
+                previous, self._written_tracks = self._written_tracks, item
+                self._announce(previous is not None and previous.epoch == item.epoch and not self._discontinuity)
+            elif self._written_tracks is None:
+                continue  # sound before the first tracks
             elif isinstance(item, Timed):
-                self._cover.push_timed(item)
-            elif item.track.kind is _VIDEO or item.track == self._shown.audio:
-                self._cover.push(item)
+                self._override.push_timed(item)
+            elif item.track.kind is _VIDEO or item.track == self._written_tracks.audio:
+                self._override.push(item)
 
     def _announce(self, continuous: bool) -> None:
-        if self._coded is None or self._shown is None:
+        if self._coded is None or self._written_tracks is None:
             return
-        self._fresh = False
-        self._cover.set_tracks(self._coded.video, self._shown.audio, self._shown.metadata, continuous)
+        self._discontinuity = False
+        self._override.set_tracks(
+            self._coded.video, self._written_tracks.audio, self._written_tracks.metadata, continuous
+        )
+
+
+class Interleave:
+    """Replaces the pictures of the original and returns its other items unchanged, in order.
+
+    The new picture has about the decode time of the original picture. `replace` returns it with all items before it.
+    Original pictures without a new picture (dropped, undecodable) are removed when a later one is replaced.
+    max_ms: limit of the time between the first and the last item.
+    Above it the older half is dropped and counted in `dropped`, except Tracks.
+    """
+
+    def __init__(self, max_ms: int) -> None:
+        self._max_ms = max_ms
+        self._items: deque[StreamItem | int] = deque()  # an int is the decode time of a picture in milliseconds
+        self._newest = 0
+        self.dropped = 0
+
+    def add(self, item: StreamItem) -> None:
+        """Adds the next item of the original."""
+        if isinstance(item, Tracks):
+            self._items.append(item)
+            return
+        if isinstance(item, Timed):
+            self._items.append(item)
+        elif item.track.kind is _VIDEO:
+            self._newest = milliseconds(item)
+            self._items.append(self._newest)
+        else:
+            self._newest = max(self._newest, milliseconds(item))
+            self._items.append(item)
+        self._trim()
+
+    def replace(self, picture: AccessUnit) -> Iterator[StreamItem]:
+        """Yields the items before the original picture, the new picture, and the items up to the next picture."""
+        at = milliseconds(picture) + _ROUNDING
+        items = self._items
+        count = next((n for n, i in enumerate(items) if isinstance(i, int) and i > at), len(items))
+        # Items after the original picture must follow the new picture.
+        last = next((n for n in range(count - 1, -1, -1) if isinstance(items[n], int)), -1)
+        for _ in range(last + 1):
+            item = items.popleft()
+            if not isinstance(item, int):
+                yield item
+        yield picture
+        yield from self._until_picture()
+
+    def rest(self) -> Iterator[StreamItem]:
+        """Yields all items except pictures, at the end."""
+        while self._items:
+            item = self._items.popleft()
+            if not isinstance(item, int):
+                yield item
+
+    def _until_picture(self) -> Iterator[StreamItem]:
+        while self._items and not isinstance(self._items[0], int | Tracks):
+            item = self._items.popleft()
+            assert not isinstance(item, int), "checked above"
+            yield item
+
+    def _trim(self) -> None:
+        oldest = next((t for i in self._items if (t := _time(i)) is not None), self._newest)
+        if self._newest - oldest <= self._max_ms:
+            return
+        # Half of it at once, so that this does not run for each following item.
+        since = self._newest - self._max_ms // 2
+        remaining = [i for i in self._items if (t := _time(i)) is None or t >= since]
+        self.dropped += len(self._items) - len(remaining)
+        self._items = deque(remaining)
+
+
+def milliseconds(unit: AccessUnit) -> int:
+    """Returns a unit's decode time in milliseconds."""
+    return unit.dts * 1000 // unit.track.timescale
+
+
+def _time(item: StreamItem | int) -> int | None:
+    if isinstance(item, int):
+        return item
+    if isinstance(item, AccessUnit):
+        return milliseconds(item)
+    return item.dts if isinstance(item, Timed) else None

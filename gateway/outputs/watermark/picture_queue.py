@@ -1,4 +1,4 @@
-"""One stream's pictures on their way to a worker, bounded by dropping whole groups of pictures."""
+"""A bounded queue of a stream's pictures for a worker. It drops whole GOPs."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ Item: TypeAlias = "Tracks | AccessUnit"
 
 
 class PictureQueue:
-    """A queue of tracks and pictures in decode order. One loop uses it, and one task reads it.
+    """A queue of tracks and pictures in decode order, on one loop, for one reading task.
 
-    seconds, most: how many seconds and bytes may wait.
-    At the bound everything that waits is dropped up to the next key frame, except tracks. `dropped` counts pictures.
-    The pictures of `refill` do not count as waiting: a worker decodes them many times faster than real time.
+    seconds, max_bytes: limits of the waiting pictures.
+    At a limit all waiting pictures are dropped up to the next key frame. `dropped` counts them.
+    The pictures of `refill` are not counted, because a worker decodes them much faster than real time.
     """
 
-    def __init__(self, seconds: float, most: int = 16_000_000) -> None:
+    def __init__(self, seconds: float, max_bytes: int = 16_000_000) -> None:
         self._seconds = seconds
-        self._most = most
+        self._max_bytes = max_bytes
         self._refilled: deque[Item] = deque()
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._skipping = False
         self._ended = False
-        self._wake: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
         self.dropped = 0
 
     def refill(self, items: Iterable[Item]) -> None:
-        """Adds items that come before everything else: tracks, and pictures from a key frame on."""
+        """Adds items before all others: tracks, and pictures from a key frame on."""
         self._refilled.extend(items)
-        self._notify()
+        self._changed.set()
 
     def tracks(self, tracks: Tracks) -> None:
         self._items.append(tracks)
-        self._notify()
+        self._changed.set()
 
     def add(self, unit: AccessUnit) -> None:
         """Adds the next picture."""
@@ -49,8 +49,8 @@ class PictureQueue:
         self._skipping = False
         size = len(unit.payload)
         oldest = next((i for i in self._items if isinstance(i, AccessUnit)), unit)
-        late = (unit.dts - oldest.dts) / unit.track.timescale > self._seconds
-        if late or self._bytes + size > self._most:
+        too_long = (unit.dts - oldest.dts) / unit.track.timescale > self._seconds
+        if too_long or self._bytes + size > self._max_bytes:
             self._drop()
             if not unit.key:
                 self._skipping = True
@@ -58,12 +58,12 @@ class PictureQueue:
                 return
         self._bytes += size
         self._items.append(unit)
-        self._notify()
+        self._changed.set()
 
     def end(self) -> None:
-        """Ends the queue; items that wait are still delivered."""
+        """Ends the queue; waiting items are still delivered."""
         self._ended = True
-        self._notify()
+        self._changed.set()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         while True:
@@ -77,15 +77,10 @@ class PictureQueue:
                 yield item
             if self._ended:
                 return
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
+            self._changed.clear()
+            await self._changed.wait()
 
     def _drop(self) -> None:
         self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
         self._items = deque(i for i in self._items if isinstance(i, Tracks))
         self._bytes = 0
-
-    def _notify(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None and not wake.done():
-            wake.set_result(None)

@@ -1,4 +1,4 @@
-"""Keeps a channel's watermark ready, fetches its picture, and reports what is not available."""
+"""A channel's current watermark: fetches its picture, and reports missing parts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gateway.workers.watermark_spec import WatermarkSpec, picture_url
 
 log = structlog.get_logger(__name__)
 
-_HELD: Final = 2.0
+_MAX_HOLD_SECONDS: Final = 2.0  # to show the old watermark while a new picture is fetched
 
 
 class WatermarkAssets:
     """`mark` is the watermark to show now. `changed` is set when it changes; the reader clears it.
 
-    If a picture cannot be fetched, the text is shown without it.
-    This is logged once, and the fetch is repeated with growing pauses.
+    If a picture cannot be fetched, only the text is shown.
+    The error is logged once, and the fetch is repeated with growing pauses.
     """
 
     def __init__(self, pictures: PictureFetcher, channel: Channel) -> None:
@@ -31,56 +31,57 @@ class WatermarkAssets:
         self._pictures = pictures
         self._channel = channel
         self.mark = WatermarkSpec.of(channel)
-        self._url = ""  # of the picture in the watermark
-        self._trouble: str | None = None  # of fetching
-        self._notes: list[str] = []  # of drawing
-        self._told: set[str] = set()
+        self._url = ""  # of the picture in `mark`
+        self._error: str | None = None  # of the last fetch
+        self._worker_notes: list[str] = []  # of the worker that draws it
+        self._logged: set[str] = set()
         self._wake = asyncio.Event()
-        self._tried = asyncio.Event()
+        self._first_fetch_done = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def notes(self) -> list[str]:
-        """The parts of the watermark that are not available, one sentence each."""
-        return [*([self._trouble] if self._trouble else []), *self._notes]
+        """Returns one sentence for each missing part of the watermark."""
+        return [*([self._error] if self._error else []), *self._worker_notes]
 
-    def wear(self, channel: Channel) -> None:
-        """Takes the channel's new watermark. While its picture is fetched, the old watermark stays for up to two
-        seconds.
+    def channel_changed(self, channel: Channel) -> None:
+        """Sets the channel's new watermark.
+
+        While its picture is fetched, the old watermark stays for at most two seconds.
         """
         self._channel = channel
         url = picture_url(channel)
         if url and url != self._url:
-            self._hold()
-            self._timer = asyncio.get_running_loop().call_later(_HELD, self._show, b"")
+            self._cancel_timer()
+            self._timer = asyncio.get_running_loop().call_later(_MAX_HOLD_SECONDS, self._show, b"")
         else:
             self._show(self.mark.picture if url else b"")
         self._wake.set()
 
-    def note(self, notes: list[str]) -> None:
-        """Takes the worker's notes about the watermark that it drew last."""
-        self._notes = notes
-        self._tell(notes)
+    def set_worker_notes(self, notes: list[str]) -> None:
+        """Sets the worker's notes on the watermark that it drew last."""
+        self._worker_notes = notes
+        self._log_once(notes)
 
     async def ready(self, seconds: float) -> None:
-        """Waits until the picture has been fetched or its first fetch has failed, at most `seconds`."""
+        """Waits at most `seconds` until the first fetch has succeeded or failed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._tried.wait()
+                await self._first_fetch_done.wait()
 
     async def run(self) -> None:
-        """Fetches the channel's picture, and again after a change or a failure. Runs until cancelled."""
+        """Fetches the channel's picture, also after a change or an error. Runs until cancelled."""
         backoff = Backoff(2.0, 300.0)
         while True:
             self._wake.clear()
             url = picture_url(self._channel)
             if not url:
-                self._url, self._trouble = "", None
+                self._url, self._error = "", None
                 self._show(b"")
-            elif url != self._url or self._trouble:
+            elif url != self._url or self._error:
                 await self._fetch(url)
-            self._tried.set()
-            if self._trouble is None:
+            self._first_fetch_done.set()
+            if self._error is None:
                 backoff.reset()
                 await self._wake.wait()
             else:
@@ -92,34 +93,34 @@ class WatermarkAssets:
         try:
             fetched = await self._pictures.fetch(url)
         except PictureUnavailable as error:
-            self._trouble = f"the watermark's picture cannot be had: {error}"
-            self._tell([self._trouble])
+            self._error = f"the watermark's picture is not available: {error}"
+            self._log_once([self._error])
             if picture_url(self._channel) == url and self._url != url:
                 self._url = ""
                 self._show(b"")
             return
         if picture_url(self._channel) != url:
-            return  # changed meanwhile
-        self._trouble = f"the watermark's picture is an earlier copy: {fetched.stale}" if fetched.stale else None
-        self._told.clear()
+            return  # the URL has changed in the meantime
+        self._error = f"the watermark's picture is an earlier copy: {fetched.stale}" if fetched.stale else None
+        self._logged.clear()
         self._url = url
         self._show(fetched.data)
 
-    def _hold(self) -> None:
-        """Cancels the timer that would show the new watermark."""
+    def _cancel_timer(self) -> None:
+        """Cancels the timer that shows the new watermark."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
     def _show(self, picture: bytes) -> None:
-        self._hold()
+        self._cancel_timer()
         mark = replace(WatermarkSpec.of(self._channel), picture=picture)
         if mark != self.mark:
             self.mark = mark
             self.changed = True
 
-    def _tell(self, notes: list[str]) -> None:
+    def _log_once(self, notes: list[str]) -> None:
         for note in notes:
-            if note not in self._told and len(self._told) < 100:
-                self._told.add(note)
+            if note not in self._logged and len(self._logged) < 100:
+                self._logged.add(note)
                 log.warning("watermark", channel=self._channel.id, note=note)

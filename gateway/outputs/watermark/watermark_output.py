@@ -1,14 +1,13 @@
-"""The output that sends a stream's original through a watermark worker and shows the result to the viewers.
+"""The output `watermark`: a worker draws on the original stream's pictures, and viewers get the result.
 
-The steps, all of which run on the event loop:
-1. `begin`: if no unit has arrived yet, the override is engaged at once, so nobody sees a picture without the watermark.
-If the watermark is switched on later, the original is shown until the worker has caught up. Then the override is
-engaged at the next key frame.
-2. The sink puts pictures into `_feed`, and all items into `_showing` while the override is engaged.
-3. `_supply` gives the feed to the worker, `_drive` takes its pictures. A worker that dies is replaced, from the last
-key frame on. Viewers continue after the last picture that they saw.
-4. When it is switched off, the pictures before the next key frame still come from the worker. Then the original is
-shown.
+The steps, all on the event loop:
+1. `begin`: if no unit has arrived yet, the override is engaged at once, so that all pictures have the watermark. If the
+watermark is switched on later, viewers see the original until the worker has caught up. Then the override is engaged at
+the next key frame.
+2. The sink puts pictures into `_feed`, and all items into `_writer` while the override is engaged.
+3. `_send_feed` sends the feed to the worker, `_receive_pictures` receives its pictures. A dead worker is replaced, from
+the last key frame on. Viewers continue after the last picture that they saw.
+4. When it is switched off, viewers get the worker's pictures up to the next key frame, then the original.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -28,8 +28,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import PictureOverride, Stream
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.watermark.interleave import milliseconds
-from gateway.outputs.watermark.override_writer import OverrideWriter
+from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.picture_queue import PictureQueue
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
@@ -42,37 +41,30 @@ from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 log = structlog.get_logger(__name__)
 
 MODULE: Final = "gateway.workers.programs.watermark.watermark_worker"
-_CAUGHT_UP_MS: Final = 500  # a worker must be this near to the source before its pictures are shown
-_STUCK: Final = 10.0  # seconds without a picture, while the source sends, after which a worker is replaced
-_PAUSE: Final = 2.0  # seconds without pictures after which a source counts as paused
-_FLUSH: Final = 2.0  # seconds that the last pictures may take
-_RETURN: Final = 12.0  # seconds to wait for the original's next key frame when it is switched off
-_FIRST_PICTURE_TIMEOUT: Final = 2.0  # seconds that the first frame waits for the watermark's picture
-_LONGEST_RESUME: Final = 2_000  # units of the original that are kept while the last pictures arrive
-_PROMISED: Final = ("videodatarate", "framerate")  # the metadata that the worker needs
+_CAUGHT_UP_MS: Final = 500  # maximum delay of a worker when its pictures are first shown
+_HANG_SECONDS: Final = 10.0  # seconds without a picture, while the source sends, until a worker is replaced
+_PAUSED_SECONDS: Final = 2.0  # seconds without pictures until a source counts as paused
+_FLUSH_SECONDS: Final = 2.0  # seconds to wait for the worker's last pictures
+_RETURN_SECONDS: Final = 12.0  # seconds to wait for the original's next key frame, when it is switched off
+_FIRST_PICTURE_TIMEOUT: Final = 2.0  # seconds to wait for the watermark's picture before the first frame
+_MAX_RESUME_UNITS: Final = 2_000  # maximum units of the original to hold while the last pictures arrive
+_WORKER_METADATA: Final = ("videodatarate", "framerate")  # the metadata that the worker needs
 _VIDEO: Final = Kind.VIDEO
 
 
+@dataclass(slots=True, eq=False)
 class WatermarkFactory:
     """Makes the watermark of each stream. A stream has one at a time: a new one waits until the old one has ended.
 
-    dropped: counts pictures by reason.
+    dropped: counts pictures by reason. running: by stream; the event is set when its watermark ends.
     """
 
-    def __init__(
-        self,
-        workers: WorkerPool,
-        pictures: PictureFetcher,
-        watermark: WatermarkSettings,
-        transcode: TranscodeSettings,
-        dropped: Counter,
-    ) -> None:
-        self.workers = workers
-        self.pictures = pictures
-        self.watermark = watermark
-        self.transcode = transcode
-        self.dropped = dropped
-        self.holders: dict[Stream, asyncio.Event] = {}  # set when the override is free again
+    workers: WorkerPool
+    pictures: PictureFetcher
+    watermark: WatermarkSettings
+    transcode: TranscodeSettings
+    dropped: Counter
+    running: dict[Stream, asyncio.Event] = field(default_factory=dict, init=False)
 
     def make(self, stream: Stream) -> WatermarkOutput:
         """Returns a stream's watermark, for OutputSpec."""
@@ -80,37 +72,36 @@ class WatermarkFactory:
 
     @staticmethod
     def wanted(stream: Stream) -> bool:
-        """Whether a stream gets a watermark, for OutputSpec.
+        """Returns whether a stream gets a watermark, for OutputSpec.
 
-        Renditions are made of the original, so ladders show none.
+        Renditions are encoded from the original, so they have no watermark.
         """
         return stream.is_source and wants_watermark(stream.channel)
 
 
 class WatermarkOutput:
-    """The watermark of one stream: a StreamOutput, StartsWithStream, ReportsStatus, ChannelAware, and a Sink of the
-    original.
+    """The watermark of one stream. Implements StreamOutput, StartsWithStream, ReportsStatus, ChannelAware and Sink.
 
-    While no worker can run, viewers wait: they never see the picture without its watermark.
+    While no worker can run, viewers wait: they never get a picture without the watermark.
     """
 
-    def __init__(self, of: WatermarkFactory, stream: Stream) -> None:
-        self._of = of
-        self._backlog = of.transcode.backlog
+    def __init__(self, factory: WatermarkFactory, stream: Stream) -> None:
+        self._factory = factory
+        self._backlog = factory.transcode.backlog
         self._feed = PictureQueue(self._backlog)
-        self._cover: PictureOverride | None = None
-        self._showing: OverrideWriter | None = None
-        self._dresser = WatermarkAssets(of.pictures, stream.channel)
+        self._override: PictureOverride | None = None
+        self._writer: OverrideWriter | None = None
+        self._assets = WatermarkAssets(factory.pictures, stream.channel)
         self._tracks: Tracks | None = None  # the original's tracks
-        self._fed: tuple[MediaTrack | None, int] | None = None  # video track and epoch last sent to the worker
+        self._sent_version: tuple[MediaTrack | None, int] | None = None  # the last video track and epoch for the worker
         self._coded: Tracks | None = None  # the worker's tracks
-        self._joining = False  # set while attaching: the refill that follows contains the present tracks
+        self._attaching = False  # attaching the sink: the following refill contains the current tracks
         self._newest = 0  # decode time of the original's latest picture, milliseconds
-        self._came_at = self._got_at = 0.0  # monotonic times of the original's and the worker's latest picture
+        self._source_at = self._worker_at = 0.0  # monotonic times of the original's and the worker's latest picture
         self._ready = False  # a worker has caught up
-        self._leaving = False
-        self._resume: list[AccessUnit] | None = None  # the original's units, from the key frame where it is shown again
-        self._returned = asyncio.Event()
+        self._returning = False
+        self._resume: list[AccessUnit] | None = None  # the original's units, from the key frame at the return on
+        self._return_ready = asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
         self._worker: WorkerProcess | None = None
@@ -121,197 +112,199 @@ class WatermarkOutput:
     # ---- Output ----
 
     def begin(self, stream: Stream) -> None:
-        """Takes the override, and engages it if nothing was seen yet; called when the publisher gets its lease."""
-        if self._cover is None and stream not in self._of.holders:
-            self._take(stream)
+        """Starts the override if it is free. Called before the publisher's first unit."""
+        if self._override is None and stream not in self._factory.running:
+            self._start_override(stream)
 
     async def run(self, stream: Stream) -> None:
         self.begin(stream)
-        while self._cover is None:
-            before = self._of.holders.get(stream)
-            if before is not None:
-                await before.wait()
+        while self._override is None:
+            previous = self._factory.running.get(stream)
+            if previous is not None:
+                await previous.wait()
             else:
-                self._take(stream)
+                self._start_override(stream)
         try:
-            await self._work(stream)
+            await self._run_tasks(stream)
         finally:
             stream.original.detach(self)
-            self._cover.close(self._units_to_resume(stream))
-            self._of.holders.pop(stream).set()
+            self._override.close(self._units_to_resume(stream))
+            self._factory.running.pop(stream).set()
 
     def report(self) -> dict[str, Any]:
         """Returns the output's entry in the session's status."""
-        notes = self._dresser.notes
-        showing = self._showing
+        notes = self._assets.notes
+        writer = self._writer
         return {
             "error": self._error or (notes[0] if notes else None),
             "notes": notes,
-            "shown": showing is not None and showing.begun,
-            "delayMs": round(showing.delay * 1000) if showing is not None else 0,
-            "dropped": self._dropped + (showing.late if showing is not None else 0),
+            "shown": writer is not None and writer.begun,
+            "delayMs": round(writer.delay * 1000) if writer is not None else 0,
+            "dropped": self._dropped + (writer.order.dropped if writer is not None else 0),
             "restarts": self._restarts,
         }
 
     def channel_changed(self, channel: Channel) -> None:
-        """Takes the new text, picture and position; they appear on the next picture after they are ready."""
-        self._dresser.wear(channel)
+        """Applies the new text, picture and position at the next picture after they are ready."""
+        self._assets.channel_changed(channel)
 
     # ---- life ----
 
-    def _take(self, stream: Stream) -> None:
-        self._of.holders[stream] = asyncio.Event()
-        self._cover = stream.override()
-        self._showing = OverrideWriter(self._cover, round((self._backlog + _STUCK) * 1000))
+    def _start_override(self, stream: Stream) -> None:
+        self._factory.running[stream] = asyncio.Event()
+        self._override = stream.override()
+        self._writer = OverrideWriter(self._override, round((self._backlog + _HANG_SECONDS) * 1000))
         if stream.original.tracks is None:
-            self._showing.engage(None)
-        self._joining = True
+            self._writer.engage(None)
+        self._attaching = True
         stream.original.attach(self, replay=False)
-        self._joining = False
+        self._attaching = False
         self._refill(stream)
 
-    async def _work(self, stream: Stream) -> None:
+    async def _run_tasks(self, stream: Stream) -> None:
         async with Tasks(f"watermark of {stream.name}", self._crashed) as tasks:
-            tasks.start(self._dresser.run(), "picture")
-            tasks.start(self._watch(), "watch")
-            work = tasks.start(self._serve(stream), "worker")
+            tasks.start(self._assets.run(), "picture")
+            tasks.start(self._kill_hung_worker(), "watch")
+            work = tasks.start(self._run_workers(stream), "worker")
             try:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 if not work.done():
-                    await self._go_back()
+                    await self._wait_for_return()
                 raise
 
-    async def _serve(self, stream: Stream) -> None:
-        """Runs workers, one after the other, until the last picture has been sent."""
-        assert self._showing is not None, "taken before"
+    async def _run_workers(self, stream: Stream) -> None:
+        """Runs workers, one after the other, until the last picture was written."""
+        assert self._writer is not None, "set by _start_override"
         backoff = Backoff(0.2, 5.0)
-        await self._dresser.ready(_FIRST_PICTURE_TIMEOUT)
+        await self._assets.ready(_FIRST_PICTURE_TIMEOUT)
         while True:
             started = time.monotonic()
             self._raise_failure()
             try:
-                async with self._of.workers.start(MODULE, "watermark", stream=stream.name) as worker:
-                    await self._drive(worker)
+                async with self._factory.workers.start(MODULE, "watermark", stream=stream.name) as worker:
+                    await self._receive_pictures(worker)
                 return
             except OutputError as error:
                 self._raise_failure()
-                if not self._showing.engaged:
-                    raise  # viewers see the original in the meantime
+                if not self._writer.engaged:
+                    raise  # viewers still see the original
                 if self._error is None and not isinstance(error, WorkerDied):
                     log.warning("viewers wait for the watermark", stream=stream.name, reason=str(error))
                 self._error = str(error)
             if self._ended or self._resume is not None:
                 return
             self._restarts += 1
-            lived = time.monotonic() - started
-            if lived > 10:
+            uptime = time.monotonic() - started
+            if uptime > 10:
                 backoff.reset()
-            if lived < 2:
+            if uptime < 2:
                 await asyncio.sleep(backoff.next())
             self._feed = PictureQueue(self._backlog)
             self._coded = None
             self._refill(stream)
 
-    async def _drive(self, worker: WorkerProcess) -> None:
-        """Takes one worker's pictures until it has flushed. Raises WorkerDied, OutputUnsupported."""
+    async def _receive_pictures(self, worker: WorkerProcess) -> None:
+        """Receives one worker's pictures until its end. Raises WorkerDied, OutputUnsupported."""
         self._worker = worker
-        self._got_at = time.monotonic()
+        self._worker_at = time.monotonic()
         self._ready = False
         async with Tasks("watermark's feed", self._crashed) as tasks:
-            tasks.start(self._supply(worker, self._feed), "feed")
+            tasks.start(self._send_feed(worker, self._feed), "feed")
             try:
                 while (message := await worker.receive()) is not None:
                     self._raise_failure()
-                    if self._take_message(*message):
+                    if self._handle_message(*message):
                         return
             finally:
                 self._worker = None
         raise await worker.died()
 
-    async def _supply(self, worker: WorkerProcess, feed: PictureQueue) -> None:
-        """Sends one worker its settings, the watermark, and the feed."""
-        dresser, showing = self._dresser, self._showing
-        assert showing is not None, "taken before"
+    async def _send_feed(self, worker: WorkerProcess, feed: PictureQueue) -> None:
+        """Sends the settings, the watermark and the feed to a worker."""
+        assets, writer = self._assets, self._writer
+        assert writer is not None, "set by _start_override"
         settings = {
-            "preset": self._of.transcode.preset,
-            "threads": self._of.transcode.threads,
-            "bitrate": self._of.watermark.bitrate,
-            "font": self._of.watermark.font,
-            "after": showing.last,
+            "preset": self._factory.transcode.preset,
+            "threads": self._factory.transcode.threads,
+            "bitrate": self._factory.watermark.bitrate,
+            "font": self._factory.watermark.font,
+            "after": writer.last,
         }
-        with suppress(WorkerDied):  # `_drive` reports it
+        with suppress(WorkerDied):  # `_receive_pictures` reports it
             await worker.send_json(WatermarkMessage.SETUP, settings)
-            dresser.changed = True
+            assets.changed = True
             async for item in feed:
-                if dresser.changed:
-                    dresser.changed = False
-                    await worker.send(WatermarkMessage.MARK, dresser.mark.encode())
+                if assets.changed:
+                    assets.changed = False
+                    await worker.send(WatermarkMessage.MARK, assets.mark.encode())
                 if isinstance(item, Tracks):
-                    said: dict[str, AmfValue] = {n: item.metadata[n] for n in _PROMISED if n in item.metadata}
-                    item = Tracks(item.video, None, item.epoch, said)
+                    metadata: dict[str, AmfValue] = {
+                        n: item.metadata[n] for n in _WORKER_METADATA if n in item.metadata
+                    }
+                    item = Tracks(item.video, None, item.epoch, metadata)
                 await worker.send_item(item)
             await worker.send_end()
 
-    async def _watch(self) -> None:
-        """Replaces a worker that produces nothing although the source sends pictures."""
+    async def _kill_hung_worker(self) -> None:
+        """Kills a worker that returns no pictures although the source sends them."""
         while True:
             await asyncio.sleep(1)
             worker = self._worker
             now = time.monotonic()
-            if worker is not None and now - self._came_at < _PAUSE and now - self._got_at > _STUCK:
+            if worker is not None and now - self._source_at < _PAUSED_SECONDS and now - self._worker_at > _HANG_SECONDS:
                 log.warning("media worker is stuck", worker="watermark", pid=worker.pid)
                 worker.kill()
 
     def _refill(self, stream: Stream) -> None:
-        """Feeds the pictures since the last key frame, for a new worker."""
+        """Adds the pictures since the last key frame to the feed, for a new worker."""
         if self._tracks is not None:
             self._feed.refill([self._tracks])
             self._feed.refill(u for u in stream.original.gop.units() if u.track.kind is _VIDEO)
 
-    async def _go_back(self) -> None:
-        """Returns viewers to the original.
+    async def _wait_for_return(self) -> None:
+        """Waits until viewers can return to the original.
 
         They get the worker's last pictures, then the original from a key frame on.
         """
-        if self._cover is None or not self._cover.open or self._showing is None or not self._showing.begun:
+        if self._override is None or not self._override.open or self._writer is None or not self._writer.begun:
             return
-        self._leaving = True
+        self._returning = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(_RETURN):
-                await self._returned.wait()
+            async with asyncio.timeout(_RETURN_SECONDS):
+                await self._return_ready.wait()
 
     def _units_to_resume(self, stream: Stream) -> list[AccessUnit]:
-        """Returns the units that viewers get at once when the original is shown again.
+        """Returns the original's units that viewers get at once.
 
-        If there are none, they wait for its next key frame.
+        If there are none, viewers wait for its next key frame.
         """
         if self._resume is not None:
             return self._resume
-        # Viewers who saw no picture yet get what they would have got without a watermark.
-        return stream.original.gop.units() if self._showing is None or not self._showing.begun else []
+        # If viewers have no picture yet, they get the GOP as without a watermark.
+        return stream.original.gop.units() if self._writer is None or not self._writer.begun else []
 
     # ---- messages of the worker ----
 
-    def _take_message(self, kind: int, body: bytes) -> bool:
-        """Handles one message. Returns whether it was the last."""
-        assert self._showing is not None, "taken before"
+    def _handle_message(self, kind: int, body: bytes) -> bool:
+        """Handles one message. Returns whether it was the last one."""
+        assert self._writer is not None, "set by _start_override"
         if kind == wire.StreamMessage.UNIT:
-            self._got_at = time.monotonic()
+            self._worker_at = time.monotonic()
             self._error = None
             picture = wire.decode_unit(body, self._coded)
             self._ready = self._newest - milliseconds(picture) <= _CAUGHT_UP_MS
-            self._showing.picture(picture)
+            self._writer.picture(picture)
         elif kind == wire.StreamMessage.TRACKS:
             self._coded = wire.decode_tracks(body)
-            self._showing.coded(self._coded)
+            self._writer.coded(self._coded)
         elif kind == WatermarkMessage.NOTES:
-            self._dresser.note([str(note) for note in wire.read_json(body).get("notes", [])])
+            self._assets.set_worker_notes([str(note) for note in wire.read_json(body).get("notes", [])])
         elif kind == WatermarkMessage.UNFIT:
             raise OutputUnsupported(str(wire.read_json(body).get("reason")))
         elif kind == wire.StreamMessage.END:
-            self._showing.rest()
-            self._returned.set()
+            self._writer.rest()
+            self._return_ready.set()
             return True
         return False
 
@@ -320,45 +313,45 @@ class WatermarkOutput:
     def on_tracks(self, tracks: Tracks) -> None:
         self._tracks = tracks
         if tracks.video is None:
-            self._fail(OutputUnsupported("a stream without a picture has no place for a watermark"))
+            self._fail(OutputUnsupported("a stream without video cannot have a watermark"))
             return
-        if (tracks.video, tracks.epoch) != self._fed:
-            if not self._joining:
+        if (tracks.video, tracks.epoch) != self._sent_version:
+            if not self._attaching:
                 self._feed.tracks(tracks)
-            self._fed = (tracks.video, tracks.epoch)
-        if self._showing is not None:
-            self._showing.add(tracks)
+            self._sent_version = (tracks.video, tracks.epoch)
+        if self._writer is not None:
+            self._writer.add(tracks)
 
     def on_unit(self, unit: AccessUnit) -> None:
-        showing = self._showing
-        assert showing is not None, "made before it was attached"
+        writer = self._writer
+        assert writer is not None, "created before the sink was attached"
         if self._resume is not None:
             self._resume.append(unit)
-            if len(self._resume) > _LONGEST_RESUME:
-                self._returned.set()
+            if len(self._resume) > _MAX_RESUME_UNITS:
+                self._return_ready.set()
             return
         if unit.track.kind is _VIDEO:
-            if unit.key and self._leaving:
+            if unit.key and self._returning:
                 self._resume = [unit]
                 self._feed.end()
-                asyncio.get_running_loop().call_later(_FLUSH, self._returned.set)
+                asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._return_ready.set)
                 return
             self._newest, now = milliseconds(unit), time.monotonic()
-            if now - self._came_at > _PAUSE:
-                self._got_at = now  # the source was paused, not the worker
-            self._came_at = now
-            if unit.key and self._ready and not showing.engaged:
-                showing.engage(self._tracks, self._newest)
-            lost = self._feed.dropped
+            if now - self._source_at > _PAUSED_SECONDS:
+                self._worker_at = now  # the source was paused, not the worker
+            self._source_at = now
+            if unit.key and self._ready and not writer.engaged:
+                writer.engage(self._tracks, self._newest)
+            dropped = self._feed.dropped
             self._feed.add(unit)
-            if self._feed.dropped != lost:
-                self._dropped += self._feed.dropped - lost
-                self._of.dropped.add("output", amount=self._feed.dropped - lost)
-        showing.add(unit)
+            if self._feed.dropped != dropped:
+                self._dropped += self._feed.dropped - dropped
+                self._factory.dropped.add("output", amount=self._feed.dropped - dropped)
+        writer.add(unit)
 
     def on_timed(self, timed: Timed) -> None:
-        if self._showing is not None and self._resume is None:
-            self._showing.add(timed)
+        if self._writer is not None and self._resume is None:
+            self._writer.add(timed)
 
     def on_end(self, reason: EndReason) -> None:
         self._ended = True
@@ -368,7 +361,7 @@ class WatermarkOutput:
         self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Ends the run with this error."""
+        """Makes `run` raise this error."""
         self._failure = error
         if self._worker is not None:
             self._worker.kill()
@@ -378,6 +371,6 @@ class WatermarkOutput:
             raise self._failure
 
     def _crashed(self, name: str, error: BaseException) -> None:
-        # `_work` awaits the worker's task and raises its error.
+        # `_run_tasks` awaits the worker's task and raises its error.
         if not name.endswith(":worker"):
             self._fail(error if isinstance(error, Exception) else RuntimeError(name))

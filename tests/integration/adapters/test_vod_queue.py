@@ -59,7 +59,7 @@ class Cloud:
         """All jobs, once there are so many and the queue is empty."""
         async with asyncio.timeout(60):
             while True:
-                found = await self.studio.desk.store.newest(100)
+                found = await self.studio.queue.store.newest(100)
                 if (
                     len(found) >= count
                     and not self.waiting()
@@ -95,12 +95,12 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
         studio = VodService(
             chosen.vod,
             data=folder,
-            desk=JobQueue(stores.jobs, Events()),
+            queue=JobQueue(stores.jobs, Events()),
             sources=VodSources(stores.objects, stores.bucket, stores.buckets, chosen.vod.sources),
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )
-        reader = S3Events(stores.aws, chosen.vod.queue, chosen.vod.suffixes, studio.take)
+        reader = S3Events(stores.aws, chosen.vod.queue, chosen.vod.suffixes, studio.submit_object)
         tasks.start(studio.runner.run())
         tasks.start(reader.run())
         yield Cloud(studio, s3, sqs, queue)

@@ -61,7 +61,7 @@ def test_it_watches_a_push_and_tells_of_it(gateway: Gateway) -> None:
     ("text", "words"),
     [
         ("raise RuntimeError('too old')", "gop_check:OUTPUT does not load: RuntimeError: too old"),
-        ("OUTPUT = 1", "gop_check:OUTPUT is no OutputDescriptor"),
+        ("OUTPUT = 1", "gop_check:OUTPUT is not an OutputDescriptor"),
         (
             "from gateway.channels.fields import Flag\n"
             "from gateway.outputs.descriptor import OutputDescriptor, OutputField\n"

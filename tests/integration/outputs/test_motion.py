@@ -181,7 +181,7 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
         def take(unit: AccessUnit) -> None:
             nonlocal taken
             taken += 1
-            MotionOutput.take(output, unit)
+            MotionOutput.on_unit(output, unit)
 
         output.take = take  # type: ignore[method-assign]
         for count, unit in enumerate(source.units, 1):

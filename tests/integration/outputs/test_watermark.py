@@ -193,7 +193,7 @@ async def test_a_killed_worker_is_back_within_about_a_second_and_never_shows_the
 
 
 async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.outputs.watermark.watermark_output._STUCK", 1.0)
+    monkeypatch.setattr("gateway.outputs.watermark.watermark_output._HANG_SECONDS", 1.0)
     source = gray(16)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
@@ -211,8 +211,8 @@ async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_source_that_rests_is_no_hanging_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.outputs.watermark.watermark_output._STUCK", 0.5)
-    monkeypatch.setattr("gateway.outputs.watermark.watermark_output._PAUSE", 0.3)
+    monkeypatch.setattr("gateway.outputs.watermark.watermark_output._HANG_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.outputs.watermark.watermark_output._PAUSED_SECONDS", 0.3)
     source = gray(4, bf=2)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
@@ -383,7 +383,7 @@ async def test_a_picture_that_is_away_leaves_the_text_alone_says_why_and_comes_l
         units = list(source.units)
         at = await play(publisher, units, until=lambda: len(lab.seen()) > 40)
         error = lab.report()["error"]
-        assert error == "the watermark's picture cannot be had: 127.0.0.1 answers 503"
+        assert error == "the watermark's picture is not available: 127.0.0.1 answers 503"
         server.status = 200
         await play(publisher, units[at:], until=lambda: lab.report().get("error") is None and len(lab.seen()) > 250)
         await lab.end()

@@ -176,7 +176,7 @@ def test_a_recording_can_be_sought_at_each_key_frame(name: str, tmp_path: Path) 
     movie.close(None)
     path = tmp_path / "whole.mp4"
     with path.open("w+b") as target:
-        finish(io.BytesIO(b"".join(movie.take())), target)
+        finish(io.BytesIO(b"".join(movie.pop_data())), target)
     keys = [n for n, unit in enumerate(taken.units) if unit.key]
     assert len(keys) == 5
     with av.open(str(path)) as film:

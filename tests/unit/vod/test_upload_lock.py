@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from gateway.vod.upload_lock import UploadExists, UploadLock, forget
+from gateway.vod.uploads import UploadExists, UploadLock, remove_marks
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from gateway.vod.upload_lock import UploadLock
+from gateway.vod.uploads import UploadLock
 one = UploadLock.begin(Path(sys.argv[1]), "k.mp4")
 print("held", flush=True)
 sys.stdin.readline()
@@ -57,5 +57,5 @@ def test_old_marks_are_forgotten(tmp_path):
     for name, at in (("old.mp4", 1000), ("new.mp4", 3000)):
         UploadLock.begin(tmp_path, name).done()
         os.utime(tmp_path / f".{name}.used", (at, at))
-    forget(tmp_path, 2000)
+    remove_marks(tmp_path, 2000)
     assert [path.name for path in tmp_path.iterdir()] == [".new.mp4.used"]

@@ -623,8 +623,8 @@ async def test_a_worker_that_falls_behind_loses_whole_groups_of_pictures_and_say
 
 
 async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_output, "_STUCK", 4.0)  # more than a busy machine takes to start one
-    monkeypatch.setattr(ladder_output, "_HEALTHY", 0.0)
+    monkeypatch.setattr(ladder_output, "_HANG_SECONDS", 4.0)  # more than a busy machine takes to start one
+    monkeypatch.setattr(ladder_output, "_MIN_UPTIME_SECONDS", 0.0)
     film = source(*pictures("640x360", "30", 20), "-t", "3", *X264, "-b:v", "4M", "-g", "30", "-bf", "0")
     async with ladder() as rig:
         publisher = rig.publish(hd=False, sd=False)

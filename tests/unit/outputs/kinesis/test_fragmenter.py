@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis import fragmenter as module
-from gateway.outputs.kinesis.epoch_clock import EpochClock
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
-from gateway.outputs.kinesis.fragmenter import Fragmenter
+from gateway.outputs.kinesis.fragmenter import EpochClock, Fragmenter
 from gateway.ports.errors import OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.elementary import elementary
@@ -307,7 +306,7 @@ def clock_times(pairs: list[tuple[int, float]], every: int = 1000) -> list[int]:
     clock, times = EpochClock(), []
     for ms, wall in pairs:
         times.append(clock.time(ms, wall, 0))
-        if ms % every == 0 and (leap := clock.settle(ms)):
+        if ms % every == 0 and (leap := clock.adjust(ms)):
             times[-1] += leap
     return times
 
@@ -339,7 +338,7 @@ def test_a_clock_that_was_set_back_turns_no_time_back() -> None:
 def test_the_backlog_drops_its_oldest_and_counts_what_was_sent_apart() -> None:
     made = cut(audio=None, most=3500)
     made.feed(*gop(0), *gop(2000))
-    made.fragments[0].whole_sent = True
+    made.fragments[0].fully_sent = True
     made.feed(*gop(4000), *gop(6000), *gop(8000))
     backlog: Any = made.backlog
     assert backlog.size <= 3500
@@ -351,7 +350,7 @@ def test_a_fragment_that_was_sent_in_part_is_not_taken_for_stored() -> None:
     made = cut(audio=None).feed(*gop(0), *gop(2000))
     first = made.fragments[0]
     assert made.backlog.acknowledge(first.timecode) == 0
-    first.whole_sent = True
+    first.fully_sent = True
     assert made.backlog.acknowledge(first.timecode) == 1
     assert made.backlog.acknowledge(first.timecode) == 0
 
@@ -359,7 +358,7 @@ def test_a_fragment_that_was_sent_in_part_is_not_taken_for_stored() -> None:
 def test_a_later_acknowledgement_stands_for_those_before() -> None:
     made = cut(audio=None).feed(*gop(0), *gop(2000), *gop(4000)).finish()
     for fragment in made.fragments:
-        fragment.whole_sent = True
+        fragment.fully_sent = True
     assert made.backlog.acknowledge(made.fragments[1].timecode) == 2
     assert len(made.backlog) == 1
 

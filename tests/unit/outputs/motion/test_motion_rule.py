@@ -16,10 +16,10 @@ def run(limits: MotionLimits, changes: dict[int, float], until: int) -> list[tup
         at = tenth / 10
         if rule.clip_from is not None:
             began = int(rule.clip_from)
-            if rule.over(at):
+            if rule.check_end(at):
                 clips.append((began, round(at)))
         if tenth % 10 == 0:
-            rule.seen(at, changes.get(tenth // 10, 0.0))
+            rule.add_comparison(at, changes.get(tenth // 10, 0.0))
     return clips
 
 
@@ -109,15 +109,15 @@ def test_what_comes_before_the_first_key_frame_is_not_kept() -> None:
 
 def test_a_verdict_that_is_late_may_still_prolong_a_clip():
     rule = MotionRule(MotionLimits(percent=30, duration=5, timeout=60))
-    assert rule.seen(10, 50)
-    assert not rule.over(15.5, judged=14)
-    assert not rule.seen(14, 50), "the clip that is"
-    assert not rule.over(16)
-    assert not rule.over(19.5, judged=15)
-    assert rule.over(19.5, judged=19)
+    assert rule.add_comparison(10, 50)
+    assert not rule.check_end(15.5, compared_until=14)
+    assert not rule.add_comparison(14, 50), "the clip that is"
+    assert not rule.check_end(16)
+    assert not rule.check_end(19.5, compared_until=15)
+    assert rule.check_end(19.5, compared_until=19)
 
 
 def test_a_late_verdict_does_not_move_the_longest_a_clip_lasts():
     rule = MotionRule(MotionLimits(percent=30, duration=5, timeout=8))
-    assert rule.seen(10, 50)
-    assert rule.over(18, judged=12)
+    assert rule.add_comparison(10, 50)
+    assert rule.check_end(18, compared_until=12)

@@ -450,6 +450,6 @@ def test_a_journal_tells_what_it_vouches_for_and_no_more(tmp_path: Path) -> None
     told = read_journal(journal)
     assert [(e.number, e.seconds, e.bytes) for e in told.entries] == [(5, 4.0, 999)]
     for size, saved in ((10_000, (752, 2.0)), (752, (752, 2.0)), (751, (376, 1.0)), (100, None)):
-        entry = told.saved(size)
+        entry = told.confirmed(size)
         assert (entry and (entry.bytes, entry.seconds)) == saved
     assert "#EXTINF:4.00000,\n720p/5.ts" in playlist(told.entries)

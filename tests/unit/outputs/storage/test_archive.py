@@ -122,7 +122,7 @@ async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path
     async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         (studio.media / "c1").write_text("a file where a folder should be")
-        with pytest.raises(OutputError, match=r"c1/a\.jpg cannot be kept"):
+        with pytest.raises(OutputError, match=r"c1/a\.jpg cannot be stored"):
             await studio.archive.keep("c1/a.jpg", file, replace=True)
         assert file.exists()
 
@@ -154,7 +154,7 @@ async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_
     video.write_bytes(b"x")
     for file in (image, video):
         os.utime(file, (old, old))
-    await asyncio.to_thread(studio.archive._sweep)
+    await asyncio.to_thread(studio.archive._remove_abandoned)
     assert (image.exists(), young.exists(), video.exists()) == (False, True, True)
 
 

@@ -78,7 +78,7 @@ def media(tmp_path: Path) -> Media:
 
 async def test_what_is_older_than_the_setting_goes_with_its_empty_folders(media: Media) -> None:
     old, young = media.video("c1", 31), media.video("c1", 1)
-    assert await media.retention(30, {"id": "c1"}).once() == 1
+    assert await media.retention(30, {"id": "c1"}).run_once() == 1
     assert media.keys == {young}
     assert not (media.root / old).parent.exists()
 
@@ -87,7 +87,7 @@ async def test_a_channel_can_say_otherwise(media: Media) -> None:
     short, ever, usual = media.video("short", 8), media.video("ever", 400), media.video("usual", 20)
     gone = media.video("usual", 31)
     channels = {"id": "short", "retentionDays": 7}, {"id": "ever", "retentionDays": "0"}, {"id": "usual"}
-    assert await media.retention(30, *channels).once() == 2
+    assert await media.retention(30, *channels).run_once() == 2
     assert media.keys == {ever, usual}
     assert short not in media.keys
     assert gone not in media.keys
@@ -96,15 +96,15 @@ async def test_a_channel_can_say_otherwise(media: Media) -> None:
 async def test_without_a_setting_only_channels_that_say_so_lose_anything(media: Media) -> None:
     media.video("short", 8)
     other = media.video("other", 4000)
-    assert await media.retention(0, {"id": "short", "retentionDays": 7}, {"id": "other"}).once() == 1
+    assert await media.retention(0, {"id": "short", "retentionDays": 7}, {"id": "other"}).run_once() == 1
     assert media.keys == {other}
-    assert await media.retention(0, {"id": "other"}).once() == 0
+    assert await media.retention(0, {"id": "other"}).run_once() == 0
 
 
 async def test_recordings_of_a_channel_that_is_gone_go_by_the_setting(media: Media) -> None:
     media.video("gone", 31)
     young = media.video("gone", 3)
-    await media.retention(30).once()
+    await media.retention(30).run_once()
     assert media.keys == {young}
 
 
@@ -115,9 +115,9 @@ async def test_recordings_of_a_deleted_channel_are_kept_as_long_as_it_said(media
         {"id": "short", "retentionDays": 7, "deletedAt": NOW - DAY, "media": "keep"},
         {"id": "ever", "retentionDays": 0, "deletedAt": NOW - DAY, "media": "keep"},
     )
-    assert await media.retention(0, *channels).once() == 1
+    assert await media.retention(0, *channels).run_once() == 1
     assert media.keys == {ever}
-    assert await media.retention(30, *channels).once() == 0
+    assert await media.retention(30, *channels).run_once() == 0
 
 
 async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Media) -> None:
@@ -141,27 +141,27 @@ async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Med
             return found
 
     channels = Moving({"id": "ever", "retentionDays": "0"})
-    assert await Retention(media.store, channels, 30, lambda: NOW).once() == 0  # type: ignore[arg-type]
+    assert await Retention(media.store, channels, 30, lambda: NOW).run_once() == 0  # type: ignore[arg-type]
     assert media.keys == {ever}
 
 
 async def test_a_session_goes_with_its_segments_and_stays_with_them(media: Media) -> None:
     media.session("c1", 40, 5)
     young = media.session("c1", 5, 5)
-    assert await media.retention(30, {"id": "c1"}).once() == 6
+    assert await media.retention(30, {"id": "c1"}).run_once() == 6
     assert media.keys == set(young)
 
 
 async def test_a_segment_that_a_playlist_names_stays_however_old(media: Media) -> None:
     keys = media.session("c1", 60, 10, newest=1)
-    assert await media.retention(30, {"id": "c1"}).once() == 0
+    assert await media.retention(30, {"id": "c1"}).run_once() == 0
     assert media.keys == set(keys)
 
 
 async def test_a_segment_that_its_playlist_has_let_go_of_goes(media: Media) -> None:
     keys = media.session("c1", 60, 10, newest=1)
     stray = media.add(media_keys.segment_key("c1", round((NOW - 90 * DAY) * 1000)), 90)
-    await media.retention(30, {"id": "c1"}).once()
+    await media.retention(30, {"id": "c1"}).run_once()
     assert media.keys == set(keys)
     assert stray not in media.keys
 
@@ -172,7 +172,7 @@ async def test_what_has_none_of_our_names_is_not_touched(media: Media) -> None:
         for key in ("c1/film.mp4", "c1/mp4/2020/1/1/holiday.mp4", "uploads/old.mp4", "c1/720p/5.ts", "notes.txt",
                     ".unfinished/video/c1~1700000000000.fmp4", "c1/mp4/2020/01/01/capture-2020-01-01_00-00-00.mp4")
     }  # fmt: skip
-    assert await media.retention(1, {"id": "c1"}).once() == 0
+    assert await media.retention(1, {"id": "c1"}).run_once() == 0
     assert media.keys == keys
 
 
@@ -180,12 +180,12 @@ async def test_images_and_clips_of_motion_go_too(media: Media) -> None:
     media.add("c1/images/2020/1/1/capture-2020-01-01_00-00-00.jpg", 40)
     media.add("c1/motion/images/2020/1/1/2020-01-01_00-00-00-000_0-50_.jpeg", 40)
     media.add("c1/motion/mp4/2020/1/1/2020-01-01_00-00-00-000_0-50_.mp4", 40)
-    assert await media.retention(30, {"id": "c1"}).once() == 3
+    assert await media.retention(30, {"id": "c1"}).run_once() == 3
 
 
 async def test_a_file_that_was_copied_here_lately_is_not_old(media: Media) -> None:
     key = media.add("c1/images/2020/1/1/capture-2020-01-01_00-00-00.jpg", 2)
-    await media.retention(30, {"id": "c1"}).once()
+    await media.retention(30, {"id": "c1"}).run_once()
     assert media.keys == {key}
 
 

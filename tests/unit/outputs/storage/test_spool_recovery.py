@@ -14,8 +14,7 @@ import pytest
 from gateway.adapters.local.objects import LocalObjects
 from gateway.live.sink import EndReason
 from gateway.outputs.storage import archive as archiving
-from gateway.outputs.storage.spool import Spool
-from gateway.outputs.storage.spool_recovery import SpoolRecovery, own_folder
+from gateway.outputs.storage.spool import Spool, SpoolRecovery, process_folder
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recording import RunningArchive, push, record, stream_of
 from tests.support.segmented import Timetable
@@ -117,7 +116,7 @@ async def test_a_session_that_a_living_sibling_writes_is_left_to_it(tmp_path: Pa
 
 def left(base: Path, process: str, *keys: str, sending: str = "") -> Path:
     """A spool with files that wait, the first the oldest, as a process that died left it."""
-    spool = Spool(own_folder(base, process), 1_000_000)
+    spool = Spool(process_folder(base, process), 1_000_000)
     for n, key in enumerate(keys):
         file = base / "new"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +124,7 @@ def left(base: Path, process: str, *keys: str, sending: str = "") -> Path:
         spool.add(key, file, time.time() - 100 + n, '{"n": 1}')
     if sending:
         assert spool.take(sending) is not None
-    return own_folder(base, process)
+    return process_folder(base, process)
 
 
 async def test_what_a_dead_sibling_had_to_send_is_sent_in_its_order_with_its_news(tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ def test_of_two_files_of_one_name_the_newer_is_kept(tmp_path: Path) -> None:
     heir = SpoolRecovery(tmp_path, "h.3")
     heir.open()
     heir.take_over()
-    assert (own_folder(tmp_path, "h.3") / "queue/c1/image.jpg").read_text() == "h.2"
+    assert (process_folder(tmp_path, "h.3") / "queue/c1/image.jpg").read_text() == "h.2"
     heir.close()
 
 

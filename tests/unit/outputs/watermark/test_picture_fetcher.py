@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from gateway.lib.egress import Egress
-from gateway.outputs.watermark.picture_fetcher import Fetched, PictureFetcher, PictureUnavailable
+from gateway.outputs.watermark.picture_fetcher import FetchedPicture, PictureFetcher, PictureUnavailable
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
 from gateway.settings import load
 from tests.support.builders import channel
@@ -74,8 +74,8 @@ async def away(from_: PictureFetcher, url: str) -> str:
 
 async def test_a_picture_is_fetched_also_by_a_redirect() -> None:
     async with serving() as server:
-        assert await pictures().fetch(f"{server.url}/a.png") == Fetched(b"picture")
-        assert await pictures().fetch(f"{server.url}/there") == Fetched(b"picture")
+        assert await pictures().fetch(f"{server.url}/a.png") == FetchedPicture(b"picture")
+        assert await pictures().fetch(f"{server.url}/there") == FetchedPicture(b"picture")
 
 
 async def test_addresses_that_are_not_public_are_refused_before_and_behind_a_redirect() -> None:
@@ -114,7 +114,7 @@ async def test_the_last_good_copy_is_shown_while_the_picture_is_away() -> None:
         kept = pictures()
         await kept.fetch(f"{server.url}/a.png")
         server.status = 500
-        assert await kept.fetch(f"{server.url}/a.png") == Fetched(b"picture", "127.0.0.1 answers 500")
+        assert await kept.fetch(f"{server.url}/a.png") == FetchedPicture(b"picture", "127.0.0.1 answers 500")
         assert await away(kept, f"{server.url}/b.png")
 
 
@@ -124,7 +124,7 @@ async def test_copies_are_bounded() -> None:
         kept = pictures()
         for n in range(15):
             await kept.fetch(f"{server.url}/{n}.png")
-        assert kept._size == sum(map(len, kept._kept.values())) <= 32_000_000
+        assert kept._cache_bytes == sum(map(len, kept._cache.values())) <= 32_000_000
         server.status = 500
         assert (await kept.fetch(f"{server.url}/14.png")).stale
         assert await away(kept, f"{server.url}/0.png")
@@ -143,9 +143,9 @@ async def test_the_mark_gets_its_picture_and_keeps_it_while_the_text_changes() -
         await dressed(dresser)
         assert dresser.mark.picture == b"picture"
         dresser.changed = False
-        dresser.wear(channel(**fields, WaterMarkText="two"))
+        dresser.channel_changed(channel(**fields, WaterMarkText="two"))
         assert (dresser.mark.text, dresser.mark.picture, dresser.changed) == ("two", b"picture", True)
-        dresser.wear(channel(isWaterMark=True, WaterMarkText="two"))
+        dresser.channel_changed(channel(isWaterMark=True, WaterMarkText="two"))
         assert dresser.mark.picture == b""
         running.cancel()
         await asyncio.wait([running])
@@ -159,10 +159,10 @@ async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
         dresser = WatermarkAssets(pictures(), channel(**fields, WaterMarkText="one"))
         running = asyncio.ensure_future(dresser.run())
         await dressed(dresser)
-        assert dresser.notes == ["the watermark's picture cannot be had: 127.0.0.1 answers 404"]
+        assert dresser.notes == ["the watermark's picture is not available: 127.0.0.1 answers 404"]
         assert (dresser.mark.text, dresser.mark.picture) == ("one", b"")
         server.status = 200
-        dresser.wear(channel(**{**fields, "ImageURL": f"{server.url}/b.png"}, WaterMarkText="one"))
+        dresser.channel_changed(channel(**{**fields, "ImageURL": f"{server.url}/b.png"}, WaterMarkText="one"))
         async with asyncio.timeout(10):
             while not dresser.mark.picture:
                 await asyncio.sleep(0.01)
@@ -175,14 +175,14 @@ async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
 async def test_the_mark_before_is_shown_until_the_new_picture_is_there_or_takes_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.outputs.watermark.watermark_assets._HELD", 0.05)
+    monkeypatch.setattr("gateway.outputs.watermark.watermark_assets._MAX_HOLD_SECONDS", 0.05)
     async with serving() as server:
         dresser = WatermarkAssets(pictures(), channel(isWaterMark=True, WaterMarkText="one"))
         running = asyncio.ensure_future(dresser.run())
         await dressed(dresser)
         server.hangs = True
         fields = {"isWaterMark": True, "isImageWaterMark": True, "ImageURL": f"{server.url}/a.png"}
-        dresser.wear(channel(**fields, WaterMarkText="two"))
+        dresser.channel_changed(channel(**fields, WaterMarkText="two"))
         assert dresser.mark.text == "one"
         async with asyncio.timeout(10):
             while dresser.mark.text == "one":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.watermark.interleave import Interleave, Passing
+from gateway.outputs.watermark.override_writer import Interleave, StreamItem
 from gateway.outputs.watermark.picture_queue import PictureQueue
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -26,7 +26,7 @@ async def taken(feed: PictureQueue, count: int) -> list[Tracks | AccessUnit]:
     return items
 
 
-def times(items: Sequence[Passing]) -> list[int]:
+def times(items: Sequence[StreamItem]) -> list[int]:
     return [i.dts for i in items if isinstance(i, AccessUnit | Timed)]
 
 
@@ -54,7 +54,7 @@ async def test_at_the_bound_what_waits_is_dropped_up_to_the_next_key_frame() -> 
 
 
 async def test_at_the_bound_in_bytes_it_is_the_same() -> None:
-    feed = PictureQueue(1_000, most=1_000)
+    feed = PictureQueue(1_000, max_bytes=1_000)
     for n in range(50):
         feed.add(picture(n * 100, key=n % 20 == 0, size=100))
     feed.end()
@@ -83,7 +83,7 @@ async def test_a_reader_waits_for_the_next_item() -> None:
     assert times(await reading) == [0]
 
 
-def filled(*items: Passing, most: int = 10_000) -> Interleave:
+def filled(*items: StreamItem, most: int = 10_000) -> Interleave:
     order = Interleave(most)
     for item in items:
         order.add(item)
