@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.api.answers import answer
 from gateway.channels import fields
 from gateway.channels.schedule import MAX_LENGTH
-from gateway.outputs.descriptor import OutputField, LocalizedText
+from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
 
