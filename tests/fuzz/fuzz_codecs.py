@@ -16,7 +16,7 @@ _PARSERS = (
     vp9.parse_vpcc, vp9.frame_size, vp9.vpcc_of, vp9.vp8_frame_size,
     aac.parse_asc, opus.parse_head, opus.packet_samples, mp3.parse_header, flac.parse_config, flac.frame_samples,
     ac3.parse_frame, lambda d: ac3.parse_frame(b"\x0b\x77" + d),
-    nal.split, nal.split_annexb, nal.to_annexb, nal.from_annexb, nal.unescape,
+    nal.split, nal.split_annexb, nal.from_annexb, nal.unescape,
     lambda d: nal.split(d, 1), lambda d: nal.split(d, 2), lambda d: nal.split(d, 3),
 )  # fmt: skip
 

@@ -99,7 +99,7 @@ def fuzz(data: bytes) -> None:
     if stream.tracks is not None:
         for track in stream.tracks:
             json.dumps(codecs.describe(track), allow_nan=False)
-    assert stream.gop.size <= 100_000 + len(data)
+    assert stream.gop._bytes <= 100_000 + len(data)
     stream.end(EndReason.PUBLISHER_GONE)
     if ts.ready:
         ts.playlist()

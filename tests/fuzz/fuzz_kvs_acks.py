@@ -31,7 +31,7 @@ def _read(pieces: list[bytes]) -> tuple[list[Ack], bool]:
     except RemoteProtocolError:
         return acks, True
     for ack in acks:
-        assert ack.words
-        assert ack.remedy
+        assert ack.description
+        assert ack.action
         assert ack.timecode is None or 0 <= ack.timecode < 1 << 63
     return acks, False

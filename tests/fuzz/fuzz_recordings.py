@@ -38,8 +38,8 @@ def fuzz(data: bytes) -> None:
         journal.write_bytes(data)
         told = read_journal(journal)
     assert len(told.entries) <= data.count(b"\n")
-    told.saved(len(data))
-    if told.entries and all(abs(e.wall) < 1e11 and abs(e.seconds) < 1e9 for e in told.entries):
+    told.confirmed(len(data))
+    if told.entries and all(abs(e.wall_clock) < 1e11 and abs(e.seconds) < 1e9 for e in told.entries):
         assert playlist(told.entries).endswith("#EXT-X-ENDLIST\n")
     try:
         schedule = Schedule.parse(text)

@@ -152,7 +152,8 @@ class RtmpTarget:
 
     def _event(self, server: ServerConnection, session: Session, event: Any, events: list[Any]) -> None:
         if isinstance(event, Connected):
-            session.app, session.connect = event.app, dict(event.raw)
+            session.app = event.app
+            session.connect = {"tcUrl": event.tc_url, "fourCcList": list(event.fourccs)}
         elif isinstance(event, PublishRequested):
             session.name, session.query = event.name, event.query
             if self.mute:

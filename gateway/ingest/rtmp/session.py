@@ -87,13 +87,12 @@ class RtmpSession(ScheduledReads):
         self._services = services
         self._shared = services.shared
         self._limits = services.shared.settings.limits
-        self._settings = services.shared.settings.rtmp
         self._protocol = protocol
         self.address = address
         self._exempt = exempt
         self._on_closed = on_closed
         self._core = ServerConnection(
-            chunk_size=self._settings.chunk_size,
+            chunk_size=self._shared.settings.rtmp.chunk_size,
             limits=WireLimits(message=self._limits.rtmp_message or 0xFFFFFF),
         )
         self._waiting = self._core.queued
@@ -234,7 +233,7 @@ class RtmpSession(ScheduledReads):
         if self._read_held:
             return  # silent because nothing is read; the check of the key has its own time limit
         silent = now - self._last_data
-        settings = self._settings
+        settings = self._shared.settings.rtmp
         state = self._core.state
         playing = self._playing
         watching = playing is not None and not playing.paused

@@ -78,7 +78,7 @@ async def test_what_was_put_is_read(aws: str, tmp_path: Path, kind: str) -> None
         at.put("first")
         value = await at.store.read(at.name)
         assert (value.current, value.previous) == ("first", "")
-        assert value.since > 1_600_000_000
+        assert value.modified > 1_600_000_000
 
 
 @SERVICES

@@ -44,11 +44,11 @@ def test_policy_is_the_gateways() -> None:
         registry_locator._NAMES_PER_SECOND,
         registry_locator._MAX_WAITING,
     )
-    assert policy.doubt == registry_locator._DOUBT_SECONDS
+    assert policy.doubt == registry_locator._FAILED_SECONDS
     assert (policy.beat_every, policy.check_every) == (membership.BEAT_SECONDS, claims.VERIFY_SECONDS)
     assert (policy.dead_after, policy.silent) == (ALIVE_SECONDS, link.SILENT_SECONDS)
     assert (policy.connect, policy.idle) == (peers.CONNECT_SECONDS, replicas.IDLE_SECONDS)
-    assert (policy.look_again, replica.AGAIN) == (replicas._POLL_SECONDS, replicas._AGAIN_SECONDS)
+    assert (policy.look_again, replica.AGAIN) == (replicas._POLL_SECONDS, replicas._RETRY_SECONDS)
     assert (policy.tells_at_once, demand.TELL) == (viewer_reporter._MAX_CONCURRENT, viewer_reporter.REPORT_SECONDS)
     assert demand.MOMENT == http_cache_proxy._LIVE_SECONDS
 

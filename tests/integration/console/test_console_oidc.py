@@ -317,10 +317,10 @@ async def test_without_tls_also_what_the_operator_names(idp: Provider):
         allow=(),
     )  # fmt: skip
     listed = OpenIdProvider(settings, reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"])
-    asked = [listed._may_ask(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]
+    asked = [listed._is_allowed(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]
     assert asked == [True] * 3
-    assert not listed._may_ask("http://192.168.1.1/elsewhere")
-    assert not listed._may_ask("http://id.lan.evil.example/")
+    assert not listed._is_allowed("http://192.168.1.1/elsewhere")
+    assert not listed._is_allowed("http://id.lan.evil.example/")
 
 
 async def test_an_answer_that_is_too_much_or_no_json_is_a_provider_that_is_away(idp: Provider):

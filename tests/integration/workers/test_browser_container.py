@@ -191,7 +191,7 @@ async def test_sound_and_picture_of_a_capture_keep_their_length_and_distance(nam
     decoder = AudioDecoder(push.sounds[0].track, 1)
     heard = [s for u in push.sounds for s in decoder.decode(u)]
     assert decoder.damaged == 0
-    assert sum(s.fresh for s in heard) == 1
+    assert sum(s.discontinuity for s in heard) == 1
     assert abs(seconds(push.sounds) - (wanted["audio"][-1][0] - wanted["audio"][0][0])) < 0.1
 
 

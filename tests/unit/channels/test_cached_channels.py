@@ -116,7 +116,7 @@ async def test_many_callers_of_one_id_ask_once(shelf):
     shelf.gate.set()
     assert await asyncio.gather(*callers) == [channel] * 100
     assert shelf.asked == ["a"]
-    assert not cached._asking
+    assert not cached._pending
 
 
 async def test_a_caller_who_gives_up_leaves_the_asking_to_the_next(shelf):
@@ -126,7 +126,7 @@ async def test_a_caller_who_gives_up_leaves_the_asking_to_the_next(shelf):
     first.cancel()
     shelf.gate.set()
     assert await second is channel
-    assert not cached._asking
+    assert not cached._pending
 
 
 async def test_while_the_store_is_away_the_last_answer_serves(shelf):
@@ -155,7 +155,7 @@ async def test_a_store_that_is_away_is_asked_once_a_second(shelf):
 
 
 async def test_ids_of_the_viewers_choice_cannot_fill_the_memory(shelf):
-    cached = shelf.cached(most=10)
+    cached = shelf.cached(max_channels=10)
     shelf.put("kept")
     for n in range(1000):
         await cached.get("kept")

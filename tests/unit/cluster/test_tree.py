@@ -196,7 +196,7 @@ async def test_a_replica_stays_while_nodes_pull_it_and_they_are_no_viewers(monke
             monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
             replica, pull = edge.replicas.find("c1"), edge.replicas._pulls["c1"]
             assert replica is not None
-            pull.touched = 0.0  # long ago
+            pull.last_needed = 0.0  # long ago
             assert pull._is_needed()
             assert not any(replica.viewers.values())
             await play(one, publisher, here)
