@@ -183,7 +183,7 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
             taken += 1
             MotionOutput.on_unit(output, unit)
 
-        output.take = take  # type: ignore[method-assign]
+        output.on_unit = take  # type: ignore[method-assign]
         for count, unit in enumerate(source.units, 1):
             live.push(replace(unit, wall=time.time()))
             while taken < count:
