@@ -69,7 +69,7 @@ class VodRunner:
         self._bounds = Bounds.of(settings)
         self._turn_seconds = settings.job_turn or inf
         self._encoding = VodEncoding(settings.crf, settings.preset, settings.bitrate, settings.segment)
-        self._running: dict[str, _RunningInfo] = {}  # by job id
+        self.running: dict[str, _RunningInfo] = {}  # by job id
         self._seen: dict[str, tuple[int, float]] = {}  # jobs of other processes: version, time of its first read
         self._woken = asyncio.Event()
         self._done = 0
@@ -102,7 +102,7 @@ class VodRunner:
         jobs = [job for job in await self.queue.store.unfinished() if job.kind == VOD]
         self._seen = {id: seen for id, seen in self._seen.items() if any(job.id == id for job in jobs)}
         for job in jobs:
-            if job.id in self._running:
+            if job.id in self.running:
                 continue
             if job.state is JobState.PROGRESSING and not self._abandoned(job):
                 continue
@@ -118,9 +118,9 @@ class VodRunner:
                 with suppress(JobChanged):
                     await self.queue.fail(job, f"was started {job.attempts} times and did not finish")
                 continue
-            if any(running.prefix == source.names.prefix for running in self._running.values()):
+            if any(running.prefix == source.names.prefix for running in self.running.values()):
                 continue  # a running job writes these files
-            self._running[job.id] = _RunningInfo(source.names.prefix, time.monotonic())
+            self.running[job.id] = _RunningInfo(source.names.prefix, time.monotonic())
             tasks.start(self._run_job(job, source), job.id)
         return bool(jobs)
 
@@ -131,8 +131,8 @@ class VodRunner:
         the number of workers run in total.
         """
         since = time.monotonic() - self._turn_seconds
-        recent = sum(running.begun > since for running in self._running.values())
-        return recent < self._max_jobs and len(self._running) < 2 * self._max_jobs
+        recent = sum(running.begun > since for running in self.running.values())
+        return recent < self._max_jobs and len(self.running) < 2 * self._max_jobs
 
     def _abandoned(self, job: StoredJob) -> bool:
         """Returns whether the job's process has ended or has not written the job for 60 s."""
@@ -157,7 +157,7 @@ class VodRunner:
         except StoreUnavailable as unavailable:
             log.warning("a job has to wait", job=job.id, reason=str(unavailable))
         finally:
-            del self._running[job.id]
+            del self.running[job.id]
             self.wake()
 
     async def perform(self, source: VodSource, folder: Path, on_progress: Callable[[float], None]) -> dict[str, str]:

@@ -178,7 +178,7 @@ async def test_as_many_jobs_run_as_are_allowed(tmp_path: Path) -> None:
         most = 0
         async with asyncio.timeout(120):
             while await at.store.unfinished():
-                most = max(most, len(at.studio.runner._running))
+                most = max(most, len(at.studio.runner.running))
                 await asyncio.sleep(0.02)
         assert most == 2
         assert {(await at.store.get(id)).state for id in ids} == {JobState.COMPLETE}
@@ -364,5 +364,5 @@ async def test_a_job_that_had_its_turn_lets_the_next_begin(tmp_path: Path) -> No
         for job in jobs[:2]:
             await at.until(job.id, lambda job: job.state is JobState.PROGRESSING)
         assert (await at.store.get(jobs[0].id)).state is JobState.PROGRESSING
-        assert len(at.studio.runner._running) == 2  # and never a third
+        assert len(at.studio.runner.running) == 2  # and never a third
         assert (await at.store.get(jobs[2].id)).state is JobState.SUBMITTED

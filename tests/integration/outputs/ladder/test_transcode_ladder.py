@@ -155,7 +155,7 @@ async def test_sound_alone_makes_none_and_says_so() -> None:
         publisher = rig.publish()
         rig.play(publisher, film.only(Kind.AUDIO))
         await rig.until(lambda: rig.report["error"])
-        assert "no picture" in rig.report["error"]
+        assert "no video" in rig.report["error"]
         assert rig.viewers == {}
         rig.play(publisher, film.shifted(3000))
         (viewer,) = (await rig.finish()).values()
