@@ -48,7 +48,7 @@ class _Outputs:
 
 
 _outputs = _Outputs()
-_stream: Any = SimpleNamespace(name="c1", outputs=_outputs)
+_stream: Any = SimpleNamespace(name="c1", outputs=_outputs, output=_outputs.get, has_output=_outputs.enabled)
 
 
 def fuzz(data: bytes) -> None:
