@@ -14,6 +14,8 @@ import { channelHref, guardLeaving, route } from "../router.js";
 import { toast } from "../toast.js";
 import { Button, Card, Empty, html, Icon, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
 
+export { default as words } from "../words/edit.js";
+
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
 /** @typedef {import("../editor/fields.js").Draft} Draft */
