@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ClusterOutputs:
-    """What the cluster needs from this node's outputs.
+    """The functions of this node's outputs that the cluster uses.
 
     replicated: the outputs of a replica.
     attributes, may_have_edges: see SessionRows.

@@ -128,7 +128,7 @@ class PlaybackAccess:
 
 @dataclass(frozen=True, slots=True)
 class LivePlayback:
-    """What the router needs for live streams.
+    """The services of the router for live streams.
 
     wait_for_publisher: seconds that FLV viewers wait for a publisher.
     ready(stream, output): whether an enabled output is ready. It may start an output that waits for its first request.
@@ -146,7 +146,7 @@ class LivePlayback:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlayback:
-    """What the router needs for stored media, below `/<id>/vod/`. posters: finds stored pictures."""
+    """The services of the router for stored media, below `/<id>/vod/`. posters: finds stored pictures."""
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None

@@ -1,4 +1,4 @@
-"""What a listener's RTMP connections share: services, and the texts of refusals."""
+"""The shared services of RTMP connections, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVICTIONS: dict[EndReason, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RtmpServices:
-    """What all RTMP connections share. players: limits the players of one address."""
+    """The shared services of all RTMP connections. players: limits the players of one address."""
 
     shared: ListenerServices
     players: Quota

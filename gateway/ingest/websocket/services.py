@@ -1,4 +1,4 @@
-"""What a listener's WebSocket pushes share: services, and the codes of refusals."""
+"""The shared services of WebSocket pushes, and the close codes of refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class WsServices:
-    """What all WebSocket connections share.
+    """The shared services of all WebSocket connections.
 
     container, frames: create the intake of a push. compatible: None if pushes of the old system's client are off.
     """
