@@ -45,7 +45,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if not text.strip():
         raise BadRequest("the body is empty, a JSON object is expected")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -71,5 +71,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _no_constant(name: str) -> Never:
+def _reject_constant(name: str) -> Never:
     raise BadRequest(f"{name} is not valid JSON")

@@ -31,8 +31,15 @@ async def outputs(request: web.Request) -> web.Response:
 
     An output lists only its fields that are not in the contract.
     """
-    found = [_output_json(one.name, one.flag, one.label, one.fields) for one in all_outputs()]
-    return answer(found + [_output_json(one.output, one.flag, one.label, one.fields) for one in FORMATS if one.fields])
+    descriptions = [_output_json(output.name, output.flag, output.label, output.fields) for output in all_outputs()]
+    return answer(
+        descriptions
+        + [
+            _output_json(play_format.output, play_format.flag, play_format.label, play_format.fields)
+            for play_format in FORMATS
+            if play_format.fields
+        ]
+    )
 
 
 def _output_json(name: str, flag: str, label: LocalizedText, fields: Mapping[str, OutputField]) -> dict[str, Any]:
@@ -45,13 +52,13 @@ def _output_json(name: str, flag: str, label: LocalizedText, fields: Mapping[str
 
 
 def _field_json(name: str, field: OutputField) -> dict[str, Any]:
-    found = {"name": name, **described(field.field), "label": dict(field.label)}
-    return {**found, "unit": field.unit or found["unit"]}
+    description = {"name": name, **described(field.field), "label": dict(field.label)}
+    return {**description, "unit": field.unit or description["unit"]}
 
 
 def described(field: fields.Field[Any]) -> dict[str, Any]:
     """Returns type, default and bounds. The bounds of a text or a list are those of its length."""
-    found: dict[str, Any] = {
+    description: dict[str, Any] = {
         "type": "text",
         "default": field.default,
         "minimum": None,
@@ -63,24 +70,24 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
     }
     match field:
         case fields.Flag():
-            found["type"] = "flag"
+            description["type"] = "flag"
         case fields.Number():
-            found |= {"type": "number", "minimum": field.minimum, "maximum": field.maximum}
-            found |= {"whole": field.integer, "unit": field.unit}
+            description |= {"type": "number", "minimum": field.minimum, "maximum": field.maximum}
+            description |= {"whole": field.integer, "unit": field.unit}
         case fields.Days():
-            found |= {"type": "days", "minimum": 0, "maximum": fields.MAX_DAYS, "whole": True, "unit": "days"}
+            description |= {"type": "days", "minimum": 0, "maximum": fields.MAX_DAYS, "whole": True, "unit": "days"}
         case fields.Choice():
             # A form offers the first name of a value. The others are aliases, which older clients stored.
-            first: dict[Any, str] = {}
-            names = {name: first.setdefault(value, name) for name, value in field.values.items()}
-            aliases = {name: offered for name, offered in names.items() if name != offered}
-            found |= {"type": "choice", "values": list(first.values()), "aliases": aliases}
+            first_names: dict[Any, str] = {}
+            names = {name: first_names.setdefault(value, name) for name, value in field.values.items()}
+            aliases = {name: first_name for name, first_name in names.items() if name != first_name}
+            description |= {"type": "choice", "values": list(first_names.values()), "aliases": aliases}
         case fields.Hosts():
-            found |= {"type": "hosts", "maximum": fields.MAX_REFERERS}
+            description |= {"type": "hosts", "maximum": fields.MAX_REFERERS}
         case fields.Targets():
-            found |= {"type": "targets", "maximum": fields.MAX_RELAYS}
+            description |= {"type": "targets", "maximum": fields.MAX_RELAYS}
         case fields.TextField():
-            found["maximum"] = field.max_length
+            description["maximum"] = field.max_length
         case fields.ScheduleField():
-            found["maximum"] = MAX_LENGTH
-    return found
+            description["maximum"] = MAX_LENGTH
+    return description

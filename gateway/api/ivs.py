@@ -24,7 +24,7 @@ _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, 
 
 
 async def index(request: web.Request) -> web.Response:
-    """Returns the channels of the configured region by name, without their keys."""
+    """Returns the channels of the configured region, sorted by name, without their keys."""
     return await _answer_with(request.app[CONTEXT], _list)
 
 
@@ -40,7 +40,7 @@ async def create(request: web.Request) -> web.Response:
     async def create_channel(ivs: IvsChannels) -> Any:
         channel = await ivs.create(name, kind, latency)
         log.info("IVS channel created", arn=channel.arn)
-        return {**_shown(channel), "streamKey": channel.key}
+        return {**_channel_json(channel), "streamKey": channel.key}
 
     return await _answer_with(context, create_channel)
 
@@ -60,7 +60,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def _list(ivs: IvsChannels) -> Any:
-    return [_shown(channel) for channel in await ivs.channels()]
+    return [_channel_json(channel) for channel in await ivs.channels()]
 
 
 async def _answer_with(context: Context, request_ivs: Any) -> web.Response:
@@ -74,8 +74,8 @@ async def _answer_with(context: Context, request_ivs: Any) -> web.Response:
     except StoreUnavailable as error:
         log.warning("IVS unavailable", reason=str(error))
         return refusal(503, "Amazon IVS is not available now", retry_after=error.retry_after)
-    except IvsRefused as refused:
-        return refusal(_STATUS[refused.reason], str(refused))
+    except IvsRefused as error:
+        return refusal(_STATUS[error.reason], str(error))
 
 
 def _one_of(body: dict[str, Any], field: str, values: tuple[str, ...]) -> str:
@@ -85,7 +85,7 @@ def _one_of(body: dict[str, Any], field: str, values: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _shown(channel: IvsChannelInfo) -> dict[str, Any]:
+def _channel_json(channel: IvsChannelInfo) -> dict[str, Any]:
     return {
         "arn": channel.arn,
         "name": channel.name,

@@ -32,10 +32,10 @@ _MAX_SOURCE_LENGTH: Final = 2048
 
 def vod_service(request: web.Request) -> VodService:
     """Returns this node's VOD service. Raises Missing if the node has none."""
-    found = request.app[CONTEXT].vod_service
-    if found is None:
+    service = request.app[CONTEXT].vod_service
+    if service is None:
         raise Missing("this node runs no jobs")
-    return found
+    return service
 
 
 def _job_json(job: StoredJob, url: Callable[[str], str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ async def submit(request: web.Request) -> web.Response:
 
 
 async def index(request: web.Request) -> web.Response:
-    """Returns a JSON array, newest first. `before`, the last id of a page, returns the next page."""
+    """Returns a JSON array, newest first. For the next page, `before` is the last id of the current page."""
     limit, before = request.query.get("limit", str(_DEFAULT_LIMIT)), request.query.get("before", "")
     if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
         raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")

@@ -67,8 +67,8 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
 async def open_session(request: web.Request, user: ApiUser, credential_hash: str, respond: Any) -> web.Response:
     """Opens a session in the client's browser. respond: makes the response from the answer of GET /login."""
     context = request.app[CONTEXT]
-    if old := request.cookies.get(COOKIE):
-        await _close(request, old)
+    if old_cookie := request.cookies.get(COOKIE):
+        await _close(request, old_cookie)
     cookie, login = await context.authenticators.logins.open(user, credential_hash, context.authenticators.clock())
     log.info("signed in", user=user.name, kind=user.kind, peer=context.client_address(request))
     response: web.Response = respond(await _state(request, login))

@@ -89,11 +89,11 @@ async def streams(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     nodes = await context.cluster.everywhere("streams")
-    found: dict[str, Any] = dict(entries(context.hub))
+    streams_by_id: dict[str, Any] = dict(entries(context.hub))
     for reported in nodes.answers.values():
-        for one in reported:
-            found.setdefault(str(one.get("id")), one.get("entry"))
-    return answer({APP: found} if found else {}, headers=unanswered_nodes_header(nodes.silent))
+        for item in reported:
+            streams_by_id.setdefault(str(item.get("id")), item.get("entry"))
+    return answer({APP: streams_by_id} if streams_by_id else {}, headers=unanswered_nodes_header(nodes.silent))
 
 
 def entries(hub: Hub) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -151,12 +151,12 @@ async def stream(request: web.Request) -> web.Response:
     Values are 0 or null if the stream is not live.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
-    context, found = request.app[CONTEXT], live(request, id)
-    reported = await context.cluster.ask(id, "session") if found is None and is_channel_id(id) else None
-    return answer(_of_session(reported or session(id, found, context.remote_viewers.of(id))))
+    context, live_stream = request.app[CONTEXT], live(request, id)
+    reported = await context.cluster.ask(id, "session") if live_stream is None and is_channel_id(id) else None
+    return answer(_stream_json(reported or session(id, live_stream, context.remote_viewers.of(id))))
 
 
-def _of_session(session: Mapping[str, Any]) -> dict[str, Any]:
+def _stream_json(session: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the answer of `stream` from a session."""
     is_live = session["state"] == StreamState.LIVE
     return {

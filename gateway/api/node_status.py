@@ -12,7 +12,7 @@ from typing import Any, Final
 _MIN_SPAN_SECONDS: Final = 1.0  # minimum time over which CPU use is averaged
 
 
-def _none() -> tuple[int, int]:
+def _no_workers() -> tuple[int, int]:
     """The default for `workers`: no workers."""
     return 0, 0
 
@@ -28,7 +28,7 @@ class NodeStatus:
         self,
         data: Path,
         stores: Mapping[str, str],
-        workers: Callable[[], tuple[int, int]] = _none,
+        workers: Callable[[], tuple[int, int]] = _no_workers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.data = data
@@ -55,10 +55,10 @@ class NodeStatus:
 
     def memory(self) -> dict[str, int]:
         """Returns bytes used by this process, and bytes of the machine."""
-        return {"rss": _resident(), "total": machine_memory()[0]}
+        return {"rss": _resident_bytes(), "total": machine_memory()[0]}
 
     def disk(self) -> dict[str, Any]:
-        """Returns the bytes of the disk with the data folder. Blocks."""
+        """Returns the free and total bytes of the disk with the data folder. Blocks."""
         usage = shutil.disk_usage(self.data)
         return {"path": str(self.data), "free": usage.free, "total": usage.total}
 
@@ -73,7 +73,7 @@ def _processor_seconds() -> float:
     return times.user + times.system
 
 
-def _resident() -> int:
+def _resident_bytes() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

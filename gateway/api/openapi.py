@@ -79,7 +79,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 
 
 def _clean(schema: Any, names: bool = False) -> Any:
-    """Returns a schema without pydantic's titles and null defaults. Such a default only means "optional"."""
+    """Returns a schema without pydantic's titles and null defaults. A null default only means "optional"."""
     if isinstance(schema, list):
         return [_clean(s) for s in schema]
     if not isinstance(schema, dict):
@@ -112,13 +112,13 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": _content(route.body, schemas)}
     if route.public:
         operation["security"] = []
-    for status in sorted(_refusals(route, names)):
+    for status in sorted(_other_statuses(route, names)):
         name = dict(route.other_answers).get(status, route.answer if status < 300 else "Error")
         operation["responses"][str(status)] = {"description": _DESCRIPTIONS[status], "content": _content(name, schemas)}
     return operation
 
 
-def _refusals(route: Route, names: list[str]) -> set[int]:
+def _other_statuses(route: Route, names: list[str]) -> set[int]:
     statuses = set(route.statuses)
     if not route.public:
         statuses |= {401, 429} if route.method == "GET" else {401, 403, 429}
@@ -144,5 +144,5 @@ def _template(route: Route) -> str:
 
 
 def _operation_id(route: Route) -> str:
-    words = [word.strip("{}").replace(".", "_") for word in _template(route).split("/") if word] or ["home"]
-    return "_".join([route.method.lower(), *words])
+    segments = [segment.strip("{}").replace(".", "_") for segment in _template(route).split("/") if segment] or ["home"]
+    return "_".join([route.method.lower(), *segments])

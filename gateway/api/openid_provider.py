@@ -37,7 +37,7 @@ _RETRY_SECONDS: Final = 5.0  # after a failure
 class OpenIdProvider:
     """The client of the provider. It sends requests only for sign-ins and tokens, limited by the constants above.
 
-    reachable: the entries of `egress.allow`: hosts that may be requested without TLS, besides this machine.
+    reachable: hosts that may be requested without TLS, in addition to this machine (the entries of `egress.allow`).
     Methods raise StoreUnavailable if the provider does not answer.
     """
 
@@ -111,7 +111,7 @@ class OpenIdProvider:
         }
         headers = {}
         if self._secret and _accepts_basic(document):
-            # RFC 6749 §2.3.1: both are form-encoded first.
+            # RFC 6749 §2.3.1: the client id and the secret are form-encoded first.
             pair = f"{quote(self._rules.client_id, safe='')}:{quote(self._secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         elif self._secret:
@@ -166,18 +166,18 @@ class OpenIdProvider:
             if self._clock() < self._document_expires:
                 return self._document
             issuer = self._rules.issuer
-            status, found = await self._get(issuer.rstrip("/") + "/.well-known/openid-configuration")
+            status, document = await self._get(issuer.rstrip("/") + "/.well-known/openid-configuration")
             endpoints = ("authorization_endpoint", "token_endpoint", "jwks_uri")
             if (
                 status != 200
-                or found.get("issuer") != issuer
-                or not all(self._is_allowed(found.get(n)) for n in endpoints)
+                or document.get("issuer") != issuer
+                or not all(self._is_allowed(document.get(n)) for n in endpoints)
             ):
                 self._failed_at = self._clock()
                 log.warning("the sign-in provider's configuration is not usable", issuer=issuer, status=status)
                 raise StoreUnavailable("the sign-in provider's configuration is not usable")
-            self._document, self._document_expires = found, self._clock() + _CACHE_SECONDS
-            return found
+            self._document, self._document_expires = document, self._clock() + _CACHE_SECONDS
+            return document
 
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         if self._clock() - self._failed_at < _RETRY_SECONDS:
@@ -205,8 +205,8 @@ class OpenIdProvider:
                     body += chunk
                     if len(body) > _MAX_BYTES:
                         raise StoreUnavailable("the sign-in provider's answer is too large")
-                found = json.loads(body) if body else {}
-                return reply.status, found if isinstance(found, dict) else {}
+                value = json.loads(body) if body else {}
+                return reply.status, value if isinstance(value, dict) else {}
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("the sign-in provider does not answer", url=url, reason=str(error) or type(error).__name__)
             raise StoreUnavailable("the sign-in provider does not answer") from None
@@ -214,7 +214,7 @@ class OpenIdProvider:
             raise StoreUnavailable("the sign-in provider's answer is not JSON") from None
 
     def _is_allowed(self, url: Any) -> bool:
-        """Whether a URL may be requested: any with TLS; without TLS only this machine and hosts of `egress.allow`."""
+        """Whether a URL may be requested. Without TLS, only this machine and hosts of `egress.allow` are allowed."""
         if not isinstance(url, str):
             return False
         try:

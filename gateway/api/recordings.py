@@ -40,9 +40,9 @@ async def index(request: web.Request) -> web.Response:
         raise BadRequest("expected the key of a recording of this channel", field="before")
     if context.objects is None:
         return answer([])
-    found = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
+    recordings = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
     url = addresses(channel, await context.presenter(request), context.clock())
-    return answer([present(recording, url) for recording in found])
+    return answer([present(recording, url) for recording in recordings])
 
 
 def addresses(channel: Channel | None, presenter: Presenter, now: float) -> Callable[[str], str | None]:
@@ -71,7 +71,7 @@ def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dic
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Deletes a recording; an on-demand session with its segments.
+    """Deletes a recording. The segments of an on-demand session are deleted too.
 
     Raises Conflict for a session that is still being recorded.
     """

@@ -1,4 +1,4 @@
-"""The gateways to which broadcasters push, in the order in which they try them."""
+"""The gateways to which broadcasters push, in the order in which broadcasters try them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ async def servers(request: web.Request) -> web.Response:
     # This request to all nodes detects a dead node before its missing heartbeats do.
     reported = await context.cluster.everywhere("node")
     local = {"address": host_of(request), "ports": context.address_defaults.ports().as_json()}
-    found = [local if node is None else server_of(node) for node in await _hosts(context)]
-    usable = [server for server in found if server is not None][:MAX_SERVERS]
-    listed = [{"role": _role(position), **server} for position, server in enumerate(usable)]
-    return answer(listed, headers=unanswered_nodes_header(reported.silent))
+    entries = [local if node is None else server_of(node) for node in await _hosts(context)]
+    usable = [server for server in entries if server is not None][:MAX_SERVERS]
+    entries_with_roles = [{"role": _role(position), **server} for position, server in enumerate(usable)]
+    return answer(entries_with_roles, headers=unanswered_nodes_header(reported.silent))
 
 
 async def broadcast_servers(request: web.Request) -> web.Response:
@@ -67,10 +67,10 @@ async def _hosts(context: Context) -> list[Node | None]:
     Processes of a host share its ports.
     """
     local_host = context.cluster.node.partition(".")[0]
-    found: dict[str, Node | None] = {}
+    by_host: dict[str, Node | None] = {}
     for node in gateways(await context.cluster.nodes()):
-        found.setdefault(node.host, None if node.host == local_host else node)
-    return list(found.values()) if None in found.values() else [None, *found.values()]
+        by_host.setdefault(node.host, None if node.host == local_host else node)
+    return list(by_host.values()) if None in by_host.values() else [None, *by_host.values()]
 
 
 def gateways(nodes: Iterable[Node]) -> list[Node]:
@@ -107,10 +107,10 @@ def _port(value: Any) -> int | None:
 
 
 async def push_origins(context: Context, limit: int) -> Sequence[str]:
-    """Returns the push addresses for pages of at most `limit` other gateways: `ws://host:port` and `wss://host:port`."""
-    found = []
+    """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push."""
+    origins = []
     others = [server for node in await _hosts(context) if node is not None and (server := server_of(node)) is not None]
     for server in others[:limit]:
         host = f"[{server['address']}]" if ":" in server["address"] else server["address"]
-        found += [f"{scheme}://{host}:{port}" for scheme in ("ws", "wss") if (port := server["ports"][scheme])]
-    return found
+        origins += [f"{scheme}://{host}:{port}" for scheme in ("ws", "wss") if (port := server["ports"][scheme])]
+    return origins

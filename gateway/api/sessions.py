@@ -28,13 +28,13 @@ from gateway.ports.errors import NoSuchStream
 
 log = structlog.get_logger(__name__)
 
-# Listed even with 0 viewers, so that every name exists.
+# These are reported even with 0 viewers, so that every name exists.
 PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
 # Booleans may be sent as text, as in a channel's flags.
 _BOOLEANS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
 _MAX_CONCURRENT: Final = 50
 _MAX_HEADER_NODES: Final = 20  # nodes named in a header
-_MAX_NAME_LENGTH: Final = 64  # of an output; the real ones are shorter
+_MAX_NAME_LENGTH: Final = 64  # of an output's name; real names are shorter
 
 
 def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _viewers(stream: Stream, remote_viewers: Mapping[str, int]) -> dict[str, int
 
 
 def sessions(hub: Hub, remote_viewers: RemoteViewerCounts) -> Iterator[dict[str, Any]]:
-    """Yields the sessions of all channels that are live or lingering here. Renditions belong to their source."""
+    """Yields the sessions of all channels that are live or lingering here. Renditions have no session of their own."""
     for stream in hub:
         if stream.playable and stream.is_source:
             yield {**session(stream.name, stream, remote_viewers.of(stream.name)), "videoname": stream.channel.name}
@@ -118,11 +118,11 @@ async def show(request: web.Request) -> web.Response:
     stream = live(request, id)
     if stream is not None:
         return answer(_with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node))
-    found = await context.cluster.ask(id, "session") if is_channel_id(id) else None
-    if found is None:
+    session_json = await context.cluster.ask(id, "session") if is_channel_id(id) else None
+    if session_json is None:
         await stored_channel(request)
-        found = session(id, None)
-    return answer(found)
+        session_json = session(id, None)
+    return answer(session_json)
 
 
 async def end_session(request: web.Request) -> web.Response:
@@ -143,8 +143,8 @@ async def online(request: web.Request) -> web.Response:
     reported = await context.cluster.everywhere("sessions")
     local = sessions(context.hub, context.remote_viewers)
     parts: list[str] = []
-    for number, one in enumerate(_merged(local, context.cluster.node, reported)):
-        parts.append(json_text(one))
+    for number, item in enumerate(_merged(local, context.cluster.node, reported)):
+        parts.append(json_text(item))
         if number % _MAX_CONCURRENT == _MAX_CONCURRENT - 1:
             await asyncio.sleep(0)  # 1,000 sessions take tens of milliseconds; other tasks run in between
     return answer_text(f"[{','.join(parts)}]", headers=unanswered_nodes_header(reported.silent))
@@ -158,22 +158,22 @@ def unanswered_nodes_header(nodes: Sequence[str]) -> dict[str, str]:
 
 def _merged(local: Iterable[dict[str, Any]], node: str, reported: NodeAnswers) -> Iterable[Mapping[str, Any]]:
     """Returns each channel once, with its node. While a stream moves to another node, both may report it."""
-    found: dict[str, Mapping[str, Any]] = {one["id"]: _with_node(one, node) for one in local}
+    by_id: dict[str, Mapping[str, Any]] = {item["id"]: _with_node(item, node) for item in local}
     for other, answers in reported.answers.items():
-        for one in answers:
-            id = str(one.get("id"))
-            if id not in found or _sort_key(found[id]) < _sort_key(one):
-                found[id] = _with_node(one, other)
-    return found.values()
+        for item in answers:
+            id = str(item.get("id"))
+            if id not in by_id or _sort_key(by_id[id]) < _sort_key(item):
+                by_id[id] = _with_node(item, other)
+    return by_id.values()
 
 
-def _sort_key(one: Mapping[str, Any]) -> tuple[bool, str]:
-    return one.get("state") == StreamState.LIVE, str(one.get("since"))
+def _sort_key(item: Mapping[str, Any]) -> tuple[bool, str]:
+    return item.get("state") == StreamState.LIVE, str(item.get("since"))
 
 
-def _with_node(one: Mapping[str, Any], node: str) -> dict[str, Any]:
+def _with_node(item: Mapping[str, Any], node: str) -> dict[str, Any]:
     """Returns a session with the id of its node, if there are several nodes."""
-    return {**one, "node": node} if node else dict(one)
+    return {**item, "node": node} if node else dict(item)
 
 
 async def switch(request: web.Request) -> web.Response:
@@ -187,11 +187,11 @@ async def switch(request: web.Request) -> web.Response:
     stream = live(request, id)
     if stream is not None and stream.outputs is not None:
         return answer(switched(stream, name, enabled, request.remote))
-    found = None
+    status = None
     if is_channel_id(id):
         query = {"name": name[:_MAX_NAME_LENGTH], "enabled": json.dumps(enabled)}
-        found = await context.cluster.ask(id, "outputs", "POST", **query)
-    if found is None:
+        status = await context.cluster.ask(id, "outputs", "POST", **query)
+    if status is None:
         await stored_channel(request)
         raise Conflict(f"{id} is not live: only a live output can be switched; set the channel's flag instead")
-    return answer(found)
+    return answer(status)

@@ -108,7 +108,7 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
     """Returns the signing keys of a JSON Web Key Set by their id, without unsupported and weak keys."""
     import jwt
 
-    found: dict[str, PyJWK] = {}
+    keys: dict[str, PyJWK] = {}
     entries = document.get("keys")
     for entry in entries[:_MAX_KEYS] if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or not isinstance(kid := entry.get("kid"), str):
@@ -123,8 +123,8 @@ def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
         except (jwt.PyJWTError, ValueError, TypeError):  # malformed
             continue
         if algorithm == "ES256" or key.key.key_size >= 2048:
-            found[kid] = key
-    return found
+            keys[kid] = key
+    return keys
 
 
 def verified(token: str, key: PyJWK, rules: TokenRules) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
 class UploadOrigin:
     """Returns the origin for browser uploads to a bucket; "" if objects are not in a bucket.
 
-    The first upload address contains it.
+    The origin is read from the first upload address.
     """
 
     def __init__(self, objects: ObjectStore | None) -> None:

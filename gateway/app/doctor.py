@@ -36,7 +36,7 @@ _TIME_ERROR: Final = 5  # adjtimex(2): "The system clock is not synchronized to 
 
 class FindingState(StrEnum):
     OK = "ok"
-    WARNING = "warning"  # works, but worse than possible, or not for long
+    WARNING = "warning"  # works, but not well, or will fail soon
     MISSING = "missing"  # the gateway cannot start or serve
 
 
@@ -91,11 +91,11 @@ def report(findings: Iterable[Finding]) -> str:
     findings = list(findings)
     width = max(len(f.name) for f in findings)
     lines = [f"{f.state:<7}  {f.name:<{width}}  {f.words}" for f in findings]
-    wrong = {state: sum(f.state is state for f in findings) for state in (FindingState.MISSING, FindingState.WARNING)}
-    if not any(wrong.values()):
+    counts = {state: sum(f.state is state for f in findings) for state in (FindingState.MISSING, FindingState.WARNING)}
+    if not any(counts.values()):
         lines.append("everything is in place")
     else:
-        lines.append(f"{wrong[FindingState.MISSING]} missing, {wrong[FindingState.WARNING]} to look at")
+        lines.append(f"{counts[FindingState.MISSING]} missing, {counts[FindingState.WARNING]} to look at")
     return "\n".join(lines) + "\n"
 
 
@@ -115,32 +115,32 @@ def modules(
     settings: Settings, installed: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
 ) -> list[Finding]:
     """Checks packages that are loaded only when they are used."""
-    found = []
+    findings = []
     if installed("uvloop"):
-        found.append(_ok("uvloop", "installed"))
+        findings.append(_ok("uvloop", "installed"))
     else:
-        found.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
+        findings.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
     stores = (settings.channels, settings.objects, settings.registry, settings.vod.jobs, settings.admin.store)
     if any(url.startswith(("dynamodb:", "s3:")) for url in stores):
         if installed("aioboto3"):
-            found.append(_ok("aioboto3", "installed"))
+            findings.append(_ok("aioboto3", "installed"))
         else:
             text = "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
-            found.append(_missing("aioboto3", text))
-    return found
+            findings.append(_missing("aioboto3", text))
+    return findings
 
 
 def programs(which: Callable[[str], str | None] = shutil.which) -> list[Finding]:
     """Checks programs for a first test by the user. The gateway never runs them."""
-    found = []
+    findings = []
     for name, use in (("ffmpeg", "push a test stream"), ("ffplay", "watch it")):
         path = which(name)
         text = path or f"not installed; not needed to serve, only to {use} from this machine"
-        found.append(_ok(name, text))
-    return found
+        findings.append(_ok(name, text))
+    return findings
 
 
-# Runs in its own process, because native code for another machine may crash it.
+# Runs in its own process, because native code for another processor may crash the process.
 _WORKER: Final = """
 import av
 from av.codec import Codec
@@ -161,22 +161,22 @@ def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
     values = child.stdout.strip().split("|")
     if child.returncode or len(values) != 4:
-        last = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
-        return [_missing("workers", f"no ladder, watermark, snapshot or video on demand can be made: {last}")]
+        last_line = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
+        return [_missing("workers", f"no ladder, watermark, snapshot or video on demand can be made: {last_line}")]
     version, absent, raqm, fribidi = values
     if absent:
-        found = [_warning("workers", f"PyAV {version} without {absent}")]
+        findings = [_warning("workers", f"PyAV {version} without {absent}")]
     else:
-        found = [_ok("workers", f"PyAV {version}, libx264, libx265")]
+        findings = [_ok("workers", f"PyAV {version}, libx264, libx265")]
     if which("fc-match") is None:
         text = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
-        found.append(_warning("lettering", text))
+        findings.append(_warning("lettering", text))
     elif raqm != "1" or fribidi != "1":
         text = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
-        found.append(_warning("lettering", text))
+        findings.append(_warning("lettering", text))
     else:
-        found.append(_ok("lettering", "fontconfig, raqm and fribidi"))
-    return found
+        findings.append(_ok("lettering", "fontconfig, raqm and fribidi"))
+    return findings
 
 
 def processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> Finding:
@@ -188,8 +188,8 @@ def processes(settings: Settings, available: int | None = None, shares_ports: bo
         text = f"serve.workers is {count}, but only Linux spreads connections over several processes"
         return _missing("processes", text)
     if count == 1:
-        more = f"; serve.workers = 0 uses all {available} cores" if available > 1 else ""
-        return _ok("processes", f"one, on one core{more}")
+        hint = f"; serve.workers = 0 uses all {available} cores" if available > 1 else ""
+        return _ok("processes", f"one, on one core{hint}")
     text = f"{count} share the ports, on {available} core{'s' if available > 1 else ''}"
     if count > available:
         return _warning("processes", f"{text}: more than there are cores only cost memory")
@@ -205,7 +205,7 @@ def open_files(limit: int | None = None) -> Finding:
 
 
 def clock(now: float | None = None, synchronized: bool | None = None) -> Finding:
-    """Checks the clock. Signatures expire by it, and players compare it with their clock."""
+    """Checks the clock. It decides when signatures expire, and players compare it with their clock."""
     now = time.time() if now is None else now
     installed = Path(__file__).stat().st_mtime
     now_text = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
@@ -219,7 +219,7 @@ def clock(now: float | None = None, synchronized: bool | None = None) -> Finding
 def _synchronized() -> bool | None:
     """Returns whether the kernel reports a synchronized clock; None if it does not report it."""
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # modes 0: only reads
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # modes = 0: it only reads
     except (OSError, AttributeError):
         return None
     return None if state < 0 else state != _TIME_ERROR
@@ -236,8 +236,8 @@ def data_folder(folder: Path) -> list[Finding]:
         return [_missing("data folder", f"{existing} cannot be written by this user")]
     text = str(folder) if existing == folder else f"{folder} will be created"
     free = shutil.disk_usage(existing).free
-    rate = _missing if free < _MIN_BYTES else _warning if free < _RECOMMENDED_BYTES else _ok
-    return [_ok("data folder", text), rate("disk space", f"{free / 1e9:.1f} GB free")]
+    make_finding = _missing if free < _MIN_BYTES else _warning if free < _RECOMMENDED_BYTES else _ok
+    return [_ok("data folder", text), make_finding("disk space", f"{free / 1e9:.1f} GB free")]
 
 
 def files(settings: Settings) -> list[Finding]:
@@ -269,34 +269,34 @@ def certificate(cert: Path | None, key: Path | None, now: datetime | None = None
     if now < valid_from:
         return [_missing("certificate", f"{cert} is valid only from {valid_from:%Y-%m-%d}")]
     days = (expires - now).days
-    rate = _warning if days < _WARNING_DAYS else _ok
-    return [rate("certificate", f"{cert} is valid for {days} days")]
+    make_finding = _warning if days < _WARNING_DAYS else _ok
+    return [make_finding("certificate", f"{cert} is valid for {days} days")]
 
 
 def ports(settings: Settings) -> list[Finding]:
     """Checks which ports are in use, and whether a running gateway uses them."""
-    found, seen = [], dict[tuple[str, int], str]()
+    findings, seen = [], dict[tuple[str, int], str]()
     is_running: bool | None = None
-    for listener in sorted(settings.listeners(), key=lambda one: one.tls):
+    for listener in sorted(settings.listeners(), key=lambda listener: listener.tls):
         name, host, port = listener.name, listener.host, listener.port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if port and (other := seen.setdefault((host, port), name)) != name:
-            found.append(_missing(f"port {name}", f"{address} is set for {other} too"))
+            findings.append(_missing(f"port {name}", f"{address} is set for {other} too"))
             continue
         error = _cannot_bind(host, port)
         if error is None:
-            found.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
+            findings.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
             continue
         if error.errno == errno.EADDRINUSE:
             if is_running is None:
                 is_running = _is_millrace(settings)
             if is_running:
-                found.append(_ok(f"port {name}", f"{address}: used by the Millrace that runs here"))
+                findings.append(_ok(f"port {name}", f"{address}: used by the Millrace that runs here"))
             else:
-                found.append(_missing(f"port {name}", f"{address}: in use"))
+                findings.append(_missing(f"port {name}", f"{address}: in use"))
         else:
-            found.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
-    return found
+            findings.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
+    return findings
 
 
 def _cannot_bind(host: str, port: int) -> OSError | None:

@@ -1,4 +1,4 @@
-"""The gateway: creates its services from the settings. Shared code with the edge is in `gateway.app.node`."""
+"""The gateway: creates its services from the settings. Code that the edge also uses is in `gateway.app.node`."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Gateway(node.Role):
             self._background_jobs.start()
         if self._member is not None:
             self._member.start()
-        protection = ScaleInProtection(self._pushed, shared=self._parts.settings.data / "publishing.lock")
+        protection = ScaleInProtection(self._has_publisher, shared=self._parts.settings.data / "publishing.lock")
         if protection.available:
             tasks.start(protection.run(), "task protection")
 
@@ -175,9 +175,9 @@ class Gateway(node.Role):
     def is_needed(self) -> bool:
         member = self._member
         hubs = (self.hub, member.pulled, member.forwards.hub) if member is not None else (self.hub,)
-        return any(s.publisher is not None or any(s.viewers.values()) for one in hubs for s in one)
+        return any(s.publisher is not None or any(s.viewers.values()) for hub in hubs for s in hub)
 
-    def _pushed(self) -> bool:
+    def _has_publisher(self) -> bool:
         """Whether this process has a publisher."""
         hubs = (self.hub, self._member.forwards.hub) if self._member is not None else (self.hub,)
         return any(stream.publisher is not None for hub in hubs for stream in hub)
@@ -316,8 +316,8 @@ def _archive(parts: NodeParts, stores: Stores) -> Archive:
 def _with_registry(settings: Settings) -> Settings:
     """Returns the settings, with a registry if edges may need one.
 
-    A single gateway with a cluster secret can have edges (`edge.upstream`). Its streams are then found through a
-    registry file of its own.
+    A single gateway with a cluster secret can have edges (`edge.upstream`). The gateway then has its own registry file,
+    through which its streams are found.
     """
     if settings.registry or not settings.cluster.secret.get_secret_value():
         return settings
@@ -346,7 +346,7 @@ def _join_cluster(parts: NodeParts, stores: Stores, outputs: OutputFactory) -> C
 
 
 def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
-    """Returns the TLS context of outgoing connections; None: only the authorities of the system.
+    """Returns the TLS context of outgoing connections; None: only the system's certificate authorities are trusted.
 
     Raises ListenError for an unusable file.
     """

@@ -18,7 +18,7 @@ from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 @dataclass(slots=True)
 class _CachedAnswer:
     channel: Channel | None  # None: the store has no such channel
-    at: float
+    cached_at: float
 
 
 @dataclass(slots=True)
@@ -32,10 +32,10 @@ class _PendingRead:
 class CachedChannels:
     """A ChannelReader in front of a store, for playback only. A push must read without a cache.
 
-    An answer is used for `ttl` seconds, so changes by other nodes appear within that time. Callers that need one id at
-    the same time cause one read. While the store is unavailable, the last answer is used for `stale` seconds, and the
-    store is read at most once a second. The cache contains at most `max_channels` ids, because viewers can invent ids.
-    The least recently used id is removed first.
+    An answer is used for `ttl` seconds, so changes by other nodes appear within that time. Concurrent callers with one
+    id cause one read. While the store is unavailable, the last answer is used for `stale` seconds. An unavailable store
+    is read at most once a second. The cache contains at most `max_channels` ids, because viewers can invent ids. The
+    least recently used id is removed first.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CachedChannels:
 
     def _fresh_answer(self, id: str) -> _CachedAnswer | None:
         answer = self._answers.get(id)
-        if answer is None or self._clock() - answer.at >= self._ttl:
+        if answer is None or self._clock() - answer.cached_at >= self._ttl:
             return None
         self._answers.move_to_end(id)
         return answer
@@ -112,7 +112,7 @@ class CachedChannels:
 
     def _stale_answer(self, id: str, error: StoreUnavailable) -> _CachedAnswer:
         answer = self._answers.get(id)
-        if answer is None or self._clock() - answer.at >= self._stale:
+        if answer is None or self._clock() - answer.cached_at >= self._stale:
             raise StoreUnavailable(str(error), error.retry_after)
         return answer
 
@@ -127,7 +127,8 @@ class CachedChannels:
 class CachedDomains:
     """A DomainStore in front of another one. All displayed addresses need the domains, so reading must not fail.
 
-    The store is read once in `ttl` seconds. While it is unavailable, the last domains are used (at first empty ones).
+    The store is read at most once in `ttl` seconds. While it is unavailable, the last domains are used. Before the
+    first successful read, the domains are empty.
     """
 
     def __init__(self, store: DomainStore, *, ttl: float = 5, clock: Callable[[], float] = time.monotonic) -> None:

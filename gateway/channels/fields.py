@@ -206,7 +206,7 @@ RECORD_SCHEDULE: Final = ScheduleField()
 RETENTION_DAYS: Final = Days()
 
 # All fields, in the groups and the order of the form. Names and defaults are those of the old system.
-# Two defaults differ, because the old scheduler's 5000 and 10 were mistakes: motion_duration (seconds), and
+# Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
 # motion_diff (the value of the old console).
 GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "basics": {

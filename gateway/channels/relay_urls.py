@@ -44,13 +44,13 @@ def is_target(target: str) -> bool:
 def masked(value: Any) -> Any:
     """Returns `relayURL` for display: user, last path part and query of each URL are masked."""
     if isinstance(value, str):
-        return ",".join(_masked(t) for t in value.split(","))
+        return ",".join(_mask_target(t) for t in value.split(","))
     if isinstance(value, Sequence):
-        return [_masked(t) if isinstance(t, str) else t for t in value]
+        return [_mask_target(t) if isinstance(t, str) else t for t in value]
     return value
 
 
-def _masked(target: str) -> str:
+def _mask_target(target: str) -> str:
     """Masks one target. The last path part may be a stream key, and the query a signature. An ARN is not secret."""
     text = target.strip()
     if not text or is_ivs_channel(text):
@@ -82,7 +82,7 @@ def restore_masked(sent: Any, stored: Any) -> Any:
     result = []
     for entry in entries:
         if MASK in entry:
-            match = next((k for k in remaining if _masked(k) == entry), None)
+            match = next((k for k in remaining if _mask_target(k) == entry), None)
             if match is None:
                 raise InvalidField("relayURL", "the masked address matches no stored address")
             remaining.remove(match)  # two keys of one server have equal masks: each is used once, in order

@@ -75,7 +75,7 @@ def _digest(id: str, expires: int, secret: str, algorithm: Algorithm, use: Signa
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # an id may contain half a surrogate pair: must not raise
+    return text.encode("utf-8", "surrogatepass")  # an id may contain half a surrogate pair, which must not raise
 
 
 def sign(
@@ -124,7 +124,7 @@ class SigningSecrets:
     def verify(self, id: str, key: str | None, now: float, use: SignatureUse = SignatureUse.PUSH) -> Verdict:
         """Checks that `key` was signed with one of the secrets for this channel and use, and has not expired.
 
-        now: seconds since the epoch. A key is valid until its last second: `exp == now`, in whole seconds.
+        now: seconds since the epoch. A key is still valid in its last second, when `expires == int(now)`.
         """
         if not key:
             return Verdict.MISSING

@@ -40,7 +40,8 @@ _BOOLEANS: Final = {"true": True, "false": False}
 class ChannelReaders:
     """The ways to read channels.
 
-    stored: from the store. cached: like playback. deleted: the remaining data of deleted channels, also cached.
+    stored: reads the store. cached: reads the cache that playback uses. deleted: reads the remaining data of deleted
+    channels, also from a cache.
     """
 
     stored: ChannelReader
@@ -103,11 +104,11 @@ class GatewayOperations:
     # ---- of a channel ----
 
     async def _channel(self, request: Request, id: str) -> Response:
-        """Answers the channel's fields for an edge without a store: no key, and no address that contains a secret."""
+        """Returns the channel's fields for an edge without a store: no key, and no address that contains a secret."""
         return json_response({"id": id, **shared_fields(await self._channels.cached.get(id))})
 
     async def _deleted_channel(self, request: Request, id: str) -> Response:
-        """Answers the fields with which an edge without a store protects the media of a deleted channel."""
+        """Returns the fields that an edge without a store needs to protect the media of a deleted channel."""
         channel = await self._channels.deleted.get(id)
         return json_response({"id": id, **shared_fields(channel), MEDIA: channel.item.get(MEDIA)})
 

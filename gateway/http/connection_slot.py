@@ -1,4 +1,4 @@
-"""ConnectionSlot: how the server counts one TCP connection."""
+"""The slot of a TCP connection, with which the server counts and limits connections."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class SlotOwner(Protocol):
 
 
 class ConnectionSlot:
-    """One TCP connection as the server counts it: from accept until `release`, also after a takeover.
+    """One TCP connection. The server counts it from accept until `release`, also after a takeover.
 
-    addresses: those whose quota it uses: the peer, and the client behind a proxy.
+    addresses: the peer and the client behind a proxy. The connection uses the quota of each.
     over_quota: whether its address already had too many connections.
     transport: None before the end of the TLS handshake.
     """

@@ -14,9 +14,9 @@ from gateway.protocols.errors import RemoteProtocolError
 # RFC 9110 §7.2 with RFC 3986 §3.2.2. A Host must not change the path of an address that contains it.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 # Paths that decoding does not change: no escape, no empty segment and no dot segment.
-_PLAIN = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~@!$'()*+,:;=&-]+)*/?", re.ASCII)
+_UNCHANGED_PATH = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~@!$'()*+,:;=&-]+)*/?", re.ASCII)
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")  # RFC 9110 §5.6.2: a token
-_BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}(?: |\Z)")
+_METHOD_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}(?: |\Z)")
 _ESCAPES = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _STILL_ESCAPED = re.compile(r"%(?:2[ef]|5c|00)", re.IGNORECASE)
@@ -25,7 +25,7 @@ _PLAIN_LINE = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/._~!$&'()*+,;=:@%?-]*))? HTTP/1\.1", re.ASCII
 )
 _MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
-_ONCE: Final = frozenset({"host", "content-length", "transfer-encoding"})
+_SINGLE_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding"})
 _MAX_CACHED_PATH: Final = 200  # characters; longer paths are decoded each time, because players do not use them
 
 
@@ -92,7 +92,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The decoded parameters of the query. Of a repeated one, the first value counts; `parameters` returns all."""
+        """The decoded parameters of the query. If one is repeated, its first value counts; `parameters` returns all."""
         if self._query is None:
             query: dict[str, str] = {}
             for name, value in parameters(self.raw_query):
@@ -127,7 +127,7 @@ def decode_path(raw: str) -> str:
 
 
 def _decode_path(raw: str) -> str:
-    if _PLAIN.fullmatch(raw):
+    if _UNCHANGED_PATH.fullmatch(raw):
         return raw
     if not raw.startswith("/") or _ESCAPES.search(raw):
         raise RequestError(400, "malformed path")
@@ -172,7 +172,7 @@ class HeadParser:
         old = headers.get(key)
         if old is None:
             headers[key] = text
-        elif key in _ONCE:
+        elif key in _SINGLE_HEADERS:
             raise RequestError(400, f"repeated {key}")
         else:
             headers[key] = f"{old}{'; ' if key == 'cookie' else ', '}{text}"
@@ -257,7 +257,7 @@ class HeadParser:
 
 def is_malformed_start(data: bytes) -> bool:
     """Whether a request cannot begin with these bytes. Then it is useless to wait for its end."""
-    return _BEGINNING.match(data) is None
+    return _METHOD_START.match(data) is None
 
 
 def host_is_valid(host: str) -> bool:
@@ -290,12 +290,12 @@ class HeadReader:
                 return Request(method.decode(), path.decode(), query.decode(), self._headers, peer, scheme)
         request = self._parser.parse(head, peer, scheme)
         repeatable = request.http11 and request.keep_alive and not request.has_body
-        if repeatable and len(block) <= _MAX_REMEMBERED_BLOCK and self._plain(head):
+        if repeatable and len(block) <= _MAX_REMEMBERED_BLOCK and self._headers_unchanged(head):
             self._block, self._headers = block, request.headers
         return request
 
     @staticmethod
-    def _plain(head: bytes) -> bool:
+    def _headers_unchanged(head: bytes) -> bool:
         """Whether the headers are unchanged. An address in absolute form replaces Host."""
         return head.startswith((b"GET /", b"HEAD /"))
 

@@ -27,7 +27,7 @@ class Response:
     """One response. It is treated as immutable, so that one object can answer any number of requests.
 
     body: bytes, an async iterator of bytes, or None.
-        An iterator answers only one request. Its pieces are sent at once, chunked if `length` is None.
+        An iterator answers only one request. Each piece is sent immediately, chunked if `length` is None.
         None means no Content-Length: 204, 304 and answers to HEAD.
     compress: whether to use gzip for clients that accept it.
     `sized` and `precompressed` complete a new Response before its first use.
@@ -62,7 +62,7 @@ class Response:
 
     def precompressed(self, compressed: bytes) -> Self:
         """Sets a gzip body that was compressed before, for clients that accept it."""
-        self.compress, self._gzipped = True, self._with(compressed)
+        self.compress, self._gzipped = True, self._with_body(compressed)
         return self
 
     def head(self) -> bytes:
@@ -97,10 +97,10 @@ class Response:
         if self._gzipped is None:
             assert isinstance(self.body, bytes)  # compress is set only for bytes
             body = gzip.compress(self.body, 6 if len(self.body) < 100_000 else 4, mtime=0)
-            self._gzipped = self if len(body) >= len(self.body) else self._with(body)
+            self._gzipped = self if len(body) >= len(self.body) else self._with_body(body)
         return self._gzipped
 
-    def _with(self, compressed: bytes) -> Response:
+    def _with_body(self, compressed: bytes) -> Response:
         headers = {**self.headers, "Content-Encoding": "gzip"}
         if "ETag" in headers:  # RFC 9110 §8.8.3.3: a weak ETag, because the bytes differ
             headers["ETag"] = "W/" + headers["ETag"].removeprefix("W/")

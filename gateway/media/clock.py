@@ -13,9 +13,9 @@ _MASK = _WRAP - 1
 class PublisherTimeline:
     """The common 64-bit millisecond clock of all tracks of one publisher.
 
-    Wraps of the 32-bit clock have no effect. A timestamp is a jump in two cases: it is more than `reorder` behind its
-    track, or more than `leap` ahead of all tracks. A jump re-bases the clock: the track continues one frame after the
-    latest time.
+    Wraps of the 32-bit clock have no effect. A timestamp is a jump if it is more than `reorder` behind its track. It is
+    also a jump if it is more than `leap` ahead of all tracks. A jump re-bases the clock: the track continues one frame
+    after the latest time.
     Another track adopts this offset if its timestamps make an equal jump, so audio and video stay in sync. Until then
     it keeps its previous offset. A track with one wrong timestamp returns to its previous offset. Smaller reorderings
     pass unchanged.
@@ -52,31 +52,31 @@ class PublisherTimeline:
         track: a number that the caller chose.
         raw: the 32-bit timestamp.
         """
-        at = self._tracks.get(track)
-        if at is None:
+        track_clock = self._tracks.get(track)
+        if track_clock is None:
             return self._join(track, raw)
-        ahead = raw + at.offset - at.high
+        ahead = raw + track_clock.offset - track_clock.high
         if 0 < ahead <= self._leap:  # hot path: the next frame, on a clock that has not wrapped
-            at.step = ahead
-            at.overlap = self._reorder
-            at.high = high = at.high + ahead
+            track_clock.step = ahead
+            track_clock.overlap = self._reorder
+            track_clock.high = high = track_clock.high + ahead
             if high > self._latest:
                 self._latest = high
             return high
         ahead = (ahead + _HALF & _MASK) - _HALF  # like _distance
         if ahead > 0:
             # A track may pause for a long time (a camera is switched off) while the others continue.
-            if ahead > self._leap and _distance(raw + at.offset, self._latest) > self._leap:
-                return self._jump(at, raw)
-            at.step = ahead if ahead < self._leap else self._leap
-            at.overlap = self._reorder
-            at.high += ahead
-            if at.high > self._latest:
-                self._latest = at.high
-            return at.high
-        if ahead < -at.overlap:
-            return self._jump(at, raw)
-        return max(self._floor, at.high + max(ahead, -self._reorder))
+            if ahead > self._leap and _distance(raw + track_clock.offset, self._latest) > self._leap:
+                return self._jump(track_clock, raw)
+            track_clock.step = ahead if ahead < self._leap else self._leap
+            track_clock.overlap = self._reorder
+            track_clock.high += ahead
+            if track_clock.high > self._latest:
+                self._latest = track_clock.high
+            return track_clock.high
+        if ahead < -track_clock.overlap:
+            return self._jump(track_clock, raw)
+        return max(self._floor, track_clock.high + max(ahead, -self._reorder))
 
     def near(self, raw: int) -> int:
         """Returns the time of a timestamp that belongs to no track, for script data. It never re-bases the clock.
@@ -90,8 +90,8 @@ class PublisherTimeline:
         """Returns the time of a track's first timestamp: on the clock of the other tracks if it fits."""
         if self._tracks:
             ahead = _distance(raw + self._offset, self._latest)
-            # The origins may differ (audio from 0, video from the encoder's uptime): then the track starts at the
-            # latest time, otherwise its times would never be near those of the others.
+            # The origins may differ (audio from 0, video from the encoder's uptime). Then the track starts at the
+            # latest time. Otherwise its times would never be near those of the others.
             time = self._latest + (ahead if -self._leap <= ahead <= self._leap else 0)
         else:
             time = raw % _WRAP if self._start is None else self._start
@@ -102,25 +102,25 @@ class PublisherTimeline:
         self._latest = max(self._latest, first)
         return first
 
-    def _jump(self, at: _TrackClock, raw: int) -> int:
+    def _jump(self, track_clock: _TrackClock, raw: int) -> int:
         for other in self._tracks.values():
             ahead = _distance(raw + other.offset, self._latest)
-            if other.offset != at.offset and -self.OVERLAP <= ahead <= self._leap:
-                at.offset = other.offset
+            if other.offset != track_clock.offset and -self.OVERLAP <= ahead <= self._leap:
+                track_clock.offset = other.offset
                 break
         else:
             # This track is the first one that jumps.
-            at.offset = (self._latest + at.step - raw) % _WRAP
+            track_clock.offset = (self._latest + track_clock.step - raw) % _WRAP
             self.rebased += 1
-        self._offset = at.offset
-        ahead = _distance(raw + at.offset, at.high)
+        self._offset = track_clock.offset
+        ahead = _distance(raw + track_clock.offset, track_clock.high)
         if ahead <= 0:
-            at.overlap = max(self._reorder, -ahead)
-            return max(self._floor, at.high + max(ahead, -self._reorder))
-        at.overlap = self._reorder
-        at.high += ahead
-        self._latest = max(self._latest, at.high)
-        return at.high
+            track_clock.overlap = max(self._reorder, -ahead)
+            return max(self._floor, track_clock.high + max(ahead, -self._reorder))
+        track_clock.overlap = self._reorder
+        track_clock.high += ahead
+        self._latest = max(self._latest, track_clock.high)
+        return track_clock.high
 
 
 def _distance(time: int, reference: int) -> int:
@@ -198,7 +198,7 @@ class DecodeTimes:
     __slots__ = ("_depth", "_last", "_times")
 
     def __init__(self, depth: int) -> None:
-        """depth: how many pictures may be decoded before a picture that is shown before them."""
+        """depth: the number of pictures that may be decoded before a picture that is shown before them."""
         self._depth = depth
         self._times: list[int] = []
         self._last: int | None = None

@@ -58,12 +58,12 @@ def parse_head(config: bytes) -> OpusHead:
 
 def head_bytes(head: OpusHead) -> bytes:
     """Returns the identification header with its magic, as Ogg, Matroska and Enhanced RTMP carry it."""
-    fixed = struct.pack("<BBHIhB", 1, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
-    return b"OpusHead" + fixed + head.mapping
+    fixed_part = struct.pack("<BBHIhB", 1, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
+    return b"OpusHead" + fixed_part + head.mapping
 
 
 def unskipped(config: bytes) -> bytes:
-    """Returns the identification header without pre-skip, for containers whose times place every sample.
+    """Returns the identification header without pre-skip, for containers in which times position each sample.
 
     With a pre-skip, a decoder drops the first samples and shifts all others. Chromium's MP4 has a pre-skip of 80 ms.
     Raises InvalidData.
@@ -73,8 +73,8 @@ def unskipped(config: bytes) -> bytes:
 
 def dops(head: OpusHead) -> bytes:
     """Returns the payload of the dOps box ("Encapsulation of Opus in ISO Base Media File Format" §4.3.2)."""
-    fixed = struct.pack(">BBHIhB", 0, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
-    return fixed + head.mapping
+    fixed_part = struct.pack(">BBHIhB", 0, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
+    return fixed_part + head.mapping
 
 
 def packet_samples(packet: bytes) -> int:

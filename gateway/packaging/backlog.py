@@ -9,8 +9,8 @@ from typing import Final
 # needs about one key frame. The seconds are for scenes with a higher bitrate. A longer backlog would be lost at the
 # stream's end, because the remaining bytes must be sent within 5 s.
 SECONDS: Final = 3.0
-_PEAK_DECAY: Final = 0.9  # factor for the peaks so far, per measurement: a large GOP matters for some measurements
-_MIN_INTERVAL_MS: Final = 500  # minimum media time between two measurements: all frames may be key frames
+_PEAK_DECAY: Final = 0.9  # factor for the earlier peaks at each measurement: a large GOP matters for several
+_MIN_INTERVAL_MS: Final = 500  # minimum media time between two measurements, because all frames may be key frames
 TIGHT_SECONDS: Final = 5.0  # the stall limit while at most a quarter of the shared memory is free
 
 
@@ -41,26 +41,27 @@ class PeakRate:
             self._measured_at, self.bytes = dts_ms, 0
 
     def backlog(self, dts_ms: int) -> int:
-        """Returns how many bytes may wait for one viewer at decode time `dts_ms` (milliseconds).
+        """Returns the number of bytes that may wait for one viewer at decode time `dts_ms` (milliseconds).
 
         Returns 0 before the first key frame.
         """
         if self._measured_at is None:
             return 0
         # At the beginning of a GOP its rate is unknown: its bytes are divided by at least one second.
-        now = self.bytes * 1000 / max(dts_ms - self._measured_at, 1000)
-        return round(self._peak_key_frame + SECONDS * max(now, self._peak_rate))
+        current_rate = self.bytes * 1000 / max(dts_ms - self._measured_at, 1000)
+        return round(self._peak_key_frame + SECONDS * max(current_rate, self._peak_rate))
 
 
 class Backlogs:
     """Counts and limits the bytes that wait for all viewers of a process.
 
-    Each viewer may use as much memory as is free (a dynamic threshold: Choudhury and Hahne, "Dynamic Queue Length
-    Thresholds for Shared-Memory Packet Switches", 1998). So one viewer can use half of the memory, and each of a
-    thousand stalled viewers a thousandth.
+    Each viewer may use as much memory as is free. This is a dynamic threshold (Choudhury and Hahne, "Dynamic Queue
+    Length Thresholds for Shared-Memory Packet Switches", 1998). So one viewer can use half of the memory. Each of a
+    thousand stalled viewers can use a thousandth.
     If no memory is free, viewers without waiting bytes are not affected. While at most a quarter is free, viewers that
     do not read are disconnected after TIGHT_SECONDS.
-    Bytes that several viewers share are counted for each of them, so the real memory is below the limit.
+    Bytes that several viewers share are counted for each of them, except a Burst. So the real memory is below
+    the limit.
     `bytes` is the counter.
     """
 

@@ -16,7 +16,7 @@ from gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PackagingServices:
-    """The shared services of the packagers in one process.
+    """The settings, counters and limits that the packagers of one process share.
 
     backlogs: counts and limits the bytes that wait for viewers of feeds.
     feeds: counts the bytes that these viewers received.

@@ -44,7 +44,7 @@ class Framing(Protocol):
 class Viewer:
     """One viewer connection of a feed.
 
-    limit: number of bytes in the transport buffer that never makes the viewer late.
+    limit: bytes. With at most this many bytes in the transport buffer, the viewer is never late.
     waited_for_start: whether the viewer waited for the start; then it gets the stream from the first frame.
     fd: the socket's descriptor if bytes may be written directly to an idle socket (plain TCP), otherwise -1.
     on_end: called after the last bytes are written. The owner then closes the connection.

@@ -1,4 +1,4 @@
-"""Serves the streams of one channel to other nodes, to reduce the load on the node that holds the channel's stream."""
+"""Serves the streams of one channel to other nodes. This reduces the load on the node that holds the stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.ports.errors import NoSuchStream
 # An edge of one channel sends this header with every request to another node. Other edges of that channel reject these
 # requests, so that edges do not pull from each other in a circle.
 HEADER: Final = "x-millrace-edge-of"
-_WAIT_SECONDS: Final = 3.0  # for a stream that is not pulled yet
+_WAIT_SECONDS: Final = 3.0  # maximum wait for a stream that is not pulled yet
 
 
 class ChannelEdge:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def to_attribute(value: Any) -> dict[str, Any]:
-    """Returns a JSON value as an attribute value. true becomes BOOL, text S, numbers N without loss."""
+    """Returns a JSON value as an attribute value. true becomes BOOL. Text becomes S. Numbers become N without loss."""
     if value is None:
         return {"NULL": True}
     if isinstance(value, bool):

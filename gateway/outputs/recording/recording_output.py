@@ -43,9 +43,9 @@ class RecordingOutput(abc.ABC):
     """Base of the recording outputs; implements StreamOutput, StartsWithStream, ReportsStatus and ChannelAware.
 
     Subclasses receive the stream's items and store recordings.
-    It records only in the windows of the channel's `recordSchedule`; always, if there is no schedule.
+    The output records only in the windows of the channel's `recordSchedule`. Without a schedule, it always records.
     If the disk is too slow, the subscription drops whole GOPs and does not block.
-    When it ends for any reason, it stores the received media within 15 s.
+    When the output ends for any reason, it stores the received media within 15 s.
     """
 
     def __init__(self, stream: Stream, counts: RecordingCounts) -> None:

@@ -14,10 +14,10 @@ from gateway.packaging.timing import VIDEO_CLOCK, WallClock
 
 CLOCK_URL = "/time"
 # Fraction of a segment's typical duration. A segment that is farther from its position on the grid needs a
-# SegmentTimeline (ISO/IEC 23009-1 §7.2.1 allows half a segment; players work better with less).
+# SegmentTimeline. ISO/IEC 23009-1 §7.2.1 allows half a segment, but players work better with less.
 _TOLERANCE = 0.15
 _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
-# Seconds. ffmpeg's DASH demuxer (5.1 to 7) computes in whole unsigned seconds since availabilityStartTime, with the
+# Seconds. ffmpeg's DASH demuxer (5.1 to 7) computes in whole unsigned seconds since availabilityStartTime. It uses the
 # values of its first MPD. It needs a time shift buffer of three seconds. Neither this buffer nor the delay may exceed
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
@@ -29,7 +29,7 @@ _MAX_LATE_START = 3  # segments by which a rendition may begin after its source 
 
 @dataclass(slots=True)
 class Epoch:
-    """One publisher's media, a Period.
+    """The media of one publisher, listed as one Period.
 
     origin: its first presentation time, ticks of 90 kHz.
     prefix: the start of its file names.
@@ -63,15 +63,15 @@ class Epoch:
         first = self.first.get(kind)
         if first is None:
             first = self.first[kind] = segment.number - round(start / typical)
-        off = abs(start - (segment.number - first) * typical)
-        off_end = start + length - (segment.number - first + 1) * typical
-        off_end = max(off_end, 0.0) if segment.last else abs(off_end)
-        late = arrived - self.wall.at((segment.time + segment.length) / segment.clock)
+        start_error = abs(start - (segment.number - first) * typical)
+        end_error = start + length - (segment.number - first + 1) * typical
+        end_error = max(end_error, 0.0) if segment.last else abs(end_error)
+        lateness = arrived - self.wall.at((segment.time + segment.length) / segment.clock)
         self.note_start(segment.parts[0].independent)
         if (
             first < 0
-            or max(off, off_end) > _TOLERANCE * typical
-            or late > _MAX_LATENESS
+            or max(start_error, end_error) > _TOLERANCE * typical
+            or lateness > _MAX_LATENESS
             or leading > _MAX_LEAD * typical
         ):
             self.regular = False
@@ -96,17 +96,17 @@ class AlternateRendition:
 
     def covers(self, source: CmafTrack) -> bool:
         """Whether it has all listed segments of the source. Then a player that switches finds no gap."""
-        listed, own = source.window, self.track.window
-        if not len(listed) or not len(own):
+        source_window, window = source.window, self.track.window
+        if not len(source_window) or not len(window):
             return False
-        first = max(listed[0].number, source.first_number + _MAX_LATE_START)
-        return own[0].number <= first and not lags_too_far(source, self.track)
+        first = max(source_window[0].number, source.first_number + _MAX_LATE_START)
+        return window[0].number <= first and not lags_too_far(source, self.track)
 
 
 def lags_too_far(source: CmafTrack, rendition: CmafTrack) -> bool:
-    """Whether a rendition misses too much of the source's media to be only late. Both must list segments."""
-    newest, own = source.window[-1], rendition.window[-1]
-    lag = newest.wall + newest.duration - own.wall - own.duration
+    """Whether a rendition is farther behind the source than a late worker can be. Both must list segments."""
+    newest_source, newest_rendition = source.window[-1], rendition.window[-1]
+    lag = newest_source.wall + newest_source.duration - newest_rendition.wall - newest_rendition.duration
     return lag > source.window.longest + _MAX_WORKER_DELAY
 
 
@@ -135,21 +135,21 @@ class MpdSnapshot:
         """
         tracks, epochs, start, now, part = self.tracks, self.epochs, self.start, self.now, self.part
         alternates = [a for a in self.alternates if a.covers(tracks[0])]
-        listed = sorted({s.epoch for track in tracks for s in track.window})
+        epoch_numbers = sorted({s.epoch for track in tracks for s in track.window})
         longest = _longest(tracks)
         depth = max(track.window.seconds for track in tracks)
-        last = listed[-1]
-        epoch = epochs[last]
+        last_number = epoch_numbers[-1]
+        epoch = epochs[last_number]
         low_latency = _low_latency(epoch) and not ended
         if low_latency:
             # Before segments leave the list, all media since the start are available, even the incomplete segment.
             depth = min(max(depth, _MIN_DEPTH), max(_elapsed(_beginning(tracks, alternates, start), now), 1))
         periods = []
         presentation = 0.0
-        for number in listed:
+        for number in epoch_numbers:
             e = epochs[number]
-            wall = e.wall.at(e.origin / VIDEO_CLOCK)
-            begin = wall - start
+            wall_time = e.wall.at(e.origin / VIDEO_CLOCK)
+            begin = wall_time - start
             sets = []
             end, grid = 0.0, math.inf
             for index, track in enumerate(tracks):
@@ -170,15 +170,17 @@ class MpdSnapshot:
                     template = _by_time(header, e, segments)
                 main = representation(track, header, frame_rate)
                 set_alternates = alternates if not index else ()
-                alike, others = _renditions(set_alternates, track, e, segments, by_number, part, main.codecs)
-                if alike:
+                same_codec, other_codecs = _renditions(set_alternates, track, e, segments, by_number, part, main.codecs)
+                if same_codec:
                     main = replace(main, template=template)
                 sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
-                sets.append(AdaptationSet(index + 1, track.kind, template, (main, *alike), wall, sap))
-                if others:
-                    sets.append(AdaptationSet(len(tracks) + 1, track.kind, template, tuple(others), wall, sap))
+                sets.append(AdaptationSet(index + 1, track.kind, template, (main, *same_codec), wall_time, sap))
+                if other_codecs:
+                    sets.append(
+                        AdaptationSet(len(tracks) + 1, track.kind, template, tuple(other_codecs), wall_time, sap)
+                    )
             end = min(end, grid)
-            has_ended = number != last or ended
+            has_ended = number != last_number or ended
             periods.append(Period(str(number + 1), begin, tuple(sets), end if has_ended else None))
             presentation = begin + end
         typical = (epoch.typical or VIDEO_CLOCK) / VIDEO_CLOCK
@@ -189,7 +191,7 @@ class MpdSnapshot:
             update=longest,
             buffer=2 * part if low_latency else typical,
             depth=depth,
-            # At first, less media exists than the later delay, and no player can begin before the first segment.
+            # At first, the media are shorter than the later delay. No player can begin before the first segment.
             delay=min(latency if latency is not None else 3 * longest, depth),
             longest=longest,
             latency=latency,
@@ -238,12 +240,13 @@ def _renditions(
     part: float,
     codec: str,
 ) -> tuple[list[Representation], list[Representation]]:
-    """Returns the renditions that have the source's segments of a Period: with its codec, and with other codecs.
+    """Returns the renditions that have the source's segments of a Period.
 
-    Other codecs need another AdaptationSet. Renditions have the numbers of their source, so they share its grid.
+    The first list has those with the source's codec, the second those with other codecs. Other
+    codecs need another AdaptationSet. Renditions have the numbers of their source, so they share its grid.
     """
-    alike: list[Representation] = []
-    others: list[Representation] = []
+    same_codec: list[Representation] = []
+    other_codecs: list[Representation] = []
     for alternate in alternates:
         track = alternate.track
         header = track.headers.get(epoch.number)
@@ -253,13 +256,13 @@ def _renditions(
         if by_number:
             template = _by_number(source, header, epoch, part + _RENDITION_DELAY, folder)
         else:
-            own = [s for s in track.window if s.epoch == epoch.number]
-            if not own or own[-1].number < segments[-1].number - 1:
+            rendition_segments = [s for s in track.window if s.epoch == epoch.number]
+            if not rendition_segments or rendition_segments[-1].number < segments[-1].number - 1:
                 continue
-            template = _by_time(header, epoch, own, folder)
+            template = _by_time(header, epoch, rendition_segments, folder)
         r = replace(representation(track, header, alternate.frame_rate), id=alternate.name, template=template)
-        (alike if r.codecs.partition(".")[0] == codec.partition(".")[0] else others).append(r)
-    return alike, others
+        (same_codec if r.codecs.partition(".")[0] == codec.partition(".")[0] else other_codecs).append(r)
+    return same_codec, other_codecs
 
 
 def representation(track: CmafTrack, header: TrackHeader, frame_rate: Fraction | None = None) -> Representation:
@@ -307,5 +310,5 @@ def _longest(tracks: Sequence[CmafTrack]) -> float:
 
     The HLS playlist may state less for a segment with a very long frame (Target Duration).
     """
-    listed = max(s.length / s.clock for track in tracks for s in track.window)
-    return math.ceil(max(listed, *(track.window.longest for track in tracks)) * 1000 - 1e-6) / 1000
+    longest_listed = max(s.length / s.clock for track in tracks for s in track.window)
+    return math.ceil(max(longest_listed, *(track.window.longest for track in tracks)) * 1000 - 1e-6) / 1000

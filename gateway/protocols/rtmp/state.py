@@ -23,7 +23,8 @@ class RtmpState(Enum):
 class Step(Enum):
     """Steps that change the state.
 
-    If a state does not have a step of the peer, the peer is wrong. If it does not have a step of ours, it is a bug.
+    If the state does not allow a step of the peer, the peer is wrong. If it does not allow a step of this side, this
+    side has a bug.
     """
 
     HANDSHAKE = auto()

@@ -103,7 +103,7 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
         name = app_query.rpartition("/")[2]
     query: dict[str, str] = {}
     for text in (name_query, app_query, tc_url.partition("?")[2]):
-        # The name may follow a query in the app ("stream?sign=1-a/id"): a sign has no slash.
+        # The name may follow a query in the app ("stream?sign=1-a/id"). A signature contains no slash.
         for key, value in _parameters(text.split("/", 1)[0] if text is not name_query else text):
             query.setdefault(key, value)
     return StreamTarget(app, instance, name, query)
@@ -117,5 +117,5 @@ def app_allowed(app_field: str, apps: Collection[str]) -> bool:
 def _parameters(text: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
-    except ValueError:  # too many fields: the query is ignored, and with it any sign
+    except ValueError:  # too many fields: the query is ignored, including `sign`
         return []

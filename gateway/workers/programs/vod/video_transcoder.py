@@ -54,16 +54,16 @@ class VideoTranscoder:
 
     def __init__(
         self,
-        film: MediaFile,
+        media_file: MediaFile,
         encoding: VodEncoding,
         scratch: Path,
         on_first: Callable[[Any, tuple[int, int]], None],
         advance: Callable[[int], None],
     ) -> None:
-        self.source = FilmPictures(film, advance)
+        self.source = FilmPictures(media_file, advance)
         self.first: int | None = None  # ticks of the first picture
         self.end = 0  # end of the last picture, in ticks
-        self._stream = film.video
+        self._stream = media_file.video
         self._encoding = encoding
         self._scratch = scratch
         self._on_first = on_first
@@ -144,7 +144,7 @@ class VideoTranscoder:
         encoder.sample_aspect_ratio = aspect
         encoder.gop_size = max(12, ceil(self.source.rate * _KEY_TICKS / TICKS) * 2)
         encoder.flags |= Flags.global_header | Flags.closed_gop
-        # By default x264 uses 1.5 threads per core. More than 24 only need memory.
+        # By default x264 uses 1.5 threads per core. More than 24 threads only use more memory.
         encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
         for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(encoder, name, getattr(frame, name))
@@ -230,10 +230,10 @@ def _quote(text: str) -> str:
 
 
 def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
-    """Returns the signs of a, b, c, d of the display matrix (ISO/IEC 14496-12 §6.2.2); None if it does not exist."""
-    for side in frame.side_data:
-        if side.type.name == "DISPLAYMATRIX" and len(bytes(side)) >= 36:
-            a, b, _, c, d = struct.unpack_from("=5i", bytes(side))
+    """Returns the signs of a, b, c, d of the display matrix (ISO/IEC 14496-12 §6.2.2). None: no matrix."""
+    for entry in frame.side_data:
+        if entry.type.name == "DISPLAYMATRIX" and len(bytes(entry)) >= 36:
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(entry))
             return _sign(a), _sign(b), _sign(c), _sign(d)
     return None
 
