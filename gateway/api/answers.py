@@ -17,7 +17,7 @@ from gateway.ports import errors
 
 log = structlog.get_logger(__name__)
 
-_MAX_LOG_LINES: Final = 10  # of refused requests in the log, per second
+_MAX_LOG_LINES: Final = 10  # log lines a second for refused requests
 _LIMITER: Final = web.AppKey("refusal_lines", LogRateLimiter)
 
 
@@ -38,7 +38,7 @@ class Missing(Exception):
     """The object of the request does not exist."""
 
 
-# The status of each domain error; the first match counts. Any other error is a bug: 500.
+# The status of each expected error; the first match counts. Any other error is a bug: 500.
 _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
     (400, (BadRequest, errors.InvalidField)),
     (403, (errors.NotAuthorized,)),
@@ -54,7 +54,7 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
 HEADERS: Final[Mapping[str, str]] = {
     # A browser never sends the token automatically. So any page that has the token may use the API, as with the old
     # system. With "*", browsers send no cookies and hide answers that a cookie authorized. Only the gateway's own pages
-    # get those.
+    # get those answers.
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Retry-After, X-Millrace-Silent",
     "Cache-Control": "no-store",
@@ -91,7 +91,7 @@ def refusal(status: int, message: str, *, field: str | None = None, retry_after:
 
 
 def error_answer(error: Exception) -> web.Response | None:
-    """Returns the answer to an error of the domain or of a handler; None for any other error."""
+    """Returns the answer to a ForwardedRefusal or an error in `_STATUS`; None for any other error."""
     if isinstance(error, ForwardedRefusal):
         return refusal(error.status, str(error), field=error.field, retry_after=error.retry_after)
     status = next((status for status, kinds in _STATUS if isinstance(error, kinds)), None)

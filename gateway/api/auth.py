@@ -30,7 +30,7 @@ _SAFE_METHODS: Final = ("GET", "HEAD")
 
 
 class AccessRefused(Exception):
-    """The request is not authorized. response: the answer; reason: for the metric."""
+    """The request is not authorized. response: the answer. reason: label of the metric."""
 
     def __init__(self, response: web.Response, reason: str) -> None:
         super().__init__(reason)
@@ -123,7 +123,7 @@ def from_own_page(request: web.Request) -> bool:
 
 
 def _route_method(method: str) -> str:
-    """Returns the method as in the route table, where GET includes HEAD."""
+    """Returns the method as in the route table. There, GET includes HEAD."""
     return "GET" if method == "HEAD" else method
 
 
@@ -132,7 +132,10 @@ def _unauthorized(message: str) -> web.Response:
 
 
 def auth_middleware(context: Context, public: frozenset[tuple[str, str]]) -> Middleware:
-    """Returns the middleware that authenticates requests. public: routes without it, as (method, path pattern)."""
+    """Returns the middleware that authenticates requests.
+
+    public: routes without authentication, as (method, path pattern).
+    """
     authenticator = Authenticator(context)
     patterns = frozenset((method, re.sub(r"{(\w+):[^}]*}", r"{\1}", path)) for method, path in public)
 

@@ -22,7 +22,7 @@ ADMIN: Final = ApiUser("token", "admin")
 USER: Final = web.RequestKey("user", ApiUser)
 LOGIN: Final = web.RequestKey("login", LoginSession)  # only if a cookie authorized the request
 
-_CACHE_SECONDS: Final = 3.0  # seconds between reads of the store: anybody can request whether there are users
+_CACHE_SECONDS: Final = 3.0  # seconds between reads of the store, because anybody can request whether there are users
 
 
 class AdminToken(Protocol):
@@ -41,7 +41,7 @@ class AdminToken(Protocol):
 class Authenticators:
     """The users of the API and the ways to authenticate them.
 
-    refusals_per_minute: wrong attempts from an address; more attempts at one user's name are slowed down.
+    refusals_per_minute: the limit of wrong attempts from an address. Attempts at one user's name are slowed down.
     clock: seconds since the epoch.
     """
 
@@ -112,5 +112,8 @@ class Authenticators:
 
 
 def _name_key(name: str) -> str:
-    """Returns the key under which attempts at a name are counted. It is never an address. All spellings share it."""
+    """Returns the key under which attempts at a name are counted. All spellings of the name have this key.
+
+    It never equals the key of an address.
+    """
     return f"user {unicodedata.normalize('NFC', name).casefold()}"

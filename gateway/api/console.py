@@ -19,8 +19,8 @@ _INDEX: Final = "app/index.html"
 _BROADCAST: Final = "broadcast/broadcast.html"
 _DOCS: Final = "docs/docs.html"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
-_MAX_SERVERS: Final = 16  # in a policy, because a header must stay short
-_IVS: Final = "https://*.live-video.net"  # Amazon IVS plays from there
+_MAX_SERVERS: Final = 16  # servers in a policy, because a header must stay short
+_IVS: Final = "https://*.live-video.net"  # players load Amazon IVS streams from there
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:{pull}; "
     "media-src 'self' blob:{pull} {ivs}; connect-src 'self'{sockets}{store} {ivs}; font-src 'self'; "
@@ -75,7 +75,7 @@ async def _page(request: web.Request, path: str) -> web.StreamResponse:
 
 
 def _answer(request: web.Request, asset: Asset, headers: dict[str, str]) -> web.Response:
-    """Returns the file, or 304 if the browser has it. With its hash in the address it may be cached permanently."""
+    """Returns the file, or 304 if the browser has it. If the address has its hash, it may be cached permanently."""
     versioned = request.query_string == f"v={asset.tag}"
     headers["Cache-Control"] = _IMMUTABLE if versioned else "no-cache"
     headers["Vary"] = "Accept-Encoding"

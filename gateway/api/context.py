@@ -37,7 +37,10 @@ _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Limits of requests. body, item: bytes. request: seconds for a whole body. 0: no limit."""
+    """Limits of requests; 0: no limit.
+
+    body: bytes of a body. item: bytes of a stored channel or profile. request: seconds for a whole body.
+    """
 
     body: int
     item: int
@@ -60,7 +63,7 @@ class AddressDefaults:
     sign_ttl: float = 3600
 
 
-def _nothing(channel_id: str) -> None:
+def _drop_nothing(channel_id: str) -> None:
     """The default for `drop_cached`: there is no cache."""
 
 
@@ -79,7 +82,7 @@ class Context:
 
     objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
-    upload_origin: returns the origin for uploads besides this node: "https://bucket.s3.amazonaws.com".
+    upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     """
@@ -95,7 +98,7 @@ class Context:
     limits: RequestLimits
     readiness: Readiness
     metrics: Metrics
-    drop_cached: Callable[[str], None] = _nothing
+    drop_cached: Callable[[str], None] = _drop_nothing
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
     vod_service: VodService | None = None
@@ -163,12 +166,12 @@ def host_of(request: web.Request) -> str:
 def is_host(text: str) -> bool:
     """Whether the text is a host name or an address, IPv6 without brackets.
 
-    Characters that end a list or an address are refused.
+    Refuses characters that would end the host in an address or in a list.
     """
     return _HOST.fullmatch(text) is not None
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:
-    """Returns the headers that proxies write. Repeated headers are joined to one list."""
+    """Returns the headers that proxies write. Repeated headers are joined into one list."""
     names = ("X-Forwarded-For", "X-Forwarded-Proto")
     return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}

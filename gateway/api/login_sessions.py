@@ -37,7 +37,7 @@ class ApiUser:
 
 @dataclass(frozen=True, slots=True)
 class LoginLimits:
-    """Limits of a login in seconds: idle: without a request; max_age: since it was opened."""
+    """Limits of a login, in seconds. idle: time without a request. max_age: time since it was opened."""
 
     idle: float
     max_age: float
@@ -78,7 +78,7 @@ class LoginSessions:
         self._credential_hash = credential_hash
         self._cached: OrderedDict[str, tuple[float, LoginSession]] = OrderedDict()
         self._memory_only: OrderedDict[str, LoginSession] = OrderedDict()
-        self._deletions = 0  # a lookup that runs at the same time as a deletion must not cache the deleted login
+        self._deletions = 0  # number of deletions: a lookup during a deletion must not cache the deleted login
 
     async def open(self, user: ApiUser, credential_hash: str, now: float) -> tuple[str, LoginSession]:
         """Returns a new login and the value of its cookie. If a user has too many logins, ends the oldest.

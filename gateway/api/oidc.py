@@ -28,7 +28,7 @@ from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-LIFETIME_SECONDS: Final = 600  # for the user to finish at the provider's pages
+LIFETIME_SECONDS: Final = 600  # time in which the user must sign in on the provider's pages
 _MAX_USED: Final = 10_000
 _MAX_CONCURRENT: Final = 4  # codes that are being checked at the provider
 _COOKIE: Final = "millrace_oidc"
@@ -59,10 +59,11 @@ class SignIn:
 
 
 class PendingSignIns:
-    """Sign-ins that wait for their return from the provider. A signed cookie binds each to a browser, for one return.
+    """Sign-ins that have started, until the browser returns from the provider.
 
-    Nothing is stored when a sign-in starts: anybody may start many, and the return may reach another node. The last
-    10,000 used ones are remembered until they expire, so that none works twice.
+    A signed cookie binds each sign-in to one browser, which can use it once. Nothing is stored when a sign-in starts:
+    anybody may start many, and the browser may return to another node. The last 10,000 used sign-ins are stored until
+    they expire, so that none works twice.
     """
 
     def __init__(self, signing: SigningSecrets) -> None:
@@ -78,7 +79,7 @@ class PendingSignIns:
         return sign_in, f"{text}.{_signature(text, self._signing.current)}"
 
     def redeem(self, cookie: str, state: str, now: float) -> SignIn | None:
-        """Returns the sign-in of a browser that returns with this `state`, once; otherwise None."""
+        """Returns the sign-in in the cookie. Returns None if cookie or `state` is wrong, or it expired or was used."""
         match = _COOKIE_VALUE.fullmatch(cookie)
         if match is None or not state:
             return None
@@ -103,13 +104,13 @@ def _signature(text: str, secret: str) -> str:
 
 
 _PENDING: Final = web.AppKey("pending sign-ins", PendingSignIns)
-_RETURNS: Final = web.AppKey("returns from the provider", AttemptLimiter)
+_CODE_CHECKS: Final = web.AppKey("returns from the provider", AttemptLimiter)
 
 
 def set_up(app: web.Application, context: Context) -> None:
-    """Adds the state of the sign-ins to the application, and closes the provider's client with it."""
+    """Adds the state of the sign-ins to the application. The end of the application closes the provider's client."""
     app[_PENDING] = PendingSignIns(context.secrets)
-    app[_RETURNS] = AttemptLimiter(_MAX_CONCURRENT)
+    app[_CODE_CHECKS] = AttemptLimiter(_MAX_CONCURRENT)
     app.on_cleanup.append(_close_provider)
 
 
@@ -119,7 +120,7 @@ async def _close_provider(app: web.Application) -> None:
 
 
 async def start(request: web.Request) -> web.StreamResponse:
-    """Redirects to the provider. A cookie stores the values that must return unchanged."""
+    """Redirects to the provider. A cookie stores the values that the callback needs."""
     provider = _provider(request)
     sign_in, cookie = request.app[_PENDING].begin(request.app[CONTEXT].clock())
     try:
@@ -167,13 +168,13 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
     if error or not code:
         raise TokenRefused("the provider refused the sign-in" + (f" ({_printable(error)})" if error else ""))
     # Only the provider can check a code. A few are checked at a time; addresses with wrong attempts come last.
-    async with request.app[_RETURNS].turn(context.authenticators.attempt(context.client_address(request))):
+    async with request.app[_CODE_CHECKS].turn(context.authenticators.attempt(context.client_address(request))):
         user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
     return await open_session(request, user, provider.credential_hash, _redirect_home)
 
 
 def _refuse(request: web.Request, message: str) -> web.Response:
-    """Returns the page for a refused sign-in. Over the limit of the address it is 429 and not logged."""
+    """Returns the page for a refused sign-in. If the address is over its limit: 429, and nothing is logged."""
     context = request.app[CONTEXT]
     address = context.client_address(request)
     if seconds := context.authenticators.record_failure(address):

@@ -53,8 +53,9 @@ class AdminServer(Protocol):
 class NodeServers(Protocol):
     """Creates the servers for the ports of a gateway or an edge. The methods are called once, in this order.
 
-    node_endpoint: for other nodes; None: a single node. metrics_aggregator: for sibling processes; None: a single
-    process. Both are valid after `playback`.
+    node_endpoint: answers other nodes; None: a single node.
+    metrics_aggregator: collects the metrics of sibling processes; None: a single process.
+    Both are valid after `playback`.
     """
 
     acquire_publisher: AcquirePublisher
@@ -83,7 +84,7 @@ class Listeners:
         self._settings = parts.settings
         self._servers = servers
         self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
-        self._pushes: Sequence[OpenListeners] = ()
+        self._push_listeners: Sequence[OpenListeners] = ()
         self._http: HttpServer | None = None
         self._admin: AdminServer | None = None
         self._siblings: SiblingServer | None = None
@@ -97,12 +98,12 @@ class Listeners:
         settings, servers, link = self._settings, self._servers, self._parts.link
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         opener: Opener = listen if link is None else link.sockets
-        self._pushes = servers.open_pushes(self._services(opener, tls))
+        self._push_listeners = servers.open_pushes(self._services(opener, tls))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
         sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
         ports = {"admin": link.ports["admin"]} if link is not None else {}
-        for listeners in self._pushes:
+        for listeners in self._push_listeners:
             ports |= listeners.ports
         self.ports = OpenPorts(**ports | {name: port_of(bound) for name, bound in sockets.items()})
         self._http = self._playback(await servers.playback(self.ports))
@@ -114,7 +115,7 @@ class Listeners:
         if "admin" in sockets:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
-        for listeners in self._pushes:
+        for listeners in self._push_listeners:
             await listeners.start()
 
     def _services(self, opener: Opener, tls: ssl.SSLContext | None) -> ListenerServices:
@@ -158,7 +159,7 @@ class Listeners:
 
     def stop_accepting(self) -> None:
         """Refuses new publishers. Playback continues until the streams end."""
-        for listeners in self._pushes:
+        for listeners in self._push_listeners:
             listeners.close()
 
     def retire(self) -> None:
@@ -173,7 +174,7 @@ class Listeners:
         """Waits until open answers and the last data for viewers are sent, then closes the other connections."""
         if self._http is not None:
             await self._http.close(grace=2.0)
-        for listeners in self._pushes:
+        for listeners in self._push_listeners:
             await listeners.hang_up(grace=2.0)
 
     async def close(self) -> None:

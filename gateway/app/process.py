@@ -1,4 +1,4 @@
-"""Starts the event loop of a process, and reports an error of the operator in one line."""
+"""Starts the event loop of a process, and prints one line for an error that the operator must fix."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], link: WorkerLink | None = None) -> int:
     """Runs `work` in a new event loop. Returns the exit code.
 
-    link: a worker's link to its master. An error that the operator must fix is one line on stderr, with exit code 1.
-    Examples are a port in use and an unusable store.
+    An error that the operator must fix is printed as one line on stderr, and the exit code is 1. Examples are a port in
+    use and an unusable store.
+
+    link: a worker's link to its master.
     """
     private_files()
     logs.configure(settings.log.level, settings.log.format, fields={"process": link.slot.name} if link else None)

@@ -38,12 +38,12 @@ log = structlog.get_logger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LINGER_SECONDS: Final = 10.0  # seconds for which renditions stay while the gateway is unreachable
-_DRAIN_SECONDS: Final = 10.0  # seconds for the last frames
+_DRAIN_SECONDS: Final = 10.0  # seconds in which the last frames must be sent
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The assignment of a worker, from environment variables. item: the channel fields in them."""
+    """The assignment of a worker, from environment variables. item: the channel fields in the variables."""
 
     item: Mapping[str, Any]
     gateway: NodeAddress
@@ -67,7 +67,7 @@ class Assignment:
 
 
 def run(settings: Settings, environ: Mapping[str, str] | None = None) -> int:
-    """Works until the stream ends, the gateway disconnects or SIGTERM arrives. Returns the exit code."""
+    """Runs the worker until the stream ends, the gateway disconnects or SIGTERM arrives. Returns the exit code."""
 
     async def check_and_work() -> int:
         assignment = Assignment.of(os.environ if environ is None else environ)

@@ -34,7 +34,7 @@ _FORWARDED: Final = (
     "Content-Type", "Cache-Control", "ETag", "Last-Modified", "Retry-After", "Content-Range", "Content-Disposition",
 )  # fmt: skip
 
-_OVERHEAD: Final = 1_024  # bytes of memory per entry in addition to its body; viewers can invent any number of names
+_OVERHEAD: Final = 1_024  # bytes of memory per entry in addition to its body: viewers can request any number of names
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +120,29 @@ class CachedPlaylist(CachedResponse):
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         if suffix:
-            return self._with(suffix)
+            return self._with_suffix(suffix)
         if self._plain is None:
-            self._plain = self._with("")
+            self._plain = self._with_suffix("")
         return self._plain
 
-    def _with(self, suffix: str) -> Response:
+    def _with_suffix(self, suffix: str) -> Response:
         return self.head.response(self.body.replace(_SUFFIX.encode(), suffix.encode()), compress=True)
 
 
 class CachedManifest(CachedResponse):
-    """An MPD. The age of the copy is added to the time in its UTCTiming element."""
+    """An MPD. The age of the cached answer is added to the time in its UTCTiming element."""
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
-        later = timedelta(seconds=max(0.0, now - self.received))
+        age = timedelta(seconds=max(0.0, now - self.received))
         # Escaped as in formats.dash.mpd.finish: "$" begins an identifier of a template.
         query = escape(suffix.replace("$", "$$"), {'"': "&quot;"})
         text = self.body.decode("utf-8", "replace").replace(_SUFFIX, query)
         return self.head.response(
-            _DIRECT.sub(lambda m: m[1] + _later(m[2], later) + m[3], text).encode(), compress=True
+            _DIRECT.sub(lambda m: m[1] + _add_to_date(m[2], age) + m[3], text).encode(), compress=True
         )
 
 
-def _later(text: str, by: timedelta) -> str:
+def _add_to_date(text: str, by: timedelta) -> str:
     try:
         return date((datetime.fromisoformat(text) + by).timestamp())
     except (ValueError, OverflowError):
@@ -150,7 +150,7 @@ def _later(text: str, by: timedelta) -> str:
 
 
 class CachedStatus(CachedResponse):
-    """A `status.json`. The age of the copy is added to its `now`."""
+    """A `status.json`. The age of the cached answer is added to its `now`."""
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         try:
@@ -170,7 +170,7 @@ class CachedFile(CachedResponse):
             body = with_query(self.body.decode("utf-8", "replace"), suffix).encode()
             return Response(head.status, body, head.kind, cache=head.cache, compress=True)
         tag, modified = head.headers.get("ETag"), head.headers.get("Last-Modified")
-        if tag and modified and unchanged(request, tag, _epoch(modified)):
+        if tag and modified and unchanged(request, tag, _timestamp(modified)):
             validators = {"ETag": tag, "Last-Modified": modified}
             return Response(304, None, cache=head.cache, headers=validators)
         if self._plain is None:
@@ -178,14 +178,14 @@ class CachedFile(CachedResponse):
         return self._plain
 
 
-def _epoch(text: str) -> float:
+def _timestamp(text: str) -> float:
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return float("inf")  # an unreadable date: the file counts as changed
 
 
-_LISTS: Final[Mapping[CacheClass, type[CachedResponse]]] = {
+_RESPONSE_CLASSES: Final[Mapping[CacheClass, type[CachedResponse]]] = {
     CacheClass.PLAYLIST: CachedPlaylist,
     CacheClass.MANIFEST: CachedManifest,
 }
@@ -200,7 +200,7 @@ def to_cached_response(path: str, head: ResponseHead, body: bytes, now: float) -
     if path == "status.json":
         return CachedStatus(head, body, now)
     cache_class = FILES.get(path.rpartition(".")[2])
-    response_class = CachedResponse if cache_class is None else _LISTS.get(cache_class, CachedResponse)
+    response_class = CachedResponse if cache_class is None else _RESPONSE_CLASSES.get(cache_class, CachedResponse)
     ended = cache_class is CacheClass.PLAYLIST and b"#EXT-X-ENDLIST" in body  # its players are not counted
     return response_class(head, body, now, protocol="" if ended else viewer_protocol(path, body))
 

@@ -24,10 +24,10 @@ from gateway.ports.nodes import Node, NodeRole
 
 log = structlog.get_logger(__name__)
 
-READ_SECONDS: Final = 10.0  # between two reads of the registry's nodes
-_WAIT_SECONDS: Final = 2.0  # that a lookup waits for a read of the registry
-_MAX_EDGES: Final = 3  # of a channel that a reader tries before the node that holds the stream
-_FAILED_SECONDS: Final = 10.0  # for which a failed edge is not used
+READ_SECONDS: Final = 10.0  # minimum time between two reads of the registry's nodes
+_WAIT_SECONDS: Final = 2.0  # time for which a lookup waits for a read of the registry
+_MAX_EDGES: Final = 3  # edges of a channel that a reader tries before the node that holds the stream
+_FAILED_SECONDS: Final = 10.0  # time for which a failed edge is not used
 
 
 class NodeDirectory(Protocol):
@@ -54,8 +54,8 @@ class EdgeSelector:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """node: the id of this node.
-        channel: the channel whose edge this node is. It reads that channel from the node that holds the stream.
-        "": none.
+        channel: the channel for which this node was started as an edge; "": none. It reads this channel from the node
+        that holds the stream.
         """
         self._locator = locator
         self._registry = registry
@@ -154,7 +154,7 @@ class EdgeSelector:
         self._read_at = self._clock()
 
     def _by_channel(self, nodes: Iterable[Node]) -> dict[str, list[Node]]:
-        """Returns the live edges by channel. Liveness is evaluated at each read, because only reads see heartbeats."""
+        """Returns the live edges by channel. Liveness is evaluated at each read, because only reads show heartbeats."""
         edges: dict[str, list[Node]] = {}
         for node in nodes:
             if node.role is NodeRole.EDGE and node.channel and node.address and self._liveness.is_alive(node.id):

@@ -31,16 +31,16 @@ from gateway.protocols import nodes
 
 log = structlog.get_logger(__name__)
 
-# operation(request, the path after its name): after the check of the signature. Parameters are in the query.
+# operation(request, the path after its name): called after the check of the signature. Parameters are in the query.
 Operation: TypeAlias = Callable[[Request, str], Coroutine[Any, Any, Response]]
-# file(request, stream name, the path below it): answers like for players, but without protection and counting.
+# file(request, stream name, the path below it): answers as for players, but without protection and counting.
 Files: TypeAlias = Callable[[Request, str, str], AnswerOrAwaitable]
 # find(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.
 FindReplica: TypeAlias = Callable[[Request, str], Awaitable[PullSource]]
 
 HOP: Final = "x-millrace-hop"  # marks a request that a sibling forwarded: it is not forwarded again
 _PREFIX: Final = "/_node/"
-_TRACKS_SECONDS: Final = 3.0  # for which a pull waits for the first media of a stream
+_TRACKS_SECONDS: Final = 3.0  # time for which a pull waits for the first media of a stream
 
 _FORBIDDEN: Final = text(403, "this node answers no other node: cluster.secret is not set")
 NOT_HERE: Final = text(404, "this node does not hold the stream")
@@ -59,7 +59,7 @@ class PullableStreams:
 
     session: returns an id for a period of continuous timestamps of a stream.
     dropped: counts units dropped because the other node was too slow.
-    find_replica: for other nodes; None if other nodes may only pull the streams in `hub`.
+    find_replica: finds a replica for another node; None if other nodes may only pull the streams in `hub`.
     """
 
     hub: Hub
@@ -80,7 +80,7 @@ class NodeEndpoint:
         files: Files,
         operations: Mapping[str, Operation],
     ) -> None:
-        """channels: without a cache."""
+        """channels: the store of channels, without a cache."""
         self._authenticator = authenticator
         self._siblings = siblings
         self._streams = streams
@@ -91,7 +91,7 @@ class NodeEndpoint:
         self.refused = authenticator.refused
 
     def signed(self, request: Request) -> bool:
-        """Whether another node sent the request; for `exempts` of HttpServer. Hot path for all other requests."""
+        """Whether another node sent the request; for `exempts` of HttpServer. Hot path: called for all requests."""
         return request.raw_path.startswith(_PREFIX) and not self._authenticator.problem(request)
 
     def __call__(self, request: Request, rest: str) -> AnswerOrAwaitable:
@@ -131,7 +131,7 @@ class NodeEndpoint:
     async def _pull_later(self, request: Request, name: str) -> Answer:
         """Answers a pull that must wait or be forwarded.
 
-        The stream has no media yet, is a rendition that will begin soon, is a replica, or is a stream of a sibling.
+        There are four cases: no media yet, a rendition that will begin soon, a replica, a stream of a sibling.
         """
         try:
             if self._hub.holds(channel_of(name)):
@@ -243,17 +243,17 @@ async def fetch_from_sibling(peers: Peers, node: NodeAddress, request: Request) 
     """Returns the answer of a sibling to this request. Its body is a stream. Raises PeerUnavailable."""
     target = target_of(request)
     headers = {name: request.headers[name] for name in ("range", "if-range") if name in request.headers} | {HOP: "1"}
-    opening = peers.request(node, request.method, target, headers=headers, seconds=60.0)
-    response = await opening.__aenter__()
+    exchange = peers.request(node, request.method, target, headers=headers, seconds=60.0)
+    response = await exchange.__aenter__()
     if request.method == "HEAD":
-        await opening.__aexit__(None, None, None)
+        await exchange.__aexit__(None, None, None)
 
     async def body() -> AsyncIterator[bytes]:
         try:
             async for chunk in response.content.iter_any():
                 yield chunk
         finally:
-            await opening.__aexit__(None, None, None)
+            await exchange.__aexit__(None, None, None)
 
     forwarded = {
         n: v for n in ("ETag", "Last-Modified", "Content-Range", "Retry-After") if (v := response.headers.get(n))

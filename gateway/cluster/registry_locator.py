@@ -16,14 +16,14 @@ from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
 
-CACHE_SECONDS: Final = 30.0  # for which an answer is cached
-ABSENT_SECONDS: Final = 0.5  # for which the answer is cached that no node holds the stream
+CACHE_SECONDS: Final = 30.0  # time for which an answer is cached
+ABSENT_SECONDS: Final = 0.5  # time for which it is cached that no node holds a stream
 _GATHER_SECONDS: Final = 0.005  # lookups within this time become one request
 _BATCH: Final = 100  # the limit of BatchGetItem
 _NAMES_PER_SECOND: Final = 1000.0  # bounds the cost, because viewers can invent names
 _MAX_WAITING: Final = 10_000
 _MAX_CACHED: Final = 20_000
-_FAILED_SECONDS: Final = 2.0  # for which a node that failed twice is not used
+_FAILED_SECONDS: Final = 2.0  # time for which a node that failed twice is not used
 _MAX_FAILURES: Final = 10_000
 
 

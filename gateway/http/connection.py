@@ -36,10 +36,10 @@ _CLOSE: Final = b"Connection: close\r\n\r\n"
 class HttpLimits:
     """Limits of a connection, in seconds and bytes (settings, sections `http` and `limits`).
 
-    head_seconds: from a request's first byte (or the connection's start) to the end of its head; 0 is no limit.
-    stall_seconds: time in which a client must read some of the unsent data; 0 is no limit.
-    per_address: simultaneous connections of one address; 0 is no limit.
-    connections: simultaneous connections of all addresses; 0 is no limit.
+    head_seconds: from a request's first byte (or the connection's start) to the end of its head; 0: no limit.
+    stall_seconds: time in which a client must read some of the unsent data; 0: no limit.
+    per_address: simultaneous connections of one address; 0: no limit.
+    connections: simultaneous connections of all addresses; 0: no limit.
     """
 
     head_bytes: int
@@ -57,7 +57,7 @@ class ConnectionServer(Protocol):
     now: monotonic seconds.
     date: the Date header.
     keeps_alive: whether connections stay open after an answer.
-    connections: without connections that were taken over.
+    connections: the open connections, without those that were taken over.
     The counters are described in HttpServer. The Responses are prepared answers.
     """
 
@@ -85,7 +85,7 @@ class ConnectionServer(Protocol):
         """Counts a new connection. Returns None if it must be closed at once."""
 
     def count_client(self, slot: ConnectionSlot, client: str) -> bool:
-        """Counts a connection also for the client behind the proxy. Returns False if that has too many."""
+        """Counts a connection for the client behind the proxy too. Returns False if that client has too many."""
         ...
 
     async def compress(self, response: Response) -> None:
@@ -102,7 +102,7 @@ class ConnectionServer(Protocol):
 class HttpConnection(ScheduledReads):
     """Answers requests one after the other; pipelined requests wait in a bounded buffer.
 
-    Pipelined requests are served for SLICE_SECONDS. Then the connection waits for its turn of the scheduler.
+    Pipelined requests are served for SLICE_SECONDS. Then the connection waits for its turn in the scheduler.
     deadline: time at which `timed_out` is called, on the clock of the server.
     `_done` is set when the connection is closing, lingering or taken over. Then nothing more is parsed.
     """
@@ -116,7 +116,7 @@ class HttpConnection(ScheduledReads):
     # fmt: on
 
     def __init__(self, server: ConnectionServer, slot: ConnectionSlot | None = None) -> None:
-        """slot: of a connection that was counted before its TLS handshake."""
+        """slot: the slot, if the connection was counted before its TLS handshake."""
         super().__init__(server.scheduler, _READ)
         self._server = server
         self._slot = slot
@@ -132,7 +132,7 @@ class HttpConnection(ScheduledReads):
         self._awaits_first_request = True  # the client has not sent a request yet
         self._lingering = -1  # bytes discarded since the last answer; -1: not lingering
         self._unsent = 0
-        self._descriptor = -1  # of a plain socket; it may be written directly if the transport is idle
+        self._descriptor = -1  # descriptor of a plain socket; it may be written directly if the transport is idle
         self.deadline = math.inf
         self.peer = ""
         self.scheme = "http"
@@ -264,12 +264,12 @@ class HttpConnection(ScheduledReads):
             self.release_reading()
         self.deadline = server.now + server.limits.keep_alive
 
-    def _await_turn(self, took: float) -> None:
-        """Queues the buffered requests in the scheduler. took: seconds that the last requests needed."""
+    def _await_turn(self, cost: float) -> None:
+        """Queues the buffered requests in the scheduler. cost: seconds that the last requests needed."""
         self._turn_awaited = True
         self.deadline = self._server.now + self._server.limits.keep_alive
         self.hold_reading()
-        self._scheduler.wait(self._on_turn, took)
+        self._scheduler.wait(self._on_turn, cost)
 
     def _on_turn(self) -> None:
         self._turn_awaited = False
@@ -404,7 +404,7 @@ class HttpConnection(ScheduledReads):
             self._end(request.has_body)
 
     def _write(self, head: bytes, body: bytes) -> None:
-        """Writes a whole answer. If the transport is idle, writes to the socket directly, which is a fifth cheaper.
+        """Writes a whole answer. If the transport is idle, writes to the socket directly: this costs a fifth less.
 
         The transport collects the answers to pipelined requests, and sends the rest if the kernel accepts only a part.
         """
@@ -512,7 +512,7 @@ class HttpConnection(ScheduledReads):
     # ---- the end ----
 
     def _end(self, unread: bool) -> None:
-        """Closes after all written data has been sent. unread: the client may still send; that is read first."""
+        """Closes after all written data has been sent. unread: first reads the data that the client still sends."""
         server, transport = self._server, self._transport
         self._done = True
         self._buffer = b""
@@ -545,7 +545,7 @@ class HttpConnection(ScheduledReads):
     def drain(self) -> None:
         """Ends the connection when the server closes: at once if it is idle, otherwise after the running answer.
 
-        If the client has not sent a request yet, one may be on the way. An immediate close would reset it.
+        If the client has not sent a request yet, one may arrive soon. An immediate close would reset the connection.
         """
         if self._task is None and not self._unwritable and not self._done:
             if self._awaits_first_request:

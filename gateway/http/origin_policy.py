@@ -9,7 +9,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class OriginPolicy:
-    """The policy.
+    """The origins of pages that may open a WebSocket to push.
 
     allowed: origins such as https://studio.example.com, or "*". If empty: pages of the requested host.
     RFC 6454 §7: browsers send the origin of a page, and pages cannot forge it. A request without Origin is not from a

@@ -27,13 +27,13 @@ from gateway.lib.tasks import Tasks
 log = structlog.get_logger(__name__)
 
 _PREFLIGHT_SECONDS: Final = 86_400
-_MAX_REFUSED: Final = 256  # connections above the limit of their address that may wait for their 429
+_MAX_REFUSED: Final = 256  # connections above the limit of their address that may wait for a 429 answer
 _ABORT_SECONDS: Final = 1.0  # time-out for aborted connections to close
 _MAX_COMPRESSING: Final = 1  # bodies compressed in threads at once; more would slow down the loop
 
 
 class HttpServer:
-    """Answers requests with `handler(request)`, on any number of sockets, plain and TLS. Used by one loop.
+    """Answers requests with `handler(request)`, on any number of sockets, plain and TLS. Used by one event loop.
 
     If the handler returns a Response, it is sent at once, without a task.
     If it returns a coroutine, a task runs it. The task is cancelled when the client disconnects.
@@ -90,7 +90,7 @@ class HttpServer:
         )
         self.too_many = service_unavailable("too many connections from this address", 10, 429)
         self._slots: set[ConnectionSlot] = set()
-        self._refusing = 0  # number of slots with `over_quota`
+        self._over_quota = 0  # number of slots with `over_quota`
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -127,7 +127,7 @@ class HttpServer:
         """
         self.closing, self.keeps_alive = True, False
         self._stop_accepting()
-        await asyncio.sleep(0)  # a socket accepted in this turn of the loop becomes a connection in the next
+        await asyncio.sleep(0)  # a socket accepted in this turn of the loop becomes a connection in the next turn
         await asyncio.sleep(0)
         for connection in list(self.connections):
             connection.drain()
@@ -157,7 +157,7 @@ class HttpServer:
     # ---- for connections ----
 
     def open_slot(self, address: str) -> ConnectionSlot | None:
-        """Counts a new connection. Returns None if it must be closed at once, because all together are too many."""
+        """Counts a new connection. Returns None if it must be closed at once: there are too many."""
         limits = self.limits
         if limits.connections and len(self._slots) >= limits.connections:
             self.refused += 1
@@ -166,10 +166,10 @@ class HttpServer:
         addresses = (address,) if not trusted and self.quota.take(address) else ()
         over_quota = not addresses and not trusted
         if over_quota:
-            if self._refusing >= _MAX_REFUSED:
+            if self._over_quota >= _MAX_REFUSED:
                 self.refused += 1
                 return None
-            self._refusing += 1
+            self._over_quota += 1
         slot = ConnectionSlot(self, addresses, over_quota)
         self._slots.add(slot)
         return slot
@@ -180,9 +180,9 @@ class HttpServer:
         return HttpConnection(self, slot) if slot is not None else None
 
     def count_client(self, slot: ConnectionSlot, client: str) -> bool:
-        """Counts a connection that is taken over also for the client behind the proxy.
+        """Counts a connection that is taken over. It also counts for the client behind the proxy.
 
-        Returns False if this client has too many.
+        Returns False if this client has too many connections.
         """
         if not self.forwarded.trusts(client):
             if not self.quota.take(client):
@@ -194,13 +194,13 @@ class HttpServer:
         for address in slot.addresses:
             self.quota.give(address)
         slot.addresses = ()
-        self._refusing -= slot.over_quota
+        self._over_quota -= slot.over_quota
         slot.over_quota = False
 
     def release(self, slot: ConnectionSlot) -> None:
         if slot in self._slots:
             self._slots.remove(slot)
-            self._refusing -= slot.over_quota
+            self._over_quota -= slot.over_quota
             for address in slot.addresses:
                 self.quota.give(address)
             if self._empty is not None and not self._slots and not self._empty.done():
@@ -225,7 +225,7 @@ class HttpServer:
         return text(500, "something went wrong here; the log says what")
 
     def _tick(self) -> None:
-        """Updates, once a second, the clock and the Date header, and handles deadlines that have passed."""
+        """Runs once a second: updates the clock and the Date header, and handles deadlines that have passed."""
         self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
         self.now = now = time.monotonic()
         self.date = f"Date: {formatdate(usegmt=True)}\r\n".encode("ascii")

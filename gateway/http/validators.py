@@ -16,7 +16,7 @@ def validators(tag: str, modified: float) -> dict[str, str]:
     tag: strong, in quotes.
     modified: seconds since the epoch.
     """
-    return {"ETag": tag, "Last-Modified": format_datetime(_second(modified), usegmt=True)}
+    return {"ETag": tag, "Last-Modified": format_datetime(_to_datetime(modified), usegmt=True)}
 
 
 def unchanged(request: Request, tag: str, modified: float) -> bool:
@@ -28,7 +28,7 @@ def unchanged(request: Request, tag: str, modified: float) -> bool:
     if since is None:
         return False
     try:
-        return _second(modified) <= parsedate_to_datetime(since)
+        return _to_datetime(modified) <= parsedate_to_datetime(since)
     except (ValueError, TypeError, OverflowError):
         return False
 
@@ -45,7 +45,7 @@ def file_response(
 ) -> Response:
     """Returns 200, 206, 304 or 416.
 
-    body: body(first, end) yields the bytes from first to end (exclusive). Called only if they are sent.
+    body: body(first, end) yields the bytes from first to end (exclusive). Called only if these bytes are sent.
     tag, modified: as in `validators`.
     kind: the Content-Type.
     cache: the Cache-Control.
@@ -69,5 +69,5 @@ def file_response(
     return Response(code, body(first, end), kind, cache=cache, headers=headers).sized(end - first)
 
 
-def _second(modified: float) -> datetime:
+def _to_datetime(modified: float) -> datetime:
     return datetime.fromtimestamp(int(modified), UTC)

@@ -1,6 +1,6 @@
 """The part of a WebSocket server (RFC 6455) that viewers need: handshake, sent frames, received control frames.
 
-Other data of viewers has no meaning: it is checked, bounded and discarded as it arrives. So a viewer needs no memory
+Other data of viewers has no meaning: it is checked, bounded and discarded when it arrives. So a viewer needs no memory
 except for its connection. No extension is negotiated.
 """
 

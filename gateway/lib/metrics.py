@@ -42,7 +42,8 @@ Source: TypeAlias = Callable[[], Iterable[MetricSample]]
 class Counter:
     """Counts by labels.
 
-    There are at most `MAX_SERIES` combinations, because clients must not create series. Others count as "other".
+    There are at most `MAX_SERIES` combinations, because clients must not create series. Further combinations
+    are counted as "other".
     """
 
     MAX_SERIES = 200
@@ -87,7 +88,7 @@ class Histogram:
 
 
 class Metrics:
-    """All metrics of this process. There is one object."""
+    """All metrics of this process, in one object."""
 
     def __init__(self, version: str) -> None:
         self.refused = Counter(REFUSED)

@@ -59,7 +59,7 @@ class CutCandidate:
 
     decoded, shown: its decode and presentation time, ticks of 90 kHz on the streams' common clock.
     wall: its arrival time, seconds since the epoch.
-    is_new_epoch: whether it is the first one of other tracks or of another publisher.
+    is_new_epoch: whether it is the first picture of other tracks or of another publisher.
     segment_open: whether the member has an open segment.
     min_number: the minimum number of a new segment.
     """
@@ -84,7 +84,7 @@ class Alignment:
         self.next_epoch = 0
         self.base: int | None = None  # start of the first epoch: the minimum of its decode and presentation time
         self.start = 0.0  # arrival time of that picture, seconds since the epoch
-        self.timing: VideoTiming | None = None  # of the source
+        self.timing: VideoTiming | None = None  # timing of the source
         self.source: Member | None = None
         self._next_number = 0
         self._name_offset: int | None = None
@@ -165,7 +165,7 @@ class Alignment:
             self._next_number = boundary.number + 1
             self._insert(boundary)
         elif boundary is not None and first and abs(boundary.origin.time - at.shown) > _TOLERANCE:
-            # Renditions ahead of a delayed source saw no new epoch here: their epoch begins with the next segment.
+            # Renditions ahead of a delayed source had no new epoch here: their epoch begins with the next segment.
             boundary.origin = self.begin_epoch(at.decoded, at.shown, at.wall)
         if boundary is None or boundary.number < at.min_number:
             if at.segment_open:
@@ -178,7 +178,7 @@ class Alignment:
     def discards(self, member: Member, number: int) -> bool:
         """Whether `member` should discard its incomplete segment `number`, which must not be published.
 
-        It should if another member has not reached this segment. Then the number will be used again.
+        It should discard it if another member has not reached it. Then the number will be used again.
         """
         newest = self._boundaries[-1] if self._boundaries else None
         if newest is None or newest.number != number:

@@ -22,7 +22,7 @@ _TS_VERSION = 3
 P = TypeVar("P", bound=Packager)
 
 
-@dataclass(frozen=True)  # no slots: Python 3.11 cannot make generic classes with both
+@dataclass(frozen=True)  # no slots: in Python 3.11, a generic class cannot be frozen and have slots
 class LadderRendition(Generic[P]):
     """A rendition in one format.
 
@@ -120,7 +120,7 @@ def is_playable(source: CmafPackager, renditions: Sequence[CmafRendition]) -> bo
 
 
 def lags_too_far(source: CmafPackager, rendition: CmafPackager) -> bool:
-    """Whether a rendition misses too much of the source's media to be only late."""
+    """Whether a rendition misses more of the source's media than a delay can explain."""
     source_track, track = source.manifests.track("video"), rendition.manifests.track("video")
     if source.over or not rendition.ready or source_track is None or track is None:
         return False

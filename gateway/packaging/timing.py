@@ -1,8 +1,9 @@
-"""Moves frame times to a fine, regular grid, recovered from a publisher's rounded milliseconds, and dates media times.
+"""Recovers exact frame times from a publisher's rounded milliseconds, and maps media times to wall-clock times.
 
 A part must be complete when its last frame arrives. So the duration of this frame must be known before the next frame
-arrives: it follows from the frame rate. This module finds the rate and moves the frames to its grid. On the grid, sums
-of durations are exact. If the frames have no regular rate, their times do not change, and `step` is None.
+arrives: it follows from the frame rate. This module finds the rate and moves the frames to its grid. The grid is fine
+and regular, and sums of durations on it are exact. If the frames have no regular rate, their times do not change, and
+`step` is None.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from fractions import Fraction
 
 VIDEO_CLOCK = 90_000
 
-# If times are rounded to milliseconds, the first and the current frame each have an error of at most 1 ms.
-_SLACK_MS = 1.15
-_SETTLED = 4  # consecutive steps of one frame; then a rate is known
-_LEARN = 24  # number of intervals from which an unknown rate is estimated
+# Rounding to milliseconds gives the first and the current frame an error of at most 1 ms each.
+_TOLERANCE_MS = 1.15
+_MIN_REGULAR_STEPS = 4  # consecutive steps of one frame, after which the rate is known
+_ESTIMATE_INTERVALS = 24  # number of intervals from which an unknown rate is estimated
 _MAX_FPS, _MIN_FPS = 480, 1
 # Frame rates of encoders. A measured rate is replaced by the nearest one if rounding can explain the difference.
 _RATES = tuple(
@@ -43,9 +44,9 @@ class VideoTiming:
         "_num",
         "_recent",
         "_reference",
-        "_run",
+        "_regular_steps",
         "_scale",
-        "_slack",
+        "_tolerance",
         "step",
     )
 
@@ -53,22 +54,26 @@ class VideoTiming:
         """reference: the timing of these pictures in another rendition; then both use one grid."""
         self._scale = timescale
         self._reference = reference
-        self._slack = int(_SLACK_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale
+        self._tolerance = int(_TOLERANCE_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale
         # The period in ticks is _num / _den; _num is 0 while it is unknown. They are integers because of the hot path.
         self._num, self._den = _period_of(hint) if hint else (0, 1)
         self._anchor = 0  # time of frame 0 of the grid
         self._count = 0  # number of the last frame on the grid
-        self._run = 0  # consecutive steps of exactly one frame
+        self._regular_steps = 0  # consecutive steps of exactly one frame
         self._base = 0  # time at which the measurement of the period began …
         self._before = 0  # … and the number of frames from there to the anchor
         self._last: int | None = None  # the last returned decode time
-        self._recent: deque[int] = deque(maxlen=_LEARN + 1)
+        self._recent: deque[int] = deque(maxlen=_ESTIMATE_INTERVALS + 1)
         self.step: int | None = None
 
     @property
     def frame_rate(self) -> Fraction | None:
         """Frames a second; None if they are not regular."""
-        return Fraction(VIDEO_CLOCK * self._den, self._num) if self._num and self._run >= _SETTLED else None
+        return (
+            Fraction(VIDEO_CLOCK * self._den, self._num)
+            if self._num and self._regular_steps >= _MIN_REGULAR_STEPS
+            else None
+        )
 
     def stamp(self, dts: int, cts: int) -> tuple[int, int]:
         """Returns decode time and composition offset in ticks of 90 kHz. Hot path."""
@@ -84,21 +89,21 @@ class VideoTiming:
             self._restart(time)
         elif not num:
             time = raw if raw > last else last + 1
-            self._learn(raw)
+            self._estimate_period(raw)
         else:
             count = self._count + 1
             time = self._anchor + count * num // den
-            slack = self._slack
-            if -slack <= raw - time <= slack:
+            tolerance = self._tolerance
+            if -tolerance <= raw - time <= tolerance:
                 self._count = count
-                run = self._run = self._run + 1
-                if run >= _SETTLED:
+                regular_steps = self._regular_steps = self._regular_steps + 1
+                if regular_steps >= _MIN_REGULAR_STEPS:
                     anchor = self._anchor
                     self.step = anchor + (count + 1) * num // den - time
                     if shift:
                         # Presentation times are on the grid too.
                         near = anchor + (count + (2 * shift * den + num) // (2 * num)) * num // den - time
-                        if -2 * slack <= shift - near <= 2 * slack:
+                        if -2 * tolerance <= shift - near <= 2 * tolerance:
                             shift = near
             else:
                 time = self._off_grid(raw, raw - time)
@@ -107,7 +112,7 @@ class VideoTiming:
 
     def _restart(self, raw: int) -> None:
         self._anchor = self._base = raw
-        self._count = self._before = self._run = 0
+        self._count = self._before = self._regular_steps = 0
         self.step = None
         self._recent.clear()
         self._recent.append(raw)
@@ -118,11 +123,11 @@ class VideoTiming:
         Returns `raw` if rounding cannot explain the difference.
         """
         num, den = reference._num, reference._den
-        if not num or reference._run < _SETTLED:
+        if not num or reference._regular_steps < _MIN_REGULAR_STEPS:
             return raw
         count = (2 * (raw - reference._anchor) * den + num) // (2 * num)
         time = reference._anchor + count * num // den
-        if abs(time - raw) > self._slack:
+        if abs(time - raw) > self._tolerance:
             return raw
         self._num, self._den = num, den
         return time
@@ -134,20 +139,20 @@ class VideoTiming:
         """
         num, den = self._num, self._den
         floor = (self._last or 0) + 1
-        was_settled = self._run >= _SETTLED
+        was_regular = self._regular_steps >= _MIN_REGULAR_STEPS
         self.step = None
         skipped = (2 * off * den + num) // (2 * num)
-        if skipped >= 1 and abs(off - skipped * num // den) <= self._slack:
+        if skipped >= 1 and abs(off - skipped * num // den) <= self._tolerance:
             self._count += 1 + skipped
-            self._run = 0
+            self._regular_steps = 0
             return self._anchor + self._count * num // den
-        if was_settled and abs(off) <= 3 * self._slack:
+        if was_regular and abs(off) <= 3 * self._tolerance:
             # Drift: the real period is the mean since the measurement began.
             self._before += self._count + 1
             self._anchor, self._count = max(raw, floor), 0
             span = raw - self._base
             rate = VIDEO_CLOCK * self._before / span if span > 0 else 0.0
-            self._num, self._den = _period_of(rate, near=2 * self._slack / span if span > 0 else 0.0)
+            self._num, self._den = _period_of(rate, near=2 * self._tolerance / span if span > 0 else 0.0)
             if self._num:
                 return self._anchor
         self._num = 0
@@ -155,16 +160,16 @@ class VideoTiming:
         self._restart(time)
         return time
 
-    def _learn(self, raw: int) -> None:
+    def _estimate_period(self, raw: int) -> None:
         recent = self._recent
         recent.append(raw)
         total = raw - recent[0]
-        if len(recent) <= _LEARN or total <= 0:
+        if len(recent) <= _ESTIMATE_INTERVALS or total <= 0:
             return
-        first, slack = recent[0], self._slack
-        for near in (2 * slack / total, 0.0):
-            num, den = _period_of(VIDEO_CLOCK * _LEARN / total, near)
-            if num and all(-slack <= time - first - n * num // den <= slack for n, time in enumerate(recent)):
+        first, tolerance = recent[0], self._tolerance
+        for near in (2 * tolerance / total, 0.0):
+            num, den = _period_of(VIDEO_CLOCK * _ESTIMATE_INTERVALS / total, near)
+            if num and all(-tolerance <= time - first - n * num // den <= tolerance for n, time in enumerate(recent)):
                 self._restart(raw)
                 self._num, self._den = num, den
                 return

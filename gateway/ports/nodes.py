@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-ALIVE_SECONDS: Final = 10.0  # design, section 11: a node without a new heartbeat for this time is dead
-LEFT_SECONDS: Final = 3600.0  # a node that left: time for which its claim is kept for the next node
+ALIVE_SECONDS: Final = 10.0  # a node without a new heartbeat for this time is dead
+LEFT_SECONDS: Final = 3600.0  # time for which the claim of a node that left is kept for the next node
 FORGOTTEN_SECONDS: Final = 86_400.0  # a node's row is deleted after this time without a heartbeat
 
 

@@ -26,7 +26,7 @@ _ADMINISTRATOR: Final = Attempt(failures=-1)  # an administrator who adds a user
 class ConsoleUser:
     """A user of the console.
 
-    created: seconds since the epoch. changed: of the password, seconds since the epoch.
+    created: seconds since the epoch. changed: time of the last password change, seconds since the epoch.
     mark: random text, new with every password.
     """
 
@@ -86,7 +86,7 @@ class Users:
         return _user(name, value)
 
     async def delete(self, name: str) -> None:
-        """Deletes the user and its profile. Its sessions end then. Raises NoSuchUser."""
+        """Deletes the user and the profile. The user's sessions end then. Raises NoSuchUser."""
         if name_problem(name) or not await self._store.delete(_KIND, name):
             raise NoSuchUser(name[:64])
         await self._store.delete(PROFILE, profile_key("user", name))

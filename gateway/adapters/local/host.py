@@ -15,7 +15,7 @@ PORTS_FILE = "ports.json"
 
 
 def shown_host(bind: str) -> str:
-    """Returns the host for users of a listener bound to `bind`, IPv6 without brackets.
+    """Returns the host that users enter for a listener bound to `bind`. An IPv6 address has no brackets.
 
     Loopback, a single address, and a name do not change. "All addresses" becomes the source address of this machine's
     packets to the internet, else 127.0.0.1. This sends no packet.
@@ -42,7 +42,7 @@ def _own_address() -> str:
 
 
 def known_ports(settings: Settings) -> OpenPorts:
-    """Returns the ports of the last gateway on this data folder, else the ports in the settings."""
+    """Returns the ports of the last gateway that used this data folder, else the ports in the settings."""
     configured = OpenPorts(**{listener.name: listener.port for listener in settings.listeners()})
     try:
         written = json.loads((settings.data / PORTS_FILE).read_text())

@@ -101,7 +101,7 @@ class AudioTrackBuilder:
             track.round_parts(length)
             self._begin_segment(time)
         elif (cuts and time >= cuts[0]) or (gap and self._segmenter.exceeds(time + length - track.start)):
-            # After a gap: the cut is inside it, or it is too long for a segment.
+            # After a gap: the cut is inside the gap, or the gap is too long for a segment.
             self._end_segment(self._end)
             self._begin_segment(time)
             samples = self._samples

@@ -17,7 +17,8 @@ from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
 AUDIO_GROUP = "audio"
-# Number of video segments after which a playlist is served without audio: if no audio, or no whole segment, arrived.
+# Number of video segments after which a playlist is served without audio. The first applies if no audio arrived, the
+# second if audio arrived, but no whole segment.
 _WAIT_FOR_AUDIO, _WAIT_FOR_MORE_AUDIO = 2, 3
 
 
@@ -40,11 +41,11 @@ class CmafManifests:
         """seconds: the channel's hls_time. alignment: numbers the epochs. metrics: counts segments."""
         self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media, video before audio
         self.target: int | None = None
-        self.epoch: Epoch | None = None  # the current one
+        self.epoch: Epoch | None = None  # the current epoch
         self.now = now  # arrival time of the last unit, seconds since the epoch
         self.ended = False  # the stream has ended
         self.publisher_tracks: Tracks | None = None  # the publisher's current tracks
-        self.timing: VideoTiming | None = None  # of the current video
+        self.timing: VideoTiming | None = None  # timing of the current video
         self._alignment = alignment
         self._video, self._audio = video, audio
         self._seconds = seconds

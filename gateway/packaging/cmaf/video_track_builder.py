@@ -65,7 +65,7 @@ class VideoTrackBuilder:
     ) -> None:
         """may_begin: returns whether a segment begins at this decode and presentation time (ticks of 90 kHz). The third
         argument is whether this track alone would begin one.
-        cut: called when a segment begins, with the presentation time of its first picture, as far as known.
+        cut: called when a segment begins, with the presentation time of its first picture, as far as it is known.
         access: classifies key frames.
         """
         self.timing = timing
@@ -83,9 +83,9 @@ class VideoTrackBuilder:
         self._end: int | None = None  # the predicted end of the last part, until the next frame arrives
         self._first_presentation = 0  # presentation time of the first picture of the open segment
         self._delay: int | None = None  # last segment: from its first decode time to its earliest presentation time
-        self._first_access = RandomAccess.CLOSED  # of the first picture of the open segment
+        self._first_access = RandomAccess.CLOSED  # access type of the open segment's first picture
         self._independent = False  # the open part has a sync sample
-        self._leading_possible = False  # leading pictures of this first picture may still arrive
+        self._leading_possible = False  # leading pictures of the open segment may still arrive
 
     def add(self, dts: int, cts: int, key: bool, payload: bytes) -> bool:
         """Adds a frame. dts, cts: in ticks of the publisher's track. Hot path.
@@ -155,7 +155,7 @@ class VideoTrackBuilder:
 
     def _begin_segment(self, dts: int, presentation: int, key: bool) -> None:
         first = presentation
-        # Without a key frame it may begin between reordered pictures: its date continues the last segment's date.
+        # Without a key frame, the segment may begin between reordered pictures: its date continues the last one's date.
         date_shift = self._delay if not key else None
         if self._delay is not None and presentation - dts - self._delay >= self._step:
             first = dts + self._delay  # its leading pictures begin at the end of the last segment's pictures
@@ -201,13 +201,13 @@ class VideoTrackBuilder:
         """
         track = self._track
         spacing = following - self._first_presentation if following is not None else None
-        hole = False
+        is_gap = False
         media_end = self._last + self._step
         if media_end < end and self._segmenter.exceeds(end - track.start):
             # No frames arrived for some time: this gap belongs to no segment.
             end, spacing = media_end, None
-            hole = True
+            is_gap = True
         if self._samples:
             self._end_part(end)
-        self._delay = None if hole else track.date_shift
+        self._delay = None if is_gap else track.date_shift
         track.close_segment(end, spacing, last)

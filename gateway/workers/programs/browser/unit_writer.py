@@ -51,7 +51,7 @@ class UnitWriter:
             self._announce()
 
     def units(self, units: Iterable[AccessUnit]) -> None:
-        """Sends the next units, in the order of publishing. Hot."""
+        """Sends the next units, in the order of publishing. Hot path."""
         for unit in units:
             if self._held is None:
                 self._send_unit(unit)
