@@ -299,7 +299,7 @@ class Throttled:
         self.asked: list[int] = []
 
     @contextlib.asynccontextmanager
-    async def calling(self, *_: Any, **__: Any) -> AsyncIterator[Throttled]:
+    async def client_for(self, *_: Any, **__: Any) -> AsyncIterator[Throttled]:
         yield self
 
     async def batch_get_item(self, RequestItems: dict[str, Any]) -> dict[str, Any]:

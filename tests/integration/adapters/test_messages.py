@@ -21,7 +21,7 @@ async def test_an_empty_queue_is_waited_at_and_is_no_fault(aws: str) -> None:
     came = asyncio.Event()
 
     class Reader(SqsReader):
-        async def take(self, body: str) -> None:
+        async def handle(self, body: str) -> None:
             assert body == "late"
             came.set()
 

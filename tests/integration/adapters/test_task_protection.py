@@ -97,7 +97,7 @@ async def test_an_agent_that_fails_is_asked_again_and_told_of_once() -> None:
     [
         ({"failure": {"Arn": "a", "Reason": "TASK_NOT_VALID", "Detail": None}}, "TASK_NOT_VALID"),
         ({"error": {"Arn": "a", "Code": "AccessDeniedException", "Message": "not allowed"}}, "not allowed"),
-        ({"protection": {"ProtectionEnabled": False}}, "the opposite"),
+        ({"protection": {"ProtectionEnabled": False}}, "does not match"),
         ({}, "200"),
     ],
 )

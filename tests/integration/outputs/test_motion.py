@@ -147,7 +147,7 @@ class Late:
     def session(self) -> "Late":
         return self
 
-    async def look(
+    async def compare(
         self, _track: object, units: Sequence[AccessUnit], _fresh: bool, _difference: int
     ) -> PictureDifference:
         at = units[-1].dts / 1000
@@ -155,7 +155,7 @@ class Late:
             await self._further.wait_for(lambda: self.now >= at + self._lag)
         return PictureDifference(50.0 if self._moves(at) else 0.0, 5, False, False)
 
-    async def shot(self) -> bytes:
+    async def last_picture(self) -> bytes:
         return b"a picture"
 
     def close(self) -> None: ...
@@ -289,7 +289,7 @@ async def test_it_goes_on_after_its_worker_was_lost(tmp_path: Path) -> None:
         output = MotionOutput(live, place.archive, stills, place.counts, 3)
         running = asyncio.ensure_future(output.run(live))
         await push(live, [u for u in source.units if u.dts < 6_000], output)
-        output._session._lane._running = False  # type: ignore[union-attr]
+        output._session._queue._running = False  # type: ignore[union-attr]
         output._session._number += 1_000  # type: ignore[union-attr]  # a session that its worker does not know
         rest = [u for u in source.units if u.dts >= 6_000]
         await push(live, rest, output)
