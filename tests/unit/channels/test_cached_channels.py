@@ -161,7 +161,7 @@ async def test_ids_of_the_viewers_choice_cannot_fill_the_memory(shelf):
         await cached.get("kept")
         with pytest.raises(NoSuchChannel):
             await cached.get(f"guess-{n}")
-    assert len(cached._seen) == 10
+    assert len(cached._answers) == 10
     assert shelf.asked.count("kept") == 1
 
 
