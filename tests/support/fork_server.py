@@ -1,7 +1,7 @@
 """Starts the program by a fork of a process that has imported it. Most of the CPU of a start is imports.
 
-A start by fork runs the same code from the command line on. The tests of the command line, of the installed wheel and
-of several worker processes start the program as users do.
+A forked start runs the same code from the command line on. The tests of the command line and of the installed wheel
+start the program as users do, and so does a master its worker processes.
 """
 
 import atexit

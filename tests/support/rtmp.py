@@ -309,6 +309,13 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
+def all_tls_ports(folder: Path) -> dict[str, str]:
+    """Settings of a gateway that opens all its listeners over TLS, too, with a certificate of its own."""
+    cert, key = self_signed(folder)
+    ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMPS", "HTTPS", "WSS")}
+    return {"MILLRACE_TLS__CERT": str(cert), "MILLRACE_TLS__KEY": str(key), **ports}
+
+
 def trusting_anyone() -> ssl.SSLContext:
     """A client's TLS context for certificates that nobody has signed."""
     context = ssl.create_default_context()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway, http
-from tests.support.rtmp import VIDEO, Peer, connected, picture, self_signed
+from tests.support.rtmp import VIDEO, Peer, all_tls_ports, connected, picture, self_signed
 
 STARTED = "NetStream.Publish.Start"
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,6 +51,15 @@ async def _live(gateway: Gateway, stack: contextlib.AsyncExitStack) -> tuple[Cha
     await peer.film(range(0, 3000, 40), gop=25)
     channel.wait_playable("live.m3u8", "master.m3u8")
     return channel, peer
+
+
+async def _deaf_player(stack: contextlib.AsyncExitStack, channel: Channel, peer: Peer) -> None:
+    """Joins an RTMP player that reads nothing, and pushes 10 MB for it."""
+    deaf = await stack.enter_async_context(connected(channel.gateway.ports["rtmp"]))
+    await deaf.play(channel.id)
+    deaf.stop_reading()
+    for n in range(75, 175):
+        await peer.body(VIDEO, picture(n, n % 25 == 0, size=100_000), n * 40)
 
 
 async def _exit_code(gateway: Gateway, within: float) -> int:
@@ -113,11 +122,7 @@ async def test_a_second_signal_ends_at_once(start) -> None:  # type: ignore[no-u
     gateway = start()
     async with contextlib.AsyncExitStack() as stack:
         channel, peer = await _live(gateway, stack)
-        deaf = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
-        await deaf.play(channel.id)
-        deaf.stop_reading()
-        for n in range(75, 175):
-            await peer.body(VIDEO, picture(n, n % 25 == 0, size=100_000), n * 40)
+        await _deaf_player(stack, channel, peer)
         gateway.process.send_signal(signal.SIGTERM)
         until(lambda: "shutting down" in gateway.log, "the first signal was heard", 5)
         gateway.process.send_signal(signal.SIGTERM)
@@ -130,11 +135,7 @@ async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no
         gateway = start(**settings)
         async with contextlib.AsyncExitStack() as stack:
             channel, peer = await _live(gateway, stack)
-            deaf = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
-            await deaf.play(channel.id)
-            deaf.stop_reading()
-            for n in range(75, 175):
-                await peer.body(VIDEO, picture(n, n % 25 == 0, size=100_000), n * 40)
+            await _deaf_player(stack, channel, peer)
             gateway.process.send_signal(signal.SIGTERM)
             assert await peer.closed()
             with socket.socket() as late:
@@ -147,9 +148,7 @@ async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no
 
 
 def test_ports_json_tells_what_is_open(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    cert, key = self_signed(tmp_path)
-    secure = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMPS", "HTTPS", "WSS")}
-    gateway = start(MILLRACE_TLS__CERT=str(cert), MILLRACE_TLS__KEY=str(key), **secure)
+    gateway = start(**all_tls_ports(tmp_path))
     ports = json.loads((gateway.data / "ports.json").read_text())
     assert set(ports) == {"rtmp", "rtmps", "http", "https", "ws", "wss", "admin"}
     for name in ("rtmp", "rtmps", "http", "https", "admin"):

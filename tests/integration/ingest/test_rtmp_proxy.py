@@ -13,7 +13,7 @@ import pytest
 from tests.support.clients import Program, probe, push, until
 from tests.support.gateway import Gateway, running
 from tests.support.media import PLAIN
-from tests.support.rtmp import connected, self_signed, trusting_anyone
+from tests.support.rtmp import all_tls_ports, connected, trusting_anyone
 from tests.support.tools import need
 
 STARTED = "NetStream.Publish.Start"
@@ -23,13 +23,8 @@ LISTED, STRANGER = "127.0.0.2", "127.0.0.3"
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    cert, key = self_signed(tmp_path_factory.mktemp("tls"))
     with running(
-        MILLRACE_TLS__CERT=str(cert),
-        MILLRACE_TLS__KEY=str(key),
-        MILLRACE_RTMPS__PORT="0",
-        MILLRACE_HTTPS__PORT="0",
-        MILLRACE_WSS__PORT="0",
+        **all_tls_ports(tmp_path_factory.mktemp("tls")),
         MILLRACE_RTMP__PROXY_FROM="127.0.0.2,127.0.0.4/30",
         MILLRACE_STREAM__LINGER="0",
         MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS="1",

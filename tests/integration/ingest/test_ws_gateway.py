@@ -25,7 +25,7 @@ from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import excerpt, framehash_command, parse_framehash
 from tests.support.push_messages import end_text
 from tests.support.pushing import camera, close_code, page
-from tests.support.rtmp import self_signed, trusting_anyone
+from tests.support.rtmp import all_tls_ports, trusting_anyone
 from tests.support.rtmp_target import RtmpTarget
 from tests.support.sources import X264, Source, pictures, tone
 from tests.support.tools import need
@@ -34,13 +34,8 @@ from tests.support.tools import need
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     need("ffmpeg", "ffprobe")
-    cert, key = self_signed(tmp_path_factory.mktemp("tls"))
     with running(
-        MILLRACE_TLS__CERT=str(cert),
-        MILLRACE_TLS__KEY=str(key),
-        MILLRACE_RTMPS__PORT="0",
-        MILLRACE_HTTPS__PORT="0",
-        MILLRACE_WSS__PORT="0",
+        **all_tls_ports(tmp_path_factory.mktemp("tls")),
         MILLRACE_WS__COMPATIBLE="127.0.0.1,rtmp://localhost/never",
         MILLRACE_EGRESS__ALLOW="127.0.0.1",
         MILLRACE_STREAM__LINGER="2",

@@ -96,7 +96,7 @@ async def test_no_two_snapshots_show_the_same_picture_and_none_overwrites_anothe
             made = output.report()["made"]
             push(live, units[n : n + 20])
             await until(lambda made=made: output.report()["made"] > made)
-        # The first group has one of its key frame, too: it may be one behind.
+        # The key frame has a snapshot of its own, so the count may lag one behind the pushed pictures.
         await until(lambda: output._last_used == units[119].dts)
         await asyncio.sleep(0.3)
         made = output.report()["made"]

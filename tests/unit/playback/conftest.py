@@ -1,9 +1,5 @@
-"""Every test of this folder runs on uvloop, as in production, and on asyncio's own loop."""
+"""Every asynchronous test of this folder runs on both event loops."""
 
-import asyncio
+from tests.support.loops import pytest_asyncio_loop_factories
 
-import uvloop
-
-
-def pytest_asyncio_loop_factories(config, item):
-    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+__all__ = ["pytest_asyncio_loop_factories"]
