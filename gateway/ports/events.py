@@ -17,6 +17,7 @@ class EventType(StrEnum):
     RECORDING_READY = "recording.ready"
     JOB_DONE = "job.done"
     JOB_FAILED = "job.failed"
+    STREAM_HEALTH = "stream.health"
 
 
 @dataclass(frozen=True, slots=True)
