@@ -86,7 +86,8 @@ Channel: type[BaseModel] = create_model(
 class Output(Schema):
     """An output. codec also has `renditions`, `dropped` and `restarts`; relay has `targets`.
 
-    kvs has `fragments`; video has `pieces` and `bytes`.
+    kvs has `fragments`; video has `pieces` and `bytes`. openSince: when the file that is being recorded began, seconds
+    since the epoch.
     """
 
     model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
