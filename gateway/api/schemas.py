@@ -391,9 +391,10 @@ class ChannelField(Schema):
 
 
 class FormField(ChannelField):
-    """`group`: the group of the form that contains the field."""
+    """`group`: the group of the form that contains the field. `used`: whether it has an effect on this gateway."""
 
     group: str
+    used: bool
 
 
 class OutputField(ChannelField):

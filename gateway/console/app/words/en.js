@@ -228,7 +228,7 @@ export default {
   "role.primary": "Primary",
   "role.secondary": "Secondary",
   "role.standby": "Standby",
-  "scale.hint": "The size of this channel’s tasks: ECS task sizes on AWS, limits of worker processes on one machine.",
+  "scale.hint": "The size of this channel’s tasks in Amazon ECS.",
   "size.large": "large (2 vCPU, 4 GiB)",
   "size.medium": "medium (1 vCPU, 2 GiB)",
   "size.micro": "micro (¼ vCPU, 512 MiB)",

@@ -228,7 +228,7 @@ export default {
   "role.primary": "主节点",
   "role.secondary": "备用节点",
   "role.standby": "备用节点",
-  "scale.hint": "该频道各任务的规格：在 AWS 上为 ECS 任务大小，在单机上为工作进程的上限。",
+  "scale.hint": "该频道在 Amazon ECS 中各任务的规格。",
   "size.large": "large（2 vCPU，4 GiB）",
   "size.medium": "medium（1 vCPU，2 GiB）",
   "size.micro": "micro（¼ vCPU，512 MiB）",
