@@ -152,7 +152,7 @@ async def test_the_bar_leaves_a_watched_picture_and_comes_back_for_hand_and_key(
         await watched.plays()
         asleep = watched.page.locator("#stage[data-asleep]")
         await asleep.wait_for(timeout=10_000)
-        await watched.page.mouse.move(600, 400)
+        await watched.page.mouse.move(400, 200)
         await asleep.wait_for(state="detached")
         await asleep.wait_for(timeout=10_000)
         await watched.page.get_by_role("button", name="Pause").focus()
@@ -160,9 +160,9 @@ async def test_the_bar_leaves_a_watched_picture_and_comes_back_for_hand_and_key(
         await watched.page.wait_for_function(
             "() => getComputedStyle(document.querySelector('.controls')).opacity === '1'"
         )
-        await watched.page.mouse.click(600, 400)
+        await watched.page.mouse.click(400, 200)
         await watched.comes_to_say("Paused")
-        await watched.page.mouse.click(600, 400)
+        await watched.page.mouse.click(400, 200)
         await watched.comes_to_say("Live")
 
 
@@ -218,7 +218,7 @@ async def test_nobody_is_kept_out(scheme: str, stub: Stub, browser: Browser) -> 
         await judge(watched, "waiting", wrong)
         stub.live = True
         await watched.plays()
-        await watched.page.mouse.move(600, 400)
+        await watched.page.mouse.move(400, 200)
         await judge(watched, "live", wrong)
         await watched.page.get_by_role("button", name="Share").click()
         await judge(watched, "share", wrong)

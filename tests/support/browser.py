@@ -80,7 +80,8 @@ async def opened(
     browser: Browser, url: str, *, prepare: Callable[[BrowserContext], Awaitable[None]] | None = None, **options: Any
 ) -> AsyncIterator[Watched]:
     """A page of its own at `url`, watched from its first moment; `prepare` has the browser's context before that."""
-    context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    # A playing page costs half the CPU of one with 1280 × 900.
+    context = await browser.new_context(**{"viewport": {"width": 800, "height": 600}, **options})
     try:
         if prepare is not None:
             await prepare(context)

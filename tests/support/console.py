@@ -25,7 +25,8 @@ async def log_in(page: Page, token: str) -> None:
 @contextlib.asynccontextmanager
 async def signed_in(browser: Browser, gateway: Gateway, path: str = "", **options: Any) -> AsyncIterator[Watched]:
     """A page of the console behind the login, in English unless `options` of the browser context say otherwise."""
-    async with opened(browser, address(gateway, path), **{"locale": "en-US", **options}) as watched:
+    wide = {"viewport": {"width": 1280, "height": 900}}
+    async with opened(browser, address(gateway, path), **{"locale": "en-US", **wide, **options}) as watched:
         watched.page.set_default_timeout(20_000)
         await log_in(watched.page, gateway.token)
         yield watched
