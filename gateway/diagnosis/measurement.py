@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from gateway.live.sink import EndReason
-from gateway.media.codecs import frame_rate, video_size
+from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, video_size
 from gateway.media.errors import InvalidData
 from gateway.media.silence import is_silent
 from gateway.media.track import Kind, MediaTrack, Tracks
@@ -35,8 +35,9 @@ class Second:
     seconds: the time between them. frames, sounds: number of units. heard: whether any sound was not silent.
     delay: smallest wall time minus decode time of a unit, milliseconds; only differences mean something.
     offset: how far the sound's times are ahead of the picture's, milliseconds.
+    excess: how far the sound's times are ahead of its samples, milliseconds; only differences mean something.
     gop: longest distance of key frames that ended, seconds. gap: longest pause between two units, seconds.
-    delay and offset are None if there were no units to measure.
+    delay, offset and excess are None if there were no units to measure.
     """
 
     seconds: float
@@ -45,6 +46,7 @@ class Second:
     heard: bool
     delay: float | None
     offset: float | None
+    excess: float | None
     gop: float
     gap: float
 
@@ -94,6 +96,9 @@ class Measurement:
     def _forget_times(self) -> None:
         """Starts new decode times: they do not continue the earlier ones."""
         self._high: int | None = None  # latest decode time, milliseconds
+        self._audio_high = 0
+        self._audio_ms = 0.0  # duration of all sound units so far
+        self._frame_ms: float | None = None  # … and of one; None if it is not known yet
         self._key: int | None = None  # decode time of the last key frame
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
@@ -137,6 +142,7 @@ class Measurement:
             if dts - high > JUMP_MS and dts - high - pause > JUMP_MS:
                 self.jumps += 1
                 self.jump_ms = dts - high
+                self._key = self._cell_start = None
             self._high = dts
         self._last_wall = wall
         if unit.track.kind is _VIDEO:
@@ -154,6 +160,7 @@ class Measurement:
         else:
             self._sounds += 1
             self._audio_delay += delay
+            self._audio_high = dts
             if not self._heard:
                 self._listen(unit)
 
@@ -184,6 +191,8 @@ class Measurement:
 
     def _listen(self, unit: AccessUnit) -> None:
         """Sets `_heard` unless the frame is silent. Encoders usually repeat the same bytes for silence."""
+        if self._frame_ms is None:
+            self._frame_ms = _frame_ms(unit)
         if unit.payload != self._silent_frame:
             if is_silent(unit.track, unit.payload):
                 self._silent_frame = unit.payload
@@ -208,8 +217,14 @@ class Measurement:
         frames, sounds = self._frames, self._sounds
         offset = self._video_delay / frames - self._audio_delay / sounds if frames and sounds else None
         delay = self._delay if self._delay < _NEVER else None
-        second = Second(now - self._sampled, frames, sounds, self._heard, delay, offset, self._gop, self._gap / 1000)
-        self.history.append(second)
+        excess = None
+        if sounds and self._frame_ms:
+            self._audio_ms += sounds * self._frame_ms
+            excess = self._audio_high - self._audio_ms
+        seconds = now - self._sampled
+        self.history.append(
+            Second(seconds, frames, sounds, self._heard, delay, offset, excess, self._gop, self._gap / 1000)
+        )
         self._bytes.append((now, bytes_in))
         self._sampled = now
         if frames:
@@ -281,3 +296,11 @@ def _declared_fps(tracks: Tracks) -> float | None:
         except InvalidData:
             return None
     return float(rate) if isinstance(rate, int | float) and 1 < rate <= _MAX_RATE else None
+
+
+def _frame_ms(unit: AccessUnit) -> float:
+    """Returns the duration of a sound unit in milliseconds; 0 if it is not known. Encoders do not change it."""
+    try:
+        return samples_per_frame(unit.track, unit.payload) * 1000 / audio_rate(unit.track, unit.payload)
+    except InvalidData:
+        return 0.0

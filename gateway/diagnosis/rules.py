@@ -20,14 +20,16 @@ SILENT_SECONDS: Final = 8.0
 LATE_SECONDS: Final = 1.0
 LATE_SECONDS_AGAIN: Final = 0.4
 JUMP_SHOWN_SECONDS: Final = 10.0
-FAST_DRIFT: Final = (10, 10.0)  # seconds of history; milliseconds a second
+FAST_DRIFT: Final = (8, 10.0)  # seconds of history; milliseconds a second
 SLOW_DRIFT: Final = (30, 4.0)
+MAX_DRIFT: Final = 250.0
 SWING: Final = 3.0  # factor between two extremes of the bitrate
 SWINGS: Final = 3
 SWING_MS: Final = 16_000  # in which the swings happen
 SWING_BITRATE: Final = 500_000  # a lower mean needs no constant bitrate
 DECLARED_EXCESS: Final = 1.5  # an encoder may stay below its bitrate; above this factor it does not keep it
-STILL_SECONDS: Final = 8.0  # of black or equal pictures
+BLACK_SECONDS: Final = 4.0  # between the first and the last black picture
+FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
 
 
 @dataclass(slots=True)
@@ -35,7 +37,8 @@ class Facts:
     """What the rules read. now: monotonic seconds. stalled: seconds without any unit.
 
     jumped_at: when the timestamps jumped last. jump: by how many seconds.
-    black_since, frozen_since: the first of the black or equal pictures; None if the last picture is neither.
+    pictured_at: time of the last decoded picture. black_since, frozen_since: of the first one of the black or equal
+    pictures; None if the last picture is not black, or not equal to the one before.
     """
 
     measurement: Measurement
@@ -43,6 +46,7 @@ class Facts:
     stalled: float = 0.0
     jumped_at: float = float("-inf")
     jump: float = 0.0
+    pictured_at: float = 0.0
     black_since: float | None = None
     frozen_since: float | None = None
 
@@ -123,35 +127,48 @@ def video_missing(facts: Facts, active: bool) -> float | None:
 
 
 def av_drift(facts: Facts, active: bool) -> float | None:
-    """Milliseconds a second by which the sound's times run ahead of the picture's; below 0: behind."""
+    """Milliseconds a second by which the sound's times run ahead of the picture's, or of its own samples.
+
+    Below 0: behind. Encoders that send both in the order of their times hide a drift from the picture, but not from the
+    samples. A step is no drift, and a very fast one is a pause or discontinuous transmission.
+    """
     if not facts.is_settled:
         return None
-    offsets = [second.offset for second in facts.measurement.history if second.offset is not None]
     for seconds, least in (FAST_DRIFT, SLOW_DRIFT):
-        drift = _drift(offsets[-seconds:]) if len(offsets) >= seconds else 0.0
-        if abs(drift) >= least:
-            return drift
+        for values in (offsets(facts.measurement, seconds), excesses(facts.measurement, seconds)):
+            drift = _steady_drift(values) if len(values) >= seconds else 0.0
+            if least <= abs(drift) <= MAX_DRIFT:
+                return drift
     return None
 
 
-def drift(offsets: Sequence[float]) -> float | None:
-    """Returns how much the values change from one to the next (least squares); None for fewer than three."""
-    count = len(offsets)
-    if count < 3:
-        return None
-    middle, mean = (count - 1) / 2, sum(offsets) / count
-    return sum((n - middle) * (offset - mean) for n, offset in enumerate(offsets)) * 12 / (count**3 - count)
+def offsets(measurement: Measurement, seconds: int) -> list[float]:
+    """Returns `Second.offset` of the last seconds, where it is known."""
+    return [second.offset for second in list(measurement.history)[-seconds:] if second.offset is not None]
 
 
-def _drift(offsets: Sequence[float]) -> float:
-    """Returns the drift if it is steady: in both halves, and larger than the noise. Otherwise 0."""
-    slope = drift(offsets) or 0.0
-    half = len(offsets) // 2
-    if any((drift(part) or 0.0) * slope < slope * slope / 2 for part in (offsets[:half], offsets[-half:])):
+def excesses(measurement: Measurement, seconds: int) -> list[float]:
+    """Returns `Second.excess` of the last seconds, where it is known."""
+    return [second.excess for second in list(measurement.history)[-seconds:] if second.excess is not None]
+
+
+def slope(values: Sequence[float]) -> float:
+    """Returns how much the values grow from one to the next (least squares); 0 for a single one."""
+    count = len(values)
+    if count < 2:
         return 0.0
-    mean, middle = sum(offsets) / len(offsets), (len(offsets) - 1) / 2
-    noise = sum((offset - mean - slope * (n - middle)) ** 2 for n, offset in enumerate(offsets))
-    return slope if noise < 0.1 * sum((offset - mean) ** 2 for offset in offsets) else 0.0
+    middle = (count - 1) / 2
+    return sum((n - middle) * value for n, value in enumerate(values)) * 12 / (count**3 - count)
+
+
+def _steady_drift(values: Sequence[float]) -> float:
+    """Returns the slope if both halves have it, and if it is larger than the noise. Otherwise 0."""
+    whole, half = slope(values), len(values) // 2
+    if any(slope(part) * whole < whole * whole / 2 for part in (values[:half], values[-half:])):
+        return 0.0
+    mean, middle = sum(values) / len(values), (len(values) - 1) / 2
+    noise = sum((value - mean - whole * (n - middle)) ** 2 for n, value in enumerate(values))
+    return whole if noise < 0.1 * sum((value - mean) ** 2 for value in values) else 0.0
 
 
 def timestamps_jump(facts: Facts, active: bool) -> float | None:
@@ -185,13 +202,13 @@ def lateness(measurement: Measurement) -> float | None:
 
 def picture_black(facts: Facts, active: bool) -> float | None:
     """Seconds of black pictures, where pictures are decoded."""
-    return _still(facts.black_since, facts.now)
+    since = facts.black_since
+    return facts.now - since if since is not None and facts.pictured_at - since >= BLACK_SECONDS else None
 
 
 def picture_frozen(facts: Facts, active: bool) -> float | None:
     """Seconds of equal pictures that are not black, where pictures are decoded."""
-    return _still(facts.frozen_since, facts.now) if facts.black_since is None else None
-
-
-def _still(since: float | None, now: float) -> float | None:
-    return now - since if since is not None and now - since >= STILL_SECONDS else None
+    since = facts.frozen_since
+    if since is None or facts.black_since is not None or facts.pictured_at - since < FROZEN_SECONDS:
+        return None
+    return facts.now - since

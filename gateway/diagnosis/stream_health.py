@@ -11,7 +11,7 @@ import structlog
 
 from gateway.diagnosis import rules
 from gateway.diagnosis.measurement import Measurement
-from gateway.diagnosis.picture_overview import PictureOverview
+from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
 from gateway.diagnosis.texts import text_of
 from gateway.live.health_report import Finding
@@ -162,7 +162,7 @@ class StreamHealth:
         state.reported_begin = begun
         if begun:
             state.reported_at = now
-            log.warning("stream health", stream=self._stream.name, code=finding.code, reason=finding.text)
+            log.warning("stream health", stream=self._stream.name, fault=finding.code, reason=finding.text)
         data = {"stream": self._stream.name, "code": finding.code, "text": finding.text, "value": finding.value}
         self._emit(Event(EventType.STREAM_HEALTH, wall_clock, self._stream.channel.id, {**data, "state": what}))
 
@@ -179,10 +179,13 @@ class StreamHealth:
 
     # ---- HealthReport ----
 
-    def add_picture(self, overview: bytes, now: float) -> None:
-        before, facts = self._overview, self._facts
-        self._overview = picture = PictureOverview(overview, now)
-        facts.black_since = (facts.black_since if facts.black_since is not None else now) if picture.is_black else None
+    def add_picture(self, overview: bytes, arrived: float) -> None:
+        before, at, facts = self._overview, arrived - self._clock, self._facts
+        if len(overview) != SIZE or (before is not None and at <= before.at):
+            return  # several outputs may decode the same picture
+        self._overview = picture = PictureOverview(overview, at)
+        facts.pictured_at = at
+        facts.black_since = (facts.black_since if facts.black_since is not None else at) if picture.is_black else None
         if before is None or not picture.equals(before):
             facts.frozen_since = None
         elif facts.frozen_since is None:
@@ -193,8 +196,8 @@ class StreamHealth:
         if self._publisher is None or self._stream.publisher is None:
             return UNMEASURED
         history = list(measurement.history)
-        offsets = [second.offset for second in history[-10:] if second.offset is not None]
-        late, drift = rules.lateness(measurement), rules.drift(offsets)
+        offsets, excesses = rules.offsets(measurement, 10), rules.excesses(measurement, 10)
+        late, drift = rules.lateness(measurement), max(rules.slope(offsets), rules.slope(excesses), key=abs)
         rates = [cell.bitrate for cell in measurement.cells]
         width, height = measurement.size or (None, None)
         return {
@@ -205,7 +208,7 @@ class StreamHealth:
             "bitrateSpread": _rounded((max(rates) - min(rates)) * len(rates) / sum(rates)) if sum(rates) else None,
             "gop": _rounded(measurement.gop),
             "avOffsetMs": round(statistics.median(offsets[-5:])) if offsets else None,
-            "driftMsPerS": round(drift, 1) if drift is not None and len(offsets) >= 5 else None,
+            "driftMsPerS": round(drift, 1) if len(offsets) >= 5 else None,
             "bFrames": measurement.reorders,
             "width": width,
             "height": height,

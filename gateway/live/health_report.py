@@ -32,5 +32,5 @@ class HealthReport(Protocol):
         """Returns the measured values by their names in the API; None for unknown values."""
         ...
 
-    def add_picture(self, overview: bytes, now: float) -> None:
-        """Adds a decoded picture, as `PictureOverview` describes it. now: monotonic seconds."""
+    def add_picture(self, overview: bytes, arrived: float) -> None:
+        """Adds a decoded picture. overview: pixels, see PictureOverview. arrived: seconds since the epoch."""
