@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -250,9 +251,11 @@ class Measurement:
     @property
     def fps(self) -> float | None:
         """Frames a second that arrived in the last five seconds. Reads are merged, so it varies by 4 %."""
-        recent = list(self.history)[-5:]
-        seconds = sum(second.seconds for second in recent)
-        return sum(second.frames for second in recent) / seconds if seconds > 0.5 else None
+        seconds, frames = 0.0, 0
+        for second in islice(reversed(self.history), 5):
+            seconds += second.seconds
+            frames += second.frames
+        return frames / seconds if seconds > 0.5 else None
 
     @property
     def declared_bitrate(self) -> float | None:
@@ -276,7 +279,7 @@ class Measurement:
         """
         if self._key is None:
             return None
-        longest = max((second.gop for second in list(self.history)[-8:]), default=0.0)
+        longest = max([second.gop for second in islice(reversed(self.history), 8)], default=0.0)
         return max(longest, (self._video_high - self._key) / 1000)
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from gateway.diagnosis.measurement import Measurement
+from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
 
 SETTLE_SECONDS: Final = 3.0  # after the begin of a push, in which bursts are normal
 STALL_SECONDS: Final = 2.5  # without any unit
@@ -22,6 +22,7 @@ LATE_SECONDS_AGAIN: Final = 0.4
 JUMP_SHOWN_SECONDS: Final = 10.0
 FAST_DRIFT: Final = (8, 10.0)  # seconds of history; milliseconds a second
 SLOW_DRIFT: Final = (30, 4.0)
+SAMPLE_DRIFT: Final = (8, 18.0)  # more, because some encoders count a frame of 23.2 ms as 23 ms
 MAX_DRIFT: Final = 250.0
 SWING: Final = 3.0  # factor between two extremes of the bitrate
 SWINGS: Final = 3
@@ -134,22 +135,25 @@ def av_drift(facts: Facts, active: bool) -> float | None:
     """
     if not facts.is_settled:
         return None
-    for seconds, least in (FAST_DRIFT, SLOW_DRIFT):
-        for values in (offsets(facts.measurement, seconds), excesses(facts.measurement, seconds)):
-            drift = _steady_drift(values) if len(values) >= seconds else 0.0
-            if least <= abs(drift) <= MAX_DRIFT:
+    for (seconds, least), read in ((FAST_DRIFT, offsets), (SLOW_DRIFT, offsets), (SAMPLE_DRIFT, excesses)):
+        values = read(facts.measurement, seconds)
+        if len(values) == seconds and least * seconds / 2 < abs(values[-1] - values[0]) < MAX_DRIFT * seconds:
+            drift = _steady_drift(values)
+            if abs(drift) >= least:
                 return drift
     return None
 
 
 def offsets(measurement: Measurement, seconds: int) -> list[float]:
-    """Returns `Second.offset` of the last seconds, where it is known."""
-    return [second.offset for second in list(measurement.history)[-seconds:] if second.offset is not None]
+    """Returns `Second.offset` of the last seconds, latest last, where it is known."""
+    latest = islice(reversed(measurement.history), seconds)
+    return [second.offset for second in latest if second.offset is not None][::-1]
 
 
 def excesses(measurement: Measurement, seconds: int) -> list[float]:
-    """Returns `Second.excess` of the last seconds, where it is known."""
-    return [second.excess for second in list(measurement.history)[-seconds:] if second.excess is not None]
+    """Returns `Second.excess` of the last seconds, latest last, where it is known."""
+    latest = islice(reversed(measurement.history), seconds)
+    return [second.excess for second in latest if second.excess is not None][::-1]
 
 
 def slope(values: Sequence[float]) -> float:
@@ -190,11 +194,8 @@ def lateness(measurement: Measurement) -> float | None:
     The first seconds of a push are left out: a sender may begin with a burst of older media.
     """
     history = measurement.history
-    age, delays = 0.0, []
-    for second in islice(reversed(history), 11):
-        age += second.seconds
-        if second.delay is not None and measurement.age - age >= SETTLE_SECONDS:
-            delays.append(second.delay)
+    settled = len(history) - int(SETTLE_SECONDS) if len(history) < HISTORY_SECONDS else len(history)
+    delays = [s.delay for s in islice(reversed(history), max(0, min(settled, 11))) if s.delay is not None]
     if not delays or history[-1].delay is None:
         return None
     return (delays[0] - min(delays)) / 1000

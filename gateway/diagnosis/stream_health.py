@@ -83,7 +83,7 @@ class StreamHealth:
         self._publisher: ActivePublisher | None = None
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
-        self._states = {rule.code: _State() for rule in RULES}
+        self._states = [(rule, _State()) for rule in RULES]
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._overview: PictureOverview | None = None
         stream.original.attach(self._measurement, waits=lambda: False)
@@ -111,11 +111,15 @@ class StreamHealth:
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None
         is_stalled = facts.stalled >= rules.STALL_SECONDS
-        for rule in RULES:
-            if not (is_stalled and rule.code in _NEED_MEDIA):
-                self._apply(rule, now, wall_clock)
-        found = [state.finding for state in self._states.values() if state.finding is not None]
-        self.findings = tuple(found)
+        for rule, state in self._states:
+            if is_stalled and rule.code in _NEED_MEDIA:
+                continue
+            value = rule.check(facts, state.finding is not None)
+            if value is None and state.finding is None:
+                state.changing_since = None  # the usual case
+            else:
+                self._apply(rule, state, value, now, wall_clock)
+        self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
 
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
         self._publisher = publisher
@@ -132,10 +136,8 @@ class StreamHealth:
             self._facts.jump = (timeline.jumped if timeline is not None and repaired else measurement.jump_ms) / 1000
             self._facts.jumped_at = now
 
-    def _apply(self, rule: Rule, now: float, wall_clock: float) -> None:
-        state, facts = self._states[rule.code], self._facts
+    def _apply(self, rule: Rule, state: _State, value: float | None, now: float, wall_clock: float) -> None:
         active = state.finding is not None
-        value = rule.check(facts, active)
         if (value is not None) == active:
             state.changing_since = None
         else:
@@ -169,7 +171,7 @@ class StreamHealth:
     def _withdraw(self, now: float, wall_clock: float) -> None:
         """Ends all faults, because nobody publishes."""
         self.findings = ()
-        for state in self._states.values():
+        for _, state in self._states:
             finding, state.finding, state.changing_since = state.finding, None, None
             if finding is not None:
                 self._report(state, finding, "ended", now, wall_clock)
