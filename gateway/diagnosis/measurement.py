@@ -88,6 +88,7 @@ class Measurement:
         self._bytes: deque[tuple[float, int]] = deque(maxlen=_MINUTE)
         self.last_video = self.last_audio = now  # monotonic time of the last sample with units of this kind
         self.last_heard = now  # … with sound that is not silent
+        self.video_since = now  # monotonic time since which each sample had pictures
         self.has_video = self.has_audio = False  # whether any unit has arrived
         self._silent_frame = b""
         self._last_wall = 0.0
@@ -230,6 +231,8 @@ class Measurement:
         self._sampled = now
         if frames:
             self.last_video, self.has_video = now, True
+        else:
+            self.video_since = now
         if sounds:
             self.last_audio, self.has_audio = now, True
         if self._heard or not sounds:

@@ -13,6 +13,7 @@ SETTLE_SECONDS: Final = 3.0  # after the begin of a push, in which bursts are no
 STALL_SECONDS: Final = 2.5  # without any unit
 MAX_GOP: Final = 4.1  # seconds; contract: above 4 s. 120 frames at 29.97 a second take 4.004 s
 MIN_FPS_SHARE: Final = 0.9
+FPS_SECONDS: Final = 5.0  # of pictures, for a frame rate
 FPS_SHARE_AGAIN: Final = 0.93
 NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
@@ -67,10 +68,10 @@ def gop_long(facts: Facts, active: bool) -> float | None:
 
 
 def fps_low(facts: Facts, active: bool) -> float | None:
-    """Frames a second."""
+    """Frames a second. Missing video is another fault, also soon after it."""
     measurement = facts.measurement
     declared, fps = measurement.declared_fps, measurement.fps
-    if declared is None or not fps or facts.now - measurement.began < SETTLE_SECONDS + 2:
+    if declared is None or fps is None or facts.now - measurement.video_since < FPS_SECONDS:
         return None
     return fps if fps < declared * (FPS_SHARE_AGAIN if active else MIN_FPS_SHARE) else None
 
