@@ -32,14 +32,14 @@ def _drift(value: float, measurement: Measurement) -> str:
 
 _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     "video_missing": lambda value, _: f"No picture for {value:.0f} s: check the camera or the scene in the encoder.",
-    "picture_black": lambda value, _: f"The picture is black for {value:.0f} s: check the camera or the scene.",
+    "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",
     "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
     "arrivals_late": lambda value, _: (
         f"Media arrives {value:.1f} s late: lower the bitrate, or use a better uplink or a faster encoder preset."
     ),
     "fps_low": _fps_low,
     "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
-    "audio_silent": lambda value, _: f"The sound is silent for {value:.0f} s: check that the source is not muted.",
+    "audio_silent": lambda value, _: f"The sound has been silent for {value:.0f} s: check that the source is not muted.",
     "av_drift": _drift,
     "timestamps_jump": _jump,
     "gop_long": lambda value, _: f"Key frame every {value:.0f} s: set 2 s in OBS, Output, Keyframe Interval.",
