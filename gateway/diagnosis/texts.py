@@ -39,7 +39,9 @@ _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     ),
     "fps_low": _fps_low,
     "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
-    "audio_silent": lambda value, _: f"The sound has been silent for {value:.0f} s: check that the source is not muted.",
+    "audio_silent": lambda value, _: (
+        f"The sound has been silent for {value:.0f} s: check that the source is not muted."
+    ),
     "av_drift": _drift,
     "timestamps_jump": _jump,
     "gop_long": lambda value, _: f"Key frame every {value:.0f} s: set 2 s in OBS, Output, Keyframe Interval.",
