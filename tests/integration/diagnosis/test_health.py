@@ -58,7 +58,7 @@ def codes(channel: Channel) -> list[str]:
     [
         ("long GOP", "gop_long", "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval."),
         ("silent", "audio_silent", "The sound has been silent for"),
-        ("no sound", "audio_missing", "No sound for 1"),
+        ("no sound", "audio_missing", "No sound for "),
     ],
 )
 def test_a_fault_is_reported_with_what_to_do(pushed, name, code, text):
