@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 EVENT_SECONDS: Final = 60.0  # between two begins of the same fault that are reported as events
 _CLOCK_STEP: Final = 0.5  # seconds; a larger change of the wall clock is a correction of the clock
-_LATE_SAMPLE: Final = 2.0  # seconds; after a longer pause, this process itself was busy
+_LATE_SAMPLE: Final = 1.5  # seconds; after a longer pause, this process itself was busy
 _PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture says nothing
 
 
@@ -42,7 +42,7 @@ RULES: Final = (
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
     Rule("arrivals_late", rules.arrivals_late),
-    Rule("fps_low", rules.fps_low, begin=2.5),
+    Rule("fps_low", rules.fps_low, begin=3.5),
     Rule("audio_missing", rules.audio_missing),
     Rule("audio_silent", rules.audio_silent, end=0.0),
     Rule("av_drift", rules.av_drift),
