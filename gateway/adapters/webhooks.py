@@ -35,12 +35,13 @@ GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first attempt
 MAX_CONCURRENT: Final = 8  # channels whose posts are sent concurrently
 FLUSH: Final = 5.0  # seconds for sending the waiting events at shutdown
 _RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks for a retry
-# Members with names of stored files. They are not secrets, but `masked` would hide them, because one is called `key`,
-# and names may look like keys.
-_FILES: Final = {
+# Members with names of stored files, and codes of faults. They are not secrets, but `masked` would hide them, because
+# they are called `key` or `code`, and names may look like keys.
+_OPEN: Final = {
     EventType.RECORDING_READY: ("key",),
     EventType.JOB_DONE: ("source", "outputs"),
     EventType.JOB_FAILED: ("source",),
+    EventType.STREAM_HEALTH: ("code",),
 }
 
 
@@ -60,13 +61,13 @@ def make_post(event: Event, secret: str, id: str) -> Post:
     time: RFC 3339. data: contains no secrets.
     """
     at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    files = _FILES.get(event.type, ())
+    open_members = _OPEN.get(event.type, ())
     value = {
         "id": id,
         "type": str(event.type),
         "time": at,
         "channel": event.channel,
-        "data": masked("", event.data) | {name: event.data[name] for name in files if name in event.data},
+        "data": masked("", event.data) | {name: event.data[name] for name in open_members if name in event.data},
     }
     body = json.dumps(value, default=str, separators=(",", ":")).encode("ascii")
     headers = {"Content-Type": "application/json"}

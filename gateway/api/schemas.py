@@ -125,6 +125,42 @@ class Track(Schema):
     channels: int | None = None
 
 
+class HealthFinding(Schema):
+    """A fault of a live stream. since: when it was found. value: its size; the unit depends on the code."""
+
+    code: str
+    text: str
+    since: Time
+    value: float
+
+
+class Measured(Schema):
+    """What the gateway measures of a push. null: not known (yet).
+
+    fps: frames a second that arrive. declaredFps: what the encoder announced.
+    bitrate, bitrate1m: bits per second, now and in the last minute. bitrateSpread: highest minus lowest, by the mean.
+    gop: seconds between key frames. avOffsetMs: how far the sound's times are ahead of the picture's at their arrival;
+    driftMsPerS: its change. bFrames: whether pictures are sent in another order than they are shown.
+    sizeChanges: how often the picture size changed. lateMs: how much later media arrives than at the best time of the
+    last ten seconds. longestGapMs: longest pause between arrivals in these seconds.
+    """
+
+    fps: float | None
+    declaredFps: float | None
+    bitrate: int | None
+    bitrate1m: int | None
+    bitrateSpread: float | None
+    gop: float | None
+    avOffsetMs: int | None
+    driftMsPerS: float | None
+    bFrames: bool | None
+    width: int | None
+    height: int | None
+    sizeChanges: int | None
+    lateMs: int | None
+    longestGapMs: int | None
+
+
 class Session(Schema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
@@ -141,6 +177,8 @@ class Session(Schema):
     viewers: dict[str, int]
     tracks: list[Track]
     outputs: list[Output]
+    health: list[HealthFinding]
+    measured: Measured
     node: str | None = None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
 from gateway.api.context import CONTEXT
 from gateway.channels.names import is_channel_id
+from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
@@ -52,8 +54,10 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
             "viewers": dict.fromkeys(PROTOCOLS, 0),
             "tracks": [],
             "outputs": [],
+            "health": [],
+            "measured": UNMEASURED,
         }
-    publisher = stream.publisher
+    publisher, health = stream.publisher, stream.health
     return {
         "id": id,
         "state": str(stream.state),
@@ -70,6 +74,8 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         "viewers": _viewers(stream, remote_viewers or {}),
         "tracks": [] if stream.tracks is None else [describe(track) for track in stream.tracks],
         "outputs": [] if stream.outputs is None else stream.outputs.status(),
+        "health": [] if health is None else [{**asdict(f), "since": rfc3339(f.since)} for f in health.findings],
+        "measured": UNMEASURED if health is None else health.measured(),
     }
 
 

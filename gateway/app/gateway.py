@@ -29,6 +29,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.output_factory import OutputFactory
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.media_owners import StoredDeletions
+from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.admission import Admission
@@ -138,7 +139,10 @@ class Gateway(node.Role):
         hub.add_outputs(outputs.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
+        health = HealthMonitor(hub, events)
+        metrics.read_from(health)
         await stack.enter_async_context(parts.tasks)
+        parts.tasks.start(health.run(), "health")
         member = _join_cluster(parts, stores, outputs)
         if member is not None:
             await stack.enter_async_context(member)

@@ -162,6 +162,7 @@ PROCESSES: Final = _gauge(
 STREAM_BITRATE: Final = _gauge(
     "millrace_stream_bitrate_bps", "Ingest bitrate of a stream; only if metrics.per_stream is on.", "stream"
 )
+STREAM_HEALTH: Final = _gauge("millrace_stream_health", "Streams with this fault, by code.", "code")
 STREAM_VIEWERS: Final = _gauge(
     "millrace_stream_viewers", "Viewers of a stream; only if metrics.per_stream is on.", "stream"
 )

@@ -12,6 +12,7 @@ from gateway.channels.channel import Channel
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
+from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
@@ -59,6 +60,7 @@ class StreamPublisher:
         self.since = now
         self.last_media = now
         self.dropped: Counter[str] = Counter()
+        self.timeline: PublisherTimeline | None = None  # set by its intake
         self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None

@@ -14,8 +14,10 @@ from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
+from gateway.live.health_report import HealthReport
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
+from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
@@ -35,6 +37,7 @@ class ActivePublisher(Protocol):
     """`Stream.publisher`; implemented by `StreamPublisher`.
 
     since, last_media: monotonic seconds. dropped: units by reason.
+    timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     """
 
     protocol: str
@@ -42,6 +45,7 @@ class ActivePublisher(Protocol):
     since: float
     last_media: float
     dropped: Counter[str]
+    timeline: PublisherTimeline | None
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""
@@ -93,6 +97,7 @@ class Stream(Fanout):
         self.publisher: ActivePublisher | None = None
         self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
         self.outputs: OutputSwitch | None = None
+        self.health: HealthReport | None = None  # of a source stream
         self.first_number = 0  # of its playlists: higher than on the node that held the stream before
         self.announced = False  # whether the hub sent the event for its start
         self.viewers: Counter[str] = Counter()

@@ -26,7 +26,7 @@ class PublisherTimeline:
     milliseconds.
     """
 
-    __slots__ = ("_floor", "_latest", "_leap", "_offset", "_reorder", "_start", "_tracks", "rebased")
+    __slots__ = ("_floor", "_latest", "_leap", "_offset", "_reorder", "_start", "_tracks", "jumped", "rebased")
 
     # A track that adopts another track's offset may be this far (ms) behind: tracks are not interleaved exactly.
     OVERLAP = 1_000
@@ -40,6 +40,7 @@ class PublisherTimeline:
         self._latest = 0
         self._offset = 0  # of the track that began or jumped last
         self.rebased = 0  # number of jumps that re-based the clock
+        self.jumped = 0  # milliseconds of the last of them; below 0: backwards
 
     @property
     def latest(self) -> int:
@@ -110,6 +111,7 @@ class PublisherTimeline:
                 break
         else:
             # This track is the first one that jumps.
+            self.jumped = _distance(raw + track_clock.offset, track_clock.high)
             track_clock.offset = (self._latest + track_clock.step - raw) % _WRAP
             self.rebased += 1
         self._offset = track_clock.offset

@@ -14,7 +14,7 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 
 _LENGTH: Final = struct.Struct(">I")
-_REPLY: Final = struct.Struct(">IB")
+_REPLY: Final = struct.Struct(">IBH")
 _MAX_UNITS: Final = 20_000
 _JSON_FIELDS: Final = ("number", "action", "session", "fresh", "quality", "difference")  # of a request
 GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at the top left, line by line
@@ -92,23 +92,28 @@ class JpegReply:
     """The reply to the request of this number.
 
     ok: True if `body` is the result (JPEG, or JSON of a PictureDifference). Else `body` is the error text.
+    overview: the pixels of a PictureOverview of the decoded picture; empty if none was decoded.
     """
 
     number: int
     ok: bool
     body: bytes
+    overview: bytes = b""
 
     def encode(self) -> bytes:
         """Returns the body of a REPLY frame."""
-        return _REPLY.pack(self.number, self.ok) + self.body
+        return _REPLY.pack(self.number, self.ok, len(self.overview)) + self.overview + self.body
 
     @classmethod
     def decode(cls, body: bytes) -> JpegReply:
         """Reads the body of a REPLY frame. Raises InvalidData."""
         if len(body) < _REPLY.size:
             raise InvalidData("the reply is truncated")
-        number, ok = _REPLY.unpack_from(body)
-        return cls(number, bool(ok), body[_REPLY.size :])
+        number, ok, size = _REPLY.unpack_from(body)
+        end = _REPLY.size + size
+        if end > len(body):
+            raise InvalidData("the reply is truncated")
+        return cls(number, bool(ok), body[end:], body[_REPLY.size : end])
 
 
 @dataclass(frozen=True, slots=True)

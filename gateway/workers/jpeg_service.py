@@ -46,7 +46,7 @@ class JpegUnavailable(OutputError):
 class _QueuedRequest:
     request: JpegRequest
     size: int  # bytes of its units
-    result: asyncio.Future[bytes]
+    result: asyncio.Future[JpegReply]
 
 
 class JpegService:
@@ -73,18 +73,20 @@ class JpegService:
     ) -> None:
         await self._tasks.close()
 
-    async def picture(self, units: Sequence[AccessUnit]) -> bytes:
+    async def picture(self, units: Sequence[AccessUnit], stream: Stream | None = None) -> bytes:
         """Returns the last picture of these units as JPEG. Raises JpegUnavailable.
 
-        units: the first one has to be a key frame.
+        units: the first one has to be a key frame. stream: its health gets the decoded picture.
         """
         if not units:
             raise JpegUnavailable("there is no picture yet")
         queue = min(self._queues, key=lambda queue: queue.length)
         number = next(self._numbers)
-        return await queue.ask(
+        reply = await queue.ask(
             JpegRequest(number, JpegAction.PICTURE, quality=self._quality, track=units[0].track, units=units)
         )
+        _report(reply, units, stream)
+        return reply.body
 
     async def latest(self, stream: Stream) -> bytes:
         """Returns the latest key frame of the stream as JPEG, with overlays. Raises JpegUnavailable.
@@ -104,13 +106,14 @@ class JpegService:
         # Shielded: a caller that is cancelled must not cancel the picture of the other callers.
         return await asyncio.shield(latest[1])
 
-    def session(self) -> JpegSession:
-        """Returns a session for comparisons of one stream."""
-        return JpegSession(next(self._numbers), min(self._queues, key=lambda queue: queue.sessions), self._quality)
+    def session(self, stream: Stream | None = None) -> JpegSession:
+        """Returns a session for comparisons of one stream. stream: its health gets the decoded pictures."""
+        queue = min(self._queues, key=lambda queue: queue.sessions)
+        return JpegSession(next(self._numbers), queue, self._quality, stream)
 
     async def _encode(self, stream: Stream, key: AccessUnit) -> bytes:
         try:
-            picture = await self.picture([key])
+            picture = await self.picture([key], stream)
         except JpegUnavailable:
             if stream in self._last_pictures:
                 return self._last_pictures[stream]
@@ -122,10 +125,11 @@ class JpegService:
 class JpegSession:
     """Comparisons of one stream in one worker. Call `close` at the end."""
 
-    def __init__(self, number: int, queue: _WorkerQueue, quality: int) -> None:
+    def __init__(self, number: int, queue: _WorkerQueue, quality: int, stream: Stream | None) -> None:
         self._number = number
         self._queue = queue
         self._quality = quality
+        self._stream = stream
         self._request_count = 0
         queue.sessions += 1
 
@@ -138,14 +142,16 @@ class JpegSession:
         difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
         """
         request = self._request(JpegAction.COMPARE, fresh=fresh, difference=difference, track=track, units=units)
+        reply = await self._queue.ask(request)
+        _report(reply, units, self._stream)
         try:
-            return PictureDifference.decode(await self._queue.ask(request))
+            return PictureDifference.decode(reply.body)
         except InvalidData as error:
             raise JpegUnavailable(str(error)) from None
 
     async def last_picture(self) -> bytes:
         """Returns the picture of the last comparison as JPEG. Raises JpegUnavailable."""
-        return await self._queue.ask(self._request(JpegAction.LAST_PICTURE, quality=self._quality))
+        return (await self._queue.ask(self._request(JpegAction.LAST_PICTURE, quality=self._quality))).body
 
     def close(self) -> None:
         """Ends the session; the worker frees its data. Idempotent."""
@@ -175,8 +181,8 @@ class _WorkerQueue:
     def length(self) -> int:
         return len(self._requests)
 
-    async def ask(self, request: JpegRequest) -> bytes:
-        """Queues a request and returns the body of its reply. Raises JpegUnavailable."""
+    async def ask(self, request: JpegRequest) -> JpegReply:
+        """Queues a request and returns its reply. Raises JpegUnavailable."""
         size = sum(len(u.payload) for u in request.units)
         if len(self._requests) >= _MAX_QUEUED or self._bytes + size > _MAX_QUEUED_BYTES:
             raise JpegUnavailable("too many picture requests")
@@ -249,7 +255,7 @@ class _WorkerQueue:
         if queued.result.done():
             return
         if reply.ok:
-            queued.result.set_result(reply.body)
+            queued.result.set_result(reply)
         else:
             queued.result.set_exception(JpegUnavailable(reply.body.decode("utf-8", "replace")[:300]))
 
@@ -260,6 +266,11 @@ class _WorkerQueue:
         for queued in requests:
             if not queued.result.done():
                 queued.result.set_exception(JpegUnavailable(reason))
+
+
+def _report(reply: JpegReply, units: Sequence[AccessUnit], stream: Stream | None) -> None:
+    if stream is not None and stream.health is not None:
+        stream.health.add_picture(reply.overview, units[-1].wall)
 
 
 def _reason(error: BaseException) -> str:

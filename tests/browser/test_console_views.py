@@ -220,6 +220,32 @@ async def test_the_live_view_shows_what_is_live_and_ends_it(browser: Browser, ga
             assert not watched.complaints
 
 
+async def test_a_fault_of_a_push_is_shown_with_what_to_do(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="Long GOP")
+    source = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25", "-f", "lavfi", "-i", "sine=f=440:r=44100")
+    coded = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "250", "-c:a", "aac")
+    with Program(["ffmpeg", "-nostdin", "-v", "error", "-re", *source, *coded, "-f", "flv", channel.push]):
+        async with signed_in(browser, gateway, "live") as watched:
+            page = watched.page
+            card = page.get_by_role("article", name="Long GOP")
+            await expect(card).to_contain_text("set 2 s in OBS, Output, Keyframe Interval.", timeout=25_000)
+            await go(page, f"channels/{channel.id}")
+            health = page.locator(".is-health")
+            await expect(health).to_contain_text("Key frame every")
+            await expect(health).to_contain_text("of 25")
+            await expect(health.locator("dt")).to_contain_text(
+                [
+                    "Frames a second",
+                    "Bitrate now",
+                    "Bitrate in a minute",
+                    "Key frame interval",
+                    "B-frames",
+                    "Sound against",
+                ]
+            )
+            assert not await axe(page)
+
+
 async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway, stage: Channel) -> None:
     async with signed_in(browser, gateway, "live") as watched:
         page = watched.page

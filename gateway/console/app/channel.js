@@ -18,6 +18,8 @@ import { installedSwitches } from "./installed_outputs.js";
  * @property {Record<string, number>} viewers
  * @property {({kind: "video" | "audio", codec: string, profile: string | null} & Record<string, any>)[]} tracks
  * @property {Output[]} outputs
+ * @property {import("./views/parts/health.js").Finding[]} [health]
+ * @property {import("./views/parts/health.js").Measured} [measured]
  * @property {string} [node]  the node that holds the stream
  */
 

@@ -40,7 +40,7 @@ class FlvIntake:
         self._publisher = publisher
         self._demux = MediaDemuxer()
         self._demuxers = (self._demux.video, self._demux.audio)  # by index
-        self._timeline = PublisherTimeline()
+        self._timeline = publisher.timeline = PublisherTimeline()
         self._stamp = self._timeline.stamp
         self._push = publisher.push
         self._metadata: dict[str, AmfValue] = {}

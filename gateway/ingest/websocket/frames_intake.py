@@ -45,7 +45,7 @@ class FramesIntake:
         self._publisher = publisher
         self._connection = FramesConnection()
         self._aac_worker = AacWorkerClient(workers, publisher.stream.name, self._publish_audio)
-        self._timeline = PublisherTimeline(reorder=_MAX_REORDER_MS)
+        self._timeline = publisher.timeline = PublisherTimeline(reorder=_MAX_REORDER_MS)
         self._time_offset: int | None = None  # the page's time that corresponds to 0 here, milliseconds
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None  # the published audio track

@@ -102,7 +102,7 @@ class SnapshotOutput:
         """Encodes and stores the picture. Returns False if encoding failed."""
         self._last_used = units[-1].dts
         try:
-            picture = await self._jpegs.picture(units)
+            picture = await self._jpegs.picture(units, self._stream)
         except OutputError as error:
             if self._error is None:
                 log.warning("a snapshot could not be made", stream=self._stream.name, reason=str(error))

@@ -13,6 +13,7 @@ import av
 from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image, ImageChops
 
+from gateway.diagnosis.picture_overview import HEIGHT, WIDTH
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
@@ -88,6 +89,11 @@ def _shrink(frame: av.VideoFrame) -> Image.Image:
     return _image(frame.reformat(width, height, "gray", interpolation=Interpolation.AREA), "L")
 
 
+def _overview(frame: av.VideoFrame) -> bytes:
+    """Returns the pixels of a PictureOverview."""
+    return _image(frame.reformat(WIDTH, HEIGHT, "gray", interpolation=Interpolation.AREA), "L").tobytes()
+
+
 def _image(frame: av.VideoFrame, mode: str) -> Image.Image:
     plane = frame.planes[0]
     return Image.frombytes(mode, (frame.width, frame.height), bytes(plane), "raw", mode, plane.line_size, 1)
@@ -99,30 +105,34 @@ class JpegWorker:
     def __init__(self) -> None:
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
 
-    def answer(self, request: JpegRequest) -> bytes:
-        """Returns the body of the reply. Raises NoPicture, CodecFailed."""
+    def answer(self, request: JpegRequest) -> JpegReply:
+        """Returns the reply. Raises NoPicture, CodecFailed."""
+        number = request.number
         match request.action:
             case JpegAction.PICTURE:
                 if request.track is None:
                     raise NoPicture("the stream has no video")
-                return jpeg(last_picture(request.track, request.units), request.quality)
+                picture = last_picture(request.track, request.units)
+                return JpegReply(number, True, jpeg(picture, request.quality), _overview(picture.frame))
             case JpegAction.COMPARE:
-                return self._compare(request).encode()
+                difference, overview = self._compare(request)
+                return JpegReply(number, True, difference.encode(), overview)
             case JpegAction.LAST_PICTURE:
                 session = self._sessions.get(request.session)
                 if session is None or session.picture is None:
                     raise NoPicture("the picture is no longer available")
-                return jpeg(session.picture, request.quality)
+                return JpegReply(number, True, jpeg(session.picture, request.quality))
         raise NoPicture(f"{request.action} has no reply")
 
     def close(self, session: int) -> None:
         """Deletes the session."""
         self._sessions.pop(session, None)
 
-    def _compare(self, request: JpegRequest) -> PictureDifference:
+    def _compare(self, request: JpegRequest) -> tuple[PictureDifference, bytes]:
+        """Returns the difference, and the pixels of a PictureOverview."""
         track, session = request.track, self._sessions.get(request.session)
         if track is None or (session is None and not request.fresh):
-            return PictureDifference(lost=True)
+            return PictureDifference(lost=True), b""
         if session is None or request.fresh or session.track != track:
             small = session.small if session is not None and session.track == track else None
             session = self._sessions[request.session] = _Session(track, VideoDecoder(track), small)
@@ -138,8 +148,8 @@ class JpegWorker:
         before, now = session.small, _shrink(picture.frame)
         session.small, session.picture = now, picture
         if before is None or before.size != now.size:
-            return PictureDifference(first=True)
-        return difference(before, now, request.difference)
+            return PictureDifference(first=True), _overview(picture.frame)
+        return difference(before, now, request.difference), _overview(picture.frame)
 
 
 def work(link: program.ParentLink) -> None:
@@ -153,7 +163,7 @@ def work(link: program.ParentLink) -> None:
             worker.close(request.session)
             continue
         try:
-            reply = JpegReply(request.number, True, worker.answer(request))
+            reply = worker.answer(request)
         except (NoPicture, CodecFailed, InvalidData, av.FFmpegError, ValueError, OSError, MemoryError) as error:
             reply = JpegReply(request.number, False, str(error).encode() or type(error).__name__.encode())
         link.send(JpegMessage.REPLY, reply.encode())

@@ -129,6 +129,10 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         '{"job":"1-ab","kind":"vod","source":"token=1.mp4","state":"COMPLETE",'
         '"outputs":{"hls":"token=1/token=1.m3u8"}}',
     ),
+    EventType.STREAM_HEALTH: (
+        {"stream": "c1", "code": "gop_long", "text": "Key frame every 10 s.", "value": 10.0, "state": "begun"},
+        '{"stream":"c1","code":"gop_long","text":"Key frame every 10 s.","value":10.0,"state":"begun"}',
+    ),
     EventType.JOB_FAILED: (
         {"job": "1-ab", "kind": "vod", "source": "key=1.mp4", "state": "ERROR", "error": "no picture"},
         '{"job":"1-ab","kind":"vod","source":"key=1.mp4","state":"ERROR","error":"no picture"}',

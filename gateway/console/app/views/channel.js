@@ -12,6 +12,7 @@ import { channelHref, go } from "../router.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
+import { Health } from "./channel/health.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 
@@ -111,6 +112,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
         ${session && live && html`<${Now} session=${session} />`}
+        ${session?.state === "live" && html`<${Health} session=${session} />`}
         <${Push} channel=${channel} onChanged=${changed} />
         <${Play} channel=${channel} />
       </div>

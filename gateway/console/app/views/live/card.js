@@ -6,6 +6,7 @@ import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { Badge, Button, Chip, classes, html, Icon, LinkButton } from "../../ui.js";
 import { nameOf } from "../parts/channels.js";
+import { faultText } from "../parts/health.js";
 import { codecName, protocolName } from "../parts/names.js";
 import { bitrates, health, lost, sum, targetHealth } from "./model.js";
 
@@ -33,6 +34,7 @@ export function LiveCard({ session, now, onKick }) {
       <${Badge} kind=${live ? "live" : "warn"} dot>${t(live ? "live.state.live" : "live.state.lingering")}<//>
       <span class="live-age" title=${t("live.duration")}>${started === null ? NOTHING : duration((now - started.getTime()) / 1000)}</span>
     </header>
+    <${Fault} session=${session} />
     <div class="live-rate">
       <${Spark} label=${t("live.bitrate")} times=${bitrates.times} lines=${[{ label: name, values: bitrates.values(id) }]}
         format=${bitrate} seconds=${SPARK} />
@@ -54,6 +56,14 @@ export function LiveCard({ session, now, onKick }) {
         aria-label=${t("live.kickOf", { name })}>${t("live.kick")}<//>
     </footer>
   </article>`;
+}
+
+/** The worst fault of the push, and the number of others. @param {{session: Session}} props */
+function Fault({ session: { health = [], measured } }) {
+  const [worst] = health;
+  if (!worst) return null;
+  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst, measured)}
+    ${health.length > 1 && html` <span class="soft">${t("live.moreFaults", { n: health.length - 1 })}</span>`}</span></p>`;
 }
 
 /** @param {{counts: Record<string, number>}} props */

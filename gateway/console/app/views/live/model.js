@@ -39,6 +39,8 @@ import { History, rate } from "../parts/history.js";
  * @property {Record<string, number>} viewers  by protocol
  * @property {Track[]} tracks
  * @property {Output[]} outputs
+ * @property {import("../parts/health.js").Finding[]} [health]
+ * @property {import("../parts/health.js").Measured} [measured]
  * @property {string} [node]  the node that holds the stream
  */
 

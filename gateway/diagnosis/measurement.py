@@ -1,0 +1,312 @@
+"""Measures one push: frame rate, bitrate, key frames, silence, gaps, and the times of sound and picture."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from gateway.live.sink import EndReason
+from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, video_size
+from gateway.media.errors import InvalidData
+from gateway.media.silence import is_silent
+from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+log = structlog.get_logger(__name__)
+
+HISTORY_SECONDS: Final = 30  # of the detailed history
+JUMP_MS: Final = 1_000  # a larger step of the timestamps, without a pause of this length, is a jump
+MIN_CELL_MS: Final = 900  # a cell of the bitrate is at least this long, and ends at a key frame
+_CELLS: Final = 24
+_MINUTE: Final = 61  # samples of the received bytes
+_MAX_RATE: Final = 240.0  # a larger declared frame rate is the clock of a variable frame rate
+_NEVER: Final = float("inf")
+_VIDEO: Final = Kind.VIDEO
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """What arrived between two samples, about one second apart.
+
+    seconds: the time between them. frames, sounds: number of units. heard: whether any sound was not silent.
+    delay: smallest wall time minus decode time of a unit, milliseconds; only differences mean something.
+    offset: how far the sound's times are ahead of the picture's, milliseconds.
+    excess: how far the sound's times are ahead of its samples, milliseconds; only differences mean something.
+    gop: longest distance of key frames that ended, seconds. gap: longest pause between two units, seconds.
+    delay, offset and excess are None if there were no units to measure.
+    """
+
+    seconds: float
+    frames: int
+    sounds: int
+    heard: bool
+    delay: float | None
+    offset: float | None
+    excess: float | None
+    gop: float
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One or more whole GOPs. ended: decode time of the next key frame, milliseconds. bitrate: bits per second."""
+
+    ended: int
+    bitrate: float
+
+
+class Measurement:
+    """A Sink of `stream.original` for one push. `sample` is called about once a second.
+
+    It needs constant memory: about 12 kB for HISTORY_SECONDS of seconds, a minute of byte counts and 24 cells.
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
+        self.tracks: Tracks | None = None
+        self.size: tuple[int, int] | None = None
+        self.size_changes = 0
+        self.declared_fps: float | None = None
+        self.jumps = 0  # of the timestamps, as far as the intake has not repaired them
+        self.jump_ms = 0  # of the last one
+        self._forget_times()
+        self.begin(0.0)
+
+    def begin(self, now: float) -> None:
+        """Starts a new measurement soon after a push began. now: monotonic seconds.
+
+        `on_tracks` has forgotten the times of an earlier push before.
+        """
+        self.began = now
+        self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
+        self.cells: deque[Cell] = deque(maxlen=_CELLS)
+        self._bytes: deque[tuple[float, int]] = deque(maxlen=_MINUTE)
+        self.last_video = self.last_audio = now  # monotonic time of the last sample with units of this kind
+        self.last_heard = now  # … with sound that is not silent
+        self.video_since = now  # monotonic time since which each sample had pictures
+        self.has_video = self.has_audio = False  # whether any unit has arrived
+        self._silent_frame = b""
+        self._last_wall = 0.0
+        self._begin_second()
+        self._sampled = now
+
+    def _forget_times(self) -> None:
+        """Starts new decode times: they do not continue the earlier ones."""
+        self._high: int | None = None  # latest decode time, milliseconds
+        self._audio_high = 0
+        self._audio_ms = 0.0  # duration of all sound units so far
+        self._frame_ms: float | None = None  # … and of one; None if it is not known yet
+        self._key: int | None = None  # decode time of the last key frame
+        self._video_high = 0
+        self._shown = -_NEVER  # latest presentation time
+        self._reorders = self._reordered = False  # in this GOP; in the last GOP
+        self._cell_start: int | None = None
+        self._cell_bytes = 0
+
+    def _begin_second(self) -> None:
+        self._frames = self._sounds = 0
+        self._heard = False
+        self._video_delay = self._audio_delay = 0.0  # sums of wall time minus decode time, milliseconds
+        self._delay = _NEVER
+        self._gop = self._gap = 0.0
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        before, self.tracks = self.tracks, tracks
+        if before is None or before.epoch != tracks.epoch:
+            self._forget_times()
+            self._silent_frame = b""
+        self.declared_fps = _declared_fps(tracks)
+        self._set_size(tracks.video, None)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Hot path: about 1 µs."""
+        scale = unit.track.timescale
+        dts = unit.dts if scale == 1000 else unit.dts * 1000 // scale
+        wall = unit.wall * 1000
+        delay = wall - dts
+        if delay < self._delay:
+            self._delay = delay
+        pause = wall - self._last_wall
+        if pause > self._gap:
+            self._gap = pause
+        high = self._high
+        if high is None:
+            self._high = dts
+            self._gap = 0.0
+        elif dts > high:
+            if dts - high > JUMP_MS and dts - high - pause > JUMP_MS:
+                self.jumps += 1
+                self.jump_ms = dts - high
+                self._key = self._cell_start = None
+            self._high = dts
+        self._last_wall = wall
+        if unit.track.kind is _VIDEO:
+            self._frames += 1
+            self._video_delay += delay
+            if unit.key:
+                self._on_key(unit, dts)
+            shown = dts + unit.cts * 1000 // scale
+            if shown < self._shown:
+                self._reorders = True
+            else:
+                self._shown = shown
+            self._video_high = dts
+            self._cell_bytes += len(unit.payload)
+        else:
+            self._sounds += 1
+            self._audio_delay += delay
+            self._audio_high = dts
+            if not self._heard:
+                self._listen(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        """Does nothing."""
+
+    def on_end(self, reason: EndReason) -> None:
+        self._on_end()
+
+    def on_failed(self, error: Exception) -> None:
+        log.error("a stream is no longer measured", exc_info=error)
+        self._on_end()
+
+    def _on_key(self, unit: AccessUnit, dts: int) -> None:
+        if self._key is None:
+            if self.size is None:  # VP8 and VP9 have it only in their key frames
+                self._set_size(unit.track, unit.payload)
+        else:
+            self._gop = max(self._gop, (dts - self._key) / 1000)
+        self._key = dts
+        self._reordered, self._reorders = self._reorders, False
+        start = self._cell_start
+        if start is None or dts < start:
+            self._cell_start, self._cell_bytes = dts, 0
+        elif dts - start >= MIN_CELL_MS:
+            self.cells.append(Cell(dts, self._cell_bytes * 8000 / (dts - start)))
+            self._cell_start, self._cell_bytes = dts, 0
+
+    def _listen(self, unit: AccessUnit) -> None:
+        """Sets `_heard` unless the frame is silent. Encoders usually repeat the same bytes for silence."""
+        if self._frame_ms is None:
+            self._frame_ms = _frame_ms(unit)
+        if unit.payload != self._silent_frame:
+            if is_silent(unit.track, unit.payload):
+                self._silent_frame = unit.payload
+            else:
+                self._heard = True
+
+    def _set_size(self, video: MediaTrack | None, key_frame: bytes | None) -> None:
+        if video is None:
+            return
+        try:
+            size = video_size(video, key_frame)
+        except InvalidData:
+            return
+        if self.size is not None and size != self.size:
+            self.size_changes += 1
+        self.size = size
+
+    # ---- once a second ----
+
+    def sample(self, now: float, bytes_in: int) -> None:
+        """Adds the last second to the history. now: monotonic seconds. bytes_in: all bytes of the stream."""
+        frames, sounds = self._frames, self._sounds
+        offset = self._video_delay / frames - self._audio_delay / sounds if frames and sounds else None
+        delay = self._delay if self._delay < _NEVER else None
+        excess = None
+        if sounds and self._frame_ms:
+            self._audio_ms += sounds * self._frame_ms
+            excess = self._audio_high - self._audio_ms
+        seconds = now - self._sampled
+        self.history.append(
+            Second(seconds, frames, sounds, self._heard, delay, offset, excess, self._gop, self._gap / 1000)
+        )
+        self._bytes.append((now, bytes_in))
+        self._sampled = now
+        if frames:
+            self.last_video, self.has_video = now, True
+        else:
+            self.video_since = now
+        if sounds:
+            self.last_audio, self.has_audio = now, True
+        if self._heard or not sounds:
+            self.last_heard = now
+        self._begin_second()
+
+    def forget_delays(self) -> None:
+        """Clears the history, because the wall clock was set: delays before and after cannot be compared."""
+        self.history.clear()
+        self._begin_second()
+
+    # ---- values ----
+
+    @property
+    def age(self) -> float:
+        """Seconds from the begin of the push to the last sample."""
+        return self._sampled - self.began
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second that arrived in the last five seconds. Reads are merged, so it varies by 4 %."""
+        seconds, frames = 0.0, 0
+        for second in islice(reversed(self.history), 5):
+            seconds += second.seconds
+            frames += second.frames
+        return frames / seconds if seconds > 0.5 else None
+
+    @property
+    def declared_bitrate(self) -> float | None:
+        """Bits per second of the video in the publisher's metadata; None if there is none."""
+        declared = self.tracks.metadata.get("videodatarate") if self.tracks is not None else None
+        return declared * 1000 if isinstance(declared, int | float) and declared > 0 else None
+
+    @property
+    def bitrate(self) -> int | None:
+        """Bits per second in the last minute, or since the push began."""
+        if len(self._bytes) < 2:
+            return None
+        (t0, b0), (t1, b1) = self._bytes[0], self._bytes[-1]
+        return round((b1 - b0) * 8 / (t1 - t0)) if t1 > t0 else None
+
+    @property
+    def gop(self) -> float | None:
+        """Longest distance of key frames in the last eight seconds, or the time since the last one, if that is longer.
+
+        Seconds; None without video.
+        """
+        if self._key is None:
+            return None
+        longest = max([second.gop for second in islice(reversed(self.history), 8)], default=0.0)
+        return max(longest, (self._video_high - self._key) / 1000)
+
+    @property
+    def reorders(self) -> bool | None:
+        """Whether pictures are shown in another order than they are sent (B-frames); None without video."""
+        return (self._reorders or self._reordered) if self._key is not None else None
+
+
+def _declared_fps(tracks: Tracks) -> float | None:
+    """Returns the frame rate of the publisher's metadata, else of the video's parameter sets; None if there is none."""
+    if tracks.video is None:
+        return None
+    rate: object = tracks.metadata.get("framerate")
+    if not isinstance(rate, int | float) or not 1 < rate <= _MAX_RATE:
+        try:
+            rate = frame_rate(tracks.video)
+        except InvalidData:
+            return None
+    return float(rate) if isinstance(rate, int | float) and 1 < rate <= _MAX_RATE else None
+
+
+def _frame_ms(unit: AccessUnit) -> float:
+    """Returns the duration of a sound unit in milliseconds; 0 if it is not known. Encoders do not change it."""
+    try:
+        return samples_per_frame(unit.track, unit.payload) * 1000 / audio_rate(unit.track, unit.payload)
+    except InvalidData:
+        return 0.0

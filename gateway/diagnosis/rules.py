@@ -1,0 +1,216 @@
+"""The rules of a stream's health: each returns the size of its fault, or None."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
+
+SETTLE_SECONDS: Final = 3.0  # after the begin of a push, in which bursts are normal
+STALL_SECONDS: Final = 2.5  # without any unit
+MAX_GOP: Final = 4.1  # seconds; contract: above 4 s. 120 frames at 29.97 a second take 4.004 s
+MIN_FPS_SHARE: Final = 0.9
+FPS_SECONDS: Final = 5.0  # of pictures, for a frame rate
+FPS_SHARE_AGAIN: Final = 0.93
+NO_AUDIO_SECONDS: Final = 10.0
+NO_VIDEO_SECONDS: Final = 5.0
+SILENT_SECONDS: Final = 8.0
+LATE_SECONDS: Final = 1.5
+LATE_SECONDS_AGAIN: Final = 0.4
+JUMP_SHOWN_SECONDS: Final = 10.0
+FAST_DRIFT: Final = (8, 10.0)  # seconds of history; milliseconds a second
+SLOW_DRIFT: Final = (30, 4.0)
+SAMPLE_DRIFT: Final = (8, 18.0)  # more, because some encoders count a frame of 23.2 ms as 23 ms
+MAX_DRIFT: Final = 250.0
+SWING: Final = 3.0  # factor between two extremes of the bitrate
+SWINGS: Final = 3
+SWING_MS: Final = 16_000  # in which the swings happen
+SWING_BITRATE: Final = 500_000  # a lower mean needs no constant bitrate
+DECLARED_EXCESS: Final = 1.5  # an encoder may stay below its bitrate; above this factor it does not keep it
+BLACK_SECONDS: Final = 4.0  # between the first and the last black picture
+FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the rules read. now: monotonic seconds. stalled: seconds without any unit.
+
+    jumped_at: when the timestamps jumped last. jump: by how many seconds.
+    pictured_at: time of the last decoded picture. black_since, frozen_since: of the first one of the black or equal
+    pictures; None if the last picture is not black, or not equal to the one before.
+    """
+
+    measurement: Measurement
+    now: float
+    stalled: float = 0.0
+    jumped_at: float = float("-inf")
+    jump: float = 0.0
+    pictured_at: float = 0.0
+    black_since: float | None = None
+    frozen_since: float | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.now - self.measurement.began >= SETTLE_SECONDS
+
+
+# A rule gets the facts, and whether the fault was found before: then it needs more to be withdrawn.
+Check = Callable[[Facts, bool], float | None]
+
+
+def gop_long(facts: Facts, active: bool) -> float | None:
+    """Seconds between key frames. It does not wait for the end of a GOP."""
+    gop = facts.measurement.gop
+    return gop if gop is not None and gop > MAX_GOP else None
+
+
+def fps_low(facts: Facts, active: bool) -> float | None:
+    """Frames a second. Missing video is another fault, also soon after it."""
+    measurement = facts.measurement
+    declared, fps = measurement.declared_fps, measurement.fps
+    if declared is None or fps is None or facts.now - measurement.video_since < FPS_SECONDS:
+        return None
+    return fps if fps < declared * (FPS_SHARE_AGAIN if active else MIN_FPS_SHARE) else None
+
+
+def bitrate_unsteady(facts: Facts, active: bool) -> float | None:
+    """The factor between the highest and the lowest bitrate, if the bitrate goes up and down again and again.
+
+    Compares whole GOPs, so key frames do not count. A still picture with rare changes has too few swings, or too low
+    a mean. An encoder that stays below its declared bitrate is steady enough for every network.
+    """
+    cells = facts.measurement.cells
+    if not cells:
+        return None
+    rates = [cell.bitrate for cell in cells if cells[-1].ended - cell.ended < SWING_MS]
+    highest, lowest = max(rates), max(1.0, min(rates))
+    declared = facts.measurement.declared_bitrate
+    if sum(rates) / len(rates) < SWING_BITRATE or (declared is not None and highest < declared * DECLARED_EXCESS):
+        return None
+    return highest / lowest if _count_swings(rates) >= SWINGS else None
+
+
+def _count_swings(rates: Sequence[float]) -> int:
+    """Returns how often the values go up or down by the factor SWING."""
+    swings, low, high = 0, rates[0], rates[0]
+    rising: bool | None = None
+    for rate in rates:
+        if rising is not True and rate >= low * SWING:
+            swings, rising, high = swings + 1, True, rate
+        elif rising is not False and rate * SWING <= high:
+            swings, rising, low = swings + 1, False, rate
+        low, high = min(low, rate), max(high, rate)
+    return swings
+
+
+def audio_missing(facts: Facts, active: bool) -> float | None:
+    """Seconds without a sound unit, whether or not a sound track was announced."""
+    seconds = facts.now - facts.measurement.last_audio
+    return seconds if seconds >= NO_AUDIO_SECONDS else None
+
+
+def audio_silent(facts: Facts, active: bool) -> float | None:
+    """Seconds in which sound arrives, and all of it is digital silence."""
+    seconds = facts.now - facts.measurement.last_heard
+    return seconds if facts.measurement.has_audio and seconds >= SILENT_SECONDS else None
+
+
+def video_missing(facts: Facts, active: bool) -> float | None:
+    """Seconds without a picture, if a video track was announced. A push that has only sound is meant so."""
+    measurement = facts.measurement
+    tracks = measurement.tracks
+    if tracks is None or not (measurement.has_video or tracks.video or tracks.metadata.get("videocodecid")):
+        return None
+    seconds = facts.now - measurement.last_video
+    return seconds if seconds >= NO_VIDEO_SECONDS else None
+
+
+def av_drift(facts: Facts, active: bool) -> float | None:
+    """Milliseconds a second by which the sound's times run ahead of the picture's, or of its own samples.
+
+    Below 0: behind. Encoders that send both in the order of their times hide a drift from the picture, but not from the
+    samples. A step is no drift, and a very fast one is a pause or discontinuous transmission.
+    """
+    if not facts.is_settled:
+        return None
+    for (seconds, least), read in ((FAST_DRIFT, offsets), (SLOW_DRIFT, offsets), (SAMPLE_DRIFT, excesses)):
+        values = read(facts.measurement, seconds)
+        if len(values) == seconds and least * seconds / 2 < abs(values[-1] - values[0]) < MAX_DRIFT * seconds:
+            drift = _steady_drift(values)
+            if abs(drift) >= least:
+                return drift
+    return None
+
+
+def offsets(measurement: Measurement, seconds: int) -> list[float]:
+    """Returns `Second.offset` of the last seconds, latest last, where it is known."""
+    latest = islice(reversed(measurement.history), seconds)
+    return [second.offset for second in latest if second.offset is not None][::-1]
+
+
+def excesses(measurement: Measurement, seconds: int) -> list[float]:
+    """Returns `Second.excess` of the last seconds, latest last, where it is known."""
+    latest = islice(reversed(measurement.history), seconds)
+    return [second.excess for second in latest if second.excess is not None][::-1]
+
+
+def slope(values: Sequence[float]) -> float:
+    """Returns how much the values grow from one to the next (least squares); 0 for a single one."""
+    count = len(values)
+    if count < 2:
+        return 0.0
+    middle = (count - 1) / 2
+    return sum((n - middle) * value for n, value in enumerate(values)) * 12 / (count**3 - count)
+
+
+def _steady_drift(values: Sequence[float]) -> float:
+    """Returns the slope if both halves have it, and if it is larger than the noise. Otherwise 0."""
+    whole, half = slope(values), len(values) // 2
+    if any(slope(part) * whole < whole * whole / 2 for part in (values[:half], values[-half:])):
+        return 0.0
+    mean, middle = sum(values) / len(values), (len(values) - 1) / 2
+    noise = sum((value - mean - whole * (n - middle)) ** 2 for n, value in enumerate(values))
+    return whole if noise < 0.1 * sum((value - mean) ** 2 for value in values) else 0.0
+
+
+def timestamps_jump(facts: Facts, active: bool) -> float | None:
+    """Seconds of the last jump; below 0: backwards."""
+    return facts.jump if facts.now - facts.jumped_at < JUMP_SHOWN_SECONDS else None
+
+
+def arrivals_late(facts: Facts, active: bool) -> float | None:
+    """Seconds that the media fell behind in the last ten seconds, or seconds without any media."""
+    if facts.stalled >= STALL_SECONDS:
+        return facts.stalled
+    late = lateness(facts.measurement)
+    return late if late is not None and late >= (LATE_SECONDS_AGAIN if active else LATE_SECONDS) else None
+
+
+def lateness(measurement: Measurement) -> float | None:
+    """Returns how many seconds later units arrive than at the best time of the last ten seconds.
+
+    The first seconds of a push are left out: a sender may begin with a burst of older media.
+    """
+    history = measurement.history
+    settled = len(history) - int(SETTLE_SECONDS) if len(history) < HISTORY_SECONDS else len(history)
+    delays = [s.delay for s in islice(reversed(history), max(0, min(settled, 11))) if s.delay is not None]
+    if not delays or history[-1].delay is None:
+        return None
+    return (delays[0] - min(delays)) / 1000
+
+
+def picture_black(facts: Facts, active: bool) -> float | None:
+    """Seconds of black pictures, where pictures are decoded."""
+    since = facts.black_since
+    return facts.now - since if since is not None and facts.pictured_at - since >= BLACK_SECONDS else None
+
+
+def picture_frozen(facts: Facts, active: bool) -> float | None:
+    """Seconds of equal pictures that are not black, where pictures are decoded."""
+    since = facts.frozen_since
+    if since is None or facts.black_since is not None or facts.pictured_at - since < FROZEN_SECONDS:
+        return None
+    return facts.now - since

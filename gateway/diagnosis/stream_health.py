@@ -1,0 +1,232 @@
+"""The health of one stream: applies the rules once a second, and reports when a fault begins and ends."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from gateway.diagnosis import rules
+from gateway.diagnosis.measurement import Measurement
+from gateway.diagnosis.picture_overview import SIZE, PictureOverview
+from gateway.diagnosis.rules import Facts
+from gateway.diagnosis.texts import text_of
+from gateway.live.health_report import Finding
+from gateway.live.stream import ActivePublisher, Stream
+from gateway.ports.events import Event, EventType
+
+log = structlog.get_logger(__name__)
+
+EVENT_SECONDS: Final = 60.0  # between two begins of the same fault that are reported as events
+_CLOCK_STEP: Final = 0.5  # seconds; a larger change of the wall clock is a correction of the clock
+_LATE_SAMPLE: Final = 1.5  # seconds; after a longer pause, this process itself was busy
+_PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a fault is found. begin, end: seconds for which the check must find it, or no longer find it."""
+
+    code: str
+    check: rules.Check
+    begin: float = 0.0
+    end: float = 2.0
+
+
+# The order is that of the importance: the console shows the first one on a card.
+RULES: Final = (
+    Rule("video_missing", rules.video_missing),
+    Rule("picture_black", rules.picture_black, end=0.0),
+    Rule("picture_frozen", rules.picture_frozen, end=0.0),
+    Rule("arrivals_late", rules.arrivals_late),
+    Rule("fps_low", rules.fps_low, begin=3.5),
+    Rule("audio_missing", rules.audio_missing),
+    Rule("audio_silent", rules.audio_silent, end=0.0),
+    Rule("av_drift", rules.av_drift),
+    Rule("timestamps_jump", rules.timestamps_jump, end=0.0),
+    Rule("gop_long", rules.gop_long),
+    Rule("bitrate_unsteady", rules.bitrate_unsteady),
+)
+CODES: Final = tuple(rule.code for rule in RULES)
+# They say nothing while no media arrives at all; they are neither found nor withdrawn then.
+_NEED_MEDIA: Final = frozenset(CODES) - {"arrivals_late", "timestamps_jump"}
+
+
+class _State:
+    """A fault that is found, or may be found soon. All times are monotonic seconds."""
+
+    __slots__ = ("changing_since", "finding", "reported_at", "reported_begin")
+
+    def __init__(self) -> None:
+        self.finding: Finding | None = None
+        self.changing_since: float | None = None  # since when the check contradicts `finding`
+        self.reported_at = float("-inf")  # the last event for a begin
+        self.reported_begin = False  # whether that event waits for its end
+
+
+class StreamHealth:
+    """Implements HealthReport. `evaluate` is called about once a second.
+
+    A fault is reported as an event at most once in EVENT_SECONDS, with its end. If it begins again sooner and stays,
+    it is reported when that time has passed.
+    """
+
+    def __init__(self, stream: Stream, emit: Callable[[Event], None], clock: float) -> None:
+        """clock: the wall clock minus the monotonic clock, seconds."""
+        self.findings: tuple[Finding, ...] = ()
+        self._stream = stream
+        self._emit = emit
+        self._clock = clock
+        self._publisher: ActivePublisher | None = None
+        self._measurement = Measurement(self._end)
+        self._facts = Facts(self._measurement, 0.0)
+        self._states = [(rule, _State()) for rule in RULES]
+        self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
+        self._overview: PictureOverview | None = None
+        stream.original.attach(self._measurement, waits=lambda: False)
+
+    def evaluate(self, now: float, wall_clock: float) -> None:
+        """Applies the rules. now: monotonic seconds. wall_clock: seconds since the epoch."""
+        publisher, measurement = self._stream.publisher, self._measurement
+        if publisher is None:
+            self._withdraw(now, wall_clock)
+            self._publisher = None
+            return
+        if publisher is not self._publisher:
+            self._begin_push(publisher, now)
+            return
+        late = now - measurement.began - measurement.age > _LATE_SAMPLE
+        measurement.sample(now, self._stream.bytes_in)
+        if abs(wall_clock - now - self._clock) > _CLOCK_STEP:
+            self._clock = wall_clock - now
+            measurement.forget_delays()
+        if late:
+            return  # units may wait in the sockets: this process was busy, not the publisher
+        facts = self._facts
+        facts.now, facts.stalled = now, now - publisher.last_media
+        self._count_jumps(publisher, now)
+        if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
+            self._overview = facts.black_since = facts.frozen_since = None
+        is_stalled = facts.stalled >= rules.STALL_SECONDS
+        for rule, state in self._states:
+            if is_stalled and rule.code in _NEED_MEDIA:
+                continue
+            value = rule.check(facts, state.finding is not None)
+            if value is None and state.finding is None:
+                state.changing_since = None  # the usual case
+            else:
+                self._apply(rule, state, value, now, wall_clock)
+        self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
+
+    def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
+        self._publisher = publisher
+        self._measurement.begin(now)
+        self._facts = Facts(self._measurement, now)
+        self._overview = None
+        self._count_jumps(publisher, float("-inf"))
+
+    def _count_jumps(self, publisher: ActivePublisher, now: float) -> None:
+        timeline, measurement, before = publisher.timeline, self._measurement, self._jumps
+        self._jumps = (timeline.rebased if timeline is not None else 0), measurement.jumps
+        if self._jumps != before:
+            repaired = timeline is not None and self._jumps[0] != before[0]
+            self._facts.jump = (timeline.jumped if timeline is not None and repaired else measurement.jump_ms) / 1000
+            self._facts.jumped_at = now
+
+    def _apply(self, rule: Rule, state: _State, value: float | None, now: float, wall_clock: float) -> None:
+        active = state.finding is not None
+        if (value is not None) == active:
+            state.changing_since = None
+        else:
+            if state.changing_since is None:
+                state.changing_since = now
+            if now - state.changing_since < (rule.end if active else rule.begin):
+                return
+            state.changing_since = None
+        if value is None:
+            if state.finding is not None:
+                self._report(state, state.finding, "ended", now, wall_clock)
+                state.finding = None
+            return
+        since = wall_clock if state.finding is None else state.finding.since
+        text = text_of(rule.code, value, self._measurement)
+        state.finding = Finding(rule.code, text, since, round(value, 2))
+        self._report(state, state.finding, "begun", now, wall_clock)
+
+    def _report(self, state: _State, finding: Finding, what: str, now: float, wall_clock: float) -> None:
+        """Logs and emits the begin or end of a fault, unless that was done, or was done too recently."""
+        begun = what == "begun"
+        if begun == state.reported_begin or (begun and now - state.reported_at < EVENT_SECONDS):
+            return
+        state.reported_begin = begun
+        if begun:
+            state.reported_at = now
+            log.warning("stream health", stream=self._stream.name, fault=finding.code, reason=finding.text)
+        data = {"stream": self._stream.name, "code": finding.code, "text": finding.text, "value": finding.value}
+        self._emit(Event(EventType.STREAM_HEALTH, wall_clock, self._stream.channel.id, {**data, "state": what}))
+
+    def _withdraw(self, now: float, wall_clock: float) -> None:
+        """Ends all faults, because nobody publishes."""
+        self.findings = ()
+        for _, state in self._states:
+            finding, state.finding, state.changing_since = state.finding, None, None
+            if finding is not None:
+                self._report(state, finding, "ended", now, wall_clock)
+
+    def _end(self) -> None:
+        self._withdraw(self._facts.now, self._facts.now + self._clock)
+
+    # ---- HealthReport ----
+
+    def add_picture(self, overview: bytes, arrived: float) -> None:
+        before, at, facts = self._overview, arrived - self._clock, self._facts
+        if len(overview) != SIZE or (before is not None and at <= before.at):
+            return  # several outputs may decode the same picture
+        self._overview = picture = PictureOverview(overview, at)
+        facts.pictured_at = at
+        facts.black_since = (facts.black_since if facts.black_since is not None else at) if picture.is_black else None
+        if before is None or not picture.equals(before):
+            facts.frozen_since = None
+        elif facts.frozen_since is None:
+            facts.frozen_since = before.at
+
+    def measured(self) -> dict[str, object]:
+        measurement = self._measurement
+        if self._publisher is None or self._stream.publisher is None:
+            return UNMEASURED
+        history = list(measurement.history)
+        offsets, excesses = rules.offsets(measurement, 10), rules.excesses(measurement, 10)
+        late, drift = rules.lateness(measurement), max(rules.slope(offsets), rules.slope(excesses), key=abs)
+        rates = [cell.bitrate for cell in measurement.cells]
+        width, height = measurement.size or (None, None)
+        return {
+            "fps": _rounded(measurement.fps),
+            "declaredFps": _rounded(measurement.declared_fps),
+            "bitrate": self._stream.bitrate,
+            "bitrate1m": measurement.bitrate,
+            "bitrateSpread": _rounded((max(rates) - min(rates)) * len(rates) / sum(rates)) if sum(rates) else None,
+            "gop": _rounded(measurement.gop),
+            "avOffsetMs": round(statistics.median(offsets[-5:])) if offsets else None,
+            "driftMsPerS": round(drift, 1) if len(offsets) >= 5 else None,
+            "bFrames": measurement.reorders,
+            "width": width,
+            "height": height,
+            "sizeChanges": measurement.size_changes,
+            "lateMs": round(late * 1000) if late is not None else None,
+            "longestGapMs": round(max((second.gap for second in history[-10:]), default=0.0) * 1000),
+        }
+
+
+UNMEASURED: Final[dict[str, object]] = dict.fromkeys(
+    (
+        *("fps", "declaredFps", "bitrate", "bitrate1m", "bitrateSpread", "gop", "avOffsetMs", "driftMsPerS"),
+        *("bFrames", "width", "height", "sizeChanges", "lateMs", "longestGapMs"),
+    )
+)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

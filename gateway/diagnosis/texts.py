@@ -1,0 +1,51 @@
+"""The sentences for operators: what is wrong with a stream, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from gateway.diagnosis.measurement import Measurement
+
+
+def text_of(code: str, value: float, measurement: Measurement) -> str:
+    """Returns the sentence of a fault. value: its size, see docs/api.md."""
+    return _TEXTS[code](value, measurement)
+
+
+def _fps_low(value: float, measurement: Measurement) -> str:
+    declared = measurement.declared_fps or value
+    return f"{round(value)} of {round(declared)} frames arrive: the encoder or the uplink is too slow."
+
+
+def _jump(value: float, measurement: Measurement) -> str:
+    where = "back" if value < 0 else "ahead"
+    return f"The timestamps jumped {where} by {abs(value):.1f} s: restart the encoder if this happens again."
+
+
+def _drift(value: float, measurement: Measurement) -> str:
+    return (
+        f"Sound runs {abs(value):.0f} ms a second away from the picture: use the same clock for both, "
+        "or set the same sample rate in encoder and system."
+    )
+
+
+_TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
+    "video_missing": lambda value, _: f"No picture for {value:.0f} s: check the camera or the scene in the encoder.",
+    "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",
+    "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
+    "arrivals_late": lambda value, _: (
+        f"Media arrives {value:.1f} s late: lower the bitrate, or use a better uplink or a faster encoder preset."
+    ),
+    "fps_low": _fps_low,
+    "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
+    "audio_silent": lambda value, _: (
+        f"The sound has been silent for {value:.0f} s: check that the source is not muted."
+    ),
+    "av_drift": _drift,
+    "timestamps_jump": _jump,
+    "gop_long": lambda value, _: f"Key frame every {value:.0f} s: set 2 s in OBS, Output, Keyframe Interval.",
+    "bitrate_unsteady": lambda value, _: (
+        f"The bitrate changes by a factor of {value:.0f} again and again: set a constant bitrate (CBR) in the encoder."
+    ),
+}

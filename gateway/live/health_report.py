@@ -1,0 +1,36 @@
+"""What is wrong with a stream, as `Stream.health` reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault of a stream.
+
+    code: its name in the API, in metrics and in logs. text: a sentence in English that says what to do.
+    since: seconds since the epoch. value: its size; the unit depends on the code (docs/api.md).
+    """
+
+    code: str
+    text: str
+    since: float
+    value: float
+
+
+class HealthReport(Protocol):
+    """`Stream.health`; implemented by `StreamHealth`."""
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """The current faults; empty while nothing is wrong or nobody publishes."""
+
+    def measured(self) -> dict[str, object]:
+        """Returns the measured values by their names in the API; None for unknown values."""
+        ...
+
+    def add_picture(self, overview: bytes, arrived: float) -> None:
+        """Adds a decoded picture. overview: pixels, see PictureOverview. arrived: seconds since the epoch."""

@@ -1,0 +1,66 @@
+"""Which streams have health, and what the metrics count."""
+
+from __future__ import annotations
+
+from gateway.diagnosis.health_monitor import HealthMonitor
+from gateway.diagnosis.stream_health import CODES
+from gateway.live.health_report import Finding
+from gateway.live.sink import EndReason
+from gateway.ports.events import Events
+from tests.support import builders
+
+
+def counts(monitor: HealthMonitor) -> dict[str, float]:
+    return {sample.labels[0]: sample.value for sample in monitor()}
+
+
+async def test_each_pushed_stream_has_health_until_it_ends():
+    events = Events()
+    hub = builders.hub(events=events)
+    monitor = HealthMonitor(hub, events)
+    assert counts(monitor) == dict.fromkeys(CODES, 0)
+    for name in ("c1", "c2"):
+        builders.publish(hub, name).set_tracks(builders.VIDEO, None, {})
+        health = hub.find(name).health
+        assert health is not None
+        health.findings = (Finding("gop_long", "", 0.0, 5.0),)
+    assert counts(monitor)["gop_long"] == 2
+    hub.end("c1", EndReason.KICKED)
+    assert counts(monitor)["gop_long"] == 1
+    hub.drain()
+    await hub.drained()
+    assert sum(counts(monitor).values()) == 0
+
+
+async def test_a_rendition_has_no_health_of_its_own():
+    events = Events()
+    hub = builders.hub(events=events)
+    HealthMonitor(hub, events)
+    publisher = hub.publish(
+        builders.channel(),
+        "c1@720p",
+        protocol="ladder",
+        peer="",
+        evict=lambda reason: None,
+        keep_time=True,
+        trusted=True,
+    )
+    publisher.set_tracks(builders.VIDEO, None, {})
+    assert hub.find("c1@720p").health is None
+    hub.drain()
+    await hub.drained()
+
+
+async def test_measuring_does_not_make_the_ingest_read_more_often():
+    events = Events()
+    hub = builders.hub(events=events)
+    HealthMonitor(hub, events)
+    publisher = builders.publish(hub)
+    publisher.set_tracks(builders.VIDEO, None, {})
+    publisher.push(builders.picture(0, key=True), 1.0)
+    stream = hub.find("c1")
+    if stream.beginning is not None:
+        stream.beginning.drop()
+    assert not stream.is_awaited
+    hub.drain()
+    await hub.drained()

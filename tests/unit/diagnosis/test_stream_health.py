@@ -1,0 +1,309 @@
+"""Each fault of a push begins in time and ends in time, and healthy pushes have none."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS
+from gateway.live.sink import EndReason
+from tests.unit.diagnosis.rig import NOISE, SILENCE, Media, Push
+
+REPORTED, WITHDRAWN = 10, 15  # contract: seconds
+
+
+def begins_and_ends(push: Push, code: str, **fault: object) -> None:
+    """A fault in the middle of a healthy push."""
+    healthy = {name: getattr(push.media, name) for name in fault}
+    assert push.send(20) == []
+    assert code in push.send(REPORTED, **fault)
+    assert code in push.send(20, **fault)
+    push.send(WITHDRAWN, **healthy)
+    assert code not in push.codes
+    assert push.told[0] == (code, "begun")
+    assert push.told.count((code, "ended")) == 1
+
+
+def test_a_healthy_push_has_no_findings_and_is_measured():
+    push = Push()
+    assert push.send(40) == []
+    assert push.events == []
+    measured = push.health.measured()
+    assert measured["fps"] == pytest.approx(25, rel=0.05)
+    assert measured["gop"] == pytest.approx(2, abs=0.05)
+    assert (measured["bFrames"], measured["width"], measured["height"]) == (False, 1280, 720)
+    assert abs(int(str(measured["avOffsetMs"]))) < 40
+    assert abs(float(str(measured["driftMsPerS"]))) < 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fps=st.sampled_from([15.0, 25.0, 29.97, 50.0]),
+    gop=st.floats(0.5, 4.0),
+    read=st.sampled_from([0.05, 0.2]),
+    burst=st.floats(0, 10),
+    b_frames=st.booleans(),
+    declared=st.sampled_from(["fps", "none", "clock"]),
+    seed=st.integers(0, 1000),
+)
+def test_no_healthy_push_has_findings(fps, gop, read, burst, b_frames, declared, seed):
+    fps = fps if declared == "fps" else 30.0  # of the parameter sets
+    chance = random.Random(seed)
+    still = [chance.uniform(2e4, 3e5) for _ in range(200)]  # a screen with small changes, at a variable bitrate
+    media = Media(fps=fps, gop=gop, read=read, b_frames=b_frames, bitrate=lambda at: still[int(at) % 200])
+    metadata = {"fps": {"framerate": fps}, "none": {}, "clock": {"framerate": 1000.0}}[declared]
+    push = Push(media, metadata=metadata)
+    push.burst(burst)
+    for _ in range(45):
+        assert push.send(1) == []
+
+
+def test_a_long_gop_is_found_while_it_is_running():
+    push = Push(Media(gop=10))
+    assert push.send(4) == []
+    assert push.send(3) == ["gop_long"]
+    assert push.send(30) == ["gop_long"]
+    assert push.value("gop_long") == pytest.approx(10, abs=0.1)
+    assert push.text("gop_long") == "Key frame every 10 s: set 2 s in OBS, Output, Keyframe Interval."
+    assert push.send(WITHDRAWN + 3, gop=2) == []  # the running GOP ends first
+
+
+def test_missing_frames_are_found_against_the_metadata():
+    push = Push()
+    begins_and_ends(push, "fps_low", fps=20.0)
+
+
+def test_the_text_of_missing_frames_has_both_numbers():
+    push = Push(Media(fps=22))
+    push.send(20)
+    assert push.text("fps_low") == "22 of 25 frames arrive: the encoder or the uplink is too slow."
+
+
+def test_the_frame_rate_of_the_parameter_sets_counts_without_metadata():
+    push = Push(Media(fps=20), metadata={})
+    declared = push.health.measured()["declaredFps"]
+    assert declared is None  # nothing was measured yet
+    push.send(20)
+    assert push.health.measured()["declaredFps"] == 30
+    assert push.codes == ["fps_low"]
+
+
+def test_a_bitrate_that_swings_is_found():
+    push = Push()
+    begins_and_ends(push, "bitrate_unsteady", bitrate=lambda at: 3e6 if at % 4 < 2 else 3e5)
+
+
+def test_a_bitrate_below_the_declared_one_is_steady():
+    push = Push(
+        Media(bitrate=lambda at: 3e6 if at % 4 < 2 else 3e5), metadata={"framerate": 25.0, "videodatarate": 2500.0}
+    )
+    assert push.send(40) == []
+
+
+def test_one_change_of_the_picture_is_no_unsteady_bitrate():
+    push = Push(Media(bitrate=lambda at: 8e6 if 20 <= at < 22 else 1e5))
+    for _ in range(40):
+        assert push.send(1) == []
+
+
+def test_missing_sound_is_found_whether_or_not_a_track_was_announced():
+    push = Push()
+    assert push.send(20) == []
+    assert push.send(9, sound=b"") == []
+    assert push.send(2, sound=b"") == ["audio_missing"]
+    assert push.send(19, sound=b"") == ["audio_missing"]
+    assert push.text("audio_missing").startswith("No sound for 30 s")
+    assert push.send(5, sound=NOISE) == []
+    assert Push(Media(sound=b"")).send(11) == ["audio_missing"]
+
+
+def test_silent_sound_is_found():
+    begins_and_ends(Push(), "audio_silent", sound=SILENCE)
+
+
+def test_a_tone_each_second_is_not_silent():
+    push = Push()
+    for _ in range(30):
+        push.burst(0.1)
+        push.media = Media(sound=SILENCE)
+        assert push.send(1, speed=0.9) == []
+        push.media = Media(sound=NOISE)
+
+
+def test_missing_video_is_found():
+    begins_and_ends(Push(), "video_missing", fps=0.0)
+
+
+def test_a_push_of_sound_only_is_meant_so():
+    assert Push(Media(fps=0), metadata={}).send(40) == []
+    announced = Push(Media(fps=0), metadata={"videocodecid": 7.0})
+    assert announced.send(10) == ["video_missing"]
+
+
+@pytest.mark.parametrize("drift", [0.02, -0.02])
+def test_sound_that_runs_away_is_found(drift):
+    push = Push()
+    begins_and_ends(push, "av_drift", drift=drift)
+
+
+def test_the_text_of_a_drift_has_its_speed():
+    push = Push(Media(drift=0.02))
+    push.send(20)
+    assert push.text("av_drift").startswith("Sound runs 20 ms a second away from the picture")
+    assert push.value("av_drift") == pytest.approx(20, abs=2)
+
+
+def test_a_slow_drift_is_found_later():
+    push = Push(Media(drift=0.005))
+    assert push.send(20) == []
+    assert push.send(20) == ["av_drift"]
+
+
+def test_a_step_of_the_sound_is_no_drift():
+    push = Push()
+    push.send(20)
+    push._audio_offset += 0.3
+    for _ in range(40):
+        assert push.send(1) == []
+
+
+def test_timestamps_that_jump_are_found():
+    push = Push()
+    push.send(20)
+    push.jump(5)
+    assert push.send(2) == ["timestamps_jump"]
+    assert push.value("timestamps_jump") == pytest.approx(5, abs=0.1)
+    assert "timestamps_jump" in push.send(7)
+    assert push.send(4) == []
+
+
+def test_a_jump_that_the_intake_repaired_is_found():
+    push = Push()
+    timeline = push.publisher.timeline
+    timeline.stamp(0, 1000)
+    push.send(20)
+    timeline.stamp(0, 900_000)
+    assert push.send(1) == ["timestamps_jump"]
+    assert push.value("timestamps_jump") == 899
+
+
+def test_a_publisher_that_pauses_and_continues_does_not_jump():
+    push = Push()
+    push.send(20)
+    push.jump(2)
+    push.now += 2
+    push.evaluate()
+    for _ in range(20):
+        assert "timestamps_jump" not in push.send(1)
+
+
+def test_a_stall_is_late_and_nothing_else():
+    push = Push()
+    push.send(20)
+    assert push.wait(4) == ["arrivals_late"]
+    assert push.wait(20) == ["arrivals_late"]
+    push.burst(24)
+    push.send(WITHDRAWN)
+    assert push.codes == []
+    assert {code for code, _ in push.told} == {"arrivals_late"}
+
+
+def test_media_that_falls_behind_is_late():
+    push = Push(metadata={})
+    push.metadata = {}
+    push.send(20)
+    assert "arrivals_late" in push.send(REPORTED, speed=0.8)
+    push.send(WITHDRAWN, speed=1.0)
+    assert "arrivals_late" not in push.codes
+
+
+def test_a_busy_process_blames_nobody():
+    push = Push()
+    push.send(20)
+    push.now += 30
+    push.evaluate()
+    assert push.codes == []
+
+
+def test_a_clock_that_is_set_blames_nobody():
+    push = Push()
+    push.send(20)
+    push.health._clock -= 100  # as if the wall clock had been set forward
+    for _ in range(20):
+        assert push.send(1) == []
+
+
+def overview(brightness: int, noise: int = 0) -> bytes:
+    chance = random.Random(brightness)
+    return bytes(min(255, brightness + chance.randrange(noise + 1)) for _ in range(64 * 36))
+
+
+def pictures(push: Push, seconds: int, make) -> list[str]:
+    for n in range(seconds):
+        push.health.add_picture(make(n), 1.7e9 + push.now)
+        push.send(1)
+    return push.codes
+
+
+def test_black_and_frozen_pictures_are_found():
+    push = Push()
+    assert pictures(push, 20, lambda n: overview(60 + n, 40)) == []
+    assert pictures(push, REPORTED, lambda n: overview(0, 20)) == ["picture_black"]
+    assert pictures(push, 3, lambda n: overview(60 + n, 40)) == []
+    assert pictures(push, REPORTED, lambda n: overview(100, 1)) == ["picture_frozen"]
+    assert pictures(push, 3, lambda n: overview(60 + n, 40)) == []
+
+
+def test_one_picture_that_several_outputs_decode_is_not_frozen():
+    push = Push()
+    push.send(5)
+    for _ in range(12):
+        push.health.add_picture(overview(90), 1.7e9 + 103)
+        assert push.send(1) == []
+
+
+def test_a_publisher_that_leaves_has_no_findings():
+    push = Push(Media(gop=10))
+    assert push.send(10) == ["gop_long"]
+    push.publisher.close()
+    push.evaluate()
+    assert push.codes == []
+    assert set(push.health.measured().values()) == {None}
+    assert push.told == [("gop_long", "begun"), ("gop_long", "ended")]
+
+
+def test_a_publisher_that_returns_is_measured_anew():
+    push = Push()
+    push.send(20)
+    push.publisher.close()
+    push.wait(8)
+    push.connect()
+    for _ in range(30):
+        assert push.send(1) == []
+    assert push.events == []
+
+
+def test_the_end_of_the_stream_ends_the_findings():
+    push = Push(Media(gop=10))
+    push.send(10)
+    push.stream.end(EndReason.KICKED)
+    assert push.told[-1] == ("gop_long", "ended")
+
+
+def test_a_fault_that_flaps_is_reported_once_a_minute():
+    push = Push(Media(sound=SILENCE))
+    for _ in range(10):
+        push.send(9, sound=SILENCE)
+        push.send(3, sound=NOISE)
+    begun = [event.time for event in push.events if event.data["state"] == "begun"]
+    assert len(push.events) <= 2 * math.ceil(120 / EVENT_SECONDS)
+    assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
+
+
+def test_the_codes_are_those_of_the_contract():
+    assert len(set(CODES)) == len(CODES) == 11
