@@ -206,7 +206,7 @@ class IvsParameters(Schema):
 
 
 class IvsChannel(Schema):
-    """An Amazon IVS channel. rtmpUrl: the server to enter in encoders."""
+    """An Amazon IVS channel. rtmpUrl: the server to enter in encoders. playerUrl: a public page that plays it."""
 
     arn: str
     name: str
@@ -215,6 +215,7 @@ class IvsChannel(Schema):
     ingestEndpoint: str
     rtmpUrl: str
     playbackUrl: str
+    playerUrl: str
 
 
 class NewIvsChannel(IvsChannel):

@@ -280,7 +280,7 @@ class Gateway(node.Role):
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
             live,
-            Pages(lambda: self._shown_ports),
+            Pages(lambda: self._shown_ports, player_hosts=settings.playback.player_hosts),
             Health(self._parts.readiness.missing),
             StoredPlayback(recordings, Posters(self._stores.objects, self._parts.tasks)),
             {"vod": vod_files, "_servers": self._key_servers.respond},

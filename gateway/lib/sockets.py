@@ -29,7 +29,7 @@ _OUT_OF_FILES_SECONDS: Final = 0.1  # pause before the next accept if no file de
 
 
 class ListenError(Exception):
-    """A listener cannot be opened. The message is one line for the operator, such as `http: 0.0.0.0:8080 is in use by Millrace, pid 7; …`."""
+    """A listener cannot be opened. The message is one line: `http: 0.0.0.0:8080 is in use by Millrace, pid 7; …`."""
 
 
 Opener: TypeAlias = Callable[[str, str, int], list[socket.socket]]  # like `listen`
