@@ -88,6 +88,7 @@ class Context:
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
     pages: whether the pages of the console are served.
+    tasks: whether this gateway starts tasks in the cloud, see workers.runner.
     """
 
     version: str
@@ -115,6 +116,7 @@ class Context:
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]] | None = None
     pages: bool = True
+    tasks: bool = False
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
 

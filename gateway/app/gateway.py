@@ -240,6 +240,7 @@ class Gateway(node.Role):
             broadcast_servers=self._background_jobs.broadcast_servers,
             servers_by_key=self._key_servers.list,
             pages=settings.admin.console,
+            tasks=settings.workers.runner == "ecs",
             upload_origin=UploadOrigin(self._stores.objects if self._stores.bucket else None),
         )
 

@@ -65,7 +65,7 @@ async def test_a_broadcaster_sees_the_own_channel_and_goes_live(browser: Browser
             await expect(page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name))).to_have_count(
                 0
             )
-        await page.get_by_role("button", name=re.compile("^QR code of .*FLV")).first.click()
+        await page.get_by_role("button", name=re.compile("^QR code of RTMP URL")).first.click()
         image = page.get_by_role("dialog").get_by_role("img", name=re.compile("QR"))
         await expect(image).to_be_visible()
         assert await image.evaluate("image => image.naturalWidth") > 20
