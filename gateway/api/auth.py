@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,9 @@ from gateway.api.answers import answer
 from gateway.api.authenticators import ADMIN, LOGIN, USER
 from gateway.api.context import CONTEXT, Context
 from gateway.api.login_sessions import ApiUser, LoginSession
+from gateway.api.route import Route
 from gateway.api.tokens import TokenRefused
+from gateway.ports.users import Role
 
 log = structlog.get_logger(__name__)
 
@@ -131,18 +134,27 @@ def _unauthorized(message: str) -> web.Response:
     return answer({"error": message}, 401, {"WWW-Authenticate": 'Bearer realm="millrace"'})
 
 
-def auth_middleware(context: Context, public: frozenset[tuple[str, str]]) -> Middleware:
-    """Returns the middleware that authenticates requests.
+def _role_refusal(user: ApiUser, route: Route | None, request: web.Request) -> str:
+    """Returns why the user's role forbids the request; "" if it is allowed. route: None if no route matches."""
+    if user.rights.role is Role.ADMINISTRATOR or request.match_info.route.resource is None:
+        return ""
+    if route is None or route.role is Role.ADMINISTRATOR:
+        return "only an administrator may do this: you are signed in as a broadcaster"
+    id = request.match_info.get("id")
+    # The answer is the same for a channel that does not exist, so that ids cannot be guessed.
+    return "" if id is None or user.rights.may_use(id) else "this is not one of your channels"
 
-    public: routes without authentication, as (method, path pattern).
-    """
+
+def auth_middleware(context: Context, routes: Iterable[Route]) -> Middleware:
+    """Returns the middleware that authenticates requests, and checks whether the user's role allows the route."""
     authenticator = Authenticator(context)
-    patterns = frozenset((method, re.sub(r"{(\w+):[^}]*}", r"{\1}", path)) for method, path in public)
+    by_pattern = {(route.method, re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)): route for route in routes}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource, method = request.match_info.route.resource, request.method
-        if resource is not None and (_route_method(method), resource.canonical) in patterns:
+        route = by_pattern.get((_route_method(method), resource.canonical)) if resource is not None else None
+        if route is not None and route.public:
             return await handler(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight()
@@ -151,6 +163,9 @@ def auth_middleware(context: Context, public: frozenset[tuple[str, str]]) -> Mid
         except AccessRefused as refused:
             context.metrics.refused.add("api", refused.reason)
             return refused.response
+        if reason := _role_refusal(user, route, request):
+            context.metrics.refused.add("api", "role")
+            return answer({"error": reason}, 403)
         request[USER] = user
         if login is not None:
             request[LOGIN] = login

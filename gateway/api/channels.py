@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from aiohttp import web
 
+from gateway.api import qr_code
 from gateway.api.answers import BadRequest, Missing, answer, answer_text, json_text
+from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.channels.channel import Channel, changes, create_item
@@ -23,6 +24,7 @@ from gateway.ports.errors import NoSuchChannel
 log = structlog.get_logger(__name__)
 
 _MAX_CONCURRENT: Final = 50
+_RELAY_FIELDS: Final = ("isRelay", "relayURL")
 DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
 )
@@ -52,9 +54,9 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def index(request: web.Request) -> web.Response:
-    """Returns a JSON array, as in the old system."""
-    context = request.app[CONTEXT]
-    channels = await context.channels.list()
+    """Returns the user's channels as a JSON array, as in the old system."""
+    context, rights = request.app[CONTEXT], request[USER].rights
+    channels = [channel for channel in await context.channels.list() if rights.may_use(channel.id)]
     presenter, now = await context.presenter(request), context.clock()
     parts: list[str] = []
     for start in range(0, len(channels), _MAX_CONCURRENT):
@@ -72,8 +74,20 @@ async def update(request: web.Request) -> web.Response:
 
     The change applies to its live streams: outputs, protection, expiry. A running push continues even after a new key.
     """
+    return await _change(request, await json_object(request, request.app[CONTEXT].limits.request))
+
+
+async def set_relay(request: web.Request) -> web.Response:
+    """Changes the relay of a channel, as `update`, and no other field: a broadcaster's parameters of Amazon IVS."""
+    body = await json_object(request, request.app[CONTEXT].limits.request)
+    for name in body:
+        if name not in _RELAY_FIELDS:
+            raise BadRequest(f"expected only {' and '.join(_RELAY_FIELDS)}", field=name[:64])
+    return await _change(request, body)
+
+
+async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
     context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
         channel = await context.channels.update(channel.id, changed)
@@ -120,8 +134,6 @@ def end_streams(hub: Hub, id: str, reason: EndReason) -> bool:
 
 async def qr(request: web.Request) -> web.Response:
     """Returns the push address or a play address as a QR code."""
-    import segno  # imported here, because it takes 1 MB of memory
-
     name = request.query.get("url", "push")
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)
@@ -131,14 +143,8 @@ async def qr(request: web.Request) -> web.Response:
         if name in (*(address.name for address in ADDRESSES), LADDER, "page"):
             raise Missing(f"{name} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
-    out = io.BytesIO()
-    title = f"QR code of the {name} address"
-    segno.make(urls[name], error="m", micro=False).save(
-        out, kind="svg", title=title, omitsize=True, border=4, dark="#000", light="#fff", xmldecl=False
-    )
-    # The SVG is loaded as its own document, so it needs a role and a label for assistive technology.
-    body = out.getvalue().replace(b"<svg ", f'<svg role="img" aria-label="{title}" '.encode(), 1)
-    return web.Response(body=body, content_type="image/svg+xml", charset="utf-8")
+    body = await qr_code.svg(urls[name], f"QR code of the {name} address")
+    return web.Response(text=body, content_type="image/svg+xml")
 
 
 # The first page plays on most phones.

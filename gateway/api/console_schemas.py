@@ -104,6 +104,7 @@ class SignedIn(Schema):
 
     name: str
     kind: Literal["token", "user", "oidc"]
+    role: Literal["administrator", "broadcaster"]
 
 
 class SignInProvider(Schema):
@@ -132,20 +133,31 @@ class NewLogin(BaseModel):
 
 
 class User(Schema):
-    """A user of the console. changed: when the password was last set."""
+    """A user of the console. channels: the ids that a broadcaster may use. changed: when the password was last set."""
 
     name: str
+    role: Literal["administrator", "broadcaster"]
+    channels: list[str]
     created: Time
     changed: Time
 
 
-class NewUser(BaseModel):
+class UserRights(BaseModel):
+    """The role of a user; for a broadcaster, the ids of the channels, at most 100."""
+
+    role: Literal["administrator", "broadcaster"] = "administrator"
+    channels: Annotated[list[str], Field(max_length=100)] = []
+
+
+class NewUser(UserRights):
     name: Annotated[str, Field(min_length=1, max_length=64, examples=["eva"])]
     password: Annotated[str, Field(min_length=8, max_length=256)]
 
 
-class NewPassword(BaseModel):
-    password: Annotated[str, Field(min_length=8, max_length=256)]
+class UserChanges(UserRights):
+    """A new password, or a new role with its channels, or both. What is missing stays."""
+
+    password: Annotated[str | None, Field(min_length=8, max_length=256)] = None
 
 
 class DeletedUser(Schema):
@@ -164,8 +176,37 @@ class PushPorts(Schema):
     wss: int | None
 
 
+class RelayChanges(BaseModel):
+    """The relay of a channel. What is missing stays; a masked address in relayURL leaves the stored one unchanged."""
+
+    isRelay: bool | str | None = None
+    relayURL: str | list[str] | None = None
+
+
+class QrText(BaseModel):
+    """The text of a QR code, such as an address: at most 1,024 bytes."""
+
+    text: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class QrCode(Schema):
+    """A QR code as an SVG document."""
+
+    svg: str
+
+
+class IvsParameters(Schema):
+    """The addresses of a user's own IVS channel, as the broadcaster page keeps them."""
+
+    username: str
+    channelType: Literal["IVS", "EML", "CUSTOM"]
+    rtmpURL: str
+    streamKey: str
+    playURL: str
+
+
 class IvsChannel(Schema):
-    """An Amazon IVS channel. rtmpUrl: the server to enter in encoders."""
+    """An Amazon IVS channel. rtmpUrl: the server to enter in encoders. playerUrl: a public page that plays it."""
 
     arn: str
     name: str
@@ -174,6 +215,7 @@ class IvsChannel(Schema):
     ingestEndpoint: str
     rtmpUrl: str
     playbackUrl: str
+    playerUrl: str
 
 
 class NewIvsChannel(IvsChannel):
@@ -203,10 +245,15 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "User": TypeAdapter(User),
     "Users": TypeAdapter(list[User]),
     "NewUser": TypeAdapter(NewUser),
-    "NewPassword": TypeAdapter(NewPassword),
+    "UserChanges": TypeAdapter(UserChanges),
     "DeletedUser": TypeAdapter(DeletedUser),
     "Profile": TypeAdapter(Profile),
     "PushPorts": TypeAdapter(PushPorts),
+    "RelayChanges": TypeAdapter(RelayChanges),
+    "QrText": TypeAdapter(QrText),
+    "QrCode": TypeAdapter(QrCode),
+    "IvsParameters": TypeAdapter(IvsParameters),
+    "IvsParametersItem": TypeAdapter(dict[str, dict[str, str]]),
     "IvsChannels": TypeAdapter(list[IvsChannel]),
     "NewIvsChannel": TypeAdapter(NewIvsChannel),
     "IvsChannelWanted": TypeAdapter(IvsChannelWanted),

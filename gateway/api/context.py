@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -85,6 +86,8 @@ class Context:
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
+    servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
+    pages: whether the pages of the console are served.
     tasks: whether this gateway starts tasks in the cloud, see workers.runner.
     """
 
@@ -111,6 +114,8 @@ class Context:
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
+    servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]] | None = None
+    pages: bool = True
     tasks: bool = False
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
@@ -154,15 +159,20 @@ CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 def host_of(request: web.Request) -> str:
     """Returns the host of the Host header; the socket's address if that is not a host name."""
-    try:
-        host = urlsplit(f"//{request.host}").hostname or ""
-    except ValueError:
-        host = ""
-    if is_host(host):
+    if host := hostname(request.host):
         return host
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
+
+
+def hostname(header: str) -> str:
+    """Returns the host of a Host header without its port; "" if it is not a host name."""
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+    return host if is_host(host) else ""
 
 
 def is_host(text: str) -> bool:

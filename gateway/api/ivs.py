@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import quote
 
 import structlog
 from aiohttp import web
@@ -25,7 +26,12 @@ _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, 
 
 async def index(request: web.Request) -> web.Response:
     """Returns the channels of the configured region, sorted by name, without their keys."""
-    return await _answer_with(request.app[CONTEXT], _list)
+    page = await _player_page(request)
+
+    async def list_channels(ivs: IvsChannels) -> Any:
+        return [_channel_json(channel, page) for channel in await ivs.channels()]
+
+    return await _answer_with(request.app[CONTEXT], list_channels)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -37,10 +43,12 @@ async def create(request: web.Request) -> web.Response:
         raise BadRequest("expected at most 128 letters, digits, - and _", field="name")
     kind, latency = _one_of(body, "type", TYPES), _one_of(body, "latencyMode", LATENCIES)
 
+    page = await _player_page(request)
+
     async def create_channel(ivs: IvsChannels) -> Any:
         channel = await ivs.create(name, kind, latency)
         log.info("IVS channel created", arn=channel.arn)
-        return {**_channel_json(channel), "streamKey": channel.key}
+        return {**_channel_json(channel, page), "streamKey": channel.key}
 
     return await _answer_with(context, create_channel)
 
@@ -59,8 +67,9 @@ async def delete(request: web.Request) -> web.Response:
     return await _answer_with(request.app[CONTEXT], delete_channel)
 
 
-async def _list(ivs: IvsChannels) -> Any:
-    return [_channel_json(channel) for channel in await ivs.channels()]
+async def _player_page(request: web.Request) -> str:
+    """Returns the address of the public player page, to which the playback URL is added."""
+    return f"{(await request.app[CONTEXT].presenter(request)).addresses.pull}/player.html?url="
 
 
 async def _answer_with(context: Context, request_ivs: Any) -> web.Response:
@@ -85,7 +94,7 @@ def _one_of(body: dict[str, Any], field: str, values: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _channel_json(channel: IvsChannelInfo) -> dict[str, Any]:
+def _channel_json(channel: IvsChannelInfo, page: str) -> dict[str, Any]:
     return {
         "arn": channel.arn,
         "name": channel.name,
@@ -94,4 +103,5 @@ def _channel_json(channel: IvsChannelInfo) -> dict[str, Any]:
         "ingestEndpoint": channel.endpoint,
         "rtmpUrl": channel.server if channel.endpoint else "",
         "playbackUrl": channel.playback_url,
+        "playerUrl": page + quote(channel.playback_url, safe=":/"),
     }

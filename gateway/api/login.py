@@ -61,7 +61,9 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
     if not name:
         return None, ""
     account = await authenticators.users.check(name, password, authenticators.attempt(address, name))
-    return (None, "") if account is None else (ApiUser("user", account.name, account.name), account.mark)
+    return (
+        (None, "") if account is None else (ApiUser("user", account.name, account.name, account.rights), account.mark)
+    )
 
 
 async def open_session(request: web.Request, user: ApiUser, credential_hash: str, respond: Any) -> web.Response:
@@ -105,11 +107,15 @@ async def _close(request: web.Request, cookie: str) -> None:
 async def _state(request: web.Request, login: LoginSession | None) -> dict[str, Any]:
     authenticators = request.app[CONTEXT].authenticators
     return {
-        "user": None if login is None else {"name": login.user.name, "kind": login.user.kind},
+        "user": None if login is None else _user_json(login.user),
         "csrf": None if login is None else login.csrf,
         "oidc": None if authenticators.provider is None else {"name": authenticators.provider.name},
         "users": await authenticators.has_users(),
     }
+
+
+def _user_json(user: ApiUser) -> dict[str, Any]:
+    return {"name": user.name, "kind": user.kind, "role": str(user.rights.role)}
 
 
 def _text(body: dict[str, Any], field: str, max_length: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
+from gateway.ports.users import ADMINISTRATOR, Rights, rights_value, stored_rights
 
 V = TypeVar("V")
 SignInKind: TypeAlias = Literal["token", "user", "oidc"]
@@ -33,6 +34,7 @@ class ApiUser:
     kind: SignInKind
     name: str
     id: str = ""
+    rights: Rights = ADMINISTRATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ def _value(login: LoginSession) -> dict[str, Any]:
         "kind": user.kind,
         "name": user.name,
         "id": user.id,
+        **rights_value(user.rights),
         "csrf": login.csrf,
         "mark": login.credential_hash,
         "created": login.created,
@@ -207,5 +210,5 @@ def _value(login: LoginSession) -> dict[str, Any]:
 
 
 def _login(value: dict[str, Any]) -> LoginSession:
-    user = ApiUser(value["kind"], value["name"], value["id"])
+    user = ApiUser(value["kind"], value["name"], value["id"], stored_rights(value))
     return LoginSession(user, value["csrf"], value["mark"], value["created"], value["seen"])

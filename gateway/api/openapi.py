@@ -17,7 +17,7 @@ _DESCRIPTIONS: Final = {
     202: "Accepted: the work continues in the background.",
     400: "The request is wrong; `field` names the part.",
     401: "The token is missing or wrong.",
-    403: "The sign-in or signature is missing, wrong or expired; with a session: X-CSRF-Token or the page's origin.",
+    403: "Not allowed: the user's role, the sign-in or signature; with a session: X-CSRF-Token or the page's origin.",
     404: "Not found.",
     405: "The route does not support this method.",
     409: "Not possible in the present state.",
@@ -121,7 +121,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _other_statuses(route: Route, names: list[str]) -> set[int]:
     statuses = set(route.statuses)
     if not route.public:
-        statuses |= {401, 429} if route.method == "GET" else {401, 403, 429}
+        statuses |= {401, 403, 429}
     if route.body or route.query:
         statuses.add(400)
     if names and route.tag != "node-media-server":

@@ -51,7 +51,13 @@ class OpenIdProvider:
     ) -> None:
         self.name = settings.name
         self._rules = TokenRules(
-            settings.issuer, settings.client_id, settings.audience, settings.claim, tuple(settings.allow)
+            settings.issuer,
+            settings.client_id,
+            settings.audience,
+            settings.claim,
+            tuple(settings.allow),
+            tuple(settings.broadcasters),
+            settings.channels_claim,
         )
         self._secret = settings.client_secret.get_secret_value()
         self._egress = Egress(reachable)
@@ -70,6 +76,8 @@ class OpenIdProvider:
         """The hash of the rules. A login with another hash has to sign in again."""
         rules = self._rules
         text = json.dumps([rules.issuer, rules.client_id, rules.claim, sorted(rules.allow)])
+        if rules.broadcasters:
+            text += json.dumps([sorted(rules.broadcasters), rules.channels_claim])
         return hashlib.sha256(text.encode()).hexdigest()
 
     async def close(self) -> None:

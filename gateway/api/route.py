@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from aiohttp.typedefs import Handler
 
+from gateway.ports.users import Role
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -15,6 +17,8 @@ class Route:
     status: on success; statuses: further possible statuses.
     other_answers: schemas of answers with further statuses, if they are not Error.
     query: (name, description) pairs. public: needs no token.
+    role: the least role that may use it. A broadcaster may use a route with `{id}` only for the own channels.
+    page: a page of the console or a file of it, which `admin.console` turns off.
     """
 
     endpoint: str
@@ -28,6 +32,8 @@ class Route:
     status: int = 200
     other_answers: tuple[tuple[int, str], ...] = ()
     tag: str = ""
+    role: Role = Role.ADMINISTRATOR
+    page: bool = False
 
     @property
     def method(self) -> str:

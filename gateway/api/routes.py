@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,13 +15,16 @@ from gateway.api import (
     console,
     domains,
     ivs,
+    ivs_parameters,
     jobs,
+    key_servers,
     kinesis_upload,
     login,
     logs,
     media,
     nms,
     oidc,
+    qr_code,
     recordings,
     servers,
     sessions,
@@ -33,10 +36,12 @@ from gateway.api.answers import answer_middleware, answer_text, json_text, limit
 from gateway.api.auth import auth_middleware
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import Route
+from gateway.ports.users import Role
 
 
 @dataclass(slots=True)
 class _CachedDocument:
+    routes: Sequence[Route]
     text: str = ""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -49,16 +54,17 @@ async def openapi(request: web.Request) -> web.Response:
     cached = request.app[_DOCUMENT]
     async with cached.lock:
         if not cached.text:
-            cached.text = await asyncio.to_thread(_describe, request.app[CONTEXT].version)
+            cached.text = await asyncio.to_thread(_describe, cached.routes, request.app[CONTEXT].version)
     return answer_text(cached.text)
 
 
-def _describe(version: str) -> str:
+def _describe(routes: Sequence[Route], version: str) -> str:
     from gateway.api.openapi import document  # imported here, because its models are built only for this route
 
-    return json_text(document(ROUTES, version))
+    return json_text(document(routes, version))
 
 
+_BROADCASTER: Final = Role.BROADCASTER
 _QR_QUERY = (("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),)
 
 _PAGE_QUERY = (("limit", "the number of jobs, 1 to 1000 (100)"), ("before", "the id of a job: only older ones"))
@@ -81,8 +87,8 @@ ROUTES: Final = (
             body="NewChannel",
             statuses=(413,),
         ),
-        Route("GET /videostream", channels.index, "List the channels", "Channels"),
-        Route("GET /videostream/{id}", channels.show, "Show a channel", "Channel"),
+        Route("GET /videostream", channels.index, "List the channels", "Channels", role=_BROADCASTER),
+        Route("GET /videostream/{id}", channels.show, "Show a channel", "Channel", role=_BROADCASTER),
         Route(
             "PUT /videostream/{id}",
             channels.update,
@@ -104,13 +110,41 @@ ROUTES: Final = (
             "An address of the channel as a QR code",
             "image/svg+xml",
             query=_QR_QUERY,
+            role=_BROADCASTER,
+        ),
+        Route(
+            "PUT /videostream/{id}/relay",
+            channels.set_relay,
+            "Change only the relay of a channel",
+            "Channel",
+            body="RelayChanges",
+            statuses=(413,),
+            role=_BROADCASTER,
         ),
     ),
     *_tagged(
         "Sessions",
-        Route("GET /videostream/{id}/session", sessions.show, "Show the live session of a channel", "Session"),
-        Route("DELETE /videostream/{id}/session", sessions.end_session, "End the push and its viewers", "Session"),
-        Route("GET /videostreams/online", sessions.online, "The sessions of all live channels", "Sessions"),
+        Route(
+            "GET /videostream/{id}/session",
+            sessions.show,
+            "Show the live session of a channel",
+            "Session",
+            role=_BROADCASTER,
+        ),
+        Route(
+            "DELETE /videostream/{id}/session",
+            sessions.end_session,
+            "End the push and its viewers",
+            "Session",
+            role=_BROADCASTER,
+        ),
+        Route(
+            "GET /videostreams/online",
+            sessions.online,
+            "The sessions of all live channels",
+            "Sessions",
+            role=_BROADCASTER,
+        ),
         Route(
             "POST /videostream/{id}/outputs/{name}",
             sessions.switch,
@@ -128,6 +162,7 @@ ROUTES: Final = (
             "List the recordings of a channel, the newest first",
             "Recordings",
             query=recordings.PAGE_QUERY,
+            role=_BROADCASTER,
         ),
         Route(
             "DELETE /videostream/{id}/recordings/{path:.+}",
@@ -215,12 +250,53 @@ ROUTES: Final = (
             statuses=(503,),
             public=True,
         ),
+        Route(
+            "POST /putitens",
+            ivs_parameters.store,
+            "Store the IVS parameters of the signed-in user",
+            "IvsParameters",
+            body="IvsParameters",
+            statuses=(413, 503),
+            role=_BROADCASTER,
+        ),
+        Route(
+            "GET /putitens/{username}",
+            ivs_parameters.show,
+            "Show the IVS parameters of the signed-in user",
+            "IvsParametersItem",
+            statuses=(403, 503),
+            role=_BROADCASTER,
+        ),
     ),
     *_tagged(
         "Node",
         Route("GET /fields", channel_fields.index, "The fields that a channel can have", "FormFields"),
         Route("GET /outputs", channel_fields.outputs, "The outputs that a stream can have", "KnownOutputs"),
-        Route("GET /servers", servers.servers, "The live gateways, the preferred one first", "Servers"),
+        Route(
+            "GET /servers",
+            servers.servers,
+            "The live gateways, the preferred one first",
+            "Servers",
+            role=_BROADCASTER,
+        ),
+        Route(
+            "GET /_servers/{id}",
+            key_servers.servers,
+            "The live gateways, for a publisher that has only a stream key",
+            "Servers",
+            statuses=(403, 503),
+            query=(("sign", "the stream key of the channel, <expiry>-<hash>"),),
+            public=True,
+        ),
+        Route(
+            "POST /qr",
+            qr_code.create,
+            "A text as a QR code",
+            "QrCode",
+            body="QrText",
+            statuses=(413,),
+            role=_BROADCASTER,
+        ),
         Route("GET /nodes", status.nodes, "All nodes of the cluster", "Nodes"),
         Route("GET /metrics", status.metrics, "Metrics for Prometheus", "text/plain"),
         Route("GET /openapi.json", openapi, "This description", "OpenApi"),
@@ -250,7 +326,7 @@ ROUTES: Final = (
             statuses=(401, 403, 413, 429, 503),
             public=True,
         ),
-        Route("POST /logout", login.sign_out, "Sign out", "LoginState"),
+        Route("POST /logout", login.sign_out, "Sign out", "LoginState", role=_BROADCASTER),
         Route(
             "GET /oidc/start",
             oidc.start,
@@ -260,6 +336,7 @@ ROUTES: Final = (
             public=True,
             status=302,
             other_answers=((503, "text/html"),),
+            page=True,
         ),
         Route(
             "GET /oidc/callback",
@@ -271,8 +348,16 @@ ROUTES: Final = (
             public=True,
             status=303,
             other_answers=((403, "text/html"), (429, "text/html"), (503, "text/html")),
+            page=True,
         ),
-        Route("GET /profile", users.profile, "Show the profile of the signed-in user", "Profile", statuses=(503,)),
+        Route(
+            "GET /profile",
+            users.profile,
+            "Show the profile of the signed-in user",
+            "Profile",
+            statuses=(503,),
+            role=_BROADCASTER,
+        ),
         Route(
             "PUT /profile",
             users.update_profile,
@@ -280,15 +365,16 @@ ROUTES: Final = (
             "Profile",
             body="Profile",
             statuses=(413, 503),
+            role=_BROADCASTER,
         ),
         Route("GET /users", users.index, "List the users of the console", "Users", statuses=(503,)),
         Route("POST /users", users.create, "Create a user", "User", body="NewUser", statuses=(409, 503)),
         Route(
             "PUT /users/{name}",
             users.update,
-            "Set a user's password, which ends the user's sessions",
+            "Change a user's password, role or channels, which ends the user's sessions",
             "User",
-            body="NewPassword",
+            body="UserChanges",
             statuses=(503,),
         ),
         Route(
@@ -321,15 +407,23 @@ ROUTES: Final = (
     ),
     *_tagged(
         "Console",
-        Route("GET /", console.index, "The console", "text/html", public=True),
-        Route("GET /docs", console.docs, "A page that shows this description", "text/html", public=True),
-        Route("GET /broadcast.json", console.push_ports, "The ports for pushes from pages", "PushPorts", public=True),
+        Route("GET /", console.index, "The console", "text/html", public=True, page=True),
+        Route("GET /docs", console.docs, "A page that shows this description", "text/html", public=True, page=True),
+        Route(
+            "GET /broadcast.json",
+            console.push_ports,
+            "The ports for pushes from pages",
+            "PushPorts",
+            public=True,
+            page=True,
+        ),
         Route(
             "GET /console/broadcast.html",
             console.broadcaster,
             "A page that streams from a camera",
             "text/html",
             public=True,
+            page=True,
         ),
         Route(
             "GET /console/{path:.+}",
@@ -338,6 +432,7 @@ ROUTES: Final = (
             "application/octet-stream",
             statuses=(404,),
             public=True,
+            page=True,
         ),
         Route(
             "GET /_player/{path:.+}",
@@ -346,6 +441,7 @@ ROUTES: Final = (
             "application/octet-stream",
             statuses=(404,),
             public=True,
+            page=True,
         ),
     ),
     *_tagged(
@@ -359,18 +455,15 @@ ROUTES: Final = (
 
 def make_app(context: Context) -> web.Application:
     """Returns the admin application. Serve it with `access_log=None`, because it logs refusals itself."""
+    routes = [route for route in ROUTES if context.pages or not route.page]
     app = web.Application(
-        middlewares=[
-            answer_middleware,
-            auth_middleware(context, frozenset((r.method, r.path) for r in ROUTES if r.public)),
-        ],
-        client_max_size=context.limits.body,
+        middlewares=[answer_middleware, auth_middleware(context, routes)], client_max_size=context.limits.body
     )
     app[CONTEXT] = context
     oidc.set_up(app, context)
-    app[_DOCUMENT] = _CachedDocument()
+    app[_DOCUMENT] = _CachedDocument(routes)
     limit_refusal_lines(app)
-    for route in ROUTES:
+    for route in routes:
         if route.method == "GET":
             app.router.add_get(route.path, route.handler)  # includes HEAD
         else:

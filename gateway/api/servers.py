@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api.answers import answer, refusal
+from gateway.api.cluster_queries import ClusterQueries
 from gateway.api.context import CONTEXT, Context, host_of, is_host
 from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.addresses import OpenPorts
@@ -28,11 +29,16 @@ async def servers(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     # This request to all nodes detects a dead node before its missing heartbeats do.
     reported = await context.cluster.everywhere("node")
-    local = {"address": host_of(request), "ports": context.address_defaults.ports().as_json()}
-    entries = [local if node is None else server_of(node) for node in await _hosts(context)]
+    listed = await live_servers(context.cluster, context.address_defaults.ports(), host_of(request))
+    return answer(listed, headers=unanswered_nodes_header(reported.silent))
+
+
+async def live_servers(cluster: ClusterQueries, ports: OpenPorts, host: str) -> list[dict[str, Any]]:
+    """Returns the answer of `servers`. ports, host: of this node, as the client knows it."""
+    local = {"address": host, "ports": ports.as_json()}
+    entries = [local if node is None else server_of(node) for node in await _hosts(cluster)]
     usable = [server for server in entries if server is not None][:MAX_SERVERS]
-    entries_with_roles = [{"role": _role(position), **server} for position, server in enumerate(usable)]
-    return answer(entries_with_roles, headers=unanswered_nodes_header(reported.silent))
+    return [{"role": _role(position), **server} for position, server in enumerate(usable)]
 
 
 async def broadcast_servers(request: web.Request) -> web.Response:
@@ -54,21 +60,21 @@ async def broadcast_servers(request: web.Request) -> web.Response:
 
 async def role(context: Context) -> str:
     """Returns this node's role, as in `servers`."""
-    return _role((await _hosts(context)).index(None))
+    return _role((await _hosts(context.cluster)).index(None))
 
 
 def _role(position: int) -> str:
     return _ROLES[position] if position < len(_ROLES) else "standby"
 
 
-async def _hosts(context: Context) -> list[Node | None]:
+async def _hosts(cluster: ClusterQueries) -> list[Node | None]:
     """Returns one gateway of each host in the order of `gateways`; None for this host.
 
     Processes of a host share its ports.
     """
-    local_host = context.cluster.node.partition(".")[0]
+    local_host = cluster.node.partition(".")[0]
     by_host: dict[str, Node | None] = {}
-    for node in gateways(await context.cluster.nodes()):
+    for node in gateways(await cluster.nodes()):
         by_host.setdefault(node.host, None if node.host == local_host else node)
     return list(by_host.values()) if None in by_host.values() else [None, *by_host.values()]
 
@@ -109,7 +115,9 @@ def _port(value: Any) -> int | None:
 async def push_origins(context: Context, limit: int) -> Sequence[str]:
     """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push."""
     origins = []
-    others = [server for node in await _hosts(context) if node is not None and (server := server_of(node)) is not None]
+    others = [
+        server for node in await _hosts(context.cluster) if node is not None and (server := server_of(node)) is not None
+    ]
     for server in others[:limit]:
         host = f"[{server['address']}]" if ":" in server["address"] else server["address"]
         origins += [f"{scheme}://{host}:{port}" for scheme in ("ws", "wss") if (port := server["ports"][scheme])]

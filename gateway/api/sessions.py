@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api.answers import BadRequest, Conflict, Missing, answer, answer_text, json_text
+from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
@@ -144,12 +145,13 @@ async def end_session(request: web.Request) -> web.Response:
 
 
 async def online(request: web.Request) -> web.Response:
-    """Returns the sessions of all channels that are live or lingering on any node."""
-    context = request.app[CONTEXT]
+    """Returns the sessions of the user's channels that are live or lingering on any node."""
+    context, rights = request.app[CONTEXT], request[USER].rights
     reported = await context.cluster.everywhere("sessions")
     local = sessions(context.hub, context.remote_viewers)
     parts: list[str] = []
-    for number, item in enumerate(_merged(local, context.cluster.node, reported)):
+    merged = (s for s in _merged(local, context.cluster.node, reported) if rights.may_use(str(s.get("id"))))
+    for number, item in enumerate(merged):
         parts.append(json_text(item))
         if number % _MAX_CONCURRENT == _MAX_CONCURRENT - 1:
             await asyncio.sleep(0)  # 1,000 sessions take tens of milliseconds; other tasks run in between

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.api.login_sessions import ApiUser
+from gateway.ports.users import ADMINISTRATOR, MAX_CHANNELS, Rights, Role
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -28,6 +29,7 @@ class TokenRules:
     """The rules for tokens.
 
     audience: of access tokens, if it differs from client_id. claim, allow: the claim to check, and its accepted values.
+    broadcasters: the values of users who are broadcasters. channels_claim: the claim with the ids of their channels.
     """
 
     issuer: str
@@ -35,31 +37,37 @@ class TokenRules:
     audience: str
     claim: str
     allow: Sequence[str]
+    broadcasters: Sequence[str] = ()
+    channels_claim: str = "channels"
 
     def user(self, claims: Mapping[str, Any]) -> ApiUser:
         """Returns the user of a verified token. Raises TokenRefused if the user may not sign in."""
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise TokenRefused("the token has no usable subject")
-        if not self._is_allowed(claims):
-            raise TokenRefused(f"no value of {self.claim} is allowed (oidc.allow)")
+        rights = ADMINISTRATOR
+        if not self._matches(claims, self.allow):
+            if not self._matches(claims, self.broadcasters):
+                raise TokenRefused(f"no value of {self.claim} is allowed (oidc.allow, oidc.broadcasters)")
+            rights = Rights(Role.BROADCASTER, _listed(claims.get(self.channels_claim)))
         names = (claims.get(name) for name in _NAME_CLAIMS)
         name = next(n for n in names if isinstance(n, str) and n)
-        return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject)
+        return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject, rights)
 
-    def _is_allowed(self, claims: Mapping[str, Any]) -> bool:
-        if "*" in self.allow:
+    def _matches(self, claims: Mapping[str, Any], accepted: Sequence[str]) -> bool:
+        """Whether the claim has one of the accepted values."""
+        if "*" in accepted:
             return True
         value = claims.get(self.claim)
         values = {v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)}
         if self.claim != "email":
-            return bool(values & set(self.allow))
+            return bool(values & set(accepted))
         # With an unverified address a user could pretend to be somebody else. OpenID Connect Core 1.0 §5.1 defines a
         # JSON boolean. Apple documents "either a String ("true") or a Boolean (true)", and sends both. No other value
         # is accepted.
         email_verified = claims.get("email_verified")
         verified = email_verified is True or email_verified == "true"
-        return verified and bool({v.casefold() for v in values} & {a.casefold() for a in self.allow})
+        return verified and bool({v.casefold() for v in values} & {a.casefold() for a in accepted})
 
     def has_our_audience(self, claims: Mapping[str, Any]) -> bool:
         """Whether the token's audience is this gateway.
@@ -82,6 +90,12 @@ class TokenRules:
         value = claims.get("nonce")
         same_nonce = isinstance(value, str) and bool(nonce) and hmac.compare_digest(_bytes(value), _bytes(nonce))
         return same_nonce and (single_audience or authorized_party)
+
+
+def _listed(claim: Any) -> tuple[str, ...]:
+    """Returns the first 100 values of a claim: a list, or a text with spaces or commas between the values."""
+    values = claim.replace(",", " ").split() if isinstance(claim, str) else claim
+    return tuple(v for v in values if isinstance(v, str))[:MAX_CHANNELS] if isinstance(values, list) else ()
 
 
 def _bytes(text: str) -> bytes:

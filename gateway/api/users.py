@@ -1,7 +1,7 @@
 """Users of the console, who sign in with a name and a password, and the profile of the signed-in user.
 
-Each user has the same rights as the admin token. A profile has settings of the console and the broadcaster page. No
-other user can read it.
+An administrator has the same rights as the admin token; a broadcaster may only use some channels. A profile
+has settings of the console and the broadcaster page. No other user can read it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
 from gateway.api.sessions import rfc3339
-from gateway.ports.errors import TooLarge
-from gateway.ports.users import PROFILE, ConsoleUser, profile_key
+from gateway.ports.errors import NoSuchChannel, TooLarge
+from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, Role, profile_key
 
 log = structlog.get_logger(__name__)
 
@@ -33,21 +33,44 @@ async def index(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
-    user = await context.authenticators.users.add(_text(body, "name"), _text(body, "password"), time.time())
+    name, password = _text(body, "name"), _text(body, "password")
+    rights = await _rights(request, {"role": Role.ADMINISTRATOR, **body})
+    user = await context.authenticators.users.add(name, password, time.time(), rights or ADMINISTRATOR)
     context.authenticators.drop_users_cache()
-    log.info("user created", user=user.name, by=request[USER].name)
+    log.info("user created", user=user.name, role=str(user.rights.role), by=request[USER].name)
     return answer(_user_json(user))
 
 
 async def update(request: web.Request) -> web.Response:
-    """Sets a new password and ends the user's sessions in every browser."""
+    """Sets a new password, new rights, or both. Ends the user's sessions in every browser."""
     context = request.app[CONTEXT]
     authenticators = context.authenticators
     body = await json_object(request, context.limits.request)
-    user = await authenticators.users.change(request.match_info["name"], _text(body, "password"), time.time())
+    rights = await _rights(request, body)
+    password = _text(body, "password") if rights is None or "password" in body else None
+    user = await authenticators.users.change(request.match_info["name"], password, time.time(), rights)
     await authenticators.logins.close_all(ApiUser("user", user.name, user.name))
-    log.info("password changed", user=user.name, by=request[USER].name)
+    changed = [name for name, value in (("password", password), ("role", rights)) if value is not None]
+    log.info("user changed", user=user.name, changed=changed, role=str(user.rights.role), by=request[USER].name)
     return answer(_user_json(user))
+
+
+async def _rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
+    """Returns the rights in a body; None if it has no role. Raises BadRequest, also for channels that do not exist."""
+    if "role" not in body:
+        if "channels" in body:
+            raise BadRequest("expected a role besides the channels", field="role")
+        return None
+    channels = body.get("channels", [])
+    if not isinstance(channels, list) or not all(isinstance(id, str) for id in channels):
+        raise BadRequest("expected a list of ids", field="channels")
+    rights = Rights.checked(_text(body, "role"), channels)
+    for id in rights.channels:
+        try:
+            await request.app[CONTEXT].channels.get(id)
+        except NoSuchChannel:
+            raise BadRequest(f"there is no channel {id}", field="channels") from None
+    return rights
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -84,7 +107,8 @@ def _profile_key(request: web.Request) -> str:
 
 
 def _user_json(user: ConsoleUser) -> dict[str, Any]:
-    return {"name": user.name, "created": rfc3339(user.created), "changed": rfc3339(user.changed)}
+    times = {"created": rfc3339(user.created), "changed": rfc3339(user.changed)}
+    return {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels), **times}
 
 
 def _text(body: dict[str, Any], field: str) -> str:

@@ -32,7 +32,7 @@ def authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | 
             raise StoreUnusable(
                 "oidc.issuer is set: oidc.client_id has to be set too, to the client's id at the provider"
             )
-        if not oidc.allow:
+        if not oidc.allow and not oidc.broadcasters:
             log.warning("nobody may sign in through the provider: oidc.allow is empty", issuer=oidc.issuer)
         provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
     return Authenticators(

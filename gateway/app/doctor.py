@@ -24,6 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from gateway.lib.port_owner import port_owner, taken_words
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 
@@ -291,9 +292,11 @@ def ports(settings: Settings) -> list[Finding]:
             if is_running is None:
                 is_running = _is_millrace(settings)
             if is_running:
-                findings.append(_ok(f"port {name}", f"{address}: used by the Millrace that runs here"))
+                owner = port_owner(port)
+                text = f"{address}: used by the Millrace that runs here"
+                findings.append(_ok(f"port {name}", f"{text} ({owner})" if owner else text))
             else:
-                findings.append(_missing(f"port {name}", f"{address}: in use"))
+                findings.append(_missing(f"port {name}", taken_words(name, port, host)))
         else:
             findings.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
     return findings

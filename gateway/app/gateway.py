@@ -15,9 +15,10 @@ from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
-from gateway.api.cluster_queries import SingleNode
+from gateway.api.cluster_queries import ClusterQueries, SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
+from gateway.api.key_servers import KeyServers
 from gateway.api.routes import make_app
 from gateway.api.status import summary
 from gateway.app import first_run, node, process
@@ -231,7 +232,7 @@ class Gateway(node.Role):
             readiness=self._parts.readiness,
             metrics=self._parts.metrics,
             drop_cached=self.channels.forget,
-            cluster=self._member.cluster if self._member is not None else SingleNode(),
+            cluster=self._cluster,
             remote_viewers=self._remote_viewers,
             vod_service=self._background_jobs.vod_service,
             kvs=self._background_jobs.kvs,
@@ -241,9 +242,19 @@ class Gateway(node.Role):
             proxies=proxies,
             metrics_of_all=self.metrics_aggregator,
             broadcast_servers=self._background_jobs.broadcast_servers,
+            servers_by_key=self._key_servers.list,
+            pages=settings.admin.console,
             tasks=settings.workers.runner == "ecs",
             upload_origin=UploadOrigin(self._stores.objects if self._stores.bucket else None),
         )
+
+    @property
+    def _cluster(self) -> ClusterQueries:
+        return self._member.cluster if self._member is not None else SingleNode()
+
+    @property
+    def _key_servers(self) -> KeyServers:
+        return KeyServers(self._parts.secrets, self.channels.cached, self._cluster, lambda: self._shown_ports)
 
     @property
     def _shown_ports(self) -> OpenPorts:
@@ -274,10 +285,10 @@ class Gateway(node.Role):
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
             live,
-            Pages(lambda: self._shown_ports),
+            Pages(lambda: self._shown_ports, player_hosts=settings.playback.player_hosts),
             Health(self._parts.readiness.missing),
             StoredPlayback(recordings, Posters(self._stores.objects, self._parts.tasks)),
-            {"vod": vod_files},
+            {"vod": vod_files, "_servers": self._key_servers.respond},
         )
         if member is None:
             return playback

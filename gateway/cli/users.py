@@ -15,7 +15,7 @@ import typer
 from gateway.cli import common
 
 if TYPE_CHECKING:
-    from gateway.ports.users import ConsoleUser, Users
+    from gateway.ports.users import ConsoleUser, Rights, Users
 
 app = typer.Typer(help="Manage the users of the console.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,19 +25,49 @@ StdinOption = Annotated[
 ]
 
 
+RoleOption = Annotated[
+    str, typer.Option("--role", metavar="ROLE", help="administrator, or broadcaster: may only use some channels.")
+]
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option("--channel", metavar="ID", help="A channel of a broadcaster; may be repeated."),
+]
+
+
 @app.command()
 def add(
     name: NameArgument,
     password_stdin: StdinOption = False,
+    role: RoleOption = "administrator",
+    channels: ChannelOption = None,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
     """Create a user. The command asks for the password twice."""
+    rights = _rights(role, channels, config, profile)
     password = _read_password(password_stdin)
 
     async def run_command(users: Users) -> None:
-        _report(await users.add(name, password, time.time()), "created", as_json)
+        _report(await users.add(name, password, time.time(), rights), "created", as_json)
+
+    _run(config, profile, run_command)
+
+
+@app.command("set")
+def set_(
+    name: NameArgument,
+    role: RoleOption,
+    channels: ChannelOption = None,
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Set the role and all channels of a user, and end the user's sessions."""
+    rights = _rights(role, channels, config, profile)
+
+    async def run_command(users: Users) -> None:
+        _report(await users.change(name, None, time.time(), rights), "changed", as_json)
 
     _run(config, profile, run_command)
 
@@ -46,15 +76,17 @@ def add(
 def list_(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
-    """Print the users: name, creation time, time of the last password change."""
+    """Print the users: name, creation time, time of the last password change, role and channels."""
 
     async def run_command(users: Users) -> None:
-        rows = [_to_json(user) for user in await users.list()]
+        users_list = await users.list()
+        rows = [_to_json(user) for user in users_list]
         if as_json:
             common.print_json(rows)
             return
-        for row in rows:
-            typer.echo(common.plain(f"{row['name']:<24}  {row['created']}  {row['changed']}"))
+        for user, row in zip(users_list, rows, strict=True):
+            text = f"{user.name:<24}  {row['created']}  {row['changed']}  {user.rights.role}"
+            typer.echo(common.plain("  ".join([text, *user.rights.channels])))
 
     _run(config, profile, run_command)
 
@@ -102,6 +134,26 @@ def _read_password(from_stdin: bool) -> str:
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
 
 
+def _rights(role: str, channels: list[str] | None, config: Path | None, profile: str | None) -> Rights:
+    """Returns the checked rights. Raises InvalidField, also for channels that do not exist."""
+    from gateway.adapters.stores import open_stores
+    from gateway.channels.stores import find_channel
+    from gateway.ports.errors import InvalidField
+    from gateway.ports.users import Rights
+
+    rights = Rights.checked(role, channels or [])
+
+    async def check() -> None:
+        async with open_stores(common.settings(config, profile)) as stores:
+            for id in rights.channels:
+                if await find_channel(stores.channels, id) is None:
+                    raise InvalidField("channel", f"there is no channel {id}")
+
+    if rights.channels:
+        asyncio.run(check())
+    return rights
+
+
 def _run(config: Path | None, profile: str | None, run_command: Callable[[Users], Awaitable[None]]) -> None:
     settings = common.settings(config, profile)
 
@@ -122,5 +174,6 @@ def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:
         typer.echo(common.plain(f"{verb} {user.name}"))
 
 
-def _to_json(user: ConsoleUser) -> dict[str, str]:
-    return {"name": user.name, "created": common.utc_time(user.created), "changed": common.utc_time(user.changed)}
+def _to_json(user: ConsoleUser) -> dict[str, str | list[str]]:
+    times = {"created": common.utc_time(user.created), "changed": common.utc_time(user.changed)}
+    return {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels), **times}

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from gateway.lib.port_owner import taken_words
 from gateway.lib.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ _OUT_OF_FILES_SECONDS: Final = 0.1  # pause before the next accept if no file de
 
 
 class ListenError(Exception):
-    """A listener cannot be opened. The message is one line for the operator, such as `http: 0.0.0.0:8080 is in use`."""
+    """A listener cannot be opened. The message is one line: `http: 0.0.0.0:8080 is in use by Millrace, pid 7; …`."""
 
 
 Opener: TypeAlias = Callable[[str, str, int], list[socket.socket]]  # like `listen`
@@ -86,6 +87,8 @@ def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.s
             _close_all(sockets)
             if error.errno == errno.EADDRINUSE and port == 0 and attempt < _MAX_ATTEMPTS:
                 continue  # free on one address, in use on another
+            if error.errno == errno.EADDRINUSE:
+                raise ListenError(f"{name}: {taken_words(name, port, host)}") from None
             raise ListenError(f"{name}: {address_text} {_reason(error)}") from None
         except BaseException:
             _close_all(sockets)
@@ -203,8 +206,6 @@ def _open(family: int, address: tuple[object, ...], sharing: _Sharing) -> socket
 
 
 def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "is in use"
     if error.errno == errno.EACCES:
         return "needs more rights (ports below 1024 are the system's)"
     if error.errno == errno.EADDRNOTAVAIL:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from gateway.channels.addresses import OpenPorts
 from gateway.http.request import Request
@@ -23,9 +25,20 @@ _BROADCAST_POLICY: Final = (
     "media-src 'self' blob:; connect-src 'self' ws: wss:; font-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 )
+# The player of an address. It loads media only from the hosts whose addresses it may play.
+_PLAYER_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:{hosts}; "
+    "connect-src 'self'{hosts}; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
+)
+_IVS_HOSTS: Final = "*.live-video.net"  # Amazon IVS
+_PLAYABLE: Final = re.compile(r"https://[!-\[\]-~]{1,2040}")  # printable ASCII without a backslash
 # The folders below `/_player/`. Only the admin listener serves the console itself.
 _SHARED_FOLDERS: Final = ("broadcast", "players", "vendor")
 _BROADCASTER: Final = "broadcast/broadcast.html"
+_PLAYER: Final = "player/player.html"
+_NOT_PLAYABLE: Final = text(
+    403, "this page plays only HLS addresses of allowed hosts, such as /player.html?url=https://….live-video.net/….m3u8"
+)
 _NO_FILE: Final = text(404, "no such file")
 _FRONT: Final = Response(
     200,
@@ -42,7 +55,7 @@ class _FileResponses:
 
     __slots__ = ("asset", "immutable", "revalidated", "unchanged")
 
-    def __init__(self, path: str, asset: Asset) -> None:
+    def __init__(self, path: str, asset: Asset, player_hosts: Sequence[str]) -> None:
         self.asset = asset
         headers = {"ETag": f'"{asset.tag}"', "X-Content-Type-Options": "nosniff"}
         if path == _BROADCASTER:
@@ -52,6 +65,9 @@ class _FileResponses:
                 "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
                 "Referrer-Policy": "no-referrer",  # the page's address may contain the stream key
             }
+        elif path == _PLAYER:
+            policy = _PLAYER_POLICY.format(hosts="".join(f" https://{host}" for host in player_hosts))
+            headers |= {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         elif asset.suffix == "html":
             headers |= {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
         data, kind, compressed = asset.data, asset.kind, asset.packed
@@ -64,14 +80,22 @@ class _FileResponses:
 
 
 class Pages:
-    """Serves `/<id>/<name>.html`, `/broadcast.html` and `/_player/<file>`. ports: returns the open ports.
+    """Serves `/<id>/<name>.html`, `/broadcast.html`, `/player.html` and `/_player/<file>`.
+
+    ports: returns the open ports. player_hosts: the hosts that `/player.html` may play from besides Amazon IVS.
 
     The ETag is a hash of the file, and browsers must revalidate it (`no-cache`).
     So an upgrade never mixes old and new modules. If the query is `?v=<hash>`, the file is immutable.
     """
 
-    def __init__(self, ports: Callable[[], OpenPorts] = OpenPorts, assets: Assets | None = None) -> None:
+    def __init__(
+        self,
+        ports: Callable[[], OpenPorts] = OpenPorts,
+        assets: Assets | None = None,
+        player_hosts: Sequence[str] = (),
+    ) -> None:
         self._ports = ports
+        self._player_hosts = (_IVS_HOSTS, *player_hosts)
         self._assets = assets if assets is not None else Assets()
         self._responses: dict[str, _FileResponses] = {}
         self.names: frozenset[str] = self._assets.names("players", ".html")
@@ -87,6 +111,19 @@ class Pages:
     def broadcaster(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
         """Answers `/broadcast.html`. The user enters the stream key, or it is in the address after the `#`."""
         return self._serve(request, _BROADCASTER)
+
+    def address_player(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
+        """Answers `/player.html?url=<HLS address>`, a player for streams of other servers.
+
+        Refuses addresses of other hosts, so that a link to this gateway cannot show the content of anybody.
+        """
+        if not _is_playable(request.query.get("url", ""), self._player_hosts):
+            return _NOT_PLAYABLE
+        return self._serve(request, _PLAYER)
+
+    def player_view(self, request: Request) -> Response:
+        """Answers `/PlayerView?url=<HLS address>`, the old system's address of that player."""
+        return text(302, "the player is at /player.html", headers={"Location": f"/player.html?{request.raw_query}"})
 
     def push_ports(self, request: Request) -> Response:
         """Answers `/broadcast.json`: the ports to which the broadcaster can push."""
@@ -114,9 +151,23 @@ class Pages:
     def _respond(self, request: Request, path: str, asset: Asset) -> Response:
         responses = self._responses.get(path)
         if responses is None or responses.asset is not asset:
-            responses = self._responses[path] = _FileResponses(path, asset)
+            responses = self._responses[path] = _FileResponses(path, asset, self._player_hosts)
         if asset.unchanged(request.headers.get("if-none-match", "")):
             return responses.unchanged
         if request.raw_query == f"v={asset.tag}":
             return responses.immutable
         return responses.revalidated
+
+
+def _is_playable(address: str, hosts: Sequence[str]) -> bool:
+    """Whether this is an https address of an HLS playlist on one of the hosts; `*.name` is any host below `name`."""
+    if not _PLAYABLE.fullmatch(address):
+        return False
+    try:
+        parts = urlsplit(address)
+        host, standard_port = parts.hostname or "", parts.port in (None, 443)  # a policy's host has only that port
+    except ValueError:
+        return False
+    if "@" in parts.netloc or not standard_port or not parts.path.endswith(".m3u8"):
+        return False
+    return any(host.endswith(name[1:]) if name.startswith("*.") else host == name for name in hosts)

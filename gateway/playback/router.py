@@ -181,6 +181,8 @@ class PlaybackRouter:
             "/": pages.front,
             "/broadcast.html": pages.broadcaster,
             "/broadcast.json": pages.push_ports,
+            "/player.html": pages.address_player,
+            "/PlayerView": pages.player_view,
             "/healthcheck": health.alive,
             "/ready": health.ready,
             "/time": health.time,

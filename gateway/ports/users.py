@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from gateway.lib import passwords
@@ -19,7 +20,42 @@ T = TypeVar("T")
 PROFILE: Final = "profile"  # kind of the entries with a user's settings; keys: profile_key
 _KIND: Final = "user"
 _MAX_USERS: Final = 1_000
-_ADMINISTRATOR: Final = Attempt(failures=-1)  # an administrator who adds a user comes before sign-ins
+MAX_CHANNELS: Final = 100  # channels of one broadcaster
+_MAX_ID: Final = 128  # characters of a channel's id
+_UNLIMITED: Final = Attempt(failures=-1)  # an administrator who adds a user comes before sign-ins
+
+
+class Role(StrEnum):
+    """What a user may do. A broadcaster may only use some channels: see them, push to them, end their sessions."""
+
+    ADMINISTRATOR = "administrator"
+    BROADCASTER = "broadcaster"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """A role and, for a broadcaster, the ids of the channels."""
+
+    role: Role = Role.ADMINISTRATOR
+    channels: tuple[str, ...] = ()
+
+    @classmethod
+    def checked(cls, role: str, channels: Sequence[str]) -> Rights:
+        """Returns the rights of a role's name. Raises InvalidField."""
+        if role not in tuple(Role):
+            raise InvalidField("role", f"expected {' or '.join(Role)}")
+        if channels and role == Role.ADMINISTRATOR:
+            raise InvalidField("channels", "expected none, because an administrator may use all channels")
+        if len(channels) > MAX_CHANNELS or any(not 0 < len(id) <= _MAX_ID for id in channels):
+            raise InvalidField("channels", f"expected the ids of at most {MAX_CHANNELS} channels")
+        return cls(Role(role), tuple(dict.fromkeys(channels)))
+
+    def may_use(self, channel_id: str) -> bool:
+        """Whether the channel may be seen and pushed to."""
+        return self.role is Role.ADMINISTRATOR or channel_id in self.channels
+
+
+ADMINISTRATOR: Final = Rights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +63,14 @@ class ConsoleUser:
     """A user of the console.
 
     created: seconds since the epoch. changed: time of the last password change, seconds since the epoch.
-    mark: random text, new with every password.
+    mark: random text, new with every password and every change of the rights.
     """
 
     name: str
     created: float
     changed: float
     mark: str
+    rights: Rights = ADMINISTRATOR
 
 
 class Users:
@@ -56,7 +93,7 @@ class Users:
         value = await self._store.get(_KIND, name) if not name_problem(name) else None
         return None if value is None else _user(name, value)
 
-    async def add(self, name: str, password: str, now: float) -> ConsoleUser:
+    async def add(self, name: str, password: str, now: float, rights: Rights = ADMINISTRATOR) -> ConsoleUser:
         """Adds a user. Raises InvalidField, UserExists, AtCapacity."""
         name = unicodedata.normalize("NFC", name)
         if problem := name_problem(name):
@@ -65,25 +102,30 @@ class Users:
             raise InvalidField("password", problem)
         if len(await self._store.list(_KIND)) >= _MAX_USERS:
             raise AtCapacity(f"there are {_MAX_USERS} users already")
-        value = await self._value(password, now, now)
-        if not await self._store.add(_KIND, name, value):
+        user = ConsoleUser(name, now, now, secrets.token_hex(16), rights)
+        if not await self._store.add(_KIND, name, _value(user, await self._hash(password))):
             raise UserExists(name)
-        return _user(name, value)
+        return user
 
-    async def change(self, name: str, password: str, now: float) -> ConsoleUser:
-        """Sets a new password. Sessions that began with the old one end.
+    async def change(self, name: str, password: str | None, now: float, rights: Rights | None = None) -> ConsoleUser:
+        """Sets a new password, new rights, or both; None: it stays. Sessions that began before end.
 
         Raises InvalidField, NoSuchUser, AtCapacity.
         """
-        if problem := passwords.problem(password):
+        if password is not None and (problem := passwords.problem(password)):
             raise InvalidField("password", problem)
-        user = await self.find(name)
-        if user is None:
+        stored = await self._store.get(_KIND, name) if not name_problem(name) else None
+        if stored is None:
             raise NoSuchUser(name[:64])
-        value = await self._value(password, user.created, now)
-        if not await self._store.replace(_KIND, name, value):
+        user = replace(_user(name, stored), mark=secrets.token_hex(16))
+        if rights is not None:
+            user = replace(user, rights=rights)
+        stored_hash = stored["password"]
+        if password is not None:
+            user, stored_hash = replace(user, changed=now), await self._hash(password)
+        if not await self._store.replace(_KIND, name, _value(user, stored_hash)):
             raise NoSuchUser(name)
-        return _user(name, value)
+        return user
 
     async def delete(self, name: str) -> None:
         """Deletes the user and the profile. The user's sessions end then. Raises NoSuchUser."""
@@ -106,9 +148,8 @@ class Users:
         """Whether an attempt from this address waits."""
         return self._limiter.waits_for(address)
 
-    async def _value(self, password: str, created: float, changed: float) -> dict[str, Any]:
-        stored_hash = await self._hash_in_turn(_ADMINISTRATOR, lambda: passwords.hash_password(password))
-        return {"password": stored_hash, "created": created, "changed": changed, "mark": secrets.token_hex(16)}
+    async def _hash(self, password: str) -> dict[str, Any]:
+        return await self._hash_in_turn(_UNLIMITED, lambda: passwords.hash_password(password))
 
     async def _hash_in_turn(self, attempt: Attempt, work: Callable[[], T]) -> T:
         try:
@@ -137,5 +178,21 @@ def name_problem(name: str) -> str:
     return "" if valid else "expected 1 to 64 printable characters, none of them / \\ % ? #, no space at the ends"
 
 
+def stored_rights(value: dict[str, Any]) -> Rights:
+    """Returns the rights in a stored user or session. Those from before there were roles are administrators'."""
+    return Rights(Role(value.get("role", Role.ADMINISTRATOR)), tuple(value.get("channels", ())))
+
+
+def rights_value(rights: Rights) -> dict[str, Any]:
+    """Returns the members of a stored user or session from which `stored_rights` reads."""
+    return {"role": str(rights.role), "channels": list(rights.channels)}
+
+
 def _user(name: str, value: dict[str, Any]) -> ConsoleUser:
-    return ConsoleUser(name, float(value["created"]), float(value["changed"]), str(value["mark"]))
+    created, changed = float(value["created"]), float(value["changed"])
+    return ConsoleUser(name, created, changed, str(value["mark"]), stored_rights(value))
+
+
+def _value(user: ConsoleUser, stored_hash: dict[str, Any]) -> dict[str, Any]:
+    times = {"created": user.created, "changed": user.changed}
+    return {"password": stored_hash, **times, "mark": user.mark, **rights_value(user.rights)}

@@ -64,6 +64,7 @@ class WsSettings(ListenerSettings):
 class AdminSettings(ListenerSettings):
     token: option.SecretOrReference
     tls: option.OnOff
+    console: option.OnOff
     forwarded_from: option.Networks
     store: option.ChannelsUrl
     session_idle: option.PositiveSeconds
@@ -78,6 +79,8 @@ class OidcSettings(Section):
     name: option.Label
     claim: option.Text
     allow: option.Texts
+    broadcasters: option.Texts
+    channels_claim: option.Text
 
 
 class SigningSettings(Section):
@@ -196,6 +199,7 @@ class PlaybackSettings(Section):
     sign_ttl: option.PositiveSeconds
     public_url: option.BaseAddress
     referer_allow: option.Texts
+    player_hosts: option.HostPatterns
 
 
 class CloudFrontSettings(Section):

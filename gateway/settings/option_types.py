@@ -182,6 +182,14 @@ def _egress_entries(value: object) -> object:
     return entries
 
 
+def _host_patterns(value: object) -> tuple[str, ...]:
+    hosts = tuple(text.lower() for text in _texts(value))
+    # They become part of a header, so nothing else may stand in them.
+    if not all(re.fullmatch(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*", host, re.ASCII) for host in hosts):
+        raise ValueError
+    return hosts
+
+
 def _ids(pattern: str) -> Callable[[object], tuple[str, ...]]:
     """Returns a check for a list of identifiers that match the pattern."""
 
@@ -301,6 +309,11 @@ Networks = Annotated[
     Expected("a comma-separated list of networks, such as 10.0.0.0/8, ::1"),
 ]
 Texts = Annotated[tuple[str, ...], BeforeValidator(split_list), Expected("a comma-separated list")]
+HostPatterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_host_patterns),
+    Expected("a comma-separated list of hosts, such as media.example.com, *.example.com"),
+]
 EgressEntries = Annotated[
     tuple[str, ...],
     BeforeValidator(_egress_entries),

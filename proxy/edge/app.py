@@ -253,7 +253,7 @@ class Edge(node.Role):
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),
             live,
-            Pages(lambda: ports),
+            Pages(lambda: ports, player_hosts=settings.playback.player_hosts),
             self._health,
             StoredPlayback(recordings),
             {"vod": VodFiles(recordings, self.protection, channels.owners)},

@@ -17,8 +17,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.console import SqliteConsole
 from gateway.api.authenticators import Authenticators
+from gateway.api.cluster_queries import SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
+from gateway.api.key_servers import KeyServers
 from gateway.api.login_sessions import LoginLimits
 from gateway.api.node_status import NodeStatus
 from gateway.api.routes import make_app
@@ -165,6 +167,7 @@ async def admin(
             readiness=readiness,
             metrics=metrics,
             drop_cached=forgotten.append,
+            servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,
             **context_options,
         )
         async with TestClient(TestServer(make_app(context))) as client:

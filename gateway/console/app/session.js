@@ -1,13 +1,13 @@
 /** The session: the signed-in user, sign-in and sign-out. */
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 
 import { abortAll, api, link } from "../players/api.js";
 
 /**
  * The answer of `GET /login`.
  * @typedef {object} Login
- * @property {{name: string, kind: "token" | "user" | "oidc"} | null} user
+ * @property {{name: string, kind: "token" | "user" | "oidc", role: "administrator" | "broadcaster"} | null} user
  * @property {string | null} csrf
  * @property {{name: string} | null} oidc  the sign-in provider
  * @property {boolean} users               whether there are users with passwords
@@ -15,6 +15,9 @@ import { abortAll, api, link } from "../players/api.js";
 
 /** null: nobody is signed in. @type {import("@preact/signals").Signal<Login["user"]>} */
 export const user = signal(null);
+
+/** Whether the user may administer. A broadcaster may only use some channels. */
+export const administers = computed(() => user.value?.role === "administrator");
 
 /** The ways to sign in; null until the gateway has answered. @type {import("@preact/signals").Signal<Login | null>} */
 export const offer = signal(null);

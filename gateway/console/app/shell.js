@@ -12,7 +12,7 @@ import { Menu } from "./kit/menu.js";
 import { Empty, Skeleton } from "./kit/status.js";
 import { saveProfile } from "./profile.js";
 import { route } from "./router.js";
-import { logout, offer, refresh, unreachable, user } from "./session.js";
+import { administers, logout, offer, refresh, unreachable, user } from "./session.js";
 import { setTheme, theme, THEMES } from "./theme.js";
 import { toast, Toasts } from "./toast.js";
 
@@ -38,6 +38,12 @@ const VIEWS = {
   users: { icon: "users", label: { en: "Users", zh: "用户" }, load: () => import("./views/users.js") },
   system: { icon: "system", label: { en: "System", zh: "系统" }, load: () => import("./views/system.js") },
 };
+
+/** The views of a broadcaster, by the beginnings of their addresses. */
+const OWN = ["channels", "recordings"];
+
+/** Whether the user may open a view. @param {string} name @param {string} [page]  of a channel */
+const allowed = (name, page) => administers.value || (OWN.includes(name) && page !== "edit");
 
 for (const [name, { label }] of Object.entries(VIEWS)) addWords(`nav.${name}`, label);
 
@@ -74,7 +80,7 @@ function Frame() {
       ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
       <div>
         ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
-        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]?.load} name=${at.name} parts=${at.parts} /></main>
+        <main id="main" tabindex="-1"><${Viewed} load=${allowed(at.name, at.parts[1]) ? VIEWS[at.name]?.load : undefined} name=${at.name} parts=${at.parts} /></main>
       </div>
     </div>`;
 }
@@ -99,9 +105,10 @@ function Nav() {
   const at = route.value.name;
   return html`<nav class="nav" aria-label=${t("nav")}>
     <${Brand} />
-    <ul>${Object.entries(VIEWS).map(([name, { icon }]) => html`<li key=${name}>
+    <ul>${Object.entries(VIEWS).filter(([name]) => allowed(name)).map(([name, { icon }]) => html`<li key=${name}>
       <a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${icon} />${t(`nav.${name}`)}</a></li>`)}
-      <li><a href="/docs" target="_blank" rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>
+      ${administers.value && html`<li><a href="/docs" target="_blank"
+        rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>`}
     </ul>
     <div class="end">
       <${Choices} up />

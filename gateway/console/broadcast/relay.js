@@ -69,7 +69,7 @@ export class Relay {
     try {
       const relayURL = target(parameters);
       // The relay of a live stream follows the channel's flag at once.
-      await api.put(`/videostream/${this.#id}`, { isRelay: on, ...(relayURL ? { relayURL } : {}) });
+      await api.put(`/videostream/${encodeURIComponent(this.#id)}/relay`, { isRelay: on, ...(relayURL ? { relayURL } : {}) });
       await this.#keeper.save({ ivs: parameters });
       this.#say(() => t("relay.saved"));
     } catch (error) {

@@ -41,7 +41,7 @@ export async function fromConsole(id) {
     const { user, csrf } = await api.get("/login");
     link.csrf = csrf;
     if (user === null) throw new NoTarget("key.signedOut");
-    const [item, nodes] = await Promise.all([api.get(`/videostream/${encodeURIComponent(id)}`), servers()]);
+    const [item, nodes] = await Promise.all([api.get(`/videostream/${encodeURIComponent(id)}`), servers("/servers")]);
     if (item.expired) throw new NoTarget("key.expired");
     const path = `/stream/${item.id}?sign=${item.key}`;
     const others = nodes.map((node) => node + path);
@@ -93,7 +93,10 @@ export async function fromKey(text) {
   const ports = await ownPorts();
   const base = pushBase(key.server, ports);
   const foreign = foreignHost(base, location.hostname, ports);
-  return { id: key.id, name: key.id, urls: [base + path], media: foreign ? {} : media, ours: false, foreign, item: {} };
+  // Only this page's own server is asked, because the camera is sent to each server of the answer.
+  const others = foreign ? [] : await servers(`/_servers/${encodeURIComponent(key.id)}?sign=${key.sign}`);
+  const urls = [...new Set([base, ...others])].map((server) => server + path);
+  return { id: key.id, name: key.id, urls, media: foreign ? {} : media, ours: false, foreign, item: {} };
 }
 
 /**
@@ -130,10 +133,10 @@ async function ownPorts() {
   return reply?.ok ? await reply.json() : { ws: WS, wss: WSS };
 }
 
-/** @returns {Promise<string[]>} push addresses of all live nodes, the preferred one first */
-async function servers() {
+/** @param {string} list  address of the list @returns {Promise<string[]>} push addresses of all live nodes, the preferred one first */
+async function servers(list) {
   /** @type {{address: string, ports: Record<string, number | null>}[]} */
-  const nodes = await api.get("/servers").catch(() => []); // even if this request fails, the server can accept a push
+  const nodes = await api.get(list, { quiet: true }).catch(() => []); // even if this request fails, the server can accept a push
   const secure = location.protocol === "https:";
   return nodes.flatMap(({ address, ports: { ws = null, wss = null } }) => {
     const host = address.includes(":") && !address.startsWith("[") ? `[${address}]` : address;

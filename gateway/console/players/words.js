@@ -3,6 +3,8 @@
 import { translator } from "./language.js";
 
 const EN = {
+  "address.title": "Player",
+  "address.waiting": "The stream is not available now. Trying again …",
   "page.title": "Live stream",
   "page.player": "Player",
   "page.video": "Live video",
@@ -87,6 +89,8 @@ const EN = {
 
 /** @type {Record<Word, string>} */
 const ZH = {
+  "address.title": "播放器",
+  "address.waiting": "直播流暂时不可用，正在重试…",
   "page.title": "直播",
   "page.player": "播放器",
   "page.video": "直播画面",

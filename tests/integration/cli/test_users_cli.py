@@ -71,9 +71,43 @@ def test_who_is_added_can_sign_in_until_the_password_changes(gateway: Gateway) -
     assert sign_in(gateway, ANOTHER, "eva").status == 401
 
 
+def test_a_broadcaster_uses_the_own_channels_until_the_role_changes(gateway: Gateway) -> None:
+    own, other = gateway.channel(), gateway.channel()
+    add = ("user", "add", "bea", "--role", "broadcaster", "--channel", own.id, "--password-stdin", "--json")
+    user = json.loads(done(gateway.data, *add, stdin=PASSWORD + "\n"))
+    assert (user["role"], user["channels"]) == ("broadcaster", [own.id])
+    cookie = sign_in(gateway, PASSWORD, "bea").headers["set-cookie"].partition(";")[0]
+
+    def answers(path: str, method: str = "GET") -> int:
+        url = f"http://127.0.0.1:{gateway.ports['admin']}{path}"
+        return http(method, url, headers={"Cookie": cookie}).status
+
+    assert answers(f"/videostream/{own.id}") == answers(f"/videostream/{own.id}/session") == answers("/servers") == 200
+    assert answers(f"/videostream/{other.id}") == answers("/users") == answers("/metrics") == 403
+    assert done(gateway.data, "user", "set", "bea", "--role", "broadcaster", "--channel", other.id) == "changed bea\n"
+    end = time.monotonic() + 20
+    while answers(f"/videostream/{own.id}") != 401:  # seen within seconds, like a new password
+        assert time.monotonic() < end, "the session goes on"
+        time.sleep(0.05)
+    cookie = sign_in(gateway, PASSWORD, "bea").headers["set-cookie"].partition(";")[0]
+    assert answers(f"/videostream/{own.id}") == 403
+    assert answers(f"/videostream/{other.id}") == 200
+
+
+def test_a_stream_key_shows_the_servers_on_both_listeners(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    for port in (gateway.ports["http"], gateway.ports["admin"]):
+        base = f"http://127.0.0.1:{port}/_servers/{channel.id}"
+        (server,) = http("GET", f"{base}?sign={channel.key}").json()
+        assert (server["role"], server["address"]) == ("primary", "127.0.0.1")
+        assert server["ports"]["ws"] == gateway.ports["ws"]
+        assert http("GET", f"{base}?sign={channel.key[:-1]}x").status == 403
+        assert http("GET", base).status == 403
+
+
 def test_the_admin_token_signs_in_and_no_secret_is_logged(gateway: Gateway) -> None:
     reply = sign_in(gateway, gateway.token)
-    assert reply.status == 200 and reply.json()["user"] == {"name": "admin", "kind": "token"}
+    assert reply.status == 200 and reply.json()["user"] == {"name": "admin", "kind": "token", "role": "administrator"}
     cookie = reply.headers["set-cookie"].partition(";")[0]
     assert status(gateway, cookie) == 200
     for secret in (gateway.token, cookie.partition("=")[2], reply.json()["csrf"]):
@@ -89,6 +123,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         (("add", "eva"), "", 2),
         (("password", "nobody", "--password-stdin"), PASSWORD, 1),
         (("delete", "nobody"), "", 1),
+        (("set", "nobody", "--role", "administrator"), "", 1),
+        (("add", "eva", "--role", "owner", "--password-stdin"), PASSWORD, 2),
+        (("add", "eva", "--role", "broadcaster", "--channel", "nowhere", "--password-stdin"), PASSWORD, 2),
         (("add", "eva", "--password-stdin"), PASSWORD, 0),
         (("add", "eva", "--password-stdin"), PASSWORD, 1),
     ):

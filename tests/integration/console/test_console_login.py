@@ -99,7 +99,7 @@ async def test_the_admin_token_opens_a_session(api: Admin):
     browser = Browser(api)
     response = await browser.sign_in(TOKEN)
     state = await response.json()
-    assert state["user"] == {"name": "admin", "kind": "token"}
+    assert state["user"] == {"name": "admin", "kind": "token", "role": "administrator"}
     assert await browser.state() == state
     assert await browser.opens()
     assert TOKEN not in await response.text() and browser.cookie not in await response.text()
@@ -108,7 +108,7 @@ async def test_the_admin_token_opens_a_session(api: Admin):
 async def test_a_users_password_opens_a_session(api: Admin):
     await user(api, "Éva 中")
     browser = await signed_in(api, PASSWORD, "Éva 中")
-    assert (await browser.state())["user"] == {"name": "Éva 中", "kind": "user"}
+    assert (await browser.state())["user"] == {"name": "Éva 中", "kind": "user", "role": "administrator"}
     assert await browser.opens()
 
 
@@ -553,7 +553,7 @@ async def test_users_are_listed_by_name_without_their_passwords(api: Admin):
         await user(api, name)
     found = await api.json("GET", "/users")
     assert [u["name"] for u in found] == ["Adam", "eva", "中文"]
-    assert all(u.keys() == {"name", "created", "changed"} for u in found)
+    assert all(u.keys() == {"name", "role", "channels", "created", "changed"} for u in found)
 
 
 async def test_a_password_is_kept_as_a_hash_that_nobody_can_read(api: Admin, tmp_path: Path):

@@ -28,7 +28,8 @@ from tests.support.oidc import CLIENT, SECRET, Provider
 
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
     values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
-                              "claim": "email", "allow": ["eva@example.com"]}  # fmt: skip
+                              "claim": "email", "allow": ["eva@example.com"], "broadcasters": [],
+                              "channels_claim": "channels"}  # fmt: skip
     settings = OidcSettings(issuer=issuer, **values | options)
     return OpenIdProvider(settings, **({"clock": clock} if clock else {}))
 
@@ -85,7 +86,7 @@ async def test_somebody_signs_in_and_is_known(lab: Lab):
     back = await lab.sign_in()
     assert (back.status, back.headers["Location"]) == (303, "/")
     state = await lab.state()
-    assert state["user"] == {"name": "eva@example.com", "kind": "oidc"}
+    assert state["user"] == {"name": "eva@example.com", "kind": "oidc", "role": "administrator"}
     changed = await lab.api.client.session.put(
         lab.api.client.make_url("/profile"), data=b'{"theme": "dark"}', headers={"X-CSRF-Token": state["csrf"]}
     )
@@ -304,6 +305,20 @@ async def test_a_configuration_that_leads_elsewhere_is_not_believed(idp: Provide
     assert idp.asked == ["/.well-known/openid-configuration"]
 
 
+async def test_a_broadcaster_of_the_provider_uses_the_channels_of_a_claim(idp: Provider, tmp_path: Path):
+    idp.claims |= {"groups": ["studio"], "channels": "one two"}
+    options = {"claim": "groups", "allow": ["operators"], "broadcasters": ["studio"]}
+    async with admin(tmp_path, provider=client(idp.issuer, Clock(1000.0), **options)) as api:
+        one = await api.store.add({"id": "one", "key": "1-0", "outdate": "2090-01-01"})
+        await api.store.add({"id": "three", "key": "1-0", "outdate": "2090-01-01"})
+        found = await api.call("GET", "/videostream", token=idp.token())
+        assert [channel["id"] for channel in await found.json()] == [one.id]
+        assert (await api.call("GET", "/videostream/three", token=idp.token())).status == 403
+        assert (await api.call("GET", "/users", token=idp.token())).status == 403
+        assert (await api.call("GET", "/users", token=idp.token(groups=["operators"]))).status == 200
+        assert (await api.call("GET", "/videostream", token=idp.token(groups=["others"]))).status == 401
+
+
 @pytest.mark.parametrize("issuer", ["http://id.example.com", "http://10.0.0.5", "http://169.254.169.254"])
 async def test_without_tls_only_this_machine_is_asked(issuer: str):
     provider = client(issuer)
@@ -314,7 +329,7 @@ async def test_without_tls_only_this_machine_is_asked(issuer: str):
 async def test_without_tls_also_what_the_operator_names(idp: Provider):
     settings = OidcSettings(
         issuer="http://id.lan", client_id="c", client_secret=SecretStr(""), audience="", name="n", claim="email",
-        allow=(),
+        allow=(), broadcasters=(), channels_claim="channels",
     )  # fmt: skip
     listed = OpenIdProvider(settings, reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"])
     asked = [listed._is_allowed(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]

@@ -393,7 +393,8 @@ def test_a_taken_port_is_one_line(tmp_path: Path, lab: Farm) -> None:
     }
     found = said_by(**taken, **free, **secret, MILLRACE_EDGE__UPSTREAM="127.0.0.1:9")
     assert found.returncode == 1
-    assert re.fullmatch(r"millrace: http: 127\.0\.0\.1:\d+ is in use\n", found.stderr), found.stderr
+    words = r"millrace: http: 127\.0\.0\.1:\d+ is in use by .+, pid \d+; choose another with --set http\.port=…\n"
+    assert re.fullmatch(words, found.stderr), found.stderr
 
 
 async def test_an_edge_that_ends_leaves_the_registry(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def test_every_field_of_a_channel_is_described():
 
 
 PUBLIC = {"/", "/docs", "/console/{path}", "/console/broadcast.html", "/broadcast.json", "/_player/{path}", "/login",
-          "/oidc/start", "/oidc/callback", "/getServers", "/healthcheck", "/ready", "/uploads/{key}"}  # fmt: skip
+          "/oidc/start", "/oidc/callback", "/getServers", "/healthcheck", "/ready", "/uploads/{key}",
+          "/_servers/{id}"}  # fmt: skip
 
 
 def test_only_public_routes_need_no_token():
@@ -74,7 +75,9 @@ async def _answers(api: Admin) -> dict[str, Any]:
         path = route.path.replace("{id}", id).replace("{app}", "stream").replace("{name}", name)
         bodies = {"NewChannel": {"outdate": "2090-01-01"}, "Switch": {"enabled": True}, "LogLevel": {"level": "info"},
                   "NewLogin": {"password": TOKEN}, "NewUser": {"name": "adam", "password": "12345678"},
-                  "NewPassword": {"password": "12345678"}, "Profile": {"theme": "dark"}}  # fmt: skip
+                  "UserChanges": {"password": "12345678"}, "QrText": {"text": "rtmp://host/stream"},
+                  "RelayChanges": {"isRelay": False}, "Profile": {"theme": "dark"}}  # fmt: skip
+        path += f"?sign={item['key']}" if route.path.startswith("/_servers/") else ""
         body = bodies.get(route.body, {}) if route.body else None
         found[f"{route.method} {route.path}"] = (route.answer, await api.json(route.method, path, body))
     return found

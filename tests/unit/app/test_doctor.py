@@ -72,7 +72,7 @@ def test_a_taken_port_is_missing_and_the_exit_code_says_so(tmp_path: Path, capsy
         port = str(taken.getsockname()[1])
         chosen = settings(tmp_path, MILLRACE_RTMP__HOST="127.0.0.1", MILLRACE_RTMP__PORT=port)
         assert doctor.main(chosen) == 1
-    assert f"127.0.0.1:{port}: in use" in capsys.readouterr().out
+    assert f"127.0.0.1:{port} is in use by " in capsys.readouterr().out
 
 
 def test_ports_of_a_running_gateway_are_in_place(tmp_path: Path):

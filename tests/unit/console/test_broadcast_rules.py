@@ -221,6 +221,31 @@ def test_only_the_ports_of_this_pages_server_are_not_foreign() -> None:
     assert run("target.js", "foreignHost", ours, {"ws": 80, "wss": None}) == ""
 
 
+_FROM_KEY = """
+Object.assign(location, { origin: "http://live.example.com", hostname: "live.example.com", protocol: "http:" });
+const asked = [];
+const servers = [given.standby, "live.example.com"].map((address) => ({ address, ports: { ws: 8081, wss: null } }));
+globalThis.fetch = async (path) => {
+  asked.push(path);
+  if (path === "/broadcast.json") return Response.json({ ws: 8081, wss: null });
+  return given.refused ? Response.json({ error: "no" }, { status: 403 }) : Response.json(servers);
+};
+out({ urls: (await fromKey(given.key)).urls, asked });
+"""
+
+
+def test_a_key_is_enough_to_know_the_servers_to_try() -> None:
+    id, sign = KEY.partition("?")[0], KEY.partition("sign=")[2]
+    own, standby = (f"ws://{host}:8081/stream/{KEY}" for host in ("live.example.com", "standby.example.com"))
+    given = {"key": KEY, "standby": "standby.example.com", "refused": False}
+    told = run("target.js", "fromKey", _FROM_KEY, given)
+    assert told == {"urls": [own, standby], "asked": ["/broadcast.json", f"/_servers/{id}?sign={sign}"]}
+    assert run("target.js", "fromKey", _FROM_KEY, {**given, "refused": True})["urls"] == [own]
+    foreign = f"ws://elsewhere.example:8081/stream/{KEY}"
+    told = run("target.js", "fromKey", _FROM_KEY, {**given, "key": foreign})
+    assert told == {"urls": [foreign], "asked": ["/broadcast.json"]}  # the other server's list is not asked for
+
+
 def test_what_is_no_key_is_none() -> None:
     sign = "1-" + "a" * 32
     none = ["", "hello", f"?sign={sign}", "id?sign=", "id?sign=1-xyz", f"a b?sign={sign}", f"http://x/?sign={sign}"]

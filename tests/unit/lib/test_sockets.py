@@ -20,7 +20,7 @@ def test_a_taken_port_is_one_clear_line(opened):
     port = port_of(opened)
     with pytest.raises(ListenError) as error:
         listen("http", "127.0.0.1", port)
-    assert str(error.value) == f"http: 127.0.0.1:{port} is in use"
+    assert str(error.value).startswith(f"http: 127.0.0.1:{port} is in use by ")
 
 
 def test_an_address_of_another_machine_is_one_clear_line():

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.channels.stream_key import SignatureUse
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
+from gateway.playback.pages import Pages
 from gateway.playback.posters import Posters
 from gateway.ports import media_keys
 from gateway.ports.stores import Object
@@ -184,6 +187,36 @@ async def test_the_broadcaster_is_here_for_whoever_holds_a_key():
         ports = await lab.listener.get("/broadcast.json")
         assert json.loads(ports.text) == {"ws": None, "wss": None}
         assert ports.headers["content-type"] == "application/json"
+
+
+async def test_the_player_page_plays_addresses_of_ivs_only():
+    good = "https://abc.eu-central-1.playback.live-video.net/api/video/v1/channel.x.m3u8"
+    async with playing() as lab:
+        page = await lab.listener.get(f"/player.html?url={good}")
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = page.headers["content-security-policy"]
+        assert "connect-src 'self' https://*.live-video.net;" in policy and "unsafe" not in policy
+        for asset in re.findall(r'(?:src|href)="(/_player/[^"]+)"', page.text):
+            assert (await lab.listener.get(asset)).status == 200, asset
+        moved = await lab.listener.get(f"/PlayerView?url={good}")
+        assert (moved.status, moved.headers["location"]) == (302, f"/player.html?url={good}")
+        for address in (
+            "", "http://x.live-video.net/a.m3u8", "https://live-video.net.evil.example/a.m3u8", "javascript:a//.m3u8",
+            "https://evil.example/?x.live-video.net/a.m3u8", "https://evil.example%5C@x.live-video.net/a.m3u8",
+            "https://eva@x.live-video.net/a.m3u8", "https://x.live-video.net:8443/a.m3u8", "https://x.live-video.net/a.html",
+            "https://x.live-video.net:99999999/a.m3u8", "https://[x.live-video.net/a.m3u8", "https://live-video.net/a.m3u8",
+            f"https://x.live-video.net/{'a' * 2100}.m3u8", "https://evil.example%0a.live-video.net/a.m3u8",
+        ):  # fmt: skip
+            assert (await lab.listener.get(f"/player.html?url={address}")).status == 403, address
+
+
+async def test_the_operator_allows_the_player_page_further_hosts():
+    request = Request("GET", "/player.html", "url=https://media.example.com/a.m3u8", {})
+    refused = Pages().address_player(request)
+    assert isinstance(refused, Response) and refused.status == 403
+    loading = Pages(player_hosts=["media.example.com"]).address_player(request)
+    assert not isinstance(loading, Response)
+    assert "https://media.example.com;" in (await loading).headers["Content-Security-Policy"]
 
 
 async def test_of_the_console_only_what_is_shared_is_here():

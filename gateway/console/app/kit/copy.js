@@ -6,6 +6,7 @@ import { html } from "../html.js";
 import { t } from "../i18n.js";
 import { toast } from "../toast.js";
 import { IconButton } from "./button.js";
+import { isScannable, QrButton } from "./qr.js";
 
 /**
  * @param {string} text
@@ -57,7 +58,7 @@ export function CopyButton({ label, value, name = label }) {
 }
 
 /**
- * A labelled text with a copy button.
+ * A labelled text with a copy button, and a button for a QR code if it is an address.
  * @param {{label: string, value: string, shown?: string, name?: string, hint?: any, after?: any}} props  after: further
  *   buttons. shown: the text on the page, if parts of the value are hidden
  */
@@ -71,7 +72,8 @@ export function CopyField({ label, value, shown = value, name, hint, after }) {
     <span class="label">${label}</span>
     <div class="box">
       <code onClick=${select}>${shown}</code>
-      <span class="after"><${CopyButton} label=${label} name=${name} value=${value} />${after}</span>
+      <span class="after"><${CopyButton} label=${label} name=${name} value=${value} />
+        ${isScannable(value) && html`<${QrButton} label=${name ?? label} value=${value} />`}${after}</span>
     </div>
     ${hint && html`<p class="hint">${hint}</p>`}
   </div>`;

@@ -9,6 +9,7 @@ import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { Preview } from "../preview.js";
 import { channelHref, go } from "../router.js";
+import { administers } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
@@ -99,14 +100,14 @@ export default function ChannelPage({ parts: [id = ""] }) {
         badge=${html`<${Badge} kind=${TONES[state]} dot=${state === "live"}>${t(`state.${state}`)}<//>
           ${live && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
       ${live ? [show, golive] : [golive, show]}
-      <${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>
+      ${administers.value && html`<${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>`}
       ${live && html`<${Button} icon="kick" class="warns" title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
-      <${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>
+      ${administers.value && html`<${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>`}
     <//>
     ${stored.value.error && html`<div class="bar">
       <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: stored.value.error.message })}<//></div>`}
     ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
-      actions=${html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
+      actions=${administers.value && html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
         ${t("channel.expired.text")}<//></div>`}
     <div class="two">
       <div class="stack left">
@@ -117,7 +118,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         <${Play} channel=${channel} />
       </div>
       <div class="stack right">
-        <${Switches} channel=${channel} session=${session} onChanged=${changed} />
+        ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${About} channel=${channel} />
       </div>
     </div>`;

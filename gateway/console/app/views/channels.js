@@ -10,6 +10,7 @@ import { t } from "../i18n.js";
 import { installed, loadInstalled } from "../installed_outputs.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, go } from "../router.js";
+import { administers } from "../session.js";
 import { keep, recall } from "../../players/memory.js";
 import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
 import { NewChannel } from "../editor/new.js";
@@ -31,7 +32,7 @@ export default function Channels() {
   const [only, setOnly] = useState(() => recall("channels.only") ?? "all");
   const [making, setMaking] = useState(false);
 
-  useEffect(() => void loadInstalled(), []);
+  useEffect(() => { if (administers.value) void loadInstalled(); }, []);
   useEffect(() => {
     const find = (/** @type {KeyboardEvent} */ event) => {
       const busy = event.target instanceof Element && event.target.closest("input, textarea, select, dialog, [role=menu]");
@@ -71,7 +72,7 @@ export default function Channels() {
           onSelect: () => download(found ?? []) },
       ]}>${t("channels.export")}<//>
       <${Button} icon="refresh" class="compact" onClick=${() => { refresh(LIST); refresh(ONLINE); }}>${t("refresh")}<//>
-      <${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>
+      ${administers.value && html`<${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>`}
     <//>
     ${list.value.error && html`<div class="bar">
       <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: list.value.error.message })}<//></div>`}
@@ -97,6 +98,8 @@ export default function Channels() {
       empty=${filtered && rows?.length
         ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}>
           <${Button} onClick=${() => { setSearch(""); setOnly("all"); keep("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
+        : !administers.value ? html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")}
+          text=${t("channels.none.broadcaster")} /></div>`
         : html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")} text=${t("channels.none.text")}>
           <${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.first")}<//><//></div>`} />
     ${making && html`<${NewChannel} onClose=${() => setMaking(false)}

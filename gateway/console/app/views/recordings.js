@@ -8,6 +8,7 @@ import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { go, route } from "../router.js";
+import { administers } from "../session.js";
 import { toast } from "../toast.js";
 import { Button, Empty, html, LinkButton, Notice, PageHead, Select, Skeleton, Tabs } from "../ui.js";
 import { choices, nameOf, useChannels } from "./parts/channels.js";
@@ -24,6 +25,8 @@ export { default as words } from "../words/recordings.js";
 const PAGE = 24;
 const EVERY = 5000; // ms
 const KEPT = "/media/channels";
+/** A broadcaster does not see media of deleted channels. @type {never[]} */
+const NOTHING = [];
 
 /** The kinds of recordings in each tab. @type {Readonly<Record<string, readonly Kind[]>>} */
 const TABS = {
@@ -50,9 +53,9 @@ export default function Recordings() {
   const asked = route.value.query.get("kind") ?? "all";
   const tab = asked in TABS ? asked : "all";
   /** Deleted channels whose media are kept. @type {import("../poll.js").PolledSignal<{id: string, videoname: string}[]>} */
-  const deleted = usePoll(KEPT, EVERY);
+  const deleted = usePoll(administers.value ? KEPT : null, EVERY);
   const { data: channels, error } = polled.value;
-  const kept = deleted.value.data;
+  const kept = administers.value ? deleted.value.data : NOTHING;
   // The ids are compared as text, so that a poll without changes reloads nothing.
   const ids = channels && kept ? [...channels, ...kept].map((one) => one.id).sort().join(" ") : null;
   const keptIds = kept?.map((one) => one.id).sort().join(" ") ?? "";

@@ -11,10 +11,12 @@ import { offer, user } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, Notice, PageHead, Table } from "../ui.js";
 import { reason, Trouble } from "./parts/trouble.js";
+import { RightsDialog, RightsFields } from "./users/rights.js";
 
 export { default as words } from "../words/users.js";
 
-/** @typedef {{name: string, created?: string | null, changed?: string | null}} User */
+/** @typedef {import("./users/rights.js").Rights} Rights */
+/** @typedef {{name: string, created?: string | null, changed?: string | null} & Rights} User */
 
 const USERS = "/users";
 const [LEAST, MOST] = [8, 256]; // characters of a password
@@ -27,17 +29,21 @@ export default function Users() {
   const task = useSignal(/** @type {Task | null} */ (null));
   const { data, error } = polled.value;
   const me = user.value;
-  const own = (/** @type {User} */ one) => me?.kind === "user" && me.name === one.name;
+  const promoting = useSignal(/** @type {User | null} */ (null));
+  const own = (/** @type {{name: string}} */ one) => me?.kind === "user" && me.name === one.name;
 
   /** @type {import("../kit/table.js").Column<User>[]} */
   const columns = [
     { key: "name", label: t("users.name"), sort: (one) => one.name, cell: (one) => html`<span class="row">
       <b>${one.name}</b>${own(one) && html`<${Badge} kind="info">${t("users.you")}<//>`}</span>` },
+    { key: "role", label: t("users.role"), sort: (one) => one.role, cell: (one) => html`<${Badge}>${t(`users.role.${one.role}`)}<//>
+      ${one.role === "broadcaster" && html`<span class="sub">${t("users.channelCount", { n: one.channels.length })}</span>`}` },
     { key: "created", label: t("users.created"), sort: (one) => one.created, cell: (one) => moment(one.created) },
     { key: "changed", label: t("users.changed"), sort: (one) => one.changed, cell: (one) => moment(one.changed) },
     {
       key: "acts", label: t("views.actions"), actions: true,
       cell: (one) => html`
+        <${IconButton} icon="shield" label=${t("users.roleOf", { name: one.name })} onClick=${() => { promoting.value = one; }} />
         <${IconButton} icon="key" label=${t("users.passwordOf", { name: one.name })}
           onClick=${() => { task.value = { name: one.name, fresh: false }; }} />
         <${IconButton} icon="delete" label=${t("users.deleteOf", { name: one.name })} onClick=${() => remove(one, own(one))} />`,
@@ -56,7 +62,9 @@ export default function Users() {
         empty=${html`<${Card}><${Empty} icon="users" title=${t("users.empty")} text=${t("users.emptyText")} /><//>`} />
     </div>
     ${task.value && html`<${Form} task=${task.value} own=${own({ name: task.value.name })} taken=${(data ?? []).map((one) => one.name)}
-      onClose=${() => { task.value = null; }} />`}`;
+      onClose=${() => { task.value = null; }} />`}
+    ${promoting.value && html`<${RightsDialog} user=${promoting.value} path=${USERS}
+      onClose=${() => { promoting.value = null; }} />`}`;
 }
 
 /** @param {User} one @param {boolean} own */
@@ -74,6 +82,7 @@ async function remove(one, own) {
 function Form({ task, own, taken, onClose }) {
   const name = useSignal(task.name);
   const password = useSignal("");
+  const rights = useSignal(/** @type {Rights} */ ({ role: "administrator", channels: [] }));
   const shown = useSignal(false);
   const wrong = useSignal(/** @type {{name?: string, password?: string, all?: string}} */ ({}));
   const busy = useSignal(false);
@@ -88,7 +97,7 @@ function Form({ task, own, taken, onClose }) {
     if (Object.keys(wrong.value).length) return;
     busy.value = true;
     try {
-      if (task.fresh) await api.post(USERS, { name: who, password: secret });
+      if (task.fresh) await api.post(USERS, { name: who, password: secret, ...rights.value });
       else await api.put(`${USERS}/${encodeURIComponent(who)}`, { password: secret });
       toast(t(task.fresh ? "users.added" : "users.passwordChanged", { name: who }), "ok");
       refresh(USERS);
@@ -113,6 +122,7 @@ function Form({ task, own, taken, onClose }) {
       onInput=${(/** @type {string} */ v) => { password.value = v; wrong.value = {}; }}
       after=${html`<${IconButton} icon=${shown.value ? "eye-off" : "eye"} label=${t(shown.value ? "users.hide" : "users.show")}
         aria-pressed=${shown.value ? "true" : "false"} onClick=${() => { shown.value = !shown.value; }} />`} />
+    ${task.fresh && html`<${RightsFields} rights=${rights.value} onChange=${(/** @type {Rights} */ to) => { rights.value = to; }} />`}
     ${wrong.value.all && html`<p class="error" role="alert">${wrong.value.all}</p>`}
   <//>`;
 }

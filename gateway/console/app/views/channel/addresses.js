@@ -6,6 +6,7 @@ import { api } from "../../../players/api.js";
 import { expiry, nameOf } from "../../channel.js";
 import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
+import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
 import { Button, Card, CopyField, html, Icon, LinkButton, Notice } from "../../ui.js";
 
@@ -64,7 +65,7 @@ export function Push({ channel, onChanged }) {
     html`<${CopyField} label=${label} value=${value} hint=${hint} shown=${shown ? value : value.replace(HIDDEN_SIGN, "$1••••••••")} />`;
   return html`<${Card} title=${t("push.title")} class="is-push" actions=${html`
       <${Button} small icon=${shown ? "eye-off" : "eye"} onClick=${turn}>${t(shown ? "push.hide" : "push.show")}<//>
-      ${!channel.expired && html`<${Button} small icon="key" title=${t("push.new.text")}
+      ${administers.value && !channel.expired && html`<${Button} small icon="key" title=${t("push.new.text")}
         onClick=${() => void renew(channel).then(onChanged)}>${t("push.new")}<//>`}`}>
     <div class="addresses">
       <div class="stack">

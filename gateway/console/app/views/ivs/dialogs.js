@@ -68,6 +68,7 @@ function Made({ channel, onClose }) {
     <${CopyField} label=${t("ivs.server")} value=${server(channel)} />
     ${channel.streamKey && html`<${CopyField} label=${t("ivs.key")} value=${channel.streamKey} />`}
     <${CopyField} label=${t("ivs.url")} value=${channel.playbackUrl} />
+    <${CopyField} label=${t("ivs.page")} value=${channel.playerUrl} hint=${t("ivs.pageHint")} />
     <${CopyField} label=${t("ivs.arn")} value=${channel.arn} hint=${t("ivs.arnHint")} />
   <//>`;
 }

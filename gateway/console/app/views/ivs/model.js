@@ -11,6 +11,7 @@ import { t } from "../../i18n.js";
  * @property {string} [rtmpUrl]
  * @property {string} [streamKey]   only in the answer to its creation
  * @property {string} playbackUrl
+ * @property {string} playerUrl     a public page that plays it
  * @property {string} type
  * @property {string} latencyMode
  */

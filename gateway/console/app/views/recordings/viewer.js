@@ -6,6 +6,7 @@ import { api } from "../../../players/api.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
+import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
@@ -49,11 +50,12 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
   const step = (/** @type {Recording | undefined} */ to, /** @type {"left" | "right"} */ icon, /** @type {string} */ words) => html`
     <${IconButton} icon=${icon} label=${words} disabled=${!to} onClick=${() => { if (to) onShow(to); }} />`;
 
-  const acts = newer || older || !growing || item.kind !== "ondemand";
+  const deletable = administers.value && !growing;
+  const acts = newer || older || deletable || item.kind !== "ondemand";
   return html`<${Dialog} wide class="viewer" title=${name} onClose=${onClose} footer=${acts && html`
       ${(newer || older) && html`<span class="viewer-steps">
         ${step(newer, "left", t("recordings.newer"))}${step(older, "right", t("recordings.older"))}</span>`}
-      ${!growing && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
+      ${deletable && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
       ${item.kind !== "ondemand" && html`<${LinkButton} kind="primary" icon="download" href=${download(item.url)}
         download>${t("recordings.download")}<//>`}`}>
     ${item.kind === "image"

@@ -1,0 +1,42 @@
+/** A button that shows a text, such as an address, as a QR code. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { api, isAbort } from "../../players/api.js";
+import { Dialog } from "../dialog.js";
+import { html } from "../html.js";
+import { t } from "../i18n.js";
+import { IconButton } from "./button.js";
+import { Skeleton } from "./status.js";
+
+const MOST = 1024; // bytes that the gateway draws
+
+/** @param {string} text @returns {boolean} whether this is an address that a phone can open */
+export const isScannable = (text) => /^[a-z]+:\/\//i.test(text) && new TextEncoder().encode(text).length <= MOST;
+
+/** The button is named "QR code of <label>". @param {{label: string, value: string}} props */
+export function QrButton({ label, value }) {
+  const [open, setOpen] = useState(false);
+  return html`<${IconButton} icon="qr" label=${t("qr.alt", { what: label })} onClick=${() => setOpen(true)} />
+    ${open && html`<${QrDialog} label=${label} value=${value} onClose=${() => setOpen(false)} />`}`;
+}
+
+/** @param {{label: string, value: string, onClose: () => void}} props */
+function QrDialog({ label, value, onClose }) {
+  const [svg, setSvg] = useState("");
+  const [error, setError] = useState("");
+  const name = t("qr.alt", { what: label });
+  useEffect(() => {
+    const gone = new AbortController();
+    api.post("/qr", { text: value }, { signal: gone.signal }).then((made) => setSvg(made.svg), (problem) => {
+      if (!isAbort(problem)) setError(problem.message);
+    });
+    return () => gone.abort();
+  }, [value]);
+  return html`<${Dialog} class="qr-dialog" title=${name} onClose=${onClose}>
+    ${error ? html`<p class="error" role="alert">${error}</p>` : svg
+      ? html`<span class="paper"><img src=${`data:image/svg+xml,${encodeURIComponent(svg)}`} alt=${name} /></span>`
+      : html`<${Skeleton} lines=${4} />`}
+    <p class="hint">${t("qr.hint")}</p>
+  <//>`;
+}

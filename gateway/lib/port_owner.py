@@ -1,0 +1,63 @@
+"""Finds the program that listens on a port, from /proc on Linux."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_LISTENING: Final = "0A"  # state of a socket in /proc/net/tcp: TCP_LISTEN
+_MAX_COMMAND: Final = 4_096  # bytes of a command line
+_OURS: Final = ("gateway", "millrace")  # the module in `python -m gateway`, and the installed command
+
+
+def taken_words(name: str, port: int, host: str = "", proc: Path = Path("/proc")) -> str:
+    """Returns the message for a port in use: its program, where that can be found, and how to choose another port.
+
+    name: of the listener, which is also its section of the settings.
+    """
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else f"port {port}"
+    owner = port_owner(port, proc)
+    return f"{address} is in use{f' by {owner}' if owner else ''}; choose another with --set {name}.port=…"
+
+
+def port_owner(port: int, proc: Path = Path("/proc")) -> str:
+    """Returns the program that listens on a TCP port, such as "Millrace, pid 1234".
+
+    Returns "" on other systems, and if the program belongs to another user.
+    """
+    sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
+    if not sockets or not proc.is_dir():
+        return ""
+    for process in sorted((p for p in proc.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name)):
+        with suppress(OSError):  # the process has ended, or belongs to another user
+            if any(_is_one_of(file, sockets) for file in (process / "fd").iterdir()):
+                return f"{_program(process)}, pid {process.name}"
+    return ""
+
+
+def _listening(table: Path, port: int) -> list[str]:
+    """Returns the inodes of the sockets that listen on a port. The format is described in proc(5), /proc/net/tcp."""
+    with suppress(OSError):
+        rows = (line.split() for line in table.read_text().splitlines()[1:])
+        ending = f":{port:04X}"
+        return [row[9] for row in rows if len(row) > 9 and row[3] == _LISTENING and row[1].endswith(ending)]
+    return []
+
+
+def _is_one_of(file: Path, sockets: set[str]) -> bool:
+    with suppress(OSError):  # closed meanwhile
+        return os.readlink(file) in sockets
+    return False
+
+
+def _program(process: Path) -> str:
+    """Returns Millrace, or the name of another program."""
+    with (process / "cmdline").open("rb") as file:
+        words = file.read(_MAX_COMMAND).decode(errors="replace").split("\0")
+    module = words[words.index("-m") + 1 : words.index("-m") + 2] if "-m" in words else []
+    if {*module, *(Path(word).name for word in words[:2])} & set(_OURS):
+        return "Millrace"
+    name = (process / "comm").read_text(errors="replace").strip()
+    return "".join(c for c in name if c.isprintable()) or "another program"

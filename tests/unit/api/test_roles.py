@@ -1,0 +1,227 @@
+"""What a broadcaster may do: the own channels, and nothing else."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import ClientResponse
+
+from gateway.api.auth import COOKIE
+from gateway.api.login_sessions import ApiUser
+from gateway.api.routes import ROUTES
+from gateway.ports.users import Role
+from tests.support.admin import Admin, admin
+
+# The routes that a broadcaster may use. A route that is not here answers 403, also one that is added later.
+OPEN = {
+    "GET /videostream",
+    "GET /videostream/{id}",
+    "GET /videostream/{id}/qr",
+    "PUT /videostream/{id}/relay",
+    "GET /videostream/{id}/session",
+    "DELETE /videostream/{id}/session",
+    "GET /videostreams/online",
+    "GET /videostream/{id}/recordings",
+    "GET /servers",
+    "POST /logout",
+    "GET /profile",
+    "PUT /profile",
+    "POST /putitens",
+    "GET /putitens/{username}",
+    "POST /qr",
+}
+PASSWORD = "correct horse"
+
+
+@dataclass
+class Browser:
+    """A signed-in user."""
+
+    api: Admin
+    csrf: str
+
+    async def call(self, method: str, path: str, body: Any = None) -> ClientResponse:
+        response = await self.api.client.request(method, path, json=body, headers={"X-CSRF-Token": self.csrf})
+        await response.read()
+        return response
+
+    async def json(self, method: str, path: str, body: Any = None) -> Any:
+        response = await self.call(method, path, body)
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def sign_in(api: Admin) -> Browser:
+    """A session of eva, without the second that a hash of a password takes."""
+    user = await api.authenticators.users.find("eva")
+    assert user is not None
+    logins, now = api.authenticators.logins, api.authenticators.clock()
+    cookie, login = await logins.open(ApiUser("user", "eva", "eva", user.rights), user.mark, now)
+    api.client.session.cookie_jar.update_cookies({COOKIE: cookie}, api.client.make_url("/"))
+    return Browser(api, login.csrf)
+
+
+@dataclass
+class Studio:
+    """Two channels, one of which eva may use."""
+
+    api: Admin
+    own: str
+    other: str
+    eva: Browser
+
+
+@pytest_asyncio.fixture
+async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
+    async with admin(tmp_path) as api:
+        own, other = (await api.create(videoname="own", isHls=True))["id"], (await api.create(videoname="other"))["id"]
+        stored = {"password": {}, "created": 1.0, "changed": 1.0, "mark": "m", "role": "broadcaster", "channels": [own]}
+        await api.authenticators.store.put("user", "eva", stored)
+        yield Studio(api, own, other, await sign_in(api))
+
+
+def test_each_open_route_is_a_route_of_its_own():
+    assert {route.endpoint for route in ROUTES if route.role is Role.BROADCASTER} == OPEN
+
+
+async def test_every_other_route_is_forbidden(studio: Studio):
+    for route in ROUTES:
+        if route.public or route.endpoint in OPEN:
+            continue
+        path = re.sub(r"{id(:[^}]*)?}", studio.own, route.path)
+        path = re.sub(r"{[^}]*}", "x", path)
+        response = await studio.eva.call(route.method, path, {} if route.body else None)
+        assert response.status == 403, route.endpoint
+        assert "administrator" in (await response.json())["error"], route.endpoint
+    assert (await studio.api.json("GET", "/users"))[0]["name"] == "eva"  # nothing of all that was done
+
+
+async def test_other_channels_are_forbidden_and_look_like_missing_ones(studio: Studio):
+    for method, path in (e.split(" ") for e in sorted(OPEN) if "{id}" in e):
+        for id in (studio.other, "nowhere", "a%20b"):
+            response = await studio.eva.call(method, path.replace("{id}", id), {} if method == "PUT" else None)
+            assert (response.status, await response.text()) == (403, '{"error":"this is not one of your channels"}')
+
+
+async def test_lists_show_only_the_own_channels(studio: Studio):
+    for id in (studio.own, studio.other):
+        await studio.api.push(id)
+    assert [c["id"] for c in await studio.eva.json("GET", "/videostream")] == [studio.own]
+    assert [s["id"] for s in await studio.eva.json("GET", "/videostreams/online")] == [studio.own]
+    assert len(await studio.api.json("GET", "/videostreams/online")) == 2
+
+
+async def test_the_own_channel_can_be_seen_pushed_to_and_ended(studio: Studio):
+    item = await studio.eva.json("GET", f"/videostream/{studio.own}")
+    assert item["pushUrl"].endswith(f"/{studio.own}?sign={item['key']}")
+    evicted: list[Any] = []
+    await studio.api.push(studio.own, evicted)
+    assert (await studio.eva.json("GET", f"/videostream/{studio.own}/session"))["state"] == "live"
+    await studio.eva.json("DELETE", f"/videostream/{studio.own}/session")
+    assert len(evicted) == 1
+    assert (await studio.eva.call("GET", f"/videostream/{studio.own}/qr")).content_type == "image/svg+xml"
+
+
+async def test_the_relay_is_the_only_part_of_a_channel_that_a_broadcaster_sets(studio: Studio):
+    path = f"/videostream/{studio.own}/relay"
+    item = await studio.eva.json("PUT", path, {"isRelay": True, "relayURL": "rtmp://media.example.com/app/secret"})
+    assert item["isRelay"] is True
+    assert "secret" not in str(item)
+    refused = await studio.eva.call("PUT", path, {"isRelay": True, "outdate": "2091-01-01"})
+    assert (refused.status, (await refused.json())["field"]) == (400, "outdate")
+
+
+async def test_ivs_parameters_belong_to_one_user(studio: Studio):
+    parameters = {"username": "eva", "channelType": "IVS", "rtmpURL": "rtmps://x.global-contribute.live-video.net/app/",
+                  "streamKey": "sk_1", "playURL": "https://x.live-video.net/a.m3u8"}  # fmt: skip
+    assert (await studio.eva.call("GET", "/putitens/eva")).status == 404
+    await studio.eva.json("PUT", "/profile", {"theme": "dark"})
+    assert await studio.eva.json("POST", "/putitens", parameters) == parameters
+    assert await studio.eva.json("GET", "/putitens/eva") == {name: {"S": text} for name, text in parameters.items()}
+    profile = await studio.eva.json("GET", "/profile")  # where the broadcaster page keeps them
+    assert profile == {"theme": "dark", "ivs": {k: v for k, v in parameters.items() if k != "username"}}
+    assert (await studio.eva.call("POST", "/putitens", {**parameters, "username": "adam"})).status == 403
+    assert (await studio.eva.call("GET", "/putitens/adam")).status == 403
+    assert (await studio.api.call("GET", "/putitens/eva")).status == 403  # not even an administrator reads them
+    assert (await studio.eva.call("POST", "/putitens", {**parameters, "channelType": "X"})).status == 400
+
+
+@pytest.mark.parametrize("changes", [{"role": "administrator"}, {"role": "broadcaster", "channels": []},
+                                     {"password": "another horse"}])  # fmt: skip
+async def test_a_change_ends_the_sessions_at_once(studio: Studio, changes: dict[str, Any]):
+    await studio.eva.json("GET", f"/videostream/{studio.own}")
+    await studio.api.json("PUT", "/users/eva", changes)
+    assert (await studio.eva.call("GET", f"/videostream/{studio.own}")).status == 401
+
+
+async def test_a_new_role_keeps_the_password_and_a_new_password_keeps_the_role(tmp_path: Path):
+    async with admin(tmp_path) as api:
+        id = (await api.create())["id"]
+        created = {"name": "adam", "password": "first horse", "role": "broadcaster", "channels": [id]}
+        user = await api.json("POST", "/users", created)
+        assert (user["role"], user["channels"]) == ("broadcaster", [id])
+        user = await api.json("PUT", "/users/adam", {"password": PASSWORD})
+        assert (user["role"], user["channels"]) == ("broadcaster", [id])
+        await api.json("PUT", "/users/adam", {"role": "broadcaster", "channels": []})
+        login = await (await api.client.post("/login", json={"name": "adam", "password": PASSWORD})).json()
+        assert login["user"] == {"name": "adam", "kind": "user", "role": "broadcaster"}
+
+
+@pytest.mark.parametrize(
+    ("rights", "field"),
+    [
+        ({"role": "owner"}, "role"),
+        ({"role": "administrator", "channels": ["x"]}, "channels"),
+        ({"role": "broadcaster", "channels": ["nowhere"]}, "channels"),
+        ({"role": "broadcaster", "channels": "x"}, "channels"),
+        ({"role": "broadcaster", "channels": ["x"] * 101}, "channels"),
+        ({"channels": []}, "role"),
+        ({}, "password"),
+    ],
+)
+async def test_wrong_rights_are_refused(studio: Studio, rights: dict[str, Any], field: str):
+    response = await studio.api.call("PUT", "/users/eva", rights)
+    assert (response.status, (await response.json())["field"]) == (400, field)
+
+
+async def test_a_user_without_a_stored_role_is_an_administrator(studio: Studio):
+    stored = {"password": {}, "created": 1.0, "changed": 1.0, "mark": "m"}  # from before there were roles
+    await studio.api.authenticators.store.put("user", "eva", stored)
+    assert len(await (await sign_in(studio.api)).json("GET", "/users")) == 1
+
+
+async def test_the_key_of_a_channel_shows_the_servers_and_nothing_else(studio: Studio):
+    key = (await studio.api.json("GET", f"/videostream/{studio.own}"))["key"]
+    studio.api.client.session.cookie_jar.clear()
+    servers = await studio.api.call("GET", f"/_servers/{studio.own}?sign={key}", token=None)
+    assert servers.status == 200
+    assert [(s["role"], s["address"]) for s in await servers.json()] == [("primary", "127.0.0.1")]
+    other = await studio.api.call("GET", f"/_servers/{studio.other}?sign={key}", token=None)
+    unknown = await studio.api.call("GET", f"/_servers/nowhere?sign={key}", token=None)
+    missing = await studio.api.call("GET", f"/_servers/{studio.own}", token=None)
+    assert {r.status for r in (other, unknown, missing)} == {403}
+    assert await other.text() == await unknown.text() == await missing.text()
+    await studio.api.json("PUT", f"/videostream/{studio.own}", {"outdate": "2091-01-01"})  # replaces the key
+    assert (await studio.api.call("GET", f"/_servers/{studio.own}?sign={key}", token=None)).status == 403
+    assert (await studio.api.call("GET", f"/videostream/{studio.own}?sign={key}", token=None)).status == 401
+
+
+async def test_the_pages_can_be_turned_off(tmp_path: Path):
+    async with admin(tmp_path, pages=False) as api:
+        for route in ROUTES:
+            if route.page:
+                path = route.path.replace("{path:.+}", "players/tokens.css")
+                assert (await api.call(route.method, path)).status == 404, route.endpoint
+        assert (await api.call("GET", "/videostream")).status == 200
+        assert "/docs" not in (await api.json("GET", "/openapi.json"))["paths"]
+
+
+async def test_a_text_becomes_a_qr_code(studio: Studio):
+    svg = (await studio.api.json("POST", "/qr", {"text": "rtmp://host/stream/x?sign=1-a"}))["svg"]
+    assert svg.startswith("<svg role=")
+    for text in ("", "x" * 1025, "two\nlines", 7):
+        assert (await studio.api.call("POST", "/qr", {"text": text})).status == 400
