@@ -188,13 +188,18 @@ class ProcessObject(OpenSchema):
 
 
 class Processed(Schema):
-    """The result of /processObject. jobs: see /jobs.
-
-    startFragmentNumber: null if the video had not started in time (202).
-    """
+    """The result of /processObject. jobs: ids, see /jobs."""
 
     streamArn: str
-    startFragmentNumber: str | None
+    startFragmentNumber: str
+    jobs: list[str]
+
+
+class QueuedProcess(Job):
+    """The first job of /processObject before its first fragment. jobs: ids of all jobs of the request."""
+
+    streamArn: str
+    startFragmentNumber: None
     jobs: list[str]
 
 

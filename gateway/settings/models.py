@@ -163,6 +163,10 @@ class KvsSettings(Section):
     backlog: option.PositiveCount
     rotate: option.PositiveSeconds
     ack_timeout: option.PositiveSeconds
+    queue: option.WebAddress
+    prefix: option.Text
+    suffixes: option.Suffixes
+    queued: option.PositiveCount
 
 
 class VodSettings(Section):
