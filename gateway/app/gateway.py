@@ -250,7 +250,7 @@ class Gateway(node.Role):
         return self._ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
 
     async def playback(self, ports: OpenPorts) -> PlaybackRouter:
-        self._ports = ports
+        self._ports = self._outputs.ports = ports
         settings, limits, member = self._settings, self._settings.limits, self._member
         if member is not None:
             member.join(await advertised(settings, ports), ports)
@@ -335,7 +335,9 @@ def _join_cluster(parts: NodeParts, stores: Stores, outputs: OutputFactory) -> C
 
     cluster_outputs = ClusterOutputs(
         outputs.replica_specs(),
-        lambda channel, address, started: session_item(channel, address, started, outputs.task_sets.of(channel.id)),
+        lambda channel, address, started: session_item(
+            channel, address, started, outputs.task_sets.of(channel.id), outputs.ports
+        ),
         outputs.starts_edges,
     )
     member = ClusterMember(
