@@ -29,6 +29,7 @@ from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
+from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.vod.vod_service import VodService
 
@@ -84,6 +85,7 @@ class Context:
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
+    cloudfront: signs playback addresses; None: there is no private key.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     """
 
@@ -106,6 +108,7 @@ class Context:
     objects: ObjectStore | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
+    cloudfront: CloudFrontSigner | None = field(default=None, repr=False)
     proxies: Forwarded | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None

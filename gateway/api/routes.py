@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.api import (
     channel_fields,
     channels,
+    cloudfront,
     console,
     domains,
     ivs,
@@ -104,6 +105,21 @@ ROUTES: Final = (
             "An address of the channel as a QR code",
             "image/svg+xml",
             query=_QR_QUERY,
+        ),
+        Route(
+            "POST /videostream/{id}/cloudfront",
+            cloudfront.sign_channel,
+            "Sign the play addresses of a channel for CloudFront",
+            "SignedAddresses",
+            body="ToSignOfChannel",
+        ),
+        Route(
+            "POST /cloudfront",
+            cloudfront.sign,
+            "Sign one address for CloudFront, such as that of a video on demand",
+            "SignedAddress",
+            body="ToSign",
+            statuses=(404,),
         ),
     ),
     *_tagged(

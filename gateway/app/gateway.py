@@ -21,7 +21,7 @@ from gateway.api.hub_samples import HubSamples
 from gateway.api.routes import make_app
 from gateway.api.status import summary
 from gateway.app import first_run, node, process
-from gateway.app.api_parts import REQUEST_SECONDS, UploadOrigin, authenticators, node_status
+from gateway.app.api_parts import REQUEST_SECONDS, UploadOrigin, authenticators, cloudfront_signer, node_status
 from gateway.app.background_jobs import BackgroundJobs
 from gateway.app.channel_caches import ChannelCaches
 from gateway.app.listeners import playback_protection
@@ -234,6 +234,7 @@ class Gateway(node.Role):
             objects=self._stores.objects,
             media_deletion=self._background_jobs.media_deletion,
             ivs=self._outputs.cloud,
+            cloudfront=cloudfront_signer(settings.cloudfront),
             proxies=proxies,
             metrics_of_all=self.metrics_aggregator,
             broadcast_servers=self._background_jobs.broadcast_servers,

@@ -205,6 +205,8 @@ class PlaybackSettings(Section):
 class CloudFrontSettings(Section):
     public_keys: option.KeyFiles
     origin_secret: option.Secret
+    key_pair_id: option.KeyPairId
+    private_key: option.PrivateKeyOrReference
 
 
 class EgressSettings(Section):
