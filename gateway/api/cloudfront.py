@@ -37,7 +37,7 @@ async def sign_channel(request: web.Request) -> web.Response:
     addresses = (await request.app[CONTEXT].presenter(request)).addresses
     base = addresses.play_bases(channel)["http"]
     urls = {name: url for name, url in play_urls(addresses, channel).items() if not url.startswith("rtmp")}
-    urls[_PAGE] = f"{base}index.html"
+    urls[_PAGE] = base
     name = body.get("url") or next((name for name in _DEFAULTS if name in urls), _PAGE)
     if not isinstance(name, str) or name not in urls:
         raise BadRequest(f"expected the name of a play address: {', '.join(urls)}", field="url")
