@@ -300,7 +300,7 @@ def test_new_objects_with_the_prefix_are_told_to_the_queue_that_the_gateway_read
     stack = deployed("everything")
     kvs = settings_of(containers(stack)["gateway"]).kvs
     (stream,) = stack.of_type("AWS::KinesisVideo::Stream").values()
-    assert (stream["Name"], stream["DataRetentionInHours"]) == ("ffmpeg-streaming", 24)
+    assert (stream["Name"], stream["DataRetentionInHours"]) == ("ffmpeg-streaming", "24")
     assert kvs.queue.endswith("/Objects") and kvs.prefix == "films/" and kvs.stream
     detail = stack.of_type("AWS::Events::Rule")["NewObjects"]["EventPattern"]["detail"]
     assert detail["object"]["key"] == [{"prefix": kvs.prefix}]
