@@ -27,7 +27,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 millrace \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/millrace --shell /usr/sbin/nologin millrace \
- && install -d -o millrace -g millrace -m 0750 /var/lib/millrace
+ && install -d -o millrace -g millrace -m 0770 /var/lib/millrace
 COPY --from=build /opt/millrace /opt/millrace
 ENV PATH=/opt/millrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import channels, common, configuration, ivs, keys, storage, users, vod
+from gateway.cli import channels, cloudfront, common, configuration, ivs, keys, storage, users, vod
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(channels.app, name="channel")
 app.add_typer(users.app, name="user")
 app.add_typer(ivs.app, name="ivs")
+app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
 app.command("sign")(keys.sign)
 app.command("verify")(keys.verify)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -215,6 +216,14 @@ def version() -> str:
     return f"{said}-{int(time.time())}" if said.endswith("-dirty") else said
 
 
+def content_version(folder: Path) -> str:
+    """Of the files of a folder. Replacing HAProxy ends the pushes through it, so its image changes only with them."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md"):
+        digest.update(f"{file.name}\n{file.stat().st_size}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def image(repository: str, tag: str, platform: str, context: Path) -> str:
     """Builds and pushes an image that is not there yet; its name with the digest, so that it is always this one."""
     name = repository.partition("/")[2]
@@ -250,18 +259,32 @@ def up(stack: str, file: Path | None) -> None:
     parameters["Image"] = image(kept["ImageRepository"], tag, platform, ROOT)
     if known["RtmpFront"] == "haproxy":
         folder = ROOT / "proxy" / "haproxy"
-        parameters["HaproxyImage"] = image(kept["ImageRepository"], f"haproxy-{tag}", platform, folder)
+        haproxy_tag = f"haproxy-{content_version(folder)}-{known['Architecture'].lower()}"
+        parameters["HaproxyImage"] = image(kept["ImageRepository"], haproxy_tag, platform, folder)
+    if "EnvironmentFile" in given and not given["EnvironmentFile"].startswith("arn:") and given["EnvironmentFile"]:
+        parameters["EnvironmentFile"] = store_variables(given["EnvironmentFile"], kept["TemplatesBucket"], where)
     if known["Cdn"] == "True" and "PlaybackFrom" not in given and not where.china:
         parameters["PlaybackFrom"] = edge_locations()
     with tempfile.TemporaryDirectory() as folder_:
         packaged = Path(folder_) / "millrace.yaml"
         run("aws", "cloudformation", "package", "--template-file", str(TEMPLATES / "millrace.yaml"),
-            "--s3-bucket", kept["TemplatesBucket"], "--output-template-file", str(packaged))  # fmt: skip
+            "--s3-bucket", kept["TemplatesBucket"], "--s3-prefix", "templates",
+            "--output-template-file", str(packaged))  # fmt: skip
         deploy_stack(stack, packaged, parameters, "--capabilities", "CAPABILITY_IAM")
     for name, value in describe(stack).outputs.items():
         say(f"{name:<26}{value}")
     say("the admin token: aws secretsmanager get-secret-value --query SecretString --output text "
         f"--secret-id {kept['AdminTokenArn']}")  # fmt: skip
+
+
+def store_variables(text: str, bucket: str, where: Account) -> str:
+    """Stores the text of an environment file; its ARN. Its name follows from the text, so that tasks take a change."""
+    key = f"variables-{hashlib.sha256(text.encode()).hexdigest()[:16]}.env"
+    with tempfile.NamedTemporaryFile("w", suffix=".env") as file:
+        file.write(text)
+        file.flush()
+        run("aws", "s3", "cp", "--only-show-errors", file.name, f"s3://{bucket}/{key}")
+    return f"arn:{'aws-cn' if where.china else 'aws'}:s3:::{bucket}/{key}"
 
 
 def edge_locations() -> str:

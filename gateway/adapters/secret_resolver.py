@@ -25,7 +25,7 @@ from gateway.settings.option_types import MIN_SECRET_LENGTH, REFERENCES, is_shor
 log = structlog.get_logger(__name__)
 
 SIGNING, PREVIOUS, TOKEN, CLUSTER = "signing.secret", "signing.previous_secret", "admin.token", "cluster.secret"
-_OPTIONS: Final = (SIGNING, PREVIOUS, TOKEN, CLUSTER)
+_OPTIONS: Final = (SIGNING, PREVIOUS, TOKEN, CLUSTER, "cloudfront.private_key")
 _MAX_ATTEMPTS: Final = 4  # at start
 
 

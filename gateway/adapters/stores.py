@@ -46,7 +46,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
         stored = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.registry)
-        queues = (settings.vod.queue, settings.ecs.events, settings.ecs.addresses)
+        queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*stored, *queues) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore

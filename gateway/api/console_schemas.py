@@ -47,6 +47,7 @@ class Status(Schema):
 
     bytesIn, bytesOut, dropped (by reason): since the start. stores: the kind of store for channels, objects, jobs and
     the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS is configured.
+    cloudfront: whether this node signs addresses for CloudFront.
     """
 
     version: str
@@ -70,6 +71,7 @@ class Status(Schema):
     logLevel: Literal["debug", "info", "warning", "error"]
     stores: dict[str, str]
     ivs: bool
+    cloudfront: bool
 
 
 class ClusterNode(Schema):

@@ -30,6 +30,7 @@ from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
+from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.vod.vod_service import VodService
 
@@ -85,6 +86,7 @@ class Context:
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
+    cloudfront: signs playback addresses; None: there is no private key.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
     pages: whether the pages of the console are served.
@@ -110,6 +112,7 @@ class Context:
     objects: ObjectStore | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
+    cloudfront: CloudFrontSigner | None = field(default=None, repr=False)
     proxies: Forwarded | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
+from gateway.api.jobs import present_jobs
 from gateway.outputs.kinesis.kvs_jobs import ObjectRequest
 from gateway.ports.errors import OutputError, OutputUnsupported, StoreUnavailable
 
@@ -20,22 +21,30 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 
 
 async def process_object(request: web.Request) -> web.Response:
-    """Returns the number of the first fragment. The upload continues as a job.
+    """Returns the number of the first fragment. The upload continues as a job, when its turn comes.
 
-    202 without a number if the video starts too late. 502 with the reason if Kinesis or the object store refuses.
+    202 with the job and without a number: with `?wait=0` at once, otherwise if the upload does not start in time.
+    502 with the reason if Kinesis or the object store refuses, 503 if too many jobs wait.
     """
     context = request.app[CONTEXT]
+    wait = request.query.get("wait", "1")
+    if wait not in ("0", "1"):
+        raise BadRequest("expected 0 or 1", field="wait")
     requests = _parse_requests(await json_object(request, context.limits.request))
     if context.kvs is None:
         return refusal(503, "this node has no Kinesis Video Streams")
     try:
-        started = await context.kvs.begin(requests, _TIMEOUT)
+        submitted = await context.kvs.submit(requests, _TIMEOUT if wait == "1" else 0)
     except OutputUnsupported as error:
         return refusal(422, f"the object cannot be played: {error}")
     except (OutputError, StoreUnavailable) as error:
         return refusal(502, str(error), retry_after=5)
-    body = {"streamArn": started.arn, "startFragmentNumber": started.fragment, "jobs": list(started.jobs)}
-    return answer(body, 200 if started.fragment is not None else 202)
+    ids = [job.id for job in submitted.jobs]
+    body = {"streamArn": submitted.arn, "startFragmentNumber": submitted.fragment, "jobs": ids}
+    if submitted.fragment is not None:
+        return answer(body)
+    (job,) = await present_jobs(request, submitted.jobs[:1])
+    return answer({**job, **body}, 202, {"Location": f"/jobs/{ids[0]}"})
 
 
 def _parse_requests(body: dict[str, Any]) -> list[ObjectRequest]:

@@ -227,14 +227,57 @@ class ProcessObject(OpenSchema):
 
 
 class Processed(Schema):
-    """The result of /processObject. jobs: see /jobs.
-
-    startFragmentNumber: null if the video had not started in time (202).
-    """
+    """The result of /processObject. jobs: ids, see /jobs."""
 
     streamArn: str
-    startFragmentNumber: str | None
+    startFragmentNumber: str
     jobs: list[str]
+
+
+class QueuedProcess(Job):
+    """The first job of /processObject before its first fragment. jobs: ids of all jobs of the request."""
+
+    streamArn: str
+    startFragmentNumber: None
+    jobs: list[str]
+
+
+class SigningRequest(OpenSchema):
+    """What to sign for CloudFront.
+
+    expires: seconds since 1970, a date or a time; by default `playback.sign_ttl` from now. policy: custom is the
+    default. A custom policy may have `from`, the start time, and `ip`, an IPv4 address or network of the viewers.
+    """
+
+    expires: Annotated[str | int, Field(examples=["2030-01-31T18:00:00Z"])] | None = None
+    policy: Literal["custom", "canned"] | None = None
+    ip: Annotated[str, Field(examples=["192.0.2.0/24"])] | None = None
+
+
+class ToSignOfChannel(SigningRequest):
+    """url: the name of one of `playUrls`, or page; by default hls, cmaf or flv."""
+
+    url: Annotated[str, Field(examples=["hls"])] | None = None
+
+
+class ToSign(SigningRequest):
+    """url: an address below the playback address, or its path."""
+
+    url: Annotated[str, Field(max_length=2048, examples=["/vod/holiday/holiday.m3u8"])]
+
+
+class SignedAddress(Schema):
+    """A signed address, and cookies with the same permission. cookies: by name."""
+
+    url: str
+    cookies: dict[str, str]
+    expires: Time
+
+
+class SignedAddresses(SignedAddress):
+    """The signed addresses of a channel. urls: all of them by name; with a canned policy, only the requested one."""
+
+    urls: dict[str, str]
 
 
 class Recording(Schema):
@@ -469,6 +512,11 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "Jobs": TypeAdapter(list[Job]),
     "ProcessObject": TypeAdapter(ProcessObject),
     "Processed": TypeAdapter(Processed),
+    "QueuedProcess": TypeAdapter(QueuedProcess),
+    "ToSignOfChannel": TypeAdapter(ToSignOfChannel),
+    "ToSign": TypeAdapter(ToSign),
+    "SignedAddress": TypeAdapter(SignedAddress),
+    "SignedAddresses": TypeAdapter(SignedAddresses),
     "Recordings": TypeAdapter(list[Recording]),
     "DeletedRecording": TypeAdapter(DeletedRecording),
     "Media": TypeAdapter(list[Media]),

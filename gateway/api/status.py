@@ -64,6 +64,7 @@ async def show(request: web.Request) -> web.Response:
             "logLevel": levels.name,
             "stores": node.stores,
             "ivs": context.ivs is not None and context.ivs.available,
+            "cloudfront": context.cloudfront is not None,
         }
     )
 

@@ -13,9 +13,11 @@ from gateway.api.login_sessions import LoginLimits
 from gateway.api.node_status import NodeStatus
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.app.node_parts import NodeParts
+from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.stores import ConsoleStore, ObjectStore
 from gateway.settings import Settings
+from gateway.settings.models import CloudFrontSettings
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,16 @@ def authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | 
         refusals_per_minute=settings.limits.refusals_per_minute,
         provider=provider,
     )
+
+
+def cloudfront_signer(settings: CloudFrontSettings) -> CloudFrontSigner | None:
+    """Returns the signer of playback addresses; None without a private key. Raises UnusableKey."""
+    pem = settings.private_key.get_secret_value()
+    if not pem:
+        return None
+    from gateway.playback.cloudfront_keys import load_private_key  # not above: it needs 7 MB of memory
+
+    return CloudFrontSigner(settings.key_pair_id, load_private_key(pem))
 
 
 def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:

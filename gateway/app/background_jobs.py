@@ -43,7 +43,7 @@ class BackgroundJobs:
             secrets=parts.secrets,
         )
         player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
-        self.kvs = KvsJobs(outputs.kvs, player, job_queue, tasks)
+        self.kvs = KvsJobs(outputs.kvs, player, job_queue, most=settings.kvs.queued, history=settings.vod.history)
         self._servers = _broadcast_servers(settings.ecs.addresses, stores)
         self.retention = Retention(stores.objects, stores.channels, settings.recording.retention_days)
         self.media_deletion = media_deletion(settings, stores)
@@ -53,18 +53,29 @@ class BackgroundJobs:
         self._start(self.vod_service.runner.run(), "VOD jobs")
         self._start(self.retention.run(), "retention")
         self._start(self.media_deletion.run(), "media deletion")
-        vod = self._settings.vod
-        if vod.queue:
-            from gateway.adapters.aws.s3_events import S3Events
-
-            assert self._stores.aws is not None, "AWS is open, because vod.queue is set"
-            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.vod_service.submit_object)
-            self._start(events.run(), "queue")
+        if self._settings.kvs.stream:
+            self._start(self.kvs.run(), "kinesis jobs")
+        self._read_bucket_events()
         if self._servers is not None and self._settings.ecs.events:
             from gateway.adapters.aws.task_events import TaskEvents
 
             assert self._stores.aws is not None, "AWS is open, because ecs.events is set"
             self._start(TaskEvents(self._stores.aws, self._settings.ecs, self._servers).run(), "task events")
+
+    def _read_bucket_events(self) -> None:
+        """Starts to read the queues of new objects. `vod.queue` and `kvs.queue` may be one queue."""
+        vod, kvs = self._settings.vod, self._settings.kvs
+        if not vod.queue and not kvs.queue:
+            return
+        from gateway.adapters.aws.s3_events import ObjectRule, S3Events
+
+        assert self._stores.aws is not None, "AWS is open, because a queue is set"
+        films = ObjectRule(self.vod_service.submit_object, vod.suffixes, excluded=kvs.prefix if kvs.queue else "")
+        objects = ObjectRule(self.kvs.submit_object, kvs.suffixes, kvs.prefix)
+        for url in {vod.queue, kvs.queue} - {""}:
+            rules = [rule for queue, rule in ((vod.queue, films), (kvs.queue, objects)) if queue == url]
+            room = self.kvs.room if url == kvs.queue else None
+            self._start(S3Events(self._stores.aws, url, rules, room=room).run(), "queue")
 
     @property
     def broadcast_servers(self) -> Callable[[], Awaitable[list[dict[str, str]]]] | None:

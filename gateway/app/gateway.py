@@ -22,7 +22,7 @@ from gateway.api.key_servers import KeyServers
 from gateway.api.routes import make_app
 from gateway.api.status import summary
 from gateway.app import first_run, node, process
-from gateway.app.api_parts import REQUEST_SECONDS, UploadOrigin, authenticators, node_status
+from gateway.app.api_parts import REQUEST_SECONDS, UploadOrigin, authenticators, cloudfront_signer, node_status
 from gateway.app.background_jobs import BackgroundJobs
 from gateway.app.channel_caches import ChannelCaches
 from gateway.app.listeners import playback_protection
@@ -239,6 +239,7 @@ class Gateway(node.Role):
             objects=self._stores.objects,
             media_deletion=self._background_jobs.media_deletion,
             ivs=self._outputs.cloud,
+            cloudfront=cloudfront_signer(settings.cloudfront),
             proxies=proxies,
             metrics_of_all=self.metrics_aggregator,
             broadcast_servers=self._background_jobs.broadcast_servers,
@@ -266,7 +267,7 @@ class Gateway(node.Role):
         return self._ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
 
     async def playback(self, ports: OpenPorts) -> PlaybackRouter:
-        self._ports = ports
+        self._ports = self._outputs.ports = ports
         settings, limits, member = self._settings, self._settings.limits, self._member
         if member is not None:
             member.join(await advertised(settings, ports), ports)
@@ -351,7 +352,9 @@ def _join_cluster(parts: NodeParts, stores: Stores, outputs: OutputFactory) -> C
 
     cluster_outputs = ClusterOutputs(
         outputs.replica_specs(),
-        lambda channel, address, started: session_item(channel, address, started, outputs.task_sets.of(channel.id)),
+        lambda channel, address, started: session_item(
+            channel, address, started, outputs.task_sets.of(channel.id), outputs.ports
+        ),
         outputs.starts_edges,
     )
     member = ClusterMember(

@@ -59,6 +59,7 @@ class OutputFactory:
         self.tls = tls
         self.dropped = metrics.dropped
         self.address = ""  # of this gateway for ECS tasks; set by `find_own_address`
+        self.ports: OpenPorts | None = None  # of this gateway, for rows of sessions; set before pushes are accepted
         self.task_sets = TaskSets(self.tasks)
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts)

@@ -6,24 +6,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.channels.addresses import APP
+from gateway.channels.addresses import APP, OpenPorts
 from gateway.channels.channel import Channel
 
 _FLAGS: Final = ("isFlv", "isHls", "isCMAF", "isImage", "isOnDemand", "isVideo", "isCluster")
 
 
-def session_item(channel: Channel, address: str, started: float, tasks: Sequence[str] = ()) -> dict[str, Any]:
+def session_item(
+    channel: Channel, address: str, started: float, tasks: Sequence[str] = (), ports: OpenPorts | None = None
+) -> dict[str, Any]:
     """Returns the attributes of a session, with the names of the old system; without the key `UUID` (the channel's id).
 
-    The URL is the internal URL of the old system, with its ports 1935 and 1938.
+    The URL is the internal one of the old system: RTMPS if the channel asks for it and the node has it, otherwise RTMP.
     address: `host:port` at which other nodes reach the playback listener of the node that holds the stream.
+    ports: the open ports of that node; None: the standard ports.
     started: seconds since the epoch.
     tasks: the ARNs of the ECS tasks for this session.
     """
     host = address.rpartition(":")[0]
-    base = f"rtmps://{host}:1938" if channel.is_rtmps else f"rtmp://{host}:1935"
+    ports = ports if ports is not None else OpenPorts(rtmp=1935, rtmps=1938)
+    scheme = "rtmps" if channel.is_rtmps and ports["rtmps"] is not None else "rtmp"
     return {
-        "URL": f"{base}/{APP}/{channel.id}",
+        "URL": f"{scheme}://{host}:{ports[scheme]}/{APP}/{channel.id}",
         "startTime": datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M"),
         "Streamkey": channel.key,
         "Name": channel.name,

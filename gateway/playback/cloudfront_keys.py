@@ -1,4 +1,4 @@
-"""Public keys of CloudFront signatures. Only this module needs a cryptography library."""
+"""Keys of CloudFront signatures. Only this module needs a cryptography library."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Final, TypeAlias
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from gateway.ports.errors import GatewayError
 
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {"SHA1": hashes.SHA1(), "SHA256": hashes.SHA256()}  # noqa: S303
 
 
 class UnusableKey(GatewayError):
-    """A public key that cannot verify CloudFront signatures. The message is one line."""
+    """A key that cannot verify or make CloudFront signatures. The message is one line."""
 
 
 def load_keys(files: Mapping[str, Path]) -> dict[str, PublicKey]:
@@ -48,3 +49,23 @@ def is_valid_signature(key: PublicKey, signature: bytes, message: bytes, algorit
     except InvalidSignature:
         return False
     return True
+
+
+def load_private_key(pem: str) -> PrivateKey:
+    """Returns the private key in a PEM text. Raises UnusableKey; the message never contains the text."""
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except TypeError:
+        raise UnusableKey("cloudfront.private_key: the key has a password; remove it with openssl") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise UnusableKey("cloudfront.private_key: not a private key in PEM form") from None
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise UnusableKey("cloudfront.private_key: not an RSA or ECDSA key")
+    return key
+
+
+def make_signature(key: PrivateKey, message: bytes) -> bytes:
+    """Returns the signature of a policy, with SHA-1. CloudFront expects it unless the URL names another hash."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, padding.PKCS1v15(), _HASHES["SHA1"])
+    return key.sign(message, ec.ECDSA(_HASHES["SHA1"]))

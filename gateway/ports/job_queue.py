@@ -66,9 +66,10 @@ class JobQueue:
         await self.store.change(started)
         return started
 
-    async def advance(self, job: StoredJob, percent: int) -> StoredJob:
-        """Stores the progress in percent. Raises JobChanged if the owner must stop."""
-        advanced = job.to(JobState.PROGRESSING, self._clock(), progress=max(0, min(100, percent)))
+    async def advance(self, job: StoredJob, percent: int, outputs: Mapping[str, str] | None = None) -> StoredJob:
+        """Stores the progress in percent, and outputs that exist already. Raises JobChanged if the owner must stop."""
+        changes = {"outputs": outputs} if outputs is not None else {}
+        advanced = job.to(JobState.PROGRESSING, self._clock(), progress=max(0, min(100, percent)), **changes)
         await self.store.change(advanced)
         return advanced
 

@@ -200,6 +200,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield "workers.runner is ecs, so cluster.secret has to be set: tasks are nodes"
     if settings.ecs.events and not settings.ecs.addresses:
         yield "ecs.events is set, so ecs.addresses has to name the table"
+    if settings.kvs.queue and not settings.kvs.stream:
+        yield "kvs.queue is set, so kvs.stream has to name the stream for its objects"
+    if bool(settings.cloudfront.key_pair_id) != bool(settings.cloudfront.private_key.get_secret_value()):
+        yield "cloudfront.key_pair_id and cloudfront.private_key belong together: set both or neither"
     verifies = settings.cloudfront.public_keys or settings.cloudfront.origin_secret.get_secret_value()
     if settings.playback.auth == "cloudfront" and not verifies:
         yield "playback.auth is cloudfront, so cloudfront.public_keys or cloudfront.origin_secret has to be set"

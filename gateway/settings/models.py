@@ -166,6 +166,10 @@ class KvsSettings(Section):
     backlog: option.PositiveCount
     rotate: option.PositiveSeconds
     ack_timeout: option.PositiveSeconds
+    queue: option.WebAddress
+    prefix: option.Text
+    suffixes: option.Suffixes
+    queued: option.PositiveCount
 
 
 class VodSettings(Section):
@@ -205,6 +209,8 @@ class PlaybackSettings(Section):
 class CloudFrontSettings(Section):
     public_keys: option.KeyFiles
     origin_secret: option.Secret
+    key_pair_id: option.KeyPairId
+    private_key: option.PrivateKeyOrReference
 
 
 class EgressSettings(Section):

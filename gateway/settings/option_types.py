@@ -213,6 +213,14 @@ def _secret_or_reference(value: SecretStr) -> SecretStr:
     return value
 
 
+def _private_key(value: SecretStr) -> SecretStr:
+    """Returns a reference for a path. A PEM text, as `…_FILE` variables give it, stays unchanged."""
+    text = value.get_secret_value()
+    if text and not text.startswith(("-----BEGIN ", *REFERENCES)):
+        value = SecretStr(f"file:{expand_home(text).absolute()}")
+    return value if text.startswith("-----BEGIN ") else _secret_or_reference(value)
+
+
 def is_short(secret: str) -> bool:
     """Returns whether a secret is so short that it can be guessed."""
     return len(secret.strip()) < MIN_SECRET_LENGTH
@@ -328,6 +336,12 @@ Targets = Annotated[
 ]
 KeyFiles = Annotated[
     Mapping[str, Path], BeforeValidator(_pairs), Expected("a comma-separated list of <key pair id>=<PEM file>")
+]
+KeyPairId = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9]{1,64}")), Expected("the id of a key pair")]
+PrivateKeyOrReference = Annotated[
+    SecretStr,
+    AfterValidator(_private_key),
+    Expected("the path of a PEM file, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"),
 ]
 ChannelsUrl = Annotated[
     str, AfterValidator(_store(rf"sqlite:///.+|{_TABLE}")), Expected("sqlite:///path or dynamodb://table")

@@ -8,10 +8,9 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import unquote_plus
 
 import structlog
 
@@ -59,16 +58,13 @@ class ObjectPlayer:
         self._max_size = kvs.size
         self._pace = pace
 
-    async def find(self, bucket: str, key: str, *, encoded: bool) -> Object:
-        """Returns the object, with its stored key.
+    async def find(self, bucket: str, names: Sequence[str]) -> Object:
+        """Returns the first object that exists under one of these keys.
 
-        encoded: whether the key is URL-encoded, as in S3 events. If False, it tries the key, then the decoded key.
         Raises NoSuchObject, TooLarge, StoreUnavailable, OutputError.
         """
         store = await self._buckets(bucket)
-        decoded = unquote_plus(key)
-        tries = (decoded,) if encoded else (key, decoded) if decoded != key else (key,)
-        for name in tries:
+        for name in names:
             try:
                 status = await store.head(name)
             except NoSuchObject:
@@ -76,7 +72,7 @@ class ObjectPlayer:
             if status.size > self._max_bytes:
                 raise TooLarge(status.size, self._max_bytes, name)
             return status
-        raise NoSuchObject(tries[0])
+        raise NoSuchObject(names[0])
 
     async def play(
         self, bucket: str, key: str, on_progress: Callable[[float], None]

@@ -26,7 +26,10 @@ _FAKES = {
     ("AWS::EC2::Subnet", None): "subnet-0{hex}",
     ("AWS::KinesisVideo::Stream", "Arn"): "arn:{partition}:kinesisvideo:{region}:{account}:stream/{id}/1600000000000",
     ("AWS::ElasticLoadBalancingV2::LoadBalancer", "DNSName"): "{lower}-1.elb.{region}.amazonaws.com",
+    ("AWS::CloudFront::PublicKey", None): "K{hex}",
     ("AWS::CloudFront::Distribution", "DomainName"): "d1.cloudfront.net",
+    ("AWS::Cognito::UserPool", "ProviderURL"): "https://cognito-idp.{region}.amazonaws.com/{region}_{hex}",
+    ("AWS::Cognito::UserPoolClient", None): "{lower}",
     ("AWS::ECR::Repository", "Arn"): "arn:{partition}:ecr:{region}:{account}:repository/{lower}",
 }
 
@@ -194,6 +197,7 @@ class Stack:
             "AWS::Region": REGIONS[self._partition],
             "AWS::AccountId": ACCOUNT,
             "AWS::StackName": self._name,
+            "AWS::StackId": f"arn:aws:cloudformation:eu-central-1:{ACCOUNT}:stack/{self._name}/0a1b2c3d-0000",
             "AWS::URLSuffix": "amazonaws.com" + (".cn" if self._partition == "aws-cn" else ""),
         }
         if name in pseudo:
@@ -245,6 +249,9 @@ class Stack:
 
     def _select(self, given: list[Any]) -> Any:
         return self._resolve(given[1])[int(given[0])]
+
+    def _split(self, given: list[Any]) -> list[str]:
+        return str(self._resolve(given[1])).split(given[0])
 
     def _findinmap(self, given: list[Any]) -> Any:
         name, first, second = map(self._resolve, given)

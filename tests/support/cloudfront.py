@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 _HASHES = {"SHA1": hashes.SHA1(), "SHA256": hashes.SHA256()}
 
@@ -30,6 +30,10 @@ class Signer:
     def write_public(self, path: Path) -> Path:
         path.write_bytes(self.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         return path
+
+    @property
+    def private_pem(self) -> str:
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
     def canned(self, url: str, expires: int) -> str:
         policy = (

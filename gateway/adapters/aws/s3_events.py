@@ -6,6 +6,7 @@ The handler is called again if SQS delivers the message again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -16,29 +17,47 @@ from gateway.adapters.aws.sqs_reader import SqsReader, UnexpectedMessage, messag
 ObjectHandler = Callable[[str, str], Awaitable[None]]
 
 
-class S3Events(SqsReader):
-    """Reads the queue at `url`. Calls `handle_object` for keys that end in one of `suffixes`, ignoring case.
+@dataclass(frozen=True, slots=True)
+class ObjectRule:
+    """A handler of new objects, and the keys that it accepts.
 
-    retry_seconds: see SqsReader.
+    suffixes: in any case; empty: all. prefix: of accepted keys. excluded: a prefix of other keys; "": none.
+    """
+
+    handle: ObjectHandler
+    suffixes: Sequence[str] = ()
+    prefix: str = ""
+    excluded: str = ""
+
+    def accepts(self, key: str) -> bool:
+        if not key.startswith(self.prefix) or (self.excluded and key.startswith(self.excluded)):
+            return False
+        return not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes))
+
+
+class S3Events(SqsReader):
+    """Reads the queue at `url`. Calls the handlers of all rules that accept a key.
+
+    retry_seconds, room: see SqsReader.
     """
 
     def __init__(
         self,
         session: AwsSession,
         url: str,
-        suffixes: Sequence[str],
-        handle_object: ObjectHandler,
+        rules: Sequence[ObjectRule],
         *,
         retry_seconds: int = 30,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(session, url, retry_seconds=retry_seconds)
-        self._suffixes = tuple(s.lower() for s in suffixes)
-        self._handle_object = handle_object
+        super().__init__(session, url, retry_seconds=retry_seconds, room=room)
+        self._rules = tuple(rules)
 
     async def handle(self, body: str) -> None:
         for bucket, key in created_objects(body):
-            if key.lower().endswith(self._suffixes):
-                await self._handle_object(bucket, key)
+            for rule in self._rules:
+                if rule.accepts(key):
+                    await rule.handle(bucket, key)
 
 
 def created_objects(body: str) -> list[tuple[str, str]]:

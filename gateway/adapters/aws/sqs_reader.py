@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -53,13 +54,22 @@ class SqsReader(abc.ABC):
     deleted after five attempts. A redrive policy of the queue may remove it earlier.
 
     retry_seconds: time until a message that could not be handled is delivered again.
+    room: awaited before each read of at most ten messages; it returns when the handler can accept them.
     """
 
-    def __init__(self, session: AwsSession, url: str, *, retry_seconds: int = 30) -> None:
+    def __init__(
+        self,
+        session: AwsSession,
+        url: str,
+        *,
+        retry_seconds: int = 30,
+        room: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._session = session
         self._url = url
         self._name = url.rpartition("/")[2]
         self._retry_seconds = retry_seconds
+        self._room = room
 
     @abc.abstractmethod
     async def handle(self, body: str) -> None:
@@ -73,6 +83,8 @@ class SqsReader(abc.ABC):
         backoff = Backoff(1, 60)
         failing = False
         while True:
+            if self._room is not None:
+                await self._room()
             try:
                 messages = await self._receive()
                 backoff.reset()

@@ -55,7 +55,7 @@ class KvsDelivery:
         self._final_event: AckEventType | None = None
         self._connection: PutMediaConnection | None = None
         self._last_ack: Ack | None = None
-        self._acks = 0
+        self._acks: dict[AckEventType, int] = {}  # numbers of acknowledgements by kind
         self._first_number: asyncio.Future[str] | None = None
         self.arn = stream
         self.error: str | None = None
@@ -90,7 +90,7 @@ class KvsDelivery:
             await asyncio.sleep(max(BETWEEN_SECONDS, pause))
 
     async def started(self) -> str:
-        """Returns the first acknowledged fragment number. Call it once, before `run`.
+        """Returns the first acknowledged fragment number. Call it before `run`, and again after each error.
 
         Raises OutputError if an error occurs first.
         """
@@ -173,12 +173,10 @@ class KvsDelivery:
             self.error = None
         if ack.number:
             self._resolve_first(ack.number)
+        count = self._acks[ack.event] = self._acks.get(ack.event, 0) + 1
         every = self._kvs.log_every
-        if every and self._acks % every == 0:
-            self._log.info(
-                "kinesis acknowledges", event_type=str(ack.event), timecode=ack.timecode, count=self._acks + 1
-            )
-        self._acks += 1
+        if ack.event is AckEventType.PERSISTED or (every and (count - 1) % every == 0):
+            self._log.info("kinesis acknowledges", event_type=str(ack.event), timecode=ack.timecode, count=count)
 
     def _resolve_first(self, result: str | OutputError) -> None:
         first, self._first_number = self._first_number, None

@@ -1,54 +1,44 @@
-"""Jobs that send stored objects to a Kinesis stream, one after the other."""
+"""The queue of jobs that send stored objects to Kinesis streams, one after the other."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import hashlib
+import random
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_plus
 
 import structlog
 
 from gateway.lib import process
-from gateway.lib.tasks import Tasks
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
-from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
-from gateway.outputs.kinesis.fragmenter import Fragmenter
-from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
+from gateway.outputs.kinesis.kvs_running_job import FirstFragment, KvsRunningJob, Player
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
+from gateway.ports import media_keys
 from gateway.ports.errors import (
-    GatewayError,
+    AtCapacity,
     JobChanged,
     NoSuchJob,
     NoSuchObject,
     OutputError,
-    OutputUnsupported,
     StoreUnavailable,
+    TooLarge,
 )
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import KVS, JobState, StoredJob
-from gateway.ports.stores import Object
+from gateway.ports.vod_names import is_vod_file
 
 log = structlog.get_logger(__name__)
 
-_UPDATE_SECONDS: Final = 5.0  # between updates of a running job in the store
 _ABANDONED_SECONDS: Final = 120.0  # without an update, after which a running job counts as abandoned
-_FINISH_SECONDS: Final = 60.0  # for storing the last fragments after the object has been read
-_MAX_QUEUED_SECONDS: Final = 86_400.0  # after which a job that has not begun counts as abandoned
+_POLL_SECONDS: Final = 5.0  # between reads of the store while jobs wait …
+_IDLE_POLL_SECONDS: Final = 30.0  # … and otherwise, for jobs of processes that have ended
+_CALLER_POLL_SECONDS: Final = 1.0  # a waiting caller's job may run on another node
+_TRIM_INTERVAL: Final = 50
 _PROCESS_ENDED: Final = "the gateway that did it has ended"
-
-
-class Player(Protocol):
-    """Reads media from stored objects; implemented by `gateway.vod.object_player`."""
-
-    async def find(self, bucket: str, key: str, *, encoded: bool) -> Object: ...
-
-    def play(
-        self, bucket: str, key: str, on_progress: Callable[[float], None]
-    ) -> AsyncGenerator[Tracks | AccessUnit, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,259 +49,258 @@ class ObjectRequest:
     key: str
     encoded: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys that the object may have, the most likely first."""
+        decoded = unquote_plus(self.key)
+        return (decoded,) if self.encoded else tuple(dict.fromkeys((self.key, decoded)))
+
 
 @dataclass(frozen=True, slots=True)
-class StartedJobs:
-    """The started jobs. arn: of the Kinesis stream. jobs: ids, in order.
+class SubmittedJobs:
+    """Submitted jobs, in order. arn: of the Kinesis stream, or the name that the settings have.
 
-    fragment: number of the first fragment, None before an acknowledgement.
+    fragment: number of the first fragment; None before an acknowledgement.
     """
 
     arn: str
     fragment: str | None
-    jobs: tuple[str, ...]
+    jobs: tuple[StoredJob, ...]
 
 
 class KvsJobs:
-    """Runs the jobs in `tasks` of the application. They continue if the caller of `begin` stops waiting.
+    """The queue of Kinesis jobs. Gateways with one job store share it: start `run` in one process of each.
 
-    A running job claims the Kinesis stream: another request raises NameInUse.
-    The objects of one request are sent one after the other.
+    At most one job of all gateways sends to a stream. The oldest begins first. A live channel of this process that uses
+    the stream delays it too. Jobs that have not begun survive the end of their process. A partly sent object is not
+    sent again.
+
+    most: maximum number of waiting jobs. history: number of finished jobs that are kept.
     """
 
-    def __init__(self, streams: KvsStreams, player: Player, queue: JobQueue, tasks: Tasks) -> None:
+    def __init__(self, streams: KvsStreams, player: Player, queue: JobQueue, *, most: int, history: int) -> None:
         self._streams = streams
         self._player = player
         self._queue = queue
-        self._tasks = tasks
+        self._most = most
+        self._history = history
+        self._added = 0
         self._owner = process.owner()
+        self._submitting = asyncio.Lock()  # one at a time, so that they count the waiting jobs correctly
+        self._callers: dict[str, FirstFragment] = {}  # by job id
+        self._woken = asyncio.Event()
 
-    async def begin(self, requested: Sequence[ObjectRequest], wait_seconds: float) -> StartedJobs:
-        """Sends the objects to `kvs.stream`; returns at the first acknowledgement, or after `wait_seconds`.
+    # ---- submitting ----
+
+    async def submit(self, requested: Sequence[ObjectRequest], wait_seconds: float) -> SubmittedJobs:
+        """Queues jobs for objects. Returns at the first acknowledgement of the first job, or after `wait_seconds`.
 
         Missing objects are skipped if others exist.
-        Raises NameInUse, NoSuchObject (if none exists), TooLarge and StoreUnavailable.
-        Raises OutputError if Kinesis or the media prevent it.
+        Raises NoSuchObject (if none exists), TooLarge, AtCapacity and StoreUnavailable.
+        Raises OutputError if the first job fails in this time.
         """
-        stream = self._streams.default_stream
-        if not stream:
-            raise OutputError("no Kinesis stream is set: kvs.stream, or the variable KVS_STREAM_ARN")
-        loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._streams.claim(stream, "POST /processObject"))
-            await self._fail_abandoned()
-            found = await self._find(requested)
-            jobs = []
-            for bucket, key in found:
-                job, _ = await self._queue.submit(KVS, f"s3://{bucket}/{key}", detail={"owner": self._owner})
-                jobs.append(job)
-            claim = stack.pop_all()
-        started: asyncio.Future[tuple[str, str]] = loop.create_future()
-        self._tasks.start(self._run_all(stream, found, jobs, started, claim), "kvs jobs")
-        ids = tuple(job.id for job in jobs)
-        await asyncio.wait({started}, timeout=wait_seconds)
-        if not started.done():
-            return StartedJobs(stream, None, ids)
-        arn, number = started.result()
-        return StartedJobs(arn, number, ids)
+        stream = self._stream()
+        found = await self._find(requested)
+        async with self._submitting:
+            if await self._waiting() + len(found) > self._most:
+                raise AtCapacity(f"{self._most} Kinesis jobs wait already (kvs.queued)")
+            jobs = tuple([await self._add(stream, source) for source in found])
+        self._woken.set()
+        if wait_seconds <= 0:
+            return SubmittedJobs(stream, None, jobs)
+        with self._calling(jobs[0].id) as started:
+            first = await self._first_fragment(jobs[0].id, started, wait_seconds)
+        arn, fragment = first or (stream, None)
+        return SubmittedJobs(arn, fragment, jobs)
 
-    async def _find(self, requested: Sequence[ObjectRequest]) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
+    async def submit_object(self, bucket: str, key: str) -> None:
+        """Queues a job for an object in an event of a bucket. Raises StoreUnavailable.
+
+        The job's id depends on key, size and time of the object, so a repeated event creates no second job. Media that
+        Millrace recorded or converted are ignored. See `room` for the bound.
+        """
+        if media_keys.parse(key) is not None or is_vod_file(key):
+            return
+        stream, source = self._stream(), f"s3://{bucket}/{key}"
+        try:
+            found = await self._player.find(bucket, (key,))
+        except NoSuchObject:
+            log.info("an event has no object", bucket=bucket, object=key[:200])
+            return
+        except TooLarge as error:
+            with suppress(JobChanged):  # it began already, and fails for the same reason
+                await self._queue.fail(await self._add(stream, source), str(error))
+            return
+        except OutputError as error:
+            raise StoreUnavailable(str(error)) from None
+        text = f"kvs\n{source}\n{found.size}\n{found.modified}"
+        fingerprint = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+        await self._add(stream, source, f"{int(found.modified * 1000)}-{fingerprint}")
+        self._woken.set()
+
+    async def room(self) -> None:
+        """Waits until a job may be queued. Events wait in their queue meanwhile. Each call admits one batch of them."""
+        while True:
+            with suppress(StoreUnavailable):
+                if await self._waiting() < self._most:
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _stream(self) -> str:
+        if not self._streams.default_stream:
+            raise OutputError("no Kinesis stream is set: kvs.stream, or the variable KVS_STREAM_ARN")
+        return self._streams.default_stream
+
+    async def _find(self, requested: Sequence[ObjectRequest]) -> list[str]:
+        """Returns the objects that exist, as s3://bucket/key."""
+        found: list[str] = []
         missing: NoSuchObject | None = None
         for request in requested:
             try:
-                object = await self._player.find(request.bucket, request.key, encoded=request.encoded)
+                object = await self._player.find(request.bucket, request.names)
             except NoSuchObject as error:
                 log.info("a requested object does not exist", bucket=request.bucket, object=request.key[:200])
                 missing = error
                 continue
-            found.append((request.bucket, object.key))
+            found.append(f"s3://{request.bucket}/{object.key}")
         if not found:
             assert missing is not None, "at least one object is requested"
             raise missing
         return found
 
-    async def _run_all(
-        self,
-        stream: str,
-        found: Sequence[tuple[str, str]],
-        jobs: Sequence[StoredJob],
-        started: asyncio.Future[tuple[str, str]],
-        claim: contextlib.ExitStack,
-    ) -> None:
-        """Runs the jobs one after the other. Sets `started` to the first fragment or the first job's error."""
-        with claim:
+    async def _waiting(self) -> int:
+        unfinished = await self._queue.store.unfinished()
+        return sum(job.kind == KVS and job.state is JobState.SUBMITTED for job in unfinished)
+
+    async def _add(self, stream: str, source: str, id: str = "") -> StoredJob:
+        job, _ = await self._queue.submit(KVS, source, id=id, detail={"stream": stream})
+        self._added += 1
+        if self._added % _TRIM_INTERVAL == 0:
+            await self._queue.store.trim(self._history)
+        return job
+
+    # ---- callers that wait ----
+
+    @contextmanager
+    def _calling(self, id: str) -> Iterator[FirstFragment]:
+        started: FirstFragment = asyncio.get_running_loop().create_future()
+        self._callers[id] = started
+        try:
+            yield started
+        finally:
+            del self._callers[id]
+            started.cancel()
+
+    async def _first_fragment(self, id: str, started: FirstFragment, seconds: float) -> tuple[str, str] | None:
+        """Returns ARN and number of a job's first fragment; None if there is none within `seconds`."""
+        until = time.monotonic() + seconds
+        while (remaining := until - time.monotonic()) > 0:
+            await asyncio.wait({started}, timeout=min(remaining, _CALLER_POLL_SECONDS))
+            if started.done():
+                return started.result()
+            with suppress(StoreUnavailable):
+                if (first := _first_of(await self._queue.store.get(id))) is not None:
+                    return first
+        return None
+
+    # ---- running ----
+
+    async def run(self) -> None:
+        """Runs jobs until cancelled. A running job then fails; the others wait for another process."""
+        unavailable = False
+        while True:
+            self._woken.clear()
             try:
-                for (bucket, key), job in zip(found, jobs, strict=True):
-                    sent = claim.close if job is jobs[-1] else lambda: None
-                    with contextlib.suppress(JobChanged, NoSuchJob):  # the job was cancelled before it began
-                        started_job = await self._queue.begin(job, self._owner)
-                        running_job = _RunningJob(self._streams, self._player, self._queue, started_job, started, sent)
-                        await running_job.run(stream, bucket, key)
-            except asyncio.CancelledError:
-                await self._fail_unfinished(jobs)
-                raise
+                pause = await self._run_next()
+                unavailable = False
             except StoreUnavailable as error:
-                log.warning("kinesis jobs ended: the job store is unavailable", reason=str(error))
-            finally:
-                _set_error(started, OutputError("the job was ended before it began"))
+                if not unavailable:
+                    log.warning("kinesis jobs have to wait", reason=str(error))
+                unavailable, pause = True, _POLL_SECONDS
+            if pause:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._woken.wait()
 
-    async def _fail_unfinished(self, jobs: Sequence[StoredJob]) -> None:
-        """Marks unfinished jobs as failed, because the process ends."""
-        with contextlib.suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(3):
-                for job in jobs:
-                    with contextlib.suppress(JobChanged, NoSuchJob):
-                        current = await self._queue.store.get(job.id)
-                        if not current.state.finished:
-                            await self._queue.fail(current, _PROCESS_ENDED)
+    async def _run_next(self) -> float:
+        """Runs the oldest job, if one may begin. Returns the seconds until the next attempt."""
+        jobs = await self._unfinished()
+        if not jobs:
+            return _IDLE_POLL_SECONDS
+        stream = _stream_of(jobs[0], self._streams.default_stream)
+        async with self._streams.wait_and_claim(stream, "a job of POST /processObject", _log_waiting(jobs[0])):
+            begun = await self._begin(stream)
+            if begun is None:
+                return _POLL_SECONDS * random.uniform(0.5, 1)  # noqa: S311
+            job = KvsRunningJob(self._streams, self._player, self._queue, begun, self._callers.get(begun.id))
+            try:
+                with suppress(JobChanged, NoSuchJob):  # it was cancelled, or another process changed it
+                    await job.run(stream)
+            except asyncio.CancelledError:
+                await self._fail(begun.id)
+                raise
+        return 0
 
-    async def _fail_abandoned(self) -> None:
-        """Marks the jobs of dead processes as failed, because a partly sent object is not sent again."""
+    async def _begin(self, stream: str) -> StoredJob | None:
+        """Begins the oldest job for the claimed stream; None if another process has one for it."""
+        jobs = [job for job in await self._unfinished() if _stream_of(job, stream) == stream]
+        if not jobs or any(job.state is JobState.PROGRESSING for job in jobs):
+            return None
+        try:
+            begun = await self._queue.begin(jobs[0], self._owner)
+        except (JobChanged, NoSuchJob):
+            return None
+        for other in await self._unfinished():
+            # Another process began one at the same time. Each that sees the other gives its own job back.
+            if other.id != begun.id and other.state is JobState.PROGRESSING and _stream_of(other, stream) == stream:
+                with suppress(JobChanged, NoSuchJob):
+                    await self._queue.requeue(begun)
+                return None
+        return begun
+
+    async def _unfinished(self) -> list[StoredJob]:
+        """Returns the unfinished jobs, the oldest first. Marks the running jobs of dead processes as failed."""
+        jobs = []
         for job in await self._queue.store.unfinished():
-            if job.kind == KVS and self._abandoned(job):
-                with contextlib.suppress(JobChanged, NoSuchJob):
+            if job.kind != KVS:
+                continue
+            if job.state is JobState.PROGRESSING and self._abandoned(job):
+                with suppress(JobChanged, NoSuchJob):
                     await self._queue.fail(job, _PROCESS_ENDED)
+                continue
+            jobs.append(job)
+        return jobs
 
     def _abandoned(self, job: StoredJob) -> bool:
-        owner = job.owner or str(job.detail.get("owner", ""))
-        if owner == self._owner:
+        if job.owner == self._owner:
             return False
-        if process.is_dead(owner, self._owner):
-            return True
-        silence = time.time() - job.updated
-        return silence > (_ABANDONED_SECONDS if job.state is JobState.PROGRESSING else _MAX_QUEUED_SECONDS)
+        return process.is_dead(job.owner, self._owner) or time.time() - job.updated > _ABANDONED_SECONDS
+
+    async def _fail(self, id: str) -> None:
+        """Marks a job as failed, because the process ends."""
+        with suppress(StoreUnavailable, TimeoutError, JobChanged, NoSuchJob):
+            async with asyncio.timeout(3):
+                current = await self._queue.store.get(id)
+                if not current.state.finished:
+                    await self._queue.fail(current, _PROCESS_ENDED)
 
 
-@dataclass(slots=True)
-class _RunningJob:
-    """One job. sent: called when sending has ended, before the result is stored."""
-
-    streams: KvsStreams
-    player: Player
-    queue: JobQueue
-    job: StoredJob
-    started: asyncio.Future[tuple[str, str]]
-    sent: Callable[[], None]
-    number: str = ""
-    progress: float = 0.0
-    stopped: bool = False
-    task: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
-
-    async def run(self, stream: str, bucket: str, key: str) -> None:
-        """Runs the job and stores its result. Raises only cancellation, JobChanged and NoSuchJob."""
-        backlog = self.streams.backlog()
-        delivery = self.streams.delivery(stream, backlog)
-        try:
-            with self.queue.cancelling(self.job.id, self._stop):
-                error = await self._outcome(bucket, key, backlog, delivery)
-                self.sent()
-                await self._conclude(error, delivery)
-        except asyncio.CancelledError:
-            _set_error(self.started, OutputError("the job was cancelled"))
-            if not self.stopped:
-                raise
-            log.info("a kinesis job was stopped", job=self.job.id)
-
-    async def _outcome(
-        self, bucket: str, key: str, backlog: FragmentBacklog, delivery: KvsDelivery
-    ) -> GatewayError | OSError | None:
-        """Sends the object. Returns the error, or None if it is completely stored."""
-        async with Tasks(f"kvs job {self.job.id}") as tasks:
-            tasks.start(self._update(), "beat")
-            first = tasks.start(self._wait_for_first(delivery), "first")
-            sending = tasks.start(delivery.run(), "delivery")
-            reading = tasks.start(self._read(bucket, key, backlog), "reading")
-            await self._wait_for_end(first, sending, reading)
-            # An error before the first acknowledgement ends the job, because the caller still waits for it.
-            if first.done() and (first_error := first.exception()) is not None:
-                if isinstance(first_error, OutputError):
-                    return first_error
-                raise first_error
-            if not reading.done():
-                sending.result()  # only an internal error ends it first; this raises it
-            error = reading.exception()
-            if error is not None:
-                if isinstance(error, GatewayError | OSError):
-                    return error
-                raise error
-            if not sending.done():
-                return OutputError(delivery.error or f"{len(backlog)} fragments were not stored")
-            sending.result()
-            return None if backlog.counts.persisted else OutputUnsupported("nothing of it could be sent")
-
-    @staticmethod
-    async def _wait_for_end(
-        first: asyncio.Task[None], sending: asyncio.Task[None], reading: asyncio.Task[None]
-    ) -> None:
-        """Waits for the delivery's end, an error before the first acknowledgement, or the time limit."""
-        loop = asyncio.get_running_loop()
-        until: float | None = None
-        while not sending.done() and not (first.done() and first.exception() is not None):
-            if until is None and reading.done():
-                until = loop.time() + (_FINISH_SECONDS if reading.exception() is None else _FINISH_SECONDS / 6)
-            if until is not None and loop.time() >= until:
-                return
-            waiting = {task for task in (first, sending, reading) if not task.done()}
-            remaining = None if until is None else until - loop.time()
-            await asyncio.wait(waiting, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
-
-    async def _wait_for_first(self, delivery: KvsDelivery) -> None:
-        self.number = await delivery.started()
-        if not self.started.done():
-            self.started.set_result((delivery.arn, self.number))
-
-    async def _read(self, bucket: str, key: str, backlog: FragmentBacklog) -> None:
-        fragmenter = Fragmenter(backlog)
-        try:
-            async with contextlib.aclosing(self.player.play(bucket, key, self._on_progress)) as items:
-                async for item in items:
-                    if isinstance(item, AccessUnit):
-                        fragmenter.add(item)
-                    else:
-                        fragmenter.start(item)
-                    while backlog.half_full:
-                        # Reading a stored object can wait, so no fragment is dropped.
-                        await backlog.changed()
-        finally:
-            fragmenter.finish()
-            backlog.close()
-
-    def _on_progress(self, progress: float) -> None:
-        self.progress = progress
-
-    async def _update(self) -> None:
-        """Stores the progress. Stops the job if another process owns it now."""
-        while True:
-            await asyncio.sleep(_UPDATE_SECONDS)
-            try:
-                self.job = await self.queue.advance(self.job, min(99, int(self.progress * 100)))
-            except StoreUnavailable:
-                continue
-            except (JobChanged, NoSuchJob):
-                self._stop()
-                return
-
-    def _stop(self) -> None:
-        self.stopped = True
-        if self.task is not None:
-            self.task.cancel()
-
-    async def _conclude(self, error: Exception | None, delivery: KvsDelivery) -> None:
-        try:
-            if error is None:
-                fragments = str(delivery.report()["fragments"]["persisted"])
-                outputs = {"streamArn": delivery.arn, "startFragmentNumber": self.number, "fragments": fragments}
-                await self.queue.complete(self.job, outputs)
-            else:
-                message = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                _set_error(self.started, error if isinstance(error, GatewayError) else OutputError(message))
-                await self.queue.fail(self.job, message)
-        except StoreUnavailable as unavailable:
-            log.warning("a job's end could not be stored", job=self.job.id, reason=str(unavailable))
+def _stream_of(job: StoredJob, default: str) -> str:
+    return str(job.detail.get("stream") or default)
 
 
-def _set_error(started: asyncio.Future[tuple[str, str]], error: GatewayError) -> None:
-    if not started.done():
-        started.set_exception(error)
-        started.exception()  # marked as read: the caller may have stopped waiting
+def _first_of(job: StoredJob) -> tuple[str, str] | None:
+    """Returns ARN and number of the first fragment of a stored job, if it has one. Raises OutputError if it failed."""
+    if number := job.outputs.get("startFragmentNumber"):
+        return job.outputs.get("streamArn", ""), number
+    if job.state.finished:
+        raise OutputError(job.error or "the job was cancelled")
+    return None
+
+
+def _log_waiting(job: StoredJob) -> Callable[[str | None], None]:
+    def on_waiting(reason: str | None) -> None:
+        if reason is not None:
+            log.info("a kinesis job waits", job=job.id, reason=reason)
+
+    return on_waiting

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from gateway.adapters.aws.s3_events import ObjectHandler, S3Events
+from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule, S3Events
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_stores
 from gateway.channels.stream_key import SigningSecrets
@@ -100,7 +100,7 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )
-        reader = S3Events(stores.aws, chosen.vod.queue, chosen.vod.suffixes, studio.submit_object)
+        reader = S3Events(stores.aws, chosen.vod.queue, [ObjectRule(studio.submit_object, chosen.vod.suffixes)])
         tasks.start(studio.runner.run())
         tasks.start(reader.run())
         yield Cloud(studio, s3, sqs, queue)
@@ -195,7 +195,7 @@ async def reading(take: ObjectHandler) -> AsyncIterator[tuple[Any, str]]:
     sqs = boto3.client("sqs", region_name=REGION)
     queue = sqs.create_queue(QueueName="alone")["QueueUrl"]
     async with AwsSession() as session, Tasks("reader") as tasks:
-        tasks.start(S3Events(session, queue, [".mp4"], take, retry_seconds=0).run())
+        tasks.start(S3Events(session, queue, [ObjectRule(take, [".mp4"])], retry_seconds=0).run())
         yield sqs, queue
 
 

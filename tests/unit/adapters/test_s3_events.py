@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.adapters.aws.s3_events import created_objects
+from gateway.adapters.aws.s3_events import ObjectRule, created_objects
 
 
 def record(key: str, name: str = "ObjectCreated:Put", bucket: str = "b") -> dict[str, object]:
@@ -54,3 +54,20 @@ def test_eventbridge_does_not_encode_keys() -> None:
 def test_anything_else_is_no_event(body: str) -> None:
     with pytest.raises(ValueError):
         created_objects(body)
+
+
+async def _ignore(bucket: str, key: str) -> None:
+    raise AssertionError("a rule is only asked")
+
+
+@pytest.mark.parametrize(
+    ("rule", "accepted", "ignored"),
+    [
+        (ObjectRule(_ignore), ["a", "x/y.MP4"], []),
+        (ObjectRule(_ignore, [".mp4", ".MOV"]), ["a.mp4", "a.MP4", "b/c.mov"], ["a", "a.mp4.txt"]),
+        (ObjectRule(_ignore, prefix="in/"), ["in/a", "in/"], ["a", "x/in/a", "IN/a"]),
+        (ObjectRule(_ignore, [".mp4"], excluded="in/"), ["a.mp4"], ["in/a.mp4"]),
+    ],
+)
+def test_a_rule_accepts_keys_by_prefix_and_suffix(rule: ObjectRule, accepted: list[str], ignored: list[str]) -> None:
+    assert [key for key in accepted + ignored if rule.accepts(key)] == accepted

@@ -13,9 +13,12 @@ from gateway.api.routes import ROUTES
 from gateway.api.schemas import SCHEMAS
 from gateway.channels import fields
 from gateway.channels.channel import COMPUTED
+from gateway.playback.cloudfront_keys import load_private_key
+from gateway.playback.cloudfront_signer import CloudFrontSigner
 from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import TOKEN, Admin, admin
 from tests.support.builders import picture
+from tests.support.cloudfront import Signer
 
 
 def test_the_document_is_valid_openapi():
@@ -35,7 +38,8 @@ def test_operation_ids_are_unique():
 
 
 def test_every_shape_of_a_route_exists_and_every_shape_is_used():
-    named = {name for route in ROUTES for name in (route.body, route.answer) if name and "/" not in name}
+    named = {name for route in ROUTES for name in (route.body, route.answer, *dict(route.other_answers).values())}
+    named = {name for name in named if name and "/" not in name}
     assert named | {"Error"} == set(SCHEMAS)
 
 
@@ -76,15 +80,20 @@ async def _answers(api: Admin) -> dict[str, Any]:
         bodies = {"NewChannel": {"outdate": "2090-01-01"}, "Switch": {"enabled": True}, "LogLevel": {"level": "info"},
                   "NewLogin": {"password": TOKEN}, "NewUser": {"name": "adam", "password": "12345678"},
                   "UserChanges": {"password": "12345678"}, "QrText": {"text": "rtmp://host/stream"},
-                  "RelayChanges": {"isRelay": False}, "Profile": {"theme": "dark"}}  # fmt: skip
+                  "RelayChanges": {"isRelay": False}, "Profile": {"theme": "dark"},
+                  "ToSign": {"url": "/vod/a/a.m3u8"}}  # fmt: skip
         path += f"?sign={item['key']}" if route.path.startswith("/_servers/") else ""
         body = bodies.get(route.body, {}) if route.body else None
         found[f"{route.method} {route.path}"] = (route.answer, await api.json(route.method, path, body))
     return found
 
 
+def _signer() -> CloudFrontSigner:
+    return CloudFrontSigner("K1", load_private_key(Signer(key="ec").private_pem))
+
+
 async def test_answers_have_the_described_shapes(tmp_path: Path):
-    async with admin(tmp_path) as api:
+    async with admin(tmp_path, cloudfront=_signer()) as api:
         for name, (shape, value) in (await _answers(api)).items():
             try:
                 SCHEMAS[shape].validate_python(value)
@@ -102,7 +111,7 @@ def _described(document: dict[str, Any], method: str, path: str, status: int) ->
 async def test_answers_are_what_the_document_says(tmp_path: Path):
     described = document(ROUTES, "1")
     statuses = {f"{route.method} {route.path}": route.status for route in ROUTES}
-    async with admin(tmp_path) as api:
+    async with admin(tmp_path, cloudfront=_signer()) as api:
         for name, (_, value) in (await _answers(api)).items():
             _described(described, *name.split(" "), statuses[name]).validate(value)
 

@@ -23,7 +23,7 @@ CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0a1b"
 NAMED = {"CNAME": "live.example.com", "PushDomain": "push.example.com", "ConsoleDomain": "console.example.com"}
 
 VARIANTS: dict[str, dict[str, str]] = {
-    "defaults": {},
+    "defaults": {"HaproxyImage": "haproxy"},
     "named": {
         **NAMED,
         "Certificate": CERTIFICATE,
@@ -33,16 +33,44 @@ VARIANTS: dict[str, dict[str, str]] = {
         "AdminCidr": "203.0.113.0/24",
         "UserName": "eva",
         "UserPassword": "correct horse",
-        "RtmpFront": "haproxy",
         "HaproxyImage": "haproxy",
         "Nat": "each",
+        "InstallCognito": "True",
+        "CognitoUser": "eva@example.com",
         "AvailabilityZones": "eu-central-1b,eu-central-1c",
     },
-    "signed": {"PlaybackAuth": "cloudfront", "PlaybackPublicKey": PEM, "OriginShieldRegion": "eu-central-1"},
-    "second key": {"SecondPlaybackPublicKey": PEM, "CheckReferer": "False"},
-    "no distribution": {"Cdn": "False", **NAMED, "Certificate": CERTIFICATE, "HostedZone": "Z0123456789", "Nat": "one"},
-    "bare": {"Cdn": "False"},
+    "signed": {
+        "PlaybackAuth": "cloudfront",
+        "PlaybackPublicKey": PEM,
+        "PlaybackPrivateKey": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:playback-AbCdEf",
+        "OriginShieldRegion": "eu-central-1",
+        "HaproxyImage": "haproxy",
+    },
+    "second key": {"SecondPlaybackPublicKey": PEM, "CheckReferer": "False", "RtmpFront": "nlb"},
+    "no distribution": {
+        "Cdn": "False",
+        **NAMED,
+        "Certificate": CERTIFICATE,
+        "HostedZone": "Z0123456789",
+        "Nat": "one",
+        "RtmpFront": "nlb",
+    },
+    "bare": {"Cdn": "False", "RtmpFront": "nlb"},
     "everything": {
+        "RtmpFront": "nlb",
+        "PlaybackPublicKey": PEM,
+        "PlaybackPrivateKey": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:playback-AbCdEf",
+        "OidcIssuer": "https://login.example.com",
+        "OidcClientId": "millrace",
+        "OidcClientSecret": "of the provider",
+        "OidcAllow": "eva@example.com, operators",
+        "HookUrl": "https://hooks.example.com/millrace",
+        "HookSecret": "a secret of the hooks",
+        "EgressAllow": "10.1.0.0/16, relay.lan",
+        "CompatibleTargets": "*.example.com",
+        "RetentionDays": "90",
+        "KvsPrefix": "films/",
+        "EnvironmentFile": "arn:aws:s3:::templates/variables-0a1b.env",
         "InstallIvsChannel": "True",
         "InstallKvsStream": "True",
         "Workers": "ecs",
@@ -53,7 +81,13 @@ VARIANTS: dict[str, dict[str, str]] = {
         "SetDomains": "False",
         "Architecture": "ARM64",
     },
-    "China": {"CNAME": "live.example.cn", "CdnCertificate": "ASCAEXAMPLE", "InstallIvsChannel": "True"},
+    "China": {
+        "CNAME": "live.example.cn",
+        "CdnCertificate": "ASCAEXAMPLE",
+        "InstallIvsChannel": "True",
+        "InstallKvsStream": "True",
+        "RtmpFront": "nlb",
+    },
 }
 
 
@@ -102,13 +136,14 @@ def test_secrets_come_from_the_secret_store_and_never_as_values(variant: str):
             assert re.fullmatch(r"arn:aws[a-z-]*:secretsmanager:[^*]+", secret["ValueFrom"])
         for entry in container.get("Environment", ()):
             option = next((name for name in OPTIONS if variable(name) == entry["Name"]), "")
-            assert not option or not is_secret(option) or entry["Value"].startswith("secretsmanager:arn:")
+            assert not option or not is_secret(option) or re.match(r"\Z|secretsmanager:arn:", entry["Value"])
 
 
 def test_nodes_share_what_they_have_to_share():
     told = {name: settings_of(containers(deployed())[name]) for name in ("gateway", "edge", "worker")}
-    for name in ("channels", "registry", "cluster", "cloudfront", "playback"):
+    for name in ("channels", "registry", "cluster", "playback"):
         assert len({repr(getattr(settings, name)) for settings in told.values()}) == 1, name
+    assert len({settings.cloudfront.origin_secret.get_secret_value() for settings in told.values()}) == 1
     assert len({settings.signing.secret.get_secret_value() for settings in told.values()}) == 1
     assert all(settings.admin.token.get_secret_value() for settings in told.values())  # else each prints one of its own
 
@@ -197,9 +232,15 @@ def test_services_put_their_containers_behind_groups_of_the_same_port(variant: s
 
 
 def test_rtmp_comes_with_proxy_headers_from_haproxy_and_without_from_the_load_balancer():
-    by_haproxy = settings_of(containers(deployed("named"))["gateway"]).rtmp.proxy_from
+    by_haproxy = settings_of(containers(deployed("defaults"))["gateway"]).rtmp.proxy_from
     assert [str(network) for network in by_haproxy] == ["10.40.0.0/16"]
-    assert settings_of(containers(deployed("defaults"))["gateway"]).rtmp.proxy_from == ()
+    assert settings_of(containers(deployed("bare"))["gateway"]).rtmp.proxy_from == ()
+
+
+def test_haproxy_is_the_front_unless_the_load_balancer_is_chosen():
+    services = deployed("defaults").of_type("AWS::ECS::Service")
+    assert services["HaproxyService"]["DesiredCount"] == 2  # one in each zone
+    assert "HaproxyService" not in deployed("bare").of_type("AWS::ECS::Service")
 
 
 def test_nobody_reaches_api_and_console_unless_a_network_is_named():
@@ -212,6 +253,76 @@ def test_nobody_reaches_api_and_console_unless_a_network_is_named():
     for group in deployed("defaults").of_type("AWS::EC2::SecurityGroup").values():
         for rule in group.get("SecurityGroupIngress", ()):
             assert "CidrIp" not in rule or rule["FromPort"] in (1935, 1938, 8081, 8444)
+
+
+# ---- settings by parameters ----
+
+
+def test_parameters_become_settings_of_the_gateway():
+    settings = settings_of(containers(deployed("everything"))["gateway"])
+    oidc = settings.oidc
+    assert (oidc.issuer, oidc.client_id, oidc.claim) == ("https://login.example.com", "millrace", "email")
+    assert oidc.allow == ("eva@example.com", "operators")
+    assert settings.hooks.url == "https://hooks.example.com/millrace"
+    assert settings.egress.allow == ("10.1.0.0/16", "relay.lan")
+    assert settings.ws.compatible == ("*.example.com",)
+    assert settings.recording.retention_days == 90
+    secrets = {s["Name"] for s in containers(deployed("everything"))["gateway"]["Secrets"]}
+    assert {"MILLRACE_OIDC__CLIENT_SECRET", "MILLRACE_HOOKS__SECRET"} <= secrets
+    plain = {s["Name"] for s in containers(deployed("defaults"))["gateway"]["Secrets"]}
+    assert not {"MILLRACE_OIDC__CLIENT_SECRET", "MILLRACE_HOOKS__SECRET"} & plain
+
+
+def test_cognito_is_a_provider_whose_operators_may_sign_in():
+    stack = deployed("named")
+    oidc = settings_of(containers(stack)["gateway"]).oidc
+    assert oidc.issuer.startswith("https://cognito-idp.eu-central-1.amazonaws.com/")
+    assert (oidc.claim, oidc.allow) == ("cognito:groups", ("operators",))
+    (client,) = stack.of_type("AWS::Cognito::UserPoolClient").values()
+    assert client["CallbackURLs"] == ["https://console.example.com:8000/oidc/callback"]
+    (pool,) = stack.of_type("AWS::Cognito::UserPool").values()
+    assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is True
+    (group,) = stack.of_type("AWS::Cognito::UserPoolGroup").values()
+    assert group["GroupName"] in oidc.allow
+    assert not deployed("defaults").of_type("AWS::Cognito::UserPool")
+
+
+def test_further_variables_come_from_a_file_that_ecs_may_read():
+    file = "arn:aws:s3:::templates/variables-0a1b.env"
+    for name in ("gateway", "edge", "worker"):
+        assert containers(deployed("everything"))[name]["EnvironmentFiles"] == [{"Type": "s3", "Value": file}]
+        assert "EnvironmentFiles" not in containers(deployed("defaults"))[name]
+    granted = dict(allowed("ExecutionRole"))
+    assert granted["s3:GetObject"] == file and granted["s3:GetBucketLocation"] == "arn:aws:s3:::templates"
+
+
+def test_new_objects_with_the_prefix_are_told_to_the_queue_that_the_gateway_reads():
+    stack = deployed("everything")
+    kvs = settings_of(containers(stack)["gateway"]).kvs
+    (stream,) = stack.of_type("AWS::KinesisVideo::Stream").values()
+    assert (stream["Name"], stream["DataRetentionInHours"]) == ("ffmpeg-streaming", "24")
+    assert kvs.queue.endswith("/Objects") and kvs.prefix == "films/" and kvs.stream
+    detail = stack.of_type("AWS::Events::Rule")["NewObjects"]["EventPattern"]["detail"]
+    assert detail["object"]["key"] == [{"prefix": kvs.prefix}]
+    (media, _) = data().of_type("AWS::S3::Bucket").values()
+    assert media["NotificationConfiguration"]["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
+    assert detail["bucket"]["name"] == [data().outputs["MediaBucket"]]
+    (policy,) = (p for p in stack.of_type("AWS::SQS::QueuePolicy").values() if p["Queues"] == [kvs.queue])
+    assert policy["PolicyDocument"]["Statement"][0]["Principal"] == {"Service": "events.amazonaws.com"}
+    readable = {r for a, r in allowed("GatewayRole") if a == "sqs:ReceiveMessage"}
+    assert any(resource.endswith(":Objects") for resource in readable)
+    assert settings_of(containers(deployed("defaults"))["gateway"]).kvs.queue == ""
+
+
+def test_a_private_key_signs_with_the_id_of_its_public_key():
+    cloudfront = settings_of(containers(deployed("signed"))["gateway"]).cloudfront
+    assert cloudfront.key_pair_id == deployed("signed").outputs["KeyPairId"]
+    key = VARIANTS["signed"]["PlaybackPrivateKey"]
+    assert cloudfront.private_key.get_secret_value() == f"secretsmanager:{key}"
+    assert key in {r for a, r in allowed("GatewayRole") if a == "secretsmanager:GetSecretValue"}
+    assert "MILLRACE_CLOUDFRONT__PRIVATE_KEY" not in {
+        e["Name"] for e in containers(deployed("signed"))["edge"]["Environment"]
+    }
 
 
 # ---- names that people know from the original ----
@@ -260,7 +371,15 @@ def test_every_parameter_is_in_a_group_and_used():
         ({"PlaybackAuth": "cloudfront"}, "needs PlaybackPublicKey"),
         ({"Cdn": "False", "PlaybackPublicKey": PEM}, "needs Cdn True"),
         ({"CNAME": "live.example.com"}, "needs CdnCertificate"),
-        ({"RtmpFront": "haproxy"}, "needs HaproxyImage"),
+        ({"HaproxyImage": ""}, "needs HaproxyImage"),
+        ({"InstallCognito": "True"}, "needs Certificate"),
+        ({"InstallCognito": "True", "Certificate": CERTIFICATE, "OidcIssuer": "https://x.example"}, "has to be empty"),
+        ({"OidcIssuer": "https://x.example", "OidcAllow": "*"}, "needs OidcClientId"),
+        ({"OidcIssuer": "https://x.example", "OidcClientId": "x"}, "needs OidcAllow"),
+        ({"CognitoUser": "eva@example.com"}, "needs InstallCognito"),
+        ({"PlaybackPrivateKey": "arn:aws:secretsmanager:eu-central-1:1:secret:x"}, "needs PlaybackPublicKey"),
+        ({"EnvironmentFile": "variables.env"}, "EnvironmentFile"),
+        ({"HookUrl": "hooks.example.com"}, "HookUrl"),
         ({"UserName": "eva"}, "needs UserPassword"),
         ({"InstallDemoConsole": "True"}, "needs AdminCidr"),
         ({"ServerTable": "True", "Nat": "one"}, "needs Nat none"),
@@ -273,7 +392,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(given: dic
     with pytest.raises(Refused, match=said):
         Stack(
             TEMPLATES / "millrace.yaml",
-            {"DataStack": "millrace-data", "Image": "x", **given},
+            {"DataStack": "millrace-data", "Image": "x", "HaproxyImage": "x", **given},
             exports=data().exports,
         )
 

@@ -16,7 +16,7 @@ from yamllint.config import YamlLintConfig
 
 from gateway.lib.metric_table import TABLE, MetricKind
 from gateway.settings import load
-from gateway.settings.layers import OPTIONS, variable
+from gateway.settings.layers import ALIASES, OPTIONS, variable
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -108,11 +108,16 @@ def test_every_alert_says_what_and_what_to_do():
 def test_compose_sets_options_that_exist_and_mounts_files_that_do():
     compose = read(DEPLOY / "compose.yaml")
     options = {variable(name) for name in OPTIONS}
-    for name in compose["services"]["millrace"]["environment"]:
-        assert name == "MILLRACE_PROFILE" or name.removesuffix("_FILE") in options, name
+    for service in ("millrace", "aws"):
+        for name in compose["services"][service]["environment"]:
+            known = name == "MILLRACE_PROFILE" or name.removesuffix("_FILE") in options or name in ALIASES
+            assert known or (service == "aws" and (name == "HOME" or name.startswith("AWS_"))), name
     for service in compose["services"].values():
         for mount in service["volumes"]:
             source = mount.split(":")[0]
+            if source == "${HOME}/.aws":
+                assert mount.endswith(":ro")
+                continue
             assert (DEPLOY / source).exists() if source.startswith(".") else source in compose["volumes"]
         assert set(service.get("secrets", ())) <= set(compose["secrets"])
 
@@ -126,11 +131,35 @@ def test_compose_leaves_time_to_drain_and_keeps_the_api_at_home():
     assert published[settings.admin.port].startswith("127.0.0.1:")
 
 
+def test_compose_has_a_profile_for_local_work_with_aws():
+    services = read(DEPLOY / "compose.yaml")["services"]
+    assert {name for name, s in services.items() if "profiles" not in s} == {"millrace", "prometheus", "grafana"}
+    aws, settings = services["aws"], load(profile="container", environ={})
+    assert aws["ports"] == [f"127.0.0.1:80:{settings.admin.port}"]
+    assert {"ECS_ROLE", "KVS_STREAM_ARN", "COUNT_FREQUENCY", "AWS_PROFILE", "AWS_SESSION_TOKEN"} <= aws[
+        "environment"
+    ].keys()
+    assert f"{aws['environment']['HOME']}/.aws" in {mount.split(":")[1] for mount in aws["volumes"]}
+    assert aws["env_file"] == [{"path": ".env", "required": False}]
+    group = aws["user"].rpartition(":")[2]
+    assert f"--gid {group} millrace" in (ROOT / "Dockerfile").read_text()
+    locked = (ROOT / "requirements-dev.lock").read_text()
+    assert f"moto=={services['moto']['image'].partition(':')[2]} " in locked
+
+
+def test_every_variable_of_the_example_is_one_that_compose_or_the_program_reads():
+    names = re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (DEPLOY / "env.example").read_text(), re.M)
+    text = (DEPLOY / "compose.yaml").read_text()
+    options = {variable(name) for name in OPTIONS}
+    assert names and all(name in options or re.search(rf"\b{name}\b", text) for name in names)
+    assert "deploy/.env" in (ROOT / ".gitignore").read_text().split()
+
+
 def test_compose_pins_every_image_and_stores_no_secret():
     text = (DEPLOY / "compose.yaml").read_text()
     for service in yaml.safe_load(text)["services"].values():
         assert re.search(r":(v?[0-9]+\.[0-9]+\.[0-9]+|local)$", service["image"])
-    assert not re.search(r"(PASSWORD|TOKEN|SECRET)\s*[:=]\s*[\"']?[A-Za-z0-9]", text)
+    assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)[ \t]*[:=][ \t]*[\"']?[A-Za-z0-9]", text)
     assert (DEPLOY / "secrets" / ".gitignore").read_text().split() == ["*", "!.gitignore"]
 
 

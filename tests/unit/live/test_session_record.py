@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
 from gateway.live.session_record import session_item
 
@@ -42,6 +43,15 @@ def test_flags_are_booleans_however_the_channel_spells_them(yes: object) -> None
 def test_an_rtmps_channels_url_is_rtmps() -> None:
     item = session_item(channel(isRtmps="true"), "gateway.lan:8080", STARTED)
     assert item["URL"] == "rtmps://gateway.lan:1938/stream/70ef9b07"
+
+
+def test_the_url_has_the_ports_that_are_open() -> None:
+    ports = OpenPorts(rtmp=51935, rtmps=51938)
+    assert session_item(channel(), "a.lan:80", STARTED, (), ports)["URL"] == "rtmp://a.lan:51935/stream/70ef9b07"
+    item = session_item(channel(isRtmps=True), "a.lan:80", STARTED, (), ports)
+    assert item["URL"] == "rtmps://a.lan:51938/stream/70ef9b07"
+    item = session_item(channel(isRtmps=True), "a.lan:80", STARTED, (), OpenPorts(rtmp=51935))
+    assert item["URL"] == "rtmp://a.lan:51935/stream/70ef9b07"
 
 
 def test_an_ipv6_address_has_brackets_in_the_url_alone() -> None:

@@ -44,3 +44,10 @@ def test_the_box_is_read_in_the_form_in_which_it_is_shown(value: object) -> None
     merged = merge(environ={})
     merged.put("kvs.size", value, "test")
     assert merged.settings().kvs.size == (320, 240)
+
+
+def test_a_queue_of_objects_needs_a_stream() -> None:
+    queue = {"MILLRACE_KVS__QUEUE": "https://sqs.eu-central-1.amazonaws.com/123456789012/objects"}
+    with pytest.raises(SettingsError, match=r"kvs\.stream"):
+        load(environ=queue)
+    assert load(environ={**queue, "KVS_STREAM_ARN": STREAM}).kvs.suffixes == ()

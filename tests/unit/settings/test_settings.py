@@ -352,6 +352,19 @@ def test_contradictions_are_one_line(environ, said):
     assert said in refused(environ={f"MILLRACE_{k}": v for k, v in environ.items()})
 
 
+def test_the_private_key_of_cloudfront_is_a_file_a_reference_or_the_key_itself():
+    def key(text):
+        environ = {"MILLRACE_CLOUDFRONT__PRIVATE_KEY": text, "MILLRACE_CLOUDFRONT__KEY_PAIR_ID": "K1"}
+        return load(environ=environ).cloudfront.private_key.get_secret_value()
+
+    assert key("/run/key.pem") == key("file:/run/key.pem") == "file:/run/key.pem"
+    assert key("key.pem") == f"file:{Path('key.pem').absolute()}"
+    assert key("secretsmanager:cloudfront") == "secretsmanager:cloudfront"
+    assert key("-----BEGIN PRIVATE KEY-----\nx") == "-----BEGIN PRIVATE KEY-----\nx"
+    with pytest.raises(SettingsError, match="belong together"):
+        load(environ={"MILLRACE_CLOUDFRONT__KEY_PAIR_ID": "K1"})
+
+
 def test_behind_cloudfront_its_secret_serves_instead_of_keys():
     environ = {"MILLRACE_PLAYBACK__AUTH": "cloudfront", "MILLRACE_CLOUDFRONT__ORIGIN_SECRET": "s"}
     assert load(environ=environ).playback.auth == "cloudfront"

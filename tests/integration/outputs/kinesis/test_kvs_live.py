@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from gateway.media.track import Kind
 from gateway.ports.errors import NameInUse
@@ -45,6 +46,21 @@ async def double(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KvsDouble]:
 
 def broken(double: KvsDouble) -> list[str]:
     return [f"{b.id} {b.code} {b}" for c in double.connections for b in c.broken]
+
+
+@pytest.mark.parametrize(("every", "kinds"), [(0, {"PERSISTED"}), (1000, {"BUFFERING", "RECEIVED", "PERSISTED"})])
+async def test_acknowledgements_are_logged_by_kind_persisted_ones_always(
+    double: KvsDouble, every: int, kinds: set[str]
+) -> None:
+    source = reel(PLAIN)
+    with structlog.testing.capture_logs() as logs:
+        async with live(double, source, kvs=settings(log_every=every)) as push:
+            await push.push(source.units)
+            await push.end()
+    told = [line["event_type"] for line in logs if line["event"] == "kinesis acknowledges"]
+    assert set(told) == kinds
+    assert told.count("PERSISTED") == len(double.streams["lobby"].stored) > 3
+    assert all(told.count(kind) == 1 for kind in kinds - {"PERSISTED"})
 
 
 @pytest.mark.parametrize("film", [PLAIN, BFRAMES, SOUND, SILENT], ids=lambda f: f.name)

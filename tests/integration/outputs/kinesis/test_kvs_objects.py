@@ -17,12 +17,14 @@ import pytest_asyncio
 
 from gateway.adapters.aws.kvs import AwsKvs
 from gateway.adapters.aws.objects import S3Objects
+from gateway.adapters.aws.s3_events import ObjectRule, S3Events
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.local.jobs import SqliteJobs
 from gateway.lib import process
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
+from gateway.outputs.kinesis import kvs_jobs
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports.errors import NoSuchObject
@@ -53,6 +55,7 @@ class Rig:
     jobs: KvsJobs
     streams: KvsStreams
     folder: Path
+    session: AwsSession
 
     @property
     def lobby(self) -> VideoStream:
@@ -89,6 +92,8 @@ async def rig(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         double.add("lobby")
         kvs.use(double, monkeypatch)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", moto_url)
+        monkeypatch.setattr(kvs_jobs, "_POLL_SECONDS", 0.2)
         await asyncio.to_thread(
             lambda: s3().create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         )
@@ -110,10 +115,38 @@ async def rig(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 PACE,
             )
             tasks = await stack.enter_async_context(Tasks("kvs"))
-            jobs = KvsJobs(streams, player, desk, tasks)
+            jobs = KvsJobs(streams, player, desk, most=3, history=100)
+            tasks.start(jobs.run())
             api = await stack.enter_async_context(admin(tmp_path, kvs=jobs))
-            yield Rig(double, api, desk, jobs, streams, tmp_path / "tmp")
+            yield Rig(double, api, desk, jobs, streams, tmp_path / "tmp", session)
         await asyncio.to_thread(_empty)
+
+
+@contextlib.asynccontextmanager
+async def bucket_events(rig: Rig, prefix: str = "") -> AsyncIterator[Callable[[], int]]:
+    """The bucket reports to a queue that is read. Returns how many messages are left there."""
+    sqs = boto3.client("sqs", region_name="eu-central-1")
+    url = sqs.create_queue(QueueName="objects")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    rules = [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]
+    s3().put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": rules}
+    )  # S3 sends its test event
+    reader = S3Events(
+        rig.session, url, [ObjectRule(rig.jobs.submit_object, prefix=prefix)], retry_seconds=0, room=rig.jobs.room
+    )
+
+    def left() -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        return sum(int(n) for n in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values())
+
+    try:
+        async with Tasks("events") as tasks:
+            tasks.start(reader.run())
+            yield left
+    finally:
+        s3().put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
+        sqs.delete_queue(QueueUrl=url)
 
 
 def _empty() -> None:
@@ -239,29 +272,131 @@ async def test_two_runs_of_one_film_have_growing_times(rig: Rig, film: Callable[
     assert max(rig.lobby.stored) > last
 
 
-async def test_a_stream_is_free_once_its_job_is_said_to_be_over(
-    rig: Rig, film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put("short.mp4", film("short.mp4", seconds=2))
-    change, again = rig.desk.store.change, []
-
-    async def change_and_ask_at_once(job: StoredJob) -> None:
-        await change(job)
-        if job.state.finished and not again:
-            again.append(await rig.process("short.mp4"))
-
-    monkeypatch.setattr(rig.desk.store, "change", change_and_ask_at_once)
-    await rig.process("short.mp4")
-    await until(lambda: again, "it is asked for again")
-    assert (await rig.over(again[0]["jobs"][0])).state is JobState.COMPLETE
-
-
-async def test_a_stream_in_use_is_a_conflict(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_a_request_waits_its_turn_while_the_stream_is_in_use(rig: Rig, film: Callable[..., Path]) -> None:
     put("plain.mp4", film("plain.mp4", "-bf", "3", "-g", "250"))
-    said = await rig.process("plain.mp4")
-    again = await rig.process("plain.mp4", status=409)
-    assert "in use" in again["error"]
+    first = await rig.process("plain.mp4")
+    assert (await rig.desk.store.get(first["jobs"][0])).state is JobState.PROGRESSING
+    second = await rig.process("plain.mp4")
+    assert second["startFragmentNumber"].isdigit() and second["startFragmentNumber"] != first["startFragmentNumber"]
+    assert (await rig.desk.store.get(first["jobs"][0])).state is JobState.COMPLETE
+    assert (await rig.over(second["jobs"][0])).state is JobState.COMPLETE
+    assert [str(b) for c in rig.double.connections for b in c.broken] == []
+
+
+async def test_a_caller_that_does_not_wait_gets_the_job_at_once(rig: Rig, film: Callable[..., Path]) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    with rig.streams.claim("lobby", "a live channel"):
+        body = {"bucketName": BUCKET, "keyName": "short.mp4"}
+        said = await rig.api.json("POST", "/processObject?wait=0", body, status=202)
+        assert (said["state"], said["kind"], said["source"]) == ("SUBMITTED", KVS, "s3://films/short.mp4")
+        assert said["startFragmentNumber"] is None and said["jobs"] == [said["id"]]
+        assert (await rig.api.json("POST", "/processObject?wait=0", {**body, "keyName": "no"}, status=404))["error"]
+        assert (await rig.api.json("POST", "/processObject?wait=soon", body, status=400))["field"] == "wait"
+    done = await rig.over(said["id"])
+    assert done.state is JobState.COMPLETE and done.outputs["startFragmentNumber"].isdigit()
+
+
+async def test_only_so_many_jobs_wait(rig: Rig, film: Callable[..., Path]) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    body = {"bucketName": BUCKET, "keyName": "short.mp4"}
+    with rig.streams.claim("lobby", "a live channel"):
+        ids = [(await rig.api.json("POST", "/processObject?wait=0", body, status=202))["id"] for _ in range(3)]
+        refused = await rig.api.json("POST", "/processObject?wait=0", body, status=503)
+        assert "kvs.queued" in refused["error"]
+        for id in ids[1:]:
+            await rig.desk.cancel(id)  # they never begin
+    assert (await rig.over(ids[0])).state is JobState.COMPLETE
+    assert [(await rig.desk.store.get(id)).state for id in ids[1:]] == [JobState.CANCELED] * 2
+
+
+async def test_a_job_nobody_waits_for_is_sent_once_kinesis_is_back(rig: Rig, film: Callable[..., Path]) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    rig.double.down = True
+    body = {"bucketName": BUCKET, "keyName": "short.mp4"}
+    said = await rig.api.json("POST", "/processObject?wait=0", body, status=202)
+    calls = len(rig.double.calls)
+    await until(lambda: len(rig.double.calls) > calls + 1, "it was refused and asks again")
+    rig.double.down = False
+    assert (await rig.over(said["id"])).state is JobState.COMPLETE
+
+
+async def test_a_job_that_never_began_is_taken_over_from_another_process(rig: Rig, film: Callable[..., Path]) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    waiting, _ = await rig.desk.submit(KVS, "s3://films/short.mp4", id="1700000000000-left")
+    said = await rig.process("short.mp4")
+    assert (await rig.over(waiting.id)).state is JobState.COMPLETE
     assert (await rig.over(said["jobs"][0])).state is JobState.COMPLETE
+
+
+async def test_a_stream_that_another_gateway_sends_to_is_waited_for(rig: Rig, film: Callable[..., Path]) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    theirs, _ = await rig.desk.submit(KVS, "s3://films/theirs.mp4", id="1700000000000-them", detail={"stream": "lobby"})
+    theirs = await rig.desk.begin(theirs, "elsewhere/1/x")
+    said = await rig.api.json(
+        "POST", "/processObject?wait=0", {"bucketName": BUCKET, "keyName": "short.mp4"}, status=202
+    )
+    await asyncio.sleep(0.3)  # nothing happens, which no event tells
+    assert (await rig.desk.store.get(said["id"])).state is JobState.SUBMITTED
+    await rig.desk.complete(theirs, {})
+    assert (await rig.over(said["id"])).state is JobState.COMPLETE
+
+
+async def test_new_objects_of_a_bucket_are_jobs_and_media_of_millrace_are_not(
+    rig: Rig, film: Callable[..., Path]
+) -> None:
+    short = film("short.mp4", seconds=2)
+    async with bucket_events(rig, "in/") as left:
+        for key in (
+            "elsewhere.mp4",
+            "in/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045000.mp4",
+            "in/720p/1767323045000.ts",
+            "in/images/2026/1/2/capture-2026-01-02_03-04-05.jpg",
+            "in/clip/clip.m3u8",
+            "in/clip/clip.0000000.jpg",
+        ):
+            put(key, b"x")
+        put("in/my clip (1)+ä.mp4", short)
+        async with asyncio.timeout(20):
+            while not (jobs := await rig.desk.store.newest(10)) or left():
+                await asyncio.sleep(0.05)
+    (job,) = jobs
+    assert job.source == "s3://films/in/my clip (1)+ä.mp4"
+    assert (await rig.over(job.id)).state is JobState.COMPLETE
+
+
+async def test_an_event_that_comes_twice_is_one_job(rig: Rig, film: Callable[..., Path]) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    for _ in range(3):
+        await rig.jobs.submit_object(BUCKET, "short.mp4")
+    (job,) = await rig.desk.store.newest(10)
+    assert (await rig.over(job.id)).state is JobState.COMPLETE
+    await rig.jobs.submit_object(BUCKET, "short.mp4")
+    assert len(await rig.desk.store.newest(10)) == 1
+
+
+async def test_events_wait_in_their_queue_while_enough_jobs_wait(rig: Rig, film: Callable[..., Path]) -> None:
+    short = film("short.mp4", seconds=2)
+    for key in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
+        put(key, short)
+    with rig.streams.claim("lobby", "a live channel"):
+        for key in ("a.mp4", "b.mp4", "c.mp4"):
+            await rig.jobs.submit_object(BUCKET, key)
+        async with bucket_events(rig) as left:
+            put("d.mp4", short)
+            assert left() and len(await rig.desk.store.newest(10)) == 3
+            for job in await rig.desk.store.newest(10):
+                await rig.desk.cancel(job.id)
+            async with asyncio.timeout(20):
+                while len(await rig.desk.store.newest(10)) < 4 or left():
+                    await asyncio.sleep(0.05)
+
+
+async def test_an_object_of_an_event_that_is_too_large_is_a_failed_job(rig: Rig) -> None:
+    put("large.mp4", b"0" * 50_000_001)
+    await rig.jobs.submit_object(BUCKET, "large.mp4")
+    await rig.jobs.submit_object(BUCKET, "gone.mp4")
+    (job,) = await rig.desk.store.newest(10)
+    assert job.state is JobState.ERROR and "50000000" in (job.error or "")
 
 
 @pytest.mark.parametrize(

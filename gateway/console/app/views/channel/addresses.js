@@ -9,6 +9,7 @@ import { t } from "../../i18n.js";
 import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
 import { Button, Card, CopyField, html, Icon, LinkButton, Notice } from "../../ui.js";
+import { SignedAddresses } from "./cloudfront.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
@@ -104,6 +105,7 @@ export function Play({ channel }) {
     ${page ? "" : html`<${Notice} kind="info">${t("play.none")}<//>`}
     ${auth === "sign" && html`<p class="hint gap">${t("play.signed")}</p>`}
     ${auth === "cloudfront" && html`<p class="hint gap">${t("play.cloudfront")}</p>`}
+    <${SignedAddresses} channel=${channel} />
     ${page && html`<div class="addresses">
       <div class="stack">
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
