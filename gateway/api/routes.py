@@ -14,6 +14,8 @@ from gateway.api import (
     channels,
     console,
     domains,
+    experience,
+    history,
     ivs,
     jobs,
     kinesis_upload,
@@ -109,6 +111,12 @@ ROUTES: Final = (
     *_tagged(
         "Sessions",
         Route("GET /videostream/{id}/session", sessions.show, "Show the live session of a channel", "Session"),
+        Route(
+            "GET /videostream/{id}/experience",
+            experience.show,
+            "What the viewers of a channel experience",
+            "Experience",
+        ),
         Route("DELETE /videostream/{id}/session", sessions.end_session, "End the push and its viewers", "Session"),
         Route("GET /videostreams/online", sessions.online, "The sessions of all live channels", "Sessions"),
         Route(
@@ -222,6 +230,13 @@ ROUTES: Final = (
         Route("GET /outputs", channel_fields.outputs, "The outputs that a stream can have", "KnownOutputs"),
         Route("GET /servers", servers.servers, "The live gateways, the preferred one first", "Servers"),
         Route("GET /nodes", status.nodes, "All nodes of the cluster", "Nodes"),
+        Route(
+            "GET /history",
+            history.show,
+            "The last 24 hours of a channel or of the node",
+            "History",
+            query=history.QUERY,
+        ),
         Route("GET /metrics", status.metrics, "Metrics for Prometheus", "text/plain"),
         Route("GET /openapi.json", openapi, "This description", "OpenApi"),
         Route("GET /healthcheck", status.healthcheck, "Whether the process answers", "text/plain", public=True),

@@ -196,6 +196,7 @@ class PlaybackSettings(Section):
     sign_ttl: option.PositiveSeconds
     public_url: option.BaseAddress
     referer_allow: option.Texts
+    reports: option.OnOff
 
 
 class CloudFrontSettings(Section):

@@ -12,6 +12,8 @@ import { channelHref, go } from "../router.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
+import { Experience } from "./channel/experience.js";
+import { ChannelHistory } from "./channel/history.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 
@@ -109,6 +111,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
         ${session && live && html`<${Now} session=${session} />`}
+        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
         <${Push} channel=${channel} />
         <${Play} channel=${channel} />
       </div>
