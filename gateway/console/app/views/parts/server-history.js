@@ -44,12 +44,12 @@ const chosen = signal(/** @type {Span} */ (Number(recall("history")) in SPANS ? 
 
 /** The choice of the span. */
 export function SpanChoice() {
-  return html`<${Radios} label=${t("history.span")} value=${String(chosen.value)}
+  return html`<div class="spans"><${Radios} label=${t("history.span")} value=${String(chosen.value)}
     options=${Object.keys(SPANS).map((value) => ({ value, label: t(`history.span.${value}`) }))}
     onChange=${(/** @type {string} */ value) => {
       keep("history", value);
       chosen.value = /** @type {Span} */ (Number(value));
-    }} />`;
+    }} /></div>`;
 }
 
 /**
