@@ -151,7 +151,7 @@ class Page {
     else if (view.state !== "lost" && view.state !== "broken" && view.state !== "stalled") view.show("starting");
     this.#usual = Infinity;
     this.#still.reset();
-    this.#report.opening(format.protocol ?? format.output, status.reports !== false);
+    this.#report.opening(format.protocol ?? format.output, status.reports === true);
     this.#known = addresses(format, status);
     this.#open = addressFor(this.#known, this.#wanted);
     const engine = format.open(video, neighbour(this.#open.file), this.#clock.now);

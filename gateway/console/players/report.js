@@ -43,7 +43,7 @@ export class Report {
   /**
    * A stream is opened. The first call, and each call with another protocol, begins a new measurement.
    * @param {string} protocol  name of the address in `playUrls` (flv, wsflv, hls, cmaf, dash), or `instant`, `whep`
-   * @param {boolean} [wanted]  whether the gateway wants reports: `status.reports !== false`
+   * @param {boolean} [wanted]  whether the gateway wants reports: `status.reports === true`
    */
   opening(protocol, wanted = true) {
     if (!wanted || isRefused()) {

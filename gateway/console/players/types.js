@@ -63,7 +63,7 @@
  * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
  * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  the live renditions, the smallest first
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
- * @property {boolean} [reports]  false: the gateway wants no reports of viewers
+ * @property {boolean} [reports]  whether the gateway takes reports of viewers
  * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live
  * @property {number} [now]       the server's clock, ms since 1970
  */
