@@ -51,7 +51,10 @@ class ClusterQueries(Protocol):
         ...
 
     async def everywhere(self, operation: str) -> NodeAnswers:
-        """Returns the answers of all other nodes with streams, at most about a second old."""
+        """Returns the answers of all other nodes with streams, at most about a second old.
+
+        operation: its name, possibly with a path (`history/24/<channel>`).
+        """
         ...
 
     async def changed(self, id: str) -> None:

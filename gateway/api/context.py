@@ -19,6 +19,8 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.experience import Experience
+from gateway.diagnosis.recorder import Recorder
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.registry import push_addresses
 from gateway.lib.assets import Assets
@@ -80,6 +82,7 @@ class Context:
 
     drop_cached: drops a channel from caches. cluster: the other nodes. node_status: the state for /status.
     remote_viewers: viewers of this node's streams on other nodes.
+    recorder: has the history of this process. experience: the reports of viewers.
     vod_service, kvs: run VOD and Kinesis jobs; None: this node runs none.
 
     objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
@@ -104,6 +107,8 @@ class Context:
     limits: RequestLimits
     readiness: Readiness
     metrics: Metrics
+    recorder: Recorder
+    experience: Experience
     drop_cached: Callable[[str], None] = _drop_nothing
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)

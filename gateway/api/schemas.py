@@ -182,6 +182,53 @@ class Session(Schema):
     node: str | None = None
 
 
+class Quantiles(Schema):
+    """A value of half of the viewers, and one that 95 of 100 reach or better; null: no viewer reported it."""
+
+    p50: float | None
+    p95: float | None
+
+
+class ViewerTotals(Schema):
+    """What viewers report. startup, latency: seconds. bitrate: bits per second. height: pixels."""
+
+    viewers: int
+    stalls: int
+    stallSeconds: float
+    startup: Quantiles
+    latency: Quantiles
+    bitrate: Quantiles
+    height: Quantiles
+
+
+class Experience(Schema):
+    """What the viewers of a channel report, over at most the last `seconds`; protocols: by protocol."""
+
+    seconds: int
+    all: ViewerTotals
+    protocols: dict[str, ViewerTotals]
+
+
+class HistorySeries(Schema):
+    """The values of one series, as many as there are times; null: unknown."""
+
+    avg: list[float | None]
+    min: list[float | None]
+    max: list[float | None]
+
+
+class History(Schema):
+    """Values over time. from, to, times: seconds since 1970. step: seconds between two times; a longer one is a gap."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    since: Annotated[int, Field(alias="from")]
+    to: int
+    step: int
+    times: list[int]
+    series: dict[str, HistorySeries]
+
+
 class OnlineSession(Session):
     """A session in the list of live sessions."""
 
@@ -502,6 +549,8 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "Channels": TypeAdapter(list[Channel]),  # type: ignore[valid-type]
     "Deleted": TypeAdapter(Deleted),
     "Session": TypeAdapter(Session),
+    "Experience": TypeAdapter(Experience),
+    "History": TypeAdapter(History),
     "Sessions": TypeAdapter(list[OnlineSession]),
     "Switch": TypeAdapter(Switch),
     "Output": TypeAdapter(Output),

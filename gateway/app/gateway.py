@@ -27,10 +27,13 @@ from gateway.app.background_jobs import BackgroundJobs
 from gateway.app.channel_caches import ChannelCaches
 from gateway.app.listeners import playback_protection
 from gateway.app.node_parts import NodeParts
+from gateway.app.node_values import NodeValues
 from gateway.app.output_factory import OutputFactory
+from gateway.app.viewer_parts import http_viewers, viewer_reports
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.media_owners import StoredDeletions
 from gateway.diagnosis.health_monitor import HealthMonitor
+from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.admission import Admission
@@ -44,6 +47,7 @@ from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
 from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
+from gateway.live.stream import Stream
 from gateway.outputs.storage.archive import Archive
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -105,6 +109,12 @@ class Gateway(node.Role):
         self._background_jobs = BackgroundJobs(parts, stores, outputs)
         self._node_status = node_status(settings, outputs.workers)
         self._remote_viewers = RemoteViewerCounts()
+        self._recorder = Recorder(
+            outputs.hub,
+            NodeValues(parts.metrics, self._node_status),
+            stream_values(self._viewers_of),
+            settings.data / f"history-{parts.identity.slot.number if parts.identity.slot is not None else 1}.bin",
+        )
         self._ports = OpenPorts()
         self.hub = outputs.hub
         self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.claims.acquire
@@ -149,17 +159,19 @@ class Gateway(node.Role):
             await stack.enter_async_context(member)
             metrics.read_from(member.samples)
         gateway = cls(parts, stores, outputs, member, welcome)
+        stack.push_async_callback(gateway._recorder.save)  # after the recording has ended
         gateway._start()
         return gateway
 
     def _start(self) -> None:
         """Starts the background tasks."""
         tasks = self._parts.tasks
+        tasks.start(self._recorder.run(), "history")
         self._outputs.start(tasks)
         if self._parts.first:
             self._background_jobs.start()
         if self._member is not None:
-            self._member.start()
+            self._member.start(self._parts.experience)
         protection = ScaleInProtection(self._has_publisher, shared=self._parts.settings.data / "publishing.lock")
         if protection.available:
             tasks.start(protection.run(), "task protection")
@@ -175,12 +187,17 @@ class Gateway(node.Role):
 
     def retire(self) -> None:
         self._background_jobs.stop()
+        self._recorder.stop_saving()  # the process that replaces this one has the file now
         self.hub.retire()
 
     def is_needed(self) -> bool:
         member = self._member
         hubs = (self.hub, member.pulled, member.forwards.hub) if member is not None else (self.hub,)
         return any(s.publisher is not None or any(s.viewers.values()) for hub in hubs for s in hub)
+
+    def _viewers_of(self, stream: Stream) -> int:
+        """Returns the number of viewers of a stream on all nodes."""
+        return sum(stream.viewers.values()) + sum(self._remote_viewers.of(stream.name).values())
 
     def _has_publisher(self) -> bool:
         """Whether this process has a publisher."""
@@ -231,6 +248,8 @@ class Gateway(node.Role):
             limits=RequestLimits(limits.api_body, limits.item, REQUEST_SECONDS),
             readiness=self._parts.readiness,
             metrics=self._parts.metrics,
+            recorder=self._recorder,
+            experience=self._parts.experience,
             drop_cached=self.channels.forget,
             cluster=self._cluster,
             remote_viewers=self._remote_viewers,
@@ -271,9 +290,12 @@ class Gateway(node.Role):
         settings, limits, member = self._settings, self._settings.limits, self._member
         if member is not None:
             member.join(await advertised(settings, ports), ports)
-        protection, channels, viewers = self.protection, self.channels, HttpViewers()
+        protection, channels, viewers = self.protection, self.channels, http_viewers(self._parts)
         recordings = RecordingFiles(self._stores.objects, self._stores.media)
         vod_files = VodFiles(recordings, protection, channels.owners)
+        http_cache = None
+        if member is not None:
+            http_cache = await member.open_http_cache(channels.cached, protection, viewers, settings.edge)
         live = LivePlayback(
             self.streams,
             self._routes(viewers),
@@ -281,7 +303,8 @@ class Gateway(node.Role):
             viewers,
             settings.stream.wait_for_publisher,
             ready,
-            await member.open_http_cache(channels.cached, protection, viewers, settings.edge) if member else None,
+            http_cache,
+            viewer_reports(self._parts, http_cache),
         )
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
@@ -306,6 +329,7 @@ class Gateway(node.Role):
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""
+        from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 
         operations = GatewayOperations(
@@ -316,7 +340,8 @@ class Gateway(node.Role):
             remote_viewers=self._remote_viewers,
             report=lambda: summary(self._node_status, self._parts.metrics, __version__),
         )
-        return operations.table()
+        diagnosis = DiagnosisOperations(member.siblings, self.hub, self._recorder, self._parts.experience)
+        return {**operations.table(), **diagnosis.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers)

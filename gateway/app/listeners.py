@@ -139,7 +139,7 @@ class Listeners:
         node_endpoint, slot = self._servers.node_endpoint, self._parts.identity.slot
         metrics_aggregator = self._servers.metrics_aggregator
         if node_endpoint is None:
-            return HttpServer(router, limits, forwarded)
+            return HttpServer(router, limits, forwarded, hidden_methods=("POST",))
         router.add_folder("_node", node_endpoint)
         if slot is not None and metrics_aggregator is not None:
             self._siblings = SiblingServer(slot, node_endpoint, limits, metrics_aggregator.keep)

@@ -21,6 +21,7 @@ from gateway.app.process import crashed
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.node_identity import NodeIdentity
+from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
@@ -94,6 +95,7 @@ async def serve(
             verifier=verifier,
             events=Events(),
             metrics=metrics,
+            experience=Experience(metrics),
             readiness=Readiness(),
             shutdown_signals=shutdown_signals,
             stack=stack,

@@ -9,6 +9,7 @@ from gateway.adapters.local.credentials import TokenVerifier
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster.node_identity import NodeIdentity
+from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
@@ -32,6 +33,7 @@ class NodeParts:
     verifier: TokenVerifier
     events: Events
     metrics: Metrics
+    experience: Experience
     readiness: Readiness
     shutdown_signals: ShutdownSignals
     stack: AsyncExitStack

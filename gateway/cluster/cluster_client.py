@@ -169,7 +169,8 @@ class ClusterClient:
             results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
             found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
             answers = NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
-            if self._running_queries.get(operation) is task:  # otherwise a change invalidated the query
+            # A change may have invalidated the query. Answers about one channel would make the cache unbounded.
+            if self._running_queries.get(operation) is task and "/" not in operation:
                 self._cached_answers[operation] = (self._clock(), answers)
             return answers
         finally:

@@ -32,6 +32,7 @@ from gateway.cluster.registry_locator import RegistryLocator
 from gateway.cluster.replicas import Replicas
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
+from gateway.diagnosis.experience import Experience
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.metrics import Counter
@@ -154,7 +155,6 @@ class ClusterMember:
         self._http_cache: HttpCacheProxy | None = None
         self.membership = Membership(registry, self._as_node)
         self.cluster = ClusterClient(self.node, registry, self.locator, self.peers, siblings=identity.siblings)
-        self._reporter = ViewerReporter(self.node, self._viewers, self.locator, self.peers)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.peers)
@@ -175,15 +175,21 @@ class ClusterMember:
         if not self._identity.secret:
             log.warning("other nodes cannot play the streams of this node: cluster.secret is not set")
 
-    def start(self) -> None:
-        """Starts the background tasks. They run until the tasks of the application end."""
+    def start(self, experience: Experience) -> None:
+        """Starts the background tasks. They run until the tasks of the application end.
+
+        experience: what viewers of this node report.
+        """
         tasks = self._tasks
+        reporter = ViewerReporter(
+            self.node, self._viewers, self.locator, self.peers, experience, held_here=self._hub.holds
+        )
         tasks.start(self.pulled.run(), "replicas")
         tasks.start(self.forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
         tasks.start(self._selector.run(), "edges of channels")
         tasks.start(self.claims.run(), "claims")
-        tasks.start(self._reporter.run(), "viewers")
+        tasks.start(reporter.run(), "viewers")
         slot = self._identity.slot
         if slot is not None and slot.succeeds:
             tasks.start(self._remove_dead_node(slot.succeeds), "predecessor")

@@ -67,7 +67,7 @@ class GatewayOperations:
         remote_viewers: RemoteViewerCounts,
         report: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self._rpc = NodeRpc(siblings, _to_response)
+        self._rpc = NodeRpc(siblings, to_response)
         self._hub = hub
         self._channels = channels
         self._forget = forget
@@ -170,7 +170,7 @@ class GatewayOperations:
         return stream
 
 
-def _to_response(error: Exception) -> Response | None:
+def to_response(error: Exception) -> Response | None:
     """Returns the API's answer to an error, as a response of the playback listener; None for an unknown error."""
     answer = error_answer(error)
     if answer is None:

@@ -159,6 +159,26 @@ PROCESSES: Final = _gauge(
     "of which only earlier counters are included.",
     "state",
 )
+VIEWER_STARTUP: Final = _histogram(
+    "millrace_viewer_startup_seconds",
+    "From opening a player to its first picture, as players report it.",
+    _SECONDS,
+    "protocol",
+)
+VIEWER_LATENCY: Final = _histogram(
+    "millrace_viewer_latency_seconds", "From the publisher to the picture, as players report it.", _SECONDS, "protocol"
+)
+VIEWER_STALLS: Final = _counter(
+    "millrace_viewer_stalls_total", "Times that a player had no picture to show, as players report it.", "protocol"
+)
+VIEWER_STALL_SECONDS: Final = _counter(
+    "millrace_viewer_stall_seconds_total", "Seconds for which players had no picture to show.", "protocol"
+)
+VIEWER_REPORTS: Final = _counter(
+    "millrace_viewer_reports_total",
+    "Reports of viewers by kind: page (sent by a page), request (CMCD of a player's request), malformed, limited.",
+    "kind",
+)
 STREAM_BITRATE: Final = _gauge(
     "millrace_stream_bitrate_bps", "Ingest bitrate of a stream; only if metrics.per_stream is on.", "stream"
 )

@@ -25,6 +25,11 @@ from gateway.lib.metric_table import (
     PART_SECONDS,
     REFUSED,
     SEGMENT_SECONDS,
+    VIEWER_LATENCY,
+    VIEWER_REPORTS,
+    VIEWER_STALL_SECONDS,
+    VIEWER_STALLS,
+    VIEWER_STARTUP,
     WORKER_RESTARTS,
     Labels,
     Metric,
@@ -100,8 +105,29 @@ class Metrics:
         self.part_seconds = Histogram(PART_SECONDS)
         self.part_delay = Histogram(PART_DELAY)
         self.loop_lag = Histogram(LOOP_LAG)
-        self._counters = (self.refused, self.dropped, self.hooks, self.api_requests, self.worker_restarts)
-        self._histograms = (self.segment_seconds, self.part_seconds, self.part_delay, self.loop_lag)
+        self.viewer_startup = Histogram(VIEWER_STARTUP)
+        self.viewer_latency = Histogram(VIEWER_LATENCY)
+        self.viewer_stalls = Counter(VIEWER_STALLS)
+        self.viewer_stall_seconds = Counter(VIEWER_STALL_SECONDS)
+        self.viewer_reports = Counter(VIEWER_REPORTS)
+        self._counters = (
+            self.refused,
+            self.dropped,
+            self.hooks,
+            self.api_requests,
+            self.worker_restarts,
+            self.viewer_stalls,
+            self.viewer_stall_seconds,
+            self.viewer_reports,
+        )
+        self._histograms = (
+            self.segment_seconds,
+            self.part_seconds,
+            self.part_delay,
+            self.loop_lag,
+            self.viewer_startup,
+            self.viewer_latency,
+        )
         self.last_lag = 0.0  # seconds that the loop was late at the last sample
         self._version = version
         self._sources: list[Source] = []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PARAMETERS: Final = ("Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm")
 _UNSIGNED_PREFIX: Final = "_HLS_"  # delivery directives, which a player adds to the signed address
+_UNSIGNED_NAME: Final = "CMCD"  # the player's own data (CTA-5004), which it adds to the signed address
 _COOKIE: Final = "CloudFront-"
 _HASHES: Final = frozenset({"SHA1", "SHA256"})
 _MAX_VERIFIED: Final = 4096
@@ -240,7 +241,7 @@ def _split_query(raw: str) -> tuple[str, dict[str, str], bool]:
         if name in _PARAMETERS:
             is_repeated |= name in found
             found[name] = value
-        elif not name.startswith(_UNSIGNED_PREFIX):
+        elif not name.startswith(_UNSIGNED_PREFIX) and name != _UNSIGNED_NAME:
             signed_parts.append(part)
     return "&".join(signed_parts), found, is_repeated
 

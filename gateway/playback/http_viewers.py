@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.http.request import Request
+from gateway.playback.reports import RequestReports
 
 
 class WatchedStream(Protocol):
@@ -21,10 +22,11 @@ class WatchedStream(Protocol):
 
 @dataclass(slots=True)
 class _Entry:
-    """at: time of the player's last request, monotonic seconds."""
+    """at: time of the player's last request, monotonic seconds. reports: number of its requests with CMCD."""
 
     stream: WatchedStream
     at: float
+    reports: int = 0
 
 
 class HttpViewers:
@@ -33,14 +35,20 @@ class HttpViewers:
     A player is identified by address and user agent.
     window: about three target durations, because a player makes at least one request in each.
     max_viewers: limit of players. Above it, the player with the oldest request is removed.
+    reports: reads the CMCD of their requests; None: it is ignored.
     """
 
     def __init__(
-        self, window: float = 15.0, max_viewers: int = 50_000, clock: Callable[[], float] = time.monotonic
+        self,
+        window: float = 15.0,
+        max_viewers: int = 50_000,
+        clock: Callable[[], float] = time.monotonic,
+        reports: RequestReports | None = None,
     ) -> None:
         self._window = window
         self._max_viewers = max_viewers
         self._clock = clock
+        self._reports = reports
         # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
         self._entries: OrderedDict[tuple[str, str, int], _Entry] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -55,15 +63,24 @@ class HttpViewers:
         if entry is not None and entry.stream is stream:
             entry.at = self._clock()
             self._entries.move_to_end(key)
+            if "CMCD=" in request.raw_query or "cmcd-session" in request.headers:
+                self._report(request, entry, protocol)
             return
         if entry is not None:
             self._forget(key)  # the player watched an earlier stream of this name
-        self._entries[key] = _Entry(stream, self._clock())
+        entry = self._entries[key] = _Entry(stream, self._clock())
         stream.viewers[protocol] += 1
+        if "CMCD=" in request.raw_query or "cmcd-session" in request.headers:
+            self._report(request, entry, protocol)
         if len(self._entries) > self._max_viewers:
             self._forget(next(iter(self._entries)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
+
+    def _report(self, request: Request, entry: _Entry, protocol: str) -> None:
+        entry.reports += 1
+        if self._reports is not None:
+            self._reports.read(request, entry.stream.name, protocol, entry.reports)
 
     def expire(self) -> None:
         """Removes players without a request within the window."""

@@ -25,6 +25,8 @@ from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
+from gateway.playback.reports import PATH as REPORT
+from gateway.playback.reports import ViewerReports
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 
@@ -133,6 +135,7 @@ class LivePlayback:
     wait_for_publisher: seconds that FLV viewers wait for a publisher.
     ready(stream, output): whether an enabled output is ready. It may start an output that waits for its first request.
     remote_files: the files of other nodes; None: there are no other nodes.
+    reports: takes reports of viewers; None: viewers are not asked for reports.
     """
 
     streams: PlayableStreams
@@ -142,6 +145,7 @@ class LivePlayback:
     wait_for_publisher: float
     ready: Callable[[Stream, str], bool] = lambda stream, output: True
     remote_files: RemoteFiles | None = None
+    reports: ViewerReports | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class PlaybackRouter:
         self._owners = access.owners or MediaOwners(access.channels)
         self._protection = access.protection
         self._pages = pages
-        self.statuses = StatusResponder(live.streams, live.ready, stored.posters)
+        self.statuses = StatusResponder(live.streams, live.ready, stored.posters, reports=live.reports is not None)
         self._recordings = stored.recordings
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
@@ -203,7 +207,7 @@ class PlaybackRouter:
         if folder is not None:
             return folder(request, rest)
         if request.method == "POST":
-            return _NO_POST
+            return self._report(request, name) if rest == REPORT and is_stream_name(name) else _NO_POST
         if self._recordings is not None and rest.startswith("vod/"):
             return self._recording(request, name, rest[4:], self._recordings)
         route = self._live.routes.find(rest)
@@ -302,6 +306,22 @@ class PlaybackRouter:
         except AtCapacity as error:
             return service_unavailable(str(error), 5)
         return self._watch(request, name, stream, early=True)  # checks again: the channel may have changed meanwhile
+
+    # ---- reports of viewers ----
+
+    def _report(self, request: Request, name: str) -> AnswerOrAwaitable:
+        """Answers a report for a stream that viewers at this node can play, with the stream's protection."""
+        reports = self._live.reports
+        if reports is None:
+            return _NO_POST
+        stream = self._live.streams.find(name)
+        if stream is not None:
+            return self._protection.judge(request, name, stream.channel) or reports.read(request, name)
+        return self._remote_report(request, name, reports) if reports.watched(name) else not_streaming(name)
+
+    async def _remote_report(self, request: Request, name: str, reports: ViewerReports) -> Answer:
+        channel = await self._find_permitted(request, name)
+        return channel if isinstance(channel, Response) else reports.read(request, name)
 
     # ---- status ----
 

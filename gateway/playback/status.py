@@ -21,12 +21,21 @@ class StatusResponder:
     """Builds the responses. The caller has already authorized the viewer.
 
     ready(stream, output): whether an enabled output is ready. posters: set if stored pictures may be used.
+    reports: whether viewers may send reports.
     """
 
-    def __init__(self, hub: PlayableStreams, ready: Callable[[Stream, str], bool], posters: Posters | None) -> None:
+    def __init__(
+        self,
+        hub: PlayableStreams,
+        ready: Callable[[Stream, str], bool],
+        posters: Posters | None,
+        *,
+        reports: bool = False,
+    ) -> None:
         self._hub = hub
         self._ready = ready
         self._posters = posters
+        self._reports = reports
 
     def live(self, stream: Stream) -> Response:
         """Returns the status of a live stream: outputs, ready outputs, and live renditions, the smallest first."""
@@ -40,6 +49,7 @@ class StatusResponder:
             ready=[output for output in outputs if self._ready(stream, output)],
             renditions=renditions,
             ladder=ladder_format(stream)[0] if renditions else None,
+            reports=self._reports,
         )
 
     async def idle(self, channel: Channel | None) -> Response:
@@ -76,6 +86,7 @@ def _answer(
     renditions: Sequence[dict[str, Any]] = (),
     ladder: str | None = None,
     poster: str | None = None,
+    reports: bool = False,
 ) -> Response:
     body = {
         "live": state is not StreamState.IDLE,
@@ -85,6 +96,7 @@ def _answer(
         "renditions": list(renditions),
         "ladder": ladder,
         "poster": poster,
+        "reports": reports,
         "now": round(time.time() * 1000),
     }
     return Response(200, json.dumps(body).encode(), JSON)

@@ -204,6 +204,7 @@ class PlaybackSettings(Section):
     public_url: option.BaseAddress
     referer_allow: option.Texts
     player_hosts: option.HostPatterns
+    reports: option.OnOff
 
 
 class CloudFrontSettings(Section):

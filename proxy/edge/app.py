@@ -20,6 +20,7 @@ from gateway.app.channel_caches import ChannelCaches
 from gateway.app.listeners import admin_http_limits, playback_protection
 from gateway.app.node_parts import NodeParts
 from gateway.app.shutdown import ShutdownSignals
+from gateway.app.viewer_parts import http_viewers, viewer_reports
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import StoredDeletions
@@ -60,7 +61,6 @@ from gateway.packaging.services import PackagingServices
 from gateway.playback.flv import FlvViewers
 from gateway.playback.formats import FEEDS, output_specs
 from gateway.playback.health import Health
-from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
@@ -165,7 +165,7 @@ class Edge(node.Role):
         self._health = Health(parts.readiness.missing)
         self.channels = ChannelCaches(services.reader, services.deleted)
         self.protection = playback_protection(settings, parts.secrets)
-        self._viewers = HttpViewers()
+        self._viewers = http_viewers(parts)
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory))
         stream = settings.stream
         # Other nodes pull only from an edge of one channel.
@@ -186,7 +186,9 @@ class Edge(node.Role):
         self._channel_edge = ChannelEdge(settings.edge.channel, self._replicas, self._http_cache)
         files = GatewayFiles(services.gateways, upstream, services.locator)
         self._recordings = EdgeRecordings(files, recordings_cache)
-        self._viewer_reporter = ViewerReporter(parts.identity.id, self._viewer_counts, services.locator, services.peers)
+        self._viewer_reporter = ViewerReporter(
+            parts.identity.id, self._viewer_counts, services.locator, services.peers, parts.experience
+        )
         self._address = ""
         self._registry_fields: Mapping[str, object] = {}
         self.acquire_publisher: AcquirePublisher = refuse_publisher
@@ -249,6 +251,7 @@ class Edge(node.Role):
             self._viewers,
             settings.stream.wait_for_publisher,
             remote_files=self._http_cache,
+            reports=viewer_reports(self._parts, self._http_cache),
         )
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),

@@ -26,6 +26,8 @@ from gateway.api.node_status import NodeStatus
 from gateway.api.routes import make_app
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.experience import Experience
+from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
@@ -154,6 +156,8 @@ async def admin(
             clock=clock,
         )
         node = NodeStatus(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
+        values = stream_values(lambda stream: sum(stream.viewers.values()))
+        context_options.setdefault("recorder", Recorder(hub, dict, values))
         context = Context(
             version="1.2.3",
             hub=hub,
@@ -166,6 +170,7 @@ async def admin(
             limits=limits or RequestLimits(body=256_000, item=64_000, request=10),
             readiness=readiness,
             metrics=metrics,
+            experience=Experience(metrics),
             drop_cached=forgotten.append,
             servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,
             **context_options,

@@ -73,6 +73,13 @@ class Wire:
         await self.send("\r\n".join(lines) + "\r\n\r\n")
         return await self.reply(method)
 
+    async def post(self, target: str, body: bytes, **headers: str) -> Reply:
+        """Sends one request with a body, reads its answer."""
+        lines = [f"POST {target} HTTP/1.1", "Host: live.example.com", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return await self.reply("POST")
+
     async def head(self) -> Reply:
         """The head of the next answer."""
         async with asyncio.timeout(SECONDS):
@@ -144,9 +151,15 @@ class Listener:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, forwarded: Forwarded | None = None, tls: ssl.SSLContext | None = None, **changes: Any
+    handler: Handler,
+    *,
+    forwarded: Forwarded | None = None,
+    tls: ssl.SSLContext | None = None,
+    hidden: tuple[str, ...] = (),
+    **changes: Any,
 ) -> AsyncIterator[Listener]:
-    server = HttpServer(handler, limits(**changes), forwarded)
+    """A server on a free port. hidden: methods that its handler checks itself."""
+    server = HttpServer(handler, limits(**changes), forwarded, hidden_methods=hidden)
     sockets = listen("http", "127.0.0.1", 0)
     port = port_of(sockets)
     await server.listen(sockets, tls)

@@ -25,6 +25,7 @@ from gateway.playback.pages import Pages
 from gateway.playback.play_format import PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
+from gateway.playback.reports import ViewerReports
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from tests.support import builders
@@ -102,6 +103,7 @@ async def playing(
     backlog: int = 524_288,
     stall: float = 60.0,
     posters: Posters | None = None,
+    reports: ViewerReports | None = None,
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
@@ -120,12 +122,12 @@ async def playing(
     routes = MediaRoutes.of(SameResponder(_served), _served)
     handler = PlaybackRouter(
         PlaybackAccess(channels, protection),
-        LivePlayback(hub, routes, flv, audience, wait),
+        LivePlayback(hub, routes, flv, audience, wait, reports=reports),
         Pages(),
         Health(missing),
         StoredPlayback(posters=posters),
     )
-    async with serving(handler, **server) as listener:
+    async with serving(handler, hidden=("POST",), **server) as listener:
         labs.append(PlaybackServer(hub, channels, audience, listener, flv))
         try:
             yield labs[0]

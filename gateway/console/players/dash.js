@@ -3,4 +3,4 @@
 import { dashEngine, unsupported } from "./dash-engine.js";
 import { start } from "./page.js";
 
-start({ label: "DASH", output: "cmaf", media: "manifest.mpd", unsupported, open: dashEngine });
+start({ label: "DASH", output: "cmaf", protocol: "dash", media: "manifest.mpd", unsupported, open: dashEngine });

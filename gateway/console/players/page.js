@@ -2,7 +2,8 @@
 
 import { newest } from "./media.js";
 import { keep, recall } from "./memory.js";
-import { addresses, addressFor, AUTO, choices } from "./quality.js";
+import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
+import { Report } from "./report.js";
 import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
 import { View } from "./view.js";
 import { t } from "./words.js";
@@ -51,6 +52,7 @@ class Page {
   #open = { id: "", file: "", bitrate: 0 };
   /** @type {() => void} */
   #reopen = () => undefined;
+  #report = new Report({ delay: () => this.#delay(), quality: () => this.#quality() });
 
   /** @param {Format} format @param {View} view */
   constructor(format, view) {
@@ -64,6 +66,7 @@ class Page {
       // A tab in the background is slowed down, so its buffer is old.
       if (!document.hidden && !view.video.paused) this.#toLive();
     });
+    this.#report.follow(view.video);
     addEventListener("pagehide", () => this.#engine?.close());
     setInterval(() => this.#refresh(), 500);
   }
@@ -148,6 +151,7 @@ class Page {
     else if (view.state !== "lost" && view.state !== "broken" && view.state !== "stalled") view.show("starting");
     this.#usual = Infinity;
     this.#still.reset();
+    this.#report.opening(format.protocol ?? format.output, status.reports === true);
     this.#known = addresses(format, status);
     this.#open = addressFor(this.#known, this.#wanted);
     const engine = format.open(video, neighbour(this.#open.file), this.#clock.now);
@@ -176,7 +180,10 @@ class Page {
     // manifest again (5.2.1).
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
-      return await Promise.race([engine.outcome, another, this.#stalled(signal, stood), this.#leftPaused(signal)]);
+      const outcome = await Promise.race([engine.outcome, another, this.#stalled(signal, stood), this.#leftPaused(signal)]);
+      if (outcome !== "another" && outcome.why === "lost") this.#report.stalled();
+      else this.#report.resting();
+      return outcome;
     } finally {
       watch.abort();
       this.#engine = null;
@@ -324,14 +331,23 @@ class Page {
     const { video } = this.view;
     const end = newest(video);
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
-    // While the picture stands still, the buffer is not the delay.
-    const delay = playing && !isStarved(video) ? this.#engine?.delay() ?? null : null;
+    const delay = playing ? this.#delay() : null;
     this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
     if (delay !== null) {
       this.#usual = Math.min(this.#usual, delay);
       this.view.controls.offerGoLive(delay > this.#usual + LATE_SECONDS);
     }
     if (playing) this.#offer();
+  }
+
+  /** @returns {number | null}  seconds; null while the picture stands still, because the buffer is not the delay then */
+  #delay() { return this.#engine && !isStarved(this.view.video) ? this.#engine.delay() : null; }
+
+  /** @returns {{bitrate: number, height: number}}  of the shown picture; 0: unknown */
+  #quality() {
+    const shown = this.#engine?.shown?.() ?? this.#open.id;
+    const level = this.#engine?.qualities?.().find(({ id }) => id === shown);
+    return { bitrate: level?.bitrate || this.#open.bitrate, height: level?.height || heightOf(shown) || this.view.video.videoHeight };
   }
 
   /** Shows the available qualities. */

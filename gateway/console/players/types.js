@@ -43,6 +43,7 @@
  * @property {string} label   display name, "HTTP-FLV"
  * @property {string} output  the required output of the gateway, "flv"
  * @property {string} media   file name beside the page, "live.flv"
+ * @property {string} [protocol]  name in reports, if it is not the output's
  * @property {(status: Status) => Address[]} [others]  further addresses, for other qualities
  * @property {string | null} unsupported  reason why this browser cannot play the format; null if it can
  * @property {OpenEngine} open
@@ -62,6 +63,7 @@
  * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
  * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  the live renditions, the smallest first
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
+ * @property {boolean} [reports]  whether the gateway takes reports of viewers
  * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live
  * @property {number} [now]       the server's clock, ms since 1970
  */

@@ -11,6 +11,9 @@ import pytest
 from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
+from gateway.diagnosis.cmcd import Cmcd
+from gateway.diagnosis.experience import Experience, Totals
+from gateway.lib.metrics import Metrics
 from gateway.ports.errors import StoreUnavailable
 
 
@@ -20,6 +23,7 @@ class Elsewhere:
 
     places: dict[str, NodeAddress] = field(default_factory=dict)
     told: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    experienced: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     failing: Exception | None = None
     away: bool = False
     missed: list[str] = field(default_factory=list)
@@ -39,8 +43,10 @@ class Elsewhere:
         if self.failing is not None:
             raise self.failing
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
-        assert method == "POST" and path.startswith("/_node/.node/viewers/")
-        self.told.append((place.id, path.rpartition("/")[2], {name: values[0] for name, values in query.items()}))
+        operation, _, name = path.removeprefix("/_node/.node/").partition("/")
+        assert method == "POST" and operation in ("viewers", "experienced")
+        told = self.told if operation == "viewers" else self.experienced
+        told.append((place.id, name, {name: values[0] for name, values in query.items()}))
         return b"{}"
 
 
@@ -52,8 +58,12 @@ def elsewhere() -> Elsewhere:
     return Elsewhere({"c1": HOLDER, "c1@720p": HOLDER, "mine": NodeAddress("e1", "192.0.2.9:8080", "claim")})
 
 
-def teller(elsewhere: Elsewhere, watched: dict[str, dict[str, int]]) -> ViewerReporter:
-    return ViewerReporter("e1", lambda: watched, elsewhere, cast(Peers, elsewhere))
+def teller(
+    elsewhere: Elsewhere, watched: dict[str, dict[str, int]], experience: Experience | None = None
+) -> ViewerReporter:
+    return ViewerReporter(
+        "e1", lambda: watched, elsewhere, cast(Peers, elsewhere), experience or Experience(Metrics("1"))
+    )
 
 
 async def test_viewers_are_told_by_protocol(elsewhere: Elsewhere):
@@ -106,3 +116,28 @@ async def test_what_cannot_be_told_is_told_the_next_time(elsewhere: Elsewhere, f
     elsewhere.away = False
     await one.report()
     assert len(elsewhere.told) == 1 and elsewhere.missed == []
+
+
+async def test_what_viewers_experience_is_told_once_to_the_holder(elsewhere: Elsewhere):
+    experience = Experience(Metrics("1"))
+    experience.add("c1", "flv", Cmcd(7, startup=800, stalls=2))
+    one = teller(elsewhere, {}, experience)
+    await one.report()
+    await one.report()
+    ((node, channel, query),) = elsewhere.experienced
+    assert (node, channel, query.pop("to")) == ("g1", "c1", "g1")
+    totals = Totals.decode(query["flv"])
+    assert (totals.viewers, totals.stalls, sum(totals.startup.counts)) == (1, 2, 1)
+
+
+async def test_what_viewers_experience_waits_while_the_holder_does_not_answer(elsewhere: Elsewhere):
+    experience = Experience(Metrics("1"))
+    experience.add("c1", "flv", Cmcd(7, startup=800))
+    one = teller(elsewhere, {}, experience)
+    elsewhere.failing = PeerUnavailable(HOLDER, "gone")
+    await one.report()
+    elsewhere.failing = None
+    experience.add("c1", "flv", Cmcd(8, startup=900))
+    await one.report()
+    ((_, _, query),) = elsewhere.experienced
+    assert Totals.decode(query["flv"]).viewers == 2

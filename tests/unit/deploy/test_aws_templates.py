@@ -478,7 +478,7 @@ def test_the_edge_is_told_of_a_checked_signature_only_where_cloudfront_checks_on
     assert header["HeaderName"].lower() == "x-millrace-origin"
     assert re.fullmatch(r"\{\{resolve:secretsmanager:arn:aws:secretsmanager:\S+\}\}", header["HeaderValue"])
     protected = {pattern for pattern, b in behaviors("signed").items() if "TrustedKeyGroups" in b}
-    assert {"*", "*.m3u8", "*.mpd", "*/live.flv"} == protected
+    assert {"*", "*.m3u8", "*.mpd", "*/live.flv", "*/report"} == protected
 
 
 def test_errors_are_not_remembered():

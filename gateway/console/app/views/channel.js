@@ -14,6 +14,8 @@ import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
 import { Health } from "./channel/health.js";
+import { Experience } from "./channel/experience.js";
+import { ChannelHistory } from "./channel/history.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 
@@ -114,6 +116,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
         ${session && live && html`<${Now} session=${session} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
+        ${administers.value && !gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
         <${Push} channel=${channel} onChanged=${changed} />
         <${Play} channel=${channel} />
       </div>

@@ -13,14 +13,15 @@ import { refresh, usePoll } from "../poll.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Empty, html, Icon, LinkButton, PageHead, Select, Skeleton } from "../ui.js";
 import { LiveCard } from "./live/card.js";
-import { EVERY, keepBitrates, keepTotals, lost, NODES, ONLINE, SHOWN, sum, totals } from "./live/model.js";
+import { EVERY, keepBitrates, lost, ONLINE, sum } from "./live/model.js";
 import { nameOf } from "./parts/channels.js";
+import { protocolName } from "./parts/names.js";
+import { SpanChoice, useHistory } from "./parts/server-history.js";
 import { Trouble } from "./parts/trouble.js";
 
 export { default as words } from "../words/live.js";
 
 /** @typedef {import("./live/model.js").Session} Session */
-/** @typedef {import("./live/model.js").Busy} Busy */
 
 /** @type {Readonly<Record<string, (a: Session, b: Session) => number>>} */
 const ORDERS = {
@@ -33,15 +34,12 @@ const ORDERS = {
 export default function Live() {
   /** @type {import("../poll.js").PolledSignal<Session[]>} */
   const online = usePoll(ONLINE, EVERY);
-  /** @type {import("../poll.js").PolledSignal<Busy[]>} */
-  const nodes = usePoll(NODES, EVERY);
   const now = useNow();
   const search = useSignal("");
   const order = useSignal("since");
 
   const { data, error, at } = online.value;
   if (data !== null) keepBitrates(data, at);
-  if (nodes.value.data !== null) keepTotals(nodes.value.data, nodes.value.at);
   const wanted = search.value.trim().toLowerCase();
   const shown = (data ?? []).filter((one) => `${nameOf(one)} ${one.id}`.toLowerCase().includes(wanted)).sort(ORDERS[order.value]);
 
@@ -50,8 +48,8 @@ export default function Live() {
       badge=${data !== null && data.length > 0 && html`<${Badge} kind="live" dot>${t("live.count", { n: data.length })}<//>`}>
       <${Button} icon="download" disabled=${!shown.length} onClick=${() => exportCsv(shown)}>${t("live.export")}<//>
     <//>
-    <${Trouble} error=${error ?? nodes.value.error} />
-    <${Totals} times=${totals.times} />
+    <${Trouble} error=${error} />
+    <${Totals} />
     ${data === null ? !error && html`<${Skeleton} lines=${5} />` : data.length === 0
       ? html`<${Empty} icon="live" title=${t("live.empty")} text=${t("live.emptyText")}>
           <${LinkButton} kind="primary" href="#/channels">${t("live.toChannels")}<//>
@@ -73,18 +71,24 @@ export default function Live() {
           onKick=${kick} />`)}</div>`}`;
 }
 
-/** @param {{times: readonly number[]}} props  times: a new list means that there are new values */
-function Totals({ times }) {
+/** The totals of all gateways over time. */
+function Totals() {
+  const past = useHistory({ all: true });
+  const values = (/** @type {string} */ name) => past?.values(name) ?? [];
   const line = (/** @type {string} */ name, /** @type {number} */ ink) =>
-    ({ label: t(`live.total.${name}`), values: totals.values(name), ink });
-  const count = (/** @type {number} */ n) => number(n);
-  return html`<div class="chart-grid">
-    <${Chart} label=${t("live.total.now")} times=${times} lines=${[line("streams", 1), line("publishers", 2)]} format=${count} whole
-      least=${4} seconds=${SHOWN} />
-    <${Chart} label=${t("live.total.viewers")} times=${times} lines=${[line("viewers", 3)]} format=${count} whole least=${4}
-      seconds=${SHOWN} />
-    <${Chart} label=${t("live.total.in")} times=${times} lines=${[line("in", 4)]} format=${bitrate} least=${1e6} seconds=${SHOWN} />
-    <${Chart} label=${t("live.total.out")} times=${times} lines=${[line("out", 5)]} format=${bitrate} least=${1e6} seconds=${SHOWN} />
+    ({ label: t(`live.total.${name}`), values: values(name), ink });
+  const watched = (past?.names ?? []).filter((name) => name.startsWith("viewers.") && values(name).some((n) => n));
+  const viewers = watched.length
+    ? watched.map((name, i) => ({ label: protocolName(name.slice("viewers.".length)), values: values(name), ink: i % 6 + 1 }))
+    : [line("viewers", 3)];
+  const count = (/** @type {number} */ n) => number(n, 1);
+  const shared = { times: past?.times ?? [], seconds: past?.seconds };
+  return html`<div class="bar"><${SpanChoice} /></div><div class="chart-grid">
+    <${Chart} ...${shared} label=${t("live.total.now")} lines=${[line("streams", 1), line("publishers", 2)]} format=${count} whole
+      least=${4} />
+    <${Chart} ...${shared} label=${t("live.total.viewers")} lines=${viewers} format=${count} whole least=${4} />
+    <${Chart} ...${shared} label=${t("live.total.in")} lines=${[line("in", 4)]} format=${bitrate} least=${1e6} />
+    <${Chart} ...${shared} label=${t("live.total.out")} lines=${[line("out", 5)]} format=${bitrate} least=${1e6} />
   </div>`;
 }
 

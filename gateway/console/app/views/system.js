@@ -10,8 +10,8 @@ import { t } from "../i18n.js";
 import { usePoll } from "../poll.js";
 import { toast } from "../toast.js";
 import { Badge, Card, classes, Facts, html, LinkButton, Notice, PageHead, Select, Skeleton } from "../ui.js";
-import { History, rate } from "./parts/history.js";
 import { protocolName } from "./parts/names.js";
+import { SpanChoice, useHistory } from "./parts/server-history.js";
 import { reason, Trouble } from "./parts/trouble.js";
 import { Nodes } from "./system/nodes.js";
 
@@ -42,28 +42,12 @@ export { default as words } from "../words/system.js";
  */
 
 const EVERY = 3000;   // ms
-const SHOWN = 600;    // seconds
 const LEVELS = ["debug", "info", "warning", "error"];
-
-const history = new History(SHOWN, 4 * EVERY / 1000);
-const [inRate, outRate] = [rate(), rate()];
-
-/** @param {Status} status @param {number} at */
-function keep(status, at) {
-  const seconds = at / 1000;
-  if (seconds <= history.last) return;
-  const [taken, sent] = [inRate(seconds, status.bytesIn), outRate(seconds, status.bytesOut)];
-  history.add(seconds, {
-    cpu: status.cpu.percent, memory: status.memory.rss, lag: status.loopLag,
-    in: taken === null ? null : taken * 8, out: sent === null ? null : sent * 8,
-  });
-}
 
 export default function System() {
   /** @type {import("../poll.js").PolledSignal<Status>} */
   const polled = usePoll("/status", EVERY);
-  const { data, error, at } = polled.value;
-  if (data !== null) keep(data, at);
+  const { data, error } = polled.value;
   return html`
     <${PageHead} title=${t("system.title")} text=${t("system.text")}
       badge=${data && html`<${Badge} kind=${data.ready ? "ok" : "bad"} dot>${t(data.ready ? "system.ready" : "system.notReady")}<//>`}>
@@ -75,7 +59,7 @@ export default function System() {
       ${data === null ? !error && html`<${Skeleton} lines=${8} />` : html`
         ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}>
           <ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
-        <${Charts} times=${history.times} />
+        <${Charts} />
         <${Nodes} />
         <div class="columns">
           <${Node} status=${data} />
@@ -85,13 +69,14 @@ export default function System() {
     </div>`;
 }
 
-/** @param {{times: readonly number[]}} props  times: a new list means that there are new values */
-function Charts({ times }) {
+/** The values of this host over time. */
+function Charts() {
+  const past = useHistory({});
   const line = (/** @type {string} */ name, /** @type {number} */ ink) =>
-    ({ label: t(`system.chart.${name}`), values: history.values(name), ink });
+    ({ label: t(`system.chart.${name}`), values: past?.values(name) ?? [], ink });
   const share = (/** @type {number} */ n) => percent(n / 100);
-  const shared = { times, seconds: SHOWN };
-  return html`<div class="chart-grid">
+  const shared = { times: past?.times ?? [], seconds: past?.seconds };
+  return html`<div class="bar"><${SpanChoice} /></div><div class="chart-grid">
     <${Chart} ...${shared} label=${t("system.chart.cpu")} lines=${[line("cpu", 1)]} format=${share} least=${100} />
     <${Chart} ...${shared} label=${t("system.chart.memory")} lines=${[line("memory", 3)]} format=${bytes} least=${1e8} />
     <${Chart} ...${shared} label=${t("system.chart.lag")} lines=${[line("lag", 6)]} format=${brief} least=${0.01} />

@@ -1,18 +1,12 @@
-/** The properties of a channel and, while it is live, its current values with a small chart. */
-
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+/** The properties of a channel and, while it is live, its current values. */
 
 import { expiry, viewersOf, zoneName } from "../../channel.js";
 import { bitrate, moment, number, relative, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
-import { History } from "../parts/history.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
-/** @typedef {typeof import("../../chart.js").Chart} ChartComponent */
-
-const MINUTES = 5;
 
 /** @param {Session["tracks"][number]} track @returns {string} */
 function words(track) {
@@ -28,16 +22,6 @@ function words(track) {
 
 /** @param {{session: Session}} props */
 export function Now({ session }) {
-  const [chart, setChart] = useState(/** @type {{Chart: ChartComponent} | null} */ (null));
-  const history = useRef(/** @type {History | null} */ (null));
-  history.current ??= new History(MINUTES * 60, 10);
-  useEffect(() => {
-    let gone = false;
-    // Without the chart, the numbers are still shown.
-    import("../../chart.js").then((module) => { if (!gone) setChart(module); }, () => undefined);
-    return () => { gone = true; };
-  }, []);
-  useMemo(() => history.current?.add(Date.now() / 1000, { bitrate: session.bitrate }), [session]);
   const { publisher, viewers, tracks, node } = session;
   const dropped = Object.entries(publisher?.dropped ?? {}).filter(([, n]) => n > 0);
   const watched = Object.entries(viewers).filter(([, n]) => n > 0);
@@ -46,7 +30,7 @@ export function Now({ session }) {
   return html`<${Card} title=${t("now.title")} class="is-now">
     ${session.state === "lingering" && html`<${Notice} kind="warn" title=${t("state.lingering")}>${t("now.lingering")}<//>`}
     <${Facts} facts=${[
-      ...(chart ? [] : [{ label: t("now.bitrate"), value: bitrate(session.bitrate) }]),
+      { label: t("now.bitrate"), value: bitrate(session.bitrate) },
       { label: t("now.viewers"), value: html`${number(viewersOf(session))}${watched.length > 0
         && html` <span class="sub inline">${watched.map(([name, n]) =>
           `${t(`output.short.${name}`)} ${number(n)}`).join(" · ")}</span>`}` },
@@ -59,9 +43,6 @@ export function Now({ session }) {
         ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
       ...(node ? [{ label: t("now.node"), value: html`<code>${node}</code>` }] : []),
     ]} />
-    <div class="now-chart">${chart && html`<${chart.Chart} label=${t("now.bitrate")} times=${history.current.times} seconds=${MINUTES * 60}
-      least=${1000}
-      lines=${[{ label: t("now.bitrate"), values: history.current.values("bitrate"), ink: 1 }]} format=${bitrate} />`}</div>
   <//>`;
 }
 

@@ -1,6 +1,6 @@
 /** The live sessions of the API, and the values that are kept for charts. */
 
-import { History, rate } from "../parts/history.js";
+import { History } from "../parts/history.js";
 
 /**
  * An output in a session. targets: of a relay. playlist: of an on-demand recording, its key.
@@ -44,58 +44,12 @@ import { History, rate } from "../parts/history.js";
  * @property {string} [node]  the node that holds the stream
  */
 
-/**
- * The shown part of an entry of `GET /nodes`. null: the node does not answer.
- * @typedef {object} Busy
- * @property {string} node
- * @property {number | null} streams
- * @property {number | null} publishers
- * @property {Record<string, number> | null} viewers
- * @property {number | null} bytesIn   counters
- * @property {number | null} bytesOut
- */
-
 export const ONLINE = "/videostreams/online";
-export const NODES = "/nodes";
 export const EVERY = 2000;    // ms
-export const SHOWN = 300;     // seconds
+const SHOWN = 300;            // seconds
 
-/** The history of the totals, and of each stream by its id. It stays when the view is closed. */
-export const totals = new History(SHOWN, 4 * EVERY / 1000);
+/** The bitrate of each stream by its id. It stays when the view is closed. */
 export const bitrates = new History(SHOWN, 4 * EVERY / 1000);
-
-/** The rates of each node. They are separate, because each node has its own counters. @type {Map<string, {in: Rate, out: Rate}>} */
-const rates = new Map();
-
-/** @typedef {ReturnType<typeof rate>} Rate */
-
-/**
- * @param {readonly Busy[]} nodes
- * @param {number} at  ms since 1970
- */
-export function keepTotals(nodes, at) {
-  const seconds = at / 1000;
-  if (seconds <= totals.last) return;
-  for (const gone of [...rates.keys()].filter((name) => !nodes.some(({ node }) => node === name))) rates.delete(gone);
-  const speeds = nodes.map(({ node, bytesIn, bytesOut }) => {
-    const own = rates.get(node) ?? { in: rate(), out: rate() };
-    rates.set(node, own);
-    return { in: own.in(seconds, bytesIn ?? undefined), out: own.out(seconds, bytesOut ?? undefined) };
-  });
-  totals.add(seconds, {
-    streams: nodes.reduce((all, one) => all + (one.streams ?? 0), 0),
-    publishers: nodes.reduce((all, one) => all + (one.publishers ?? 0), 0),
-    viewers: nodes.reduce((all, one) => all + sum(one.viewers ?? {}), 0),
-    in: bits(speeds.map((one) => one.in)),
-    out: bits(speeds.map((one) => one.out)),
-  });
-}
-
-/** @param {readonly (number | null)[]} bytes  per second @returns {number | null} the sum; null if none is known */
-function bits(bytes) {
-  const known = bytes.filter((one) => one !== null);
-  return known.length ? known.reduce((all, one) => all + one, 0) * 8 : null;
-}
 
 /**
  * @param {readonly Session[]} sessions

@@ -1,4 +1,4 @@
-/** Keeps the values of the last minutes in the page, because the gateway only has the current ones. */
+/** Keeps the values of the last minutes in the page, for the small charts of all live channels. */
 
 /**
  * Samples of several values with common times, oldest first. They are lost when the page is closed.
@@ -58,20 +58,4 @@ export class History {
       this.#values.set(name, [...before, sample[name] ?? null]);
     }
   }
-}
-
-/**
- * Measures the rate of a counter. A counter that decreased (after a restart) returns null.
- * @returns {(at: number, total: number | undefined) => number | null}  at: seconds; returns the growth per second
- */
-export function rate() {
-  /** @type {{at: number, total: number} | null} */
-  let before = null;
-  return (at, total) => {
-    if (total === undefined || !Number.isFinite(total)) return null;
-    const last = before;
-    before = { at, total };
-    if (last === null || total < last.total || at <= last.at) return null;
-    return (total - last.total) / (at - last.at);
-  };
 }

@@ -1,0 +1,138 @@
+/** Reports what this viewer experiences: start-up time, stalls, delay and quality. The viewer can turn it off. */
+
+import { neighbour, query } from "./status.js";
+
+const EVERY = 30_000;      // ms between two reports while the stream plays
+const SHORTEST_STALL = 250; // ms; shorter stops of the picture are not visible
+
+/**
+ * @typedef {object} Source
+ * @property {() => number | null} [delay]  seconds between publisher and picture; null while unknown
+ * @property {() => {bitrate: number, height: number} | null} [quality]  bits a second and pixels, 0 while unknown
+ */
+
+/**
+ * Measures one viewer, and sends the totals with `sendBeacon` at the first picture, every 30 s and when the page is left.
+ *
+ * A report is one line of CMCD version 2 (CTA-5004-B, event mode). Its session id is random, and new for each protocol.
+ * Nothing is sent with `?report=0`, with Global Privacy Control or Do Not Track, or if the gateway wants no reports.
+ *
+ * Use: `opening` when a stream is opened; then either `follow(video)`, or `playing`, `stalled` and `resting` from the
+ * player itself; `close` at the end.
+ */
+export class Report {
+  #source;
+  #protocol = "";
+  #session = "";
+  #number = 0;
+  #opened = 0;   // performance.now() at which the stream was opened
+  /** @type {number | null} */
+  #startup = null;  // ms until the first picture
+  #stalls = 0;
+  #stallMs = 0;
+  #stalledAt = 0;   // 0: the picture moves, or nobody waits for it
+  #closed = true;
+
+  /** @param {Source} [source] */
+  constructor(source = {}) {
+    this.#source = source;
+    setInterval(() => this.#send("t"), EVERY);
+    addEventListener("pagehide", () => this.#send("t"));
+  }
+
+  /**
+   * A stream is opened. The first call, and each call with another protocol, begins a new measurement.
+   * @param {string} protocol  name of the address in `playUrls` (flv, wsflv, hls, cmaf, dash), or `instant`, `whep`
+   * @param {boolean} [wanted]  whether the gateway wants reports: `status.reports === true`
+   */
+  opening(protocol, wanted = true) {
+    if (!wanted || isRefused()) {
+      this.#closed = true;
+      return;
+    }
+    if (!this.#closed && protocol === this.#protocol) return;
+    this.close();
+    this.#closed = false;
+    this.#protocol = protocol;
+    this.#session = Array.from(crypto.getRandomValues(new Uint8Array(8)), (n) => n.toString(16).padStart(2, "0")).join("");
+    this.#opened = performance.now();
+    this.#startup = null;
+    this.#number = this.#stalls = this.#stallMs = this.#stalledAt = 0;
+  }
+
+  /** The picture moves. */
+  playing() {
+    if (this.#closed) return;
+    this.#endStall();
+    if (this.#startup !== null) return;
+    this.#startup = performance.now() - this.#opened;
+    this.#send("ps");
+  }
+
+  /** The viewer waits for the next picture. */
+  stalled() {
+    if (!this.#closed && this.#startup !== null && !this.#stalledAt) this.#stalledAt = performance.now();
+  }
+
+  /** The picture stands still because the viewer paused, or the stream has ended. */
+  resting() { this.#endStall(); }
+
+  /**
+   * Measures a media element.
+   * @param {HTMLVideoElement} video
+   * @param {AbortSignal} [signal]  ends it
+   */
+  follow(video, signal) {
+    const options = signal ? { signal } : {};
+    video.addEventListener("timeupdate", () => {
+      if (!video.paused && !video.seeking && video.readyState > HTMLMediaElement.HAVE_CURRENT_DATA) this.playing();
+    }, options);
+    video.addEventListener("waiting", () => { if (!video.seeking && !video.paused) this.stalled(); }, options);
+    video.addEventListener("pause", () => this.resting(), options);
+  }
+
+  /** Sends the last report. */
+  close() {
+    if (this.#closed) return;
+    this.#endStall();
+    this.#send("t");
+    this.#closed = true;
+  }
+
+  #endStall() {
+    if (!this.#stalledAt) return;
+    const ms = performance.now() - this.#stalledAt;
+    this.#stalledAt = 0;
+    if (ms < SHORTEST_STALL) return;
+    this.#stalls += 1;
+    this.#stallMs += ms;
+  }
+
+  /** @param {"ps" | "t"} event  of CMCD: a changed state of the player, or the time of the next report */
+  #send(event) {
+    if (this.#closed || this.#startup === null) return;
+    // A stall that goes on is counted up to now.
+    const now = this.#stalledAt;
+    const running = now ? performance.now() - now : 0;
+    const delay = this.#source.delay?.() ?? null;
+    const { bitrate = 0, height = 0 } = this.#source.quality?.() ?? {};
+    const fields = [
+      `bsa=(${this.#stalls + (running >= SHORTEST_STALL ? 1 : 0)})`,
+      `bsda=(${Math.round(this.#stallMs + (running >= SHORTEST_STALL ? running : 0))})`,
+      `e=${event}`,
+      ...(delay === null || !Number.isFinite(delay) ? [] : [`ltc=${Math.max(0, Math.round(delay * 1000))}`]),
+      ...(height > 0 ? [`millrace-h=${Math.round(height)}`] : []),
+      `millrace-p=${this.#protocol}`,
+      `msd=${Math.round(this.#startup)}`,
+      ...(bitrate > 0 ? [`pb=(${Math.round(bitrate / 1000)})`] : []),
+      `sid="${this.#session}"`, `sn=${this.#number++}`, "st=l", `ts=${Date.now()}`, "v=2",
+    ];
+    navigator.sendBeacon(neighbour("report"), fields.join(","));
+  }
+}
+
+/** @returns {boolean} whether the viewer wants no reports */
+function isRefused() {
+  const { globalPrivacyControl } = /** @type {{globalPrivacyControl?: boolean}} */ (/** @type {unknown} */ (navigator));
+  return new URLSearchParams(query).get("report") === "0" || globalPrivacyControl === true || navigator.doNotTrack === "1";
+}

@@ -1,0 +1,346 @@
+"""Adds up what viewers experience: start-up time, stalls, delay and quality, for each channel and protocol.
+
+Only numbers are kept, no text of a viewer. Everything has a fixed size.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.diagnosis.cmcd import Cmcd
+from gateway.lib.metrics import Metrics
+
+PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "other")
+WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
+MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recently reported one goes first
+MAX_SESSIONS: Final = 20_000  # players, about 300 bytes each; the least recently reported one goes first
+_SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the same empty buffer
+_MAX_STALLS: Final = 1000  # in one report
+_MAX_STALL_SECONDS: Final = 3600.0  # in one report
+_SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
+_COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+# Upper bounds of the buckets; a value above the last one counts in one more bucket.
+_STARTUP: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # seconds
+_LATENCY: Final = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # seconds
+_BITRATE: Final = (
+    100,
+    200,
+    400,
+    600,
+    800,
+    1000,
+    1500,
+    2000,
+    2500,
+    3000,
+    4000,
+    5000,
+    6000,
+    8000,
+    10_000,
+    15_000,
+    25_000,
+)
+_HEIGHT: Final = (144, 240, 360, 480, 540, 720, 1080, 1440, 2160, 4320)  # pixels
+
+
+class Distribution:
+    """Counts values in buckets."""
+
+    __slots__ = ("bounds", "counts")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = array("I", (0,)) * (len(bounds) + 1)
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+
+    def merge(self, other: Distribution) -> None:
+        self.counts = array("I", map(sum, zip(self.counts, other.counts, strict=True)))
+
+    def quantile(self, share: float) -> float | None:
+        """Returns the value that `share` of all values do not exceed, interpolated within its bucket; None: no values.
+
+        Values above the last bound count as the last bound.
+        """
+        wanted = sum(self.counts) * share
+        if not wanted:
+            return None
+        below, passed = 0.0, 0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            if passed + count >= wanted:
+                return below + (bound - below) * (wanted - passed) / count
+            below, passed = bound, passed + count
+        return self.bounds[-1]
+
+    def encode(self) -> str:
+        """Returns the counts that are not 0, such as `3-1.7-12`."""
+        return ".".join(f"{n}-{count}" for n, count in enumerate(self.counts) if count)
+
+    def decode(self, text: str) -> None:
+        """Reads what `encode` has written. Raises ValueError."""
+        if not _SPARSE.fullmatch(text):
+            raise ValueError("not a distribution")
+        for item in filter(None, text.split(".")):
+            n, _, count = item.partition("-")
+            if int(n) >= len(self.counts):
+                raise ValueError("not a distribution")
+            self.counts[int(n)] = int(count)
+
+
+class Totals:
+    """The totals of the viewers of one channel by one protocol. viewers: sessions that began. stall_seconds: of all."""
+
+    __slots__ = ("bitrate", "height", "latency", "stall_seconds", "stalls", "startup", "viewers")
+
+    def __init__(self) -> None:
+        self.viewers = 0
+        self.stalls = 0
+        self.stall_seconds = 0.0
+        self.startup = Distribution(_STARTUP)
+        self.latency = Distribution(_LATENCY)
+        self.bitrate = Distribution(_BITRATE)  # kbit/s
+        self.height = Distribution(_HEIGHT)
+
+    def distributions(self) -> tuple[Distribution, ...]:
+        return self.startup, self.latency, self.bitrate, self.height
+
+    def merge(self, other: Totals) -> None:
+        self.viewers += other.viewers
+        self.stalls += other.stalls
+        self.stall_seconds += other.stall_seconds
+        for own, added in zip(self.distributions(), other.distributions(), strict=True):
+            own.merge(added)
+
+    def encode(self) -> str:
+        """Returns the totals as text of URL characters, at most 600."""
+        numbers = (self.viewers, self.stalls, round(self.stall_seconds * 1000))
+        return "_".join((*map(str, numbers), *(d.encode() for d in self.distributions())))
+
+    @classmethod
+    def decode(cls, text: str) -> Totals:
+        """Reads what `encode` has written. Raises ValueError."""
+        fields = text.split("_")
+        totals = cls()
+        if len(fields) != 7 or not all(map(_COUNT.fullmatch, fields[:3])):
+            raise ValueError("not totals of viewers")
+        totals.viewers, totals.stalls, milliseconds = map(int, fields[:3])
+        totals.stall_seconds = milliseconds / 1000
+        for distribution, field in zip(totals.distributions(), fields[3:], strict=True):
+            distribution.decode(field)
+        return totals
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the totals for the API: seconds, bits per second, pixels."""
+        p50, p95 = self.height.quantile(0.5), self.height.quantile(0.05)
+        return {
+            "viewers": self.viewers,
+            "stalls": self.stalls,
+            "stallSeconds": round(self.stall_seconds, 1),
+            "startup": _quantiles(self.startup),
+            "latency": _quantiles(self.latency),
+            "bitrate": _quantiles(self.bitrate, 1000, worst=0.05),
+            "height": {"p50": _bucket_of(p50), "p95": _bucket_of(p95)},
+        }
+
+
+def _quantiles(values: Distribution, factor: float = 1, worst: float = 0.95) -> dict[str, float | None]:
+    """Returns p50, and as p95 the value that 95 of 100 viewers reach or better. worst: share of that value."""
+    found = {"p50": values.quantile(0.5), "p95": values.quantile(worst)}
+    return {name: None if value is None else round(value * factor, 3) for name, value in found.items()}
+
+
+def _bucket_of(height: float | None) -> int | None:
+    """Returns the usual height for an interpolated one."""
+    return None if height is None else int(_HEIGHT[min(bisect_left(_HEIGHT, height), len(_HEIGHT) - 1)])
+
+
+@dataclass(slots=True)
+class _Session:
+    """What is known of one player. began: its first report. starved: its last empty buffer (monotonic seconds)."""
+
+    began: float
+    starting: bool = False
+    started: bool = False
+    starved: float = -1e9
+    stalls: int = 0
+    stalled_ms: int = 0
+
+
+class _Windows:
+    """The totals of the current window and of the one before."""
+
+    __slots__ = ("before", "began", "now")
+
+    def __init__(self, at: float) -> None:
+        self.began = at
+        self.before = Totals()
+        self.now = Totals()
+
+    def advance(self, at: float) -> None:
+        if at - self.began >= WINDOW_SECONDS:
+            self.before = self.now if at - self.began < 2 * WINDOW_SECONDS else Totals()
+            self.now = Totals()
+            self.began = at
+
+    def both(self) -> Totals:
+        totals = Totals()
+        totals.merge(self.before)
+        totals.merge(self.now)
+        return totals
+
+
+class Experience:
+    """Takes the reports of viewers at this node, and the totals that other nodes send. clock: monotonic seconds.
+
+    metrics: gets only the viewers of this node.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._sessions: OrderedDict[tuple[str, int], _Session] = OrderedDict()
+        self._totals: OrderedDict[tuple[str, str], _Windows] = OrderedDict()  # by channel and protocol
+        self._unsent: OrderedDict[tuple[str, str], Totals] = OrderedDict()  # since the last `take`
+
+    def __len__(self) -> int:
+        return len(self._totals)
+
+    def add(self, channel: str, protocol: str, data: Cmcd) -> None:
+        """Adds what a player has sent. protocol: one of PROTOCOLS. Hot path."""
+        now = self._clock()
+        key = (channel, data.session)
+        session = self._sessions.get(key)
+        new = session is None
+        if session is None:
+            session = self._sessions[key] = _Session(now)
+            if len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        else:
+            self._sessions.move_to_end(key)
+        startup = self._startup(session, data, now)
+        stalls, seconds = self._stalls(session, data, now)
+        self._count(protocol, startup, stalls, seconds, data.latency)
+        for totals in self._both(channel, protocol, now):
+            totals.viewers += new
+            totals.stalls += stalls
+            totals.stall_seconds += seconds
+            if startup is not None:
+                totals.startup.add(startup)
+            if data.latency is not None:
+                totals.latency.add(data.latency / 1000)
+            if data.bitrate is not None:
+                totals.bitrate.add(data.bitrate)
+            if data.height is not None:
+                totals.height.add(data.height)
+
+    def merge(self, channel: str, totals: Mapping[str, Totals], *, unsent: bool = False) -> None:
+        """Adds the totals of other nodes, by protocol. unsent: they were taken here, and could not be sent."""
+        now = self._clock()
+        for protocol, added in totals.items():
+            for into in self._both(channel, protocol, now) if not unsent else [self._unsent_of(channel, protocol)]:
+                into.merge(added)
+
+    def take(self, held_here: Callable[[str], bool]) -> dict[str, dict[str, Totals]]:
+        """Returns what is new since the last call, by channel and protocol, for channels that another node holds."""
+        found: dict[str, dict[str, Totals]] = {}
+        for (channel, protocol), totals in self._unsent.items():
+            if not held_here(channel):
+                found.setdefault(channel, {})[protocol] = totals
+        self._unsent.clear()
+        return found
+
+    def of(self, channel: str) -> dict[str, Totals]:
+        """Returns the totals of a channel by protocol, over the last one to two windows."""
+        now, found = self._clock(), {}
+        for protocol in PROTOCOLS:
+            windows = self._totals.get((channel, protocol))
+            if windows is not None:
+                windows.advance(now)
+                totals = windows.both()
+                if totals.viewers or any(any(d.counts) for d in totals.distributions()):
+                    found[protocol] = totals
+        return found
+
+    # ---- details ----
+
+    def _both(self, channel: str, protocol: str, now: float) -> Iterator[Totals]:
+        """Yields the current totals, and those that are not sent yet."""
+        windows = self._totals.get((channel, protocol))
+        if windows is None:
+            windows = self._totals[channel, protocol] = _Windows(now)
+            if len(self._totals) > MAX_TOTALS:
+                self._totals.popitem(last=False)
+        else:
+            self._totals.move_to_end((channel, protocol))
+        windows.advance(now)
+        yield windows.now
+        yield self._unsent_of(channel, protocol)
+
+    def _unsent_of(self, channel: str, protocol: str) -> Totals:
+        totals = self._unsent.get((channel, protocol))
+        if totals is None:
+            totals = self._unsent[channel, protocol] = Totals()
+            if len(self._unsent) > MAX_TOTALS:
+                self._unsent.popitem(last=False)
+        return totals
+
+    @staticmethod
+    def _startup(session: _Session, data: Cmcd, now: float) -> float | None:
+        """Returns the seconds of start-up if this report ends it: as sent, else until the buffer was filled."""
+        if session.started:
+            return None
+        if data.startup is not None:
+            session.started = True
+            return data.startup / 1000
+        if data.starting:
+            session.starting = True
+            return None
+        session.started = True
+        return now - session.began if session.starting else None
+
+    @staticmethod
+    def _stalls(session: _Session, data: Cmcd, now: float) -> tuple[int, float]:
+        """Returns number and seconds of the stalls since the last report of this player."""
+        stalls, seconds = 0, 0.0
+        if data.stalls is not None:
+            stalls, session.stalls = data.stalls - session.stalls, data.stalls
+        elif data.starved and now - session.starved > _SAME_STALL_SECONDS:
+            stalls, session.starved = 1, now
+        if data.stalled_ms is not None:
+            seconds, session.stalled_ms = (data.stalled_ms - session.stalled_ms) / 1000, data.stalled_ms
+        elif data.stall_ms is not None:
+            seconds = data.stall_ms / 1000
+        return min(max(0, stalls), _MAX_STALLS), min(max(0.0, seconds), _MAX_STALL_SECONDS)
+
+    def _count(self, protocol: str, startup: float | None, stalls: int, seconds: float, latency: int | None) -> None:
+        metrics = self._metrics
+        if startup is not None:
+            metrics.viewer_startup.observe(startup, protocol)
+        if latency is not None:
+            metrics.viewer_latency.observe(latency / 1000, protocol)
+        if stalls:
+            metrics.viewer_stalls.add(protocol, amount=stalls)
+        if seconds:
+            metrics.viewer_stall_seconds.add(protocol, amount=seconds)
+
+
+def summary(totals: Mapping[str, Totals]) -> dict[str, Any]:
+    """Returns the totals of a channel for the API: of all protocols together, and of each."""
+    together = Totals()
+    for one in totals.values():
+        together.merge(one)
+    return {
+        "seconds": int(2 * WINDOW_SECONDS),
+        "all": together.as_json(),
+        "protocols": {name: one.as_json() for name, one in totals.items()},
+    }

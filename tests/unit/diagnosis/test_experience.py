@@ -1,0 +1,157 @@
+"""What viewers report becomes numbers by channel and protocol, in bounded memory."""
+
+import pytest
+
+from gateway.diagnosis import experience as module
+from gateway.diagnosis.cmcd import Cmcd
+from gateway.diagnosis.experience import Distribution, Experience, Totals, summary
+from gateway.lib.metrics import Metrics
+from tests.support.clock import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("1")
+
+
+@pytest.fixture
+def reports(metrics: Metrics, clock: Clock) -> Experience:
+    return Experience(metrics, clock)
+
+
+def test_a_player_is_one_viewer_and_its_totals_are_counted_once(reports: Experience, metrics: Metrics):
+    for stalls, ms in ((0, 0), (2, 1500), (2, 1500), (3, 2000)):
+        reports.add("c1", "flv", Cmcd(1, startup=800, latency=900, stalls=stalls, stalled_ms=ms, height=720))
+    totals = reports.of("c1")["flv"]
+    assert (totals.viewers, totals.stalls, totals.stall_seconds) == (1, 3, 2.0)
+    assert sum(totals.startup.counts) == 1
+    assert sum(totals.latency.counts) == 4
+    assert metrics.viewer_stalls.values == {("flv",): 3}
+    assert metrics.viewer_stall_seconds.values == {("flv",): 2.0}
+    assert totals.as_json()["height"] == {"p50": 720, "p95": 720}
+
+
+def test_start_up_without_a_number_is_the_time_until_the_buffer_was_filled(reports: Experience, clock: Clock):
+    reports.add("c1", "hls", Cmcd(1, starting=True))
+    clock.now += 1.2
+    reports.add("c1", "hls", Cmcd(1, starting=True))
+    clock.now += 0.4
+    reports.add("c1", "hls", Cmcd(1))
+    clock.now += 9
+    reports.add("c1", "hls", Cmcd(1, starting=True))  # after a seek
+    reports.add("c1", "hls", Cmcd(1))
+    startup = reports.of("c1")["hls"].startup
+    assert sum(startup.counts) == 1
+    assert 1.5 <= (startup.quantile(0.5) or 0) <= 2.0
+
+
+def test_a_player_that_was_first_seen_while_it_played_has_no_start_up(reports: Experience):
+    reports.add("c1", "hls", Cmcd(1, bitrate=2000))
+    assert not any(reports.of("c1")["hls"].startup.counts)
+
+
+def test_an_empty_buffer_of_sound_and_picture_is_one_stall(reports: Experience, clock: Clock):
+    reports.add("c1", "hls", Cmcd(1, starved=True))
+    clock.now += 0.1
+    reports.add("c1", "hls", Cmcd(1, starved=True))
+    clock.now += 5
+    reports.add("c1", "hls", Cmcd(1, starved=True))
+    assert reports.of("c1")["hls"].stalls == 2
+
+
+def test_the_same_session_id_on_two_channels_is_two_viewers(reports: Experience):
+    reports.add("c1", "flv", Cmcd(1, startup=1))
+    reports.add("c2", "flv", Cmcd(1, startup=1))
+    assert [reports.of(c)["flv"].viewers for c in ("c1", "c2")] == [1, 1]
+
+
+def test_lies_are_bounded(reports: Experience):
+    reports.add(
+        "c1", "flv", Cmcd(1, startup=999_999_999, latency=999_999_999, stalls=999_999_999, stalled_ms=999_999_999)
+    )
+    reports.add("c1", "flv", Cmcd(1, stalls=0, stalled_ms=0))
+    totals = reports.of("c1")["flv"]
+    assert (totals.stalls, totals.stall_seconds) == (1000, 3600)
+    assert totals.as_json()["startup"] == {"p50": 60, "p95": 60}
+
+
+def test_memory_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_TOTALS", 3)
+    monkeypatch.setattr(module, "MAX_SESSIONS", 2)
+    for n in range(5):
+        reports.add(f"c{n}", "flv", Cmcd(n, startup=1))
+    assert len(reports) == 3
+    assert reports.of("c0") == {}
+    assert len(reports._sessions) == 2
+    assert len(reports._unsent) == 3
+
+
+def test_numbers_last_for_one_to_two_windows(reports: Experience, clock: Clock):
+    reports.add("c1", "flv", Cmcd(1, startup=100))
+    clock.now += module.WINDOW_SECONDS
+    reports.add("c1", "flv", Cmcd(2, startup=100))
+    assert reports.of("c1")["flv"].viewers == 2
+    clock.now += module.WINDOW_SECONDS
+    assert reports.of("c1")["flv"].viewers == 1
+    clock.now += 2 * module.WINDOW_SECONDS
+    assert reports.of("c1") == {}
+
+
+def test_what_another_node_holds_is_taken_once_and_added_there(reports: Experience, metrics: Metrics, clock: Clock):
+    reports.add("c1", "flv", Cmcd(1, startup=800, stalls=2))
+    reports.add("mine", "flv", Cmcd(2, startup=800))
+    taken = reports.take(lambda channel: channel == "mine")
+    assert list(taken) == ["c1"]
+    assert reports.take(lambda channel: False) == {}
+    holder = Experience(Metrics("1"), clock)
+    holder.merge("c1", {name: Totals.decode(totals.encode()) for name, totals in taken["c1"].items()})
+    assert holder.of("c1")["flv"].as_json() == reports.of("c1")["flv"].as_json()
+    reports.merge("c1", taken["c1"], unsent=True)
+    assert reports.take(lambda channel: False)["c1"]["flv"].viewers == 1
+    assert reports.of("c1")["flv"].viewers == 1, "what is sent again is not counted again here"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1_2_3", "1_2_3____x", "1_2_3_99-1___", "-1_2_3____", "1_2_3_1-1-1___", "1_2_3_1-99999999___"]
+)
+def test_malformed_totals_are_refused(text: str):
+    with pytest.raises(ValueError):
+        Totals.decode(text)
+
+
+def test_full_totals_fit_into_a_query():
+    totals = Totals()
+    totals.viewers = totals.stalls = 999_999_999
+    for distribution in totals.distributions():
+        for n in range(len(distribution.counts)):
+            distribution.counts[n] = 9_999_999
+    assert len(totals.encode()) * len(module.PROTOCOLS) < 7000
+    assert Totals.decode(totals.encode()).encode() == totals.encode()
+
+
+def test_quantiles_are_interpolated_within_their_bucket():
+    values = Distribution((1, 2, 4))
+    assert values.quantile(0.5) is None
+    for value in (0.5, 1.5, 1.5, 3):
+        values.add(value)
+    assert values.quantile(0.25) == 1
+    assert values.quantile(0.5) == 1.5
+    assert values.quantile(1) == 4
+    values.add(9)
+    assert values.quantile(1) == 4
+
+
+def test_the_summary_has_all_protocols_and_their_sum(reports: Experience):
+    reports.add("c1", "flv", Cmcd(1, startup=100))
+    reports.add("c1", "dash", Cmcd(2, startup=3000, bitrate=2500))
+    said = summary(reports.of("c1"))
+    assert said["all"]["viewers"] == 2
+    assert set(said["protocols"]) == {"flv", "dash"}
+    assert said["all"]["startup"]["p50"] < said["all"]["startup"]["p95"]
+    assert said["protocols"]["dash"]["bitrate"]["p50"] == pytest.approx(2_250_000, rel=0.2)
+    assert summary({})["all"]["startup"] == {"p50": None, "p95": None}

@@ -1,0 +1,143 @@
+"""Reports of viewers: only for what is live, from who may play it, in small amounts; and CMCD of players' requests."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from gateway.channels.stream_key import SignatureUse
+from gateway.diagnosis.experience import Experience
+from gateway.lib.metrics import Metrics
+from gateway.playback import reports as module
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.reports import RequestReports, ViewerReports
+from tests.support.builders import FAR, channel, stream
+from tests.support.http import Listener, Reply, request
+from tests.support.playback import SECRETS, playing
+
+LINE = b'bsa=(1),bsda=(400),ltc=900,millrace-p=flv,millrace-h=720,msd=700,sid="one",v=2'
+
+
+class Lab:
+    """Where reports end up."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics("1")
+        self.experience = Experience(self.metrics)
+        self.reports = ViewerReports(self.experience, self.metrics.viewer_reports, lambda name: name == "c9")
+
+    def counted(self) -> dict[str, float]:
+        return {labels[0]: count for labels, count in self.metrics.viewer_reports.values.items()}
+
+
+async def post(listener: Listener, target: str, body: bytes = LINE) -> Reply:
+    async with listener.connect() as wire:
+        return await wire.post(target, body)
+
+
+async def test_a_report_is_counted_for_its_channel():
+    lab = Lab()
+    async with playing(reports=lab.reports) as server:
+        server.live()
+        assert (await post(server.listener, "/c1/report")).status == 204
+        assert (await post(server.listener, "/c1/report", LINE.replace(b"one", b"two") + b"\n" + LINE)).status == 204
+        totals = lab.experience.of("c1")["flv"]
+        assert (totals.viewers, totals.stalls) == (2, 2)
+        assert lab.counted() == {"page": 3}
+        assert '"reports": true' in (await server.listener.get("/c1/status.json")).text
+
+
+async def test_only_live_streams_take_reports():
+    lab = Lab()
+    async with playing(channel("idle"), channel("c9"), reports=lab.reports) as server:
+        for name in ("idle", "nobody"):
+            reply = await post(server.listener, f"/{name}/report")
+            assert (reply.status, reply.text) == (404, f"{name} is not streaming live now\n")
+        assert (await post(server.listener, "/c9/report")).status == 204, "players here play it from another node"
+        assert len(lab.experience) == 1
+
+
+async def test_a_protected_channel_takes_reports_only_with_a_play_sign():
+    lab = Lab()
+    async with playing(channel("c9", playAuth="sign"), reports=lab.reports) as server:
+        server.live(playAuth="sign")
+        for name in ("c1", "c9"):
+            sign = SECRETS.sign(name, FAR, SignatureUse.PLAY)
+            assert (await post(server.listener, f"/{name}/report")).status == 403
+            assert (await post(server.listener, f"/{name}/report?sign={sign}x")).status == 403
+            assert (await post(server.listener, f"/{name}/report?sign={sign}")).status == 204
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"\xff\xfe", b'sid=""', b"{}"])
+async def test_what_is_no_report_is_refused(body: bytes):
+    lab = Lab()
+    async with playing(reports=lab.reports) as server:
+        server.live()
+        assert (await post(server.listener, "/c1/report", body)).status == 400
+        assert lab.counted() == {"malformed": 1}
+
+
+async def test_a_report_of_more_than_a_kilobyte_is_refused():
+    lab = Lab()
+    async with playing(reports=lab.reports) as server:
+        server.live()
+        assert (await post(server.listener, "/c1/report", b"x" * 1025)).status == 413
+        assert lab.counted() == {}
+
+
+async def test_an_address_may_send_so_many_reports_a_minute(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PER_MINUTE", 3)
+    lab = Lab()
+    async with playing(reports=lab.reports) as server:
+        server.live()
+        replies = [await post(server.listener, "/c1/report") for _ in range(4)]
+        assert [reply.status for reply in replies] == [204, 204, 204, 429]
+        assert int(replies[-1].headers["retry-after"]) in range(1, 61)
+        assert lab.counted() == {"page": 3, "limited": 1}
+
+
+async def test_a_protocol_that_is_none_counts_as_other():
+    lab = Lab()
+    async with playing(reports=lab.reports) as server:
+        server.live()
+        await post(server.listener, "/c1/report", b'sid="a",sf=d')
+        await post(server.listener, "/c1/report", b'sid="b",millrace-p=invented,v=2')
+        assert set(lab.experience.of("c1")) == {"dash", "other"}
+
+
+async def test_reports_can_be_turned_off():
+    async with playing() as server:
+        server.live()
+        assert (await post(server.listener, "/c1/report")).status == 405
+        assert '"reports": false' in (await server.listener.get("/c1/status.json")).text
+
+
+# ---- CMCD of requests ----
+
+
+def cmcd(text: str) -> str:
+    return f"/c1/live.m3u8?sign=a&CMCD={quote(text)}"
+
+
+async def test_players_requests_are_read_by_protocol():
+    lab, watched = Lab(), stream()
+    viewers = HttpViewers(reports=RequestReports(lab.experience, lab.metrics.viewer_reports))
+    viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls")
+    viewers.record(request(cmcd('br=3000,sf=d,sid="b"'), user_agent="2"), watched, "cmaf")
+    viewers.record(request("/c1/live.m3u8", cmcd_session='sid="c"', cmcd_status="bs"), watched, "cmaf")
+    viewers.record(request("/c1/live.m3u8"), watched, "hls")
+    found = lab.experience.of("c1")
+    assert {name: totals.stalls for name, totals in found.items()} == {"hls": 1, "dash": 0, "cmaf": 1}
+    viewers.close()
+
+
+async def test_of_a_long_session_every_fourth_request_is_read_and_each_empty_buffer():
+    lab, watched = Lab(), stream()
+    viewers = HttpViewers(reports=RequestReports(lab.experience, lab.metrics.viewer_reports))
+    for _ in range(90):
+        viewers.record(request(cmcd('br=3000,sf=h,sid="a"')), watched, "hls")
+    assert lab.counted() == {"request": 60}
+    viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls")
+    assert lab.experience.of("c1")["hls"].stalls == 1
+    viewers.close()
