@@ -120,8 +120,6 @@ def end_streams(hub: Hub, id: str, reason: EndReason) -> bool:
 
 async def qr(request: web.Request) -> web.Response:
     """Returns the push address or a play address as a QR code."""
-    import segno  # imported here, because it takes 1 MB of memory
-
     name = request.query.get("url", "push")
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)
@@ -131,9 +129,15 @@ async def qr(request: web.Request) -> web.Response:
         if name in (*(address.name for address in ADDRESSES), LADDER, "page"):
             raise Missing(f"{name} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
+    return qr_code(urls[name], f"QR code of the {name} address")
+
+
+def qr_code(text: str, title: str) -> web.Response:
+    """Returns an SVG with the QR code of a text. title: its accessible name."""
+    import segno  # imported here, because it takes 1 MB of memory
+
     out = io.BytesIO()
-    title = f"QR code of the {name} address"
-    segno.make(urls[name], error="m", micro=False).save(
+    segno.make(text, error="m", micro=False).save(
         out, kind="svg", title=title, omitsize=True, border=4, dark="#000", light="#fff", xmldecl=False
     )
     # The SVG is loaded as its own document, so it needs a role and a label for assistive technology.

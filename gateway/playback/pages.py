@@ -24,7 +24,7 @@ _BROADCAST_POLICY: Final = (
     "form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 )
 # The folders below `/_player/`. Only the admin listener serves the console itself.
-_SHARED_FOLDERS: Final = ("broadcast", "players", "vendor")
+_SHARED_FOLDERS: Final = ("broadcast", "film", "players", "vendor")
 _BROADCASTER: Final = "broadcast/broadcast.html"
 _NO_FILE: Final = text(404, "no such file")
 _FRONT: Final = Response(

@@ -27,10 +27,12 @@ _CLEANUP_SECONDS: Final = 20.0  # maximum seconds for the removal of files after
 
 
 def outputs(names: VodNames, result: PackageResult) -> dict[str, str]:
-    """Returns the object keys for players and pages, by the names "hls", "poster" and "thumbnail"."""
+    """Returns the object keys for players and pages, by the names "hls", "poster", "thumbnail" and "preview"."""
     found = {"hls": names.key(names.master)}
     if result.poster:
         found |= {"poster": names.key(names.poster), "thumbnail": names.key(names.thumbnail)}
+    if result.previews:
+        found["preview"] = names.key(names.preview)
     return found
 
 
@@ -92,6 +94,9 @@ def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:
     if result.poster:
         yield names.poster
         yield names.thumbnail
+    if result.previews:
+        yield names.preview_pictures
+        yield names.preview
     yield names.playlist
     yield names.master
 

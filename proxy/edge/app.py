@@ -256,7 +256,7 @@ class Edge(node.Role):
             Pages(lambda: ports),
             self._health,
             StoredPlayback(recordings),
-            {"vod": VodFiles(recordings, self.protection, channels.owners)},
+            {"vod": VodFiles(recordings, recordings.film_page, self.protection, channels.owners)},
         )
 
     def admin(self) -> HttpServer:
