@@ -12,7 +12,7 @@ from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.retention import Retention
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.vod_names import is_vod_file
-from gateway.vod.films import Films
+from gateway.vod.films import Films, forget_film
 from gateway.vod.object_player import ObjectPlayer
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
@@ -90,7 +90,9 @@ def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     local = settings.channels.startswith("sqlite:")
     single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or single
-    return MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
+    deletion = MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
+    deletion.when_film_deleted(lambda prefix: forget_film(stores.films, prefix))
+    return deletion
 
 
 def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:

@@ -139,13 +139,6 @@ class Films:
                 return await self._delete_files(deleting)
         raise FilmInUse(f"film {key} changes all the time")
 
-    async def forget(self, prefix: str) -> None:
-        """Removes the record of a film whose files were deleted with its channel."""
-        try:
-            await self.store.delete(await self.store.get(prefix))
-        except NoSuchFilm:
-            return
-
     async def _delete_files(self, film: Film) -> bool:
         running = self._deletions.get(film.key)
         if running is None:
@@ -262,6 +255,14 @@ class Films:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(backoff.next())
+
+
+async def forget_film(store: FilmStore, key: str) -> None:
+    """Removes the record of a film whose files are deleted with their channel. Raises StoreUnavailable."""
+    try:
+        await store.delete(await store.get(key))
+    except NoSuchFilm:
+        return
 
 
 def _failed(name: str, error: BaseException) -> None:

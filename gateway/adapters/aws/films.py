@@ -58,13 +58,15 @@ class DynamoFilms:
             "FilterExpression": "listed = :listed",
             "ExpressionAttributeValues": values,
         }
+        names: dict[str, str] = {}  # these two are reserved words
         if after is not None:
-            values[":after"] = {"S": _position(after)}
+            names["#position"], values[":after"] = "position", {"S": _position(after)}
             parameters["KeyConditionExpression"] += " AND #position < :after"
-            parameters["ExpressionAttributeNames"] = {"#position": "position"}
         if wanted:
-            values[":search"] = {"S": wanted}
-            parameters["FilterExpression"] += " AND contains(search, :search)"
+            names["#search"], values[":search"] = "search", {"S": wanted}
+            parameters["FilterExpression"] += " AND contains(#search, :search)"
+        if names:
+            parameters["ExpressionAttributeNames"] = names
         found: list[Film] = []
         while True:
             # `Limit` counts items before the filter, so a page may have fewer.
