@@ -27,12 +27,10 @@ _CLEANUP_SECONDS: Final = 20.0  # maximum seconds for the removal of files after
 
 
 def outputs(names: VodNames, result: PackageResult) -> dict[str, str]:
-    """Returns the object keys for players and pages, by the names "hls", "poster", "thumbnail" and "preview"."""
+    """Returns the object keys for players and pages, by the names "hls", "poster" and "thumbnail"."""
     found = {"hls": names.key(names.master)}
     if result.poster:
         found |= {"poster": names.key(names.poster), "thumbnail": names.key(names.thumbnail)}
-    if result.previews:
-        found["preview"] = names.key(names.preview)
     return found
 
 

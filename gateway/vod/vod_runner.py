@@ -178,7 +178,8 @@ class VodRunner:
             log.warning("a VOD source is damaged", source=source.text, pieces=result.damaged)
         size = await asyncio.to_thread(lambda: sum(file.stat().st_size for file in output.iterdir()))
         outputs = await publish(self._sources.objects, source.names, output, result)
-        made = {"files": dict(outputs), "duration": result.duration, "size": size}
+        files = dict(outputs) | ({"preview": source.names.key(source.names.preview)} if result.previews else {})
+        made = {"files": files, "duration": result.duration, "size": size}
         await self.films.ready(source.names, source.text, made)
         return outputs
 
