@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.ports.errors import StoreUnusable
+from gateway.ports.films import FilmStore
 from gateway.ports.stores import ConsoleStore, JobStore, ObjectStore, Registry
 from gateway.settings import Settings
 
@@ -27,6 +28,7 @@ class Stores:
     objects: ObjectStore
     media: Path | None  # folder of the objects if they are local files
     jobs: JobStore
+    films: FilmStore
     console: ConsoleStore
     registry: Registry | None = None  # only in a cluster
     bucket: str = ""  # of the objects; "" if they are local files
@@ -41,12 +43,13 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM, and
     opens even while the service is unavailable.
     objects: file:///path is a folder, s3://bucket a bucket.
-    vod.jobs, admin.store, registry: URLs like those of channels.
+    vod.jobs, vod.films, admin.store, registry: URLs like those of channels.
     """
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
-        stored = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.registry)
-        queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
+        vod = settings.vod
+        stored = (settings.channels, settings.objects, vod.jobs, vod.films, settings.admin.store, settings.registry)
+        queues = (vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*stored, *queues) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore
@@ -76,10 +79,11 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             bucket = settings.objects.partition("://")[2]
             objects = S3Objects(session, bucket, settings.recording.storage_class)
         jobs = await _open_jobs(settings.vod.jobs, session, stack)
+        films = await _open_films(settings.vod.films, session, stack)
         console = await _open_console(settings.admin.store, session, stack)
         registry = await _open_registry(settings.registry, session, stack)
         buckets = _buckets(session) if session is not None else None
-        yield Stores(channels, domains, objects, media, jobs, console, registry, bucket, buckets, session)
+        yield Stores(channels, domains, objects, media, jobs, films, console, registry, bucket, buckets, session)
 
 
 async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
@@ -90,6 +94,16 @@ async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.Asy
     from gateway.adapters.aws.jobs import DynamoJobs
 
     return DynamoJobs(session, url.partition("://")[2])
+
+
+async def _open_films(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> FilmStore:
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.films import SqliteFilms
+
+        return await stack.enter_async_context(SqliteFilms(sqlite_path(url)))
+    from gateway.adapters.aws.films import DynamoFilms
+
+    return DynamoFilms(session, url.partition("://")[2])
 
 
 async def _open_console(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> ConsoleStore:

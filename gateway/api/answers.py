@@ -44,9 +44,17 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
     (403, (errors.NotAuthorized,)),
     (
         404,
-        (Missing, errors.NoSuchChannel, errors.NoSuchStream, errors.NoSuchJob, errors.NoSuchObject, errors.NoSuchUser),
+        (
+            Missing,
+            errors.NoSuchChannel,
+            errors.NoSuchStream,
+            errors.NoSuchJob,
+            errors.NoSuchFilm,
+            errors.NoSuchObject,
+            errors.NoSuchUser,
+        ),
     ),
-    (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists)),
+    (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists, errors.FilmInUse)),
     (413, (errors.TooLarge,)),
     (503, (errors.AtCapacity, errors.StoreUnavailable, errors.StoreUnusable)),
 )

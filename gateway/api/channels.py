@@ -143,8 +143,7 @@ async def qr(request: web.Request) -> web.Response:
         if name in (*(address.name for address in ADDRESSES), LADDER, "page"):
             raise Missing(f"{name} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
-    body = await qr_code.svg(urls[name], f"QR code of the {name} address")
-    return web.Response(text=body, content_type="image/svg+xml")
+    return await qr_code.respond(urls[name], f"QR code of the {name} address")
 
 
 # The first page plays on most phones.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
+from gateway.api.film_texts import film_texts
 from gateway.api.sessions import rfc3339
 from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id
@@ -56,10 +57,15 @@ def _job_json(job: StoredJob, url: Callable[[str], str]) -> dict[str, Any]:
 
 async def present_jobs(request: web.Request, jobs: Sequence[StoredJob]) -> list[dict[str, Any]]:
     """Returns jobs as the API shows them. Addresses get a play signature if the VOD or its channel needs one."""
+    keys = [key for job in jobs if job.kind == VOD for key in job.outputs.values()]
+    url = await film_addresses(request, {key.rpartition("/")[0] for key in keys})
+    return [_job_json(job, url) for job in jobs]
+
+
+async def film_addresses(request: web.Request, folders: Collection[str]) -> Callable[[str], str]:
+    """Returns a function that returns the play address of an object key in one of these folders of VODs."""
     context = request.app[CONTEXT]
     presenter, now = await context.presenter(request), context.clock()
-    keys = [key for job in jobs if job.kind == VOD for key in job.outputs.values()]
-    folders = {key.rpartition("/")[0] for key in keys}
     owners: dict[str, MediaOwner | None] = {}
     for id in {folder.partition("/")[0] for folder in folders if "/" in folder}:
         owners[id] = await context.media_owners.find(id) if is_channel_id(id) else None
@@ -70,7 +76,7 @@ async def present_jobs(request: web.Request, jobs: Sequence[StoredJob]) -> list[
         query = presenter.play_query(owner.channel, now) if owner is not None else vod_query(context, folder)
         return f"{presenter.addresses.pull}/vod/{quote(key, safe='/')}{query}"
 
-    return [_job_json(job, url) for job in jobs]
+    return url
 
 
 def vod_query(context: Context, folder: str) -> str:
@@ -88,7 +94,7 @@ async def submit(request: web.Request) -> web.Response:
     source = body.get("source")
     if not isinstance(source, str) or not source or len(source) > _MAX_SOURCE_LENGTH or not source.isprintable():
         raise BadRequest("expected the key of an object, s3://bucket/key or a path", field="source")
-    job = await vod_service(request).submit(source)
+    job = await vod_service(request).submit(source, **film_texts(body))
     (presented,) = await present_jobs(request, [job])
     return answer(presented, 202, {"Location": f"/jobs/{job.id}"})
 
@@ -112,7 +118,7 @@ async def show(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """Cancels a job on any node. Its partial results are removed."""
     try:
-        job = await vod_service(request).queue.cancel(_id(request))
+        job = await vod_service(request).cancel(_id(request))
     except JobFinished as error:
         raise Conflict(str(error)) from None
     return answer((await present_jobs(request, [job]))[0])

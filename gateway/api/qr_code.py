@@ -27,6 +27,11 @@ async def create(request: web.Request) -> web.Response:
     return answer({"svg": await svg(text, "QR code")})
 
 
+async def respond(text: str, title: str) -> web.Response:
+    """Returns an answer with the text as a QR code."""
+    return web.Response(text=await svg(text, title), content_type="image/svg+xml")
+
+
 async def svg(text: str, title: str) -> str:
     """Returns the text as a QR code with a title. It is made in a thread, because long texts take tens of ms."""
     return await asyncio.to_thread(_svg, text, title)

@@ -243,9 +243,50 @@ class NewJob(BaseModel):
     """A job to submit.
 
     source: the key of a stored object, s3://bucket/key, or a path below a folder of `vod.sources`.
+    title, description: of the video; without a title it is the name of the source.
     """
 
     source: Annotated[str, Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"])]
+    title: Annotated[str, Field(max_length=200)] = ""
+    description: Annotated[str, Field(max_length=5000)] = ""
+
+
+class Film(Schema):
+    """A video on demand. key: its folder in the object store.
+
+    duration: seconds. size: bytes of its files. error: the reason for the state ERROR.
+    page: the address of its player page. hls, poster, thumbnail: the play addresses of its files.
+    preview: the address of the WebVTT list of pictures for the time bar.
+    """
+
+    key: str
+    title: str
+    description: str
+    state: Literal["PROCESSING", "READY", "ERROR"]
+    created: Time
+    duration: float | None
+    size: int | None
+    source: str
+    error: str | None
+    page: str
+    hls: str | None
+    poster: str | None
+    thumbnail: str | None
+    preview: str | None
+
+
+class FilmChanges(BaseModel):
+    """The texts of a video on demand. A missing field keeps its value."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    description: Annotated[str, Field(max_length=5000)] | None = None
+
+
+class DeletedFilm(Schema):
+    """A deleted video on demand. deleted: false: its files are still being deleted (202)."""
+
+    key: str
+    deleted: bool
 
 
 class Job(Schema):
@@ -387,9 +428,11 @@ class DeletedRecording(Schema):
 
 
 class NewUpload(BaseModel):
-    """An upload to announce. name: of the video file; its extension is kept."""
+    """An upload to announce. name: of the video file; its extension is kept. Without a title it is the name."""
 
     name: Annotated[str, Field(min_length=1, max_length=1024, examples=["holiday.mp4"])]
+    title: Annotated[str, Field(max_length=200)] = ""
+    description: Annotated[str, Field(max_length=5000)] = ""
 
 
 class Upload(Schema):
@@ -558,6 +601,10 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "FormFields": TypeAdapter(list[FormField]),
     "NewJob": TypeAdapter(NewJob),
     "Job": TypeAdapter(Job),
+    "Film": TypeAdapter(Film),
+    "Films": TypeAdapter(list[Film]),
+    "FilmChanges": TypeAdapter(FilmChanges),
+    "DeletedFilm": TypeAdapter(DeletedFilm),
     "Jobs": TypeAdapter(list[Job]),
     "ProcessObject": TypeAdapter(ProcessObject),
     "Processed": TypeAdapter(Processed),

@@ -13,6 +13,7 @@ from aiohttp.client_exceptions import ClientError
 from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import decoding_error, json_object
 from gateway.api.context import CONTEXT
+from gateway.api.film_texts import film_texts
 from gateway.api.jobs import present_jobs, vod_service
 from gateway.vod.uploads import UploadExists
 
@@ -30,7 +31,8 @@ async def create_upload(request: web.Request) -> web.Response:
     name = body.get("name")
     if not isinstance(name, str) or not name or len(name) > 1024:
         raise BadRequest("expected the name of the video file", field="name")
-    key, upload = await vod_service(request).uploads.offer(name, f"{request.scheme}://{request.host}")
+    base = f"{request.scheme}://{request.host}"
+    key, upload = await vod_service(request).uploads.offer(name, base, **film_texts(body))
     return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
 
 

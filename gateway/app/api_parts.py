@@ -62,6 +62,7 @@ def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
         "channels": settings.channels,
         "objects": settings.objects,
         "jobs": settings.vod.jobs,
+        "films": settings.vod.films,
         "console": settings.admin.store,
     }
     return NodeStatus(

@@ -12,6 +12,7 @@ from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.retention import Retention
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.vod_names import is_vod_file
+from gateway.vod.films import Films, forget_film
 from gateway.vod.object_player import ObjectPlayer
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
@@ -34,11 +35,12 @@ class BackgroundJobs:
         self._tasks = tasks
         self._running: list[asyncio.Task[Any]] = []
         job_queue = JobQueue(stores.jobs, parts.events)
+        sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)
         self.vod_service = VodService(
             settings.vod,
             data=settings.data,
             queue=job_queue,
-            sources=VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources),
+            films=Films(stores.films, sources, stores.jobs),
             workers=outputs.workers,
             secrets=parts.secrets,
         )
@@ -51,6 +53,7 @@ class BackgroundJobs:
     def start(self) -> None:
         """Starts the jobs. They run until the process's tasks end, or until `stop`."""
         self._start(self.vod_service.runner.run(), "VOD jobs")
+        self._start(self.vod_service.films.run(), "films")
         self._start(self.retention.run(), "retention")
         self._start(self.media_deletion.run(), "media deletion")
         if self._settings.kvs.stream:
@@ -98,7 +101,9 @@ def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     local = settings.channels.startswith("sqlite:")
     single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or single
-    return MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
+    deletion = MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
+    deletion.when_film_deleted(lambda prefix: forget_film(stores.films, prefix))
+    return deletion
 
 
 def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:

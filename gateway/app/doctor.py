@@ -121,7 +121,8 @@ def modules(
         findings.append(_ok("uvloop", "installed"))
     else:
         findings.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
-    stores = (settings.channels, settings.objects, settings.registry, settings.vod.jobs, settings.admin.store)
+    vod = settings.vod
+    stores = (settings.channels, settings.objects, settings.registry, vod.jobs, vod.films, settings.admin.store)
     if any(url.startswith(("dynamodb:", "s3:")) for url in stores):
         if installed("aioboto3"):
             findings.append(_ok("aioboto3", "installed"))

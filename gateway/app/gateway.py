@@ -49,6 +49,7 @@ from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.live.stream import Stream
 from gateway.outputs.storage.archive import Archive
+from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
@@ -291,8 +292,9 @@ class Gateway(node.Role):
         if member is not None:
             member.join(await advertised(settings, ports), ports)
         protection, channels, viewers = self.protection, self.channels, http_viewers(self._parts)
-        recordings = RecordingFiles(self._stores.objects, self._stores.media)
-        vod_files = VodFiles(recordings, protection, channels.owners)
+        pages = FilmPages(self._stores.films, self._stores.objects, channels.owners)
+        recordings = RecordingFiles(self._stores.objects, self._stores.media, pages)
+        vod_files = VodFiles(recordings, pages.film, protection, channels.owners)
         http_cache = None
         if member is not None:
             http_cache = await member.open_http_cache(channels.cached, protection, viewers, settings.edge)

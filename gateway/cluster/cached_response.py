@@ -32,6 +32,7 @@ _PART_TARGET: Final = re.compile(rb"PART-TARGET=([0-9]{1,6}(?:\.[0-9]{1,9})?)")
 _SEQUENCE: Final = re.compile(rb"#EXT-X-MEDIA-SEQUENCE:([0-9]{1,18})")
 _FORWARDED: Final = (
     "Content-Type", "Cache-Control", "ETag", "Last-Modified", "Retry-After", "Content-Range", "Content-Disposition",
+    "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options",
 )  # fmt: skip
 
 _OVERHEAD: Final = 1_024  # bytes of memory per entry in addition to its body: viewers can request any number of names

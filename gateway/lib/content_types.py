@@ -29,3 +29,8 @@ _TYPES: Final = {
 def content_type(name: str) -> str:
     """Returns the content type for a file name or an object key."""
     return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
+
+
+def is_media_name(name: str) -> bool:
+    """Whether a file name has the suffix of a file that Millrace stores."""
+    return PurePosixPath(name).suffix.lower() in _TYPES

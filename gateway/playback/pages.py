@@ -33,7 +33,7 @@ _PLAYER_POLICY: Final = (
 _IVS_HOSTS: Final = "*.live-video.net"  # Amazon IVS
 _PLAYABLE: Final = re.compile(r"https://[!-\[\]-~]{1,2040}")  # printable ASCII without a backslash
 # The folders below `/_player/`. Only the admin listener serves the console itself.
-_SHARED_FOLDERS: Final = ("broadcast", "players", "vendor")
+_SHARED_FOLDERS: Final = ("broadcast", "film", "players", "vendor")
 _BROADCASTER: Final = "broadcast/broadcast.html"
 _PLAYER: Final = "player/player.html"
 _NOT_PLAYABLE: Final = text(

@@ -13,6 +13,7 @@ from gateway.http.response import IMMUTABLE, Response, service_unavailable, text
 from gateway.http.validators import file_response, unchanged, validators
 from gateway.lib.content_types import content_type
 from gateway.playback.files import Files
+from gateway.playback.film_pages import FilmPages
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
@@ -28,18 +29,21 @@ _URI: Final = re.compile(r'(URI=")([^"\r\n]*)(")')
 class RecordingFiles:
     """Serves stored media. The caller has already authorized the viewer.
 
-    media: the folder of a local object store; None: the store is remote.
+    media: the folder of a local object store; None: the store is remote. pages: the player pages of recordings.
     Remote objects are read as fast as the client reads the answer.
     A media file never changes; a playlist may grow.
     The query of a playlist is copied to every URI in it, so that its signature is valid for the segments.
     """
 
-    def __init__(self, objects: ObjectStore, media: Path | None) -> None:
+    def __init__(self, objects: ObjectStore, media: Path | None, pages: FilmPages | None = None) -> None:
         self._objects = objects
+        self._pages = pages
         self._files = Files(media) if media is not None else None
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
-        """Serves the recording `<id>/<path>`. Answers 404 for other objects of the store."""
+        """Serves the recording `<id>/<path>`, or its player page. Answers 404 for other objects of the store."""
+        if path.endswith("/") and self._pages is not None:
+            return await self._pages.recording(request, id, path[:-1])
         key = f"{id}/{path}"
         return await self.serve(request, key) if is_recording(key) else NO_RECORDING
 

@@ -1,13 +1,16 @@
-"""Serves finished VODs below `/vod/<folder>/`, and no other objects of their store."""
+"""Serves finished VODs and their player pages below `/vod/<folder>/`, and no other objects of their store."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeAlias
+from urllib.parse import quote
 
 from gateway.channels.media_owners import MediaOwner, MediaOwners
 from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.content_types import is_media_name
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
@@ -15,6 +18,10 @@ from gateway.ports.vod_names import is_vod_file, play_name
 
 _NO_VOD: Final = text(404, "no such film")
 _CACHE: Final = "public, max-age=600"  # a VOD that is made again has the same names
+
+
+# The player page of a VOD: respond(request, folder).
+PageResponder: TypeAlias = Callable[[Request, str], Awaitable[Response]]
 
 
 class VodFileSource(Protocol):
@@ -26,16 +33,20 @@ class VodFileSource(Protocol):
 
 
 class VodFiles:
-    """Answers `<folder>/<file>` if the file has the name of a VOD's file.
+    """Answers `<folder>/<file>` if the file has the name of a VOD's file, and `<folder>/` with its player page.
 
+    `<folder>` alone redirects to the page.
     The gateway's own playback rules apply to VODs.
     For a VOD below a channel's id (for example of a recording), the channel's rules apply, even after its deletion.
     A VOD of a recording whose channel is unknown is answered with 404.
     The name for play signs is `gateway.ports.vod_names.play_name` of the folder.
     """
 
-    def __init__(self, files: VodFileSource, protection: PlaybackProtection, owners: MediaOwners) -> None:
+    def __init__(
+        self, files: VodFileSource, page: PageResponder, protection: PlaybackProtection, owners: MediaOwners
+    ) -> None:
         self._files = files
+        self._page = page
         self._protection = protection
         self._owners = owners
 
@@ -44,9 +55,12 @@ class VodFiles:
         return await self(request, path, authorized=True)
 
     async def __call__(self, request: Request, path: str, *, authorized: bool = False) -> Response:
-        if not is_vod_file(path):
-            return _NO_VOD
-        folder = path.rpartition("/")[0]
+        folder, _, file = path.rpartition("/")
+        if not file:
+            if not folder:
+                return _NO_VOD
+        elif not is_vod_file(path):
+            return _NO_VOD if is_media_name(file) else _to_page(request, file)
         try:
             owner = await self._owner(folder)
         except StoreUnavailable as error:
@@ -56,7 +70,9 @@ class VodFiles:
             refusal = self._protection.judge(request, channel.id if channel else play_name(folder), channel)
             if refusal is not None:
                 return refusal
-        return _NO_VOD if _is_withheld(folder, owner) else await self._files.serve(request, path, _CACHE)
+        if _is_withheld(folder, owner):
+            return _NO_VOD
+        return await (self._files.serve(request, path, _CACHE) if file else self._page(request, folder))
 
     async def _owner(self, folder: str) -> MediaOwner | None:
         """Returns the owner of the folder, if it is below the id of an existing or deleted channel.
@@ -65,6 +81,11 @@ class VodFiles:
         """
         id, slash, _ = folder.partition("/")
         return await self._owners.find(id) if slash and is_channel_id(id) else None
+
+
+def _to_page(request: Request, name: str) -> Response:
+    query = f"?{request.raw_query}" if request.raw_query else ""
+    return text(302, "the player is one folder below", headers={"Location": f"{quote(name)}/{query}"})
 
 
 def _is_withheld(folder: str, owner: MediaOwner | None) -> bool:

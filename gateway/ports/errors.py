@@ -113,6 +113,17 @@ class NoSuchJob(GatewayError):
         super().__init__(f"no job {id}")
 
 
+class NoSuchFilm(GatewayError):
+    """No film is stored under this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no film {key}")
+
+
+class FilmInUse(GatewayError):
+    """The film cannot be changed now: a job makes it, or its files are being deleted."""
+
+
 class JobExists(GatewayError):
     """A job is stored under this id already."""
 

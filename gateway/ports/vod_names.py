@@ -56,13 +56,23 @@ class VodNames:
     def thumbnail(self) -> str:
         return "thumbnail.0000000.jpg"
 
+    @property
+    def preview(self) -> str:
+        """The WebVTT list of pictures for the time bar of players."""
+        return "thumbnails.vtt"
+
+    @property
+    def preview_pictures(self) -> str:
+        """The JPEG sheet with these pictures."""
+        return "thumbnails.jpg"
+
     def key(self, file: str) -> str:
         """Returns the object key of one of these files."""
         return f"{self.prefix}/{file}"
 
     def has(self, file: str) -> bool:
         """Whether `file` may be a file of this VOD. Recordings and uploads have other names."""
-        if file in (self.master, self.playlist, self.poster, self.thumbnail):
+        if file in (self.master, self.playlist, self.poster, self.thumbnail, self.preview, self.preview_pictures):
             return True
         if file.startswith(self.base) and _SEGMENT.fullmatch(file[len(self.base) :]) is not None:
             return True

@@ -174,6 +174,7 @@ class KvsSettings(Section):
 
 class VodSettings(Section):
     jobs: option.ChannelsUrl
+    films: option.ChannelsUrl
     workers: option.PositiveCount
     preset: Annotated[
         Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],

@@ -92,6 +92,9 @@ def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:
     if result.poster:
         yield names.poster
         yield names.thumbnail
+    if result.previews:
+        yield names.preview_pictures
+        yield names.preview
     yield names.playlist
     yield names.master
 

@@ -17,7 +17,13 @@ from gateway.ports.vod_names import VodNames, names_of
 
 FIELD: Final = "source"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+_UPLOAD = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[a-z0-9]{2,4}", re.ASCII)
 _EXPECTED: Final = "expected the key of an object, s3://bucket/key, or a file below a folder of vod.sources"
+
+
+def is_upload(key: str) -> bool:
+    """Whether this is the key of an upload by `POST /uploads`."""
+    return _UPLOAD.fullmatch(key) is not None
 
 
 @dataclass(frozen=True, slots=True)

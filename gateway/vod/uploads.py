@@ -25,7 +25,9 @@ from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.stores import DirectUpload
 from gateway.settings.models import VodSettings
-from gateway.vod.sources import VodSources
+from gateway.vod.film_import import title_of
+from gateway.vod.films import Films
+from gateway.vod.sources import is_upload
 from gateway.workers.vod_bounds import Bounds, UnusableMedia
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,6 @@ CONTENT_TYPES: Final = {
     "ogg": "audio/ogg", "aac": "audio/aac",
 }  # fmt: skip
 _CHECK_BYTES: Final = 16_000_000  # bytes of an upload between two checks of free disk space
-_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[a-z0-9]{2,4}", re.ASCII)
 _MARK_RESERVE_SECONDS: Final = 86_400  # added to the lifetime of marks, in case the clock is set back
 _SIGN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MARK_SUFFIX: Final = ".used"
@@ -122,20 +123,22 @@ class Uploads:
     """
 
     def __init__(
-        self, settings: VodSettings, sources: VodSources, secrets: SigningSecrets, queue: JobQueue, scratch: Path
+        self, settings: VodSettings, secrets: SigningSecrets, queue: JobQueue, films: Films, scratch: Path
     ) -> None:
-        self._objects = sources.objects
+        self._objects = films.sources.objects
         self._secrets = secrets
-        self._sources = sources
+        self._sources = films.sources
         self._queue = queue
+        self._films = films
         self._scratch = scratch
         self._max_bytes = settings.upload_bytes  # 0: no limit
         self._seconds = settings.upload_seconds
         self._bounds = Bounds(keep_free=settings.keep_free)
 
-    async def offer(self, name: str, base: str) -> tuple[str, DirectUpload]:
+    async def offer(self, name: str, base: str, title: str = "", description: str = "") -> tuple[str, DirectUpload]:
         """Returns the key of a new object for a file called `name`, and the request that uploads it.
 
+        title: of the film; "": the file's name without its suffix.
         base: this gateway's URL, for example http://127.0.0.1:8000, for a store without upload URLs.
         Raises InvalidField, StoreUnavailable.
         """
@@ -143,6 +146,7 @@ class Uploads:
         if suffix not in CONTENT_TYPES:
             raise InvalidField("name", f"expected a name that ends in one of {', '.join(CONTENT_TYPES)}")
         key = f"{uuid.uuid4()}.{suffix}"
+        await self._films.expect_upload(key, title or title_of(name.replace("\\", "/")), description)
         upload = await self._objects.upload(key, self._seconds)
         if upload is None:
             expires = int(time.time()) + self._seconds
@@ -157,7 +161,7 @@ class Uploads:
         Raises NotAuthorized if the signature is wrong or the URL has expired, or TooLarge.
         """
         valid = False
-        if _KEY.fullmatch(key) and _SIGN.fullmatch(sign) and _EXPIRES.fullmatch(expires):
+        if is_upload(key) and _SIGN.fullmatch(sign) and _EXPIRES.fullmatch(expires):
             for secret in (self._secrets.current, self._secrets.previous):
                 if secret:
                     valid |= hmac.compare_digest(_sign(key, int(expires), secret), sign)
@@ -181,7 +185,9 @@ class Uploads:
             raise
         await asyncio.shield(asyncio.to_thread(lock.done))
         log.info("film uploaded", object=key, bytes=size)
-        job, _ = await self._queue.submit(VOD, self._sources.parse(key).text)
+        source = self._sources.parse(key)
+        await self._films.begin(source.names, source.text)
+        job, _ = await self._queue.submit(VOD, source.text)
         return job
 
     def _begin(self, key: str) -> UploadLock:

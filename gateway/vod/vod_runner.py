@@ -22,9 +22,10 @@ from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObje
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.settings.models import VodSettings
+from gateway.vod.films import Films
 from gateway.vod.package_client import request_package
 from gateway.vod.publishing import publish
-from gateway.vod.sources import VodSource, VodSources
+from gateway.vod.sources import VodSource
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.vod_bounds import Bounds, UnusableMedia, while_room
 from gateway.workers.worker_pool import WorkerPool
@@ -56,14 +57,15 @@ class VodRunner:
     """
 
     def __init__(
-        self, settings: VodSettings, workers: WorkerPool, queue: JobQueue, sources: VodSources, scratch: Path
+        self, settings: VodSettings, workers: WorkerPool, queue: JobQueue, films: Films, scratch: Path
     ) -> None:
         self._max_jobs = settings.workers
         self._history = settings.history
         self._memory = settings.memory
         self._workers = workers
         self.queue = queue
-        self._sources = sources
+        self._sources = films.sources
+        self.films = films
         self._scratch = scratch
         self.owner = owner()
         self._bounds = Bounds.of(settings)
@@ -116,7 +118,9 @@ class VodRunner:
                 continue
             if job.attempts >= _MAX_ATTEMPTS:
                 with suppress(JobChanged):
-                    await self.queue.fail(job, f"was started {job.attempts} times and did not finish")
+                    reason = f"was started {job.attempts} times and did not finish"
+                    await self.queue.fail(job, reason)
+                    await self.films.fail(source.names, reason)
                 continue
             if any(running.prefix == source.names.prefix for running in self.running.values()):
                 continue  # a running job writes these files
@@ -161,7 +165,7 @@ class VodRunner:
             self.wake()
 
     async def perform(self, source: VodSource, folder: Path, on_progress: Callable[[float], None]) -> dict[str, str]:
-        """Converts a source in an empty folder and publishes it. Returns the published keys.
+        """Converts a source in an empty folder, publishes it and stores its film. Returns the published keys.
 
         on_progress: called with 0 to 1. Raises UnusableMedia, StoreUnavailable, OSError.
         """
@@ -172,13 +176,18 @@ class VodRunner:
         result = await while_room(self._bounds, folder, lambda: self._package(source, film, output, on_progress))
         if result.damaged:
             log.warning("a VOD source is damaged", source=source.text, pieces=result.damaged)
-        return await publish(self._sources.objects, source.names, output, result)
+        size = await asyncio.to_thread(lambda: sum(file.stat().st_size for file in output.iterdir()))
+        outputs = await publish(self._sources.objects, source.names, output, result)
+        files = dict(outputs) | ({"preview": source.names.key(source.names.preview)} if result.previews else {})
+        made = {"files": files, "duration": result.duration, "size": size}
+        await self.films.ready(source.names, source.text, made)
+        return outputs
 
     async def _package(
         self, source: VodSource, film: Path, output: Path, on_progress: Callable[[float], None]
     ) -> PackageResult:
         path = await self._fetch(source, film)
-        request = PackageRequest(str(path), str(output), source.names.base, self._encoding, self._bounds)
+        request = PackageRequest(str(path), str(output), source.names.base, self._encoding, self._bounds, previews=True)
         backoff = Backoff(1, 10)
         while True:
             try:
@@ -281,6 +290,7 @@ class _RunningJob:
             try:
                 job = await self._get_owned()
                 if isinstance(outcome, str):
+                    await self._runner.films.fail(self._source.names, outcome)
                     await self._queue.fail(job, outcome)
                 else:
                     await self._queue.complete(job, outcome)

@@ -10,11 +10,11 @@ from typing import Final
 import structlog
 
 from gateway.channels.stream_key import SigningSecrets
-from gateway.ports.errors import InvalidField
+from gateway.ports.errors import FilmInUse, InvalidField, StoreUnavailable
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.settings.models import VodSettings
-from gateway.vod.sources import VodSources
+from gateway.vod.films import Films
 from gateway.vod.uploads import Uploads
 from gateway.vod.vod_runner import VodRunner
 from gateway.workers.worker_pool import WorkerPool
@@ -28,7 +28,7 @@ _RECORDING_KEY: Final = re.compile(r"[^/]+/(?:motion/)?mp4/[0-9]{4}/[0-9]{1,2}/[
 class VodService:
     """Submits VOD jobs for the API and for events of buckets.
 
-    data: the data folder, for unfinished files. sources: also contains the store of the outputs.
+    data: the data folder, for unfinished files.
     """
 
     def __init__(
@@ -37,20 +37,33 @@ class VodService:
         *,
         data: Path,
         queue: JobQueue,
-        sources: VodSources,
+        films: Films,
         workers: WorkerPool,
         secrets: SigningSecrets,
     ) -> None:
         self.queue = queue
-        self.sources = sources
-        self.runner = VodRunner(settings, workers, queue, sources, data / "vod")
-        self.uploads = Uploads(settings, sources, secrets, queue, data / "uploads")
+        self.films = films
+        self.sources = films.sources
+        self.runner = VodRunner(settings, workers, queue, films, data / "vod")
+        self.uploads = Uploads(settings, secrets, queue, films, data / "uploads")
 
-    async def submit(self, text: str) -> StoredJob:
-        """Submits a job for the source `text`. Raises InvalidField, StoreUnavailable."""
+    async def submit(self, text: str, title: str = "", description: str = "") -> StoredJob:
+        """Submits a job for the source `text`. Raises InvalidField, FilmInUse, StoreUnavailable."""
         source = self.sources.parse(text)
         await self.sources.check(source)
+        await self.films.begin(source.names, source.text, title, description)
         job, _ = await self.queue.submit(VOD, source.text)
+        return job
+
+    async def cancel(self, id: str) -> StoredJob:
+        """Cancels a job, and removes its film if it was never finished. Raises NoSuchJob, JobFinished."""
+        job = await self.queue.cancel(id)
+        if job.kind == VOD:
+            try:
+                names = self.sources.parse(job.source).names
+            except InvalidField:
+                return job  # such a job makes no film
+            await self.films.cancel(names)
         return job
 
     async def submit_object(self, bucket: str, key: str) -> None:
@@ -69,4 +82,11 @@ class VodService:
             log.info("an event has no usable source", bucket=bucket, object=key[:200], reason=error.message)
             return
         fingerprint = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
-        await self.queue.submit(VOD, source.text, id=f"{int(found.modified * 1000)}-{fingerprint}")
+        id = f"{int(found.modified * 1000)}-{fingerprint}"
+        try:
+            await self.films.judge(source.names)
+            _, is_new = await self.queue.submit(VOD, source.text, id=id)
+            if is_new:
+                await self.films.begin(source.names, source.text)
+        except FilmInUse as error:
+            raise StoreUnavailable(str(error)) from None  # the event is delivered again later

@@ -39,13 +39,17 @@ class VodEncoding:
 
 @dataclass(frozen=True, slots=True)
 class PackageRequest:
-    """Request to convert the file `source` to files named after `base` in the empty folder `folder`."""
+    """Request to convert the file `source` to files named after `base` in the empty folder `folder`.
+
+    previews: whether to make pictures for the time bar of players too.
+    """
 
     source: str
     folder: str
     base: str
     encoding: VodEncoding
     bounds: Bounds
+    previews: bool = False
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -62,7 +66,7 @@ class PackageResult:
 
     segments: number of segments; they are numbered from 1. duration: seconds.
     width, height: of the encoded pictures, 0 without video. poster: whether a poster was made.
-    damaged: number of packets that could not be decoded.
+    damaged: number of packets that could not be decoded. previews: whether pictures for the time bar were made.
     """
 
     segments: int
@@ -71,6 +75,7 @@ class PackageResult:
     height: int
     poster: bool
     damaged: int = 0
+    previews: bool = False
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()

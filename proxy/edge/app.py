@@ -259,7 +259,7 @@ class Edge(node.Role):
             Pages(lambda: ports, player_hosts=settings.playback.player_hosts),
             self._health,
             StoredPlayback(recordings),
-            {"vod": VodFiles(recordings, self.protection, channels.owners)},
+            {"vod": VodFiles(recordings, recordings.film_page, self.protection, channels.owners)},
         )
 
     def admin(self) -> HttpServer:

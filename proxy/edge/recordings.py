@@ -19,7 +19,7 @@ from gateway.playback.recording_files import is_recording
 from gateway.ports.errors import GatewayError
 from proxy.edge.gateways import GatewayFiles
 
-_SMALL_SUFFIXES: Final = (".m3u8", ".ts", ".jpg")  # many viewers request these at once; they are rarely large
+_SMALL_SUFFIXES: Final = (".m3u8", ".ts", ".jpg", ".vtt", "/")  # requested by many viewers at once; rarely large
 _MAX_FILE: Final = 8 << 20  # bytes of a cached file; a larger one is requested for each viewer
 _MAX_PLAYLIST: Final = 32 << 20  # bytes of a cached playlist without a declared length
 _MAX_LARGE: Final = 1_000  # remembered targets of larger files
@@ -56,8 +56,8 @@ class EdgeRecordings:
         await self._coalescer.__aexit__(*error)
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
-        """Answers with the recording `<id>/vod/<path>`. Implements playback.router.StoredResponder."""
-        if not is_recording(f"{id}/{path}"):
+        """Answers with the recording `<id>/vod/<path>`, or its page. Implements playback.router.StoredResponder."""
+        if not is_recording(f"{id}/{path.removesuffix('/')}"):
             return _NOT_FOUND  # the gateways would answer this too
         return await self._file(request, f"{id}/{path}", f"/_node/{id}/vod/{quote(path)}", id)
 
@@ -68,8 +68,13 @@ class EdgeRecordings:
         """
         return await self._file(request, key, f"/_node/.node/film/{quote(key)}", "")
 
+    async def film_page(self, request: Request, folder: str) -> Response:
+        """Answers with the player page of a VOD. Implements playback.vod_files.PageResponder."""
+        return await self._file(request, f"{folder}/", f"/_node/.node/film/{quote(folder)}/", "")
+
     async def _file(self, request: Request, key: str, target: str, channel: str) -> Response:
-        if not is_object_key(key) or any(part.startswith(".") for part in key.split("/")):
+        name = key.removesuffix("/")  # of a page, the key ends in a slash
+        if not is_object_key(name) or any(part.startswith(".") for part in name.split("/")):
             return _NOT_FOUND
         try:
             if key.endswith(_SMALL_SUFFIXES) and target not in self._large and "download" not in request.query:

@@ -438,14 +438,65 @@ async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway:
         poster = page.locator(".shelf-picture img")
         await comes(lambda: poster.evaluate("(e) => e.naturalWidth > 0"), "the film's poster")
         assert not await axe(page)
-        await button(page, "Play Holiday, the film.mp4").first.click()
-        viewer = page.get_by_role("dialog", name="Holiday, the film.mp4")
+        await button(page, "Open Holiday, the film").click()
+        viewer = page.get_by_role("dialog", name="Holiday, the film")
         await plays(viewer.locator("video"))
-        (job,) = gateway.api("GET", "/jobs").json()
-        await expect(viewer).to_contain_text(job["outputs"]["hls"])
-        await expect(button(viewer, "Copy Playback address (HLS)")).to_be_visible()
+        (stored,) = gateway.api("GET", "/films").json()
+        await expect(viewer).to_contain_text(stored["hls"])
+        await expect(button(viewer, "Copy Player page address")).to_be_visible()
+        qr = viewer.get_by_role("img", name=re.compile("QR"))
+        await comes(lambda: qr.evaluate("(e) => e.naturalWidth > 0"), "the QR code")
+        await button(viewer, "Edit title").click()
+        await page.get_by_label("Title").fill("Ferien <b>am See</b>")
+        await page.get_by_label("Description").fill("Erster Tag")
+        await button(page, "Save").click()
+        await expect(page.get_by_role("dialog", name="Ferien <b>am See</b>")).to_contain_text("Erster Tag")
+        await page.keyboard.press("Escape")
+        await page.get_by_label("Search videos").fill("nothing like it")
+        await expect(page.get_by_text("No video contains")).to_be_visible()
+        await page.get_by_label("Search videos").fill("AM SEE")
+        await expect(button(page, "Open Ferien <b>am See</b>")).to_be_visible()
+        assert not watched.complaints
+        await film_page_plays(browser, stored["page"])
+        await button(page, "Open Ferien <b>am See</b>").click()
+        await button(page.get_by_role("dialog"), "Delete").click()
+        await button(page.get_by_role("alertdialog"), "Delete").click()
+        await expect(button(page, "Open Ferien <b>am See</b>")).to_have_count(0)
+    assert gateway.api("GET", "/films").json() == []
+
+
+async def film_page_plays(browser: Browser, address: str) -> None:
+    """The player page of a film: title, pictures on the time bar, chapters, keys, the dialog to share, the frame."""
+    async with opened(browser, address, locale="en-US", viewport=WIDE) as watched:
+        page = watched.page
+        await expect(page.get_by_role("heading", name="Ferien <b>am See</b>")).to_be_visible()
+        await expect(page.get_by_text("Erster Tag")).to_be_visible()
+        chapters = page.get_by_role("button", name=re.compile("^Play from"))
+        await expect(chapters).to_have_count(3)
+        assert not await axe(page)
+        await page.locator("#start").click()
+        await watched.plays()
+        slider = page.get_by_role("slider", name="Position")
+        box = await slider.bounding_box()
+        assert box is not None
+        for share in (0.5, 0.9):  # the first move wakes the controls
+            await page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+        picture = page.locator(".time-tip .preview-picture")
+        await expect(picture).to_be_visible()
+        assert "thumbnails.jpg" in await picture.evaluate("(e) => e.style.backgroundImage")
+        await page.keyboard.press("k")
+        await page.keyboard.press("0")
+        await comes(lambda: page.locator("video").evaluate("(v) => v.paused && v.currentTime < 0.1"), "the beginning")
+        await page.get_by_role("button", name="Share").click()
+        await expect(page.get_by_role("dialog", name="Share this video")).to_contain_text("Embed in a web page")
         await page.keyboard.press("Escape")
         assert not watched.complaints
+    async with opened(browser, f"{address}?embed=1", locale="en-US") as watched:
+        await expect(watched.page.locator("#start")).to_be_visible()
+        await expect(watched.page.get_by_role("heading")).to_have_count(0)
+        assert not watched.complaints
+    async with opened(browser, address.replace("/vod/", "/vod/no-"), locale="en-US") as watched:
+        await expect(watched.page.get_by_text("No such video")).to_be_visible()
 
 
 async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: Browser, gateway: Gateway) -> None:

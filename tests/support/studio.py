@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.adapters.local.films import SqliteFilms
 from gateway.adapters.local.jobs import SqliteJobs
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.stream_key import SigningSecrets
@@ -19,6 +20,7 @@ from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import JobState, StoredJob
 from gateway.ports.stores import JobStore, ObjectStore
 from gateway.settings import Settings, load
+from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
@@ -122,15 +124,17 @@ async def bench(
     async with contextlib.AsyncExitStack() as stack:
         store = jobs or await stack.enter_async_context(SqliteJobs(folder / "jobs.db"))
         workers = WorkerPool(chosen.workers, restarts)
+        records = await stack.enter_async_context(SqliteFilms(folder / "films.db"))
         studio = VodService(
             chosen.vod,
             data=folder,
             queue=JobQueue(store, events),
-            sources=VodSources(objects or LocalObjects(root), folders=chosen.vod.sources),
+            films=Films(records, VodSources(objects or LocalObjects(root), folders=chosen.vod.sources), store),
             workers=workers,
             secrets=SigningSecrets(SECRET),
         )
         tasks = await stack.enter_async_context(Tasks("bench"))
         if run:
             tasks.start(studio.runner.run())
+            tasks.start(studio.films.run())
         yield Bench(studio, store, objects or LocalObjects(root), root, folder, told, restarts, workers)

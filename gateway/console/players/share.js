@@ -12,8 +12,11 @@ export class Share {
 
   #said = h("p", { class: "said", role: "status" });
 
-  /** @param {string} media  file name of the played media */
-  constructor(media) {
+  /**
+   * @param {string} media  file name of the played media
+   * @param {() => string} [heading]  the title of the dialog
+   */
+  constructor(media, heading = () => t("share.title")) {
     const page = neighbour(location.pathname);
     const framed = `${page}${query ? "&" : "?"}embed=1`;
     const embed = `<iframe src="${framed.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="640" height="360" `
@@ -32,7 +35,7 @@ export class Share {
     // A press outside closes it, like Escape.
     this.element.addEventListener("click", (event) => { if (event.target === this.element) this.element.close(); });
     speak(() => {
-      title.textContent = t("share.title");
+      title.textContent = heading();
       close.setAttribute("aria-label", t("do.close"));
       note.textContent = t("share.signed");
       send.textContent = t("do.send");

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -18,6 +18,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
+from gateway.ports.vod_names import vod_names_of
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,7 @@ class MediaDeletion:
         self._channels = channels
         self._is_film = is_film
         self._shared = shared
+        self._forget_film: Callable[[str], Awaitable[None]] | None = None
         self._clock = clock
         self._pauses = pauses
         self._tasks: Tasks | None = None
@@ -66,6 +68,10 @@ class MediaDeletion:
         self._checked = ""  # the last id that a round checked
 
     # ---- for the app ----
+
+    def when_film_deleted(self, forget: Callable[[str], Awaitable[None]]) -> None:
+        """Calls `forget` with the folder of each VOD that is deleted with its channel."""
+        self._forget_film = forget
 
     async def run(self) -> None:
         """Runs `round` regularly, until cancelled."""
@@ -140,6 +146,8 @@ class MediaDeletion:
             if not self._is_media(item.key) or _start_time(item) > latest_start:
                 continue
             page.append(item.key)
+            if (names := vod_names_of(item.key)) is not None and self._forget_film is not None:
+                await self._forget_film(names.prefix)
             if len(page) == _PAGE_KEYS:
                 await self._objects.delete_many(page)
                 count, page = count + len(page), []

@@ -42,6 +42,7 @@ def settings(outputs: dict[str, str], tmp_path: Path) -> Settings:
             "MILLRACE_CHANNELS": f"dynamodb://{outputs['ChannelsTable']}",
             "MILLRACE_REGISTRY": f"dynamodb://{outputs['RegistryTable']}",
             "MILLRACE_VOD__JOBS": f"dynamodb://{outputs['JobsTable']}",
+            "MILLRACE_VOD__FILMS": f"dynamodb://{outputs['FilmsTable']}",
             "MILLRACE_ADMIN__STORE": f"dynamodb://{outputs['ConsoleTable']}",
             "MILLRACE_OBJECTS": f"s3://{outputs['MediaBucket']}",
         }

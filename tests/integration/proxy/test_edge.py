@@ -327,6 +327,11 @@ def test_recordings_play_through_the_edge(lab: Farm, tmp_path: Path) -> None:
     assert listed.text == lab.at(lab.b, channel, "vod/" + lists[0].name + "?token=1").text
     assert probe(lab.edge.url(channel, "vod/" + lists[0].name))["video"]["codec_name"] == "h264"
     assert lab.edge.get(channel, "vod/nothing.mp4").status == 404
+    page = lab.edge.get(channel, path + "/")
+    assert (
+        page.status == 200 and "<title>" in page.text and "script-src 'self'" in page.headers["content-security-policy"]
+    )
+    assert lab.edge.get(channel, "vod/mp4/2020/1/1/capture-2020-01-01_00-00-00-1577836800000.mp4/").status == 404
     assert lab.edge.get(channel, "vod/.hidden.mp4").status == 404
 
 
@@ -340,6 +345,12 @@ def test_films_play_through_the_edge(lab: Farm) -> None:
     assert (found.status, found.body, found.headers["content-type"]) == (200, b"a picture", "image/jpeg")
     assert http("GET", f"{base}/secret.txt").status == 404
     assert http("GET", f"{base}/thumbnail.0000001.jpg").status == 404
+    assert http("GET", f"{base}/").status == 404
+    (film / "one.m3u8").write_bytes(b"#EXTM3U\n")
+    page = until(lambda: (got := http("GET", f"{base}?x=1")).status == 200 and got, "a page")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "&quot;hls&quot;: &quot;one.m3u8&quot;" in page.text
 
 
 # ---- the process ----

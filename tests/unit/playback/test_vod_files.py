@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +17,12 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.http.response import Response
+from gateway.playback.film_pages import FilmPages
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.vod_files import VodFiles
+from gateway.ports.errors import NoSuchFilm, StoreUnavailable
+from gateway.ports.films import Film, FilmState
 from gateway.ports.vod_names import play_name
 from tests.support.builders import channel
 from tests.support.http import request
@@ -41,6 +48,22 @@ FILES = {
 }
 
 
+class Records:
+    """A store of films with one record; `unavailable`: of no records, because it does not answer."""
+
+    unavailable = False
+
+    async def get(self, key: str) -> Film:
+        if self.unavailable:
+            raise StoreUnavailable("away")
+        if key == "films/a b":
+            files = {"hls": "films/a b/a b.m3u8", "poster": "films/a b/a b.0000000.jpg"}
+            return Film(key, 'A "title" </title><script>', 1700000000, "<b>&", FilmState.READY, files=files)
+        if key == "films/later":
+            return Film(key, "Later", 1700000000, state=FilmState.PROCESSING)
+        raise NoSuchFilm(key)
+
+
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
     for name, data in FILES.items():
@@ -55,11 +78,10 @@ def films(
 ) -> tuple[VodFiles, Channels]:
     channels = Channels(*stored)
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=1000)
-    return VodFiles(
-        RecordingFiles(LocalObjects(media), media if local else None),
-        protection,
-        MediaOwners(channels, Channels(*deleted)),
-    ), channels
+    owners = MediaOwners(channels, Channels(*deleted))
+    objects = LocalObjects(media)
+    pages = FilmPages(Records(), objects, owners)
+    return VodFiles(RecordingFiles(objects, media if local else None), pages.film, protection, owners), channels
 
 
 async def get(served: VodFiles, path: str, query: str = "", **headers: str) -> tuple[Response, bytes]:
@@ -93,7 +115,7 @@ async def test_a_films_files_are_served_with_their_types(local: bool, media: Pat
 @pytest.mark.parametrize(
     "path",
     ["films/a%20b.mp4", f"{MOVIE}.mp4", "c1/720p/1700000000000.ts", "c1/vod-1700000000000.m3u8",
-     "films/a%20b/", "films/a%20b", "films", "", "a.m3u8", ".hidden/.hidden.m3u8", "films/a%20b/b.m3u8",
+     "", "a.m3u8", ".hidden/.hidden.m3u8", "films/a%20b/b.m3u8",
      "films/a%20b/a%20bstream_00002.ts"],
 )  # fmt: skip
 async def test_nothing_else_of_the_store_is_there(path: str, media: Path) -> None:
@@ -155,3 +177,72 @@ async def test_pieces_of_a_segment_can_be_had(media: Path) -> None:
     served, _ = films(media)
     answer, body = await get(served, "films/a%20b/a%20bstream_00001.ts", range="bytes=10-19")
     assert (answer.status, body) == (206, bytes(range(10, 20)))
+
+
+def video(body: bytes) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(rb'<meta name="video" content="([^"]*)">', body)
+    assert found is not None, body
+    return dict(json.loads(html.unescape(found[1].decode())))
+
+
+async def test_the_page_of_a_film_has_its_title_and_addresses_escaped(media: Path) -> None:
+    served, _ = films(media)
+    answer, body = await get(served, "films/a%20b/", "?embed=1")
+    assert (answer.status, answer.content_type) == (200, "text/html; charset=utf-8")
+    assert "script-src 'self';" in answer.headers["Content-Security-Policy"]
+    assert b"<script>" not in body
+    assert b"<title>A &quot;title&quot; &lt;/title&gt;&lt;script&gt; " in body
+    assert video(body) == {
+        "title": 'A "title" </title><script>', "description": "<b>&", "created": "2023-11-14T22:13:20Z",
+        "hls": "a%20b.m3u8", "poster": "a%20b.0000000.jpg", "preview": None,
+    }  # fmt: skip
+
+
+async def test_a_film_without_a_record_has_a_page_too(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served, _ = films(media, channel("c1"))
+    answer, body = await get(served, "c1/holiday/")
+    assert answer.status == 200
+    assert video(body)["title"] == "holiday"
+    monkeypatch.setattr(Records, "unavailable", True)
+    answer, body = await get(served, "films/a%20b/")
+    assert (answer.status, video(body)["title"], video(body)["poster"]) == (200, "a b", "a%20b.0000000.jpg")
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing/", "films/later/", "films/", ".hidden/", "c1/720p/", "c1/vod-1700000000000/"]
+)
+async def test_other_folders_have_no_page(path: str, media: Path) -> None:
+    served, _ = films(media, channel("c1"))
+    answer, body = await get(served, path)
+    assert answer.status == 404
+    assert b"There is no such video" in body and b'name="video"' not in body
+
+
+async def test_a_page_has_the_protection_of_its_files(media: Path) -> None:
+    served, _ = films(media, channel("c1", playAuth="sign"), auth="sign")
+    for path, name in (("films/a%20b/", play_name("films/a b")), ("c1/holiday/", "c1")):
+        assert (await get(served, path))[0].status == 403
+        sign = SECRETS.sign(name, FAR, SignatureUse.PLAY)
+        assert (await get(served, path, f"?sign={sign}"))[0].status == 200
+        wrong = SECRETS.sign("films", FAR, SignatureUse.PLAY)
+        assert (await get(served, path, f"?sign={wrong}"))[0].status == 403
+
+
+async def test_media_without_known_protection_have_no_page(media: Path) -> None:
+    served, _ = films(media)
+    assert (await get(served, f"{MOVIE}/"))[0].status == 404
+    gone = DeletedChannel.of(channel("c1"), 1.0, media=True)
+    served, _ = films(media, deleted=[Channel(gone.item)])
+    assert (await get(served, "c1/holiday/"))[0].status == 404
+
+
+async def test_the_folder_alone_leads_to_the_page_with_the_query(media: Path) -> None:
+    served, _ = films(media)
+    for path, query, location in (
+        ("films/a%20b", "?sign=1-a&embed=1", "a%20b/?sign=1-a&embed=1"),
+        ("Nothing.part1", "", "Nothing.part1/"),
+    ):
+        answer, _ = await get(served, path, query)
+        assert (answer.status, answer.headers["Location"]) == (302, location)
+    assert (await get(served, "films/a%20b.mp4"))[0].status == 404  # the source is never served

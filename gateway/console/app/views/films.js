@@ -5,13 +5,13 @@ import { useEffect } from "preact/hooks";
 
 import { api, ApiError } from "../../players/api.js";
 import { ask } from "../dialog.js";
-import { moment, number, percent } from "../format.js";
+import { moment, percent } from "../format.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, PageHead, Table } from "../ui.js";
-import { Film, Gallery } from "./films/gallery.js";
-import { active, playable, TONES } from "./films/model.js";
+import { Library, LIBRARY } from "./films/library.js";
+import { active, TONES } from "./films/model.js";
 import { title } from "./films/names.js";
 import { Uploads } from "./films/uploads.js";
 import { attempt, reason, Trouble } from "./parts/trouble.js";
@@ -30,13 +30,15 @@ export default function Films() {
   const polled = usePoll(JOBS, busy.value ? BUSY : QUIET);
   const older = useSignal(/** @type {Job[]} */ ([]));
   const more = useSignal(/** @type {boolean | null} */ (null)); // null: no older jobs were loaded yet
-  const opened = useSignal(/** @type {Job | null} */ (null));
   const { data, error } = polled.value;
   const newest = data ?? [];
-  useEffect(() => { busy.value = newest.some(active); }, [data]);
+  useEffect(() => {
+    const runs = newest.some(active);
+    if (busy.peek() && !runs) refresh(LIBRARY); // the last job has ended
+    busy.value = runs;
+  }, [data]);
   const seen = new Set(newest.map((job) => job.id));
   const jobs = [...newest, ...older.value.filter((job) => !seen.has(job.id))];
-  const films = jobs.filter(playable);
 
   const further = () => attempt(async () => {
     /** @type {Job[]} */
@@ -53,24 +55,18 @@ export default function Films() {
         <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} jobs=${JOBS} /></div><//>
         <${Card} title=${t("films.submit")}><${Submit} /><//>
       </div>
-      ${films.length > 0 && html`<${Card} title=${t("films.library")} actions=${html`<${Badge}>${number(films.length)}<//>`}>
-        <${Gallery} films=${films} /><//>`}
+      <${Library} />
       <${Card} title=${t("films.jobs")}>
         <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${data === null && !error ? null : jobs}
           keyOf=${(/** @type {Job} */ job) => job.id}
-          columns=${columns((job) => { opened.value = job; })}
-          empty=${html`<${Empty} icon="films" title=${t("films.empty")} text=${t("films.emptyText")} />`} />
+          columns=${columns()} empty=${html`<${Empty} icon="clock" title=${t("films.noJobs")} text=${t("films.noJobsText")} />`} />
         ${(more.value ?? newest.length === PAGE) && html`<p class="shelf-more"><${Button} onClick=${further}>${t("films.older")}<//></p>`}
       <//>
-    </div>
-    ${opened.value && html`<${Film} film=${opened.value} onClose=${() => { opened.value = null; }} />`}`;
+    </div>`;
 }
 
-/**
- * @param {(job: Job) => void} open
- * @returns {import("../kit/table.js").Column<Job>[]}
- */
-const columns = (open) => [
+/** @returns {import("../kit/table.js").Column<Job>[]} */
+const columns = () => [
   {
     key: "source", label: t("films.source"), sort: (job) => title(job.source),
     cell: (job) => html`<span class="job-source">
@@ -92,8 +88,6 @@ const columns = (open) => [
   {
     key: "acts", label: t("views.actions"), actions: true,
     cell: (job) => html`
-      ${playable(job) && html`<${IconButton} icon="play" label=${t("films.playOf", { name: title(job.source) })}
-        onClick=${() => open(job)} />`}
       ${active(job) && html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: title(job.source) })}
         onClick=${() => cancel(job)} />`}
       ${job.state === "ERROR" && job.kind === "vod" && html`<${IconButton} icon="refresh"

@@ -16,6 +16,7 @@ from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, 
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.media_file import MediaFile
+from gateway.workers.programs.vod.preview_pictures import PreviewPictures
 from gateway.workers.programs.vod.ts_segment_writer import (
     TsSegmentWriter,
     WrittenSegment,
@@ -57,6 +58,7 @@ class _Packaging:
         self._names = VodNames(request.base, request.base)
         self._segment_length = round(request.encoding.segment * TICKS)
         self._has_poster = False
+        self._previews: PreviewPictures | None = None
         self._source_time = 0  # ticks, in the time of the source
         self._output_time = 0  # ticks since the beginning of the VOD
         self._zero = 0  # time of the first frame, in ticks
@@ -65,7 +67,15 @@ class _Packaging:
     def run(self) -> PackageResult:
         if self._film.video is None:
             return self._package_audio()
-        pictures = VideoTranscoder(self._film, self._request.encoding, self._folder, self._save_poster, self._advance)
+        previews = self._previews = PreviewPictures(self._film.declared_duration) if self._request.previews else None
+        pictures = VideoTranscoder(
+            self._film,
+            self._request.encoding,
+            self._folder,
+            self._save_poster,
+            lambda frame, at: previews.offer(frame, at, pictures.display) if previews is not None else None,
+            self._advance,
+        )
         audio_film = self._film.reopen()
         result = self._package_video(pictures, open_audio(audio_film, pictures.source.timeline, lambda time: None))
         audio_film.close()
@@ -99,6 +109,8 @@ class _Packaging:
         self._check_length(end)
         display = pictures.display, float(pictures.source.rate)
         self._write_playlists(segments.written, pictures.track, audio_track, display)
+        if self._previews is not None:
+            self._previews.save(self._folder, self._names, (end - self._zero) / TICKS)
         damaged = pictures.source.damaged + (audio.damaged if audio is not None else 0)
         return self._result(segments.written, pictures.size, damaged)
 
@@ -205,4 +217,6 @@ class _Packaging:
 
     def _result(self, segments: list[WrittenSegment], size: tuple[int, int], damaged: int) -> PackageResult:
         duration = sum(s.duration for s in segments)
-        return PackageResult(len(segments), round(duration, 3), *size, self._has_poster, damaged)
+        return PackageResult(
+            len(segments), round(duration, 3), *size, self._has_poster, damaged, self._previews is not None
+        )

@@ -49,6 +49,7 @@ class VideoTranscoder:
     """Iterates over the encoded pictures in decode order. `track` is known after the first picture.
 
     on_first: called with the first upright picture, a libav frame, and its display size.
+    on_picture: called with every upright picture and its time in ticks since the first one.
     advance: called sometimes with the time in the file, in ticks.
     """
 
@@ -58,6 +59,7 @@ class VideoTranscoder:
         encoding: VodEncoding,
         scratch: Path,
         on_first: Callable[[Any, tuple[int, int]], None],
+        on_picture: Callable[[Any, int], None],
         advance: Callable[[int], None],
     ) -> None:
         self.source = FilmPictures(media_file, advance)
@@ -67,6 +69,7 @@ class VideoTranscoder:
         self._encoding = encoding
         self._scratch = scratch
         self._on_first = on_first
+        self._on_picture = on_picture
         self._filters: _Filters | None = None
         self._encoder: Any = None
         self._next_key: int | None = None
@@ -96,6 +99,8 @@ class VideoTranscoder:
                 self._encoder = self._open_encoder(frame, aspect)
                 self.first = at
                 self._on_first(frame, self.display)
+            assert self.first is not None
+            self._on_picture(frame, at - self.first)
             yield from self._encode(frame, at)
         if self._encoder is None:
             raise UnusableMedia("no picture of the file can be decoded")

@@ -1,44 +1,114 @@
-/** The posters of finished videos, and a player for the selected one. */
+/** The posters of the films, and the dialog of the selected one: player, addresses, title, and deletion. */
 
 import { useSignal } from "@preact/signals";
+import { useState } from "preact/hooks";
 
-import { Dialog } from "../../dialog.js";
-import { moment } from "../../format.js";
+import { api, ApiError } from "../../../players/api.js";
+import { ask, Dialog } from "../../dialog.js";
+import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
-import { CopyField, Facts, html, Icon } from "../../ui.js";
+import { toast } from "../../toast.js";
+import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
-import { title } from "./names.js";
+import { reason } from "../parts/trouble.js";
+import { TONES } from "./model.js";
 
-/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./model.js").Film} Film */
+/** @typedef {(key: string, film: Film | null) => void} OnChanged  null: the film was deleted */
 
-/** @param {{films: readonly Job[]}} props */
-export function Gallery({ films }) {
-  const opened = useSignal(/** @type {Job | null} */ (null));
-  return html`<ul class="shelf">${films.map((film) => html`<li key=${film.id}><article class="shelf-card">
-      <button type="button" class="shelf-open" aria-label=${t("films.playOf", { name: title(film.source) })}
-        onClick=${() => { opened.value = film; }}>
-        <span class="shelf-picture"><${Icon} name="films" size=${34} />
-          ${film.outputs["poster"] && html`<img src=${film.outputs["poster"]} alt="" loading="lazy" decoding="async" />`}
-          <span class="shelf-play"><${Icon} name="play" size=${22} /></span></span>
-      </button>
-      <div class="shelf-words"><b title=${film.source}>${title(film.source)}</b>
-        <time datetime=${film.updated}>${moment(film.updated)}</time></div>
+/** @param {string} key */
+const path = (key) => key.split("/").map(encodeURIComponent).join("/");
+
+/** @param {{films: readonly Film[], onChanged: OnChanged}} props */
+export function Gallery({ films, onChanged }) {
+  const opened = useSignal("");
+  const shown = films.find((film) => film.key === opened.value);
+  return html`<ul class="shelf">${films.map((film) => html`<li key=${film.key}><article class="shelf-card">
+      <div class="shelf-frame">
+        <button type="button" class="shelf-open" aria-label=${t("films.openOf", { name: film.title })}
+          onClick=${() => { opened.value = film.key; }}>
+          <span class="shelf-picture"><${Icon} name="films" size=${34} />
+            ${film.poster && html`<img src=${film.poster} alt="" loading="lazy" decoding="async" />`}
+            ${film.hls && html`<span class="shelf-play"><${Icon} name="play" size=${22} /></span>`}</span>
+        </button>
+        ${film.duration !== null && html`<span class="shelf-time">${duration(film.duration)}</span>`}
+        ${film.state !== "READY" && html`<span class="shelf-badge">
+          <${Badge} kind=${TONES[film.state === "ERROR" ? "ERROR" : "PROGRESSING"]}>${t(`films.film.${film.state}`)}<//></span>`}
+      </div>
+      <div class="shelf-words"><b title=${film.title} dir="auto">${film.title}</b>
+        <time datetime=${film.created}>${moment(film.created)}</time></div>
     </article></li>`)}</ul>
-    ${opened.value && html`<${Film} film=${opened.value} onClose=${() => { opened.value = null; }} />`}`;
+    ${shown && html`<${FilmDialog} key=${shown.key} film=${shown} onChanged=${onChanged} onClose=${() => { opened.value = ""; }} />`}`;
 }
 
-/** @param {{film: Job, onClose: () => void}} props */
-export function Film({ film, onClose }) {
-  const { hls = "", poster = null, thumbnail = null } = film.outputs;
-  return html`<${Dialog} wide class="viewer" title=${title(film.source)} onClose=${onClose}>
-    <${Player} src=${hls} hls poster=${poster} label=${title(film.source)} autoplay />
+/** @param {{film: Film, onChanged: OnChanged, onClose: () => void}} props */
+function FilmDialog({ film, onChanged, onClose }) {
+  const [editing, setEditing] = useState(false);
+  if (editing) return html`<${Edit} film=${film} onChanged=${onChanged} onClose=${() => setEditing(false)} />`;
+  const remove = async () => {
+    const done = await ask({
+      title: t("films.deleteTitle"), text: t("films.deleteText", { name: film.title }), confirm: t("views.delete"), danger: true,
+      run: () => api.delete(`/films/${path(film.key)}`),
+    });
+    if (!done) return;
+    toast(t("films.deleted"), "ok");
+    onChanged(film.key, null);
+    onClose();
+  };
+  const embed = `<iframe src="${film.page.replaceAll("&", "&amp;")}${film.page.includes("?") ? "&amp;" : "?"}embed=1" width="640" `
+    + 'height="360" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>';
+  return html`<${Dialog} wide class="viewer" title=${film.title} onClose=${onClose} footer=${html`
+      <${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>
+      <${Button} icon="edit" onClick=${() => setEditing(true)}>${t("films.edit")}<//>
+      ${film.hls && html`<${LinkButton} kind="primary" icon="external" href=${film.page} target="_blank"
+        rel="noopener">${t("films.page")}<//>`}`}>
+    ${film.hls && html`<${Player} src=${film.hls} hls poster=${film.poster} label=${film.title} autoplay />`}
+    ${film.description && html`<p class="film-about" dir="auto">${film.description}</p>`}
+    ${film.error && html`<p class="error">${film.error}</p>`}
     <${Facts} facts=${[
-      { label: t("films.source"), value: film.source },
-      { label: t("films.finished"), value: moment(film.updated) },
+      { label: t("films.created"), value: moment(film.created) },
+      ...(film.duration === null ? [] : [{ label: t("films.length"), value: duration(film.duration) }]),
+      ...(film.size === null ? [] : [{ label: t("films.size"), value: bytes(film.size) }]),
+      ...(film.source ? [{ label: t("films.source"), value: film.source }] : []),
     ]} />
-    <${CopyField} label=${t("films.address")} value=${hls} />
-    ${poster && html`<${CopyField} label=${t("films.poster")} value=${poster} />`}
-    ${thumbnail && html`<${CopyField} label=${t("films.thumbnail")} value=${thumbnail}
-      after=${html`<img class="film-thumbnail" src=${thumbnail} alt=${t("films.thumbnailOf", { name: title(film.source) })} />`} />`}
+    ${film.hls && html`<div class="addresses"><div class="stack">
+        <${CopyField} label=${t("films.pageAddress")} value=${film.page} />
+        <${CopyField} label=${t("films.embed")} value=${embed} />
+        <${CopyField} label=${t("films.address")} value=${film.hls} />
+        ${film.poster && html`<${CopyField} label=${t("films.poster")} value=${film.poster} />`}
+      </div>
+      <figure class="qr"><span class="paper"><img class="there" src=${`/filmqr/${path(film.key)}`} width="132" height="132"
+        alt=${t("qr.alt", { what: t("films.pageAddress") })} /></span><figcaption>${t("films.pageAddress")}</figcaption></figure>
+    </div>`}
+  <//>`;
+}
+
+/** @param {{film: Film, onChanged: OnChanged, onClose: () => void}} props */
+function Edit({ film, onChanged, onClose }) {
+  const [title, setTitle] = useState(film.title);
+  const [description, setDescription] = useState(film.description);
+  const [busy, setBusy] = useState(false);
+  const [wrong, setWrong] = useState(/** @type {Record<string, string>} */ ({}));
+  const save = async () => {
+    setBusy(true);
+    setWrong({});
+    try {
+      onChanged(film.key, await api.put(`/films/${path(film.key)}`, { title: title.trim(), description }));
+      toast(t("films.saved"), "ok");
+      onClose();
+    } catch (error) {
+      setBusy(false);
+      if (error instanceof ApiError && error.field) setWrong({ [error.field]: error.message });
+      else toast(reason(error), "bad");
+    }
+  };
+  return html`<${Dialog} title=${t("films.edit")} onClose=${onClose} onSubmit=${save} footer=${html`
+      <${Button} onClick=${onClose} disabled=${busy}>${t("cancel")}<//>
+      <${Button} type="submit" kind="primary" busy=${busy}>${t("films.save")}<//>`}>
+    <div class="stack">
+      <${Field} label=${t("films.name")} value=${title} onInput=${setTitle} required maxlength="200" error=${wrong["title"]} />
+      <${Field} label=${t("films.description")} value=${description} onInput=${setDescription} rows=${5} maxlength="5000"
+        error=${wrong["description"]} />
+    </div>
   <//>`;
 }

@@ -1,4 +1,4 @@
-/** The jobs of the API and their outputs. */
+/** The videos and the jobs of the API. */
 
 /** @typedef {"SUBMITTED" | "PROGRESSING" | "COMPLETE" | "CANCELED" | "ERROR"} State */
 
@@ -15,6 +15,23 @@
  * @property {string} updated
  */
 
+/**
+ * A video of the API.
+ * @typedef {object} Film
+ * @property {string} key
+ * @property {string} title
+ * @property {string} description
+ * @property {"PROCESSING" | "READY" | "ERROR"} state
+ * @property {string} created
+ * @property {number | null} duration  seconds
+ * @property {number | null} size      bytes
+ * @property {string} source
+ * @property {string | null} error
+ * @property {string} page             address of the player page
+ * @property {string | null} hls
+ * @property {string | null} poster
+ */
+
 /** The allowed suffixes of an upload's file name; the gateway refuses others. */
 export const TYPES = ["mp4", "m4v", "mov", "mkv", "webm", "flv", "ts", "mts", "m2ts", "avi", "mpg", "mpeg", "3gp", "wmv", "ogv", "mxf",
   "m4a", "mp3", "wav", "flac", "ogg", "aac"];
@@ -24,9 +41,6 @@ export const known = (name) => TYPES.includes(name.toLowerCase().split(".").at(-
 
 /** @param {Job} job */
 export const active = (job) => job.state === "SUBMITTED" || job.state === "PROGRESSING";
-
-/** @param {Job} job  whether it is a VOD that can be played */
-export const playable = (job) => job.state === "COMPLETE" && job.kind === "vod" && Boolean(job.outputs["hls"]);
 
 /** @type {Readonly<Record<State, import("../../kit/status.js").Tone>>} */
 export const TONES = { SUBMITTED: "idle", PROGRESSING: "info", COMPLETE: "ok", CANCELED: "warn", ERROR: "bad" };

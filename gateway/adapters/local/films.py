@@ -1,0 +1,74 @@
+"""Films in SQLite, one row each: its fields as JSON, and what lists are sorted and searched by."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from gateway.adapters.local.database import Database, to_json
+from gateway.ports.errors import NoSuchFilm
+from gateway.ports.films import LISTED, Film, FilmState, search_form
+
+_NEWEST: Final = """
+SELECT item FROM films WHERE listed = 1 AND (created, key) < (?, ?) AND (? = '' OR instr(search, ?) > 0)
+ORDER BY created DESC, key DESC LIMIT ?
+"""
+_LAST: Final = 1 << 62  # milliseconds; later than every film
+
+
+class SqliteFilms(Database):
+    """A FilmStore on one connection; use as `async with`. A search reads all rows: 10,000 take about 10 ms."""
+
+    CREATE = """
+CREATE TABLE IF NOT EXISTS films (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, listed INTEGER NOT NULL, created INTEGER NOT NULL,
+    version INTEGER NOT NULL, search TEXT NOT NULL, item TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS films_listed ON films (created, key) WHERE listed = 1;
+CREATE INDEX IF NOT EXISTS films_unlisted ON films (state) WHERE state <> 'READY';
+CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY)
+"""
+    CHECK = "SELECT 1 FROM films LIMIT 1"
+
+    async def add(self, film: Film) -> bool:
+        return bool(await self.write("INSERT OR IGNORE INTO films VALUES (?, ?, ?, ?, ?, ?, ?)", film.key, *_row(film)))
+
+    async def get(self, key: str) -> Film:
+        rows = await self.rows("SELECT item FROM films WHERE key = ?", key)
+        if not rows:
+            raise NoSuchFilm(key)
+        return _film(rows[0][0])
+
+    async def change(self, film: Film) -> bool:
+        statement = (
+            "UPDATE films SET state = ?, listed = ?, created = ?, version = ?, search = ?, item = ?"
+            " WHERE key = ? AND version = ?"
+        )
+        return bool(await self.write(statement, *_row(film), film.key, film.version - 1))
+
+    async def delete(self, film: Film) -> bool:
+        return bool(await self.write("DELETE FROM films WHERE key = ? AND version = ?", film.key, film.version))
+
+    async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
+        wanted = search_form(search)
+        return [_film(text) for (text,) in await self.rows(_NEWEST, *(after or (_LAST, "")), wanted, wanted, limit)]
+
+    async def in_state(self, state: FilmState) -> list[Film]:
+        rows = await self.rows("SELECT item FROM films WHERE state = ? ORDER BY created, key", str(state))
+        return [_film(text) for (text,) in rows]
+
+    async def marked(self, name: str) -> bool:
+        return bool(await self.rows("SELECT 1 FROM marks WHERE name = ?", name))
+
+    async def mark(self, name: str) -> None:
+        await self.write("INSERT OR IGNORE INTO marks VALUES (?)", name)
+
+
+def _row(film: Film) -> tuple[str, bool, int, int, str, str]:
+    """Returns the values of all columns except the key."""
+    listed = film.state in LISTED
+    return str(film.state), listed, film.order[0], film.version, film.search_text, to_json(film.as_item())
+
+
+def _film(text: str) -> Film:
+    return Film.of_item(json.loads(text))

@@ -1,0 +1,118 @@
+"""Films: list, search, show, rename and delete videos on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from gateway.api import qr_code
+from gateway.api.answers import BadRequest, answer
+from gateway.api.body import json_object
+from gateway.api.context import CONTEXT
+from gateway.api.film_texts import film_texts, is_text
+from gateway.api.jobs import film_addresses, vod_service
+from gateway.api.sessions import rfc3339
+from gateway.channels.names import is_object_key
+from gateway.ports.errors import NoSuchFilm
+from gateway.ports.films import Film
+
+log = structlog.get_logger(__name__)
+
+_MAX_LIMIT: Final = 500
+_DEFAULT_LIMIT: Final = 50
+_MAX_SEARCH: Final = 200  # characters
+PAGE_QUERY: Final = (
+    ("search", "a part of the title, the description or the key, in upper or lower case"),
+    ("limit", f"how many, 1 to {_MAX_LIMIT} ({_DEFAULT_LIMIT})"),
+    ("before", "the key of the last film of the previous page; the answer begins after it"),
+)
+
+
+async def index(request: web.Request) -> web.Response:
+    """Returns a JSON array, newest first."""
+    limit, before = request.query.get("limit", str(_DEFAULT_LIMIT)), request.query.get("before", "")
+    search = request.query.get("search", "").strip()
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
+        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
+    if len(search) > _MAX_SEARCH or not is_text(search):
+        raise BadRequest(f"expected a text of at most {_MAX_SEARCH} characters", field="search")
+    store, after = vod_service(request).films.store, None
+    if before:
+        try:
+            if not is_object_key(before):
+                raise NoSuchFilm(before[:100])
+            after = (await store.get(before)).order
+        except NoSuchFilm:
+            raise BadRequest("expected the key of a film", field="before") from None
+    return answer(await _present(request, await store.newest(int(limit), after, search)))
+
+
+async def show(request: web.Request) -> web.Response:
+    return await _answer(request, await vod_service(request).films.visible(_key(request)))
+
+
+async def edit(request: web.Request) -> web.Response:
+    """Changes title and description; a missing field keeps its value."""
+    context = request.app[CONTEXT]
+    key = _key(request)
+    changes = film_texts(await json_object(request, context.limits.request))
+    if changes.get("title") == "":
+        raise BadRequest("expected a title", field="title")
+    films = vod_service(request).films
+    film = await films.edit(key, changes) if changes else await films.visible(key)
+    return await _answer(request, film)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Removes a film from all lists and deletes its files. 202: the deletion continues in the background."""
+    key = _key(request)
+    done = await vod_service(request).films.delete(key)
+    return answer({"key": key, "deleted": done}, 200 if done else 202)
+
+
+async def qr(request: web.Request) -> web.Response:
+    """Returns the address of a film's player page as a QR code."""
+    film = await vod_service(request).films.visible(_key(request))
+    (presented,) = await _present(request, [film])
+    return await qr_code.respond(presented["page"], "QR code of the player page")
+
+
+async def _answer(request: web.Request, film: Film) -> web.Response:
+    return answer((await _present(request, [film]))[0])
+
+
+async def _present(request: web.Request, films: Sequence[Film]) -> list[dict[str, Any]]:
+    """Returns films as the API shows them. Addresses get a play signature if the film or its channel needs one."""
+    url = await film_addresses(request, {film.key for film in films})
+    return [_film_json(film, url) for film in films]
+
+
+def _film_json(film: Film, url: Callable[[str], str]) -> dict[str, Any]:
+    urls = {name: url(key) for name, key in film.files.items()}
+    return {
+        "key": film.key,
+        "title": film.title,
+        "description": film.description,
+        "state": str(film.state),
+        "created": rfc3339(film.created),
+        "duration": film.duration or None,
+        "size": film.size or None,
+        "source": film.source,
+        "error": film.error or None,
+        "page": url(f"{film.key}/"),
+        "hls": urls.get("hls"),
+        "poster": urls.get("poster"),
+        "thumbnail": urls.get("thumbnail"),
+        "preview": urls.get("preview"),
+    }
+
+
+def _key(request: web.Request) -> str:
+    key = request.match_info["key"]
+    if not is_object_key(key):
+        raise NoSuchFilm(quote(key[:100]))
+    return key

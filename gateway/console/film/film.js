@@ -1,0 +1,243 @@
+/** The page of a film or a recording: the player, the description, and chapters of small pictures. */
+
+import { Controls } from "../players/controls.js";
+import { h, icon } from "../players/dom.js";
+import { changeLanguage, languageTag, speak, speaks } from "../players/language.js";
+import { keep, recall } from "../players/memory.js";
+import { Share } from "../players/share.js";
+import { neighbour } from "../players/status.js";
+import { themeButton } from "../players/theme-button.js";
+import { keepPosition, recallPosition } from "./position.js";
+import { chapters, loadPreviews, picture } from "./previews.js";
+import { open } from "./source.js";
+import { time, TimeBar } from "./timebar.js";
+import { t } from "./words.js";
+
+/**
+ * The video, as the server describes it in the page. Addresses are relative to the page.
+ * @typedef {object} Video
+ * @property {string} title
+ * @property {string} description
+ * @property {string | null} created   time in ISO 8601
+ * @property {string} [hls]            the playlist
+ * @property {string} [file]           or the file
+ * @property {string | null} [poster]
+ * @property {string | null} [preview]  the WebVTT list of small pictures
+ */
+
+/** @typedef {import("./source.js").Trouble | "missing"} Problem */
+
+const MAX_CHAPTERS = 10;
+const [STEP, LONG_STEP] = [5, 10]; // seconds of the arrow keys, and of J and L
+const KEEP_EVERY = 5_000; // ms between two writes of the position
+
+/** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
+const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";
+
+class Page {
+  #shown;
+  #video = h("video", { id: "video", playsinline: true, tabindex: "-1", preload: "metadata" });
+  #stage = h("section", { id: "stage", class: "stage film", "data-state": "paused" });
+  #headline = h("p", { class: "headline", id: "headline" });
+  #detail = h("p", { class: "detail", id: "detail" });
+  #retry = h("button", { id: "retry", type: "button", onclick: () => this.#open() });
+  #start = h("button", { id: "start", class: "film-start", type: "button", onclick: () => void this.#play() }, icon("play"));
+  #announcer = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
+  #chapters = h("ol", { class: "chapters" });
+  #bar = new TimeBar(this.#video);
+  #controls;
+  /** @type {Problem | null} */
+  #problem = null;
+  #close = () => {};
+  #kept = 0;
+
+  /** @param {Video | null} shown  null: there is no such video */
+  constructor(shown) {
+    this.#shown = shown;
+    const share = new Share(shown?.hls ?? shown?.file ?? "", () => t("share.title"));
+    this.#controls = new Controls(this.#stage, this.#video, {
+      toggle: () => this.#toggle(), mute: () => this.#mute(), share: () => share.open(),
+    });
+    this.#build(share);
+    this.#listen();
+    if (!shown) this.#fail("missing");
+    else this.#open();
+    if (shown?.preview) void loadPreviews(neighbour(shown.preview)).then((previews) => this.#showPreviews(previews));
+  }
+
+  #open() {
+    const { hls, file = "", poster } = this.#shown ?? {};
+    this.#close();
+    this.#problem = null;
+    if (poster) this.#video.poster = neighbour(poster);
+    const at = this.#video.currentTime || recallPosition(location.pathname);
+    this.#close = open(this.#video, neighbour(hls ?? file), hls !== undefined, at, (trouble) => this.#fail(trouble));
+    this.#refresh();
+  }
+
+  /** @param {Problem} problem */
+  #fail(problem) {
+    this.#problem = problem;
+    this.#refresh();
+    this.#announcer.textContent = t(`state.${problem}`);
+  }
+
+  async #play() {
+    if (this.#problem) return;
+    this.#stage.dataset.begun = "";
+    try {
+      await this.#video.play();
+    } catch (error) {
+      // AbortError: a newer load or pause replaced this call and has its own result.
+      if (!(error instanceof DOMException) || error.name !== "NotAllowedError") return;
+      this.#video.muted = true; // the browser forbids sound without a click
+      await this.#video.play().catch(() => undefined);
+    }
+  }
+
+  #toggle() {
+    if (this.#video.paused) void this.#play();
+    else this.#video.pause();
+  }
+
+  #mute() {
+    const video = this.#video;
+    if (video.volume === 0) video.volume = 1;
+    else video.muted = !video.muted;
+  }
+
+  /** @param {number} to  seconds */
+  #seek(to) {
+    const { length } = this.#bar;
+    this.#video.currentTime = Math.min(Math.max(0, to), Math.max(0, length - 0.1));
+    this.#bar.refresh();
+  }
+
+  #refresh() {
+    const { paused, ended } = this.#video;
+    const problem = this.#problem;
+    this.#stage.dataset.state = problem ? (problem === "codec" || problem === "denied" ? problem : "lost") : paused || ended ? "paused" : "live";
+    this.#headline.textContent = problem ? t(`state.${problem}`) : "";
+    this.#detail.textContent = problem ? t(`detail.${problem}`) : "";
+    this.#retry.hidden = problem === null || problem === "missing";
+    this.#start.hidden = problem !== null || !paused;
+    this.#controls.refresh();
+  }
+
+  #listen() {
+    const video = this.#video;
+    for (const event of ["play", "pause", "ended"]) video.addEventListener(event, () => this.#refresh());
+    for (const event of ["waiting", "seeking"]) video.addEventListener(event, () => { this.#stage.dataset.busy = ""; });
+    for (const event of ["playing", "seeked", "canplay", "pause"]) {
+      video.addEventListener(event, () => { delete this.#stage.dataset.busy; });
+    }
+    const volume = Number(recall("volume") ?? 1);
+    video.volume = volume >= 0 && volume <= 1 ? volume : 1;
+    video.muted = recall("muted") === "yes";
+    video.addEventListener("volumechange", () => {
+      keep("muted", video.muted ? "yes" : "no");
+      keep("volume", String(video.volume));
+    });
+    video.addEventListener("timeupdate", () => {
+      if (!video.paused && performance.now() - this.#kept > KEEP_EVERY) this.#keep();
+    });
+    for (const event of ["pause", "ended"]) video.addEventListener(event, () => this.#keep());
+    addEventListener("pagehide", () => this.#keep());
+    document.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  #keep() {
+    if (this.#problem || !this.#video.currentTime) return;
+    this.#kept = performance.now();
+    keepPosition(location.pathname, this.#video.currentTime, this.#bar.length);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented && !event.key.startsWith("Arrow")) return;
+    const target = event.target;
+    if (target instanceof Element && target.closest("dialog, input[type=text]")) return;
+    // A focused control handles some keys itself.
+    const busy = target instanceof Element && target.closest("button, a, input, select") !== null;
+    const onSound = target instanceof Element && target.closest(".volume") !== null;
+    const at = this.#video.currentTime;
+    const key = event.key.toLowerCase();
+    if (/^[0-9]$/.test(key)) this.#seek((this.#bar.length * Number(key)) / 10);
+    else if (key === "k" || (key === " " && !busy)) this.#toggle();
+    else if (key === "m") this.#mute();
+    else if (key === "f") void this.#controls.toggleFull();
+    else if (key === "p") void this.#controls.togglePip();
+    else if (key === "arrowleft" && !onSound) this.#seek(at - STEP);
+    else if (key === "arrowright" && !onSound) this.#seek(at + STEP);
+    else if (key === "j") this.#seek(at - LONG_STEP);
+    else if (key === "l") this.#seek(at + LONG_STEP);
+    else if ((key === "arrowup" || key === "arrowdown") && target === this.#video) this.#controls.louder(key === "arrowup" ? 0.05 : -0.05);
+    else return;
+    event.preventDefault();
+  }
+
+  /** @param {import("./previews.js").Preview[]} previews */
+  #showPreviews(previews) {
+    this.#bar.show(previews);
+    const shown = chapters(previews, MAX_CHAPTERS);
+    if (shown.length < 2) return;
+    this.#chapters.replaceChildren(...shown.map((preview) => {
+      const { element, show } = picture();
+      show(preview);
+      const button = h("button", { type: "button", class: "chapter", onclick: () => {
+        this.#seek(preview.start);
+        void this.#play();
+        this.#stage.scrollIntoView({ block: "nearest" });
+      } }, element, h("span", { class: "chapter-time" }, time(preview.start)));
+      speak(() => button.setAttribute("aria-label", t("chapter.play", { at: time(preview.start) })));
+      return h("li", {}, button);
+    }));
+  }
+
+  /** @param {Share} share */
+  #build(share) {
+    const { title = "", description = "", created = null } = this.#shown ?? {};
+    this.#controls.element.prepend(this.#bar.element);
+    this.#controls.element.querySelector(".gap")?.before(this.#bar.clock);
+    this.#stage.append(this.#video, h("div", { class: "veil" }, this.#headline, this.#detail, this.#retry), this.#start,
+      this.#controls.element);
+    const heading = h("h1", { id: "title", dir: "auto" }, title);
+    const when = h("time", created ? { datetime: created } : {});
+    const words = h("p", { class: "about-text", dir: "auto" }, description);
+    const label = h("h2", { class: "visually-hidden" });
+    const keys = h("p");
+    const language = h("button", { id: "language", class: "plain", type: "button", onclick: changeLanguage });
+    document.documentElement.toggleAttribute("data-embed", EMBEDDED);
+    document.querySelector(".note")?.remove(); // the text for browsers without scripts
+    document.body.append(
+      h("header", { class: "bar" },
+        h("div", { class: "name" }, h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), heading),
+        h("div", { class: "switches" }, language, themeButton())),
+      h("main", {}, this.#stage, this.#announcer,
+        h("section", { class: "about", hidden: this.#shown === null }, when, words, label, this.#chapters)),
+      h("footer", {}, keys), share.element);
+    speak(() => {
+      document.documentElement.lang = languageTag();
+      if (!this.#shown) heading.textContent = t("page.video");
+      if (created) when.textContent = new Date(created).toLocaleString(speaks(), { dateStyle: "long", timeStyle: "short" });
+      this.#stage.setAttribute("aria-label", t("page.player"));
+      this.#video.setAttribute("aria-label", title || t("page.video"));
+      this.#retry.textContent = t("do.retry");
+      this.#start.setAttribute("aria-label", t("do.play"));
+      label.textContent = t("page.chapters");
+      language.textContent = t("language.other");
+      language.lang = languageTag() === "en" ? "zh-CN" : "en";
+      keys.replaceChildren(h("kbd", {}, t("key.space")), ` ${t("key.play")} · `, h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
+        ` ${t("key.seek")} · `, h("kbd", {}, "M"), ` ${t("key.sound")} · `, h("kbd", {}, "F"), ` ${t("key.full")}`);
+      this.#refresh();
+    });
+  }
+}
+
+/** @returns {Video | null} what the server wrote into the page */
+function described() {
+  const meta = document.querySelector('meta[name="video"]');
+  return meta instanceof HTMLMetaElement ? JSON.parse(meta.content) : null;
+}
+
+new Page(described());

@@ -1,0 +1,151 @@
+"""The player pages of films and recordings: a file of the console with the title and the addresses of one video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+
+from gateway.channels.media_owners import MediaOwners
+from gateway.channels.names import is_object_key
+from gateway.http.request import Request
+from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.assets import TYPES, Assets
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchFilm, NoSuchObject, StoreUnavailable
+from gateway.ports.films import Film, FilmState, FilmStore
+from gateway.ports.media_keys import MediaKind
+from gateway.ports.stores import ObjectStore
+from gateway.ports.vod_names import VodNames, names_in
+
+log = structlog.get_logger(__name__)
+
+_ASSET: Final = "film/film.html"
+_MARK: Final = b"<title>Video \xc2\xb7 Millrace</title>"  # the page's own title is here
+_MISSING: Final = "There is no such video, or it is not ready yet."
+_CACHE: Final = "public, max-age=10"  # a new title appears after this time
+_NO_METHOD: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
+_MAX_SUMMARY: Final = 300  # characters of the description for programs that show links
+# Scripts and styles are files of this origin. Media comes from files, or from Media Source objects with blob URLs.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+    "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors *"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+_PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.MOTION}
+
+
+class FilmPages:
+    """Answers with the page of a film or a recording. The caller has already authorized the viewer.
+
+    The page does not depend on host and query, so that edges can cache it. Its script adds its query to all addresses.
+    """
+
+    def __init__(self, films: FilmStore, objects: ObjectStore, owners: MediaOwners) -> None:
+        self._films = films
+        self._objects = objects
+        self._owners = owners
+        self._assets = Assets()
+
+    async def film(self, request: Request, folder: str) -> Response:
+        """Answers `/vod/<folder>/`."""
+        if request.method not in ("GET", "HEAD"):
+            return _NO_METHOD
+        if not is_object_key(folder) or any(part.startswith(".") for part in folder.split("/")):
+            return await self._missing()
+        try:
+            found = await self._find(folder)
+        except StoreUnavailable as error:
+            return service_unavailable("videos cannot be read now", error.retry_after)
+        if found is None:
+            return await self._missing()
+        names = {name: quote(key.rpartition("/")[2]) for name, key in found.files.items()}
+        return await self._page(
+            {
+                "title": found.title,
+                "description": found.description,
+                "created": _iso(found.created) if found.created else None,
+                "hls": names["hls"],
+                "poster": names.get("poster"),
+                "preview": names.get("preview"),
+            }
+        )
+
+    async def recording(self, request: Request, id: str, path: str) -> Response:
+        """Answers `/<id>/vod/<path>/`."""
+        if request.method not in ("GET", "HEAD"):
+            return _NO_METHOD
+        parsed = media_keys.parse(f"{id}/{path}")
+        if parsed is None or parsed.kind not in _PLAYED or path.endswith((".jpg", ".jpeg")):
+            return await self._missing()
+        try:
+            await self._objects.head(f"{id}/{path}")
+            owner = await self._owners.find(id)
+        except NoSuchObject:
+            return await self._missing()
+        except StoreUnavailable as error:
+            return service_unavailable("recordings cannot be read now", error.retry_after)
+        file = f"../{quote(path.rpartition('/')[2])}"
+        media = {"hls": file} if path.endswith(".m3u8") else {"file": file}
+        title = (owner.channel.name if owner is not None else "") or id
+        return await self._page({"title": title, "description": "", "created": _iso(parsed.start), **media})
+
+    async def _find(self, folder: str) -> Film | None:
+        """Returns a film that can be played; None if there is none. A film without a record is found by its files."""
+        try:
+            film = await self._films.get(folder)
+        except NoSuchFilm:
+            return await self._find_files(names_in(folder))
+        except StoreUnavailable as error:
+            log.info("a film's page has no title now", film=folder, reason=str(error))
+            return await self._find_files(names_in(folder))
+        return film if film.state is FilmState.READY and "hls" in film.files else None
+
+    async def _find_files(self, names: VodNames) -> Film | None:
+        """Returns a film with the name of its folder as title; None if there is no playlist."""
+        for each in filter(None, (names, names.earlier)):
+            if await self._exists(each.key(each.master)):
+                files = {"hls": each.key(each.master)}
+                for name, file in (("poster", each.poster), ("preview", each.preview)):
+                    if await self._exists(each.key(file)):
+                        files[name] = each.key(file)
+                return Film(names.prefix, names.prefix.rpartition("/")[2], 0, state=FilmState.READY, files=files)
+        return None
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            await self._objects.head(key)
+        except NoSuchObject:
+            return False
+        return True
+
+    async def _page(self, video: Mapping[str, Any]) -> Response:
+        title, summary = escape(video["title"]), escape(video["description"][:_MAX_SUMMARY])
+        head = f"<title>{title} · Millrace</title>\n"
+        head += f'  <meta property="og:title" content="{title}">\n  <meta property="og:type" content="video.other">\n'
+        if summary:
+            head += f'  <meta property="og:description" content="{summary}">\n'
+        head += f'  <meta name="video" content="{escape(json.dumps(video))}">'
+        return await self._html(200, head, _CACHE)
+
+    async def _missing(self) -> Response:
+        return await self._html(404, f'<title>{_MISSING}</title>\n  <meta name="robots" content="noindex">', "no-store")
+
+    async def _html(self, status: int, head: str, cache: str) -> Response:
+        asset = await self._assets.load(_ASSET)
+        assert asset is not None and _MARK in asset.data, "the page is a file of the package"
+        body = asset.data.replace(_MARK, head.encode("utf-8", "replace"), 1)
+        return Response(status, body, TYPES["html"], cache=cache, headers=_HEADERS, compress=True)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,131 @@
+"""A film: a finished or future video on demand (VOD) with its title. Films are kept apart from the history of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+MAX_TITLE: Final = 200  # characters
+MAX_DESCRIPTION: Final = 5_000  # characters
+
+
+class FilmState(StrEnum):
+    UPLOADING = "UPLOADING"  # an upload address was given out
+    PROCESSING = "PROCESSING"  # a job makes it
+    READY = "READY"
+    ERROR = "ERROR"  # its job failed
+    DELETING = "DELETING"  # its files are being deleted
+
+
+# The states of films in lists.
+LISTED: Final = frozenset((FilmState.PROCESSING, FilmState.READY, FilmState.ERROR))
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """One film as it is stored.
+
+    key: its folder in the object store. source: as in its job.
+    created: seconds since the epoch. duration: seconds, 0 if unknown. size: bytes of its files, 0 if unknown.
+    files: object keys by name: hls, poster, thumbnail, preview. Only those that exist.
+    error: one line, for the state ERROR.
+    version: increases with each change. A change is stored only if it is based on the stored version.
+    """
+
+    key: str
+    title: str
+    created: float
+    description: str = ""
+    state: FilmState = FilmState.PROCESSING
+    source: str = ""
+    duration: float = 0.0
+    size: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    version: int = 1
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """The position in lists: milliseconds of `created`, then the key."""
+        return int(self.created * 1000), self.key
+
+    @property
+    def search_text(self) -> str:
+        """The text that a search looks through, see `search_form`."""
+        return search_form(f"{self.title}\n{self.key}\n{self.description}")
+
+    def to(self, **changes: Any) -> Film:
+        """Returns the next version with these changes."""
+        return replace(self, version=self.version + 1, **changes)
+
+    def as_item(self) -> dict[str, Any]:
+        """Returns plain values for a store."""
+        item = {field.name: getattr(self, field.name) for field in fields(self)}
+        return item | {"state": str(self.state), "files": dict(self.files)}
+
+    @classmethod
+    def of_item(cls, item: Mapping[str, Any]) -> Film:
+        """Returns the film for the values of `as_item`. Ignores fields of newer programs."""
+        return cls(
+            key=str(item["key"]),
+            title=str(item["title"]),
+            created=float(item["created"]),
+            description=str(item.get("description", "")),
+            state=FilmState(item["state"]),
+            source=str(item.get("source", "")),
+            duration=float(item.get("duration", 0)),
+            size=int(item.get("size", 0)),
+            files=dict(item.get("files") or {}),
+            error=str(item.get("error", "")),
+            version=int(item["version"]),
+        )
+
+
+def search_form(text: str) -> str:
+    """Returns a text as searches compare it, without upper and lower case."""
+    return text.casefold()
+
+
+class FilmStore(Protocol):
+    """Stores films. Raises StoreUnavailable if the store does not answer or cannot write now."""
+
+    async def add(self, film: Film) -> bool:
+        """Stores a new film. Returns False if there is one with its key."""
+        ...
+
+    async def get(self, key: str) -> Film:
+        """Returns a film, read consistently. Raises NoSuchFilm."""
+        ...
+
+    async def change(self, film: Film) -> bool:
+        """Stores the next version of a film. Returns False if the stored version is not the previous one."""
+        ...
+
+    async def delete(self, film: Film) -> bool:
+        """Deletes this version of a film. Returns False if another version is stored, or none."""
+        ...
+
+    async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
+        """Returns at most `limit` films in the states of LISTED, the newest first.
+
+        after: the `order` of a film; only films behind it. search: only films whose `search_text` contains it.
+        """
+        ...
+
+    async def in_state(self, state: FilmState) -> list[Film]:
+        """Returns all films in one state, the oldest first."""
+        ...
+
+    async def marked(self, name: str) -> bool:
+        """Returns whether work that is done only once, such as an import, has ended."""
+        ...
+
+    async def mark(self, name: str) -> None:
+        """Remembers that this work has ended."""
+        ...
+
+    async def check(self) -> None:
+        """Returns if the store answers, else raises."""
+        ...

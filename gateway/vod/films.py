@@ -1,0 +1,269 @@
+"""Films: the records of videos on demand, from the upload to the deletion of their files."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, StoreUnavailable
+from gateway.ports.films import Film, FilmState, FilmStore
+from gateway.ports.jobs import VOD
+from gateway.ports.stores import JobStore
+from gateway.ports.vod_names import VodNames, names_in, names_of
+from gateway.vod.film_import import FilmImport, title_of
+from gateway.vod.sources import VodSources, is_upload
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS: Final = 20  # of a change that others interrupt
+_STORE_TIMEOUT: Final = 900.0  # maximum seconds that the store may be unavailable at the end of a job
+_ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which an upload that never came is forgotten
+_ROUND_SECONDS: Final = 6 * 3600.0  # between two rounds over unfinished films
+_RETRY_SECONDS: Final = 60.0
+_PAGE_KEYS: Final = 1_000
+_DELETION_SECONDS: Final = 3.0  # that a request waits for a deletion; it continues in the background
+
+
+class Films:
+    """The films of a gateway. Nodes share them through the store. Every method may raise StoreUnavailable.
+
+    store: of the records. sources: also contains the store of the files. jobs: of the history.
+    Start `run` as a task. It continues deletions that a stopped process began.
+    """
+
+    def __init__(
+        self, store: FilmStore, sources: VodSources, jobs: JobStore, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.store = store
+        self.sources = sources
+        self._objects = sources.objects
+        self._jobs = jobs
+        self._clock = clock
+        self._import = FilmImport(store, sources.objects, jobs)
+        self._tasks = Tasks("films", _failed)
+        self._closed = False
+        self._deletions: dict[str, asyncio.Task[Any]] = {}
+
+    # ---- from the upload to the finished film ----
+
+    async def expect_upload(self, key: str, title: str, description: str) -> None:
+        """Stores a film that becomes visible with its job. key: of the upload. title: "": made from the key."""
+        names = names_of(key)
+        film = Film(names.prefix, title or title_of(key), self._clock(), description, FilmState.UPLOADING, key)
+        await self.store.add(film)
+
+    async def judge(self, names: VodNames) -> None:
+        """Raises FilmInUse if the film is being deleted, so that no job may make it again now."""
+        try:
+            film = await self.store.get(names.prefix)
+        except NoSuchFilm:
+            return
+        if film.state is FilmState.DELETING:
+            raise FilmInUse(f"film {film.key} is being deleted: try again later")
+
+    async def begin(self, names: VodNames, source: str, title: str = "", description: str = "") -> None:
+        """Stores that a job makes this film. A film that can be played stays so meanwhile.
+
+        title, description: "": unchanged, or made from the source. Raises FilmInUse while the film is being deleted.
+        """
+        given = {name: text for name, text in (("title", title), ("description", description)) if text}
+
+        def begun(film: Film) -> Film:
+            if film.state is FilmState.DELETING:
+                raise FilmInUse(f"film {film.key} is being deleted: try again later")
+            if film.state is FilmState.READY:
+                return film.to(source=source, **given) if given or film.source != source else film
+            # An uploaded film appears in lists at the time of its job, not of its address.
+            created = self._clock() if film.state is FilmState.UPLOADING else film.created
+            return film.to(state=FilmState.PROCESSING, source=source, error="", created=created, **given)
+
+        first = Film(names.prefix, title or title_of(source), self._clock(), description, source=source)
+        await self._store(first, begun)
+
+    async def ready(self, names: VodNames, source: str, made: dict[str, Any]) -> None:
+        """Stores that a film can be played. made: its `files`, `duration` and `size`.
+
+        Waits for an unavailable store, at most 900 s.
+        """
+        first = Film(names.prefix, title_of(source), self._clock(), source=source, state=FilmState.READY, **made)
+        await self._with_retries(
+            lambda: self._store(first, lambda film: film.to(state=FilmState.READY, source=source, error="", **made))
+        )
+
+    async def fail(self, names: VodNames, error: str) -> None:
+        """Stores that the job of a film failed. A film from an earlier job stays as it is."""
+        await self._change_unmade(names.prefix, lambda film: film.to(state=FilmState.ERROR, error=error[:500]))
+
+    async def cancel(self, names: VodNames) -> None:
+        """Removes a film whose job was canceled. A film from an earlier job stays as it is."""
+        film = await self._unmade(names.prefix)
+        if film is not None:
+            await self.store.delete(film)
+
+    async def edit(self, key: str, changes: dict[str, str]) -> Film:
+        """Changes title or description. Raises NoSuchFilm."""
+        for _ in range(_ATTEMPTS):
+            film = await self.visible(key)
+            changed = film.to(**changes)
+            if await self.store.change(changed):
+                return changed
+        raise FilmInUse(f"film {key} changes all the time")
+
+    async def visible(self, key: str) -> Film:
+        """Returns a film that lists show. Raises NoSuchFilm."""
+        film = await self.store.get(key)
+        if film.state in (FilmState.UPLOADING, FilmState.DELETING):
+            raise NoSuchFilm(key)
+        return film
+
+    # ---- deletion ----
+
+    async def delete(self, key: str) -> bool:
+        """Removes a film from all lists at once, then deletes its files. Returns whether all are deleted already.
+
+        Raises NoSuchFilm, FilmInUse while a job makes it.
+        """
+        for _ in range(_ATTEMPTS):
+            film = await self.visible(key)
+            if await self._has_job(key):
+                raise FilmInUse(f"a job makes film {key}: cancel it first")
+            deleting = film.to(state=FilmState.DELETING)
+            if await self.store.change(deleting):
+                log.info("film deleted", film=key)
+                return await self._delete_files(deleting)
+        raise FilmInUse(f"film {key} changes all the time")
+
+    async def _delete_files(self, film: Film) -> bool:
+        running = self._deletions.get(film.key)
+        if running is None:
+            if self._closed:
+                return False  # this process ends; the next one continues
+            running = self._deletions[film.key] = self._tasks.start(self._delete(film), film.key)
+            running.add_done_callback(lambda _: self._deletions.pop(film.key, None))
+        done, _ = await asyncio.wait((running,), timeout=_DELETION_SECONDS)
+        return bool(done) and not running.cancelled() and running.exception() is None
+
+    async def _delete(self, film: Film) -> None:
+        """Deletes the files, and then the record. Leaves other files of the folder. Repeats it until the store answers.
+
+        The file of an upload is deleted too, because it was stored only for this film. Other sources stay.
+        """
+        backoff = Backoff(1, _RETRY_SECONDS)
+        while True:
+            try:
+                names = names_in(film.key)
+                # Playlists first, so that no player begins.
+                await self._objects.delete_many([names.key(names.master), names.key(names.playlist)])
+                found = [
+                    item.key
+                    async for item in self._objects.list(f"{film.key}/")
+                    if names.has(item.key.removeprefix(f"{film.key}/"))
+                ]
+                if is_upload(film.source) and names_of(film.source).prefix == film.key:
+                    found.append(film.source)
+                for first in range(0, len(found), _PAGE_KEYS):
+                    await self._objects.delete_many(found[first : first + _PAGE_KEYS])
+                await self.store.delete(film)
+                return
+            except StoreUnavailable as error:
+                log.info("the store is unavailable, a deletion waits for it", film=film.key, reason=str(error))
+                await asyncio.sleep(backoff.next())
+
+    async def _has_job(self, key: str) -> bool:
+        return key in {self._prefix_of(job.source) for job in await self._jobs.unfinished() if job.kind == VOD}
+
+    def _prefix_of(self, source: str) -> str | None:
+        """Returns the key of the film that a job makes; None if its source is not usable any more."""
+        try:
+            return self.sources.parse(source).names.prefix
+        except InvalidField:
+            return None
+
+    # ---- background ----
+
+    async def run(self) -> None:
+        """Imports older films once, and finishes what a stopped process began. Runs until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._import.run()
+                    await self._round()
+                    pause = _ROUND_SECONDS
+                except StoreUnavailable as error:
+                    log.info("films cannot be checked now", reason=str(error))
+                    pause = _RETRY_SECONDS
+                await asyncio.sleep(pause)
+        finally:
+            self._closed = True
+            await self._tasks.close()
+
+    async def _round(self) -> None:
+        for film in await self.store.in_state(FilmState.DELETING):
+            await self._delete_files(film)
+        for film in await self.store.in_state(FilmState.UPLOADING):
+            if film.created < self._clock() - _ABANDONED_UPLOAD:
+                await self.store.delete(film)
+        for film in await self.store.in_state(FilmState.PROCESSING):
+            if await self._has_job(film.key):
+                continue
+            current = await self._unmade(film.key)
+            if current is not None and current.version == film.version:  # its process ended between two writes
+                await self._import.complete(current)
+
+    # ---- changes ----
+
+    async def _store(self, first: Film, change: Callable[[Film], Film]) -> None:
+        """Adds `first`, or changes the stored film."""
+        for _ in range(_ATTEMPTS):
+            if await self.store.add(first):
+                return
+            try:
+                film = await self.store.get(first.key)
+            except NoSuchFilm:
+                continue  # deleted between the two calls
+            changed = change(film)
+            if changed is film or await self.store.change(changed):
+                return
+        raise FilmInUse(f"film {first.key} changes all the time")
+
+    async def _unmade(self, key: str) -> Film | None:
+        """Returns the film if it waits for its job, else None."""
+        try:
+            film = await self.store.get(key)
+        except NoSuchFilm:
+            return None
+        return film if film.state is FilmState.PROCESSING else None
+
+    async def _change_unmade(self, key: str, change: Callable[[Film], Film]) -> None:
+        for _ in range(_ATTEMPTS):
+            film = await self._unmade(key)
+            if film is None or await self.store.change(change(film)):
+                return
+
+    async def _with_retries(self, store: Callable[[], Awaitable[None]]) -> None:
+        backoff, deadline = Backoff(1, 30), time.monotonic() + _STORE_TIMEOUT
+        while True:
+            try:
+                return await store()
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(backoff.next())
+
+
+async def forget_film(store: FilmStore, key: str) -> None:
+    """Removes the record of a film whose files are deleted with their channel. Raises StoreUnavailable."""
+    try:
+        await store.delete(await store.get(key))
+    except NoSuchFilm:
+        return
+
+
+def _failed(name: str, error: BaseException) -> None:
+    log.error("a film's task failed", film=name, exc_info=error)
