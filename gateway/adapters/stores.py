@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.ports.errors import StoreUnusable
-from gateway.ports.stores import ConsoleStore, JobStore, ObjectStore, Registry
+from gateway.ports.stores import ConsoleStore, EventStore, JobStore, ObjectStore, Registry
 from gateway.settings import Settings
+from gateway.settings.models import EventsSettings
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.session import AwsSession
@@ -28,6 +29,7 @@ class Stores:
     media: Path | None  # folder of the objects if they are local files
     jobs: JobStore
     console: ConsoleStore
+    events: EventStore
     registry: Registry | None = None  # only in a cluster
     bucket: str = ""  # of the objects; "" if they are local files
     buckets: Callable[[str], ObjectStore] | None = None  # opens any bucket; None without AWS
@@ -41,11 +43,12 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM, and
     opens even while the service is unavailable.
     objects: file:///path is a folder, s3://bucket a bucket.
-    vod.jobs, admin.store, registry: URLs like those of channels.
+    vod.jobs, admin.store, events.store, registry: URLs like those of channels.
     """
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
-        stored = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.registry)
+        shared = (settings.channels, settings.objects, settings.registry)
+        stored = (*shared, settings.vod.jobs, settings.admin.store, settings.events.store)
         queues = (settings.vod.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*stored, *queues) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
@@ -77,9 +80,10 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             objects = S3Objects(session, bucket, settings.recording.storage_class)
         jobs = await _open_jobs(settings.vod.jobs, session, stack)
         console = await _open_console(settings.admin.store, session, stack)
+        events = await _open_events(settings.events, session, stack)
         registry = await _open_registry(settings.registry, session, stack)
         buckets = _buckets(session) if session is not None else None
-        yield Stores(channels, domains, objects, media, jobs, console, registry, bucket, buckets, session)
+        yield Stores(channels, domains, objects, media, jobs, console, events, registry, bucket, buckets, session)
 
 
 async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
@@ -100,6 +104,18 @@ async def _open_console(url: str, session: AwsSession | None, stack: contextlib.
     from gateway.adapters.aws.console import DynamoConsole
 
     return DynamoConsole(session, url.partition("://")[2])
+
+
+async def _open_events(
+    settings: EventsSettings, session: AwsSession | None, stack: contextlib.AsyncExitStack
+) -> EventStore:
+    if session is None or settings.store.startswith("sqlite:"):
+        from gateway.adapters.local.events import SqliteEvents
+
+        return await stack.enter_async_context(SqliteEvents(sqlite_path(settings.store)))
+    from gateway.adapters.aws.events import DynamoEvents
+
+    return DynamoEvents(session, settings.store.partition("://")[2], settings.days * 86_400)
 
 
 async def _open_registry(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> Registry | None:

@@ -51,7 +51,10 @@ class ClusterQueries(Protocol):
         ...
 
     async def everywhere(self, operation: str) -> NodeAnswers:
-        """Returns the answers of all other nodes with streams, at most about a second old."""
+        """Returns the answers of all other nodes with streams, at most about a second old.
+
+        operation: also with the name of a channel: "refusals/<id>".
+        """
         ...
 
     async def changed(self, id: str) -> None:

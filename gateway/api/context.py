@@ -18,6 +18,8 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.event_log import EventLog
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.registry import push_addresses
 from gateway.lib.assets import Assets
@@ -29,6 +31,7 @@ from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
+from gateway.ports.events import Events
 from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.vod.vod_service import VodService
 
@@ -84,6 +87,8 @@ class Context:
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
+    refusals: the refused pushes of this process.
+    events: get the changes of channels. event_log: None: no events are stored.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     """
 
@@ -101,6 +106,9 @@ class Context:
     drop_cached: Callable[[str], None] = _drop_nothing
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
+    refusals: RefusalLog = field(default_factory=RefusalLog)
+    events: Events = field(default_factory=Events)
+    event_log: EventLog | None = None
     vod_service: VodService | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None

@@ -124,10 +124,23 @@ class Track(Schema):
     channels: int | None = None
 
 
+class Refusal(Schema):
+    """A refused push. expired: expiry of the key, if the reason is that it expired."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+    at: Time
+    peer: str
+    protocol: str
+    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full"]
+    expired: Time | None = None
+
+
 class Session(Schema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
+    refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -140,6 +153,7 @@ class Session(Schema):
     viewers: dict[str, int]
     tracks: list[Track]
     outputs: list[Output]
+    refusals: list[Refusal] | None = None
     node: str | None = None
 
 
@@ -319,6 +333,17 @@ class BroadcastServers(Schema):
     ScannedCount: int
 
 
+class LoggedEvent(Schema):
+    """An event. node: id of the node where it happened; "" for the command line. data: depends on the type."""
+
+    id: str
+    time: Time
+    type: str
+    channel: str
+    node: str
+    data: dict[str, Any]
+
+
 class Ready(Schema):
     ready: bool
     missing: list[str]
@@ -441,6 +466,7 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "DomainChanges": TypeAdapter(DomainChanges),
     "Servers": TypeAdapter(list[Server]),
     "BroadcastServers": TypeAdapter(BroadcastServers),
+    "Events": TypeAdapter(list[LoggedEvent]),
     **CONSOLE,
     "Ready": TypeAdapter(Ready),
     "Error": TypeAdapter(Error),

@@ -16,8 +16,9 @@ from gateway.api.answers import BadRequest, Conflict, Missing, answer, answer_te
 from gateway.api.body import json_object
 from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
-from gateway.api.context import CONTEXT
+from gateway.api.context import CONTEXT, Context
 from gateway.channels.names import is_channel_id
+from gateway.diagnosis.refusal_log import newest
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
@@ -116,13 +117,21 @@ async def show(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     id = request.match_info["id"]
     stream = live(request, id)
+    session_json: dict[str, Any] | None
     if stream is not None:
-        return answer(_with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node))
-    session_json = await context.cluster.ask(id, "session") if is_channel_id(id) else None
-    if session_json is None:
-        await stored_channel(request)
-        session_json = session(id, None)
-    return answer(session_json)
+        session_json = _with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node)
+    else:
+        session_json = await context.cluster.ask(id, "session") if is_channel_id(id) else None
+        if session_json is None:
+            await stored_channel(request)
+            session_json = session(id, None)
+    return answer({**session_json, "refusals": await _refusals(context, id)})
+
+
+async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:
+    """Returns the last refused pushes to a channel on all nodes, the newest first."""
+    others = await context.cluster.everywhere(f"refusals/{id}")
+    return newest([*context.refusals.of(id), *(item for items in others.answers.values() for item in items)])
 
 
 async def end_session(request: web.Request) -> web.Response:

@@ -51,6 +51,7 @@ def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
         "objects": settings.objects,
         "jobs": settings.vod.jobs,
         "console": settings.admin.store,
+        "events": settings.events.store,
     }
     return NodeStatus(
         settings.data,

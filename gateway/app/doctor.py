@@ -120,7 +120,8 @@ def modules(
         findings.append(_ok("uvloop", "installed"))
     else:
         findings.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
-    stores = (settings.channels, settings.objects, settings.registry, settings.vod.jobs, settings.admin.store)
+    shared = (settings.channels, settings.objects, settings.registry)
+    stores = (*shared, settings.vod.jobs, settings.admin.store, settings.events.store)
     if any(url.startswith(("dynamodb:", "s3:")) for url in stores):
         if installed("aioboto3"):
             findings.append(_ok("aioboto3", "installed"))

@@ -61,7 +61,7 @@ class OutputFactory:
         self.address = ""  # of this gateway for ECS tasks; set by `find_own_address`
         self.task_sets = TaskSets(self.tasks)
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
-        self.workers = WorkerPool(settings.workers, metrics.worker_restarts)
+        self.workers = WorkerPool(settings.workers, metrics.worker_restarts, hub.events)
         self.egress = Egress(settings.egress.allow)
         self.ladders = load_ladders(settings.transcode.ladders)
         self.finalizer = Mp4Finalizer(archive)

@@ -170,7 +170,10 @@ class ClusterClient:
             found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
             answers = NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
             if self._running_queries.get(operation) is task:  # otherwise a change invalidated the query
-                self._cached_answers[operation] = (self._clock(), answers)
+                now = self._clock()
+                # Operations that name a channel are many: only answers that are still valid stay in the table.
+                valid = {name: entry for name, entry in self._cached_answers.items() if now - entry[0] < _CACHE_SECONDS}
+                self._cached_answers = valid | {operation: (now, answers)}
             return answers
         finally:
             if self._running_queries.get(operation) is task:

@@ -21,6 +21,7 @@ from gateway.cluster.node_endpoint import Operation
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_response, lines
 from gateway.cluster.pull import shared_fields
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
 from gateway.live.hub import Hub
@@ -168,6 +169,15 @@ class GatewayOperations:
         if stream is None:
             raise NotHeldHere(name)
         return stream
+
+
+def refusals_operation(siblings: SiblingProcesses, refusals: RefusalLog) -> Operation:
+    """Returns the operation that lists the pushes to a channel that this process refused."""
+
+    def respond(request: Request, id: str) -> Response:
+        return lines(refusals.of(id))
+
+    return NodeRpc(siblings, _to_response).operation(OperationSpec("GET", is_channel_id, respond))
 
 
 def _to_response(error: Exception) -> Response | None:

@@ -19,6 +19,7 @@ from gateway.lib.metric_table import (
     API_REQUESTS,
     BUILD,
     DROPPED,
+    EVENTS,
     HOOKS,
     LOOP_LAG,
     PART_DELAY,
@@ -94,13 +95,16 @@ class Metrics:
         self.refused = Counter(REFUSED)
         self.dropped = Counter(DROPPED)
         self.hooks = Counter(HOOKS)
+        self.events = Counter(EVENTS)
         self.api_requests = Counter(API_REQUESTS)
         self.worker_restarts = Counter(WORKER_RESTARTS)
         self.segment_seconds = Histogram(SEGMENT_SECONDS)
         self.part_seconds = Histogram(PART_SECONDS)
         self.part_delay = Histogram(PART_DELAY)
         self.loop_lag = Histogram(LOOP_LAG)
-        self._counters = (self.refused, self.dropped, self.hooks, self.api_requests, self.worker_restarts)
+        self._counters = (
+            *(self.refused, self.dropped, self.hooks, self.events, self.api_requests, self.worker_restarts),
+        )
         self._histograms = (self.segment_seconds, self.part_seconds, self.part_delay, self.loop_lag)
         self.last_lag = 0.0  # seconds that the loop was late at the last sample
         self._version = version
