@@ -90,6 +90,7 @@ class Context:
     refusals: the refused pushes of this process.
     events: get the changes of channels. event_log: None: no events are stored.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
+    tasks: whether this gateway starts tasks in the cloud, see workers.runner.
     """
 
     version: str
@@ -118,6 +119,7 @@ class Context:
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
+    tasks: bool = False
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
 
