@@ -76,7 +76,8 @@ class EventLog:
 
     At most MAX_WAITING events wait for the store. Beyond that, the oldest refused push is dropped, or else the oldest
     event. `results` counts stored and dropped events. A node stores at most REFUSALS_PER_SECOND refused pushes on
-    average. While the store does not answer, events wait and are written again.
+    average, and no snapshots, because each channel has one every few seconds. While the store does not answer, events
+    wait and are written again.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class EventLog:
 
     def record(self, event: Event) -> None:
         """Queues an event; returns at once."""
+        if event.type is EventType.RECORDING_READY and event.data.get("kind") == "image":
+            return
         refused = event.type is EventType.PUBLISH_REFUSED
         if self._closed or (refused and not self._bucket.take(1, self._monotonic())):
             self._results.add("dropped")

@@ -84,14 +84,6 @@ class DynamoEvents:
     async def trim(self, oldest: str, most: int) -> None:
         """Does nothing: DynamoDB deletes each event at its own time, and a node limits its refusals."""
 
-    async def check(self) -> None:
-        await self._table.call(
-            "get_item",
-            Key={"type": {"S": "-"}, "id": {"S": "-"}},
-            ProjectionExpression="#id",
-            ExpressionAttributeNames={"#id": "id"},
-        )
-
     def _item(self, event: StoredEvent) -> dict[str, Any]:
         item = {
             "type": {"S": event.type},
