@@ -147,7 +147,7 @@ async def admin(
         SqliteChannels(folder / "millrace.db") as sqlite,
         SqliteConsole(folder / "console.db", clock) as kept,
         SqliteEvents(folder / "events.db") as stored,
-        EventLog(stored, "n1", EventsSettings(store="", days=7, most=1000), metrics.events) as event_log,
+        EventLog(stored, "n1", EventsSettings(store="sqlite:///events.db", days=7, most=1000), metrics.events) as event_log,
     ):
         metrics.read_from(HubSamples(hub, events, per_stream))
         events.listen(event_log.record)

@@ -18,6 +18,7 @@ import { installedSwitches } from "./installed_outputs.js";
  * @property {Record<string, number>} viewers
  * @property {({kind: "video" | "audio", codec: string, profile: string | null} & Record<string, any>)[]} tracks
  * @property {Output[]} outputs
+ * @property {{at: string, peer: string, protocol: string, reason: string, expired?: string}[]} [refusals]  newest first
  * @property {string} [node]  the node that holds the stream
  */
 

@@ -14,6 +14,8 @@ import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios,
 import { Play, Push } from "./channel/addresses.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
+import { RecentEvents } from "./channel/recent.js";
+import { Refusals } from "./channel/refusals.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
@@ -107,6 +109,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
       actions=${html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
         ${t("channel.expired.text")}<//></div>`}
+    <${Refusals} session=${session} />
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
@@ -117,6 +120,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       <div class="stack right">
         <${Switches} channel=${channel} session=${session} onChanged=${changed} />
         <${About} channel=${channel} />
+        ${!gone && html`<${RecentEvents} id=${id} />`}
       </div>
     </div>`;
 }
