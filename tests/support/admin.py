@@ -98,6 +98,9 @@ class FixedToken:
         return token == TOKEN
 
 
+EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
+
+
 class Idle:
     """An output that runs until its stream ends."""
 
@@ -147,7 +150,7 @@ async def admin(
         SqliteChannels(folder / "millrace.db") as sqlite,
         SqliteConsole(folder / "console.db", clock) as kept,
         SqliteEvents(folder / "events.db") as stored,
-        EventLog(stored, "n1", EventsSettings(store="sqlite:///events.db", days=7, most=1000), metrics.events) as event_log,
+        EventLog(stored, "n1", EVENTS, metrics.events) as event_log,
     ):
         metrics.read_from(HubSamples(hub, events, per_stream))
         events.listen(event_log.record)
