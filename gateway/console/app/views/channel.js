@@ -109,7 +109,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
       actions=${html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
         ${t("channel.expired.text")}<//></div>`}
-    <${Refusals} session=${session} />
+    <${Refusals} channel=${channel} session=${session} />
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}

@@ -38,7 +38,7 @@ export default function Events() {
   const names = new Map(channels.map((one) => [one.id, nameOf(one)]));
   const options = choices(channels);
   // The events of a deleted channel can be listed too.
-  if (channel && !names.has(channel)) options.push({ value: channel, label: nameOf({ id: channel }) });
+  if (channel && !names.has(channel)) options.push({ value: channel, label: channel });
   return html`
     <${PageHead} title=${t("nav.events")} text=${t("events.text")} />
     <${Trouble} error=${list.error} />
@@ -52,7 +52,7 @@ export default function Events() {
     ${list.events === null ? !list.error && html`<${Skeleton} lines=${8} />`
       : list.events.length === 0 ? html`<${Empty} icon="events" title=${t("events.none")} text=${t("events.noneText")} />`
         : html`<div class="card"><${EventList} label=${t("nav.events")} events=${list.events}
-            nameOf=${(/** @type {string} */ id) => names.get(id) ?? nameOf({ id })} /></div>`}
+            nameOf=${(/** @type {string} */ id) => names.get(id) ?? null} /></div>`}
     ${list.more && html`<div class="bar"><${Button} busy=${list.busy} onClick=${list.load}>${t("events.more")}<//></div>`}`;
 }
 

@@ -81,15 +81,21 @@ export function details({ type, data }) {
 const outputName = (name) => (hasWords(`output.short.${name}`) ? t(`output.short.${name}`) : String(name));
 
 /**
- * @param {{events: readonly LoggedEvent[], label: string, nameOf?: (channel: string) => string}} props
- *   nameOf: returns the name of a channel; without it, channels are not shown.
+ * @param {{events: readonly LoggedEvent[], label: string, nameOf?: (channel: string) => string | null}} props
+ *   nameOf: returns the name of a channel, null if it does not exist; without it, channels are not shown.
  */
 export function EventList({ events, label, nameOf }) {
   return html`<ol class="events" aria-label=${label}>${events.map((event) => html`<li key=${event.id}>
     <time dateTime=${event.time} title=${event.node ? t("event.node", { node: event.node }) : undefined}>
       ${moment(instant(event.time), { seconds: true })}</time>
     <${Badge} kind=${TYPES[event.type] ?? "idle"}>${typeName(event.type)}<//>
-    ${nameOf && event.channel && html`<a href=${channelHref(event.channel)}>${nameOf(event.channel)}</a>`}
+    ${nameOf && event.channel && html`<${ChannelName} event=${event} name=${nameOf(event.channel)} />`}
     <span class="details">${details(event)}</span>
   </li>`)}</ol>`;
+}
+
+/** @param {{event: LoggedEvent, name: string | null}} props */
+function ChannelName({ event, name }) {
+  if (name === null) return html`<span>${event.data["name"] || event.channel}</span>`;
+  return html`<a href=${channelHref(event.channel)}>${name}</a>`;
 }
