@@ -39,9 +39,10 @@ LOG_ONLY: Final = frozenset(
         EventType.WORKER_DIED,
     )
 )
-# Members with names of stored files. They are not secrets, but `masked` would hide them, because one is called `key`,
-# and names may look like keys.
-_FILES: Final = {
+# Members with names of stored files or fields. They are not secrets, but `masked` would hide them, because one is called
+# `key`, names may look like keys, and `["key", "outdate"]` looks like a header.
+_NAMES: Final = {
+    EventType.CHANNEL_CHANGED: ("fields",),
     EventType.RECORDING_READY: ("key",),
     EventType.JOB_DONE: ("source", "outputs"),
     EventType.JOB_FAILED: ("source",),
@@ -61,9 +62,9 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
     def masked_data(self) -> dict[str, Any]:
-        """Returns the data with every text that looks like a secret replaced, except names of files."""
-        files = _FILES.get(self.type, ())
-        return dict(masked("", self.data)) | {name: self.data[name] for name in files if name in self.data}
+        """Returns the data with every text that looks like a secret replaced, except names."""
+        names = _NAMES.get(self.type, ())
+        return dict(masked("", self.data)) | {name: self.data[name] for name in names if name in self.data}
 
 
 @dataclass(frozen=True, slots=True)
