@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
 # Booleans may be sent as text, as in a channel's flags.
 _BOOLEANS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
 _MAX_CONCURRENT: Final = 50
+_REFUSALS_SECONDS: Final = 1.0  # to wait for the refusals of other nodes
 _MAX_HEADER_NODES: Final = 20  # nodes named in a header
 _MAX_NAME_LENGTH: Final = 64  # of an output's name; real names are shorter
 
@@ -129,8 +131,14 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:
-    """Returns the last refused pushes to a channel on all nodes, the newest first."""
-    others = await context.cluster.everywhere(f"refusals/{id}")
+    """Returns the last refused pushes to a channel on all nodes, the newest first.
+
+    A node that does not answer at once must not delay the session, which a console requests every two seconds.
+    """
+    others = NodeAnswers()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REFUSALS_SECONDS):
+            others = await context.cluster.everywhere(f"refusals/{id}")
     return newest([*context.refusals.of(id), *(item for items in others.answers.values() for item in items)])
 
 

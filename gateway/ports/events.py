@@ -39,10 +39,11 @@ LOG_ONLY: Final = frozenset(
         EventType.WORKER_DIED,
     )
 )
-# Members with names of stored files or fields. They are not secrets, but `masked` would hide them, because one is called
-# `key`, names may look like keys, and `["key", "outdate"]` looks like a header.
+# Members with names of files, fields or faults. They are not secrets, but `masked` would hide them: members are called
+# `key` and `code`, names may look like keys, and `["key", "outdate"]` looks like a header.
 _NAMES: Final = {
     EventType.CHANNEL_CHANGED: ("fields",),
+    EventType.STREAM_HEALTH: ("code",),
     EventType.RECORDING_READY: ("key",),
     EventType.JOB_DONE: ("source", "outputs"),
     EventType.JOB_FAILED: ("source",),

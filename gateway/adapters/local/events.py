@@ -54,7 +54,8 @@ CREATE INDEX IF NOT EXISTS events_type ON events (type, id)
             "id >= ?": query.since,
             "id < ?": query.before,
             "channel = ?": query.channel,
-            "type = ?": query.type,
+            # "+" excludes the index of types: a channel has fewer events than a type.
+            "+type = ?" if query.channel else "type = ?": query.type,
         }
         used = {condition: value for condition, value in conditions.items() if value}
         where = f"WHERE {' AND '.join(used)}" if used else ""
