@@ -12,8 +12,9 @@ from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.films import FilmStore
-from gateway.ports.stores import ConsoleStore, JobStore, ObjectStore, Registry
+from gateway.ports.stores import ConsoleStore, EventStore, JobStore, ObjectStore, Registry
 from gateway.settings import Settings
+from gateway.settings.models import EventsSettings
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.session import AwsSession
@@ -30,6 +31,7 @@ class Stores:
     jobs: JobStore
     films: FilmStore
     console: ConsoleStore
+    events: EventStore
     registry: Registry | None = None  # only in a cluster
     bucket: str = ""  # of the objects; "" if they are local files
     buckets: Callable[[str], ObjectStore] | None = None  # opens any bucket; None without AWS
@@ -43,12 +45,13 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM, and
     opens even while the service is unavailable.
     objects: file:///path is a folder, s3://bucket a bucket.
-    vod.jobs, vod.films, admin.store, registry: URLs like those of channels.
+    vod.jobs, vod.films, admin.store, events.store, registry: URLs like those of channels.
     """
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
         vod = settings.vod
-        stored = (settings.channels, settings.objects, vod.jobs, vod.films, settings.admin.store, settings.registry)
+        shared = (settings.channels, settings.objects, settings.registry)
+        stored = (*shared, vod.jobs, vod.films, settings.admin.store, settings.events.store)
         queues = (vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*stored, *queues) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
@@ -81,9 +84,12 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         jobs = await _open_jobs(settings.vod.jobs, session, stack)
         films = await _open_films(settings.vod.films, session, stack)
         console = await _open_console(settings.admin.store, session, stack)
+        events = await _open_events(settings.events, session, stack)
         registry = await _open_registry(settings.registry, session, stack)
         buckets = _buckets(session) if session is not None else None
-        yield Stores(channels, domains, objects, media, jobs, films, console, registry, bucket, buckets, session)
+        yield Stores(
+            channels, domains, objects, media, jobs, films, console, events, registry, bucket, buckets, session
+        )
 
 
 async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
@@ -114,6 +120,18 @@ async def _open_console(url: str, session: AwsSession | None, stack: contextlib.
     from gateway.adapters.aws.console import DynamoConsole
 
     return DynamoConsole(session, url.partition("://")[2])
+
+
+async def _open_events(
+    settings: EventsSettings, session: AwsSession | None, stack: contextlib.AsyncExitStack
+) -> EventStore:
+    if session is None or settings.store.startswith("sqlite:"):
+        from gateway.adapters.local.events import SqliteEvents
+
+        return await stack.enter_async_context(SqliteEvents(sqlite_path(settings.store)))
+    from gateway.adapters.aws.events import DynamoEvents
+
+    return DynamoEvents(session, settings.store.partition("://")[2], settings.days * 86_400)
 
 
 async def _open_registry(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> Registry | None:

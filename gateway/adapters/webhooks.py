@@ -19,9 +19,8 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
-from gateway.lib.redact import masked
 from gateway.lib.tasks import Tasks
-from gateway.ports.events import Event, EventType
+from gateway.ports.events import LOG_ONLY, Event, EventType
 from gateway.settings.models import HooksSettings
 
 if TYPE_CHECKING:
@@ -35,14 +34,6 @@ GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first attempt
 MAX_CONCURRENT: Final = 8  # channels whose posts are sent concurrently
 FLUSH: Final = 5.0  # seconds for sending the waiting events at shutdown
 _RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks for a retry
-# Members with names of stored files, and codes of faults. They are not secrets, but `masked` would hide them, because
-# they are called `key` or `code`, and names may look like keys.
-_OPEN: Final = {
-    EventType.RECORDING_READY: ("key",),
-    EventType.JOB_DONE: ("source", "outputs"),
-    EventType.JOB_FAILED: ("source",),
-    EventType.STREAM_HEALTH: ("code",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +52,12 @@ def make_post(event: Event, secret: str, id: str) -> Post:
     time: RFC 3339. data: contains no secrets.
     """
     at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    open_members = _OPEN.get(event.type, ())
     value = {
         "id": id,
         "type": str(event.type),
         "time": at,
         "channel": event.channel,
-        "data": masked("", event.data) | {name: event.data[name] for name in open_members if name in event.data},
+        "data": event.masked_data(),
     }
     body = json.dumps(value, default=str, separators=(",", ":")).encode("ascii")
     headers = {"Content-Type": "application/json"}
@@ -132,7 +122,9 @@ class Webhooks:
         return len(self._order)
 
     def post(self, event: Event) -> None:
-        """Queues an event; returns at once."""
+        """Queues an event; returns at once. Ignores the events that only the events log has."""
+        if event.type in LOG_ONLY:
+            return
         refused = event.type is EventType.PUBLISH_REFUSED
         if self._closed or (refused and self._refused >= max(1, self._max_waiting // 2)):
             self._count_drop()

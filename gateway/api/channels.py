@@ -15,6 +15,7 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.channels.channel import Channel, changes, create_item
+from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
 from gateway.channels.names import is_channel_id
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
@@ -50,6 +51,7 @@ async def create(request: web.Request) -> web.Response:
     channel = await context.channels.add(create_item(body, context.clock(), context.secrets, context.limits.item))
     context.drop_cached(channel.id)
     log.info("channel created", channel=channel.id)
+    context.events.emit(channel_created(channel, context.clock(), author(request)))
     return await _answer_with(request, channel)
 
 
@@ -95,6 +97,7 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
         context.hub.channel_changed(channel)
         await context.cluster.changed(channel.id)
         log.info("channel changed", channel=channel.id, fields=sorted(changed))
+        context.events.emit(channel_changed(channel, context.clock(), author(request), changed))
     return await _answer_with(request, channel)
 
 
@@ -119,9 +122,17 @@ async def delete(request: web.Request) -> web.Response:
     end_streams(context.hub, id, EndReason.DELETED)
     await context.cluster.changed(id)
     log.info("channel deleted", channel=id, media=media)
+    context.events.emit(channel_deleted(id, context.clock(), author(request), media))
     if deletion is not None and deletion.begin(deleted):
         await deletion.passed(id, MEDIA_DELETION_TIMEOUT)
     return answer("stream deleted")
+
+
+def author(request: web.Request) -> dict[str, str]:
+    """Returns who sends the request, for events: `by`, the name of the user or "admin token", and `peer`."""
+    user = request[USER]
+    name = "admin token" if user.kind == "token" else user.name
+    return {"by": name, "peer": request.app[CONTEXT].client_address(request)}
 
 
 def end_streams(hub: Hub, id: str, reason: EndReason) -> bool:

@@ -53,7 +53,7 @@ class ClusterQueries(Protocol):
     async def everywhere(self, operation: str) -> NodeAnswers:
         """Returns the answers of all other nodes with streams, at most about a second old.
 
-        operation: its name, possibly with a path (`history/24/<channel>`).
+        operation: its name, possibly with a path (`history/24/<channel>`, `refusals/<channel>`).
         """
         ...
 

@@ -19,8 +19,10 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.registry import push_addresses
 from gateway.lib.assets import Assets
@@ -33,6 +35,7 @@ from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.playback.cloudfront_signer import CloudFrontSigner
+from gateway.ports.events import Events
 from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.vod.vod_service import VodService
 
@@ -90,6 +93,8 @@ class Context:
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     cloudfront: signs playback addresses; None: there is no private key.
+    refusals: the refused pushes of this process.
+    events: get the changes of channels. event_log: None: no events are stored.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
     pages: whether the pages of the console are served.
@@ -112,6 +117,9 @@ class Context:
     drop_cached: Callable[[str], None] = _drop_nothing
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
+    refusals: RefusalLog = field(default_factory=RefusalLog)
+    events: Events = field(default_factory=Events)
+    event_log: EventLog | None = None
     vod_service: VodService | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None

@@ -15,6 +15,7 @@ from gateway.api import (
     cloudfront,
     console,
     domains,
+    events,
     experience,
     films,
     history,
@@ -347,6 +348,14 @@ ROUTES: Final = (
             body="QrText",
             statuses=(413,),
             role=_BROADCASTER,
+        ),
+        Route(
+            "GET /events",
+            events.index,
+            "What happened, the newest first",
+            "Events",
+            statuses=(503,),
+            query=events.QUERY,
         ),
         Route("GET /nodes", status.nodes, "All nodes of the cluster", "Nodes"),
         Route(

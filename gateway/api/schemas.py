@@ -161,10 +161,23 @@ class Measured(Schema):
     longestGapMs: int | None
 
 
+class Refusal(Schema):
+    """A refused push. expired: expiry of the key, if the reason is that it expired."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+    at: Time
+    peer: str
+    protocol: str
+    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full"]
+    expired: Time | None = None
+
+
 class Session(Schema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
+    refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -179,6 +192,7 @@ class Session(Schema):
     outputs: list[Output]
     health: list[HealthFinding]
     measured: Measured
+    refusals: list[Refusal] | None = None
     node: str | None = None
 
 
@@ -491,6 +505,17 @@ class BroadcastServers(Schema):
     ScannedCount: int
 
 
+class LoggedEvent(Schema):
+    """An event. node: id of the node where it happened; "" for the command line. data: depends on the type."""
+
+    id: str
+    time: Time
+    type: str
+    channel: str
+    node: str
+    data: dict[str, Any]
+
+
 class Ready(Schema):
     ready: bool
     missing: list[str]
@@ -625,6 +650,7 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "DomainChanges": TypeAdapter(DomainChanges),
     "Servers": TypeAdapter(list[Server]),
     "BroadcastServers": TypeAdapter(BroadcastServers),
+    "Events": TypeAdapter(list[LoggedEvent]),
     **CONSOLE,
     "Ready": TypeAdapter(Ready),
     "Error": TypeAdapter(Error),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,8 +19,9 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
-from gateway.api.context import CONTEXT
+from gateway.api.context import CONTEXT, Context
 from gateway.channels.names import is_channel_id
+from gateway.diagnosis.refusal_log import newest
 from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -36,6 +38,7 @@ PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
 # Booleans may be sent as text, as in a channel's flags.
 _BOOLEANS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
 _MAX_CONCURRENT: Final = 50
+_REFUSALS_SECONDS: Final = 1.0  # to wait for the refusals of other nodes
 _MAX_HEADER_NODES: Final = 20  # nodes named in a header
 _MAX_NAME_LENGTH: Final = 64  # of an output's name; real names are shorter
 
@@ -123,13 +126,27 @@ async def show(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     id = request.match_info["id"]
     stream = live(request, id)
+    session_json: dict[str, Any] | None
     if stream is not None:
-        return answer(_with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node))
-    session_json = await context.cluster.ask(id, "session") if is_channel_id(id) else None
-    if session_json is None:
-        await stored_channel(request)
-        session_json = session(id, None)
-    return answer(session_json)
+        session_json = _with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node)
+    else:
+        session_json = await context.cluster.ask(id, "session") if is_channel_id(id) else None
+        if session_json is None:
+            await stored_channel(request)
+            session_json = session(id, None)
+    return answer({**session_json, "refusals": await _refusals(context, id)})
+
+
+async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:
+    """Returns the last refused pushes to a channel on all nodes, the newest first.
+
+    A node that does not answer at once must not delay the session, which a console requests every two seconds.
+    """
+    others = NodeAnswers()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REFUSALS_SECONDS):
+            others = await context.cluster.everywhere(f"refusals/{id}")
+    return newest([*context.refusals.of(id), *(item for items in others.answers.values() for item in items)])
 
 
 async def end_session(request: web.Request) -> web.Response:

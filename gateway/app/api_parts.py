@@ -64,6 +64,7 @@ def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
         "jobs": settings.vod.jobs,
         "films": settings.vod.films,
         "console": settings.admin.store,
+        "events": settings.events.store,
     }
     return NodeStatus(
         settings.data,

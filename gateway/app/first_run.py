@@ -11,16 +11,18 @@ from gateway.adapters.stores import Stores
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts
 from gateway.channels.channel import Channel, create_item
+from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.registry import push_addresses
 from gateway.playback.formats import ADDRESSES
+from gateway.ports.events import Events
 from gateway.settings import Settings
 
 _KEY_DAYS = 365  # lifetime of the first channel's key
 
 
-async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limit: int) -> Channel:
+async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limit: int, events: Events) -> Channel:
     """Returns the channel with the latest expiry.
 
     If all have expired, creates one with all playback formats.
@@ -37,12 +39,16 @@ async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limi
         "isHls": True,
         "isCMAF": True,
     }
-    return await store.add(create_item(body, now, secrets, item_limit))
+    channel = await store.add(create_item(body, now, secrets, item_limit))
+    events.emit(channel_created(channel, now, {"by": "first start"}))
+    return channel
 
 
-async def welcome_text(settings: Settings, secrets: SigningSecrets, stores: Stores, ports: OpenPorts) -> str:
-    """Returns the text. ports: the open ports."""
-    channel = await _first_channel(stores.channels, secrets, settings.limits.item)
+async def welcome_text(
+    settings: Settings, secrets: SigningSecrets, stores: Stores, ports: OpenPorts, events: Events
+) -> str:
+    """Returns the text. ports: the open ports. events: get the creation of the channel."""
+    channel = await _first_channel(stores.channels, secrets, settings.limits.item, events)
     public = {name: shown_host(getattr(settings, name).host) for name in ("rtmp", "http", "admin")}
     on_all = {name: getattr(settings, name).host in ("0.0.0.0", "::") for name in public}
     local = {name: "127.0.0.1" if on_all[name] else host for name, host in public.items()}

@@ -32,8 +32,10 @@ from gateway.app.output_factory import OutputFactory
 from gateway.app.viewer_parts import http_viewers, viewer_reports
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.media_owners import StoredDeletions
+from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.diagnosis.recorder import Recorder, stream_values
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.admission import Admission
@@ -99,12 +101,19 @@ class Gateway(node.Role):
     """Receives pushes, produces media and serves them."""
 
     def __init__(
-        self, parts: NodeParts, stores: Stores, outputs: OutputFactory, member: ClusterMember | None, welcome: bool
+        self,
+        parts: NodeParts,
+        stores: Stores,
+        outputs: OutputFactory,
+        member: ClusterMember | None,
+        event_log: EventLog,
+        welcome: bool,
     ) -> None:
         self._parts = parts
         self._stores = stores
         self._outputs = outputs
         self._member = member
+        self._event_log = event_log
         self._welcome = welcome
         self._settings = settings = parts.settings
         self._background_jobs = BackgroundJobs(parts, stores, outputs)
@@ -129,6 +138,8 @@ class Gateway(node.Role):
             publishers_per_address=settings.limits.publishers_per_address,
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
+        self.refusals = RefusalLog()
+        parts.events.listen(self.refusals.listen)
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
@@ -143,6 +154,8 @@ class Gateway(node.Role):
         if settings.hooks.url:
             hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)
             events.listen((await stack.enter_async_context(hooks)).post)
+        event_log = EventLog(stores.events, parts.identity.id, settings.events, metrics.events)
+        events.listen((await stack.enter_async_context(event_log)).record)
         cloud = await stack.enter_async_context(AwsServices(stores.aws, settings.kvs.role))
         hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
         outputs = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
@@ -159,7 +172,7 @@ class Gateway(node.Role):
         if member is not None:
             await stack.enter_async_context(member)
             metrics.read_from(member.samples)
-        gateway = cls(parts, stores, outputs, member, welcome)
+        gateway = cls(parts, stores, outputs, member, event_log, welcome)
         stack.push_async_callback(gateway._recorder.save)  # after the recording has ended
         gateway._start()
         return gateway
@@ -183,7 +196,8 @@ class Gateway(node.Role):
 
     async def welcome(self, ports: OpenPorts) -> None:
         if self._welcome:
-            text = await first_run.welcome_text(self._settings, self._parts.secrets, self._stores, ports)
+            parts = self._parts
+            text = await first_run.welcome_text(self._settings, parts.secrets, self._stores, ports, parts.events)
             print(text, flush=True)  # noqa: T201
 
     def retire(self) -> None:
@@ -254,6 +268,9 @@ class Gateway(node.Role):
             drop_cached=self.channels.forget,
             cluster=self._cluster,
             remote_viewers=self._remote_viewers,
+            refusals=self.refusals,
+            events=self._parts.events,
+            event_log=self._event_log,
             vod_service=self._background_jobs.vod_service,
             kvs=self._background_jobs.kvs,
             objects=self._stores.objects,
@@ -342,7 +359,9 @@ class Gateway(node.Role):
             remote_viewers=self._remote_viewers,
             report=lambda: summary(self._node_status, self._parts.metrics, __version__),
         )
-        diagnosis = DiagnosisOperations(member.siblings, self.hub, self._recorder, self._parts.experience)
+        diagnosis = DiagnosisOperations(
+            member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
+        )
         return {**operations.table(), **diagnosis.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:

@@ -62,7 +62,7 @@ class OutputFactory:
         self.ports: OpenPorts | None = None  # of this gateway, for rows of sessions; set before pushes are accepted
         self.task_sets = TaskSets(self.tasks)
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
-        self.workers = WorkerPool(settings.workers, metrics.worker_restarts)
+        self.workers = WorkerPool(settings.workers, metrics.worker_restarts, hub.events)
         self.egress = Egress(settings.egress.allow)
         self.ladders = load_ladders(settings.transcode.ladders)
         self.finalizer = Mp4Finalizer(archive)

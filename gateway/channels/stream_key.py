@@ -33,10 +33,11 @@ class Algorithm(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The result of `verify`. Clients only receive whether it is VALID."""
+    """The result of `verify`. EXPIRED and REVOKED: the signature itself is genuine."""
 
     VALID = "valid"
     EXPIRED = "expired"
+    REVOKED = "revoked"
     WRONG = "wrong"
     MISSING = "missing"
 
@@ -143,13 +144,14 @@ class SigningSecrets:
     def verify_push(self, id: str, stored: str | None, key: str | None, now: float) -> Verdict:
         """Checks that `key` allows a push to channel `id`: it must be genuine, and the stored key of the channel.
 
-        stored: None if the channel does not exist. Then the result is WRONG, as for any wrong key. The result is also
-        WRONG for a genuine key that is not the stored one, because that key was revoked.
+        stored: None if the channel does not exist. Then the result is WRONG, as for any wrong key. A genuine key
+        that is not the stored one is REVOKED, because the channel has a newer key.
         """
         verdict = self.verify(id, key, now)
-        is_stored = hmac.compare_digest(_bytes(stored or ""), _bytes(key or ""))
-        if verdict in (Verdict.VALID, Verdict.EXPIRED) and not (stored and is_stored):
+        if verdict is Verdict.VALID and not stored:
             return Verdict.WRONG
+        if verdict is Verdict.VALID and not hmac.compare_digest(_bytes(stored or ""), _bytes(key or "")):
+            return Verdict.REVOKED
         return verdict
 
     def verify_play(self, id: str, key: str | None, now: float) -> Verdict:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from gateway.api.presenter import Presenter
     from gateway.channels.channel import Channel
     from gateway.channels.stream_key import SigningSecrets
+    from gateway.ports.events import Event
     from gateway.settings import Settings
+
+_AUTHOR = {"by": "command line"}  # of the events
 
 app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -69,12 +72,15 @@ def create(
 ) -> None:
     """Store a new channel, and print its push and play addresses."""
     from gateway.channels.channel import create_item
+    from gateway.channels.channel_events import channel_created
 
     body = _body(expires, name, description, field)
 
     async def run_command(context: _CommandContext) -> None:
         item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
-        _show(context, await context.stores.channels.add(item), as_json)
+        channel = await context.stores.channels.add(item)
+        await _record(context, channel_created(channel, time.time(), _AUTHOR))
+        _show(context, channel, as_json)
 
     _run(config, profile, run_command)
 
@@ -140,7 +146,7 @@ def update(
     async def run_command(context: _CommandContext) -> None:
         channel = await context.stores.channels.get(id)
         changed = changes(channel, body, context.secrets, context.settings.limits.item)
-        _show(context, await context.stores.channels.update(id, changed), as_json)
+        _show(context, await _update(context, id, changed), as_json)
 
     _run(config, profile, run_command)
 
@@ -163,11 +169,13 @@ def delete(
 
     async def run_command(context: _CommandContext) -> None:
         from gateway.app.background_jobs import media_deletion
+        from gateway.channels.channel_events import channel_deleted
 
         deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
         if deletion is not None:
             await deletion.check()
         deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
+        await _record(context, channel_deleted(id, time.time(), _AUTHOR, str(media)))
         files = await deletion.once(deleted) if deletion is not None else 0
         if as_json:
             typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
@@ -199,9 +207,29 @@ def sign(
         changed = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
         if expires is not None:
             changed["outdate"] = expires
-        _show(context, await context.stores.channels.update(id, changed), as_json)
+        _show(context, await _update(context, id, changed), as_json)
 
     _run(config, profile, run_command)
+
+
+async def _update(context: _CommandContext, id: str, changed: dict[str, Any]) -> Channel:
+    """Stores changed fields, and the event."""
+    from gateway.channels.channel_events import channel_changed
+
+    channel = await context.stores.channels.update(id, changed)
+    await _record(context, channel_changed(channel, time.time(), _AUTHOR, changed))
+    return channel
+
+
+async def _record(context: _CommandContext, event: Event) -> None:
+    """Adds an event to the events log. If the log is not available, the change stays, and the user gets a warning."""
+    from gateway.diagnosis.event_log import EventIds, stored_event
+    from gateway.ports.errors import StoreUnavailable
+
+    try:
+        await context.stores.events.append([stored_event(event, EventIds().next(event.time), "")])
+    except StoreUnavailable as error:
+        typer.echo(f"warning: the change is stored, but is not in the events log: {error}", err=True)
 
 
 def _body(expires: str | None, name: str | None, description: str | None, pairs: list[str] | None) -> dict[str, Any]:

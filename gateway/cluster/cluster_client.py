@@ -169,9 +169,11 @@ class ClusterClient:
             results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
             found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
             answers = NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
-            # A change may have invalidated the query. Answers about one channel would make the cache unbounded.
-            if self._running_queries.get(operation) is task and "/" not in operation:
-                self._cached_answers[operation] = (self._clock(), answers)
+            if self._running_queries.get(operation) is task:  # otherwise a change invalidated the query
+                now = self._clock()
+                # Operations that name a channel are many: only answers that are still valid stay in the table.
+                valid = {name: entry for name, entry in self._cached_answers.items() if now - entry[0] < _CACHE_SECONDS}
+                self._cached_answers = valid | {operation: (now, answers)}
             return answers
         finally:
             if self._running_queries.get(operation) is task:

@@ -1,4 +1,4 @@
-"""The operations of a gateway for other nodes that concern its history and what viewers experience."""
+"""The operations of a gateway for other nodes that concern its history, its refusals and what viewers experience."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_response, lines
 from gateway.diagnosis.experience import PROTOCOLS, Experience, Totals, summary
 from gateway.diagnosis.recorder import Recorder
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.live.hub import Hub
@@ -23,11 +24,14 @@ _SECONDS: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 class DiagnosisOperations:
     """The operations for NodeEndpoint; `table` returns them. hub: the streams that this node holds."""
 
-    def __init__(self, siblings: SiblingProcesses, hub: Hub, recorder: Recorder, experience: Experience) -> None:
+    def __init__(
+        self, siblings: SiblingProcesses, hub: Hub, recorder: Recorder, experience: Experience, refusals: RefusalLog
+    ) -> None:
         self._rpc = NodeRpc(siblings, to_response)
         self._hub = hub
         self._recorder = recorder
         self._experience = experience
+        self._refusals = refusals
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
@@ -35,6 +39,7 @@ class DiagnosisOperations:
             "history": OperationSpec("GET", _is_history, self._history),
             "experience": OperationSpec("GET", is_channel_id, self._show_experience),
             "experienced": OperationSpec("POST", is_channel_id, self._add_experience),
+            "refusals": OperationSpec("GET", is_channel_id, self._list_refusals),
         }
         return {name: self._rpc.operation(spec) for name, spec in specs.items()}
 
@@ -43,6 +48,10 @@ class DiagnosisOperations:
         seconds, _, channel = rest.partition("/")
         points = local_points(self._recorder, "" if channel == NODE else channel, int(seconds))
         return lines([{"points": points}] if points else [])
+
+    def _list_refusals(self, request: Request, id: str) -> Response:
+        """Returns the pushes to a channel that this process refused."""
+        return lines(self._refusals.of(id))
 
     def _show_experience(self, request: Request, id: str) -> Response:
         self._check_held(id)

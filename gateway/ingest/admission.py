@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,10 +14,18 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
-from gateway.channels.stream_key import SigningSecrets, Verdict
+from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
-from gateway.ports.errors import GatewayError, NotAuthorized, StoreUnavailable, TooManyRefusals
+from gateway.ports.errors import (
+    AtCapacity,
+    GatewayError,
+    NameInUse,
+    NotAuthorized,
+    RefusalReason,
+    StoreUnavailable,
+    TooManyRefusals,
+)
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
@@ -49,7 +58,8 @@ class Admission:
         self.connections = Quota(publishers_per_address)
         self._refusals = refusals
         self._monotonic = monotonic
-        self._revoked: OrderedDict[tuple[str, str], float] = OrderedDict()  # signed but not stored: time of the read
+        # Signed but not stored: the time of the read, and REVOKED or WRONG.
+        self._revoked: OrderedDict[tuple[str, str], tuple[float, Verdict]] = OrderedDict()
         self.refused: dict[str, int] = {}
 
     async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
@@ -60,30 +70,32 @@ class Admission:
         """
         now = time.time()
         # A key with a wrong signature causes no read of the store.
-        verdict = self._secrets.verify(id, key, now) if is_channel_id(id) else Verdict.WRONG
+        verdict = self._secrets.verify(id, key, now) if is_channel_id(id) or not key else Verdict.WRONG
         if verdict is Verdict.VALID and key is not None:
-            if not exempt and self._was_revoked(id, key, address):
-                verdict = Verdict.WRONG
+            earlier = None if exempt else self._earlier_verdict(id, key, address)
+            if earlier is not None:
+                verdict = earlier
             else:
                 channel = await self._find_channel(id)
                 verdict = self._secrets.verify_push(id, channel.key if channel is not None else None, key, now)
                 if channel is not None and verdict is Verdict.VALID:
                     return channel
-                self._revoked[id, key] = self._monotonic()
+                self._revoked[id, key] = self._monotonic(), verdict
                 if len(self._revoked) > _MAX_REVOKED:
                     self._revoked.popitem(last=False)
         if not exempt and self._refusals.add(address, self._monotonic()):
             raise TooManyRefusals("too many refused signs from this address")
-        raise NotAuthorized(str(verdict))
+        parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None
+        raise NotAuthorized(str(verdict), RefusalReason(verdict), parsed.expires if parsed is not None else None)
 
-    def _was_revoked(self, id: str, key: str, address: str) -> bool:
-        """Whether the key was found revoked a moment ago.
+    def _earlier_verdict(self, id: str, key: str, address: str) -> Verdict | None:
+        """Returns the verdict if the key was found revoked or wrong a moment ago; otherwise None.
 
         The signature of a revoked key is still valid. So without this check, each try would cost a read.
         """
         now = self._monotonic()
-        read = self._revoked.get((id, key))
-        return read is not None and now - read < _REVOKED_SECONDS and self._refusals.wait(address, now) > 0
+        read_at, verdict = self._revoked.get((id, key), (-math.inf, None))
+        return verdict if now - read_at < _REVOKED_SECONDS and self._refusals.wait(address, now) > 0 else None
 
     async def _find_channel(self, id: str) -> Channel | None:
         try:
@@ -101,5 +113,21 @@ class Admission:
             return  # this address was logged often enough
         stream = id if is_channel_id(id) else ""
         log.info("push refused", stream=stream, peer=address, protocol=protocol, reason=reason)
-        data = {"peer": address, "protocol": protocol, "reason": kind}
+        data: dict[str, object] = {"peer": address, "protocol": protocol, "reason": kind}
+        if (refusal := refusal_reason(error)) is not None:
+            data["refusal"] = str(refusal)
+        if isinstance(error, NotAuthorized) and error.expired is not None:
+            data["expired"] = error.expired
         self._events.emit(Event(EventType.PUBLISH_REFUSED, time.time(), stream, data))
+
+
+def refusal_reason(error: GatewayError) -> RefusalReason | None:
+    """Returns the reason that clients see; None if neither the key nor the load is the reason."""
+    match error:
+        case NotAuthorized():
+            return error.reason
+        case NameInUse():
+            return RefusalReason.IN_USE
+        case AtCapacity():
+            return RefusalReason.FULL
+    return None

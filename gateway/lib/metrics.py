@@ -19,6 +19,7 @@ from gateway.lib.metric_table import (
     API_REQUESTS,
     BUILD,
     DROPPED,
+    EVENTS,
     HOOKS,
     LOOP_LAG,
     PART_DELAY,
@@ -99,6 +100,7 @@ class Metrics:
         self.refused = Counter(REFUSED)
         self.dropped = Counter(DROPPED)
         self.hooks = Counter(HOOKS)
+        self.events = Counter(EVENTS)
         self.api_requests = Counter(API_REQUESTS)
         self.worker_restarts = Counter(WORKER_RESTARTS)
         self.segment_seconds = Histogram(SEGMENT_SECONDS)
@@ -111,22 +113,12 @@ class Metrics:
         self.viewer_stall_seconds = Counter(VIEWER_STALL_SECONDS)
         self.viewer_reports = Counter(VIEWER_REPORTS)
         self._counters = (
-            self.refused,
-            self.dropped,
-            self.hooks,
-            self.api_requests,
-            self.worker_restarts,
-            self.viewer_stalls,
-            self.viewer_stall_seconds,
-            self.viewer_reports,
+            *(self.refused, self.dropped, self.hooks, self.events, self.api_requests, self.worker_restarts),
+            *(self.viewer_stalls, self.viewer_stall_seconds, self.viewer_reports),
         )
         self._histograms = (
-            self.segment_seconds,
-            self.part_seconds,
-            self.part_delay,
-            self.loop_lag,
-            self.viewer_startup,
-            self.viewer_latency,
+            *(self.segment_seconds, self.part_seconds, self.part_delay, self.loop_lag),
+            *(self.viewer_startup, self.viewer_latency),
         )
         self.last_lag = 0.0  # seconds that the loop was late at the last sample
         self._version = version

@@ -15,7 +15,7 @@ from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
-from gateway.live.stream import Stream
+from gateway.live.stream import ActivePublisher, Stream
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
 from gateway.ports.events import Event, Events, EventType
 
@@ -48,8 +48,8 @@ class Hub:
 
     def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], events: Events) -> None:
         self.limits = limits
+        self.events = events
         self._specs = tuple(specs)
-        self._events = events
         self._streams: dict[str, Stream] = {}
         self._ended: dict[str, Stream] = {}
         self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
@@ -154,7 +154,7 @@ class Hub:
             if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
                 stream.change_limiter = self._ended[name].change_limiter
             self._streams[name] = stream
-            stream.outputs = outputs = Outputs(stream, self._specs, self._events)
+            stream.outputs = outputs = Outputs(stream, self._specs, self.events)
             outputs.open()
             self._tasks.start(outputs.run(), name)
         else:
@@ -164,11 +164,14 @@ class Hub:
                     raise NameInUse(name)
                 log.info("publisher taken over", stream=name, old=current.peer, new=peer)
                 stream.publisher = None
+                self._emit_publish_ended(stream, current, EndReason.PUBLISHER_GONE)
                 current.evict(EndReason.PUBLISHER_GONE)
             self._stop_linger(name)
             self.channel_changed(channel)
         origin = PushOrigin(protocol, peer, keep_time, trusted)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
+        if stream.is_source:
+            self._emit(EventType.PUBLISH_STARTED, stream, protocol=protocol, peer=peer)
         return publisher
 
     async def lease(
@@ -198,6 +201,7 @@ class Hub:
             return
         stream.publisher = None
         reason = publisher.fault or EndReason.PUBLISHER_GONE
+        self._emit_publish_ended(stream, publisher, reason)
         if stream.original.tracks is None:
             self.end(stream.name, EndReason.NO_MEDIA)
         elif self._retiring:
@@ -217,6 +221,7 @@ class Hub:
         self._stop_linger(name)
         publisher, stream.publisher = stream.publisher, None
         if publisher is not None:
+            self._emit_publish_ended(stream, publisher, reason)
             publisher.evict(reason)
         stream.end(reason)
         if stream.announced:
@@ -277,7 +282,13 @@ class Hub:
             timer.cancel()
 
     def _emit(self, kind: EventType, stream: Stream, **data: object) -> None:
-        self._events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
+        self.events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
+
+    def _emit_publish_ended(self, stream: Stream, publisher: ActivePublisher, reason: EndReason) -> None:
+        if stream.is_source:
+            origin = {"protocol": publisher.protocol, "peer": publisher.peer}
+            seconds = round(time.monotonic() - publisher.since, 1)
+            self._emit(EventType.PUBLISH_ENDED, stream, **origin, reason=str(reason), seconds=seconds)
 
     def _crashed(self, name: str, error: BaseException) -> None:
         log.error("a stream's task failed", task=name, exc_info=error)

@@ -28,7 +28,23 @@ GatewayError
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from gateway.ports.nodes import StreamClaim
+
+
+class RefusalReason(StrEnum):
+    """Why a push was refused, as clients see it.
+
+    EXPIRED, REVOKED: the sign itself verifies. WRONG: any other wrong key, also for an unknown channel.
+    """
+
+    MISSING = "missing"
+    WRONG = "wrong"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    IN_USE = "in_use"
+    FULL = "full"
 
 
 class GatewayError(Exception):
@@ -36,7 +52,16 @@ class GatewayError(Exception):
 
 
 class NotAuthorized(GatewayError):
-    """The push or play is not authorized. The message does not reveal which part of a key was wrong."""
+    """The push or play is not authorized. The message does not reveal which part of a key was wrong.
+
+    reason: why the key of a push was refused; None: the refusal has no key.
+    expired: expiry of an expired key, seconds since the epoch.
+    """
+
+    def __init__(self, message: str, reason: RefusalReason | None = None, expired: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.expired = expired
 
 
 class NameInUse(GatewayError):

@@ -1,11 +1,13 @@
-"""Events of streams, recordings and jobs, for listeners such as webhooks and logs."""
+"""Events of streams, channels, recordings and jobs, for listeners such as webhooks and the events log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+from gateway.lib.redact import masked
 
 
 class EventType(StrEnum):
@@ -18,6 +20,34 @@ class EventType(StrEnum):
     JOB_DONE = "job.done"
     JOB_FAILED = "job.failed"
     STREAM_HEALTH = "stream.health"
+    PUBLISH_STARTED = "publish.started"
+    PUBLISH_ENDED = "publish.ended"
+    CHANNEL_CREATED = "channel.created"
+    CHANNEL_CHANGED = "channel.changed"
+    CHANNEL_DELETED = "channel.deleted"
+    WORKER_DIED = "worker.died"
+
+
+# The events that only the events log has. Webhooks get all others.
+LOG_ONLY: Final = frozenset(
+    (
+        EventType.PUBLISH_STARTED,
+        EventType.PUBLISH_ENDED,
+        EventType.CHANNEL_CREATED,
+        EventType.CHANNEL_CHANGED,
+        EventType.CHANNEL_DELETED,
+        EventType.WORKER_DIED,
+    )
+)
+# Members with names of files, fields or faults. They are not secrets, but `masked` would hide them: members are called
+# `key` and `code`, names may look like keys, and `["key", "outdate"]` looks like a header.
+_NAMES: Final = {
+    EventType.CHANNEL_CHANGED: ("fields",),
+    EventType.STREAM_HEALTH: ("code",),
+    EventType.RECORDING_READY: ("key",),
+    EventType.JOB_DONE: ("source", "outputs"),
+    EventType.JOB_FAILED: ("source",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +61,26 @@ class Event:
     time: float
     channel: str
     data: dict[str, Any] = field(default_factory=dict)
+
+    def masked_data(self) -> dict[str, Any]:
+        """Returns the data with every text that looks like a secret replaced, except names."""
+        names = _NAMES.get(self.type, ())
+        return dict(masked("", self.data)) | {name: self.data[name] for name in names if name in self.data}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of the events log.
+
+    id: unique; later events have greater ids (`gateway.diagnosis.event_log`). node: id of the node where it happened.
+    """
+
+    id: str
+    type: str
+    time: float
+    channel: str
+    node: str
+    data: dict[str, Any]
 
 
 Listener = Callable[[Event], None]

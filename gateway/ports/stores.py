@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.ports.events import StoredEvent
 from gateway.ports.jobs import StoredJob
 from gateway.ports.nodes import Node, StreamClaim
 
@@ -108,6 +109,40 @@ class JobStore(Protocol):
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Selects events of the log, the newest first.
+
+    limit: at most so many. channel, type: "": all. since: no smaller ids. before: only smaller ids; "": all.
+    """
+
+    limit: int
+    channel: str = ""
+    type: str = ""
+    since: str = ""
+    before: str = ""
+
+
+class EventStore(Protocol):
+    """Stores the events log of all nodes that share it. Raises StoreUnavailable like ChannelStore."""
+
+    async def append(self, events: Sequence[StoredEvent]) -> None:
+        """Stores events. An event that is stored already is not stored again, so that a caller may retry."""
+        ...
+
+    async def newest(self, query: EventQuery) -> list[StoredEvent]:
+        """Returns the selected events, the greatest id first."""
+        ...
+
+    async def trim(self, oldest: str, most: int) -> None:
+        """Deletes events with ids smaller than `oldest`, and the oldest ones until `most` events remain.
+
+        Refused pushes never fill more than half of `most`, because any client can cause them. If there are many, one
+        call deletes only a part. A store that deletes old events itself does nothing.
+        """
         ...
 
 

@@ -24,7 +24,7 @@ PREFIX = "MILLRACE_"
 PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these select files and are not options
 _MAX_FILE_BYTES = 1_000_000
 _PACKAGE = Path(__file__).resolve().parent.parent
-_STORES = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store")
+_STORES = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
 # Variables of the old system that set an option. The option's own variable overrides them.
 ALIASES = {
     "ECS_ROLE": "kvs.role",

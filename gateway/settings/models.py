@@ -223,6 +223,12 @@ class MetricsSettings(Section):
     per_stream: option.OnOff
 
 
+class EventsSettings(Section):
+    store: option.ChannelsUrl
+    days: option.PositiveCount
+    most: option.PositiveCount
+
+
 class HooksSettings(Section):
     url: option.WebAddress
     secret: option.Secret
@@ -331,6 +337,7 @@ class Settings(Section):
     cloudfront: CloudFrontSettings
     egress: EgressSettings
     metrics: MetricsSettings
+    events: EventsSettings
     hooks: HooksSettings
     edge: EdgeSettings
     ecs: EcsSettings

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import structlog
 
+from gateway.channels.names import channel_of
 from gateway.lib.metrics import Counter
 from gateway.lib.process import describe_exit, with_python_path
 from gateway.lib.tasks import Tasks
@@ -23,6 +24,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
+from gateway.ports.events import Event, Events, EventType
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings import models
@@ -54,13 +56,17 @@ class WorkerPool:
     The pool does not replace a worker that died; the code that uses the worker does.
     """
 
-    def __init__(self, settings: models.WorkersSettings, restarts: Counter) -> None:
-        """settings: number of workers, nice level and memory. restarts: counts the workers that died, by name."""
+    def __init__(self, settings: models.WorkersSettings, restarts: Counter, events: Events | None = None) -> None:
+        """settings: number of workers, nice level and memory. restarts: counts the workers that died, by name.
+
+        events: get a `worker.died` for each of them.
+        """
         self.limit = settings.most or max(8, 4 * (os.cpu_count() or 1))
         self.running = 0
         self._nice = settings.nice
         self._memory = settings.memory
         self._restarts = restarts
+        self._events = events or Events()
         self._environment = _environment()
 
     @asynccontextmanager
@@ -103,8 +109,10 @@ class WorkerPool:
                             tasks.start(worker.watch(stuck), "watch")
                         yield worker
                 finally:
-                    if await worker.stop():
+                    if (reason := await worker.stop()) is not None:
                         self._restarts.add(name)
+                        data = {"kind": name, "reason": reason}
+                        self._events.emit(Event(EventType.WORKER_DIED, time.time(), channel_of(stream), data))
         finally:
             self.running -= 1
 
@@ -289,16 +297,16 @@ class WorkerProcess(asyncio.Protocol):
             sock.close()
             raise
 
-    async def stop(self) -> bool:
-        """Kills the process and waits for its end. Returns whether it had died before."""
-        died = self._closed and not self._stopping
-        if died:
+    async def stop(self) -> str | None:
+        """Kills the process and waits for its end. Returns the reason if it had died before; otherwise None."""
+        reason: str | None = None
+        if self._closed and not self._stopping:
             error = await self.died()
-            died = self._process.returncode != 0
-            if died:
+            if self._process.returncode != 0:
+                reason = str(error)
                 omitted = max(0, self._line_count - _MAX_LINES)
                 self._log.warning(
-                    "media worker died", reason=str(error), **({"lines_left_out": omitted} if omitted else {})
+                    "media worker died", reason=reason, **({"lines_left_out": omitted} if omitted else {})
                 )
                 for line in self._last_lines:
                     self._log.warning("media worker said", line=line)
@@ -307,7 +315,7 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.abort()
         # Shielded: a killed process has to be reaped. SIGKILL cannot be ignored, so the wait is short.
         await asyncio.shield(self._process.wait())
-        return died
+        return reason
 
     async def read_errors(self) -> None:
         """Reads the worker's stderr to its end. Keeps the last lines."""

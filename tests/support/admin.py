@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.console import SqliteConsole
+from gateway.adapters.local.events import SqliteEvents
 from gateway.api.authenticators import Authenticators
 from gateway.api.cluster_queries import SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
@@ -26,8 +27,10 @@ from gateway.api.node_status import NodeStatus
 from gateway.api.routes import make_app
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder, stream_values
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
@@ -36,6 +39,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.events import Events
+from gateway.settings.models import EventsSettings
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
 
@@ -98,6 +102,9 @@ class FixedToken:
         return token == TOKEN
 
 
+EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
+
+
 class Idle:
     """An output that runs until its stream ends."""
 
@@ -140,9 +147,17 @@ async def admin(
     """The API while the block runs. console: instead of a SQLite file; clock: of logins; others as of Context."""
     events = Events()
     hub = builders.hub(specs, events=events)
-    async with SqliteChannels(folder / "millrace.db") as sqlite, SqliteConsole(folder / "console.db", clock) as kept:
-        metrics = Metrics("1.2.3")
+    refusals = context_options.setdefault("refusals", RefusalLog())
+    events.listen(refusals.listen)
+    metrics = Metrics("1.2.3")
+    async with (
+        SqliteChannels(folder / "millrace.db") as sqlite,
+        SqliteConsole(folder / "console.db", clock) as kept,
+        SqliteEvents(folder / "events.db") as stored,
+        EventLog(stored, "n1", EVENTS, metrics.events) as event_log,
+    ):
         metrics.read_from(HubSamples(hub, events, per_stream))
+        events.listen(event_log.record)
         readiness = Readiness()
         for name, check in (checks if checks is not None else {"channel store": (store or sqlite).check}).items():
             readiness.add(name, check)
@@ -173,6 +188,8 @@ async def admin(
             experience=Experience(metrics),
             drop_cached=forgotten.append,
             servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,
+            events=events,
+            event_log=event_log,
             **context_options,
         )
         async with TestClient(TestServer(make_app(context))) as client:

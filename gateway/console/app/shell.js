@@ -33,6 +33,7 @@ const VIEWS = {
   live: { icon: "live", label: { en: "Live", zh: "直播" }, load: () => import("./views/live.js") },
   recordings: { icon: "recordings", label: { en: "Recordings", zh: "录制" }, load: () => import("./views/recordings.js") },
   films: { icon: "films", label: { en: "Videos", zh: "视频" }, load: () => import("./views/films.js") },
+  events: { icon: "events", label: { en: "Events", zh: "事件" }, load: () => import("./views/events.js") },
   domains: { icon: "domains", label: { en: "Domains", zh: "域名" }, load: () => import("./views/domains.js") },
   ivs: { icon: "ivs", label: { en: "Amazon IVS", zh: "Amazon IVS" }, load: () => import("./views/ivs.js") },
   users: { icon: "users", label: { en: "Users", zh: "用户" }, load: () => import("./views/users.js") },

@@ -7,30 +7,14 @@ from typing import Final
 
 from gateway.channels.names import channel_of
 from gateway.channels.stores import find_channel
+from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
 from gateway.live.sink import EndReason
-from gateway.ports.errors import (
-    AtCapacity,
-    GatewayError,
-    NameInUse,
-    NoSuchStream,
-    NotAuthorized,
-    PushesNotAccepted,
-    StoreUnavailable,
-)
+from gateway.ports.errors import GatewayError, NameInUse, NoSuchStream, NotAuthorized
 
-# Shows the correct place of the sign, but not which part of it was wrong.
-SIGN_HINT: Final = "Authorization required: the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
-
-# The hub's refusals as RTMP codes (contract, section 3).
-PUBLISH_REFUSALS: dict[type[GatewayError], tuple[str, str]] = {
-    NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HINT),
-    NameInUse: ("NetStream.Publish.BadName", "The channel is in use by another publisher."),
-    AtCapacity: ("NetStream.Publish.Failed", "This server takes no more publishers now; try again later."),
-    PushesNotAccepted: ("NetStream.Publish.Failed", "This is an edge, which only plays: push to a gateway."),
-    StoreUnavailable: ("NetStream.Publish.Failed", "The channel store does not answer; try again later."),
-}
+# The place of the sign, for an encoder that sends none.
+SIGN_PLACE: Final = "the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
 EVICTIONS: dict[EndReason, str] = {
     EndReason.KICKED: "Ended by an administrator.",
     EndReason.DELETED: "The channel was deleted.",
@@ -58,6 +42,18 @@ class RtmpServices:
         stream = shared.streams.find(name)
         channel = stream.channel if stream is not None else await find_channel(shared.channels, channel_of(name))
         shared.protection.judge_sign(name, channel, query.get("sign"), address)
+
+
+def publish_refusal(error: GatewayError) -> tuple[str, str]:
+    """Returns the code and description of a refused push (contract, section 3)."""
+    match error:
+        case NotAuthorized():
+            code = "NetStream.Publish.Unauthorized"
+        case NameInUse():
+            code = "NetStream.Publish.BadName"
+        case _:
+            code = "NetStream.Publish.Failed"
+    return code, refusal_text(error, SIGN_PLACE)
 
 
 def play_refusal(error: GatewayError, name: str) -> tuple[str, str]:

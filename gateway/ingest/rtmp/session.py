@@ -21,7 +21,7 @@ from gateway.ingest.pending_connections import (
     PendingConnection,
 )
 from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
-from gateway.ingest.rtmp.services import EVICTIONS, PUBLISH_REFUSALS, RtmpServices, play_refusal
+from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
 from gateway.live.publisher import StreamPublisher
@@ -357,8 +357,7 @@ class RtmpSession(ScheduledReads):
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return
-            code, description = PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
-            self._core.reject_publish(code, description)
+            self._core.reject_publish(*publish_refusal(error))
             self._send()
             self._close()
             return

@@ -9,24 +9,17 @@ from typing import Final
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.browser_intake import Intake
+from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, StoreUnavailable
+from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized
 from gateway.protocols.push import CloseCode
 
-# Shows the correct place of the sign, but not which part of it was wrong.
-SIGN_HINT: Final = "Authorization required: the address is /stream/<id>?sign=<expiry>-<hash>"
-
-# The hub's refusals as close codes (contract, section 3).
-REFUSALS: Final[dict[type[GatewayError], tuple[CloseCode, str]]] = {
-    NotAuthorized: (CloseCode.UNAUTHORIZED, SIGN_HINT),
-    NameInUse: (CloseCode.IN_USE, "The channel is in use by another publisher."),
-    AtCapacity: (CloseCode.TRY_LATER, "This server takes no more publishers now; try again later."),
-    StoreUnavailable: (CloseCode.TRY_LATER, "The channel store does not answer; try again later."),
-}
+# The place of the sign, for a client that sends none.
+SIGN_PLACE: Final = "the address is /stream/<id>?sign=<expiry>-<hash>"
 EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
     EndReason.KICKED: (CloseCode.REMOVED, "Ended by an administrator."),
     EndReason.DELETED: (CloseCode.REMOVED, "The channel was deleted."),
@@ -49,3 +42,15 @@ class WsServices:
     origins: OriginPolicy
     forwarded: Forwarded
     compatible: CompatibleTargets | None
+
+
+def refusal(error: GatewayError) -> tuple[CloseCode, str]:
+    """Returns the close code and text of a refused push (contract, section 3)."""
+    match error:
+        case NotAuthorized():
+            code = CloseCode.UNAUTHORIZED
+        case NameInUse():
+            code = CloseCode.IN_USE
+        case _:
+            code = CloseCode.TRY_LATER
+    return code, refusal_text(error, SIGN_PLACE)

@@ -16,7 +16,7 @@ from gateway.ingest.websocket.connection import PushConnection
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.push_destination import CloseReason, PushClient, PushDestination
 from gateway.ingest.websocket.push_messages import PushMessages
-from gateway.ingest.websocket.services import EVICTIONS, REFUSALS, WsServices
+from gateway.ingest.websocket.services import EVICTIONS, WsServices, refusal
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
@@ -119,7 +119,7 @@ class PushSession:
 
     async def _refuse(self, error: GatewayError) -> None:
         self._shared.admission.refuse(self._destination.name, self._client.address, self._client.protocol, error)
-        code, reason = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
+        code, reason = refusal(error)
         for text in self._messages.ended(CloseReason(code, reason)):
             self._send_text(text)
         await self._ws.refuse(code, push.close_reason(reason))

@@ -10,8 +10,10 @@ import pytest_asyncio
 
 from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
 from gateway.adapters.stores import Stores, open_aws, open_registry, open_stores
+from gateway.ports.events import StoredEvent
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.nodes import Node, NodeRole
+from gateway.ports.stores import EventQuery
 from gateway.settings import Settings, load
 from tests.integration.adapters.conftest import dynamodb
 
@@ -43,6 +45,7 @@ def settings(outputs: dict[str, str], tmp_path: Path) -> Settings:
             "MILLRACE_REGISTRY": f"dynamodb://{outputs['RegistryTable']}",
             "MILLRACE_VOD__JOBS": f"dynamodb://{outputs['JobsTable']}",
             "MILLRACE_VOD__FILMS": f"dynamodb://{outputs['FilmsTable']}",
+            "MILLRACE_EVENTS__STORE": f"dynamodb://{outputs['EventsTable']}",
             "MILLRACE_ADMIN__STORE": f"dynamodb://{outputs['ConsoleTable']}",
             "MILLRACE_OBJECTS": f"s3://{outputs['MediaBucket']}",
         }
@@ -63,6 +66,13 @@ async def test_channels_jobs_and_the_console_are_stored_and_found(stores: Stores
     assert await stores.jobs.newest(10) == [job]
     await stores.console.put("user", "eva", {"name": "eva"})
     assert await stores.console.list("user") == {"eva": {"name": "eva"}}
+
+
+async def test_events_are_stored_and_found_by_channel(stores: Stores) -> None:
+    events = [StoredEvent(f"{n:024x}", "stream.started", 1.0 + n, f"c{n % 2}", "n1", {}) for n in range(4)]
+    await stores.events.append(events)
+    assert await stores.events.newest(EventQuery(10)) == events[::-1]
+    assert await stores.events.newest(EventQuery(10, "c1")) == [events[3], events[1]]
 
 
 async def test_nodes_are_registered_and_found(settings: Settings) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from gateway.channels.stream_key import Algorithm, SignatureUse, sign
-from gateway.ingest.rtmp.services import SIGN_HINT
+from gateway.ingest.refusal_texts import REVOKED_KEY, WRONG_KEY
+from gateway.ingest.rtmp.services import SIGN_PLACE
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.rtmp import Said, connected
@@ -17,6 +18,7 @@ from tests.support.rtmp import Said, connected
 SECRET, PREVIOUS = "the-secret-of-these-tests", "the-secret-before-it"
 STARTED, UNAUTHORIZED = "NetStream.Publish.Start", "NetStream.Publish.Unauthorized"
 FAR = 2_080_000_000
+MISSING = f"Authorization required: {SIGN_PLACE}"
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +49,11 @@ async def _publish(gateway: Gateway, key: str, app: str = "stream") -> Said:
         return said
 
 
-async def _refused(gateway: Gateway, key: str, app: str = "stream") -> None:
+async def _refused(gateway: Gateway, key: str, app: str = "stream", text: str = WRONG_KEY) -> None:
+    """A refusal. text: one sentence for all wrong keys and unknown ids, so that which part was wrong is not told."""
     said = await _publish(gateway, key, app)
     assert (said.level, said.code) == ("error", UNAUTHORIZED)
-    # One sentence for all: which part was wrong is not told.
-    assert said.words["description"] == SIGN_HINT
+    assert said.words["description"] == text
 
 
 def _changed(key: str, at: int) -> str:
@@ -112,7 +114,7 @@ async def test_both_forms_under_both_secrets(gateway: Gateway, algorithm: Algori
     stored = sign(channel.id, FAR, secret, algorithm)
     _store(gateway, channel.id, stored)
     assert (await _publish(gateway, f"{channel.id}?sign={stored}")).code == STARTED
-    await _refused(gateway, channel.obs_key)  # verifies, but is not the stored one
+    await _refused(gateway, channel.obs_key, text=REVOKED_KEY)  # verifies, but is not the stored one
 
 
 async def test_a_stored_key_that_nobody_signed_opens_nothing(gateway: Gateway) -> None:
@@ -156,15 +158,16 @@ async def test_wrong_signs(gateway: Gateway, one: Channel) -> None:
     }
     for name, value in wrong.items():
         try:
-            await _refused(gateway, f"{one.id}?sign={value.encode('utf-8', 'surrogatepass').decode('latin-1')}")
+            sent = f"{one.id}?sign={value.encode('utf-8', 'surrogatepass').decode('latin-1')}"
+            await _refused(gateway, sent, text=WRONG_KEY if value else MISSING)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
 
 
 async def test_no_sign_at_all(gateway: Gateway, one: Channel) -> None:
     for key in (one.id, f"{one.id}?", f"{one.id}?sign", f"{one.id}?key={one.key}", f"{one.id}?SIGN={one.key}"):
-        await _refused(gateway, key)
-    await _refused(gateway, f"{one.id}?" + "&".join(f"a{n}=1" for n in range(100)) + f"&sign={one.key}")
+        await _refused(gateway, key, text=MISSING)
+    await _refused(gateway, f"{one.id}?" + "&".join(f"a{n}=1" for n in range(100)) + f"&sign={one.key}", text=MISSING)
 
 
 async def test_ids_that_are_no_channel(gateway: Gateway, one: Channel) -> None:
@@ -189,14 +192,15 @@ async def test_ids_that_are_no_channel(gateway: Gateway, one: Channel) -> None:
 
 
 async def test_an_expired_key(gateway: Gateway) -> None:
-    channel = gateway.channel(outdate=int(time.time()) - 60)
-    await _refused(gateway, channel.obs_key)
+    channel = gateway.channel(outdate=1_700_000_000)
+    text = "The key expired on 2023-11-14 22:13 UTC. Renew the channel's expiry, then copy its new key."
+    await _refused(gateway, channel.obs_key, text=text)
 
 
 async def test_a_revoked_key_and_a_deleted_channel(gateway: Gateway) -> None:
     channel = gateway.channel()
     gateway.api("PUT", f"/videostream/{channel.id}", {"outdate": "2034-05-06"})
-    await _refused(gateway, channel.obs_key)
+    await _refused(gateway, channel.obs_key, text=REVOKED_KEY)
     again = gateway.api("GET", f"/videostream/{channel.id}").json()["key"]
     assert (await _publish(gateway, f"{channel.id}?sign={again}")).code == STARTED
     gateway.api("DELETE", f"/videostream/{channel.id}")
@@ -301,7 +305,7 @@ async def test_an_end_by_the_operator_ends_everyone_at_once(gateway: Gateway, ho
     if how == "kick":
         assert (await _publish(gateway, channel.obs_key)).code == STARTED
     else:
-        await _refused(gateway, channel.obs_key)
+        await _refused(gateway, channel.obs_key, text=WRONG_KEY if how == "delete" else REVOKED_KEY)
 
 
 async def test_re_signing_lets_the_push_go_on_and_refuses_the_old_key(gateway: Gateway) -> None:
@@ -312,7 +316,7 @@ async def test_re_signing_lets_the_push_go_on_and_refuses_the_old_key(gateway: G
         await peer.film(range(0, 700, 33))
         gateway.api("PUT", f"/videostream/{channel.id}", {"outdate": "2033-01-02"})
         assert not await peer.closed(1.5)
-        await _refused(gateway, channel.obs_key)
+        await _refused(gateway, channel.obs_key, text=REVOKED_KEY)
         assert channel.session()["state"] == "live"
 
 

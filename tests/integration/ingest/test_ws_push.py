@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from gateway.ingest import admission
+from gateway.ingest.refusal_texts import REVOKED_KEY, WRONG_KEY
 from gateway.ingest.websocket import compatible_targets
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
@@ -216,26 +217,29 @@ async def test_sound_and_picture_stay_together() -> None:
 # ---- refusals ----
 
 
+MISSING, EXPIRED = "the address is /stream/<id>?sign=<expiry>-<hash>", "The key expired on 2020-09-13 12:26 UTC."
+
+
 @pytest.mark.parametrize(
-    "path",
+    ("path", "text"),
     [
-        "/stream/c1",
-        "/stream/c1?sign=",
-        f"/stream/c1?sign={SECRETS.sign('c1', FAR)[:-1]}x",
-        f"/stream/c1?sign={SECRETS.sign('c1', 1_600_000_000)}",
-        f"/stream/c1?sign={SECRETS.sign('c1', FAR - 1)}",
-        f"/stream/c2?sign={SECRETS.sign('c2', FAR)}",
-        "/stream/c1@720p?sign=" + SECRETS.sign("c1@720p", FAR),
-        "/stream/?sign=1-a",
-        "/stream/%2e%2e/c1?sign=1-a",
-        "/stream/c1?" + "&".join(["a=b"] * 40) + f"&sign={SECRETS.sign('c1', FAR)}",
+        ("/stream/c1", MISSING),
+        ("/stream/c1?sign=", MISSING),
+        (f"/stream/c1?sign={SECRETS.sign('c1', FAR)[:-1]}x", WRONG_KEY),
+        (f"/stream/c1?sign={SECRETS.sign('c1', 1_600_000_000)}", EXPIRED),
+        (f"/stream/c1?sign={SECRETS.sign('c1', FAR - 1)}", REVOKED_KEY),
+        (f"/stream/c2?sign={SECRETS.sign('c2', FAR)}", WRONG_KEY),
+        ("/stream/c1@720p?sign=" + SECRETS.sign("c1@720p", FAR), WRONG_KEY),
+        ("/stream/?sign=1-a", WRONG_KEY),
+        ("/stream/%2e%2e/c1?sign=1-a", WRONG_KEY),
+        ("/stream/c1?" + "&".join(["a=b"] * 40) + f"&sign={SECRETS.sign('c1', FAR)}", MISSING),
     ],
 )
-async def test_a_push_without_the_channels_own_valid_key_is_closed_with_4401(path: str) -> None:
+async def test_a_push_without_the_channels_own_valid_key_is_closed_with_4401(path: str, text: str) -> None:
     async with rig() as lab, page(lab.url(path=path)) as refused:
         assert await refused.closed() == 4401
         assert refused.error["code"] == 4401
-        assert "?sign=<expiry>-<hash>" in refused.error["reason"]
+        assert text in refused.error["reason"] and text in refused.reason
         assert list(lab.hub) == []
         assert [e.type for e in lab.events] == [EventType.PUBLISH_REFUSED]
         assert lab.admission.refused == {"NotAuthorized": 1}

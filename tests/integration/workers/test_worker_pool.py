@@ -18,6 +18,7 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import OutputError
+from gateway.ports.events import Event, Events
 from gateway.settings.models import WorkersSettings as Settings
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 from tests.support import echo_worker as echo
@@ -328,3 +329,19 @@ async def test_workers_end_with_a_gateway_that_was_killed(deaf: bool) -> None:
 def test_the_program_says_that_it_is_not_for_people() -> None:
     ran = subprocess.run([sys.executable, "-m", MODULE, "x"], capture_output=True, text=True, timeout=30, check=False)
     assert (ran.returncode, ran.stderr) == (2, "this program is started by the gateway\n")
+
+
+async def test_a_death_is_an_event_of_the_channel_and_an_end_is_none() -> None:
+    events, told = Events(), list[Event]()
+    events.listen(told.append)
+    settings = Settings(runner="local", most=0, nice=3, memory=MEMORY)
+    pool = WorkerPool(settings, Counter(WORKER_RESTARTS), events)
+    async with pool.start(MODULE, "ladder", stream="c1@720p"):
+        pass
+    assert told == []
+    async with pool.start(MODULE, "ladder", stream="c1@720p") as worker:
+        os.kill(worker.pid, signal.SIGKILL)
+        assert await worker.receive() is None
+    (event,) = told
+    assert (event.type, event.channel, event.data["kind"]) == ("worker.died", "c1", "ladder")
+    assert "SIGKILL" in event.data["reason"]

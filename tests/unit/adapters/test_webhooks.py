@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from gateway.adapters.webhooks import Webhooks, make_post
 from gateway.lib.metric_table import HOOKS
 from gateway.lib.metrics import Counter
-from gateway.ports.events import Event, Events, EventType
+from gateway.ports.events import LOG_ONLY, Event, Events, EventType
 from gateway.settings.models import HooksSettings
 
 SECRET = "hook-secret"
@@ -103,6 +103,8 @@ def test_secrets_in_the_data_are_masked():
     assert b"the-relay-key" not in post.body and b'"key":"abc"' not in post.body
 
 
+POSTED_TYPES = [kind for kind in EventType if kind not in LOG_ONLY]
+
 # What each part of the gateway tells, and the same as a receiver gets it.
 POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
     EventType.STREAM_STARTED: ({"stream": "c1@720p"}, '{"stream":"c1@720p"}'),
@@ -111,8 +113,8 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         '{"stream":"c1","reason":"unpublished","seconds":61.5,"bytes":12000000}',
     ),
     EventType.PUBLISH_REFUSED: (
-        {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "NotAuthorized"},
-        '{"peer":"192.0.2.7","protocol":"rtmp","reason":"NotAuthorized"}',
+        {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "NotAuthorized", "refusal": "expired", "expired": 1},
+        '{"peer":"192.0.2.7","protocol":"rtmp","reason":"NotAuthorized","refusal":"expired","expired":1}',
     ),
     EventType.OUTPUT_FAILED: (
         {"output": "relay", "error": "cannot reach rtmp://a.example/app/the-relay-key"},
@@ -140,19 +142,30 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", EventType)
+@pytest.mark.parametrize("kind", POSTED_TYPES)
 def test_every_event_is_posted_with_what_a_receiver_needs(kind: EventType) -> None:
     data, posted = POSTED[kind]
     body = make_post(Event(kind, 1_700_000_000.5, "c1", data), SECRET, "id").body.decode()
     assert body == (f'{{"id":"id","type":"{kind}","time":"2023-11-14T22:13:20.500Z","channel":"c1","data":{posted}}}')
 
 
-@pytest.mark.parametrize("kind", EventType)
+@pytest.mark.parametrize("kind", POSTED_TYPES)
 def test_the_webhook_table_names_every_event_and_all_its_data(kind: EventType) -> None:
     page = (Path(__file__).parents[3] / "docs/operations.md").read_text("utf-8").partition("## Webhooks")[2]
     rows = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("|") and f"`{kind}`" in line]
     assert len(rows) == 1
     assert [name for name in POSTED[kind][0] if f"`{name}`" not in rows[0]] == []
+
+
+async def test_what_only_the_events_log_has_is_not_posted():
+    receiver = Receiver()
+    async with hooked(receiver) as (hooks, results):
+        for kind in sorted(LOG_ONLY):
+            hooks.post(event(kind=kind))
+        hooks.post(event())
+        (body,) = await receiver.take(1)
+    assert body["type"] == "stream.started"
+    assert results.values == {("delivered",): 1}
 
 
 async def test_a_channels_events_arrive_in_order_though_the_first_ones_fail():

@@ -238,7 +238,7 @@ class TestChanges:
         channel = stored()
         changed = changes(channel, {"outdate": "2031-01-01"}, SECRETS, LIMIT)
         assert changed == {"outdate": "2031-01-01", "key": SECRETS.sign(channel.id, 1924992000)}
-        assert SECRETS.verify_push(channel.id, changed["key"], channel.key, 0) is Verdict.WRONG
+        assert SECRETS.verify_push(channel.id, changed["key"], channel.key, 0) is Verdict.REVOKED
 
     def test_the_same_expiry_again_keeps_the_key(self):
         channel = stored()

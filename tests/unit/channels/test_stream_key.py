@@ -170,12 +170,12 @@ class TestPush:
         key = sign(ID, LATER, SECRET, Algorithm.MD5)
         assert self.secrets.verify_push(ID, key, key, NOW) is Verdict.VALID
 
-    def test_a_genuine_key_that_is_not_stored_any_more_is_wrong(self):
-        assert self.secrets.verify_push(ID, self.secrets.sign(ID, LATER + 1), GENUINE, NOW) is Verdict.WRONG
+    def test_a_genuine_key_that_is_not_stored_any_more_is_revoked(self):
+        assert self.secrets.verify_push(ID, self.secrets.sign(ID, LATER + 1), GENUINE, NOW) is Verdict.REVOKED
 
-    def test_a_revoked_key_does_not_say_that_it_expired(self):
+    def test_a_revoked_key_that_has_expired_too_says_that_it_expired(self):
         old = self.secrets.sign(ID, 1000)
-        assert self.secrets.verify_push(ID, GENUINE, old, NOW) is Verdict.WRONG
+        assert self.secrets.verify_push(ID, GENUINE, old, NOW) is Verdict.EXPIRED
 
     def test_the_stored_key_expires(self):
         old = self.secrets.sign(ID, 1000)

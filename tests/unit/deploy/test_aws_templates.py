@@ -499,6 +499,7 @@ def test_tables_have_the_names_and_keys_of_the_original():
         "video-streaming": ["UUID"],
         "video-jobs": ["id"],
         "video-console": ["kind", "key"],
+        "video-events": ["type", "id"],
         "video-servers": ["role"],
     }
     for table in tables.values():
@@ -509,7 +510,7 @@ def test_tables_have_the_names_and_keys_of_the_original():
         for n, p in tables.items()
         if p.get("TimeToLiveSpecification") == {"AttributeName": "expires", "Enabled": True}
     }
-    assert expiring == {"video-streaming", "video-console", "video-servers"}
+    assert expiring == {"video-streaming", "video-console", "video-events", "video-servers"}
 
 
 def test_the_bucket_is_nobodys_but_ours():
@@ -559,6 +560,7 @@ TABLES = {
     "registry": "video-streaming",
     "jobs": "video-jobs",
     "console": "video-console",
+    "events": "video-events",
     "servers": "video-servers",
 }
 # Where IAM has another word for an operation.

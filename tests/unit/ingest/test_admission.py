@@ -6,7 +6,14 @@ import structlog
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.admission import Admission
 from gateway.lib.refusals import Refusals
-from gateway.ports.errors import NoSuchChannel, NotAuthorized, TooManyRefusals
+from gateway.ports.errors import (
+    AtCapacity,
+    NameInUse,
+    NoSuchChannel,
+    NotAuthorized,
+    StoreUnavailable,
+    TooManyRefusals,
+)
 from gateway.ports.events import Events
 from tests.support.builders import FAR, channel
 from tests.support.clock import Clock
@@ -102,6 +109,54 @@ async def test_genuine_signs_of_unknown_channels_are_wrong_like_any_other():
     assert await rig.refusal(SECRETS.sign("c2", FAR), id="c2") is NotAuthorized
     assert await rig.refusal(None) is NotAuthorized
     assert await rig.refusal(GOOD, id="../c1") is NotAuthorized
+
+
+@pytest.mark.parametrize(
+    ("id", "key", "reason", "reads"),
+    [
+        ("c1", None, "missing", 0),
+        ("c1", "", "missing", 0),
+        ("../c1", None, "missing", 0),
+        ("c1", f"{FAR}-{'0' * 64}", "wrong", 0),
+        ("../c1", GOOD, "wrong", 0),
+        ("c1", SECRETS.sign("c1", 1_000_000_000), "expired", 0),
+        ("c1", OLD, "revoked", 1),
+        ("c2", SECRETS.sign("c2", FAR), "wrong", 1),
+    ],
+)
+async def test_a_refusal_has_its_reason_and_wrong_keys_cost_no_read(id, key, reason, reads):
+    rig = Rig()
+    await rig.refusal(key, id=id)
+    (told,) = rig.told
+    assert told.data["refusal"] == reason
+    assert told.data.get("expired") == (1_000_000_000 if reason == "expired" else None)
+    assert told.channel == ("" if "/" in id else id)
+    assert rig.store.reads == reads
+
+
+async def test_beyond_the_limit_a_key_has_the_verdict_of_its_last_read():
+    rig = Rig(refusals=1)
+    assert await rig.refusal(OLD) is NotAuthorized
+    for other in ("192.0.2.1", "192.0.2.2"):
+        rig.told.clear()
+        await rig.refusal(OLD, address=other)
+    assert [event.data["refusal"] for event in rig.told] == ["revoked"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NameInUse("c1"), "in_use"),
+        (AtCapacity("full"), "full"),
+        (StoreUnavailable("away"), None),
+        (NotAuthorized("pages of this origin may not push"), None),
+    ],
+)
+def test_load_and_competition_are_reasons_and_an_absent_store_is_none(error, reason):
+    rig = Rig()
+    rig.admission.refuse("c1", HERE, "rtmp", error)
+    (told,) = rig.told
+    assert told.data.get("refusal") == reason
 
 
 async def test_a_listed_proxy_is_not_limited():

@@ -103,7 +103,7 @@ async def test_without_linger_the_stream_ends_with_its_publisher():
     assert sink.items[-1] is EndReason.PUBLISHER_GONE
     assert hub.find("c1") is None
     assert hub.find_recent("c1") is publisher.stream
-    assert [e.type for e in seen] == ["stream.started", "stream.ended"]
+    assert [e.type for e in seen] == ["publish.started", "stream.started", "publish.ended", "stream.ended"]
     await closed(hub)
 
 

@@ -64,7 +64,7 @@ async def test_what_cannot_carry_the_stream_is_not_tried_again_and_says_so() -> 
         {"name": "hls", "enabled": True, "state": "failed", "error": "no AV1 in MPEG-TS"}
     ]
     assert output.runs == 1
-    assert [e.type for e in seen] == ["output.failed"]
+    assert [e.type for e in seen] == ["publish.started", "output.failed"]
     hub.drain()
     await hub.drained()
 

@@ -18,6 +18,8 @@ import { Experience } from "./channel/experience.js";
 import { ChannelHistory } from "./channel/history.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
+import { RecentEvents } from "./channel/recent.js";
+import { Refusals } from "./channel/refusals.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
@@ -111,6 +113,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
       actions=${administers.value && html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
         ${t("channel.expired.text")}<//></div>`}
+    <${Refusals} channel=${channel} session=${session} />
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
@@ -123,6 +126,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${About} channel=${channel} />
+        ${!gone && html`<${RecentEvents} id=${id} />`}
       </div>
     </div>`;
 }

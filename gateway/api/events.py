@@ -1,0 +1,82 @@
+"""The events log: what happened to streams, channels, outputs and jobs on all nodes."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.api.answers import BadRequest, Missing, answer
+from gateway.api.context import CONTEXT
+from gateway.api.sessions import rfc3339
+from gateway.channels.names import is_channel_id
+from gateway.diagnosis.event_log import first_id
+from gateway.ports.events import EventType, StoredEvent
+from gateway.ports.stores import EventQuery
+
+QUERY: Final = (
+    ("channel", "the id of a channel: only its events"),
+    ("type", "only events of this type"),
+    ("since", "seconds since 1970, or RFC 3339: only events of this time or later"),
+    ("before", "the id of an event, or a time like since: only older ones"),
+    ("limit", "the number of events, 1 to 1000 (100)"),
+)
+_MAX_LIMIT: Final = 1000
+_ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_MAX_TIME_LENGTH: Final = 40
+
+
+async def index(request: web.Request) -> web.Response:
+    """Returns a JSON array, newest first. For the next page, `before` is the last id of the current page."""
+    event_log = request.app[CONTEXT].event_log
+    if event_log is None:
+        raise Missing("this node stores no events")
+    events = await event_log.newest(_query(request))
+    return answer([_event_json(event) for event in events])
+
+
+def _event_json(event: StoredEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "time": rfc3339(event.time),
+        "type": event.type,
+        "channel": event.channel,
+        "node": event.node,
+        "data": event.data,
+    }
+
+
+def _query(request: web.Request) -> EventQuery:
+    """Returns the checked query. Raises BadRequest."""
+    query = request.query
+    channel, type, limit = query.get("channel", ""), query.get("type", ""), query.get("limit", "100")
+    if channel and not is_channel_id(channel):
+        raise BadRequest("expected the id of a channel", field="channel")
+    if type and type not in set(EventType):
+        raise BadRequest(f"expected one of {', '.join(EventType)}", field="type")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
+        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
+    before = query.get("before", "")
+    if not _ID.fullmatch(before):
+        before = _first_id(before, "before", "the id of an event, ")
+    return EventQuery(int(limit), channel, type, _first_id(query.get("since", ""), "since"), before)
+
+
+def _first_id(text: str, field: str, other: str = "") -> str:
+    """Returns the smallest id of a time; "" for "". other: what the field may be besides. Raises BadRequest."""
+    if not text:
+        return ""
+    if _SECONDS.fullmatch(text):
+        return first_id(float(text))
+    try:
+        # In a query, "+" means a space.
+        time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+        if len(text) > _MAX_TIME_LENGTH:
+            raise ValueError
+        return first_id((time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        message = f"expected {other}seconds since 1970 or a time such as 2030-01-31T18:00:00Z"
+        raise BadRequest(message, field=field) from None

@@ -1,0 +1,29 @@
+"""The events of created, changed and deleted channels. They name the changed fields, but have none of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from gateway.channels.channel import Channel
+from gateway.ports.events import Event, EventType
+
+MAX_FIELDS: Final = 50  # names in an event; a client may send any names
+MAX_TEXT: Final = 100  # characters of a name
+
+
+def channel_created(channel: Channel, time: float, author: Mapping[str, str]) -> Event:
+    """Returns the event of a new channel. author: who made it: `by` and, over the network, `peer`."""
+    return Event(EventType.CHANNEL_CREATED, time, channel.id, {"name": channel.name[:MAX_TEXT], **author})
+
+
+def channel_changed(channel: Channel, time: float, author: Mapping[str, str], fields: Collection[str]) -> Event:
+    """Returns the event of changed fields. fields: their names."""
+    names = [name[:MAX_TEXT] for name in sorted(fields)[:MAX_FIELDS]]
+    data = {"name": channel.name[:MAX_TEXT], "fields": names, **author}
+    return Event(EventType.CHANNEL_CHANGED, time, channel.id, data)
+
+
+def channel_deleted(id: str, time: float, author: Mapping[str, str], media: str) -> Event:
+    """Returns the event of a deleted channel. media: "keep" or "delete"."""
+    return Event(EventType.CHANNEL_DELETED, time, id, {"media": media, **author})

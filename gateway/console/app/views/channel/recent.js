@@ -1,0 +1,19 @@
+/** The last events of a channel. */
+
+import { t } from "../../i18n.js";
+import { usePoll } from "../../poll.js";
+import { Card, html, LinkButton } from "../../ui.js";
+import { EventList } from "../parts/events.js";
+
+const SHOWN = 5;
+const EVERY = 10_000; // ms
+
+/** @param {{id: string}} props */
+export function RecentEvents({ id }) {
+  const channel = encodeURIComponent(id);
+  const { data } = usePoll(`/events?channel=${channel}&limit=${SHOWN}`, EVERY).value;
+  if (!data?.length) return null;
+  return html`<${Card} title=${t("event.recent")} class="is-events"
+    actions=${html`<${LinkButton} small href=${`#/events?channel=${channel}`}>${t("event.all")}<//>`}>
+    <${EventList} label=${t("event.recent")} events=${data} /><//>`;
+}

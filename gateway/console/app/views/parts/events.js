@@ -1,0 +1,101 @@
+/** Events of the log in plain words, and their list. */
+
+import { instant, moment, relative, span } from "../../format.js";
+import { hasWords, t } from "../../i18n.js";
+import { channelHref } from "../../router.js";
+import { Badge, html } from "../../ui.js";
+import { protocolName } from "./names.js";
+
+/**
+ * @typedef {object} LoggedEvent
+ * @property {string} id
+ * @property {string} time
+ * @property {string} type
+ * @property {string} channel  "": none
+ * @property {string} node
+ * @property {Record<string, any>} data
+ */
+
+/** @typedef {{at: string, peer: string, protocol: string, reason: string, expired?: string}} Refusal */
+/** @typedef {import("../../kit/status.js").Tone} Tone */
+
+/** The types of events in the order of the filter. @type {Readonly<Record<string, Tone>>} */
+export const TYPES = {
+  "publish.started": "ok", "publish.ended": "idle", "publish.refused": "warn", "stream.started": "ok", "stream.ended": "idle",
+  "stream.health": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
+  "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
+};
+
+/** The reasons for an end, as the gateway writes them. @type {Readonly<Record<string, string>>} */
+const ENDS = {
+  "publisher gone": "gone", "no media": "empty", "its publisher kept changing its tracks": "changing", kicked: "kicked",
+  "channel deleted": "deleted", "key expired": "expired", "shutting down": "shutdown", "held by another node": "moved",
+};
+
+/** Names of authors that are no users. @type {Readonly<Record<string, string>>} */
+const AUTHORS = { "admin token": "token", "command line": "cli", "first start": "first" };
+
+/** @param {string} type @returns {string} */
+export const typeName = (type) => (hasWords(`event.type.${type}`) ? t(`event.type.${type}`) : type);
+
+/** @param {string} reason @param {string | number | undefined} expired  RFC 3339, or seconds since 1970 @returns {string} */
+export function refusalReason(reason, expired) {
+  if (!hasWords(`refusal.why.${reason}`)) return reason;
+  return t(`refusal.why.${reason}`, { date: moment(typeof expired === "number" ? expired * 1000 : expired) });
+}
+
+/** @param {Refusal} refusal @returns {string} "Refused 10 seconds ago from 192.0.2.7 (RTMP): the key expired on …" */
+export const refusalText = ({ at, peer, protocol, reason, expired }) =>
+  t("refusal.text", { when: relative(at), peer, protocol: protocolName(protocol), why: refusalReason(reason, expired) });
+
+/** @param {string} reason @returns {string} */
+const endReason = (reason) => (ENDS[reason] ? t(`event.end.${ENDS[reason]}`) : reason);
+
+/** @param {string} by @returns {string} */
+const authorName = (by) => (AUTHORS[by] ? t(`event.author.${AUTHORS[by]}`) : by);
+
+/** The details of an event in one sentence. @param {LoggedEvent} event @returns {string} */
+export function details({ type, data }) {
+  const from = data["peer"] ? t("event.from", { peer: data["peer"], protocol: protocolName(String(data["protocol"] ?? "")) }) : "";
+  const by = data["by"] ? t("event.by", { by: authorName(data["by"]) }) : "";
+  switch (type) {
+    case "publish.started": return from;
+    case "publish.ended": return [from, span(data["seconds"]), endReason(data["reason"])].join(" · ");
+    case "publish.refused": return [from, refusalReason(data["reason"], data["expired"])].join(" · ");
+    case "stream.ended": return [span(data["seconds"]), endReason(data["reason"])].join(" · ");
+    case "output.failed": return [outputName(data["output"]), data["error"]].join(" · ");
+    case "output.recovered": return outputName(data["output"]);
+    case "recording.ready": return [outputName(data["kind"]), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");
+    case "job.done": return String(data["source"]);
+    case "job.failed": return [data["source"], data["error"]].join(" · ");
+    case "stream.health": return String(data["text"] ?? data["code"] ?? "");
+    case "channel.created": return by;
+    case "channel.changed": return [by, (data["fields"] ?? []).join(", ")].join(" · ");
+    case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");
+    case "worker.died": return [data["kind"], data["reason"]].join(" · ");
+    default: return "";
+  }
+}
+
+/** @param {unknown} name  of an output, as the API calls it @returns {string} */
+const outputName = (name) => (hasWords(`output.short.${name}`) ? t(`output.short.${name}`) : String(name));
+
+/**
+ * @param {{events: readonly LoggedEvent[], label: string, nameOf?: (channel: string) => string | null}} props
+ *   nameOf: returns the name of a channel, null if it does not exist; without it, channels are not shown.
+ */
+export function EventList({ events, label, nameOf }) {
+  return html`<ol class="events" aria-label=${label}>${events.map((event) => html`<li key=${event.id}>
+    <time dateTime=${event.time} title=${event.node ? t("event.node", { node: event.node }) : undefined}>
+      ${moment(instant(event.time), { seconds: true })}</time>
+    <${Badge} kind=${TYPES[event.type] ?? "idle"}>${typeName(event.type)}<//>
+    ${nameOf && event.channel && html`<${ChannelName} event=${event} name=${nameOf(event.channel)} />`}
+    <span class="details">${details(event)}</span>
+  </li>`)}</ol>`;
+}
+
+/** @param {{event: LoggedEvent, name: string | null}} props */
+function ChannelName({ event, name }) {
+  if (name === null) return html`<span>${event.data["name"] || event.channel}</span>`;
+  return html`<a href=${channelHref(event.channel)}>${name}</a>`;
+}

@@ -1,0 +1,44 @@
+"""The texts that an encoder gets when its push is refused, for all protocols (contract, section 3)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from gateway.ports.errors import (
+    AtCapacity,
+    GatewayError,
+    NameInUse,
+    NotAuthorized,
+    PushesNotAccepted,
+    RefusalReason,
+    StoreUnavailable,
+)
+
+# An unknown id and a wrong hash have one text, so that nobody can search for channels.
+WRONG_KEY = "Wrong key: copy the stream key of this channel from the console again."
+REVOKED_KEY = "This key was replaced: the channel has a newer key. Copy it from the console."
+_TEXTS: dict[type[GatewayError], str] = {
+    NameInUse: "The channel is in use by another publisher.",
+    AtCapacity: "This server takes no more publishers now; try again later.",
+    PushesNotAccepted: "This is an edge, which only plays: push to a gateway.",
+    StoreUnavailable: "The channel store does not answer; try again later.",
+}
+
+
+def refusal_text(error: GatewayError, place: str) -> str:
+    """Returns one line without secrets. place: where the sign belongs in an address of this protocol."""
+    if not isinstance(error, NotAuthorized):
+        return _TEXTS.get(type(error), "Try again later.")
+    match error.reason:
+        case RefusalReason.MISSING:
+            return f"Authorization required: {place}"
+        case RefusalReason.EXPIRED if error.expired is not None:
+            return f"The key expired on {_utc(error.expired)}. Renew the channel's expiry, then copy its new key."
+        case RefusalReason.REVOKED:
+            return REVOKED_KEY
+    return WRONG_KEY
+
+
+def _utc(seconds: int) -> str:
+    """Returns seconds since the epoch as `2030-01-31 18:00 UTC`. The key has expired, so the year is in range."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
