@@ -107,6 +107,8 @@ class Page {
         await this.#untilRetry("codec", outcome.detail);
         ways.reset();
       } else if (outcome.why === "ended") {
+        // Something on the way may close the connection at once. If the stream ended, the next status says so.
+        if (this.#way && this.#status && !this.#stable && ways.failed(this.#way, false, this.#status)) continue;
         view.show("ended");
         ways.reset();
         this.#waiting.reset();
@@ -160,6 +162,7 @@ class Page {
     const { live, name, poster, tracks = [] } = answer.status;
     view.about(answer.status);
     if (!live) {
+      this.ways.reset();
       view.poster(poster ? neighbour(poster) : null);
       view.show(this.#played ? "ended" : name === null ? "unknown" : "waiting");
       await this.#pause(name === null ? this.#absent : this.#waiting);

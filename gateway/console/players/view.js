@@ -112,6 +112,7 @@ export class View {
    * @param {string} [detail]  replaces the state's second line
    */
   show(state, detail = "") {
+    if (state === "denied" && this.#layout) detail = ""; // the gateway's reason is for those who make addresses
     this.#detail = detail;
     const said = state === "off" && this.#layout ? t("state.off.all") : t(`state.${state}`, { format: this.#format.label });
     const off = this.#layout ? "detail.off.all" : EMBEDDED ? "detail.off.embed" : "detail.off";

@@ -92,7 +92,7 @@ export class WatchLayout {
   #show() {
     const { name = "", description = "", live = false, viewers = null } = this.#status ?? {};
     this.#heading.textContent = name || t("page.title");
-    this.#heading.hidden = name === null;
+    this.#heading.hidden = this.#status === null || name === null;
     this.#description.textContent = description;
     this.#pill.hidden = this.#status === null || name === null || live; // the picture says "Live"
     this.#pill.textContent = t("home.offline");
