@@ -107,7 +107,7 @@ async def test_a_way_that_fails_is_left_for_the_next_one_without_a_reload(browse
 
 
 async def test_a_channel_without_flv_and_a_browser_without_media_source(browser: Browser, gateway: Gateway) -> None:
-    channel = gateway.channel("cmaf only", isFlv=False, isCMAF=True, isHls=False)
+    channel = gateway.channel(videoname="cmaf only", isFlv=False, isCMAF=True, isHls=False)
     with push(FILM, channel.push):
         channel.wait_live()
         async with opened(browser, channel.url("")) as watched:
@@ -122,7 +122,7 @@ async def test_a_channel_without_flv_and_a_browser_without_media_source(browser:
 async def test_the_page_waits_plays_comes_back_after_a_break_and_sees_the_end(
     browser: Browser, gateway: Gateway
 ) -> None:
-    channel = gateway.channel("evening")
+    channel = gateway.channel(videoname="evening")
     async with opened(browser, channel.url("")) as watched:
         await headline(watched, "Waiting for the stream")
         assert await watched.page.get_by_text("Offline", exact=True).is_visible()
@@ -139,7 +139,7 @@ async def test_the_page_waits_plays_comes_back_after_a_break_and_sees_the_end(
 async def test_a_mistyped_address_says_so_and_a_protected_channel_needs_its_sign(
     browser: Browser, gateway: Gateway
 ) -> None:
-    channel = gateway.channel("members", playAuth="sign")
+    channel = gateway.channel(videoname="members", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     async with opened(browser, channel.url("../nobody")) as watched:
         await headline(watched, "There is no channel with this address")
@@ -167,8 +167,8 @@ async def test_embedded_it_is_the_picture_alone(browser: Browser, live: Channel)
 async def test_the_home_page_lists_public_channels_and_leads_to_them(
     browser: Browser, gateway: Gateway, live: Channel
 ) -> None:
-    gateway.channel("Not for everyone")
-    gateway.channel("Later", isPublic=True)
+    gateway.channel(videoname="Not for everyone")
+    gateway.channel(videoname="Later", isPublic=True)
     root = f"http://127.0.0.1:{gateway.ports['http']}/"
     async with opened(browser, root, **PHONE) as watched:
         cards = watched.page.get_by_role("listitem")
