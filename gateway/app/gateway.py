@@ -283,7 +283,11 @@ class Gateway(node.Role):
             return playback
         statuses, routes = playback.statuses, self._routes(UNCOUNTED)
         internal_playback = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
-        operations = {**self._operations(member), "film": vod_files.serve_node, "public": channel_list}
+        operations: dict[str, Operation] = {
+            **self._operations(member),
+            "film": vod_files.serve_node,
+            "public": channel_list,
+        }
         if self._parts.identity.slot is not None:
             self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, member.peers)
             operations[SUMS] = self.metrics_aggregator.operate

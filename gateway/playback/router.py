@@ -282,8 +282,9 @@ class PlaybackRouter:
                     channel = await self._find_permitted(request, name)
             except TimeoutError:
                 channel = None
-        permitted = isinstance(channel, Channel) and (stream is not None or is_watchable(channel))
-        return await self._pages.watch(request, name, channel if permitted else None)
+        if not isinstance(channel, Channel) or (stream is None and not is_watchable(channel)):
+            channel = None
+        return await self._pages.watch(request, name, channel)
 
     def _poster(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers with the latest picture: of the live stream, else the latest stored one, else a neutral one."""
