@@ -172,7 +172,7 @@ class Page {
     if ("state" in choice) {
       view.show(choice.state, choice.state === "codec" ? tracks.map(({ codec }) => codec ?? "?").join(", ") : "");
       if (choice.state === "starting") this.#waiting.reset();
-      await this.#pause(this.#waiting);
+      await this.#pause(choice.state === "lost" ? this.#trouble : this.#waiting);
       return null;
     }
     this.#waiting.reset();

@@ -51,10 +51,17 @@ export class WatchLayout {
     stage.append(this.#menu);
     this.#open(false);
     this.#gear.addEventListener("click", () => this.#open(Boolean(this.#menu.hidden)));
+    // A click beside the open menu only closes it.
+    let closes = false;
     stage.addEventListener("pointerdown", (event) => {
-      const target = /** @type {Node} */ (event.target);
+      const target = /** @type {Element} */ (event.target);
+      closes = !this.#menu.hidden && target.localName === "video";
       if (!this.#menu.contains(target) && !this.#gear.contains(target)) this.#open(false);
     });
+    stage.addEventListener("click", (event) => {
+      if (closes) event.stopPropagation();
+      closes = false;
+    }, { capture: true });
     this.#menu.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       this.#open(false);

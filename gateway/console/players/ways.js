@@ -70,7 +70,7 @@ const BEST = nativeHls ? ["cmaf", "hls", "wsflv", "flv"] : ["wsflv", "cmaf", "fl
 
 /**
  * The next thing to do: play `way` with `format`, or show a state.
- * @typedef {{way: Way, format: Format} | {state: "off" | "starting" | "codec"}} Choice
+ * @typedef {{way: Way, format: Format} | {state: "off" | "starting" | "codec" | "lost"}} Choice
  */
 
 /** @param {Format} format @returns {Ways} the only way of a page, whose engine checks the stream itself */
@@ -130,8 +130,8 @@ export class Ways {
         const loaded = await way.load();
         if (loaded.unsupported === null) return { way, format: { ...way, ...loaded } };
         this.#failed.set(way.id, Infinity);
-      } catch (error) {
-        if (left.length === 1) throw error; // there is no other way
+      } catch {
+        if (left.length === 1) return { state: "lost" }; // the engine was not loaded, and there is no other way
         this.#failed.set(way.id, performance.now());
       }
     }
