@@ -264,9 +264,9 @@ SHOTS = [
     Shot("console-phone", _console("channels"), _settled, ("dark",), PHONE),
     Shot("console-chinese", _console("channels"), _settled, ("light",), {"locale": "zh-CN"}),
     Shot("broadcaster", lambda s: f"{s.admin}/console/broadcast.html#{s.channels['Harbour camera'].id}", _goes_live),
-    Shot("player", _of("Main stage", "hls.html"), _plays, signed_in=False),
-    Shot("player-phone", _of("Main stage", "flv.html"), _plays, ("light",), PHONE, signed_in=False),
-    Shot("player-offline", _of("Spring concert", "flv.html"), _settled, ("dark",), signed_in=False),
+    Shot("player", _of("Main stage", ""), _plays, signed_in=False),
+    Shot("player-phone", _of("Main stage", ""), _plays, ("light",), PHONE, signed_in=False),
+    Shot("player-offline", _of("Spring concert", ""), _settled, ("dark",), signed_in=False),
     Shot("docs", lambda s: f"{s.admin}/docs#get_videostreams_online", _asks),
 ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from aiohttp import web
@@ -19,7 +18,7 @@ from gateway.channels.channel_events import channel_changed, channel_created, ch
 from gateway.channels.names import is_channel_id
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
-from gateway.playback.formats import ADDRESSES, LADDER
+from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
 from gateway.ports.errors import NoSuchChannel
 
 log = structlog.get_logger(__name__)
@@ -149,22 +148,11 @@ async def qr(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)
     presented = presenter.present(channel, request.app[CONTEXT].clock())
-    urls: dict[str, str] = {"push": presented["pushUrl"], **presented["playUrls"], **_page(presented["playUrls"])}
+    urls: dict[str, str] = {"push": presented["pushUrl"], **presented["playUrls"]}
+    if is_watchable(channel):
+        urls["page"] = presenter.page(channel, request.app[CONTEXT].clock())
     if name not in urls:
         if name in (*(address.name for address in ADDRESSES), LADDER, "page"):
             raise Missing(f"{name} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
     return await qr_code.respond(urls[name], f"QR code of the {name} address")
-
-
-# The first page plays on most phones.
-_PAGES: Final = (("hls", "index.html"), ("cmaf", "hls.html"), ("flv", "flv.html"))
-
-
-def _page(play_urls: dict[str, str]) -> dict[str, str]:
-    """Returns `page`: the address of a player page with the play signature. Empty if no page can play."""
-    for kind, page in _PAGES:
-        if kind in play_urls:
-            parts = urlsplit(play_urls[kind])
-            return {"page": urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{page}"))}
-    return {}

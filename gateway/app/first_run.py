@@ -15,11 +15,12 @@ from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.registry import push_addresses
-from gateway.playback.formats import ADDRESSES
+from gateway.playback.formats import ADDRESSES, LADDER
 from gateway.ports.events import Events
 from gateway.settings import Settings
 
 _KEY_DAYS = 365  # lifetime of the first channel's key
+_ALL = ("0.0.0.0", "::")  # the hosts of listeners on all addresses
 
 
 async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limit: int, events: Events) -> Channel:
@@ -47,21 +48,22 @@ async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limi
 async def welcome_text(
     settings: Settings, secrets: SigningSecrets, stores: Stores, ports: OpenPorts, events: Events
 ) -> str:
-    """Returns the text. ports: the open ports. events: get the creation of the channel."""
+    """Returns the text. Its addresses are those of the console.
+
+    ports: the open ports, as users see them. events: get the creation of the channel.
+    """
     channel = await _first_channel(stores.channels, secrets, settings.limits.item, events)
-    public = {name: shown_host(getattr(settings, name).host) for name in ("rtmp", "http", "admin")}
-    on_all = {name: getattr(settings, name).host in ("0.0.0.0", "::") for name in public}
-    local = {name: "127.0.0.1" if on_all[name] else host for name, host in public.items()}
+    push, pull = shown_host(settings.rtmp.host), shown_host(settings.http.host)
     domains = await stores.domains.get_domains()
-    addresses = Addresses.of(domains, ports, local["rtmp"], local["http"], settings.playback.public_url)
+    addresses = Addresses.of(domains, ports, push, pull, settings.playback.public_url)
     presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
-    item = presenter.present(channel, time.time())
-    plays: dict[str, str] = item["playUrls"]
-    page = f"{addresses.pull}/{channel.id}"
-    rows = [f"    {address.label:<9} {plays[address.name]}" for address in ADDRESSES if address.name in plays]
-    pages = [f"    {page}/{p}" for kind, p in (("flv", "flv.html"), ("cmaf", "hls.html")) if kind in plays]
+    now = time.time()
+    item = presenter.present(channel, now)
+    labels = {address.name: address.label for address in ADDRESSES} | {LADDER: "ABR"}
+    rows = [f"    {labels[name]:<9} {url}" for name, url in item["playUrls"].items()]
     scheme = "https" if settings.admin.tls else "http"
-    host = f"[{local['admin']}]" if ":" in local["admin"] else local["admin"]
+    admin = "127.0.0.1" if settings.admin.host in _ALL else shown_host(settings.admin.host)
+    host = f"[{admin}]" if ":" in admin else admin
     lines = [
         "",
         f"Millrace {__version__} is ready.",
@@ -76,15 +78,13 @@ async def welcome_text(
         "or from a browser's camera: “Go live” in the console below.",
         "",
         "Watch in a browser:",
-        *pages,
+        f"    {presenter.page(channel, now)}",
         "or in any player:",
         *rows,
         "",
         f"Console: {scheme}://{host}:{ports['admin']}/ (log in with the admin token)",
     ]
-    if on_all["http"] and public["http"] != "127.0.0.1":
-        lines.append(
-            f"From other machines: {public['http']} instead of 127.0.0.1 (the console is for this machine only)."
-        )
+    if settings.http.host in _ALL and pull != "127.0.0.1":
+        lines.append(f"On this machine, 127.0.0.1 works instead of {pull} too.")
     lines += ["Stop with Ctrl-C.", ""]
     return "\n".join(lines)

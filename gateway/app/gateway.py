@@ -61,6 +61,7 @@ from gateway.playback.pages import Pages
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.playlist_response import ready
 from gateway.playback.posters import Posters
+from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels, viewer_count
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.router import (
     LivePlayback,
@@ -196,7 +197,7 @@ class Gateway(node.Role):
 
     async def welcome(self, ports: OpenPorts) -> None:
         if self._welcome:
-            parts = self._parts
+            parts, ports = self._parts, self._shown_ports
             text = await first_run.welcome_text(self._settings, parts.secrets, self._stores, ports, parts.events)
             print(text, flush=True)  # noqa: T201
 
@@ -324,20 +325,28 @@ class Gateway(node.Role):
             ready,
             http_cache,
             viewer_reports(self._parts, http_cache),
+            lambda stream: viewer_count(stream, self._remote_viewers),
         )
+        tasks = self._parts.tasks
+        public = PublicChannels(self._stores.channels.list, self._live_public_channels, settings.playback.auth, tasks)
+        channel_list = ChannelList(public.entries, tasks)
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
             live,
-            Pages(lambda: self._shown_ports, player_hosts=settings.playback.player_hosts),
+            Pages(lambda: self._shown_ports, settings.playback.public_url, settings.playback.player_hosts),
             Health(self._parts.readiness.missing),
-            StoredPlayback(recordings, Posters(self._stores.objects, self._parts.tasks)),
+            StoredPlayback(recordings, Posters(self._stores.objects, tasks), channel_list),
             {"vod": vod_files, "_servers": self._key_servers.respond},
         )
         if member is None:
             return playback
         statuses, routes = playback.statuses, self._routes(UNCOUNTED)
         internal_playback = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
-        operations = {**self._operations(member), "film": vod_files.serve_node}
+        operations: dict[str, Operation] = {
+            **self._operations(member),
+            "film": vod_files.serve_node,
+            "public": channel_list,
+        }
         if self._parts.identity.slot is not None:
             self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, member.peers)
             operations[SUMS] = self.metrics_aggregator.operate
@@ -345,6 +354,13 @@ class Gateway(node.Role):
             self._stores.channels, internal_playback, operations, limits.refusals_per_minute
         )
         return playback
+
+    async def _live_public_channels(self) -> Mapping[str, int]:
+        """Returns the number of viewers of the live public channels of all nodes, by id."""
+        own = list(live_public_channels(self.hub, self._remote_viewers))
+        cluster = self._member.cluster if self._member is not None else SingleNode()
+        found = await cluster.everywhere("public-live")
+        return {entry["id"]: entry["viewers"] for entries in (*found.answers.values(), own) for entry in entries}
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""

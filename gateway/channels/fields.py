@@ -212,6 +212,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "basics": {
         "videoname": TextField(256),
         "description": TextField(4_096),
+        "isPublic": Flag(),
         "isRtmps": Flag(),
     },
     "playback": {

@@ -70,11 +70,11 @@ def create(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Store a new channel, and print its push and play addresses."""
+    """Store a new channel, and print its push and play addresses. LL-HLS is on, unless --field isCMAF=false."""
     from gateway.channels.channel import create_item
     from gateway.channels.channel_events import channel_created
 
-    body = _body(expires, name, description, field)
+    body = {"isCMAF": True, **_body(expires, name, description, field)}
 
     async def run_command(context: _CommandContext) -> None:
         item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
@@ -305,6 +305,7 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
         ("server", fields["obsServer"]),
         ("key", fields["obsKey"]),
         ("push", fields["pushUrl"]),
+        ("watch", context.presenter.page(channel, time.time())),
         *((f"play {name}", url) for name, url in fields["playUrls"].items()),
     ]
     common.print_table(lines)

@@ -27,6 +27,7 @@ from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.playback.public_channels import live_public_channels
 from gateway.ports.errors import NoSuchChannel
 
 log = structlog.get_logger(__name__)
@@ -80,6 +81,7 @@ class GatewayOperations:
             "node": OperationSpec("GET", None, self._status),
             "sessions": OperationSpec("GET", None, self._sessions),
             "streams": OperationSpec("GET", None, self._streams),
+            "public-live": OperationSpec("GET", None, self._public_live),
             "session": OperationSpec("GET", is_channel_id, self._session),
             "channel": OperationSpec("GET", is_channel_id, self._channel),
             "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
@@ -100,6 +102,9 @@ class GatewayOperations:
 
     def _streams(self, request: Request, rest: str) -> Response:
         return lines({"id": id, "entry": entry} for id, entry in nms.entries(self._hub))
+
+    def _public_live(self, request: Request, rest: str) -> Response:
+        return lines(live_public_channels(self._hub, self._remote_viewers))
 
     # ---- of a channel ----
 

@@ -31,7 +31,8 @@ MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 
 
 # The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.
 _SHARED: Final = (
-    *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "videoname", "isCluster"),
+    *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "isCluster"),
+    *("videoname", "description", "isPublic"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
 _NO_EXPIRY: Final = "9999-12-31"  # of a replica, as "outdate": only the node that holds the stream checks it

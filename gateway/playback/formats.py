@@ -46,6 +46,11 @@ def enabled_outputs(channel: Channel) -> list[str]:
     return [output for flag, output in OPTIONAL_OUTPUTS.items() if channel.flag(flag)]
 
 
+def is_watchable(channel: Channel) -> bool:
+    """Whether a channel has any output that viewers can open in a browser."""
+    return bool(enabled_outputs(channel) or channel.renditions)
+
+
 def play_urls(addresses: Addresses, channel: Channel, query: str = "") -> dict[str, str]:
     """Returns the play URLs of the enabled outputs. query: "" or "?…", appended to each URL."""
     bases = addresses.play_bases(channel)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from html import escape
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.addresses import OpenPorts
+from gateway.channels.channel import Channel
 from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, JSON, Response, text
-from gateway.lib.assets import TYPES, Asset, Assets
+from gateway.lib.assets import Asset, Assets
 
 # Scripts, styles and workers are files of this origin. Media comes from Media Source objects, which have blob URLs.
 _POLICY: Final = (
@@ -39,15 +41,16 @@ _PLAYER: Final = "player/player.html"
 _NOT_PLAYABLE: Final = text(
     403, "this page plays only HLS addresses of allowed hosts, such as /player.html?url=https://….live-video.net/….m3u8"
 )
+_HOME: Final = "home.html"
+_WATCH: Final = "watch.html"
 _NO_FILE: Final = text(404, "no such file")
-_FRONT: Final = Response(
-    200,
-    b"<!doctype html><html lang=en><meta charset=utf-8><title>Millrace</title>"
-    b"<h1>Millrace</h1><p>A live media gateway. Streams play at <code>/&lt;channel&gt;/index.html</code>.</p></html>\n",
-    TYPES["html"],
-    cache="no-cache",
-    headers={"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"},
-)
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+_TITLE: Final = "<title>Live stream</title>"  # of the watch page; replaced by the channel's name
+_MAX_DESCRIPTION: Final = 300  # characters for link previews
 
 
 class _FileResponses:
@@ -69,7 +72,7 @@ class _FileResponses:
             policy = _PLAYER_POLICY.format(hosts="".join(f" https://{host}" for host in player_hosts))
             headers |= {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         elif asset.suffix == "html":
-            headers |= {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
+            headers |= _PAGE_HEADERS
         data, kind, compressed = asset.data, asset.kind, asset.packed
         self.revalidated = Response(200, data, kind, cache="no-cache", headers=headers)
         self.immutable = Response(200, data, kind, cache=IMMUTABLE, headers=headers)
@@ -80,9 +83,10 @@ class _FileResponses:
 
 
 class Pages:
-    """Serves `/<id>/<name>.html`, `/broadcast.html`, `/player.html` and `/_player/<file>`.
+    """Serves `/`, `/<id>/`, `/<id>/<name>.html`, `/broadcast.html`, `/player.html` and `/_player/<file>`.
 
-    ports: returns the open ports. player_hosts: the hosts that `/player.html` may play from besides Amazon IVS.
+    ports: returns the open ports. public_url: the setting `playback.public_url`; "": the host of the request.
+    player_hosts: the hosts that `/player.html` may play from besides Amazon IVS.
 
     The ETag is a hash of the file, and browsers must revalidate it (`no-cache`).
     So an upgrade never mixes old and new modules. If the query is `?v=<hash>`, the file is immutable.
@@ -91,18 +95,48 @@ class Pages:
     def __init__(
         self,
         ports: Callable[[], OpenPorts] = OpenPorts,
-        assets: Assets | None = None,
+        public_url: str = "",
         player_hosts: Sequence[str] = (),
+        assets: Assets | None = None,
     ) -> None:
         self._ports = ports
+        self._public_url = public_url.rstrip("/")
         self._player_hosts = (_IVS_HOSTS, *player_hosts)
         self._assets = assets if assets is not None else Assets()
         self._responses: dict[str, _FileResponses] = {}
-        self.names: frozenset[str] = self._assets.names("players", ".html")
+        self.names: frozenset[str] = self._assets.names("players", ".html") - {_HOME, _WATCH}
 
-    def front(self, request: Request) -> Response:
-        """Answers `/` with the product name."""
-        return _FRONT
+    def home(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
+        """Answers `/` with the page of the public channels."""
+        return self._serve(request, f"players/{_HOME}")
+
+    async def watch(self, request: Request, name: str, channel: Channel | None) -> Response:
+        """Answers `/<name>/`: a page that chooses the player itself.
+
+        channel: its name and description are in the page, for link previews. None: unknown, or the viewer may not see
+        it. Both get the same page.
+        """
+        if channel is None or not channel.name:
+            return await _completed(self._serve(request, f"players/{_WATCH}"))
+        asset = await self._assets.load(f"players/{_WATCH}")
+        if asset is None:
+            return _NO_FILE
+        page = asset.data.decode().replace(_TITLE, self._preview(request, name, channel))
+        return Response(200, page.encode(), asset.kind, cache="no-cache", headers=_PAGE_HEADERS, compress=True)
+
+    def _preview(self, request: Request, name: str, channel: Channel) -> str:
+        """Returns the title and the Open Graph tags of a watch page, https://ogp.me."""
+        base = self._public_url or (f"{request.scheme}://{request.host}" if request.host else "")
+        query = f"?{request.raw_query}" if request.raw_query else ""
+        tags = {
+            "og:type": "video.other",
+            "og:title": channel.name,
+            "og:description": channel.text("description")[:_MAX_DESCRIPTION],
+            "og:url": base and f"{base}/{name}/{query}",
+            "og:image": base and f"{base}/{name}/poster.jpg{query}",
+        }
+        lines = [f'  <meta property="{tag}" content="{escape(value)}">' for tag, value in tags.items() if value]
+        return "\n".join([f"<title>{escape(channel.name)}</title>", *lines]).strip()
 
     def page(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a player page. name: one of `names`."""
@@ -171,3 +205,7 @@ def _is_playable(address: str, hosts: Sequence[str]) -> bool:
     if "@" in parts.netloc or not standard_port or not parts.path.endswith(".m3u8"):
         return False
     return any(host.endswith(name[1:]) if name.startswith("*.") else host == name for name in hosts)
+
+
+async def _completed(answering: Response | Coroutine[Any, Any, Response]) -> Response:
+    return answering if isinstance(answering, Response) else await answering

@@ -8,7 +8,9 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from urllib.parse import quote
 
+from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
@@ -50,6 +52,11 @@ class Posters:
                 pass  # use the earlier result meanwhile
             cached = self._cache.get(channel)
         return cached[1] if cached is not None else None
+
+    async def path(self, channel: Channel) -> str | None:
+        """Returns the latest stored snapshot as a path below the channel's address; None if none is known."""
+        key = await self.latest(channel.id)
+        return "vod/" + quote(key.removeprefix(f"{channel.id}/")) if key is not None else None
 
     def forget(self, channel: str) -> None:
         """Forgets the poster of a channel that is live, because newer snapshots will follow."""

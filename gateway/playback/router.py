@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self, TypeAlias
@@ -15,7 +16,7 @@ from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.playback.flv import FORMAT as FLV
 from gateway.playback.flv import LIVE_FLV, FlvViewers
-from gateway.playback.formats import FORMATS, LADDER_INDEX
+from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import OUTPUT as LADDER_OUTPUT
@@ -36,6 +37,11 @@ FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
 _NO_PAGE: Final = text(404, "not found")
+_SNAPSHOT: Final = "snapshot.jpg"
+# The neutral picture for a channel without a poster. It is the same for unknown channels.
+_NO_POSTER: Final = text(302, "there is no picture", headers={"Location": "/_player/poster.svg"})
+_NOT_PAGES: Final = frozenset({"favicon.ico", "robots.txt"})  # browsers and crawlers request them by themselves
+_WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
 _NO_POST: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
@@ -92,7 +98,7 @@ class MediaRoutes:
         """Returns the routes of all formats, of ladders with a folder for each rendition, and of the snapshot."""
         names = {
             LADDER_INDEX: MediaRoute(LADDER_OUTPUT, ladders.index),
-            "snapshot.jpg": MediaRoute("", snapshot),
+            _SNAPSHOT: MediaRoute("", snapshot),
         }
         folders: dict[str, MediaRoute] = {}
         suffixes: dict[str, MediaRoute] = {}
@@ -136,6 +142,7 @@ class LivePlayback:
     ready(stream, output): whether an enabled output is ready. It may start an output that waits for its first request.
     remote_files: the files of other nodes; None: there are no other nodes.
     reports: takes reports of viewers; None: viewers are not asked for reports.
+    viewer_count(stream): the number of viewers on all nodes.
     """
 
     streams: PlayableStreams
@@ -146,14 +153,19 @@ class LivePlayback:
     ready: Callable[[Stream, str], bool] = lambda stream, output: True
     remote_files: RemoteFiles | None = None
     reports: ViewerReports | None = None
+    viewer_count: Callable[[Stream], int] = lambda stream: stream.viewers.total()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPlayback:
-    """The services of the router for stored media, below `/<id>/vod/`. posters: finds stored pictures."""
+    """The services of the router for stored media and channels.
+
+    recordings: answers below `/<id>/vod/`. posters: finds stored pictures. public_channels: answers `/channels.json`.
+    """
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None
+    public_channels: Callable[[Request], AnswerOrAwaitable] | None = None
 
 
 class PlaybackRouter:
@@ -178,11 +190,14 @@ class PlaybackRouter:
         self._owners = access.owners or MediaOwners(access.channels)
         self._protection = access.protection
         self._pages = pages
-        self.statuses = StatusResponder(live.streams, live.ready, stored.posters, reports=live.reports is not None)
+        self.statuses = StatusResponder(
+            live.streams, live.ready, stored.posters, live.viewer_count, live.reports is not None
+        )
         self._recordings = stored.recordings
+        self._posters = stored.posters
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
-            "/": pages.front,
+            "/": pages.home,
             "/broadcast.html": pages.broadcaster,
             "/broadcast.json": pages.push_ports,
             "/player.html": pages.address_player,
@@ -191,6 +206,8 @@ class PlaybackRouter:
             "/ready": health.ready,
             "/time": health.time,
         }
+        if stored.public_channels is not None:
+            self._exact_paths["/channels.json"] = stored.public_channels
 
     def add_folder(self, name: str, respond: FolderResponder) -> None:
         """Adds a folder. For responders that need this PlaybackRouter."""
@@ -200,8 +217,7 @@ class PlaybackRouter:
         path = request.path
         slash = path.find("/", 1)
         if slash < 0:
-            respond = self._exact_paths.get(path) if request.method != "POST" else None
-            return respond(request) if respond is not None else _NO_PAGE
+            return self._top_level(request, path[1:]) if request.method != "POST" else _NO_PAGE
         name, rest = path[1:slash], path[slash + 1 :]
         folder = self._folders.get(name)
         if folder is not None:
@@ -221,10 +237,19 @@ class PlaybackRouter:
             return self._pages.page(request, rest)
         if rest == "status.json":
             return self._status(request, name)
-        if not rest:
-            query = f"?{request.raw_query}" if request.raw_query else ""
-            return text(302, "the player is at index.html", headers={"Location": f"index.html{query}"})
-        return _NO_PAGE
+        if rest == "poster.jpg":
+            return self._poster(request, name)
+        return self._watch_page(request, name) if not rest else _NO_PAGE
+
+    def _top_level(self, request: Request, name: str) -> AnswerOrAwaitable:
+        """Answers a path without a folder. A channel's name leads to its page, whether or not the channel exists."""
+        respond = self._exact_paths.get(f"/{name}")
+        if respond is not None:
+            return respond(request)
+        if not is_stream_name(name) or name in self._folders or name in _NOT_PAGES:
+            return _NO_PAGE
+        query = f"?{request.raw_query}" if request.raw_query else ""
+        return text(302, f"the page is at {name}/", headers={"Location": f"{name}/{query}"})
 
     # ---- HLS and DASH ----
 
@@ -250,6 +275,45 @@ class PlaybackRouter:
         """Answers for a stream that is not live: the refusal if the viewer has no permission, otherwise always 404."""
         channel = await self._find_permitted(request, name)
         return channel if isinstance(channel, Response) else not_streaming(name)
+
+    # ---- pages ----
+
+    async def _watch_page(self, request: Request, name: str) -> Answer:
+        """Answers with the watch page, for every name. It names the channel if this viewer may play it."""
+        stream = self._live.streams.find_recent(name)
+        channel: Channel | Response | None
+        if stream is not None:
+            channel = self._protection.judge(request, name, stream.channel) or stream.channel
+        else:
+            try:
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    channel = await self._find_permitted(request, name)
+            except TimeoutError:
+                channel = None
+        if not isinstance(channel, Channel) or (stream is None and not is_watchable(channel)):
+            channel = None
+        return await self._pages.watch(request, name, channel)
+
+    def _poster(self, request: Request, name: str) -> AnswerOrAwaitable:
+        """Answers with the latest picture: of the live stream, else the latest stored one, else a neutral one."""
+        stream = self._live.streams.find_recent(name)
+        if stream is not None and stream.playable:
+            if stream.tracks is not None and stream.tracks.video is None:
+                return self._protection.judge(request, name, stream.channel) or _NO_POSTER
+            return self._stream_file(request, name, _SNAPSHOT, self._live.routes.names[_SNAPSHOT])
+        if self._live.remote_files is None:
+            return self._stored_poster(request, name)
+        return self._live.remote_files.file(request, name, _SNAPSHOT, lambda: self._stored_poster(request, name))
+
+    async def _stored_poster(self, request: Request, name: str) -> Answer:
+        channel = await self._find_permitted(request, name)
+        if isinstance(channel, Response):
+            return channel
+        path = await self._posters.path(channel) if channel is not None and self._posters is not None else None
+        if path is None:
+            return _NO_POSTER
+        query = f"?{request.raw_query}" if request.raw_query else ""
+        return text(302, f"the picture is at {path}", headers={"Location": path + query})
 
     # ---- recordings ----
 

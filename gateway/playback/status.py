@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from gateway.channels.channel import Channel
 from gateway.http.response import JSON, Response
 from gateway.live.stream import Stream, StreamState
-from gateway.playback.formats import OPTIONAL_OUTPUTS, enabled_outputs
+from gateway.media.codecs import codec_string
+from gateway.media.errors import InvalidData
+from gateway.media.track import MediaTrack
+from gateway.playback.formats import OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
 from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, ladder_format
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.posters import Posters
@@ -21,6 +23,7 @@ class StatusResponder:
     """Builds the responses. The caller has already authorized the viewer.
 
     ready(stream, output): whether an enabled output is ready. posters: set if stored pictures may be used.
+    viewers: returns the number of viewers of a stream on all nodes. Only public channels show it.
     reports: whether viewers may send reports.
     """
 
@@ -29,12 +32,13 @@ class StatusResponder:
         hub: PlayableStreams,
         ready: Callable[[Stream, str], bool],
         posters: Posters | None,
-        *,
+        viewers: Callable[[Stream], int],
         reports: bool = False,
     ) -> None:
         self._hub = hub
         self._ready = ready
         self._posters = posters
+        self._viewers = viewers
         self._reports = reports
 
     def live(self, stream: Stream) -> Response:
@@ -50,16 +54,20 @@ class StatusResponder:
             renditions=renditions,
             ladder=ladder_format(stream)[0] if renditions else None,
             reports=self._reports,
+            about=stream.channel,
+            tracks=[_track(track) for track in stream.tracks or ()],
+            viewers=self._viewers(stream) if stream.channel.flag("isPublic") else None,
         )
 
     async def idle(self, channel: Channel | None) -> Response:
-        """Returns the status of a stream that is not live. An unknown channel (None) gets an answer of equal form."""
-        poster = None
-        if channel is not None and self._posters is not None:
-            key = await self._posters.latest(channel.id)
-            poster = "vod/" + quote(key.removeprefix(f"{channel.id}/")) if key is not None else None
-        outputs = enabled_outputs(channel) if channel is not None else []
-        return _answer(state=StreamState.IDLE, outputs=outputs, poster=poster)
+        """Returns the status of a stream that is not live. An unknown channel (None) gets an answer of equal form.
+
+        A channel without any output for viewers is answered like an unknown one.
+        """
+        if channel is None or not is_watchable(channel):
+            return _answer(state=StreamState.IDLE, outputs=())
+        poster = await self._posters.path(channel) if self._posters is not None else None
+        return _answer(state=StreamState.IDLE, outputs=enabled_outputs(channel), poster=poster, about=channel)
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)
@@ -78,6 +86,15 @@ def _enabled(stream: Stream) -> list[str]:
     return [output for output in OPTIONAL_OUTPUTS.values() if stream.has_output(output)]
 
 
+def _track(track: MediaTrack) -> dict[str, str | None]:
+    """Returns kind and codecs parameter (RFC 6381) of a track. codec: None if the configuration is invalid."""
+    try:
+        codec: str | None = codec_string(track)
+    except InvalidData:
+        codec = None
+    return {"kind": str(track.kind), "codec": codec}
+
+
 def _answer(
     *,
     state: StreamState,
@@ -87,8 +104,13 @@ def _answer(
     ladder: str | None = None,
     poster: str | None = None,
     reports: bool = False,
+    about: Channel | None = None,
+    tracks: Sequence[dict[str, str | None]] = (),
+    viewers: int | None = None,
 ) -> Response:
     body = {
+        "name": about.name if about is not None else None,
+        "description": about.text("description") if about is not None else "",
         "live": state is not StreamState.IDLE,
         "outputs": list(outputs),
         "ready": list(ready),
@@ -97,6 +119,8 @@ def _answer(
         "ladder": ladder,
         "poster": poster,
         "reports": reports,
+        "tracks": list(tracks),
+        "viewers": viewers,
         "now": round(time.time() * 1000),
     }
     return Response(200, json.dumps(body).encode(), JSON)

@@ -64,6 +64,7 @@ from gateway.playback.health import Health
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
+from gateway.playback.public_channels import ChannelList
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
@@ -84,6 +85,7 @@ from proxy.edge import channel_edge, gateways
 from proxy.edge.admin_pages import AdminPages
 from proxy.edge.channel_edge import ChannelEdge
 from proxy.edge.gateways import GatewayFiles, GatewayList, Gateways, UpstreamFinder
+from proxy.edge.public_channels import RemotePublicChannels
 from proxy.edge.recordings import EdgeRecordings
 from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
 
@@ -253,12 +255,14 @@ class Edge(node.Role):
             remote_files=self._http_cache,
             reports=viewer_reports(self._parts, self._http_cache),
         )
+        services = self._services
+        public = RemotePublicChannels(services.gateways, services.peers, separate_stores=services.registry is None)
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),
             live,
-            Pages(lambda: ports, player_hosts=settings.playback.player_hosts),
+            Pages(lambda: ports, settings.playback.public_url, settings.playback.player_hosts),
             self._health,
-            StoredPlayback(recordings),
+            StoredPlayback(recordings, public_channels=ChannelList(public.entries, self._parts.tasks)),
             {"vod": VodFiles(recordings, recordings.film_page, self.protection, channels.owners)},
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import ViewerReports
@@ -104,6 +104,7 @@ async def playing(
     stall: float = 60.0,
     posters: Posters | None = None,
     reports: ViewerReports | None = None,
+    public_channels: Callable[[Request], AnswerOrAwaitable] | None = None,
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
@@ -125,7 +126,7 @@ async def playing(
         LivePlayback(hub, routes, flv, audience, wait, reports=reports),
         Pages(),
         Health(missing),
-        StoredPlayback(posters=posters),
+        StoredPlayback(posters=posters, public_channels=public_channels),
     )
     async with serving(handler, hidden=("POST",), **server) as listener:
         labs.append(PlaybackServer(hub, channels, audience, listener, flv))

@@ -75,8 +75,8 @@ class Stub:
             path = asset(name)
         elif name == "status.json":
             return self._status()
-        elif name.endswith(".html"):
-            path = CONSOLE / "players" / name
+        elif not name or name.endswith(".html"):
+            path = CONSOLE / "players" / (name or "watch.html")
         elif name == "live.flv":
             return await self._flv(request)
         else:
@@ -99,6 +99,8 @@ class Stub:
         return all((self.media / name).exists() for name in PACKAGED[output])
 
     async def _flv(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade"):
+            raise web.HTTPNotFound  # this stub has no WS-FLV
         reply = web.StreamResponse(headers={"Content-Type": "video/x-flv", "Cache-Control": "no-store"})
         await reply.prepare(request)
         command = [self.ffmpeg, "-nostdin", "-v", "error", "-re", "-i", str(self.film), "-c", "copy", "-f", "flv", "-"]
@@ -161,7 +163,7 @@ async def serving(film: Film) -> AsyncIterator[Stub]:
         stub = Stub(media, path)
         app = web.Application()
         app.router.add_get(f"/{CHANNEL}/time", _clock)
-        app.router.add_get(f"/{CHANNEL}/{{name:.+}}", stub.answer)
+        app.router.add_get(f"/{CHANNEL}/{{name:.*}}", stub.answer)
         app.router.add_get("/_player/{name}", stub.answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()

@@ -60,6 +60,12 @@ export class Controls {
   /** @param {(id: string) => void} run */
   onQuality(run) { this.#quality.addEventListener("change", () => run(this.#quality.value)); }
 
+  /**
+   * Adds a button of the page, left of "Share".
+   * @param {HTMLElement} button
+   */
+  add(button) { this.#share.before(button); }
+
   /** @param {boolean} behind  whether the picture is noticeably late */
   offerGoLive(behind) { this.#goLive.hidden = !behind; }
 
@@ -161,10 +167,10 @@ export class Controls {
 }
 
 /** @param {Shape} shape @returns {HTMLButtonElement} */
-function button(shape) { return h("button", { type: "button", class: "control" }, icon(shape)); }
+export function button(shape) { return h("button", { type: "button", class: "control" }, icon(shape)); }
 
 /** @param {HTMLButtonElement} it @param {string} words */
-function name(it, words) {
+export function name(it, words) {
   it.setAttribute("aria-label", words);
   it.title = words;
 }

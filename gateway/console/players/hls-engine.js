@@ -1,17 +1,13 @@
 /** The HLS engine: hls.js or, on Apple's devices, the browser itself. */
 
 import Hls from "./hls.min.js";
-import { empty, newest, pending } from "./media.js";
+import { empty, nativeHls as native, newest, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
 /** @typedef {import("./hls.min.js").PlaylistLoaderContext} PlaylistContext */
 /** @typedef {import("./hls.min.js").LoaderConfiguration} LoaderConfiguration */
-
-// Chromium answers "maybe" too, but plays low-latency playlists worse than hls.js. So only Apple's browsers count.
-const native = /apple/i.test(navigator.vendor)
-  && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";
 
 /** @type {string | null} */
 export const unsupported = native || Hls.isSupported() ? null : "HLS needs Media Source Extensions, which are missing here.";

@@ -2,6 +2,10 @@
 
 /** @typedef {import("./types.js").Outcome} Outcome */
 
+// Chromium answers "maybe" too, but plays low-latency playlists worse than hls.js. So only Apple's browsers count.
+export const nativeHls = /apple/i.test(navigator.vendor)
+  && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";
+
 /**
  * Returns a promise, and the function that settles it.
  * @returns {{outcome: Promise<Outcome>, settle: (why: Outcome["why"], detail?: string) => void}}

@@ -6,6 +6,7 @@ import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
 import { Report } from "./report.js";
 import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
 import { View } from "./view.js";
+import { onlyWay } from "./ways.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./types.js").Address} Address */
@@ -13,6 +14,8 @@ import { t } from "./words.js";
 /** @typedef {import("./types.js").Format} Format */
 /** @typedef {import("./types.js").Outcome} Outcome */
 /** @typedef {import("./types.js").Status} Status */
+/** @typedef {import("./types.js").Way} Way */
+/** @typedef {import("./ways.js").Ways} Ways */
 
 const STALL = 8;               // seconds without a new picture, although there is a publisher, after which the stream is opened again
 const STILL_SECONDS = 0.5;     // seconds that the picture stands still before the gateway is asked for the reason
@@ -22,13 +25,32 @@ const PAUSE_LIMIT = 30;        // seconds of pause in which the stream is still 
 const LATE_SECONDS = 4;        // seconds of delay beyond the usual from which "Go live" is offered
 const MAX_SEGMENT_WAIT = 30;   // maximum seconds to wait for long segments
 const STABLE_PLAYBACK = 5;     // seconds of playback after which an error counts as a new one
+const NO_PICTURE = "no picture arrives";
 
 /**
  * Plays `format` while this page is open.
  * @param {Format} format
  */
 export function start(format) {
-  const page = new Page(format, new View(streamName(), format));
+  const page = new Page(onlyWay(format), new View(streamName(), format));
+  if (format.unsupported !== null) page.view.show("codec", t("detail.mse", { format: format.label }));
+  else run(page);
+}
+
+/**
+ * Plays a stream in one of several ways. The viewer may choose another one in the page's layout.
+ * @param {Ways} ways
+ * @param {View} view
+ * @returns {() => void}  applies a new choice
+ */
+export function startBest(ways, view) {
+  const page = new Page(ways, view);
+  run(page);
+  return () => page.restart();
+}
+
+/** @param {Page} page */
+function run(page) {
   page.run().catch((error) => {
     page.view.show("lost", error instanceof Error ? error.message : String(error));
     throw error;
@@ -38,6 +60,7 @@ export function start(format) {
 class Page {
   #clock = new Clock();
   #waiting = new Backoff(1, 5);     // for a stream that is not live yet
+  #absent = new Backoff(5, 30);     // for a channel that does not exist
   #trouble = new Backoff(1, 20);    // for a gateway that does not answer, or a stream that fails again and again
   #still = new Backoff(1, 5);       // for a picture that stands still
   #usual = Infinity;                // the smallest delay since this engine began
@@ -53,10 +76,15 @@ class Page {
   /** @type {() => void} */
   #reopen = () => undefined;
   #report = new Report({ delay: () => this.#delay(), quality: () => this.#quality() });
+  /** The way that plays or played last. @type {Way | null} */
+  #way = null;
+  /** The status with which it was opened. @type {Status | null} */
+  #status = null;
+  #stable = false;                  // whether it has played for a while
 
-  /** @param {Format} format @param {View} view */
-  constructor(format, view) {
-    this.format = format;
+  /** @param {Ways} ways @param {View} view */
+  constructor(ways, view) {
+    this.ways = ways;
     this.view = view;
     view.onRetry(() => this.#wake.abort());
     view.controls.onGoLive(() => this.#toLive());
@@ -72,24 +100,40 @@ class Page {
   }
 
   async run() {
-    const { view, format } = this;
-    if (format.unsupported !== null) return view.show("codec", t("detail.mse", { format: format.label }));
+    const { view, ways } = this;
     for (;;) {
       const outcome = await this.#once();
       if (outcome === null || outcome === "another") continue;
       if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
-      else if (outcome.why === "codec") await this.#untilRetry("codec", outcome.detail);
-      else if (outcome.why === "ended") {
+      else if (outcome.why === "codec") {
+        if (this.#way && this.#status && ways.failed(this.#way, true, this.#status)) continue;
+        await this.#untilRetry("codec", outcome.detail);
+        ways.reset();
+      } else if (outcome.why === "ended") {
+        // Something on the way may close the connection at once. If the stream ended, the next status says so.
+        if (this.#way && this.#status && !this.#stable && ways.failed(this.#way, false, this.#status)) continue;
         view.show("ended");
+        ways.reset();
         this.#waiting.reset();
         await this.#pause(this.#waiting);
       }
-      else await this.#broke();
+      else await this.#broke(outcome);
     }
   }
 
-  /** The player stopped. The gateway knows whether the viewer or the publisher lost the connection. */
-  async #broke() {
+  /** Opens the stream again, because the viewer has chosen another way. */
+  restart() {
+    this.ways.reset();
+    this.view.hold();
+    this.#reopen();
+    this.#wake.abort();
+  }
+
+  /**
+   * The player stopped. The gateway knows whether the viewer or the publisher lost the connection.
+   * @param {Outcome} outcome
+   */
+  async #broke(outcome) {
     const { view } = this;
     if (view.state !== "broken") view.show("stalled");
     await new Promise((done) => setTimeout(done, Math.random() * SPREAD * 1000));
@@ -97,6 +141,8 @@ class Page {
     if (answer.kind !== "status") view.show("lost");
     else if (answer.status.state === "lingering") view.show("broken");
     else if (!answer.status.live) return;
+    // A way that played before gets a second try, unless no pictures arrive.
+    else if (this.#way && (!this.#stable || outcome.detail === NO_PICTURE) && this.ways.failed(this.#way, false, answer.status)) return;
     // A publisher that has just come back broke the playback itself.
     else if (view.state !== "broken") view.show("lost");
     await this.#pause(this.#trouble);
@@ -108,7 +154,7 @@ class Page {
    *   played, and the pause is over
    */
   async #once() {
-    const { view, format } = this;
+    const { view } = this;
     const answer = await ask(this.#clock, new AbortController().signal);
     if (answer.kind === "denied") return { why: "denied", detail: answer.detail };
     if (answer.kind === "away") {
@@ -116,36 +162,37 @@ class Page {
       await this.#pause(this.#trouble);
       return null;
     }
-    const { live, outputs, ready = outputs } = answer.status;
-    view.markTabs(outputs);
+    const { live, name, poster, tracks = [] } = answer.status;
+    view.about(answer.status);
     if (!live) {
-      const { poster } = answer.status;
+      this.ways.reset();
       view.poster(poster ? neighbour(poster) : null);
-      view.show(this.#played ? "ended" : "waiting");
-      await this.#pause(this.#waiting);
+      view.show(this.#played ? "ended" : name === null ? "unknown" : "waiting");
+      await this.#pause(name === null ? this.#absent : this.#waiting);
       return null;
     }
-    if (!outputs.includes(format.output)) {
-      view.show("off");
-      await this.#pause(this.#waiting);
-      return null;
-    }
-    if (!ready.includes(format.output)) {
-      view.show("starting");
-      this.#waiting.reset();
-      await this.#pause(this.#waiting);
+    const choice = await this.ways.choose(answer.status);
+    if ("state" in choice) {
+      view.show(choice.state, choice.state === "codec" ? tracks.map(({ codec }) => codec ?? "?").join(", ") : "");
+      if (choice.state === "starting") this.#waiting.reset();
+      await this.#pause(choice.state === "lost" ? this.#trouble : this.#waiting);
       return null;
     }
     this.#waiting.reset();
-    return this.#play(answer.status);
+    this.#way = choice.way;
+    this.#stable = false;
+    view.uses(choice.format);
+    return this.#play(answer.status, choice.format);
   }
 
   /**
    * @param {Status} status
+   * @param {Format} format
    * @returns {Promise<Outcome | "another">}
    */
-  async #play(status) {
-    const { view, format } = this;
+  async #play(status, format) {
+    const { view } = this;
+    this.#status = status;
     const { video } = view;
     if (status.state === "lingering") view.show("broken");
     else if (view.state !== "lost" && view.state !== "broken" && view.state !== "stalled") view.show("starting");
@@ -168,7 +215,10 @@ class Page {
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
       this.#played = true;
-      if (performance.now() - opened > STABLE_PLAYBACK * 1000) this.#trouble.reset();
+      if (performance.now() - opened > STABLE_PLAYBACK * 1000) {
+        this.#stable = true;
+        this.#trouble.reset();
+      }
       // A player that searches for pictures may move a little within the old ones.
       if (waits(view.state) && (isStarved(video) || (newest(video) ?? 0) <= before + 0.05)) return;
       if (view.state !== "live") view.show("live");
@@ -250,7 +300,7 @@ class Page {
         }
         // A segment may last longer than STALL; the first one after a break takes as long to come as the others.
         if (!lingers && stands && now - since >= Math.min(MAX_SEGMENT_WAIT * 1000, Math.max(STALL * 1000, 2 * beat))) {
-          return done({ why: "lost", detail: "no picture arrives" });
+          return done({ why: "lost", detail: NO_PICTURE });
         }
         stood();
         if (view.state !== "starting" || lingers) view.show(lingers ? "broken" : "stalled");

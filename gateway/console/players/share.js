@@ -10,6 +10,7 @@ import { t } from "./words.js";
 export class Share {
   element = h("dialog", { class: "share", "aria-labelledby": "share-title" });
 
+  #media = h("input");
   #said = h("p", { class: "said", role: "status" });
 
   /**
@@ -29,8 +30,9 @@ export class Share {
       // The viewer may cancel, which is not an error.
       navigator.share({ title: document.title, url: page }).catch(() => undefined);
     });
-    this.element.append(h("div", { class: "head" }, title, close), this.#field("page", "share.page", page),
-      this.#field("media", "share.media", neighbour(media)), this.#field("embed", "share.embed", embed), note,
+    this.#media = input("media", neighbour(media));
+    this.element.append(h("div", { class: "head" }, title, close), this.#field("share.page", input("page", page)),
+      this.#field("share.embed", input("embed", embed)), this.#field("share.media", this.#media), note,
       h("div", { class: "foot" }, this.#said, send));
     // A press outside closes it, like Escape.
     this.element.addEventListener("click", (event) => { if (event.target === this.element) this.element.close(); });
@@ -42,19 +44,17 @@ export class Share {
     });
   }
 
+  /** @param {string} file  of the played media */
+  plays(file) { this.#media.value = neighbour(file); }
+
   open() {
     this.#said.textContent = "";
     this.element.showModal();
   }
 
-  /**
-   * @param {string} id
-   * @param {Word} word
-   * @param {string} value
-   */
-  #field(id, word, value) {
-    const label = h("label", { for: `share-${id}` });
-    const input = h("input", { id: `share-${id}`, type: "text", readonly: true, value, spellcheck: "false" });
+  /** @param {Word} word @param {HTMLInputElement} input */
+  #field(word, input) {
+    const label = h("label", { for: input.id });
     const copy = h("button", { type: "button", class: "plain" }, icon("copy"));
     const words = h("span");
     copy.append(words);
@@ -86,4 +86,9 @@ export class Share {
     }
     this.#said.textContent = t(copied ? "share.copied" : "share.failed");
   }
+}
+
+/** @param {string} id @param {string} value @returns {HTMLInputElement} */
+function input(id, value) {
+  return h("input", { id: `share-${id}`, type: "text", readonly: true, value, spellcheck: "false" });
 }

@@ -50,6 +50,11 @@
  */
 
 /**
+ * A format that the watch page can choose. Its engine is loaded when it is needed.
+ * @typedef {Omit<Format, "unsupported" | "open"> & {id: string, load: () => Promise<Pick<Format, "unsupported" | "open">>}} Way
+ */
+
+/**
  * An address of a stream and its quality: a rendition's name, SOURCE, or AUTO if it has several qualities.
  * @typedef {{id: string, file: string, bitrate: number}} Address
  */
@@ -65,6 +70,10 @@
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
  * @property {boolean} [reports]  whether the gateway takes reports of viewers
  * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live
+ * @property {string | null} [name]  of the channel; null: there is no channel with this address
+ * @property {string} [description]  of the channel
+ * @property {{kind: string, codec: string | null}[]} [tracks]  codec: as in the codecs parameter of RFC 6381
+ * @property {number | null} [viewers]  on all nodes; null: the channel is not public
  * @property {number} [now]       the server's clock, ms since 1970
  */
 

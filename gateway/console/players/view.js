@@ -1,7 +1,7 @@
 /** The user interface of a player page; independent of the protocol. */
 
 import { Controls } from "./controls.js";
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 import { changeLanguage, languageTag, speak } from "./language.js";
 import { keep, recall } from "./memory.js";
 import { Share } from "./share.js";
@@ -10,17 +10,19 @@ import { themeButton } from "./theme-button.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./types.js").Format} Format */
+/** @typedef {import("./types.js").Status} Status */
 /** @typedef {import("./words.js").Word} Word */
 
 const STATES = /** @type {const} */ ([
   "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost", "broken", "stalled",
+  "unknown",
 ]);
 /** @typedef {typeof STATES[number]} State */
 
 /** The second line of a state, if it has one. @type {Partial<Record<State, Word>>} */
 const DETAILS = {
   waiting: "detail.waiting", starting: "detail.starting", blocked: "detail.blocked", ended: "detail.ended",
-  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken",
+  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken", unknown: "detail.unknown",
 };
 
 /** Temporary states: the last picture stays until the next one comes. @type {State[]} */
@@ -34,6 +36,16 @@ const PAGES = /** @type {const} */ ([
 /** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
 const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";
 
+/**
+ * What a page shows around the stage, instead of the tabs and facts of a page for one format.
+ * @typedef {object} Layout
+ * @property {(parts: {stage: HTMLElement, facts: HTMLElement, keys: HTMLElement, switches: HTMLElement, controls: Controls}) => Node[]} build
+ *   returns the content of the page
+ * @property {(status: Status) => void} about  shows what is known of the channel
+ * @property {(label: string) => void} uses    shows the way that plays
+ * @property {() => string} title              of the document
+ */
+
 export class View {
   video = h("video", { id: "video", autoplay: true, playsinline: true, tabindex: "-1" });
   /** @type {State} */
@@ -41,6 +53,9 @@ export class View {
   controls;
 
   #format;
+  #layout;
+  #share;
+  #protocol = h("dd", { id: "protocol" });
   #detail = "";
   /** @type {string[] | null} */
   #outputs = null;
@@ -51,7 +66,8 @@ export class View {
   #headline = h("p", { class: "headline", id: "headline" });
   #more = h("p", { class: "detail", id: "detail" });
   #retry = h("button", { id: "retry", type: "button", hidden: true });
-  #start = h("button", { id: "start", type: "button", hidden: true, onclick: () => void this.play() });
+  #start = h("button", { id: "start", type: "button", hidden: true, onclick: () => void this.play() }, icon("play"));
+  #startWords = h("span");
   #badge = h("span", { class: "badge", id: "badge", "aria-hidden": "true" });
   #lag = h("span", { class: "lag" });
   #unmute = h("button", { id: "unmute", class: "hint", type: "button", hidden: true, onclick: () => this.unmute() });
@@ -63,18 +79,23 @@ export class View {
     picture: h("dd", { id: "picture" }, "–"), dropped: h("dd", { id: "dropped" }, "–"),
   };
 
-  /** @param {string} name  the stream, as in the address @param {Format} format */
-  constructor(name, format) {
+  /**
+   * @param {string} name  the stream, as in the address
+   * @param {{label: string, media: string}} format
+   * @param {Layout | null} layout
+   */
+  constructor(name, format, layout = null) {
     this.#format = format;
-    const share = new Share(format.media);
+    this.#layout = layout;
+    this.#share = new Share(format.media);
     this.controls = new Controls(this.#stage, this.video, {
-      toggle: () => this.toggle(), mute: () => this.muteOrNot(), share: () => share.open(),
+      toggle: () => this.toggle(), mute: () => this.muteOrNot(), share: () => this.#share.open(),
     });
-    this.#build(name, share);
+    this.#build(name);
     this.#sound();
     speak(() => {
       document.documentElement.lang = languageTag();
-      document.title = `${name || t("page.title")} · Millrace`;
+      document.title = layout?.title() ?? `${name || t("page.title")} · Millrace`;
       this.show(this.state, this.#detail);
       if (this.#outputs) this.markTabs(this.#outputs);
     });
@@ -91,9 +112,11 @@ export class View {
    * @param {string} [detail]  replaces the state's second line
    */
   show(state, detail = "") {
+    if (state === "denied" && this.#layout) detail = ""; // the gateway's reason is for those who make addresses
     this.#detail = detail;
-    const said = t(`state.${state}`, { format: this.#format.label });
-    const words = EMBEDDED && state === "off" ? "detail.off.embed" : DETAILS[state];
+    const said = state === "off" && this.#layout ? t("state.off.all") : t(`state.${state}`, { format: this.#format.label });
+    const off = this.#layout ? "detail.off.all" : EMBEDDED ? "detail.off.embed" : "detail.off";
+    const words = state === "off" ? off : DETAILS[state];
     this.#headline.textContent = said;
     this.#more.textContent = detail || (words ? t(words) : "");
     this.#facts.state.textContent = said;
@@ -184,6 +207,21 @@ export class View {
     keep("volume", String(this.video.volume));
   }
 
+  /** @param {Status} status */
+  about(status) {
+    this.markTabs(status.outputs);
+    this.#layout?.about(status);
+    if (this.#layout) document.title = this.#layout.title();
+  }
+
+  /** @param {{label: string, media: string}} format  the one that plays now */
+  uses(format) {
+    this.#format = format;
+    this.#protocol.textContent = format.label;
+    this.#share.plays(format.media);
+    this.#layout?.uses(format.label);
+  }
+
   /**
    * @param {string[]} outputs  of the channel; the tabs of other outputs are struck out
    */
@@ -225,30 +263,35 @@ export class View {
     });
   }
 
-  /** @param {string} name @param {Share} share */
-  #build(name, share) {
-    const bar = h("header", { class: "bar" },
-      h("div", { class: "name" },
-        h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), h("h1", { id: "title" }, name)),
-      said("nav", "page.formats", { class: "tabs" }, ...this.#tabs),
-      h("div", { class: "switches" }, languageButton(), themeButton()));
+  /** @param {string} name */
+  #build(name) {
+    const switches = h("div", { class: "switches" }, languageButton(), themeButton());
+    this.#protocol.textContent = this.#format.label;
+    this.#start.append(this.#startWords);
     this.#poster.addEventListener("load", () => { this.#poster.hidden = this.state === "live" || this.state === "paused"; });
     this.#stage.append(this.#poster, this.video, this.#held,
       h("div", { class: "veil" },
         h("div", { class: "pulse", "aria-hidden": "true" }, h("i"), h("i"), h("i")), this.#headline, this.#more, this.#retry, this.#start),
       this.#badge, h("div", { class: "hints" }, this.#unmute), this.controls.element);
     const { state, delay, buffer, picture, dropped } = this.#facts;
-    const facts = h("dl", { class: "facts" }, fact("fact.protocol", h("dd", {}, this.#format.label)), fact("fact.state", state),
+    const facts = h("dl", { class: "facts" }, fact("fact.protocol", this.#protocol), fact("fact.state", state),
       fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
       fact("fact.picture", picture), fact("fact.dropped", dropped, "fact.dropped.why"));
     const keys = h("p");
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
-    document.body.append(bar, h("main", {}, this.#stage, this.#announcer, facts), h("footer", {}, keys), share.element);
+    this.#stage.append(this.#announcer);
+    const page = this.#layout?.build({ stage: this.#stage, facts, keys, switches, controls: this.controls })
+      ?? [h("header", { class: "bar" },
+        h("div", { class: "name" },
+          h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), h("h1", { id: "title" }, name)),
+        said("nav", "page.formats", { class: "tabs" }, ...this.#tabs), switches),
+      h("main", {}, this.#stage, facts), h("footer", {}, keys)];
+    document.body.append(...page, this.#share.element);
     speak(() => {
       this.#stage.setAttribute("aria-label", t("page.player"));
       this.video.setAttribute("aria-label", t("page.video"));
       this.#retry.textContent = t("do.retry");
-      this.#start.textContent = t("do.play");
+      this.#startWords.textContent = t("do.play");
       this.#unmute.textContent = t("sound.off");
       keys.replaceChildren(...[[t("key.space"), "key.play"], ["M", "key.sound"], ["F", "key.full"], ["P", "key.pip"], ["L", "key.live"]]
         .flatMap(([key = "", word], i) => [i ? " · " : "", h("kbd", {}, key), ` ${t(/** @type {Word} */ (word))}`]));
@@ -283,7 +326,7 @@ function fact(word, value, why) {
   return h("div", {}, term, value);
 }
 
-function languageButton() {
+export function languageButton() {
   const button = h("button", { id: "language", class: "plain", type: "button", onclick: changeLanguage });
   speak(() => {
     button.textContent = t("language.other");

@@ -89,6 +89,15 @@ class TestSign:
 
 
 class TestChannels:
+    def test_new_channels_have_ll_hls_unless_it_is_declined(self, millrace):
+        create = ("channel", "create", "--expires", "2099-12-31")
+        made = json.loads(millrace(*create, "--json").stdout)
+        assert made["isCMAF"] is True and made["playUrls"]["cmaf"].endswith("/master.m3u8")
+        declined = json.loads(millrace(*create, "--field", "isCMAF=false", "--json").stdout)
+        assert declined["isCMAF"] is False and "cmaf" not in declined["playUrls"]
+        shown = millrace("channel", "show", made["id"]).stdout
+        assert f"http://127.0.0.1:8080/{made['id']}/\n" in shown
+
     def test_a_channels_life(self, millrace):
         created = json.loads(
             millrace(

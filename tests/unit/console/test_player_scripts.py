@@ -206,3 +206,64 @@ def test_every_operation_of_the_api_is_read_with_its_body_and_answers() -> None:
     for operation in read.values():
         for _, kinds in operation["answers"]:
             assert all(kinds), operation
+
+
+_WAYS = """
+globalThis.location = { search: "", href: "http://x/c1/", pathname: "/c1/" };
+globalThis.MediaSource = { isTypeSupported: (type) => !type.includes("hvc1") };
+const { Ways, WAYS } = await import(input.module);
+const broken = new Set(input.broken ?? []);
+const load = (id) => async () => {
+  if (broken.has(id)) throw new Error(id);
+  return { open: () => null, unsupported: (input.unsupported ?? []).includes(id) ? "no" : null };
+};
+const ways = new Ways(WAYS.map((way) => ({ ...way, load: load(way.id) })), input.wanted ?? AUTO);
+const status = { live: true, outputs: ["flv", "hls", "cmaf"], tracks: [], ...input.status };
+const told = [];
+for (const failure of [null, ...input.failures ?? []]) {
+  const left = failure && ways.failed(WAYS.find(({ id }) => id === failure), false, status);
+  const choice = await ways.choose(status);
+  told.push(choice.way?.id ?? choice.state);
+  if (failure) told.push(left);
+}
+out(told);
+"""
+
+
+def ways(**given: Any) -> list[Any]:
+    """What the watch page chooses at first, then after each failure (with whether another way was left)."""
+    found: list[Any] = run(
+        "players/quality.js", "AUTO", _WAYS, {"module": (CONSOLE / "players/ways.js").as_uri()} | given
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ({}, "wsflv"),
+        ({"wanted": "dash"}, "dash"),
+        ({"wanted": "gone"}, "wsflv"),
+        ({"status": {"outputs": ["cmaf", "hls"]}}, "cmaf"),
+        ({"status": {"outputs": ["hls"]}, "wanted": "cmaf"}, "hls"),
+        ({"status": {"outputs": []}}, "off"),
+        ({"status": {"ready": ["hls"]}}, "hls"),
+        ({"status": {"ready": []}}, "starting"),
+        ({"status": {"ready": ["flv"]}, "wanted": "hls"}, "starting"),
+        ({"status": {"tracks": [{"kind": "video", "codec": "avc1.64001F"}]}}, "wsflv"),
+        ({"status": {"tracks": [{"kind": "video", "codec": "hvc1.1.6.L93"}]}}, "codec"),
+        ({"status": {"tracks": [{"kind": "audio", "codec": "hvc1 as if"}]}}, "wsflv"),
+        ({"unsupported": ["wsflv", "cmaf"]}, "flv"),
+        ({"unsupported": ["wsflv", "cmaf", "flv", "hls", "dash"]}, "codec"),
+        ({"broken": ["wsflv"]}, "cmaf"),
+        ({"broken": ["cmaf"], "status": {"outputs": ["cmaf"]}}, "dash"),
+        ({"broken": ["cmaf", "dash"], "status": {"outputs": ["cmaf"]}}, "lost"),
+    ],
+)
+def test_the_watch_page_chooses_by_channel_browser_and_viewer(given: dict[str, Any], chosen: str) -> None:
+    assert ways(**given) == [chosen]
+
+
+def test_a_way_that_failed_is_left_until_all_have_failed() -> None:
+    order = ["wsflv", "cmaf", "flv", "hls", "dash"]
+    assert ways(failures=order) == ["wsflv", "cmaf", True, "flv", True, "hls", True, "dash", True, "wsflv", False]

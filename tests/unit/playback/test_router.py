@@ -229,7 +229,8 @@ async def test_of_the_console_only_what_is_shared_is_here():
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/c1/nothing", "/_player/nothing.js", "/_player/flv.html", "/_player/types.py", "/-/x@y@z/a",
+    ["/favicon.ico", "/vod@x@y", "/c1/home.html", "/c1/watch.html", "/c1/nothing", "/_player/nothing.js",
+     "/_player/flv.html", "/_player/types.py", "/-/x@y@z/a",
      "/a b/live.m3u8", "/.hidden/live.m3u8", "/c1/..%2fsecret", "/c1/live.flv/x.y", "/_node/c1"],
 )  # fmt: skip
 async def test_everything_else_is_not_found(path):
@@ -237,12 +238,94 @@ async def test_everything_else_is_not_found(path):
         assert (await lab.listener.get(path.replace(" ", "%20"))).status in (400, 404)
 
 
-async def test_the_folder_of_a_channel_leads_to_its_player_with_its_query():
-    async with playing() as lab:
-        reply = await lab.listener.get("/c1/?sign=1-a")
-        assert (reply.status, reply.headers["location"]) == (302, "index.html?sign=1-a")
-        assert (await lab.listener.get("/")).status == 200
+async def test_the_name_of_a_channel_leads_to_its_page_with_its_query():
+    async with playing(channel("c1")) as lab:
+        for name in ("c1", "c1@720p", "nobody"):  # whether or not it exists
+            reply = await lab.listener.get(f"/{name}?sign=1-a")
+            assert (reply.status, reply.headers["location"]) == (302, f"{name}/?sign=1-a")
+            page = await lab.listener.get(f"/{name}/?sign=1-a")
+            assert (page.status, page.headers["cache-control"]) == (200, "no-cache")
+            assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        assert (await lab.listener.get("/c1", "POST")).status == 405
         await until(lambda: len(lab.listener.server) == 0)
+
+
+async def test_the_watch_page_names_the_channel_for_link_previews_and_escapes_its_words():
+    hostile = '"><script>alert(1)</script>'
+    async with playing(channel("c1", videoname=f"A & B {hostile}", description=hostile)) as lab:
+        for live in (False, True):
+            if live:
+                lab.live("c1", videoname=f"A & B {hostile}", description=hostile)
+            page = (await lab.listener.get("/c1/?x=%22")).text
+            assert "<title>A &amp; B &quot;&gt;&lt;script&gt;" in page
+            assert "<script>" not in page
+            host = re.search(r'og:url" content="(http://[^/"]+)/c1/\?x=%22"', page)
+            assert host is not None
+            assert f'<meta property="og:image" content="{host[1]}/c1/poster.jpg?x=%22">' in page
+
+
+async def test_the_watch_page_of_a_protected_channel_names_it_only_to_those_who_may_watch():
+    async with playing(channel("c1", playAuth="sign", videoname="Secret plans"), channel("bare", isFlv=False)) as lab:
+        sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
+        refused, unknown = [await lab.listener.get(path) for path in ("/c1/", "/nobody/")]
+        assert refused.status == unknown.status == 200
+        assert refused.body == unknown.body == (await lab.listener.get("/bare/")).body
+        assert "Secret plans" in (await lab.listener.get(f"/c1/?sign={sign}")).text
+        lab.live("c1", playAuth="sign", videoname="Secret plans")
+        assert (await lab.listener.get("/c1/")).body == unknown.body
+        assert "Secret plans" in (await lab.listener.get(f"/c1/?sign={sign}")).text
+
+
+async def test_the_watch_page_does_not_need_the_store():
+    async with playing(channel("c1", videoname="One")) as lab:
+        lab.channels.away = True
+        assert "<title>Live stream</title>" in (await lab.listener.get("/c1/")).text
+
+
+async def test_the_status_tells_name_tracks_and_for_public_channels_the_viewers():
+    async with playing(channel("c1", videoname="One", description="First"), channel("bare", isFlv=False)) as lab:
+        said = json.loads((await lab.listener.get("/c1/status.json")).text)
+        assert (said["name"], said["description"], said["viewers"]) == ("One", "First", None)
+        for name in ("nobody", "bare"):  # nothing can be watched, so they look the same
+            said = json.loads((await lab.listener.get(f"/{name}/status.json")).text)
+            assert (said["name"], said["description"], said["outputs"]) == (None, "", [])
+        stream = lab.live(videoname="One", isPublic="true").stream
+        stream.viewers["flv"] += 3
+        said = json.loads((await lab.listener.get("/c1/status.json")).text)
+        assert (said["name"], said["viewers"]) == ("One", 3)
+        assert [track["kind"] for track in said["tracks"]] == ["video", "audio"]
+        assert said["tracks"][0]["codec"].startswith("avc1.")
+
+
+async def test_the_home_page_is_there_without_a_list():
+    async with playing() as lab:
+        page = await lab.listener.get("/")
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "unsafe" not in page.headers["content-security-policy"]
+        assert "Millrace" not in page.text
+
+
+async def test_a_poster_is_the_live_picture_the_last_one_or_a_neutral_one():
+    class Found:
+        async def list(self, prefix):
+            key = media_keys.image_key("c1", datetime.now(UTC) - timedelta(minutes=5))
+            if key.startswith(prefix):
+                yield Object(key, 1, 0.0)
+
+    channels = channel("c1"), channel("c2"), channel("shut", playAuth="sign")
+    async with Tasks("test") as tasks, playing(*channels, posters=Posters(Found(), tasks)) as lab:
+        stored = await lab.listener.get("/c1/poster.jpg?a=b")
+        assert stored.status == 302
+        assert re.fullmatch(r"vod/images/\d+/\d+/\d+/capture-[-\d_]+\.jpg\?a=b", stored.headers["location"])
+        for name in ("c2", "nobody"):
+            neutral = await lab.listener.get(f"/{name}/poster.jpg")
+            assert (neutral.status, neutral.headers["location"]) == (302, "/_player/poster.svg")
+        assert (await lab.listener.get("/_player/poster.svg")).status == 200
+        assert (await lab.listener.get("/shut/poster.jpg")).status == 403
+        lab.live()
+        assert (await lab.listener.get("/c1/poster.jpg")).text == "c1 snapshot.jpg"
+        lab.live("shut", playAuth="sign")
+        assert (await lab.listener.get("/shut/poster.jpg")).status == 403
 
 
 async def test_the_status_of_an_idle_channel_names_its_last_picture():

@@ -27,7 +27,7 @@ export function NewChannel({ onClose, onMade, create }) {
   const [name, setName] = useState("");
   const [until, setUntil] = useState(later);
   const [description, setDescription] = useState("");
-  const [on, setOn] = useState({ isFlv: true, isHls: true, isCMAF: false });
+  const [on, setOn] = useState({ isFlv: true, isHls: true, isCMAF: true });
   const [busy, setBusy] = useState(false);
   const [wrong, setWrong] = useState(/** @type {Record<string, string>} */ ({}));
 

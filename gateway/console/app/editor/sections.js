@@ -87,7 +87,7 @@ const TaskSizes = ({ form }) => html`
 
 /** By the group of the fields. A group that is not listed has its fields one below the other. @type {Record<string, Layout>} */
 const LAYOUTS = {
-  basics: { icon: "edit", rows: ["videoname", "description", "outdate", "isRtmps"] },
+  basics: { icon: "edit", rows: ["videoname", "description", "isPublic", "outdate", "isRtmps"] },
   playback: {
     icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"]],
   },

@@ -1,0 +1,88 @@
+/** The home page: the public channels, live ones first. */
+
+import { h } from "./dom.js";
+import { languageTag, speak } from "./language.js";
+import { themeButton } from "./theme-button.js";
+import { languageButton } from "./view.js";
+import { t } from "./words.js";
+
+/** @typedef {{id: string, name: string, description: string, live: boolean, viewers: number}} Channel */
+
+const EVERY = 15_000; // ms between two requests while the page is visible
+
+const heading = h("h1");
+const note = h("p", { class: "note", role: "status" });
+const list = h("ul", { class: "channels" });
+/** The cards by channel, so that pictures stay. @type {Map<string, Card>} */
+const cards = new Map();
+/** @type {Channel[] | null} */
+let channels = null;
+let failed = false;
+
+class Card {
+  #picture = h("img", { alt: "", loading: "lazy", width: "320", height: "180" });
+  #pill = h("span", { class: "pill" });
+  #watching = h("span", { class: "watching" });
+  #name = h("h2");
+  #description = h("p");
+  #live = false;
+  #src;
+  element;
+
+  /** @param {string} id */
+  constructor(id) {
+    const folder = `/${encodeURIComponent(id)}/`;
+    this.#src = `${folder}poster.jpg`;
+    this.#picture.src = this.#src;
+    this.element = h("li", {}, h("a", { class: "card", href: folder },
+      h("div", { class: "picture" }, this.#picture, this.#pill), this.#name, this.#watching, this.#description));
+  }
+
+  /** @param {Channel} channel */
+  show({ id, name, description, live, viewers }) {
+    if (live && !this.#live) this.#picture.src = `${this.#src}?at=${Math.round(Date.now() / 1000)}`; // not the stored one
+    this.#live = live;
+    this.#name.textContent = name || id;
+    this.#description.textContent = description;
+    this.#pill.textContent = t(live ? "home.live" : "home.offline");
+    this.#pill.toggleAttribute("data-live", live);
+    this.#watching.textContent = live && viewers ? t("home.watching", { count: viewers }) : "";
+  }
+}
+
+function show() {
+  document.documentElement.lang = languageTag();
+  document.title = heading.textContent = t("home.title");
+  note.textContent = failed ? t("home.failed") : channels?.length === 0 ? t("home.empty") : "";
+  if (!channels) return;
+  for (const id of [...cards.keys()]) if (!channels.some((channel) => channel.id === id)) cards.delete(id);
+  const shown = channels.map((channel) => {
+    const card = cards.get(channel.id) ?? new Card(channel.id);
+    cards.set(channel.id, card);
+    card.show(channel);
+    return card.element;
+  });
+  // Elements that are in place already stay there, so that the focus stays too.
+  if (shown.length !== list.children.length || shown.some((element, i) => list.children[i] !== element)) list.replaceChildren(...shown);
+}
+
+async function load() {
+  try {
+    const reply = await fetch("/channels.json");
+    failed = !reply.ok;
+    if (reply.ok) channels = (await reply.json()).channels;
+  } catch {
+    failed = true; // the gateway does not answer; the next request may
+  }
+  show();
+}
+
+document.body.append(
+  h("header", { class: "bar" }, h("div", { class: "name" },
+    h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), heading),
+  h("div", { class: "switches" }, languageButton(), themeButton())),
+  h("main", {}, note, list));
+speak(show);
+void load();
+setInterval(() => { if (!document.hidden) void load(); }, EVERY);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) void load(); });

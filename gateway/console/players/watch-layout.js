@@ -1,0 +1,136 @@
+/** What the watch page shows around the picture: the channel's name and description, and the settings behind a gear. */
+
+import { button, name as named } from "./controls.js";
+import { h } from "./dom.js";
+import { speak } from "./language.js";
+import { AUTO } from "./quality.js";
+import { ask, Clock } from "./status.js";
+import { t } from "./words.js";
+
+/** @typedef {import("./types.js").Status} Status */
+/** @typedef {import("./types.js").Way} Way */
+/** @typedef {import("./view.js").Layout} Layout */
+/** @typedef {import("./ways.js").Ways} Ways */
+
+const RECOUNT = 30_000; // ms between two requests for the number of viewers
+const FIRST_COUNT = 4_000; // ms after the start, when this viewer is counted too
+
+/** @implements {Layout} */
+export class WatchLayout {
+  #ways; #changed;
+  #heading = h("h1", { id: "title" });
+  #pill = h("span", { class: "pill", id: "offline" });
+  #watching = h("span", { class: "watching", id: "viewers" });
+  #description = h("p", { class: "description", id: "description" });
+  #gear = button("gear");
+  #choices = h("fieldset", { class: "ways" });
+  #menu = h("div", { class: "menu", id: "settings", role: "group", hidden: true });
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #counting;
+  #label = ""; // of the way that plays
+  /** @type {Status | null} */
+  #status = null;
+
+  /**
+   * @param {Ways} ways
+   * @param {(wanted: string) => void} changed  called with the viewer's choice
+   */
+  constructor(ways, changed) {
+    this.#ways = ways;
+    this.#changed = changed;
+  }
+
+  /** @type {Layout["build"]} */
+  build({ stage, facts, keys, switches, controls }) {
+    const home = h("a", { class: "home", href: "/" }, h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }));
+    const channels = h("span");
+    home.append(channels);
+    controls.add(this.#gear);
+    this.#gear.setAttribute("aria-controls", "settings");
+    this.#menu.append(this.#choices, facts);
+    stage.append(this.#menu);
+    this.#open(false);
+    this.#gear.addEventListener("click", () => this.#open(Boolean(this.#menu.hidden)));
+    // A click beside the open menu only closes it.
+    let closes = false;
+    stage.addEventListener("pointerdown", (event) => {
+      const target = /** @type {Element} */ (event.target);
+      closes = !this.#menu.hidden && target.localName === "video";
+      if (!this.#menu.contains(target) && !this.#gear.contains(target)) this.#open(false);
+    });
+    stage.addEventListener("click", (event) => {
+      if (closes) event.stopPropagation();
+      closes = false;
+    }, { capture: true });
+    this.#menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      this.#open(false);
+      this.#gear.focus();
+    });
+    setInterval(() => void this.#recount(), RECOUNT);
+    speak(() => {
+      channels.textContent = t("home.title");
+      named(this.#gear, t("do.settings"));
+      this.#menu.setAttribute("aria-label", t("do.settings"));
+      this.#show();
+    });
+    const about = h("section", { class: "about" },
+      h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#description);
+    return [h("header", { class: "bar" }, home, switches), h("main", {}, stage, about), h("footer", {}, keys)];
+  }
+
+  /** @param {Status} status */
+  about(status) {
+    this.#status = status;
+    this.#show();
+  }
+
+  /** @param {string} label */
+  uses(label) {
+    this.#label = label;
+    this.#show();
+    clearTimeout(this.#counting);
+    this.#counting = setTimeout(() => void this.#recount(), FIRST_COUNT);
+  }
+
+  /** @returns {string} */
+  title() { return this.#status?.name || t("page.title"); }
+
+  #show() {
+    const { name = "", description = "", live = false, viewers = null } = this.#status ?? {};
+    this.#heading.textContent = name || t("page.title");
+    this.#heading.hidden = this.#status === null || name === null;
+    this.#description.textContent = description;
+    this.#pill.hidden = this.#status === null || name === null || live; // the picture says "Live"
+    this.#pill.textContent = t("home.offline");
+    this.#watching.textContent = live && viewers ? t("home.watching", { count: viewers }) : "";
+    this.#offer();
+  }
+
+  /** Lists the ways of this channel in the menu. */
+  #offer() {
+    const possible = this.#status ? this.#ways.possible(this.#status).map(({ id, label }) => ({ id, label })) : [];
+    const auto = this.#ways.wanted === AUTO && this.#label ? t("way.auto.now", { name: this.#label }) : t("way.auto");
+    const entries = [{ id: AUTO, label: auto }, ...possible];
+    const chosen = entries.some(({ id }) => id === this.#ways.wanted) ? this.#ways.wanted : AUTO;
+    const focused = /** @type {HTMLInputElement | null} */ (this.#choices.querySelector(":focus"))?.value;
+    this.#choices.replaceChildren(h("legend", {}, t("way.legend")), ...entries.map(({ id, label }) => {
+      const radio = h("input", { type: "radio", name: "way", value: id, checked: id === chosen, onchange: () => this.#changed(id) });
+      return h("label", {}, radio, label);
+    }));
+    if (focused) /** @type {HTMLElement | null} */ (this.#choices.querySelector(`[value="${focused}"]`))?.focus();
+  }
+
+  /** @param {boolean} open */
+  #open(open) {
+    this.#menu.hidden = !open;
+    this.#gear.setAttribute("aria-expanded", String(open));
+  }
+
+  /** Asks for the number of viewers, if the channel shows it. */
+  async #recount() {
+    if (document.hidden || !this.#status?.live || (this.#status.viewers ?? null) === null) return;
+    const answer = await ask(new Clock(), new AbortController().signal);
+    if (answer.kind === "status") this.about(answer.status);
+  }
+}

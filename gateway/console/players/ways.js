@@ -1,0 +1,168 @@
+/** Chooses how to play a stream: the viewer's choice, else the best way, and the next one if that fails. */
+
+import { flvRenditions } from "./flv-renditions.js";
+import { nativeHls } from "./media.js";
+import { AUTO } from "./quality.js";
+
+/** @typedef {import("./types.js").Format} Format */
+/** @typedef {import("./types.js").Status} Status */
+/** @typedef {import("./types.js").Way} Way */
+
+const FORGET = 300_000; // ms after which a way that failed may be chosen again
+
+/** @type {NonNullable<Format["others"]>} */
+export const hlsRenditions = ({ ladder, renditions = [] }) => ladder === "hls"
+  ? [{ id: AUTO, bitrate: 0 }, ...renditions.map(({ name: id, bitrate }) => ({ id, bitrate }))].map((one) => ({ ...one, file: "index.m3u8" }))
+  : [];
+
+/** @type {Promise<void> | null} */
+let mpegts = null;
+
+/** @returns {Promise<typeof import("./flv-engine.js")>} */
+async function flv() {
+  // A classic script that sets a global.
+  mpegts ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = new URL("mpegts.min.js", import.meta.url).href;
+    script.onload = () => done();
+    script.onerror = () => { mpegts = null; failed(new Error("mpegts.min.js")); };
+    document.head.append(script);
+  });
+  await mpegts;
+  return import("./flv-engine.js");
+}
+
+/** @param {boolean} lowLatency */
+async function hls(lowLatency) {
+  const { hlsEngine, unsupported } = await import("./hls-engine.js");
+  return { open: hlsEngine(lowLatency), unsupported };
+}
+
+/** All ways, in the order of the menu. @type {Way[]} */
+export const WAYS = [
+  {
+    id: "wsflv", label: "WS-FLV", output: "flv", media: "live.flv", others: flvRenditions,
+    load: async () => {
+      const { flvEngine, flvUnsupported } = await flv();
+      return { open: (video, url, now) => flvEngine(video, url.replace(/^http/, "ws"), now), unsupported: flvUnsupported() };
+    },
+  },
+  { id: "cmaf", label: "LL-HLS", output: "cmaf", media: "master.m3u8", load: () => hls(true) },
+  {
+    id: "flv", label: "HTTP-FLV", output: "flv", media: "live.flv", others: flvRenditions,
+    load: async () => {
+      const { flvEngine, flvUnsupported } = await flv();
+      return { open: flvEngine, unsupported: flvUnsupported() };
+    },
+  },
+  { id: "hls", label: "HLS", output: "hls", media: "live.m3u8", others: hlsRenditions, load: () => hls(false) },
+  {
+    id: "dash", label: "DASH", output: "cmaf", media: "manifest.mpd",
+    load: async () => {
+      const { dashEngine, unsupported } = await import("./dash-engine.js");
+      return { open: dashEngine, unsupported };
+    },
+  },
+];
+
+/** The ways that are chosen automatically, the best first. Apple's browsers play HLS themselves, without a library. */
+const BEST = nativeHls ? ["cmaf", "hls", "wsflv", "flv"] : ["wsflv", "cmaf", "flv", "hls"];
+
+/**
+ * The next thing to do: play `way` with `format`, or show a state.
+ * @typedef {{way: Way, format: Format} | {state: "off" | "starting" | "codec" | "lost"}} Choice
+ */
+
+/** @param {Format} format @returns {Ways} the only way of a page, whose engine checks the stream itself */
+export const onlyWay = (format) => new Ways([{ ...format, id: format.label, load: async () => format }], AUTO, () => true);
+
+/** Remembers the viewer's choice and the ways that failed in this page. */
+export class Ways {
+  /** The id of the way that the viewer wants, or AUTO. */
+  wanted;
+
+  #ways;
+  #isPlayable;
+  /** The time at which a way failed; Infinity: it never works with this stream. @type {Map<string, number>} */
+  #failed = new Map();
+
+  /**
+   * @param {Way[]} ways
+   * @param {string} wanted
+   * @param {(way: Way, status: Status) => boolean} playable  whether this browser may play the stream in this way
+   */
+  constructor(ways, wanted, playable = isPlayable) {
+    this.#ways = ways;
+    this.#isPlayable = playable;
+    this.wanted = wanted;
+  }
+
+  /**
+   * @param {Status} status
+   * @returns {Way[]} the ways of this channel that this browser may play, the wanted or best one first
+   */
+  possible(status) {
+    const rank = (/** @type {Way} */ { id }) => id === this.wanted ? -1 : (BEST.indexOf(id) + BEST.length + 1) % (BEST.length + 1);
+    return this.#ways.filter((way) => status.outputs.includes(way.output) && this.#isPlayable(way, status))
+      .sort((a, b) => rank(a) - rank(b));
+  }
+
+  /**
+   * @param {Status} status  of a live stream
+   * @returns {Promise<Choice>}
+   */
+  async choose(status) {
+    const { outputs, ready = outputs } = status;
+    if (!this.#ways.some(({ output }) => outputs.includes(output))) return { state: "off" };
+    const possible = this.possible(status);
+    for (;;) {
+      const now = performance.now();
+      let left = possible.filter(({ id }) => now - (this.#failed.get(id) ?? -FORGET) >= FORGET);
+      if (!left.length) {
+        for (const [id, at] of this.#failed) if (at !== Infinity) this.#failed.delete(id);
+        left = possible.filter(({ id }) => !this.#failed.has(id));
+      }
+      if (!left[0]) return { state: "codec" };
+      const isReady = (/** @type {Way} */ { output }) => ready.includes(output);
+      const way = left[0].id === this.wanted ? left[0] : left.find(isReady);
+      if (!way || !isReady(way)) return { state: "starting" };
+      try {
+        const loaded = await way.load();
+        if (loaded.unsupported === null) return { way, format: { ...way, ...loaded } };
+        this.#failed.set(way.id, Infinity);
+      } catch {
+        if (left.length === 1) return { state: "lost" }; // the engine was not loaded, and there is no other way
+        this.#failed.set(way.id, performance.now());
+      }
+    }
+  }
+
+  /**
+   * Records that a way does not play.
+   * @param {Way} way
+   * @param {boolean} forever  whether it can never play this stream
+   * @param {Status} status
+   * @returns {boolean} whether another way is left
+   */
+  failed(way, forever, status) {
+    this.#failed.set(way.id, forever ? Infinity : performance.now());
+    return this.possible(status).some(({ id }) => !this.#failed.has(id));
+  }
+
+  /** Forgets all failures, because the stream is another one now, or the viewer wants to try again. */
+  reset() { this.#failed.clear(); }
+}
+
+/**
+ * @param {Way} way
+ * @param {Status} status
+ * @returns {boolean} whether this browser may play the stream's picture in this way
+ */
+function isPlayable({ id }, { tracks = [] }) {
+  if (nativeHls && (id === "cmaf" || id === "hls")) return true;
+  const source = /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
+  if (!source) return false;
+  // The engines know more about sound than the browser says, such as MP3 in MPEG-TS. So only the picture is checked.
+  const codec = tracks.find(({ kind }) => kind === "video")?.codec;
+  return !codec || source.isTypeSupported(`video/mp4; codecs="${codec}"`);
+}

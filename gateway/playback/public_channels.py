@@ -1,0 +1,162 @@
+"""Lists the public channels for the home page, with few reads of the store and of other nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from gateway.channels.channel import Channel
+from gateway.http.request import Request
+from gateway.http.response import JSON, Response, service_unavailable
+from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.stream import Stream
+from gateway.playback.formats import is_watchable
+from gateway.ports.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+MAX_CHANNELS: Final = 500  # in the list; live channels come first
+STORE_SECONDS: Final = 10.0  # between two reads of the store
+LIVE_SECONDS: Final = 3.0  # between two questions to other nodes, and for which the answer is cached
+_MAX_SHARE: Final = 20  # a read that takes long is repeated after this many times its duration
+_MAX_TEXT: Final = 300  # characters of a name or description in the list
+_CACHE_CONTROL: Final = "public, max-age=3"
+
+# Reads a list of entries for viewers: the fields of `channels.json`.
+Entries = Sequence[Mapping[str, Any]]
+
+
+class SharedRead(Generic[T]):
+    """A value that one task at a time reads for all callers, at most once in `seconds`.
+
+    If reading takes long, it is repeated later, so that it takes at most 5 % of the time. A caller that leaves does
+    not stop the task. While the store is unavailable, the last value is used.
+    """
+
+    def __init__(
+        self, read: Callable[[], Awaitable[T]], seconds: float, tasks: Tasks, clocks: Clocks = SYSTEM_CLOCKS
+    ) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._tasks = tasks
+        self._clock = clocks.monotonic
+        self._value: T | None = None
+        self._error: StoreUnavailable | None = None
+        self._next = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
+
+    async def get(self) -> T:
+        """Returns the value. Raises StoreUnavailable if there has never been one."""
+        if self._reading is None and self._clock() >= self._next:
+            self._reading = self._tasks.start(self._update(), "public channels")
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+        if self._value is None:
+            raise self._error or StoreUnavailable("there is no list of channels yet")
+        return self._value
+
+    async def _update(self) -> None:
+        began = self._clock()
+        try:
+            self._value = await self._read()
+        except StoreUnavailable as error:
+            self._error = error
+        finally:
+            now = self._clock()
+            self._next = now + max(self._seconds, _MAX_SHARE * (now - began))
+            self._reading = None
+
+
+class PublicChannels:
+    """The channels that the home page shows. Use `entries`.
+
+    A channel is listed if it is marked public, its key has not expired, it has an output for viewers, and everyone may
+    play it. auth: protection of channels without their own.
+
+    stored: returns all channels. live: returns the number of viewers of all live public channels, by id.
+    """
+
+    def __init__(
+        self,
+        stored: Callable[[], Awaitable[Iterable[Channel]]],
+        live: Callable[[], Awaitable[Mapping[str, int]]],
+        auth: str,
+        tasks: Tasks,
+        clocks: Clocks = SYSTEM_CLOCKS,
+    ) -> None:
+        self._list = stored
+        self._auth = auth
+        self._wall = clocks.wall
+        self._stored = SharedRead(self._read_stored, STORE_SECONDS, tasks, clocks)
+        self._live = SharedRead(live, LIVE_SECONDS, tasks, clocks)
+
+    async def entries(self) -> Entries:
+        """Returns the fields of each channel: live ones first, then by name. Raises StoreUnavailable."""
+        channels, live = await self._stored.get(), await self._live.get()
+        listed = [
+            {
+                "id": channel.id,
+                "name": channel.name[:_MAX_TEXT],
+                "description": channel.text("description")[:_MAX_TEXT],
+                "live": channel.id in live,
+                "viewers": live.get(channel.id, 0),
+            }
+            for channel in channels
+        ]
+        return first_entries(listed)
+
+    async def _read_stored(self) -> list[Channel]:
+        now = self._wall()
+        return [
+            channel
+            for channel in await self._list()
+            if channel.flag("isPublic")
+            and not channel.expired(now)
+            and is_watchable(channel)
+            and (channel.play_auth or self._auth) == "none"
+        ]
+
+
+def first_entries(entries: Iterable[Mapping[str, Any]]) -> Entries:
+    """Returns the entries in the order of the page, at most MAX_CHANNELS: live ones first, then by name."""
+    ordered = sorted(entries, key=lambda entry: (not entry["live"], str(entry["name"]).casefold(), str(entry["id"])))
+    return ordered[:MAX_CHANNELS]
+
+
+def live_public_channels(hub: Hub, remote_viewers: RemoteViewerCounts) -> Iterator[dict[str, Any]]:
+    """Yields id and number of viewers of each public channel that is live on this node."""
+    for stream in hub:
+        if stream.playable and stream.is_source and stream.channel.flag("isPublic"):
+            yield {"id": stream.name, "viewers": viewer_count(stream, remote_viewers)}
+
+
+def viewer_count(stream: Stream, remote_viewers: RemoteViewerCounts) -> int:
+    """Returns the number of viewers of a stream of this node, on all nodes."""
+    return stream.viewers.total() + remote_viewers.of(stream.name).total()
+
+
+class ChannelList:
+    """Answers `/channels.json`. The answer is made at most once in LIVE_SECONDS.
+
+    entries: returns the list, at most MAX_CHANNELS long.
+    """
+
+    def __init__(self, entries: Callable[[], Awaitable[Entries]], tasks: Tasks, clocks: Clocks = SYSTEM_CLOCKS) -> None:
+        self._entries = entries
+        self._answer = SharedRead(self._make, LIVE_SECONDS, tasks, clocks)
+
+    async def __call__(self, request: Request, rest: str = "") -> Response:
+        """Answers viewers and other nodes: the list, or 503 while the store has never been read."""
+        try:
+            return await self._answer.get()
+        except StoreUnavailable as error:
+            return service_unavailable("the channels cannot be read now", error.retry_after)
+
+    async def _make(self) -> Response:
+        body = json.dumps({"channels": list(await self._entries())}).encode()
+        return Response(200, body, JSON, cache=_CACHE_CONTROL, compress=True)

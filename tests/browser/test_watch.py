@@ -1,0 +1,190 @@
+"""The watch page of a channel and the home page, as viewers meet them."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, WebSocketRoute
+
+from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.clients import push
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("players", seconds=120, size="640x360", bframes=2)
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    with running(MILLRACE_STREAM__LINGER="4") as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def live(gateway: Gateway) -> Iterator[Channel]:
+    """A public channel that is live in every form."""
+    words = {"videoname": "Main stage", "description": "From the <b>city</b> hall"}
+    channel = gateway.channel(**words, isPublic=True, isHls=True, isCMAF=True)
+    with push(Film("players-long", seconds=300, size="640x360"), channel.push):
+        channel.wait_live()
+        yield channel
+
+
+async def plays_as(watched: Watched, protocol: str) -> None:
+    """Returns once the page plays with this protocol."""
+    await watched.page.wait_for_function(
+        "(name) => document.querySelector('#protocol')?.textContent === name"
+        " && document.querySelector('#stage').dataset.state === 'live'",
+        arg=protocol,
+        timeout=30_000,
+    )
+    await watched.plays()
+
+
+async def headline(watched: Watched, words: str) -> None:
+    await watched.page.locator("#headline", has_text=words).wait_for(timeout=20_000)
+
+
+async def test_the_page_plays_the_quickest_way_and_the_gear_has_the_others(
+    browser: Browser, gateway: Gateway, live: Channel
+) -> None:
+    async with opened(browser, live.url("").removesuffix("/")) as watched:
+        await plays_as(watched, "WS-FLV")
+        page = watched.page
+        assert page.url == live.url("")
+        assert await page.title() == await page.get_by_role("heading").inner_text() == "Main stage"
+        assert await page.get_by_text("From the <b>city</b> hall").is_visible()
+        await page.get_by_text("1 watching").wait_for()
+        await page.locator("#stage").hover()
+        gear = page.get_by_role("button", name="Settings")
+        await gear.click()
+        assert await page.get_by_role("radio", name="Automatic (WS-FLV)").is_checked()
+        assert not await axe(page)
+        await page.get_by_role("radio", name="LL-HLS").check()
+        await plays_as(watched, "LL-HLS")
+        await page.reload()
+        await plays_as(watched, "LL-HLS")
+        await page.locator("#stage").hover()
+        await gear.click()
+        await page.get_by_role("radio", name="Automatic").check()
+        await plays_as(watched, "WS-FLV")
+        await page.keyboard.press("Escape")
+        assert await page.get_by_role("radio").count() == 0
+        assert not watched.complaints
+
+
+async def test_a_way_that_fails_is_left_for_the_next_one_without_a_reload(browser: Browser, live: Channel) -> None:
+    silent = True
+
+    async def answer(socket: WebSocketRoute) -> None:
+        """Accepts the connection and sends nothing, or closes it, like some proxies."""
+        if not silent:
+            await socket.close()
+
+    async with opened(browser, live.url("about.txt")) as watched:
+        await watched.page.route_web_socket("**/live.flv*", answer)
+        await watched.page.goto(live.url(""))
+        await plays_as(watched, "LL-HLS")
+        assert await watched.page.evaluate("performance.getEntriesByType('navigation').length") == 1
+        silent = False
+        await watched.page.reload()
+        await plays_as(watched, "LL-HLS")
+        await watched.page.route("**/*.m4s*", lambda route: route.fulfill(status=404))
+        await plays_as(watched, "HTTP-FLV")
+
+
+async def test_a_channel_without_flv_and_a_browser_without_media_source(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="cmaf only", isFlv=False, isCMAF=True, isHls=False)
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("")) as watched:
+            await plays_as(watched, "LL-HLS")
+            assert not watched.complaints
+            await watched.page.add_init_script("delete window.MediaSource; delete window.ManagedMediaSource;")
+            await watched.page.reload()
+            await headline(watched, "This browser cannot play the stream")
+            assert "avc1." in await watched.page.locator("#detail").inner_text()
+
+
+async def test_the_page_waits_plays_comes_back_after_a_break_and_sees_the_end(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = gateway.channel(videoname="evening")
+    async with opened(browser, channel.url("")) as watched:
+        await headline(watched, "Waiting for the stream")
+        assert await watched.page.get_by_text("Offline", exact=True).is_visible()
+        with push(FILM, channel.push):
+            await plays_as(watched, "WS-FLV")
+        before = (await watched.video())["time"]
+        with push(FILM, channel.push):
+            await watched.plays_past(before + 6)
+            assert await watched.page.locator("#protocol").inner_text() in ("", "WS-FLV")
+        await headline(watched, "The stream has ended")
+        assert not watched.complaints
+
+
+async def test_a_mistyped_address_says_so_and_a_protected_channel_needs_its_sign(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = gateway.channel(videoname="members", playAuth="sign")
+    signed = channel.item["playUrls"]["flv"].partition("?")[2]
+    async with opened(browser, channel.url("../nobody")) as watched:
+        await headline(watched, "There is no channel with this address")
+        assert not watched.complaints
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("").removesuffix("/") + f"?{signed}") as watched:
+            await plays_as(watched, "WS-FLV")
+            assert await watched.page.title() == "members"
+            assert not watched.complaints
+        async with opened(browser, channel.url("")) as watched:
+            await headline(watched, "Not allowed")
+            assert "members" not in await watched.page.content()
+
+
+async def test_embedded_it_is_the_picture_alone(browser: Browser, live: Channel) -> None:
+    async with opened(browser, live.url("?embed=1")) as watched:
+        await plays_as(watched, "WS-FLV")
+        assert not await watched.page.get_by_role("heading").is_visible()
+        assert await watched.page.evaluate("document.querySelector('#stage').clientHeight === innerHeight")
+        code = await watched.page.locator("#share-embed").input_value()
+        assert f'src="{live.url("")}?embed=1"' in code
+
+
+async def test_the_home_page_lists_public_channels_and_leads_to_them(
+    browser: Browser, gateway: Gateway, live: Channel
+) -> None:
+    gateway.channel(videoname="Not for everyone")
+    gateway.channel(videoname="Later", isPublic=True)
+    root = f"http://127.0.0.1:{gateway.ports['http']}/"
+    async with opened(browser, root, **PHONE) as watched:
+        cards = watched.page.get_by_role("listitem")
+        await cards.first.wait_for()
+        for _ in range(6):  # the list may be ten seconds old
+            if await cards.count() == 2:
+                break
+            await watched.page.wait_for_timeout(2500)
+            await watched.page.reload()
+            await cards.first.wait_for()
+        live_card, later = await cards.all_inner_texts()
+        assert "LIVE" in live_card.upper() and "Main stage" in live_card
+        assert "OFFLINE" in later.upper() and "Later" in later
+        assert await watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await watched.page.wait_for_function("() => [...document.images].every((i) => i.complete && i.naturalWidth)")
+        assert not await axe(watched.page)
+        await cards.first.get_by_role("link").click()
+        await plays_as(watched, "WS-FLV")
+        assert not watched.complaints
