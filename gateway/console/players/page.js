@@ -326,7 +326,8 @@ class Page {
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
     // While the picture stands still, the buffer is not the delay.
     const delay = playing && !isStarved(video) ? this.#engine?.delay() ?? null : null;
-    this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
+    const buffer = this.#engine?.ahead?.() ?? (end !== null ? end - video.currentTime : null);
+    this.view.facts({ delay, buffer: playing ? buffer : null, dropped: this.#engine?.dropped?.(), decoder: this.#engine?.decoder?.() });
     if (delay !== null) {
       this.#usual = Math.min(this.#usual, delay);
       this.view.controls.offerGoLive(delay > this.#usual + LATE_SECONDS);

@@ -16,8 +16,8 @@ def exists(name: str) -> bool:
     return any((folder / name).is_file() for folder in (CONSOLE / "players", *(CONSOLE / "vendor").iterdir()))
 
 
-def test_the_four_pages_are_there() -> None:
-    assert [page.name for page in PAGES] == ["dash.html", "flv.html", "hls.html", "index.html"]
+def test_the_five_pages_are_there() -> None:
+    assert [page.name for page in PAGES] == ["dash.html", "flv.html", "hls.html", "index.html", "instant.html"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
