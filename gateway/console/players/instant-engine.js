@@ -54,9 +54,9 @@ export function instantEngine(video, url, now) {
   }
   return {
     outcome,
-    delay: () => other ? other.delay() : player?.ahead ?? null,
+    delay: () => other ? other.delay() : player?.delay ?? null,
     toLive: () => other?.toLive(), // this player is always live
-    ahead: () => player?.ahead ?? null,
+    times: () => player?.times ?? null,
     dropped: () => player?.dropped ?? null,
     decoder: () => player ? player.codecs && `WebCodecs, ${player.codecs}` : `mpegts.js: ${instead}`,
     close() {

@@ -72,10 +72,16 @@ export class InstantPlayer {
     };
   }
 
-  /** Seconds between the arrival of a picture and its presentation; null before the first one. */
-  get ahead() {
-    const seconds = (this.#newest - this.#picture.shown) / 1000;
-    return Number.isFinite(seconds) ? Math.max(0, seconds) : null;
+  /** Seconds of the media timeline: the shown picture and the newest received one. A media element of a stream has no such times. */
+  get times() {
+    const newest = this.#newest / 1000;
+    return { shown: this.#picture.shown / 1000 || 0, newest: Number.isNaN(newest) ? null : newest };
+  }
+
+  /** Seconds from the arrival of the newest picture to its presentation; null before the first one. */
+  get delay() {
+    const { shown, newest } = this.times;
+    return newest === null || !shown ? null : Math.max(0, newest - shown);
   }
 
   get dropped() { return this.#picture.dropped; }

@@ -10,7 +10,7 @@ const START = 40;         // lateness above the smallest one that is expected at
 const BIN = 5;            // width of a class of the histogram
 const MOST = 500;         // the largest lateness above the smallest one that is waited for
 const MARGIN = 8;         // added to what is expected
-const SHRINK = 0.03;      // at most this share of the time passed is taken from the delay
+const SHRINK = 0.06;      // at most this share of the time passed is taken from the delay
 const AT_ONCE = 300;      // a delay that is too long by more is shortened at once
 const WINDOW = 3000;      // the smallest lateness is that of the last one or two windows
 

@@ -211,7 +211,7 @@ def test_irregular_arrivals_are_waited_for_and_calm_shortens_the_delay_slowly() 
     rough = pictures(10, lambda i: 100 + (150 if i % 5 == 0 else 0))
     told = delays(*rough, *pictures(30, lambda i: 100, begin=10_000))
     assert 250 <= told[299] <= 275
-    assert told[299] - told[329] <= 31, "30 ms in a second"
+    assert told[299] - told[329] <= 61, "60 ms in a second"
     assert told[-1] <= 120
 
 
