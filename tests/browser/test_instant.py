@@ -108,13 +108,18 @@ async def test_a_returned_publisher_with_another_picture_is_played_on(gateway: G
         assert not watched.complaints
 
 
-async def test_av1_with_opus_is_played(gateway: Gateway, browser: Browser) -> None:
+async def test_av1_with_opus_is_played_by_way_of_a_canvas_where_tracks_take_no_pictures(
+    gateway: Gateway, browser: Browser
+) -> None:
+    async def prepare(context: BrowserContext) -> None:
+        await context.add_init_script("delete window.MediaStreamTrackGenerator")
+
     ffmpeg = new_ffmpeg()
     film = Film("instant-av1", seconds=40, video="libsvtav1", audio="libopus", container="mp4", ffmpeg=ffmpeg)
     channel = gateway.channel("av1", isHls=False, isCMAF=False)
     with push(film, channel.push, ffmpeg=ffmpeg):
         channel.wait_live()
-        async with opened(browser, channel.url("instant.html")) as watched:
+        async with opened(browser, channel.url("instant.html"), prepare=prepare) as watched:
             await watched.plays()
             assert re.fullmatch(r"WebCodecs, av01\.\S+, opus", await decoder(watched))
             await watched.page.get_by_role("button", name="Sound is off").click()

@@ -40,7 +40,10 @@ export class InstantPlayer {
   #turn = Promise.resolve();
   #turns = 0;                    // messages that wait
   #newest = NaN;                 // time of the newest received picture, ms
-  #codecs = new Map(/** @type {[string, string][]} */ ([]));
+  /** The latest sequence header of each track. @type {Map<string, string>} */
+  #headers = new Map();
+  /** @type {Map<string, string>} */
+  #codecs = new Map();
   /** @type {number[]} */
   #failures = [];
 
@@ -61,6 +64,7 @@ export class InstantPlayer {
       ready: (time, at) => this.#playout.note("audio", at - time, at),
       delay: () => this.#playout.value,
       failed: (error) => this.#failed(error),
+      broken: (error) => this.#unfit("decoder", error.message),
     });
     this.#listen();
     this.#socket = new WebSocket(url);
@@ -144,8 +148,9 @@ export class InstantPlayer {
     // The element is paused until its first picture has come.
     const stopped = paused && Number.isFinite(this.#picture.shown);
     this.#picture.rest(stopped || !seen);
-    this.#sound.volume(muted || stopped ? 0 : volume);
-    if (muted || stopped) this.#playout.forget("audio");
+    const loudness = muted || stopped ? 0 : volume;
+    this.#sound.volume(loudness);
+    if (loudness === 0) this.#playout.forget("audio");
   }
 
   /** @param {Uint8Array<ArrayBuffer>} data */
@@ -204,6 +209,11 @@ export class InstantPlayer {
 
   /** @param {Config} event */
   async #configure({ track, codec, config }) {
+    if (track === "video") this.#playout.restart(); // a publisher may have returned
+    const header = `${codec} ${config.join()}`;
+    // The gateway repeats both headers when one of them changes.
+    if (this.#headers.get(track) === header) return;
+    this.#headers.set(track, header);
     const described = track === "video" ? videoConfig(codec, config) : audioConfig(codec, config);
     const known = described !== null && await (track === "video" ? VideoDecoder : AudioDecoder)
       .isConfigSupported(/** @type {any} */ (described)).then(({ supported }) => supported, () => false);
@@ -211,7 +221,6 @@ export class InstantPlayer {
     if (!known) return this.#unfit("codec", described?.codec ?? codec);
     this.#codecs.set(track, described.codec);
     if (track === "audio") return this.#sound.configure(/** @type {AudioDecoderConfig} */ (described));
-    this.#playout.restart(); // a publisher returned, or changed its picture
     this.#picture.configure(described);
   }
 }

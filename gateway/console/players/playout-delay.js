@@ -91,9 +91,6 @@ export class PlayoutDelay {
   /** Forgets a track that is no longer played. @param {Kind} kind */
   forget(kind) { this.#tracks.delete(kind); }
 
-  /** Forgets everything, for a publisher that returned: its frames may come earlier or later. */
-  restart() {
-    this.#tracks.clear();
-    this.#value = NaN;
-  }
+  /** Forgets the arrivals, for a publisher that returned: its frames may come earlier or later. */
+  restart() { this.#tracks.clear(); }
 }

@@ -13,7 +13,9 @@ const FRESH = 500;        // ms for which a report of the worklet counts
  * What the player asks its owner, in ms.
  * - `ready`: sound could be heard at once; arguments are its time and the moment
  * - `delay`: the delay that the sound shall have
- * @typedef {{ready: (time: number, at: number) => void, delay: () => number, failed: (error: DOMException) => void}} Owner
+ * - `failed`: the decoder failed; `broken`: no sound can be played at all
+ * @typedef {{ready: (time: number, at: number) => void, delay: () => number, failed: (error: DOMException) => void,
+ *   broken: (error: Error) => void}} Owner
  */
 
 /** Plays the frames of one track while it is wanted. The context exists only then, because a browser may forbid it before. */
@@ -105,7 +107,12 @@ export class SoundPlayer {
     // The decoder knows the real sample rate: HE-AAC has twice that of its header.
     if (this.#output?.rate !== sound.sampleRate) {
       this.#output?.close();
-      this.#output = new Output(sound.sampleRate, this.#volume);
+      try {
+        this.#output = new Output(sound.sampleRate, this.#volume, this.#owner.broken);
+      } catch (error) { // a sample rate that the context does not have
+        this.#output = null;
+        return this.#owner.broken(/** @type {DOMException} */ (error));
+      }
     }
     const output = this.#output;
     if (!output?.runs) return;
@@ -129,9 +136,10 @@ class Output {
   #report = null;
   #reported = 0;  // performance.now() of the report
   #gestures = new AbortController();
+  #volume;
 
-  /** @param {number} rate @param {number} volume */
-  constructor(rate, volume) {
+  /** @param {number} rate @param {number} volume @param {(error: Error) => void} broken */
+  constructor(rate, volume, broken) {
     this.rate = rate;
     this.#context = new AudioContext({ sampleRate: rate, latencyHint: "interactive" });
     this.#gain = new GainNode(this.#context, { gain: volume });
@@ -141,10 +149,8 @@ class Output {
       document.addEventListener(event, () => this.volume(this.#volume), { signal: this.#gestures.signal });
     }
     this.#volume = volume;
-    void this.#load();
+    this.#load().catch(broken);
   }
-
-  #volume;
 
   async #load() {
     await this.#context.audioWorklet.addModule(new URL("sound-worklet.js", import.meta.url));
