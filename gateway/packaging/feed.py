@@ -242,14 +242,14 @@ class Feed:
     # ---- batching ----
 
     def _schedule(self, frame: bool) -> None:
-        if self._timer is not None:
+        if self._timer is not None and not frame:
             return
         interval = min(self._max_interval, self._cost / MAX_LOOP_SHARE)
         now = time.monotonic()
         due = self._last_flush + interval
         if now >= due and frame:
-            self.flush()
-        else:
+            self.flush()  # also if audio has set the timer: a picture does not wait for it
+        elif self._timer is None:
             # Audio waits for the next picture, but never longer than the maximum interval.
             wait = self._max_interval if now >= due else due - now
             self._timer = asyncio.get_running_loop().call_later(min(wait, self._max_interval), self.flush)

@@ -53,7 +53,7 @@ async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub
         assert asked
         assert all(path.endswith("?sign=1-abc&x=%2F") for path in asked), asked
         links = await watched.page.locator("nav a").evaluate_all("all => all.map((a) => a.search)")
-        assert links == ["?sign=1-abc&x=%2F"] * 4
+        assert links == ["?sign=1-abc&x=%2F"] * 5
 
 
 async def test_ended_stream_says_so_and_comes_back(stub: Stub, browser: Browser) -> None:

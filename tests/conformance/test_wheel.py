@@ -203,7 +203,9 @@ def loaded(serving: Serving, page: str, port: str, below: tuple[str, ...]) -> se
     return seen
 
 
-@pytest.mark.parametrize("page", ["/c1/flv.html", "/c1/index.html", "/c1/hls.html", "/c1/dash.html", "/broadcast.html"])
+@pytest.mark.parametrize(
+    "page", ["/c1/flv.html", "/c1/index.html", "/c1/hls.html", "/c1/dash.html", "/c1/instant.html", "/broadcast.html"]
+)
 def test_a_page_of_the_playback_listener_loads_all_that_it_names(serving: Serving, page: str) -> None:
     seen = loaded(serving, page, "http", ("/_player/",))
     assert any(path.endswith(".js") for path in seen) and any(path.endswith(".css") for path in seen), seen

@@ -1,11 +1,16 @@
-"""How old a picture of a browser's camera is when an HTTP-FLV viewer has it.
+"""How old a picture of a browser's camera is when an HTTP-FLV viewer has it, and when a player page shows it.
 
     .venv/bin/python tests/load/bench_browser_latency.py [seconds] [--size 720p] [--way frames,container]
+    .venv/bin/python tests/load/bench_browser_latency.py [seconds] --way instant,instant-sound,flv,hls
 
 Chromium broadcasts a canvas instead of a camera: each picture carries the time at which it was drawn as a bar code. A
 viewer on loopback notes when the last byte of each picture came, decodes it afterwards and reads the code. Prints the
 median and the 95th percentile for both ways of sending, and how far the sound is from the picture: the canvas flashes
 and the microphone beeps in the same moment, once a second.
+
+The ways `instant`, `instant-sound`, `flv` and `hls` measure glass to glass: ffmpeg pushes pictures with such a code,
+720p30 in x264's zerolatency, and Chromium tells when it presents each picture of the page. `instant` is muted, as at a
+first visit.
 """
 
 from __future__ import annotations
@@ -26,18 +31,22 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import av
+from harness.picture_clock import PictureClock, ages
 from playwright.async_api import async_playwright
 
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
+from tests.support.browser import chromium, opened
 from tests.support.flv_reader import FlvReader
 from tests.support.gateway import Channel, running
 
-WANTED = {"frames": 400, "container": 1500}  # ms, median
+WANTED = {"frames": 400, "container": 1500, "instant": 200, "instant-sound": 200, "flv": 900, "hls": 1700}  # ms, median
+PAGES = {"instant": "instant.html", "instant-sound": "instant.html", "flv": "flv.html", "hls": "hls.html"}
 BITS = 44  # of the time, milliseconds since 1970
 WARM = 5.0  # seconds that are not measured: encoders begin, the viewer gets what it missed at once
 
@@ -228,11 +237,29 @@ async def measure(channel: Channel, way: str, size: str, seconds: float) -> dict
     return {"way": way, "size": size, "wanted, median": WANTED[way], **judge(viewer, since), **sent}
 
 
+async def measure_page(channel: Channel, way: str, seconds: float) -> dict[str, Any]:
+    """One player page for `seconds`, while ffmpeg pushes pictures with the time."""
+    with PictureClock(channel.push):
+        channel.wait_live()
+        async with (
+            chromium("--autoplay-policy=no-user-gesture-required") as browser,
+            opened(browser, channel.url(PAGES[way])) as watched,
+        ):
+            await watched.comes_to_say("Live")
+            if way.endswith("sound"):
+                await watched.page.get_by_role("button", name="Sound is off").click()
+            found = await ages(watched.page, seconds, WARM)
+            dropped = await watched.page.locator("#dropped").inner_text()
+    ms = {f"age ms, {share:.0%}": percentile(found, share) for share in (0.05, 0.5, 0.95, 1) if found}
+    return {"way": way, "wanted, median": WANTED[way], "pictures": len(found), **ms, "dropped": dropped}
+
+
 async def main(seconds: float, size: str, ways: list[str]) -> None:
     with running() as gateway:
         for way in ways:
-            result = await measure(gateway.channel(way, isHls=False, isCMAF=False), way, size, seconds)
-            print(json.dumps(result, indent=2), flush=True)
+            channel = gateway.channel(way, isHls=False, isCMAF=way == "hls")
+            measured = measure_page(channel, way, seconds) if way in PAGES else measure(channel, way, size, seconds)
+            print(json.dumps(await measured, indent=2), flush=True)
 
 
 if __name__ == "__main__":

@@ -146,3 +146,19 @@ function isUnsupported(mpegts, detail, words) {
   return detail === mpegts.ErrorDetails.MEDIA_CODEC_UNSUPPORTED || detail === mpegts.ErrorDetails.MEDIA_FORMAT_UNSUPPORTED
     || /unsupported|not supported/i.test(words);
 }
+
+/** @type {Promise<void> | null} */
+let library = null;
+
+/** Loads mpegts.js, unless the page has it already. It is a classic script that sets a global. @returns {Promise<void>} */
+export function loadLibrary() {
+  if ("mpegts" in globalThis) return Promise.resolve();
+  library ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = new URL("mpegts.min.js", import.meta.url).href;
+    script.onload = () => done();
+    script.onerror = () => { library = null; failed(new Error("mpegts.js")); };
+    document.head.append(script);
+  });
+  return library;
+}

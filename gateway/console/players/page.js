@@ -211,7 +211,7 @@ class Page {
     const opened = performance.now();
     // End of the media before the break. Infinity if the page was opened during a break, until that break was shown.
     let before = status.state === "lingering" ? Infinity : -Infinity;
-    const stood = () => { if (before === Infinity || !waits(view.state)) before = newest(video) ?? -Infinity; };
+    const stood = () => { if (before === Infinity || !waits(view.state)) before = this.#times().newest ?? -Infinity; };
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
       this.#played = true;
@@ -220,7 +220,7 @@ class Page {
         this.#trouble.reset();
       }
       // A player that searches for pictures may move a little within the old ones.
-      if (waits(view.state) && (isStarved(video) || (newest(video) ?? 0) <= before + 0.05)) return;
+      if (waits(view.state) && (isStarved(video) || (this.#times().newest ?? 0) <= before + 0.05)) return;
       if (view.state !== "live") view.show("live");
     }, { signal });
     video.addEventListener("pause", () => {
@@ -255,7 +255,8 @@ class Page {
   #stalled(signal, stood) {
     const { view } = this;
     const { video } = view;
-    let [last, furthest, came] = [video.currentTime, video.currentTime, newest(video)];
+    const begin = this.#times();
+    let [last, furthest, came] = [begin.shown, begin.shown, begin.newest];
     let moved = performance.now(); // time of the last movement
     let fresh = moved;             // time of the last arrival or new picture
     let arrived = moved;           // time of the last arrival
@@ -266,15 +267,15 @@ class Page {
     return new Promise((done) => {
       const timer = setInterval(async () => {
         const now = performance.now();
-        const at = video.currentTime;
+        const { shown: at, newest: end } = this.#times();
         const rests = (video.paused && !video.ended && view.state !== "starting" && !waits(view.state)) || document.hidden;
         if (rests || at !== last) moved = now;
-        if (newest(video) !== came) {
+        if (end !== came) {
           if (moved === now && !rests) beat = Math.max(beat, now - arrived);
           arrived = now;
         }
-        if (rests || at > furthest + MIN_PROGRESS || newest(video) !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
-        [last, came] = [at, newest(video)];
+        if (rests || at > furthest + MIN_PROGRESS || end !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
+        [last, came] = [at, end];
         since = Math.max(since, moved);
         const stands = now - moved >= (view.state === "starting" ? STALL : STILL_SECONDS) * 1000;
         const stale = now - fresh >= STALL * 1000;
@@ -294,7 +295,7 @@ class Page {
         if (answer.kind === "status" && !answer.status.live) return done({ why: "ended", detail: "" });
         const lingers = answer.kind === "status" && answer.status.state === "lingering";
         if (lingers) since = performance.now();
-        if (stands ? video.currentTime !== at : !(stale && lingers)) {
+        if (stands ? this.#times().shown !== at : !(stale && lingers)) {
           if (waits(view.state) && !lingers && !isStarved(video)) view.show("live");
           return;
         }
@@ -377,12 +378,20 @@ class Page {
     void this.view.play();
   }
 
+  /** @returns {{shown: number, newest: number | null}}  seconds of the media timeline; newest: the end of what was received */
+  #times() {
+    const { video } = this.view;
+    return this.#engine?.times?.() ?? { shown: video.currentTime, newest: newest(video) };
+  }
+
   #refresh() {
     const { video } = this.view;
-    const end = newest(video);
+    const { shown, newest: end } = this.#times();
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
-    const delay = playing ? this.#delay() : null;
-    this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
+    // While the picture stands still, the buffer is not the delay.
+    const delay = playing && !isStarved(video) ? this.#delay() : null;
+    const buffer = playing && end !== null ? end - shown : null;
+    this.view.facts({ delay, buffer, dropped: this.#engine?.dropped?.(), decoder: this.#engine?.decoder?.() });
     if (delay !== null) {
       this.#usual = Math.min(this.#usual, delay);
       this.view.controls.offerGoLive(delay > this.#usual + LATE_SECONDS);

@@ -27,6 +27,10 @@
  * @property {() => Quality[]} [qualities]   of the address; empty while unknown
  * @property {(id: string) => void} [quality]  sets AUTO (quality.js) or one of them; kept until the qualities are known
  * @property {() => string | null} [shown]   the current one
+ * @property {() => {shown: number, newest: number | null} | null} [times]  seconds of the media timeline: the shown picture
+ *   and the newest received one, if the element does not know them
+ * @property {() => number | null} [dropped] pictures that were not shown, if the element does not count them
+ * @property {() => string} [decoder]        what decodes the stream, and why, for the statistics
  */
 
 /**

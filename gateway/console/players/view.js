@@ -31,6 +31,7 @@ const PASSING = ["starting", "broken", "stalled", "lost"];
 /** The player pages and their outputs. */
 const PAGES = /** @type {const} */ ([
   ["flv.html", "flv", "FLV"], ["index.html", "hls", "HLS"], ["hls.html", "cmaf", "LL-HLS"], ["dash.html", "cmaf", "DASH"],
+  ["instant.html", "flv", "Instant"],
 ]);
 
 /** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
@@ -76,8 +77,9 @@ export class View {
     h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
   #facts = {
     state: h("dd", { id: "state" }), delay: h("dd", { id: "delay" }, "–"), buffer: h("dd", { id: "buffer" }, "–"),
-    picture: h("dd", { id: "picture" }, "–"), dropped: h("dd", { id: "dropped" }, "–"),
+    picture: h("dd", { id: "picture" }, "–"), dropped: h("dd", { id: "dropped" }, "–"), decoder: h("dd", { id: "decoder" }),
   };
+  #decoder = fact("fact.decoder", this.#facts.decoder, "fact.decoder.why");
 
   /**
    * @param {string} name  the stream, as in the address
@@ -96,6 +98,7 @@ export class View {
     speak(() => {
       document.documentElement.lang = languageTag();
       document.title = layout?.title() ?? `${name || t("page.title")} · Millrace`;
+      for (const tab of this.#tabs) if (tab.pathname.endsWith("/instant.html")) tab.textContent = t("page.instant");
       this.show(this.state, this.#detail);
       if (this.#outputs) this.markTabs(this.#outputs);
     });
@@ -234,8 +237,8 @@ export class View {
     }
   }
 
-  /** @param {{delay: number | null, buffer: number | null}} now */
-  facts({ delay, buffer }) {
+  /** @param {{delay: number | null, buffer: number | null, dropped?: number | null, decoder?: string}} now */
+  facts({ delay, buffer, dropped, decoder = "" }) {
     const { videoWidth, videoHeight } = this.video;
     const quality = this.video.getVideoPlaybackQuality?.();
     const seconds = (/** @type {number | null} */ n) => n === null || !Number.isFinite(n) ? "–" : `${Math.max(0, n).toFixed(1)} s`;
@@ -245,7 +248,10 @@ export class View {
     this.#lag.textContent = known === null ? "" : seconds(known);
     this.#facts.buffer.textContent = seconds(buffer);
     this.#facts.picture.textContent = videoWidth ? `${videoWidth} × ${videoHeight}` : buffer === null ? "–" : t("fact.sound");
-    this.#facts.dropped.textContent = quality && videoWidth ? `${quality.droppedVideoFrames}` : "–";
+    const lost = dropped ?? quality?.droppedVideoFrames;
+    this.#facts.dropped.textContent = lost !== undefined && videoWidth ? `${lost}` : "–";
+    this.#facts.decoder.textContent = decoder;
+    this.#decoder.hidden = decoder === "";
   }
 
   #hint() { this.#unmute.hidden = !(this.video.muted && (this.state === "live" || this.state === "paused")); }
@@ -276,7 +282,8 @@ export class View {
     const { state, delay, buffer, picture, dropped } = this.#facts;
     const facts = h("dl", { class: "facts" }, fact("fact.protocol", this.#protocol), fact("fact.state", state),
       fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
-      fact("fact.picture", picture), fact("fact.dropped", dropped, "fact.dropped.why"));
+      fact("fact.picture", picture), fact("fact.dropped", dropped, "fact.dropped.why"), this.#decoder);
+    this.#decoder.className = "line";
     const keys = h("p");
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     this.#stage.append(this.#announcer);

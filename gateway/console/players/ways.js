@@ -15,21 +15,10 @@ export const hlsRenditions = ({ ladder, renditions = [] }) => ladder === "hls"
   ? [{ id: AUTO, bitrate: 0 }, ...renditions.map(({ name: id, bitrate }) => ({ id, bitrate }))].map((one) => ({ ...one, file: "index.m3u8" }))
   : [];
 
-/** @type {Promise<void> | null} */
-let mpegts = null;
-
-/** @returns {Promise<typeof import("./flv-engine.js")>} */
 async function flv() {
-  // A classic script that sets a global.
-  mpegts ??= new Promise((done, failed) => {
-    const script = document.createElement("script");
-    script.src = new URL("mpegts.min.js", import.meta.url).href;
-    script.onload = () => done();
-    script.onerror = () => { mpegts = null; failed(new Error("mpegts.min.js")); };
-    document.head.append(script);
-  });
-  await mpegts;
-  return import("./flv-engine.js");
+  const engine = await import("./flv-engine.js");
+  await engine.loadLibrary();
+  return engine;
 }
 
 /** @param {boolean} lowLatency */
@@ -41,7 +30,7 @@ async function hls(lowLatency) {
 /** All ways, in the order of the menu. @type {Way[]} */
 export const WAYS = [
   {
-    id: "wsflv", label: "WS-FLV", output: "flv", media: "live.flv", others: flvRenditions,
+    id: "wsflv", label: "WS-FLV", output: "flv", protocol: "wsflv", media: "live.flv", others: flvRenditions,
     load: async () => {
       const { flvEngine, flvUnsupported } = await flv();
       return { open: (video, url, now) => flvEngine(video, url.replace(/^http/, "ws"), now), unsupported: flvUnsupported() };
@@ -55,9 +44,16 @@ export const WAYS = [
       return { open: flvEngine, unsupported: flvUnsupported() };
     },
   },
+  {
+    id: "instant", label: "Instant", output: "flv", protocol: "instant", media: "live.flv", others: flvRenditions,
+    load: async () => {
+      const { instantEngine, supported } = await import("./instant-engine.js");
+      return { open: instantEngine, unsupported: supported() ? null : "WebCodecs" };
+    },
+  },
   { id: "hls", label: "HLS", output: "hls", media: "live.m3u8", others: hlsRenditions, load: () => hls(false) },
   {
-    id: "dash", label: "DASH", output: "cmaf", media: "manifest.mpd",
+    id: "dash", label: "DASH", output: "cmaf", protocol: "dash", media: "manifest.mpd",
     load: async () => {
       const { dashEngine, unsupported } = await import("./dash-engine.js");
       return { open: dashEngine, unsupported };
@@ -160,6 +156,7 @@ export class Ways {
  */
 function isPlayable({ id }, { tracks = [] }) {
   if (nativeHls && (id === "cmaf" || id === "hls")) return true;
+  if (id === "instant") return "VideoDecoder" in globalThis;
   const source = /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
   if (!source) return false;
   // The engines know more about sound than the browser says, such as MP3 in MPEG-TS. So only the picture is checked.

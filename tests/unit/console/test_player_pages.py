@@ -18,7 +18,7 @@ def exists(name: str) -> bool:
 
 def test_the_pages_are_there() -> None:
     names = {page.name for page in PAGES}
-    assert names >= {"dash.html", "flv.html", "hls.html", "index.html", "home.html", "watch.html"}
+    assert names >= {"dash.html", "flv.html", "hls.html", "index.html", "instant.html", "home.html", "watch.html"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import gateway
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
-
-CONSOLE = Path(gateway.__file__).parent / "console"
-NODE = Path(sys.executable).with_name("node")  # of the development tools
+from tests.support.node import run
 
 _PACE = """
 const catchUp = new CatchUp();
@@ -32,16 +25,6 @@ for (const [seconds, stalls] of input.course) {
 }
 out(told);
 """
-
-
-def run(module: str, names: str, script: str, input: Any) -> Any:
-    """What `script` gives to `out`, with these names of a module of the console."""
-    code = f'import {{ {names} }} from "{(CONSOLE / module).as_uri()}";\n'
-    code += f"const input = {json.dumps(input)};\nconst out = (x) => console.log(JSON.stringify(x));\n{script}"
-    command = [str(NODE), "--input-type=module", "-e", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def pace(ahead: float, *course: tuple[float, bool], noise: float = 0.0) -> list[dict[str, float]]:

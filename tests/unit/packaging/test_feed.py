@@ -126,6 +126,32 @@ async def test_nothing_is_lost_or_doubled_for_a_viewer_who_joins_between_two_flu
     assert wire.written == b"[<head 0>V0 ][V33 V66 ]"
 
 
+async def test_a_picture_does_not_wait_for_the_timer_that_sound_has_set():
+    stream, feed = live()
+    stream.push(picture(0, True))
+    wire = Wire()
+    feed.join(viewer(wire))
+    stream.push(sound(10))
+    assert wire.written.endswith(b"V0 ]"), "sound waits for the next picture"
+    stream.push(picture(33))
+    assert wire.written.endswith(b"[A10 V33 ]")
+    assert feed._timer is None
+
+
+async def test_a_picture_waits_while_writing_takes_much_of_the_time():
+    stream, feed = live()
+    stream.push(picture(0, True))
+    wire = Wire()
+    feed.join(viewer(wire))
+    feed._cost = 1.0
+    feed._last_flush = 1e18
+    stream.push(sound(10))
+    stream.push(picture(33))
+    assert wire.written.endswith(b"V0 ]")
+    assert feed._timer is not None
+    feed.flush()
+
+
 async def test_a_key_frame_always_begins_a_batch():
     stream, feed = live()
     stream.push(picture(0, True))

@@ -144,7 +144,7 @@ async def test_health_and_time():
 
 async def test_pages_load_all_they_name_under_a_strict_policy():
     async with playing() as lab:
-        for page in ("flv.html", "index.html", "hls.html", "dash.html"):
+        for page in ("flv.html", "index.html", "hls.html", "dash.html", "instant.html"):
             reply = await lab.listener.get(f"/c1/{page}")
             assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
             policy = reply.headers["content-security-policy"]

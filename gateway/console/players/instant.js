@@ -1,0 +1,7 @@
+/** The page of the shortest delay; each rendition is a separate stream with its own address. */
+
+import { flvRenditions } from "./flv-renditions.js";
+import { instantEngine } from "./instant-engine.js";
+import { start } from "./page.js";
+
+start({ label: "WS-FLV", output: "flv", protocol: "instant", media: "live.flv", others: flvRenditions, unsupported: null, open: instantEngine });

@@ -1,0 +1,24 @@
+"""The pages' modules, run as they are by node."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gateway
+
+CONSOLE = Path(gateway.__file__).parent / "console"
+NODE = Path(sys.executable).with_name("node")  # of the development tools
+
+
+def run(module: str, names: str, script: str, input: Any) -> Any:
+    """What `script` gives to `out`, with these names of a module of the console."""
+    code = f'import {{ {names} }} from "{(CONSOLE / module).as_uri()}";\n'
+    # The input comes by the standard input, because a command line has a limit.
+    code += 'import { readFileSync } from "node:fs";\nconst input = JSON.parse(readFileSync(0, "utf8"));\n'
+    code += f"const out = (x) => console.log(JSON.stringify(x));\n{script}"
+    command = [str(NODE), "--input-type=module", "-e", code]
+    done = subprocess.run(command, input=json.dumps(input), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
