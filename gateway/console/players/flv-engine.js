@@ -148,17 +148,17 @@ function isUnsupported(mpegts, detail, words) {
 }
 
 /** @type {Promise<void> | null} */
-let library = null;
+let loading = null;
 
 /** Loads mpegts.js, unless the page has it already. It is a classic script that sets a global. @returns {Promise<void>} */
 export function loadLibrary() {
   if ("mpegts" in globalThis) return Promise.resolve();
-  library ??= new Promise((done, failed) => {
+  loading ??= new Promise((done, failed) => {
     const script = document.createElement("script");
     script.src = new URL("mpegts.min.js", import.meta.url).href;
     script.onload = () => done();
-    script.onerror = () => { library = null; failed(new Error("mpegts.js")); };
+    script.onerror = () => { loading = null; failed(new Error("mpegts.js")); };
     document.head.append(script);
   });
-  return library;
+  return loading;
 }

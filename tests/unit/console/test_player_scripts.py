@@ -9,7 +9,7 @@ import pytest
 
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
-from tests.support.node import run
+from tests.support.node import CONSOLE, run
 
 _PACE = """
 const catchUp = new CatchUp();
