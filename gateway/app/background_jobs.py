@@ -57,7 +57,7 @@ class BackgroundJobs:
         self._start(self.retention.run(), "retention")
         self._start(self.media_deletion.run(), "media deletion")
         if self._settings.kvs.stream:
-            self._start(self.kvs.run(), "kinesis jobs")
+            self._tasks.start(self.kvs.run(), "kinesis jobs")
         self._read_bucket_events()
         if self._servers is not None and self._settings.ecs.events:
             from gateway.adapters.aws.task_events import TaskEvents
@@ -86,7 +86,11 @@ class BackgroundJobs:
         return self._servers.servers if self._servers is not None else None
 
     def stop(self) -> None:
-        """Stops the jobs, because another process replaces this one. Unfinished VOD jobs return to the queue."""
+        """Stops the jobs, because another process replaces this one.
+
+        Unfinished VOD jobs return to the queue. A running Kinesis job continues until the process ends.
+        """
+        self.kvs.retire()
         for task in self._running:
             task.cancel()
 

@@ -89,6 +89,7 @@ class KvsJobs:
         self._submitting = asyncio.Lock()  # one at a time, so that they count the waiting jobs correctly
         self._callers: dict[str, FirstFragment] = {}  # by job id
         self._woken = asyncio.Event()
+        self._retired = False
 
     # ---- submitting ----
 
@@ -208,7 +209,7 @@ class KvsJobs:
     async def run(self) -> None:
         """Runs jobs until cancelled. A running job then fails; the others wait for another process."""
         unavailable = False
-        while True:
+        while not self._retired:
             self._woken.clear()
             try:
                 pause = await self._run_next()
@@ -221,6 +222,11 @@ class KvsJobs:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._woken.wait()
+
+    def retire(self) -> None:
+        """Begins no more jobs, because another process replaces this one. A running job continues."""
+        self._retired = True
+        self._woken.set()
 
     async def _run_next(self) -> float:
         """Runs the oldest job, if one may begin. Returns the seconds until the next attempt."""
@@ -244,7 +250,7 @@ class KvsJobs:
     async def _begin(self, stream: str) -> StoredJob | None:
         """Begins the oldest job for the claimed stream; None if another process has one for it."""
         jobs = [job for job in await self._unfinished() if _stream_of(job, stream) == stream]
-        if not jobs or any(job.state is JobState.PROGRESSING for job in jobs):
+        if self._retired or not jobs or any(job.state is JobState.PROGRESSING for job in jobs):
             return None
         try:
             begun = await self._queue.begin(jobs[0], self._owner)

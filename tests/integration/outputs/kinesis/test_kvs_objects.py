@@ -328,6 +328,19 @@ async def test_a_job_that_never_began_is_taken_over_from_another_process(rig: Ri
     assert (await rig.over(said["jobs"][0])).state is JobState.COMPLETE
 
 
+async def test_a_process_that_is_replaced_finishes_its_job_and_begins_no_other(
+    rig: Rig, film: Callable[..., Path]
+) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    body = {"bucketName": BUCKET, "keyName": "short.mp4"}
+    first = await rig.process("short.mp4")
+    second = await rig.api.json("POST", "/processObject?wait=0", body, status=202)
+    rig.jobs.retire()
+    assert (await rig.over(first["jobs"][0])).state is JobState.COMPLETE
+    await until(lambda: not rig.streams._claims, "the stream is free")
+    assert (await rig.desk.store.get(second["id"])).state is JobState.SUBMITTED
+
+
 async def test_a_stream_that_another_gateway_sends_to_is_waited_for(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     theirs, _ = await rig.desk.submit(KVS, "s3://films/theirs.mp4", id="1700000000000-them", detail={"stream": "lobby"})
