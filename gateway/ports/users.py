@@ -179,8 +179,12 @@ def name_problem(name: str) -> str:
 
 
 def stored_rights(value: dict[str, Any]) -> Rights:
-    """Returns the rights in a stored user or session. Those from before there were roles are administrators'."""
-    return Rights(Role(value.get("role", Role.ADMINISTRATOR)), tuple(value.get("channels", ())))
+    """Returns the rights in a stored user or session. Those from before there were roles are administrators'.
+
+    A role that only a later version knows becomes the least one.
+    """
+    role = value.get("role", Role.ADMINISTRATOR)
+    return Rights(Role(role) if role in tuple(Role) else Role.BROADCASTER, tuple(value.get("channels", ())))
 
 
 def rights_value(rights: Rights) -> dict[str, Any]:
