@@ -164,8 +164,8 @@ class TestChannels:
         millrace("channel", "create", "--name", "one", "--expires", "2030-01-01")
         millrace("channel", "create", "--name", "two\x1b[31m", "--expires", "2031-01-01T12:00:00Z")
         one, two = millrace("channel", "list").stdout.splitlines()
-        assert one.endswith("2030-01-01T00:00:00Z  flv           one")
-        assert two.endswith("2031-01-01T12:00:00Z  flv           two\N{REPLACEMENT CHARACTER}[31m")
+        assert one.endswith("2030-01-01T00:00:00Z  flv,cmaf      one")
+        assert two.endswith("2031-01-01T12:00:00Z  flv,cmaf      two\N{REPLACEMENT CHARACTER}[31m")
 
 
 MISTAKES = [
