@@ -470,7 +470,7 @@ async def film_page_plays(browser: Browser, address: str) -> None:
         await expect(watched.page.get_by_role("heading")).to_have_count(0)
         assert not watched.complaints
     async with opened(browser, address.replace("/vod/", "/vod/no-"), locale="en-US") as watched:
-        await expect(watched.page.get_by_text("No such video")).to_be_visible()
+        await expect(watched.page.locator("#headline")).to_have_text("No such video")
 
 
 async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: Browser, gateway: Gateway) -> None:
