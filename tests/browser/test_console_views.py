@@ -447,8 +447,8 @@ async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway:
         qr = viewer.get_by_role("img", name=re.compile("QR"))
         await comes(lambda: qr.evaluate("(e) => e.naturalWidth > 0"), "the QR code")
         await button(viewer, "Edit title").click()
-        await page.get_by_label("Title").fill("Ferien <b>am See</b>")
-        await page.get_by_label("Description").fill("Erster Tag")
+        await page.get_by_role("textbox", name="Title").fill("Ferien <b>am See</b>")
+        await page.get_by_role("textbox", name="Description").fill("Erster Tag")
         await button(page, "Save").click()
         await expect(page.get_by_role("dialog", name="Ferien <b>am See</b>")).to_contain_text("Erster Tag")
         await page.keyboard.press("Escape")
@@ -496,7 +496,7 @@ async def film_page_plays(browser: Browser, address: str) -> None:
         await expect(watched.page.get_by_role("heading")).to_have_count(0)
         assert not watched.complaints
     async with opened(browser, address.replace("/vod/", "/vod/no-"), locale="en-US") as watched:
-        await expect(watched.page.get_by_text("No such video")).to_be_visible()
+        await expect(watched.page.locator("#headline")).to_have_text("No such video")
 
 
 async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: Browser, gateway: Gateway) -> None:

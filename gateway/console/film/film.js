@@ -8,9 +8,10 @@ import { Share } from "../players/share.js";
 import { neighbour } from "../players/status.js";
 import { themeButton } from "../players/theme-button.js";
 import { keepPosition, recallPosition } from "./position.js";
-import { chapters, loadPreviews, picture } from "./previews.js";
+import { loadPreviews, picture } from "./previews.js";
 import { open } from "./source.js";
 import { time, TimeBar } from "./timebar.js";
+import { chapters } from "./webvtt.js";
 import { t } from "./words.js";
 
 /**
@@ -176,7 +177,7 @@ class Page {
     event.preventDefault();
   }
 
-  /** @param {import("./previews.js").Preview[]} previews */
+  /** @param {import("./webvtt.js").Preview[]} previews */
   #showPreviews(previews) {
     this.#bar.show(previews);
     const shown = chapters(previews, MAX_CHAPTERS);

@@ -1,13 +1,12 @@
-/** The small pictures of a film: parts of one JPEG sheet, listed in WebVTT with `#xywh` fragments. */
+/** The small pictures of a film: loads their list, and draws them from one JPEG sheet. */
 
 import { h } from "../players/dom.js";
 import { neighbour } from "../players/status.js";
+import { parse } from "./webvtt.js";
 
-/** @typedef {{start: number, end: number, file: string, x: number, y: number, width: number, height: number}} Preview */
+/** @typedef {import("./webvtt.js").Preview} Preview */
 
 const MAX_BYTES = 200_000; // of the list; a longer one is not Millrace's
-const CUE = /^(?:(\d{2,}):)?(\d{2}):(\d{2}\.\d{3}) --> (?:(\d{2,}):)?(\d{2}):(\d{2}\.\d{3})/;
-const PLACE = /^([\w.-]+)#xywh=(\d+),(\d+),(\d+),(\d+)$/;
 
 /**
  * @param {string} url  of the list
@@ -21,46 +20,6 @@ export async function loadPreviews(url) {
   } catch {
     return []; // no connection; the player works without them
   }
-}
-
-/**
- * @param {string} text  WebVTT
- * @returns {Preview[]}
- */
-export function parse(text) {
-  const found = [];
-  const lines = text.split(/\r?\n/);
-  for (const [i, line] of lines.entries()) {
-    const times = CUE.exec(line);
-    const place = PLACE.exec(lines[i + 1] ?? "");
-    if (!times || !place) continue;
-    const [x = 0, y = 0, width = 0, height = 0] = place.slice(2).map(Number);
-    found.push({ start: seconds(times.slice(1, 4)), end: seconds(times.slice(4)), file: place[1] ?? "", x, y, width, height });
-  }
-  return found;
-}
-
-/** @param {(string | undefined)[]} parts  hours, minutes, seconds */
-function seconds([hours = "0", minutes = "0", rest = "0"]) {
-  return Number(hours) * 3600 + Number(minutes) * 60 + Number(rest);
-}
-
-/**
- * @param {readonly Preview[]} all
- * @param {number} at  seconds
- * @returns {Preview | undefined}
- */
-export function previewAt(all, at) { return all.findLast(({ start }) => start <= at) ?? all[0]; }
-
-/**
- * Returns previews at equal distances, as chapters.
- * @param {readonly Preview[]} all
- * @param {number} most
- * @returns {Preview[]}
- */
-export function chapters(all, most) {
-  const step = Math.max(1, Math.ceil(all.length / most));
-  return all.filter((_, i) => i % step === 0);
 }
 
 /**

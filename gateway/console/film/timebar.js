@@ -2,10 +2,11 @@
 
 import { h } from "../players/dom.js";
 import { speak } from "../players/language.js";
-import { picture, previewAt } from "./previews.js";
+import { picture } from "./previews.js";
+import { previewAt } from "./webvtt.js";
 import { t } from "./words.js";
 
-/** @typedef {import("./previews.js").Preview} Preview */
+/** @typedef {import("./webvtt.js").Preview} Preview */
 
 export class TimeBar {
   #video;

@@ -8,17 +8,18 @@ import pytest
 import gateway
 
 CONSOLE = Path(gateway.__file__).parent / "console"
-PAGES = sorted((CONSOLE / "players").glob("*.html"))
+PAGES = [*sorted((CONSOLE / "players").glob("*.html")), CONSOLE / "film" / "film.html"]
 SCRIPTS = sorted((CONSOLE / "players").glob("*.js"))
 
 
 def exists(name: str) -> bool:
-    return any((folder / name).is_file() for folder in (CONSOLE / "players", *(CONSOLE / "vendor").iterdir()))
+    return any((folder / name).is_file() for folder in (CONSOLE / "players", CONSOLE, *(CONSOLE / "vendor").iterdir()))
 
 
 def test_the_pages_are_there() -> None:
     names = {page.name for page in PAGES}
-    assert names >= {"dash.html", "flv.html", "hls.html", "index.html", "instant.html", "home.html", "watch.html"}
+    players = {"dash.html", "flv.html", "hls.html", "index.html", "instant.html"}
+    assert names >= players | {"home.html", "watch.html", "film.html"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -250,3 +250,21 @@ def test_the_watch_page_chooses_by_channel_browser_and_viewer(given: dict[str, A
 def test_a_way_that_failed_is_left_until_all_have_failed() -> None:
     order = ["wsflv", "cmaf", "flv", "hls", "dash"]
     assert ways(failures=order) == ["wsflv", "cmaf", True, "flv", True, "hls", True, "dash", True, "wsflv", False]
+
+
+def test_previews_of_a_film_are_read_and_chosen() -> None:
+    text = (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nthumbnails.jpg#xywh=0,0,160,90\n\n"
+        "01:00:02.000 --> 01:00:04.500\nthumbnails.jpg#xywh=160,0,160,90\n\n"
+        "00:00:04.000 --> 00:00:06.000\nhttps://elsewhere/x.jpg#xywh=0,0,1,1\n"
+    )
+    script = """
+      const all = parse(input);
+      const at = [-1, 1, 9999].map((at) => previewAt(all, at).x);
+      out({ all, at, none: parse("no list"), some: chapters(all, 1).length });
+    """
+    found = run("film/webvtt.js", "parse, previewAt, chapters", script, text)
+    assert [(one["start"], one["end"], one["x"], one["file"]) for one in found["all"]] == [
+        (0, 2, 0, "thumbnails.jpg"), (3602, 3604.5, 160, "thumbnails.jpg"),
+    ]  # fmt: skip
+    assert (found["at"], found["none"], found["some"]) == ([0, 0, 160], [], 1)

@@ -498,6 +498,7 @@ def test_tables_have_the_names_and_keys_of_the_original():
         "video-metadata": ["id"],
         "video-streaming": ["UUID"],
         "video-jobs": ["id"],
+        "video-films": ["kind", "key"],
         "video-console": ["kind", "key"],
         "video-events": ["type", "id"],
         "video-servers": ["role"],
