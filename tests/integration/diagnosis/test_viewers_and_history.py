@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.clients import Program, push, until
+from tests.support.clients import push, until
 from tests.support.cores import Cores
 from tests.support.gateway import Channel, Edge, Gateway, http
 from tests.support.media import Film
@@ -86,23 +87,23 @@ def _restarted(before: Gateway) -> Gateway:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 def test_processes_of_a_host_are_one(tmp_path: Path) -> None:
     gateway = Cores(tmp_path, 2)
-    gateway.wait_ready()
-    channels = [gateway.channel(f"c{n}") for n in range(3)]
-    pushes: list[Program] = [push(FILM, channel.push) for channel in channels]
-    try:
-        for channel in channels:
-            channel.wait_live()
-            until(lambda channel=channel: has_bitrate(gateway, channel), "its history is found wherever it is", 20)
-        until(lambda: max(history(gateway)["series"]["streams"]["max"]) == 3, "the node's history has all streams", 20)
-        for number in range(12):  # lands on any process
-            assert report(channels[0].url("report"), LINE.format(1, number)) == "204"
-        until(lambda: experience(gateway, channels[0])["all"]["viewers"] == 12, "all reports reach the holder", 25)
-    finally:
-        for one in pushes:
-            one.__exit__(None, None, None)
-    until(lambda: channels[0].session()["state"] == "idle", "the stream has ended", 30)
-    assert has_bitrate(gateway, channels[0]), "an ended channel keeps its history"
-    assert gateway.stop() == 0
+    with contextlib.ExitStack() as stack:
+        stack.callback(gateway.stop)  # also after a failure
+        gateway.wait_ready()
+        channels = [gateway.channel(f"c{n}") for n in range(3)]
+        with contextlib.ExitStack() as pushes:
+            for channel in channels:
+                pushes.enter_context(push(FILM, channel.push))
+            for channel in channels:
+                channel.wait_live()
+                until(lambda channel=channel: has_bitrate(gateway, channel), "its history is found wherever it is", 20)
+            until(lambda: max(history(gateway)["series"]["streams"]["max"]) == 3, "the node has all streams", 20)
+            for number in range(12):  # lands on any process
+                assert report(channels[0].url("report"), LINE.format(1, number)) == "204"
+            until(lambda: experience(gateway, channels[0])["all"]["viewers"] == 12, "all reports reach the holder", 25)
+        until(lambda: channels[0].session()["state"] == "idle", "the stream has ended", 30)
+        assert has_bitrate(gateway, channels[0]), "an ended channel keeps its history"
+        assert gateway.stop() == 0
 
 
 @pytest.fixture(scope="module")
