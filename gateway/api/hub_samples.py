@@ -54,8 +54,7 @@ class HubSamples:
                     self._count_drops(stream.publisher)
             viewers.update(stream.viewers)
             if stream.outputs is not None:
-                for status in stream.outputs.status():
-                    outputs[str(status["name"]), str(status["state"])] += 1
+                outputs.update(stream.outputs.states())
             if self._per_stream:
                 yield MetricSample(metric_table.STREAM_BITRATE, stream.bitrate, (stream.name,))
                 yield MetricSample(metric_table.STREAM_VIEWERS, sum(stream.viewers.values()), (stream.name,))

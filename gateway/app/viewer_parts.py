@@ -18,5 +18,5 @@ def viewer_reports(parts: NodeParts, http_cache: HttpCacheProxy | None) -> Viewe
     """Returns the answers to reports of viewers; None if the settings allow no reports."""
     if not parts.settings.playback.reports:
         return None
-    is_watched = http_cache.is_watched if http_cache is not None else lambda name: False
-    return ViewerReports(parts.experience, parts.metrics.viewer_reports, is_watched)
+    is_held = http_cache.upstream.is_held if http_cache is not None else None
+    return ViewerReports(parts.experience, parts.metrics.viewer_reports, is_held)

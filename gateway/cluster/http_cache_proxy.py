@@ -327,11 +327,6 @@ class HttpCacheProxy:
             if any(viewer_set.viewers.values())
         }
 
-    def is_watched(self, name: str) -> bool:
-        """Whether viewers on this node play the stream."""
-        viewer_set = self._viewer_sets.get(name)
-        return viewer_set is not None and any(viewer_set.viewers.values())
-
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the proxy."""
         viewers: Counter[str] = Counter()

@@ -48,6 +48,8 @@ class Cmcd(NamedTuple):
 def is_news(raw_query: str, headers: dict[str, str]) -> bool:
     """Whether a request says that the player starts or had an empty buffer. Other requests only repeat values."""
     if "CMCD=" in raw_query:
+        if "bs" not in raw_query and "su" not in raw_query:
+            return False
         return (
             "bs%2C" in raw_query
             or "su%2C" in raw_query

@@ -41,7 +41,6 @@ class StartsWithStream(Protocol):
     def begin(self, stream: Stream) -> None: ...
 
 
-@runtime_checkable
 class ReportsStatus(Protocol):
     """An output with more status. `report` is added to its entry of the session: JSON values, without secrets.
 
@@ -94,7 +93,9 @@ class _Handle:
         self.task: asyncio.Task[object] | None = None
 
     def status(self) -> dict[str, object]:
-        report: dict[str, Any] = self.output.report() if isinstance(self.output, ReportsStatus) else {}
+        # isinstance(output, ReportsStatus) is 30 times slower, and a scrape asks every output of every stream.
+        read_report = getattr(self.output, "report", None)
+        report: dict[str, Any] = read_report() if read_report is not None else {}
         error = self.error if self.error is not None else report.get("error")
         return {**report, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": error}
 
@@ -149,6 +150,10 @@ class Outputs:
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
         return [h.status() for h in self._handles.values() if h.spec.listed]
+
+    def states(self) -> list[tuple[str, str]]:
+        """Returns the names and states of `status`, without the outputs' reports."""
+        return [(h.spec.name, str(h.state)) for h in self._handles.values() if h.spec.listed]
 
     def open(self) -> None:
         """Creates the outputs that are enabled from the start, before the first unit. `run` must follow."""

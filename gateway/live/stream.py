@@ -71,6 +71,10 @@ class OutputSwitch(Protocol):
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
         ...
 
+    def states(self) -> list[tuple[str, str]]:
+        """Returns names and states only."""
+        ...
+
 
 class Stream(Fanout):
     """The stream that viewers get. `original` is what the publisher sends.

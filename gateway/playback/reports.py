@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway.channels.names import channel_of
@@ -28,7 +28,7 @@ _FORMATS: Final = {"h": "hls", "d": "dash"}
 class ViewerReports:
     """Reads reports into `experience`. The router has checked that the stream is live and the viewer may play it.
 
-    watched(name): whether players at this node play a stream that another node holds.
+    is_held(name): whether another node holds a stream. Raises StoreUnavailable, AtCapacity. None: no other nodes.
     counter: counts reports by kind.
     """
 
@@ -36,10 +36,10 @@ class ViewerReports:
         self,
         experience: Experience,
         counter: Counter,
-        watched: Callable[[str], bool] = lambda name: False,
+        is_held: Callable[[str], Awaitable[bool]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.watched = watched
+        self.is_held = is_held
         self._experience = experience
         self._counter = counter
         self._clock = clock
@@ -68,8 +68,8 @@ class ViewerReports:
 class RequestReports:
     """Reads the CMCD of players' requests for playlists and media."""
 
-    _ALWAYS: Final = 50  # requests of a player after its start that are all read
-    _EVERY: Final = 4  # after that every fourth one, and all that tell of a start or an empty buffer
+    _ALWAYS: Final = 40  # requests of a player after its start that are all read
+    _EVERY: Final = 10  # after that every tenth one, and all that tell of a start or an empty buffer
 
     def __init__(self, experience: Experience, counter: Counter) -> None:
         self._experience = experience

@@ -374,18 +374,27 @@ class PlaybackRouter:
     # ---- reports of viewers ----
 
     def _report(self, request: Request, name: str) -> AnswerOrAwaitable:
-        """Answers a report for a stream that viewers at this node can play, with the stream's protection."""
+        """Answers a report for a live stream, with the stream's protection."""
         reports = self._live.reports
         if reports is None:
             return _NO_POST
         stream = self._live.streams.find(name)
         if stream is not None:
             return self._protection.judge(request, name, stream.channel) or reports.read(request, name)
-        return self._remote_report(request, name, reports) if reports.watched(name) else not_streaming(name)
+        return self._remote_report(request, name, reports)
 
     async def _remote_report(self, request: Request, name: str, reports: ViewerReports) -> Answer:
+        """Answers for a stream that another node may hold. The viewer's media may come from another process."""
         channel = await self._find_permitted(request, name)
-        return channel if isinstance(channel, Response) else reports.read(request, name)
+        if isinstance(channel, Response):
+            return channel
+        try:
+            held = reports.is_held is not None and await reports.is_held(name)
+        except StoreUnavailable as error:
+            return _store_unavailable(error)
+        except AtCapacity as error:
+            return service_unavailable(str(error), 1)
+        return reports.read(request, name) if held else not_streaming(name)
 
     # ---- status ----
 

@@ -1,0 +1,69 @@
+"""Pages report what their viewers experience, and the channel's page shows it with the last hours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, expect
+
+from tests.support.browser import axe, chromium, opened
+from tests.support.clients import push
+from tests.support.console import signed_in
+from tests.support.gateway import running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("reports-90", seconds=90, size="640x360")
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium", "ffmpeg")
+    async with chromium() as instance:
+        yield instance
+
+
+async def without_tracking(context: BrowserContext) -> None:
+    await context.add_init_script("Object.defineProperty(navigator, 'globalPrivacyControl', { value: true })")
+
+
+async def test_pages_report_and_the_channel_s_page_shows_it(browser: Browser) -> None:
+    with running() as gateway:
+        channel = gateway.channel()
+        with push(FILM, channel.push):
+            channel.wait_playable("live.m3u8", "master.m3u8")
+            for page, protocol in (("flv.html", "flv"), ("index.html", "hls")):
+                async with opened(browser, channel.url(page)) as watched:
+                    async with watched.page.expect_request(lambda r: r.url.endswith("/report"), timeout=20_000) as sent:
+                        await watched.plays()
+                    line = (await sent.value).post_data or ""
+                    assert f"millrace-p={protocol}," in line
+                    assert ",msd=" in line and "bsa=(0)" in line
+                    assert not watched.complaints
+            for page, prepare in (("flv.html?report=0", None), ("flv.html", without_tracking)):
+                async with opened(browser, channel.url(page), prepare=prepare) as watched:
+                    asked: list[str] = []
+                    watched.page.on("request", lambda request, asked=asked: asked.append(request.url))
+                    await watched.plays()
+                    await watched.page.goto("about:blank")  # nothing is sent when it is left either
+                    assert not [url for url in asked if "/report" in url]
+
+            async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+                page = watched.page
+                table = page.get_by_role("table", name="What viewers experience")
+                for name in ("HTTP-FLV", "HLS"):
+                    row = table.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
+                    await expect(row.locator("[data-label='Viewers']")).to_have_text("1")
+                    await expect(row.locator("[data-label^='Start']")).to_contain_text("·")
+                await page.get_by_role("radio", name="24 h").check(force=True)
+                chart = page.get_by_role("img", name="Bitrate: ").first
+                await chart.wait_for()
+                await page.reload()
+                await expect(page.get_by_role("radio", name="24 h")).to_be_checked()
+                await chart.wait_for()
+                assert not await axe(page)
+                assert not watched.complaints
