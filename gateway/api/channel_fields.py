@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.answers import answer
+from gateway.api.context import CONTEXT
 from gateway.channels import fields
 from gateway.channels.schedule import MAX_LENGTH
 from gateway.outputs.descriptor import LocalizedText, OutputField
@@ -17,9 +18,10 @@ from gateway.playback.formats import FORMATS
 
 async def index(request: web.Request) -> web.Response:
     """Returns the fields in the order of a form. Those of installed outputs are in `GET /outputs`."""
+    unused = fields.unused(tasks=request.app[CONTEXT].tasks)
     return answer(
         [
-            {"name": name, "group": group, **described(field)}
+            {"name": name, "group": group, **described(field), "used": name not in unused}
             for group, members in fields.GROUPS.items()
             for name, field in members.items()
         ]

@@ -85,6 +85,7 @@ class Context:
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     broadcast_servers: returns the rows of the table of push servers; None: there is no table.
+    tasks: whether this gateway starts tasks in the cloud, see workers.runner.
     """
 
     version: str
@@ -110,6 +111,7 @@ class Context:
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
+    tasks: bool = False
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
 

@@ -86,7 +86,8 @@ Channel: type[BaseModel] = create_model(
 class Output(Schema):
     """An output. codec also has `renditions`, `dropped` and `restarts`; relay has `targets`.
 
-    kvs has `fragments`; video has `pieces` and `bytes`.
+    kvs has `fragments`; video has `pieces` and `bytes`. openSince: when the file that is being recorded began, seconds
+    since the epoch.
     """
 
     model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
@@ -428,9 +429,10 @@ class ChannelField(Schema):
 
 
 class FormField(ChannelField):
-    """`group`: the group of the form that contains the field."""
+    """`group`: the group of the form that contains the field. `used`: whether it has an effect on this gateway."""
 
     group: str
+    used: bool
 
 
 class OutputField(ChannelField):

@@ -241,6 +241,7 @@ class Gateway(node.Role):
             proxies=proxies,
             metrics_of_all=self.metrics_aggregator,
             broadcast_servers=self._background_jobs.broadcast_servers,
+            tasks=settings.workers.runner == "ecs",
             upload_origin=UploadOrigin(self._stores.objects if self._stores.bucket else None),
         )
 

@@ -306,6 +306,15 @@ for _group in GROUPS.values():
     add(_group)
 
 
+def unused(*, tasks: bool) -> frozenset[str]:
+    """Returns the fields that have no effect. tasks: whether this gateway starts tasks in the cloud.
+
+    Clients of the old system set them, so they stay stored.
+    """
+    never = {"masterSize", "recordSize", "ondemand_list_size"}
+    return frozenset(never if tasks else never | {"codecSize", "slaveSize", "isCluster", "clusterNumber"})
+
+
 def check(name: str, value: Any) -> None:
     """Raises InvalidField if a known field has an invalid value. null is valid if the field's default is None."""
     field = FIELDS.get(name)

@@ -198,6 +198,8 @@ async def test_other_camera_and_screen_go_on_in_the_same_push(browser: Browser, 
         await studio.go_live()
         async with opened(browser, channel.url("flv.html")) as player:
             await player.plays()
+            # The test camera gives 20 pictures a second.
+            await studio.page.get_by_text("of 30 pictures a second are made").wait_for()
             picker = studio.page.get_by_label("Camera", exact=True)
             names = await picker.locator("option").all_inner_texts()
             assert len(names) == 3, names  # two cameras, none

@@ -131,9 +131,14 @@ async def test_new_channel_shows_where_to_push(browser: Browser, gateway: Gatewa
         # What was typed in Tokyo is midnight in Greenwich.
         assert item["key"].startswith(f"{int(datetime(2035, 12, 31, tzinfo=UTC).timestamp())}-")
         assert (item["isFlv"], item["isHls"], item["isCMAF"]) == (True, True, True)
-        for text in (item["obsServer"], item["obsKey"], item["pushUrl"], *item["playUrls"].values()):
+        await expect(page.get_by_text(item["obsServer"], exact=True)).to_be_visible()
+        await expect(page.get_by_text(item["obsKey"], exact=True)).to_have_count(0)
+        await expect(page.get_by_role("img", name="QR code of Push address")).to_have_count(0)
+        await page.get_by_role("button", name="Show the key").click()
+        await page.get_by_text("For players").click()
+        for text in (item["obsKey"], item["pushUrl"], *item["playUrls"].values()):
             await expect(page.get_by_text(text, exact=True).first).to_be_visible()
-        for name in ("Push address", "HTTP-FLV", "HLS"):
+        for name in ("Push address", "Watch page"):
             code = page.get_by_role("img", name=f"QR code of {name}", exact=True)
             await code.wait_for()
             assert await code.evaluate("image => image.naturalWidth > 0 && image.getBoundingClientRect().width > 100")
@@ -152,6 +157,22 @@ async def test_copy_buttons_copy_what_stands_beside_them(browser: Browser, gatew
         await page.get_by_role("button", name="Copy Stream key").click()
         await page.get_by_text("Copied: Stream key").wait_for()
         assert await page.evaluate("navigator.clipboard.readText()") == channel.item["obsKey"]
+
+
+async def test_a_new_key_replaces_the_old_one_and_keeps_the_expiry(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Renewed")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="New key").click()
+        await page.get_by_role("alertdialog").get_by_role("button", name="New key").click()
+        await page.get_by_text("There is a new stream key").wait_for()
+        old, new = channel.item["key"].split("-"), stored(gateway, channel)["key"].split("-")
+        assert (int(new[0]), new[1] != old[1]) == (int(old[0]) + 1, True)
+        await page.get_by_role("button", name="Show the key").click()
+        await page.get_by_text(f"{channel.id}?sign={'-'.join(new)}", exact=True).wait_for()
+        await page.reload()  # the browser remembers that keys are shown
+        await page.get_by_role("button", name="Hide the key").wait_for()
+        assert not watched.complaints
 
 
 async def test_channels_are_searched_sorted_and_paged(browser: Browser, gateway: Gateway) -> None:
@@ -454,11 +475,28 @@ async def test_output_without_what_it_needs_leads_to_the_editor(browser: Browser
     channel = named(gateway, "Needy")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
-        await page.get_by_role("switch", name="Watermark").click()
-        await page.get_by_text("Set a text or a picture first.").wait_for()
+        await page.get_by_role("switch", name="Relay").click()
+        await page.get_by_text("Add a relay target first.").wait_for()
         await page.get_by_role("heading", name="Edit Needy").wait_for()
-        assert page.url.endswith("section=watermark")
-        assert stored(gateway, channel).get("isWaterMark", False) is False
+        assert page.url.endswith("section=relay")
+        assert stored(gateway, channel).get("isRelay", False) is False
+        assert not watched.complaints
+
+
+async def test_the_watermark_switch_asks_for_its_text(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Marked")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        switch, dialog = page.get_by_role("switch", name="Watermark"), page.get_by_role("dialog")
+        await switch.click()
+        await dialog.get_by_role("button", name="Switch on").click()
+        await dialog.get_by_text("Enter a text.").wait_for()
+        await dialog.get_by_label("Text").fill("© Millrace")
+        await dialog.get_by_role("button", name="Switch on").click()
+        await expect(dialog).to_have_count(0)
+        await expect(switch).to_be_checked()
+        item = stored(gateway, channel)
+        assert (item["isWaterMark"], item["WaterMarkText"]) == (True, "© Millrace")
         assert not watched.complaints
 
 

@@ -7,11 +7,23 @@ import { installedSwitches } from "./installed_outputs.js";
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./channel.js").Session} Session */
 
-/** The name and the flag of each output. Outputs for viewers come last, because they are rarely switched while live. */
-const SWITCHES = [...OUTPUTS.slice(3), ...OUTPUTS.slice(0, 3)].map(([flag, name]) => /** @type {const} */ ([name, flag]));
+/** The outputs by purpose, in the order of the page. */
+const GROUPS = /** @type {const} */ ([
+  ["watch", ["flv", "hls", "cmaf", "codec", "watermark"]],
+  ["keep", ["video", "ondemand", "image", "motion"]],
+  ["send", ["relay", "kvs"]],
+]);
 
-/** All outputs, also the installed ones. @returns {(readonly [name: string, flag: string])[]} */
-export const switches = () => [...SWITCHES, ...installedSwitches.value];
+const FLAGS = /** @type {Record<string, string>} */ (Object.fromEntries(OUTPUTS.map(([flag, name]) => [name, flag])));
+
+/** The names of all outputs by group; installed outputs are the group "installed". @returns {[group: string, names: string[]][]} */
+export function groups() {
+  const own = GROUPS.map(([group, names]) => /** @type {[string, string[]]} */ ([group, [...names]]));
+  return installedSwitches.value.length ? [...own, ["installed", installedSwitches.value.map(([name]) => name)]] : own;
+}
+
+/** @param {string} name @returns {string | undefined} the channel field that switches the output on */
+const flagOf = (name) => FLAGS[name] ?? installedSwitches.value.find(([output]) => output === name)?.[1];
 
 const filled = (/** @type {unknown} */ value) =>
   (Array.isArray(value) ? value.length > 0 : typeof value === "string" && value.trim() !== "");
@@ -32,7 +44,7 @@ export function needs(channel, name) {
 /** @param {Channel} channel @param {string} name @returns {boolean} whether the channel's flag is on */
 export function flagged(channel, name) {
   if (name === "watermark") return isOn(channel["isWaterMark"]) || isOn(channel["isImageWaterMark"]);
-  const flag = switches().find(([output]) => output === name)?.[1];
+  const flag = flagOf(name);
   return flag !== undefined && isOn(channel[flag]);
 }
 
@@ -42,7 +54,7 @@ function changes(channel, name, on) {
     // A watermark is a text, a picture or both; on switches on the parts that are configured.
     return { isWaterMark: on && filled(channel["WaterMarkText"]), isImageWaterMark: on && filled(channel["ImageURL"]) };
   }
-  const flag = switches().find(([output]) => output === name)?.[1];
+  const flag = flagOf(name);
   return flag ? { [flag]: on } : {};
 }
 

@@ -243,7 +243,9 @@ export class BroadcastController {
       this.#slow = figures.slow;
       note(t(figures.slow ? "details.slower" : "details.full", { now: bitrate(figures.wanted), wanted: bitrate(wanted) }));
     }
-    this.warning = this.phase === "live" ? this.health.judge(figures, wanted, this.#start?.transport ?? "frames") ?? this.#advice() : null;
+    const frameRate = this.inputs.screen === null && !this.hidden ? this.#start?.picture.frameRate ?? 0 : 0;
+    const trouble = this.health.judge(figures, wanted, this.#start?.transport ?? "frames", frameRate);
+    this.warning = this.phase === "live" ? trouble ?? this.#advice() : null;
     this.#changed();
   }
 

@@ -9,6 +9,7 @@ import { bitrate } from "./numbers.js";
 const MEMORY = 6;    // seconds that a problem is reported after it happened
 const TOO_MANY = 3;  // pictures dropped within that time that count as a problem
 const BEHIND = 1;    // seconds
+const FEW = 0.8;     // share of the chosen frame rate below which pictures are missing
 
 /** Considers the last seconds only. */
 export class Health {
@@ -17,6 +18,7 @@ export class Health {
   #behind = 0;
   #lags = 0; // consecutive late reports; more than one is needed, because workers need time to start
   #dropped = 0;
+  #few = 0; // consecutive seconds with too few pictures
 
   /** Number of pictures that the server has dropped since the start. */
   get dropped() { return this.#dropped; }
@@ -35,9 +37,11 @@ export class Health {
    * @param {Figures} figures  once a second
    * @param {number} wanted    the chosen bit/s
    * @param {import("./types.js").Transport} transport
+   * @param {number} frameRate  the chosen one; 0: the source gives pictures only when they change
    * @returns {Message | null} the worst problem
    */
-  judge(figures, wanted, transport) {
+  judge(figures, wanted, transport, frameRate) {
+    this.#few = figures.rate < frameRate * FEW ? this.#few + 1 : 0;
     const now = { late: figures.late, busy: figures.busy, dropped: this.#dropped };
     this.#past.push(now);
     if (this.#past.length > MEMORY) this.#past.shift();
@@ -47,6 +51,7 @@ export class Health {
     if (figures.slow) return { word: "warn.slow", fill: { now: bitrate(figures.wanted), wanted: bitrate(wanted) } };
     if (this.#lags >= TOO_MANY) return { word: `warn.behind.${transport}`, fill: { seconds: Math.round(this.#behind) } };
     if (now.dropped - before.dropped >= TOO_MANY) return { word: "warn.dropped" };
+    if (this.#few >= MEMORY) return { word: "warn.few", fill: { now: Math.round(figures.rate), wanted: frameRate } };
     return null;
   }
 }

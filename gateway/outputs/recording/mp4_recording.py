@@ -42,7 +42,10 @@ class Mp4Recording(SegmentedRecording):
         self._bytes = 0
 
     def report(self) -> dict[str, Any]:
-        return {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
+        status = {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
+        if self._open:
+            status["openSince"] = self._open[-1].movie.wall_clock
+        return status
 
     def begin_epoch(self, tracks: Tracks) -> None:
         """Does nothing: every piece contains its own tracks."""

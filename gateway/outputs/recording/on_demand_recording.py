@@ -160,6 +160,8 @@ class OnDemandRecording(SegmentedRecording):
 
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "segments": self._segments, "bytes": self._bytes}
+        if self._number:
+            status["openSince"] = self._start_ms / 1000
         if self._session is not None:
             status["playlist"] = media_keys.playlist_key(self._stream.name, self._start_ms)
         return status

@@ -66,6 +66,14 @@ async def test_a_new_channel_shows_where_to_push_and_play(api: Admin):
     assert item["expired"] is False
 
 
+@pytest.mark.parametrize("tasks", [False, True])
+async def test_fields_say_whether_they_have_an_effect(tmp_path: Path, tasks: bool):
+    async with admin(tmp_path, tasks=tasks) as api:
+        unused = {field["name"] for field in await api.json("GET", "/fields") if not field["used"]}
+    never = {"masterSize", "recordSize", "ondemand_list_size"}
+    assert unused == (never if tasks else never | {"codecSize", "slaveSize", "isCluster", "clusterNumber"})
+
+
 async def test_the_list_is_a_bare_array(api: Admin):
     assert await api.json("GET", "/videostream") == []
     items = [await api.create(videoname=name) for name in ("a", "b")]

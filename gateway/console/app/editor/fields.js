@@ -20,6 +20,7 @@ import { installed } from "../installed_outputs.js";
  * @property {Record<string, string>} aliases  other names of these values, which older clients stored
  * @property {string} unit
  * @property {string} [group]           the section in which it stands
+ * @property {boolean} [used]           false: it has no effect on this gateway
  */
 /** The form's values: text for typed fields, booleans for flags, a list for targets. @typedef {Record<string, any>} Draft */
 

@@ -34,7 +34,7 @@ export function Entry({ form, name, unit }) {
   if (!field) throw new Error(`there is no field ${name}`);
   const after = unit ?? (hasWords(`unit.${field.unit}`) ? t(`unit.${field.unit}`) : field.unit);
   const { rows, ...extras } = EXTRAS[name] ?? {};
-  const shared = { name, label: labelOf(name), hint: hintOf(name), error: form.errors[name], ...extras };
+  const shared = { name, label: labelOf(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
   const value = form.draft[name];
   const change = (/** @type {string | boolean} */ to) => form.set({ [name]: to });
   switch (field.type) {

@@ -58,9 +58,10 @@ export function CopyButton({ label, value, name = label }) {
 
 /**
  * A labelled text with a copy button.
- * @param {{label: string, value: string, name?: string, hint?: any, after?: any}} props  after: further buttons
+ * @param {{label: string, value: string, shown?: string, name?: string, hint?: any, after?: any}} props  after: further
+ *   buttons. shown: the text on the page, if parts of the value are hidden
  */
-export function CopyField({ label, value, name, hint, after }) {
+export function CopyField({ label, value, shown = value, name, hint, after }) {
   const select = (/** @type {MouseEvent} */ event) => {
     const selection = getSelection();
     // Keeps a selection that the user has begun.
@@ -69,7 +70,7 @@ export function CopyField({ label, value, name, hint, after }) {
   return html`<div class="copy-field">
     <span class="label">${label}</span>
     <div class="box">
-      <code onClick=${select}>${value}</code>
+      <code onClick=${select}>${shown}</code>
       <span class="after"><${CopyButton} label=${label} name=${name} value=${value} />${after}</span>
     </div>
     ${hint && html`<p class="hint">${hint}</p>`}

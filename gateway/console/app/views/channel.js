@@ -90,13 +90,15 @@ export default function ChannelPage({ parts: [id = ""] }) {
     go("/channels");
   };
 
+  const golive = html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
+    href=${`/console/broadcast.html#${encodeURIComponent(id)}`}>${t("channel.golive")}<//>`;
+  const show = html`<${Button} key="preview" kind=${live && !preview ? "primary" : "plain"} icon=${preview ? "stop" : "play"}
+    onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>`;
   return html`
     <${PageHead} title=${name} text=${channel["description"]} back=${{ href: "#/channels", label: t("nav.channels") }}
         badge=${html`<${Badge} kind=${TONES[state]} dot=${state === "live"}>${t(`state.${state}`)}<//>
           ${live && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
-      <${Button} kind=${preview ? "plain" : "primary"} icon=${preview ? "stop" : "play"}
-        onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>
-      <${LinkButton} href=${`/console/broadcast.html#${encodeURIComponent(id)}`} icon="camera" external>${t("channel.golive")}<//>
+      ${live ? [show, golive] : [golive, show]}
       <${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>
       ${live && html`<${Button} icon="kick" class="warns" title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
       <${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>
@@ -111,7 +113,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
         ${session && live && html`<${Now} session=${session} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
-        <${Push} channel=${channel} />
+        <${Push} channel=${channel} onChanged=${changed} />
         <${Play} channel=${channel} />
       </div>
       <div class="stack right">

@@ -2,8 +2,12 @@
 
 import { useState } from "preact/hooks";
 
+import { api } from "../../../players/api.js";
+import { expiry, nameOf } from "../../channel.js";
+import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
-import { Card, CopyField, html, Icon, Notice } from "../../ui.js";
+import { toast } from "../../toast.js";
+import { Button, Card, CopyField, html, Icon, LinkButton, Notice } from "../../ui.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
@@ -13,6 +17,9 @@ const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "das
 /** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"]} */
 const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
+
+const SHOWN = "millrace.keys"; // whether stream keys are shown, in the storage of this browser
+const HIDDEN_SIGN = /(sign=)[^&"\s]*/g;
 
 /** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
 function beside(url, file) {
@@ -35,23 +42,50 @@ function QrCode({ channel, which, label }) {
     onLoad=${() => setState("there")} onError=${() => setState("failed")} /></span><figcaption>${label}</figcaption></figure>`;
 }
 
-/** @param {{channel: Channel}} props */
-export function Push({ channel }) {
-  const ws = channel["wsUrl"];
+/** Makes a new key with the same expiry; the second after it, because a key follows from its expiry. @param {Channel} channel */
+async function renew(channel) {
+  const until = expiry(channel);
+  const done = until !== null && await ask({
+    title: t("push.new.title", { name: nameOf(channel) }), text: t("push.new.text"), confirm: t("push.new"), danger: true,
+    run: () => api.put(`/videostream/${encodeURIComponent(channel.id)}`, { outdate: new Date(until.getTime() + 1000).toISOString() }),
+  });
+  if (done) toast(t("push.new.done"), "ok");
+}
+
+/** @param {{channel: Channel, onChanged: () => void}} props */
+export function Push({ channel, onChanged }) {
+  const [shown, setShown] = useState(localStorage.getItem(SHOWN) === "shown");
+  const turn = () => {
+    localStorage.setItem(SHOWN, shown ? "hidden" : "shown");
+    setShown(!shown);
+  };
   const line = `ffmpeg -re -i input.mp4 -c copy -f flv "${channel.pushUrl}"`;
-  return html`<${Card} title=${t("push.title")} class="is-push">
+  const field = (/** @type {string} */ label, /** @type {string} */ value, /** @type {string} */ hint = "") =>
+    html`<${CopyField} label=${label} value=${value} hint=${hint} shown=${shown ? value : value.replace(HIDDEN_SIGN, "$1••••••••")} />`;
+  return html`<${Card} title=${t("push.title")} class="is-push" actions=${html`
+      <${Button} small icon=${shown ? "eye-off" : "eye"} onClick=${turn}>${t(shown ? "push.hide" : "push.show")}<//>
+      ${!channel.expired && html`<${Button} small icon="key" title=${t("push.new.text")}
+        onClick=${() => void renew(channel).then(onChanged)}>${t("push.new")}<//>`}`}>
     <div class="addresses">
       <div class="stack">
-        <${CopyField} label=${t("push.server")} value=${channel.obsServer} />
-        <${CopyField} label=${t("push.key")} value=${channel.obsKey} hint=${t("push.key.hint")} />
-        <${CopyField} label=${t("push.url")} value=${channel.pushUrl} />
-        ${ws && html`<${CopyField} label=${t("push.ws")} value=${ws} />`}
-        <${CopyField} label=${t("push.ffmpeg")} value=${line} />
+        ${field(t("push.server"), channel.obsServer)}
+        ${field(t("push.key"), channel.obsKey, t("push.key.hint"))}
+        ${field(t("push.url"), channel.pushUrl)}
+        ${channel["wsUrl"] && field(t("push.ws"), channel["wsUrl"])}
+        ${field(t("push.ffmpeg"), line)}
       </div>
-      <${QrCode} channel=${channel} which="push" label=${t("push.qr")} />
+      ${shown && html`<${QrCode} channel=${channel} which="push" label=${t("push.qr")} />`}
     </div>
   <//>`;
 }
+
+/**
+ * Shares an address with the system's dialog, where the browser has one.
+ * @param {string} title @param {string} url
+ */
+const share = (title, url) => navigator.share({ title, url }).catch((error) => {
+  if (error.name !== "AbortError") toast(String(error.message), "bad"); // an abort is the user's choice
+});
 
 /** @param {{channel: Channel}} props */
 export function Play({ channel }) {
@@ -59,22 +93,31 @@ export function Play({ channel }) {
   const auth = channel["playAuth"];
   const pages = /** @type {Record<string, string>} */ (PAGES);
   const others = Object.keys(urls).filter((name) => !NAMED.includes(name)); // formats that the console has no texts for
-  return html`<${Card} title=${t("play.title")} class="is-play">
-    ${urls["flv"] || urls["hls"] || urls["cmaf"] ? "" : html`<${Notice} kind="info">${t("play.none")}<//>`}
+  const playable = urls["flv"] ?? urls["cmaf"] ?? urls["hls"];
+  const page = playable && beside(playable, "");
+  const framed = page && `${page}${page.includes("?") ? "&" : "?"}embed=1`.replaceAll("&", "&amp;");
+  const embed = `<iframe src="${framed}" width="640" height="360" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>`;
+  return html`<${Card} title=${t("play.title")} class="is-play" actions=${page && html`
+      ${"share" in navigator && html`<${Button} small icon="relay" onClick=${() => void share(nameOf(channel), page)}>${t("play.share")}<//>`}
+      <${LinkButton} small href=${page} icon="external" external>${t("play.open")}<//>`}>
+    ${page ? "" : html`<${Notice} kind="info">${t("play.none")}<//>`}
     ${auth === "sign" && html`<p class="hint gap">${t("play.signed")}</p>`}
     ${auth === "cloudfront" && html`<p class="hint gap">${t("play.cloudfront")}</p>`}
-    <div class="addresses">
+    ${page && html`<div class="addresses">
+      <div class="stack">
+        <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
+        <${CopyField} label=${t("play.embed")} value=${embed} hint=${t("play.embed.hint")} />
+      </div>
+      <${QrCode} channel=${channel} which="page" label=${t("play.watch")} />
+    </div>`}
+    <details class="for-players"><summary>${t("play.players")}</summary>
       <div class="stack">${[...PLAYS, ...others].filter((name) => urls[name]).map((name) => {
-        const [url = "", page] = [urls[name], pages[name]];
+        const [url = "", playerPage] = [urls[name], pages[name]];
         const label = NAMED.includes(name) ? t(`play.${name}`) : name;
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
-          after=${page && html`<a class="button quiet icon-only" href=${beside(url, page)} target="_blank" rel="noopener"
+          after=${playerPage && html`<a class="button quiet icon-only" href=${beside(url, playerPage)} target="_blank" rel="noopener"
             aria-label=${t("play.page", { what: label })} title=${t("play.page", { what: label })}><${Icon} name="external" /></a>`} />`;
       })}</div>
-      <div class="qrs">
-        ${urls["flv"] && html`<${QrCode} key="flv" channel=${channel} which="flv" label=${t("play.flv")} />`}
-        ${urls["hls"] && html`<${QrCode} key="hls" channel=${channel} which="hls" label=${t("play.hls")} />`}
-      </div>
-    </div>
+    </details>
   <//>`;
 }

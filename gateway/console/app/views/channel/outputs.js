@@ -2,14 +2,15 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { isAbort } from "../../../players/api.js";
+import { api, isAbort } from "../../../players/api.js";
+import { Dialog } from "../../dialog.js";
 import { loadInstalled } from "../../installed_outputs.js";
-import { bytes, number } from "../../format.js";
+import { bytes, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { channelHref, go } from "../../router.js";
-import { flagged, needs, switches, turn } from "../../switches.js";
+import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
-import { Badge, Card, html, Switch } from "../../ui.js";
+import { Badge, Button, Card, Field, html, Switch } from "../../ui.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
@@ -22,15 +23,48 @@ const TONES = { running: "ok", waiting: "idle", retrying: "warn", failed: "bad",
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
 /**
+ * Asks for the text of a watermark that has none, and switches it on.
+ * @param {{channel: Channel, onClose: () => void, onChanged: () => void}} props
+ */
+function WatermarkText({ channel, onClose, onChanged }) {
+  const [text, setText] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState("");
+  const save = async () => {
+    if (busy) return;
+    if (!text.trim()) return setError(t("watermark.ask.missing"));
+    setBusy(true);
+    try {
+      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, { WaterMarkText: text.trim(), isWaterMark: true });
+      toast(t("switch.on", { what: t("output.watermark") }), "ok");
+      onChanged();
+      onClose();
+    } catch (failure) {
+      setBusy(false);
+      if (!isAbort(failure)) setError(failure instanceof Error ? failure.message : String(failure));
+    }
+  };
+  const design = channelHref(channel.id, "/edit?section=watermark");
+  return html`<${Dialog} title=${t("watermark.ask")} onClose=${onClose} onSubmit=${save} footer=${html`
+      <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("watermark.ask.on")}<//>`}>
+    <${Field} label=${t("watermark.ask.text")} name="WaterMarkText" value=${text} maxlength=${1024} error=${error} autofocus required
+      onInput=${(/** @type {string} */ value) => { setText(value); setError(""); }} />
+    <p class="hint"><a href=${design} onClick=${onClose}>${t("watermark.ask.design")}</a></p>
+  <//>`;
+}
+
+/**
  * @param {{channel: Channel, session: Session | null, onChanged: () => void}} props
  */
 export function Switches({ channel, session, onChanged }) {
   // The wanted states, until the gateway reports them: a running request may return an answer from before the change.
   const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
+  const [asking, setAsking] = useState(false); // for the text of the watermark
   useEffect(() => void loadInstalled(), []);
   const live = session !== null && session.state !== "idle";
   const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
     const section = on ? needs(channel, name) : null;
+    if (section === "watermark") return setAsking(true);
     if (section) {
       toast(t(`needs.${section}`), "info");
       go(channelHref(channel.id, `/edit?section=${section}`).slice(1));
@@ -61,7 +95,9 @@ export function Switches({ channel, session, onChanged }) {
   }, [session, channel]);
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
-    <div class="switches">${switches().map(([name]) => {
+    ${asking && html`<${WatermarkText} channel=${channel} onClose=${() => setAsking(false)} onChanged=${onChanged} />`}
+    ${groups().map(([group, names]) => html`<h3 class="group-head">${t(`switches.${group}`)}</h3>
+    <div class="switches">${names.map((name) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
       const on = want ? want.on : real(name);
       return html`<div key=${name} class="one">
@@ -77,7 +113,7 @@ export function Switches({ channel, session, onChanged }) {
           ${target.error && output?.error?.includes(target.error) !== true && html`<span class="error">${target.error}</span>`}
           ${target.warnings?.map((/** @type {string} */ words) => html`<span key=${words} class="hint">${words}</span>`)}</li>`)}</ul>`}
       </div>`;
-    })}</div>
+    })}</div>`)}
   <//>`;
 }
 
@@ -92,8 +128,9 @@ const troubled = (output) => output.state === "running" && Boolean(output.error)
 function told(output, flag) {
   const words = [];
   if (output.enabled !== flag) words.push(t("switches.only"));
-  if (output.enabled && "pieces" in output) words.push(t("told.pieces", { n: output["pieces"], size: bytes(output["bytes"]) }));
-  if (output.enabled && "segments" in output) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
+  if (output.enabled && output["openSince"]) words.push(t("told.recording", { time: span(Date.now() / 1000 - output["openSince"]) }));
+  if (output.enabled && output["pieces"]) words.push(t("told.pieces", { n: output["pieces"], size: bytes(output["bytes"]) }));
+  if (output.enabled && output["segments"]) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
   if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
   if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
   if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) =>
