@@ -63,7 +63,7 @@ class Cell:
 class Measurement:
     """A Sink of `stream.original` for one push. `sample` is called about once a second.
 
-    It needs constant memory: about 12 kB for HISTORY_SECONDS of seconds, a minute of byte counts and 24 cells.
+    It needs constant memory: at most 20 kB for HISTORY_SECONDS of seconds, a minute of byte counts and 24 cells.
     """
 
     def __init__(self, on_end: Callable[[], None]) -> None:

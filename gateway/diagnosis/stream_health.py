@@ -80,6 +80,7 @@ class StreamHealth:
         self._stream = stream
         self._emit = emit
         self._clock = clock
+        self._is_over = False  # the stream has ended, or its measurement failed
         self._publisher: ActivePublisher | None = None
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
@@ -91,7 +92,7 @@ class StreamHealth:
     def evaluate(self, now: float, wall_clock: float) -> None:
         """Applies the rules. now: monotonic seconds. wall_clock: seconds since the epoch."""
         publisher, measurement = self._stream.publisher, self._measurement
-        if publisher is None:
+        if publisher is None or self._is_over:
             self._withdraw(now, wall_clock)
             self._publisher = None
             return
@@ -177,6 +178,7 @@ class StreamHealth:
                 self._report(state, finding, "ended", now, wall_clock)
 
     def _end(self) -> None:
+        self._is_over = True
         self._withdraw(self._facts.now, self._facts.now + self._clock)
 
     # ---- HealthReport ----

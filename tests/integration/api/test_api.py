@@ -12,6 +12,7 @@ import pytest
 from gateway.api.context import AddressDefaults, RequestLimits
 from gateway.api.node_status import NodeStatus
 from gateway.channels.stream_key import SigningSecrets, Verdict
+from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import FAR, PORTS, SECRET, TOKEN, Admin, admin
@@ -315,6 +316,8 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
         "outputs": [],
+        "health": [],
+        "measured": UNMEASURED,
     }
     await api.json("GET", "/videostream/unknown/session", status=404)
 

@@ -4,11 +4,13 @@ import asyncio
 import io
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from gateway.diagnosis.stream_health import StreamHealth
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.media.track import Kind
@@ -55,6 +57,20 @@ async def test_the_last_picture_of_a_group_becomes_a_jpeg_of_full_size() -> None
     assert image.size == (320, 180)
     assert likeness(image, shown[max(shown)]) < 4
     assert likeness(image, shown[min(shown)]) > 4, "testsrc2 moves"
+
+
+async def test_decoded_pictures_tell_the_health_of_their_stream_whether_they_are_black_or_equal() -> None:
+    stream = builders.stream()
+    stream.health = health = StreamHealth(stream, lambda event: None, 0.0)
+    black = video(sources.source("-f", "lavfi", "-i", "color=black:s=320x180", "-t", "1", *sources.X264))
+    bars = video(sources.source("-f", "lavfi", "-i", "smptebars=s=320x180", "-t", "1", *sources.X264))
+    async with stills() as service:
+        session = service.session()
+        session.stream = stream
+        for at, units in enumerate((black, bars, bars)):
+            last = [replace(unit, wall=float(at)) for unit in units[:1]]
+            await (service.picture(last, stream) if at else session.compare(last[0].track, last, True, 30))
+            assert (health._facts.black_since, health._facts.frozen_since) == ((0, None), (None, None), (None, 1))[at]
 
 
 async def test_pixels_that_are_not_square_are_made_so() -> None:

@@ -295,6 +295,14 @@ def test_the_end_of_the_stream_ends_the_findings():
     assert push.told[-1] == ("gop_long", "ended")
 
 
+def test_a_measurement_that_fails_finds_nothing_more():
+    push = Push()
+    push.send(5)
+    push.health._measurement._listen = None  # as if it had a bug
+    assert push.send(30) == []
+    assert set(push.health.measured().values()) == {None}
+
+
 def test_a_fault_that_flaps_is_reported_once_a_minute():
     push = Push(Media(sound=SILENCE))
     for _ in range(10):

@@ -56,6 +56,7 @@ def test_a_jump_is_repaired_once_for_both_lanes(to: int) -> None:
     before = play(line, 100_000, 20)
     after = play(line, to, 20)
     assert line.rebased == 1
+    assert line.jumped == to - before[-1] if to < 1 << 31 else line.jumped < 0
     assert 0 < after[0] - before[-1] <= 100
     assert [b - a for a, b in pairwise(after)] == [33] * 19
 
