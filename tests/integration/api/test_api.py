@@ -315,6 +315,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
         "outputs": [],
+        "refusals": [],
     }
     await api.json("GET", "/videostream/unknown/session", status=404)
 
