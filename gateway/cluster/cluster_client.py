@@ -186,9 +186,10 @@ class ClusterClient:
         async with semaphore:
             try:
                 answer = await self._call(node, "GET", operation, {}, _NODE_SECONDS, _MAX_LINES_BYTES)
-                if answer.status != 200:
+                if answer.status not in (200, 404):
                     raise PeerUnavailable(node, f"{answer.status} {_excerpt(answer.body)}")
-                lines = await _objects(node, answer.body)
+                # 404: a node of an earlier version, which does not know the operation
+                lines = await _objects(node, answer.body) if answer.status == 200 else []
             except PeerUnavailable as error:
                 if error.refused:
                     self._liveness.mark_refused(node.id)

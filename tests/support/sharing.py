@@ -14,10 +14,11 @@ from gateway.api.servers import registry_entry
 from gateway.api.status import summary
 from gateway.channels.media_owners import StoredDeletions
 from gateway.cluster.cluster_client import ClusterClient
-from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations, refusals_operation
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
+from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.http.server import HttpServer
@@ -121,7 +122,7 @@ async def member(
     """A node on the channel store of `folder`. sockets: of the processes of its host, by node, its own among them;
     ports_of: the one of them that takes what comes to their port. options: of the API."""
     siblings = {node: path for node, path in (sockets or {}).items() if node != id}
-    door, distant = Door(), RemoteViewerCounts()
+    door, distant, refused = Door(), RemoteViewerCounts(), RefusalLog()
     server = HttpServer(door, limits(), methods=("GET", "HEAD", "POST"))
     listening = listen("http", "127.0.0.1", 0)
     address = f"127.0.0.1:{port_of(listening)}" if ports_of is None else ports_of.address
@@ -134,19 +135,20 @@ async def member(
         Peers(SECRET) as peers,
         Tasks(id) as tasks,
         ClusterClient(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
-        admin(folder, cluster=cluster, remote_viewers=distant, **options) as api,
+        admin(folder, cluster=cluster, remote_viewers=distant, refusals=refused, **options) as api,
     ):
         tasks.start(locator.run())
         node = api.node
+        processes = SiblingProcesses(id, peers, lambda: siblings, nobody)
         operations = GatewayOperations(
-            SiblingProcesses(id, peers, lambda: siblings, nobody),
+            processes,
             api.hub,
             ChannelReaders(api.store, api.store, StoredDeletions(api.store)),
             forget=api.forgotten.append,
             remote_viewers=distant,
             report=lambda: summary(node, api.metrics, "1.2.3"),
         )
-        door.table = operations.table()
+        door.table = {**operations.table(), "refusals": refusals_operation(processes, refused)}
         await server.listen(listening)
         directory.members[id] = Node(
             id, NodeRole.GATEWAY, address, 1, shown=registry_entry(f"{id}.example.com", PORTS, since)

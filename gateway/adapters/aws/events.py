@@ -53,6 +53,9 @@ class DynamoEvents:
     async def _query(self, partition: Mapping[str, str], query: EventQuery) -> list[StoredEvent]:
         """Returns the newest events of one partition, of the table or of the index. Reads all pages that it needs."""
         ((key, value),) = partition.items()
+        since, before = query.since or "0", query.before or "g"  # ids are hexadecimal: "g" is greater than all of them
+        if since >= before:
+            return []  # DynamoDB rejects such a range
         # DynamoDB allows one condition on the sort key. So `since` and `before` become one range; `before` itself is
         # in the range, and is removed below.
         condition = "#key = :key AND #id BETWEEN :since AND :before"
@@ -61,18 +64,19 @@ class DynamoEvents:
             "ExpressionAttributeNames": {"#key": key, "#id": "id"},
             "ExpressionAttributeValues": {
                 ":key": {"S": value},
-                ":since": {"S": query.since or "0"},
-                ":before": {"S": query.before or "g"},  # ids are hexadecimal, so "g" is greater than all of them
+                ":since": {"S": since},
+                ":before": {"S": before},
             },
             "ScanIndexForward": False,
-            "Limit": query.limit + 1,
         }
         if key == "channel":
             parameters["IndexName"] = INDEX
-            if query.type:
-                parameters["FilterExpression"] = "#type = :type"
-                parameters["ExpressionAttributeNames"]["#type"] = "type"
-                parameters["ExpressionAttributeValues"][":type"] = {"S": query.type}
+        if key == "type" or not query.type:
+            parameters["Limit"] = query.limit + 1
+        else:  # a page has 1 MB: DynamoDB would apply a limit before the filter
+            parameters["FilterExpression"] = "#type = :type"
+            parameters["ExpressionAttributeNames"]["#type"] = "type"
+            parameters["ExpressionAttributeValues"][":type"] = {"S": query.type}
         found: list[StoredEvent] = []
         while True:
             answer = await self._table.call("query", **parameters)

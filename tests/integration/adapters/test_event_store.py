@@ -95,6 +95,13 @@ async def test_pages_join_and_end(events: EventStore, channel: str, type: str) -
     assert since == [stored[22], stored[21], stored[20]]
 
 
+@pytest.mark.parametrize(("channel", "type"), [("", ""), ("c1", ""), ("", "stream.started"), ("c1", "stream.started")])
+async def test_an_empty_range_has_no_events(events: EventStore, channel: str, type: str) -> None:
+    await events.append([event(n) for n in range(5)])
+    for since, before in ((event(3).id, event(1).id), (event(3).id, event(3).id), ("f" * 12, "0" * 12)):
+        assert await events.newest(EventQuery(10, channel, type, since=since, before=before)) == []
+
+
 async def test_the_same_event_is_stored_once(events: EventStore) -> None:
     await events.append([event(1), event(2)])
     await events.append([event(2), event(3)])

@@ -318,6 +318,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "outputs": [],
         "health": [],
         "measured": UNMEASURED,
+        "refusals": [],
     }
     await api.json("GET", "/videostream/unknown/session", status=404)
 

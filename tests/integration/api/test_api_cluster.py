@@ -13,6 +13,7 @@ from gateway.api.console import _MAX_SERVERS
 from gateway.api.servers import registry_entry
 from gateway.channels.addresses import OpenPorts
 from gateway.live.sink import EndReason
+from gateway.ports.events import Event, EventType
 from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole
 from tests.support.admin import FAR, PORTS
 from tests.support.builders import picture
@@ -71,7 +72,7 @@ async def test_a_channel_that_nobody_holds_is_idle_everywhere(pair: Pair):
     assert found["state"] == "idle" and "node" not in found
     await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session", status=404)
     await pair.here.api.json("GET", "/videostream/unknown/session", status=404)
-    assert pair.there.asked == []
+    assert pair.there.asked == ["refusals"]
 
 
 async def test_a_kick_reaches_the_holder(pair: Pair):
@@ -144,7 +145,27 @@ async def test_what_this_node_holds_is_not_asked_of_others(pair: Pair):
     await pair.here.push(item["id"])
     await pair.here.api.json("GET", f"/videostream/{item['id']}/session")
     await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session")
-    assert pair.there.asked == []
+    assert pair.there.asked == ["refusals"]
+
+
+async def test_a_session_has_the_refusals_of_all_nodes_the_newest_first(pair: Pair):
+    item = await pair.here.api.create()
+    refuse(pair.here, item["id"], "missing", 1)
+    refuse(pair.there, item["id"], "wrong", 2)
+    refuse(pair.there, "another", "wrong", 3)
+    path = f"/videostream/{item['id']}/session"
+    for reasons in (["wrong", "missing"], ["revoked", "wrong", "missing"]):
+        found = (await pair.here.api.json("GET", path))["refusals"]
+        assert [refusal["reason"] for refusal in found] == reasons
+        refuse(pair.here, item["id"], "revoked", 4)
+    await pair.here.push(item["id"])
+    assert len((await pair.here.api.json("GET", path))["refusals"]) == 4
+    assert pair.there.asked == ["refusals"], "asked once a second, however often sessions are read"
+
+
+def refuse(member: Member, channel: str, reason: str, time: float) -> None:
+    data = {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "NotAuthorized", "refusal": reason}
+    member.api.events.emit(Event(EventType.PUBLISH_REFUSED, 1_700_000_000 + time, channel, data))
 
 
 async def test_without_the_registry_a_stream_of_this_node_goes_on_and_others_have_to_wait(pair: Pair):
@@ -389,8 +410,9 @@ async def test_a_stream_is_reached_whichever_process_takes_the_connection(host: 
     path = f"/videostream/{item['id']}/session"
     for asked in host:
         assert (await asked.api.json("GET", path))["node"] == "h.2"
-    assert first.asked == ["session"], "passed on to its sibling for the node elsewhere, and asked by it directly"
-    assert second.asked == ["session", "session"]
+    sessions = [[name for name in member.asked if name != "refusals"] for member in (first, second)]
+    assert sessions[0] == ["session"], "passed on to its sibling for the node elsewhere, and asked by it directly"
+    assert sessions[1] == ["session", "session"]
     online = await far.api.json("GET", "/videostreams/online")
     assert [(one["videoname"], one["node"]) for one in online] == [("stage", "h.2")]
     assert [one["node"] for one in await far.api.json("GET", "/nodes") if one["answers"]] == ["z9", "h.1", "h.2"]
