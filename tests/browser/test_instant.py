@@ -12,6 +12,7 @@ from tests.support.browser import Watched, chromium, opened
 from tests.support.clients import new_ffmpeg, push
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
+from tests.support.tabs import window
 from tests.support.tools import need
 
 FILM = Film("instant", seconds=120, size="640x360", bframes=2)
@@ -125,6 +126,26 @@ async def test_av1_with_opus_is_played_by_way_of_a_canvas_where_tracks_take_no_p
             await watched.page.get_by_role("button", name="Sound is off").click()
             await stays_in_time(watched)
             assert not watched.complaints
+
+
+async def test_a_hidden_page_decodes_no_pictures_and_goes_on_at_once_when_it_is_seen(gateway: Gateway) -> None:
+    channel = gateway.channel("hidden", isHls=False, isCMAF=False)
+    count = """window.decoded = 0; const decode = VideoDecoder.prototype.decode;
+    VideoDecoder.prototype.decode = function (chunk) { window.decoded++; return decode.call(this, chunk); };"""
+    playing = f"{VIDEO}?.videoWidth === 640 && document.querySelector('#state').textContent === 'Live'"
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with window() as shown:
+            page = await shown.tab("about:blank")
+            await page.start(count, channel.url("instant.html"))
+            await page.until(playing)
+            await shown.tab("about:blank")
+            await page.until("document.hidden")
+            before = await page.evaluate("window.decoded")
+            await asyncio.sleep(2)
+            assert await page.evaluate("window.decoded") == before
+            await page.to_front()
+            await page.until(f"window.decoded > {before} && {playing}")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import { SoundPlayer } from "./sound-player.js";
 const FAILURES = 5;          // decoder errors within FAILURE_TIME after which another player is better
 const FAILURE_TIME = 20000;  // ms
 const LEADING = 60;          // ms between the sound's delay and the wanted one up to which the picture follows the sound
+const LEAST_DELAY = 0.05;    // seconds; pages round it to 0.1 s, and take less for an empty buffer
 const NORMAL_CLOSURE = 1000; // RFC 6455 §7.4.1
 
 /** @returns {Unfit | null} reason why this browser cannot play in this way; null if it can */
@@ -40,6 +41,7 @@ export class InstantPlayer {
   #turn = Promise.resolve();
   #turns = 0;                    // messages that wait
   #newest = NaN;                 // time of the newest received picture, ms
+  #meanWait = NaN;                   // mean time from a picture's arrival to its presentation, ms
   /** The latest sequence header of each track. @type {Map<string, string>} */
   #headers = new Map();
   /** @type {Map<string, string>} */
@@ -82,11 +84,8 @@ export class InstantPlayer {
     return { shown: this.#picture.shown / 1000 || 0, newest: Number.isNaN(newest) ? null : newest };
   }
 
-  /** Seconds from the arrival of the newest picture to its presentation; null before the first one. */
-  get delay() {
-    const { shown, newest } = this.times;
-    return newest === null || !shown ? null : Math.max(0, newest - shown);
-  }
+  /** Mean seconds from the arrival of a picture to its presentation; null before the first one. */
+  get delay() { return Number.isNaN(this.#meanWait) ? null : Math.max(LEAST_DELAY, this.#meanWait / 1000); }
 
   get dropped() { return this.#picture.dropped; }
 
@@ -201,10 +200,17 @@ export class InstantPlayer {
       if (event.track === "audio") this.#sound.push(event);
       else {
         this.#newest = event.pts;
+        this.#arrived(event.pts, performance.now());
         this.#picture.push(event);
       }
     }
     return null;
+  }
+
+  /** @param {number} pts @param {number} now */
+  #arrived(pts, now) {
+    const wait = Math.max(0, pts + this.#delay(now) - now);
+    this.#meanWait = Number.isNaN(this.#meanWait) ? wait : this.#meanWait + (wait - this.#meanWait) * 0.05;
   }
 
   /** @param {Config} event */
