@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from gateway.api.channel_fields import described
 from gateway.api.console_schemas import SCHEMAS as CONSOLE
 from gateway.api.schema_base import Flag, Number, OpenSchema, Ports, Schema, Time
+from gateway.api.session_schemas import SCHEMAS as SESSIONS
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
 from gateway.playback.formats import FORMATS, LADDER
@@ -81,172 +82,6 @@ Channel: type[BaseModel] = create_model(
     playUrls=(PlayUrls, ...),
     expired=(bool, Field(description="Whether `outdate` has passed.")),
 )
-
-
-class Output(Schema):
-    """An output. codec also has `renditions`, `dropped` and `restarts`; relay has `targets`.
-
-    kvs has `fragments`; video has `pieces` and `bytes`. openSince: when the file that is being recorded began, seconds
-    since the epoch.
-    """
-
-    model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
-
-    name: str
-    enabled: bool
-    state: Literal["off", "waiting", "running", "retrying", "done"]
-    error: str | None
-
-
-class Publisher(Schema):
-    """The publisher of a stream. seconds: since the push began. dropped: number of unusable frames by reason."""
-
-    protocol: str
-    address: str
-    seconds: float
-    dropped: dict[str, int]
-
-
-class Track(Schema):
-    """A track of a stream. null: the publisher did not send the value.
-
-    width, height, frameRate: of video. sampleRate, channels: of audio.
-    """
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
-
-    kind: Literal["video", "audio"]
-    codec: str
-    profile: str | None
-    width: int | None = None
-    height: int | None = None
-    frameRate: float | None = None
-    sampleRate: int | None = None
-    channels: int | None = None
-
-
-class HealthFinding(Schema):
-    """A fault of a live stream. since: when it was found. value: its size; the unit depends on the code."""
-
-    code: str
-    text: str
-    since: Time
-    value: float
-
-
-class Measured(Schema):
-    """What the gateway measures of a push. null: not known (yet).
-
-    fps: frames a second that arrive. declaredFps: what the encoder announced.
-    bitrate, bitrate1m: bits per second, now and in the last minute. bitrateSpread: highest minus lowest, by the mean.
-    gop: seconds between key frames. avOffsetMs: how far the sound's times are ahead of the picture's at their arrival;
-    driftMsPerS: its change. bFrames: whether pictures are sent in another order than they are shown.
-    sizeChanges: how often the picture size changed. lateMs: how much later media arrives than at the best time of the
-    last ten seconds. longestGapMs: longest pause between arrivals in these seconds.
-    """
-
-    fps: float | None
-    declaredFps: float | None
-    bitrate: int | None
-    bitrate1m: int | None
-    bitrateSpread: float | None
-    gop: float | None
-    avOffsetMs: int | None
-    driftMsPerS: float | None
-    bFrames: bool | None
-    width: int | None
-    height: int | None
-    sizeChanges: int | None
-    lateMs: int | None
-    longestGapMs: int | None
-
-
-class Refusal(Schema):
-    """A refused push. expired: expiry of the key, if the reason is that it expired."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
-
-    at: Time
-    peer: str
-    protocol: str
-    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full"]
-    expired: Time | None = None
-
-
-class Session(Schema):
-    """The session of a channel. since: start of the stream. bitrate: bits per second.
-
-    viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
-    refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
-    """
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
-
-    id: str
-    state: Literal["live", "lingering", "idle"]
-    since: Time | None
-    bitrate: int
-    publisher: Publisher | None
-    viewers: dict[str, int]
-    tracks: list[Track]
-    outputs: list[Output]
-    health: list[HealthFinding]
-    measured: Measured
-    refusals: list[Refusal] | None = None
-    node: str | None = None
-
-
-class Quantiles(Schema):
-    """A value of half of the viewers, and one that 95 of 100 reach or better; null: no viewer reported it."""
-
-    p50: float | None
-    p95: float | None
-
-
-class ViewerTotals(Schema):
-    """What viewers report. startup, latency: seconds. bitrate: bits per second. height: pixels."""
-
-    viewers: int
-    stalls: int
-    stallSeconds: float
-    startup: Quantiles
-    latency: Quantiles
-    bitrate: Quantiles
-    height: Quantiles
-
-
-class Experience(Schema):
-    """What the viewers of a channel report, over at most the last `seconds`; protocols: by protocol."""
-
-    seconds: int
-    all: ViewerTotals
-    protocols: dict[str, ViewerTotals]
-
-
-class HistorySeries(Schema):
-    """The values of one series, as many as there are times; null: unknown."""
-
-    avg: list[float | None]
-    min: list[float | None]
-    max: list[float | None]
-
-
-class History(Schema):
-    """Values over time. from, to, times: seconds since 1970. step: seconds between two times; a longer one is a gap."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    since: Annotated[int, Field(alias="from")]
-    to: int
-    step: int
-    times: list[int]
-    series: dict[str, HistorySeries]
-
-
-class OnlineSession(Session):
-    """A session in the list of live sessions."""
-
-    videoname: str
 
 
 class Switch(BaseModel):
@@ -505,17 +340,6 @@ class BroadcastServers(Schema):
     ScannedCount: int
 
 
-class LoggedEvent(Schema):
-    """An event. node: id of the node where it happened; "" for the command line. data: depends on the type."""
-
-    id: str
-    time: Time
-    type: str
-    channel: str
-    node: str
-    data: dict[str, Any]
-
-
 class Ready(Schema):
     ready: bool
     missing: list[str]
@@ -616,12 +440,8 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "Channel": TypeAdapter(Channel),
     "Channels": TypeAdapter(list[Channel]),  # type: ignore[valid-type]
     "Deleted": TypeAdapter(Deleted),
-    "Session": TypeAdapter(Session),
-    "Experience": TypeAdapter(Experience),
-    "History": TypeAdapter(History),
-    "Sessions": TypeAdapter(list[OnlineSession]),
+    **SESSIONS,
     "Switch": TypeAdapter(Switch),
-    "Output": TypeAdapter(Output),
     "KnownOutputs": TypeAdapter(list[KnownOutput]),
     "FormFields": TypeAdapter(list[FormField]),
     "NewJob": TypeAdapter(NewJob),
@@ -650,7 +470,6 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "DomainChanges": TypeAdapter(DomainChanges),
     "Servers": TypeAdapter(list[Server]),
     "BroadcastServers": TypeAdapter(BroadcastServers),
-    "Events": TypeAdapter(list[LoggedEvent]),
     **CONSOLE,
     "Ready": TypeAdapter(Ready),
     "Error": TypeAdapter(Error),

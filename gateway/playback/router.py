@@ -217,7 +217,7 @@ class PlaybackRouter:
         path = request.path
         slash = path.find("/", 1)
         if slash < 0:
-            return self._top_level(request, path[1:]) if request.method != "POST" else _NO_PAGE
+            return self._top_level(request, path[1:]) if request.method != "POST" else _NO_POST
         name, rest = path[1:slash], path[slash + 1 :]
         folder = self._folders.get(name)
         if folder is not None:

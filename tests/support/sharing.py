@@ -14,10 +14,13 @@ from gateway.api.servers import registry_entry
 from gateway.api.status import summary
 from gateway.channels.media_owners import StoredDeletions
 from gateway.cluster.cluster_client import ClusterClient
-from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations, refusals_operation
+from gateway.cluster.diagnosis_operations import DiagnosisOperations
+from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
+from gateway.diagnosis.experience import Experience
+from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.request import Request
 from gateway.http.response import Response, text
@@ -148,7 +151,9 @@ async def member(
             remote_viewers=distant,
             report=lambda: summary(node, api.metrics, "1.2.3"),
         )
-        door.table = {**operations.table(), "refusals": refusals_operation(processes, refused)}
+        recorder = Recorder(api.hub, dict, lambda stream: {})
+        diagnosis = DiagnosisOperations(processes, api.hub, recorder, Experience(api.metrics), refused)
+        door.table = {**operations.table(), **diagnosis.table()}
         await server.listen(listening)
         directory.members[id] = Node(
             id, NodeRole.GATEWAY, address, 1, shown=registry_entry(f"{id}.example.com", PORTS, since)

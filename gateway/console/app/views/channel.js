@@ -126,7 +126,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${About} channel=${channel} />
-        ${!gone && html`<${RecentEvents} id=${id} />`}
+        ${administers.value && !gone && html`<${RecentEvents} id=${id} />`}
       </div>
     </div>`;
 }
