@@ -119,9 +119,9 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
         ${session && live && html`<${Now} session=${session} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
-        ${administers.value && !gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
         <${Push} channel=${channel} onChanged=${changed} />
         <${Play} channel=${channel} />
+        ${administers.value && !gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
       </div>
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}

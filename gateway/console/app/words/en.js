@@ -126,7 +126,6 @@ export default {
   "experience.title": "What viewers experience",
   "experience.viewers": "Viewers",
   "health.bFrames": "B-frames",
-  "health.bitrate": "Bitrate now",
   "health.bitrate1m": "Bitrate in a minute",
   "health.fault.arrivals_late": "Media arrives {value} s late: lower the bitrate, or use a better uplink or a faster encoder preset.",
   "health.fault.audio_missing": "No sound for {value} s: check the audio source in the encoder.",

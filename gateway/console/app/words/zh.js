@@ -126,7 +126,6 @@ export default {
   "experience.title": "观众体验",
   "experience.viewers": "观众",
   "health.bFrames": "B 帧",
-  "health.bitrate": "当前码率",
   "health.bitrate1m": "一分钟码率",
   "health.fault.arrivals_late": "媒体晚到 {value} 秒：请降低码率，或使用更好的上行网络或更快的编码预设。",
   "health.fault.audio_missing": "已有 {value} 秒没有声音：请检查编码器的音频来源。",

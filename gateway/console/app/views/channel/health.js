@@ -18,7 +18,6 @@ export function Health({ session: { health = [], measured } }) {
     <${Facts} facts=${[
       { label: t("health.fps"), value: declaredFps !== null && fps !== null
         ? t("health.fps.of", { n: number(fps, 1), declared: number(declaredFps, 2) }) : number(fps, 1) },
-      { label: t("health.bitrate"), value: bitrate(measured.bitrate) },
       { label: t("health.bitrate1m"), value: bitrate(measured.bitrate1m) },
       { label: t("health.gop"), value: gop === null ? NOTHING : `${number(gop, 1)}\u00a0s` },
       { label: t("health.bFrames"), value: bFrames === null ? NOTHING : t(bFrames ? "health.yes" : "health.no") },

@@ -25,7 +25,9 @@ export function ChannelHistory({ id, live }) {
       <${chart.Chart} ...${shared} label=${t("now.bitrate")} least=${1000} format=${bitrate}
         lines=${[{ label: t("now.bitrate"), values: past.values("bitrate"), ink: 1 }]} />
       <${chart.Chart} ...${shared} label=${t("now.viewers")} least=${4} whole format=${(/** @type {number} */ n) => number(n, 1)}
-        lines=${[{ label: t("now.viewers"), values: past.values("viewers", "max"), ink: 3 }]} />`
+        lines=${[{ label: t("now.viewers"), values: past.values("viewers", "max"), ink: 3 }]} />
+      ${past.names.includes("fps") && html`<${chart.Chart} ...${shared} label=${t("health.fps")} least=${10}
+        format=${(/** @type {number} */ n) => number(n, 1)} lines=${[{ label: t("health.fps"), values: past.values("fps"), ink: 2 }]} />`}`
       : html`<p class="soft">${t("history.none")}</p>`}
   <//>`;
 }
