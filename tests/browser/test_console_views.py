@@ -236,7 +236,6 @@ async def test_a_fault_of_a_push_is_shown_with_what_to_do(browser: Browser, gate
             await expect(health.locator("dt")).to_contain_text(
                 [
                     "Frames a second",
-                    "Bitrate now",
                     "Bitrate in a minute",
                     "Key frame interval",
                     "B-frames",
