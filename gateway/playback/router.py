@@ -40,7 +40,15 @@ _NO_PAGE: Final = text(404, "not found")
 _SNAPSHOT: Final = "snapshot.jpg"
 # The neutral picture for a channel without a poster. It is the same for unknown channels.
 _NO_POSTER: Final = text(302, "there is no picture", headers={"Location": "/_player/poster.svg"})
-_NOT_PAGES: Final = frozenset({"favicon.ico", "robots.txt"})  # browsers and crawlers request them by themselves
+# Names that lead to no watch page: browsers and crawlers request the first two, the admin listener has the others.
+_NOT_PAGES: Final = frozenset(
+    (
+        *("favicon.ico", "robots.txt", "api", "cloudfront", "console", "docs", "domains", "events", "fields", "filmqr"),
+        *("films", "getServers", "history", "ivs", "jobs", "log", "login", "logout", "media", "metrics", "nodes"),
+        *("oidc", "openapi.json", "outputs", "processObject", "profile", "putitens", "qr", "servers", "status"),
+        *("uploads", "users", "videostream", "videostreams"),
+    )
+)
 _WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
 _NO_POST: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 

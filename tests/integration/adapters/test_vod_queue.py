@@ -28,6 +28,7 @@ from gateway.ports.events import Events
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import JobState, StoredJob
 from gateway.ports.vod_names import plain_base
+from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
@@ -92,11 +93,12 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
     )
     async with open_stores(chosen) as stores, Tasks("cloud") as tasks:
         assert stores.aws is not None
+        sources = VodSources(stores.objects, stores.bucket, stores.buckets, chosen.vod.sources)
         studio = VodService(
             chosen.vod,
             data=folder,
             queue=JobQueue(stores.jobs, Events()),
-            sources=VodSources(stores.objects, stores.bucket, stores.buckets, chosen.vod.sources),
+            films=Films(stores.films, sources, stores.jobs),
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )
@@ -122,6 +124,7 @@ async def test_an_uploaded_film_becomes_hls_in_its_bucket(aws: str, tmp_path: Pa
             "new films/ä 1.mp4",
             *(f"new films/ä 1/{name}" for name in (f"{base}.m3u8", f"{base}stream.m3u8", f"{base}stream_00001.ts")),
             *(f"new films/ä 1/{name}" for name in (f"{base}.0000000.jpg", "thumbnail.0000000.jpg")),
+            *(f"new films/ä 1/{name}" for name in ("thumbnails.vtt", "thumbnails.jpg")),
         }
         told = at.s3.head_object(Bucket=BUCKET, Key=f"new films/ä 1/{base}stream_00001.ts")
         assert told["ContentType"] == "video/mp2t"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.api.routes import ROUTES
 from gateway.channels.stream_key import SignatureUse
 from gateway.http.request import Request
 from gateway.http.response import Response
@@ -248,6 +249,14 @@ async def test_the_name_of_a_channel_leads_to_its_page_with_its_query():
             assert page.headers["content-security-policy"].startswith("default-src 'none'")
         assert (await lab.listener.get("/c1", "POST")).status == 405
         await until(lambda: len(lab.listener.server) == 0)
+
+
+async def test_the_names_of_the_api_lead_to_no_page():
+    both = {"", "healthcheck", "ready", "broadcast.json", "_player", "_servers"}  # they are on both listeners
+    names = {route.path.split("/")[1] for route in ROUTES} - both
+    async with playing() as lab:
+        found = {name: (await lab.listener.get(f"/{name}")).status for name in names}
+    assert found == dict.fromkeys(names, 404)
 
 
 async def test_the_watch_page_names_the_channel_for_link_previews_and_escapes_its_words():
