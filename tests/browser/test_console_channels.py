@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, Request, Route, expect
 
 from tests.support.browser import axe, chromium, opened
 from tests.support.clients import push
-from tests.support.console import address, log_in, signed_in
+from tests.support.console import WIDE, address, log_in, signed_in
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
 from tests.support.tools import need
@@ -56,7 +56,7 @@ def named(gateway: Gateway, name: str, **fields: Any) -> Channel:
 
 
 async def test_wrong_token_is_refused_with_words_and_the_right_one_opens(browser: Browser, gateway: Gateway) -> None:
-    async with opened(browser, address(gateway), locale="en-US") as watched:
+    async with opened(browser, address(gateway), locale="en-US", viewport=WIDE) as watched:
         page = watched.page
         await page.get_by_label("Token or password").fill("wrong")
         await page.get_by_role("button", name="Log in").click()
@@ -77,7 +77,7 @@ async def test_wrong_token_is_refused_with_words_and_the_right_one_opens(browser
 
 async def test_too_many_tries_are_told_how_long_to_wait(browser: Browser) -> None:
     with running(MILLRACE_LIMITS__REFUSALS_PER_MINUTE="2") as gateway:
-        async with opened(browser, address(gateway), locale="en-US") as watched:
+        async with opened(browser, address(gateway), locale="en-US", viewport=WIDE) as watched:
             page = watched.page
             for _ in range(3):
                 await page.get_by_label("Token or password").fill("wrong")
@@ -506,7 +506,9 @@ async def test_the_watermark_switch_asks_for_its_text(browser: Browser, gateway:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(browser: Browser, gateway: Gateway, scheme: str) -> None:
     channel = named(gateway, "Accessible", description="with words", isVideo=True, isRelay=True, outdate="2020-01-01")
-    async with opened(browser, address(gateway), locale="en-US", color_scheme=scheme, bypass_csp=True) as watched:
+    async with opened(
+        browser, address(gateway), locale="en-US", viewport=WIDE, color_scheme=scheme, bypass_csp=True
+    ) as watched:
         page = watched.page
         await page.get_by_label("Token or password").wait_for()
         assert await axe(page) == []
@@ -561,7 +563,7 @@ async def test_keyboard_is_enough(browser: Browser, gateway: Gateway) -> None:
 
 
 async def test_chinese_where_the_browser_asks_for_it_and_a_switch(browser: Browser, gateway: Gateway) -> None:
-    async with opened(browser, address(gateway), locale="zh-CN") as watched:
+    async with opened(browser, address(gateway), locale="zh-CN", viewport=WIDE) as watched:
         page = watched.page
         await page.get_by_label("令牌或密码").fill(gateway.token)
         await page.get_by_role("button", name="登录", exact=True).click()
@@ -574,7 +576,7 @@ async def test_chinese_where_the_browser_asks_for_it_and_a_switch(browser: Brows
         await page.reload()
         await page.get_by_role("heading", name="Channels", exact=True).wait_for()
         assert not watched.complaints
-    async with opened(browser, address(gateway), locale="zh-CN") as watched:
+    async with opened(browser, address(gateway), locale="zh-CN", viewport=WIDE) as watched:
         # Another browser: the choice came along.
         await watched.page.get_by_label("令牌或密码").fill(gateway.token)
         await watched.page.get_by_role("button", name="登录", exact=True).click()

@@ -64,7 +64,7 @@ async def test_the_channel_page_says_why_a_push_was_refused_and_leads_to_the_eve
         await expect(recent.get_by_role("listitem").first).to_contain_text("Push refused", timeout=20_000)
         await recent.get_by_role("link", name="All events").click()
         await expect(page.get_by_role("heading", name="Events")).to_be_visible()
-        await expect(page.get_by_label("Channel")).to_have_value(channel.id)
+        await expect(page.get_by_role("combobox", name="Channel")).to_have_value(channel.id)
         items = page.get_by_role("list", name="Events").get_by_role("listitem")
         await expect(items).to_have_count(2)
         await expect(items.last).to_contain_text("by the admin token")

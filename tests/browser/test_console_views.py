@@ -249,7 +249,7 @@ async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway
     async with signed_in(browser, gateway, "live") as watched:
         page = watched.page
         await page.clock.install()
-        async with page.expect_response("**/videostreams/online"), page.expect_response("**/nodes"):
+        async with page.expect_response("**/videostreams/online"), page.expect_response("**/history?*"):
             await page.reload()
         await page.get_by_role("article", name="Main stage").wait_for()
         await page.clock.pause_at(await page.evaluate("Date.now() + 100"))

@@ -174,7 +174,7 @@ async def test_everything_is_reached_by_keyboard_in_order(stub: Stub, browser: B
             await watched.page.keyboard.press("Tab")
             told = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
             reached.append(await watched.page.evaluate(told))
-        wanted = ["FLV", "HLS", "LL-HLS", "DASH", "中文", "System theme"]
+        wanted = ["FLV", "HLS", "LL-HLS", "DASH", "Instant", "中文", "System theme"]
         wanted += ["Sound is off · Unmute", "Pause", "Unmute", "Volume", "Share", "Picture in picture", "Full screen"]
         assert reached[: len(wanted)] == wanted
 

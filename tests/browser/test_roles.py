@@ -9,7 +9,7 @@ from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from tests.support.browser import axe, chromium, opened
 from tests.support.clients import Program
-from tests.support.console import address, signed_in
+from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Gateway, http, running
 from tests.support.media import Film
 from tests.support.tools import need
@@ -49,7 +49,7 @@ async def test_a_broadcaster_sees_the_own_channel_and_goes_live(browser: Browser
         assert await axe(page) == []
         assert watched.complaints == []
 
-    async with opened(browser, address(gateway), locale="en-US") as watched:
+    async with opened(browser, address(gateway), locale="en-US", viewport=WIDE) as watched:
         page = watched.page
         await page.get_by_label("User name").fill("eva")
         await page.get_by_label("Token or password").fill(PASSWORD)

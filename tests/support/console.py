@@ -9,6 +9,8 @@ from playwright.async_api import Browser, Page
 from tests.support.browser import Watched, opened
 from tests.support.gateway import Gateway
 
+WIDE = {"width": 1280, "height": 900}  # of a desktop: the navigation is shown
+
 
 def address(gateway: Gateway, path: str = "") -> str:
     """The console's own address; `path` such as `#/channels`."""
@@ -25,8 +27,7 @@ async def log_in(page: Page, token: str) -> None:
 @contextlib.asynccontextmanager
 async def signed_in(browser: Browser, gateway: Gateway, path: str = "", **options: Any) -> AsyncIterator[Watched]:
     """A page of the console behind the login, in English unless `options` of the browser context say otherwise."""
-    wide = {"viewport": {"width": 1280, "height": 900}}
-    async with opened(browser, address(gateway, path), **{"locale": "en-US", **wide, **options}) as watched:
+    async with opened(browser, address(gateway, path), **{"locale": "en-US", "viewport": WIDE, **options}) as watched:
         watched.page.set_default_timeout(20_000)
         await log_in(watched.page, gateway.token)
         yield watched

@@ -105,7 +105,7 @@ export function Play({ channel }) {
     ${page ? "" : html`<${Notice} kind="info">${t("play.none")}<//>`}
     ${auth === "sign" && html`<p class="hint gap">${t("play.signed")}</p>`}
     ${auth === "cloudfront" && html`<p class="hint gap">${t("play.cloudfront")}</p>`}
-    <${SignedAddresses} channel=${channel} />
+    ${administers.value && html`<${SignedAddresses} channel=${channel} />`}
     ${page && html`<div class="addresses">
       <div class="stack">
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
