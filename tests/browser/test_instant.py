@@ -15,7 +15,7 @@ from tests.support.media import Film
 from tests.support.tabs import window
 from tests.support.tools import need
 
-FILM = Film("instant", seconds=120, size="640x360", bframes=2)
+FILM = Film("players", seconds=120, size="640x360", bframes=2)
 OTHER = Film("instant-other", seconds=60, size="320x180", audio=None)
 # The contexts that play sound, so that a test can look whether they run.
 CONTEXTS = """window.contexts = []; window.AudioContext = class extends AudioContext {

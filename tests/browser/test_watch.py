@@ -38,7 +38,7 @@ def live(gateway: Gateway) -> Iterator[Channel]:
     """A public channel that is live in every form."""
     words = {"videoname": "Main stage", "description": "From the <b>city</b> hall"}
     channel = gateway.channel(**words, isPublic=True, isHls=True, isCMAF=True)
-    with push(Film("players-long", seconds=300, size="640x360"), channel.push):
+    with push(FILM, channel.push, loop=True):
         channel.wait_live()
         yield channel
 

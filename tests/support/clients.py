@@ -121,9 +121,10 @@ class Program:
 # ---- ffmpeg -----------------------------------------------------------------------------------
 
 
-def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg") -> Program:
-    """ffmpeg publishing the film as it is, in real time."""
-    command = [ffmpeg, "-nostdin", "-v", "error", "-re", "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
+def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg", loop: bool = False) -> Program:
+    """ffmpeg publishing the film as it is, in real time. loop: again and again."""
+    again = ["-stream_loop", "-1"] if loop else []
+    command = [ffmpeg, "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
     return Program(command)
 
 
