@@ -1,4 +1,4 @@
-"""What the viewers of a channel experience."""
+"""Shows start-up times, stalls, delay and quality of the viewers of a channel."""
 
 from __future__ import annotations
 

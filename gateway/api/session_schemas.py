@@ -60,8 +60,8 @@ class HealthFinding(Schema):
     value: float
 
 
-class Measured(Schema):
-    """What the gateway measures of a push. null: not known (yet).
+class Measurements(Schema):
+    """Measured values of a push. null: not known (yet).
 
     fps: frames a second that arrive. declaredFps: what the encoder announced.
     bitrate, bitrate1m: bits per second, now and in the last minute. bitrateSpread: highest minus lowest, by the mean.
@@ -117,7 +117,7 @@ class Session(Schema):
     tracks: list[Track]
     outputs: list[Output]
     health: list[HealthFinding]
-    measured: Measured
+    measured: Measurements
     refusals: list[Refusal] | None = None
     node: str | None = None
 
@@ -142,7 +142,7 @@ class ViewerTotals(Schema):
 
 
 class Experience(Schema):
-    """What the viewers of a channel report, over at most the last `seconds`; protocols: by protocol."""
+    """Reports of the viewers of a channel, of at most the last `seconds`; protocols: by protocol."""
 
     seconds: int
     all: ViewerTotals

@@ -166,7 +166,7 @@ def _bucket_of(height: float | None) -> int | None:
 
 @dataclass(slots=True)
 class _Session:
-    """What is known of one player. began: its first report. starved: its last empty buffer (monotonic seconds)."""
+    """The state of one player. began: its first report. starved: its last empty buffer (monotonic seconds)."""
 
     began: float
     starting: bool = False

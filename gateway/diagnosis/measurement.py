@@ -31,7 +31,7 @@ _VIDEO: Final = Kind.VIDEO
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What arrived between two samples, about one second apart.
+    """The units that arrived between two samples, about one second apart.
 
     seconds: the time between them. frames, sounds: number of units. heard: whether any sound was not silent.
     delay: smallest wall time minus decode time of a unit, milliseconds; only differences mean something.

@@ -36,7 +36,7 @@ FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
 
 @dataclass(slots=True)
 class Facts:
-    """What the rules read. now: monotonic seconds. stalled: seconds without any unit.
+    """The values that the rules read. now: monotonic seconds. stalled: seconds without any unit.
 
     jumped_at: when the timestamps jumped last. jump: by how many seconds.
     pictured_at: time of the last decoded picture. black_since, frozen_since: of the first one of the black or equal

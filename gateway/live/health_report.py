@@ -1,4 +1,4 @@
-"""What is wrong with a stream, as `Stream.health` reports it."""
+"""The faults of a stream, as `Stream.health` reports them."""
 
 from __future__ import annotations
 

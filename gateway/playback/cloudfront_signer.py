@@ -27,7 +27,7 @@ _URL: Final = re.compile(r"(?:https?|wss?)://[A-Za-z0-9._\[\]:-]+/[!#-\[\]-~]*",
 
 @dataclass(frozen=True, slots=True)
 class SigningConditions:
-    """Who may use a signed address, and when.
+    """The users and the times for which a signed address is valid.
 
     before, after: seconds since the epoch; after: None if there is no start time.
     network: an IPv4 address or network; "": all clients.

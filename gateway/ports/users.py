@@ -26,7 +26,7 @@ _UNLIMITED: Final = Attempt(failures=-1)  # an administrator who adds a user com
 
 
 class Role(StrEnum):
-    """What a user may do. A broadcaster may only use some channels: see them, push to them, end their sessions."""
+    """The rights of a user. A broadcaster may only use some channels: see them, push to them, end their sessions."""
 
     ADMINISTRATOR = "administrator"
     BROADCASTER = "broadcaster"
