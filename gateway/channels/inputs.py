@@ -1,0 +1,195 @@
+"""The inputs of a channel: the stored list, its checks, and the signatures of backup keys.
+
+The first input that delivers media is on air. A channel without a list has one input: the push with its own key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gateway.channels.names import is_object_key
+from gateway.ports.errors import InvalidField
+
+FIELD: Final = "inputs"  # of the stored channel
+MAIN: Final = "main"  # the name of the push with the channel's own key, if the list does not name it
+MAX_INPUTS: Final = 8
+MAX_ITEMS: Final = 1_000  # films of a playlist
+MAX_TEXT: Final = 500  # characters of a card
+_MAX_ADDRESS: Final = 2_048
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
+# Members that the API computes for each answer. Clients send them back with the list; they are not stored.
+COMPUTED: Final = frozenset(("state", "error", "key", "pushUrl"))
+
+
+class InputKind(StrEnum):
+    PUSH = "push"  # the push with the channel's own key
+    BACKUP = "backup"  # a push with the input's key
+    PULL = "pull"  # an address that the gateway fetches
+    PLAYLIST = "playlist"  # films and recordings of the object store
+    SLATE = "slate"  # a picture, a film or a card
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of a channel, as it is configured.
+
+    url: the address of a pull. items: keys of the object store, of a playlist. loop: whether the playlist repeats.
+    picture: the address or the key of a slate's picture or film; "": a card. text: the card's text; "": the standard.
+    always: a slate or playlist is on air whenever nothing better delivers; a pull runs without viewers too.
+    """
+
+    name: str
+    kind: InputKind
+    url: str = ""
+    items: tuple[str, ...] = ()
+    loop: bool = True
+    picture: str = ""
+    text: str = ""
+    always: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the members for the store and the API: only those that this kind has."""
+        members: dict[str, Any] = {"name": self.name, "kind": str(self.kind)}
+        match self.kind:
+            case InputKind.PULL:
+                members |= {"url": self.url, "always": self.always}
+            case InputKind.PLAYLIST:
+                members |= {"items": list(self.items), "loop": self.loop, "always": self.always}
+            case InputKind.SLATE:
+                members |= {"picture": self.picture, "text": self.text, "always": self.always}
+        return members
+
+
+MAIN_INPUT: Final = InputSpec(MAIN, InputKind.PUSH)
+ONLY_MAIN: Final = (MAIN_INPUT,)
+
+
+def parse_inputs(value: Any) -> tuple[InputSpec, ...]:
+    """Returns the inputs of a list from a client. A list without a push gets one, as its first input.
+
+    Raises InvalidField.
+    """
+    if not isinstance(value, list):
+        raise InvalidField(FIELD, "expected a list of inputs")
+    if len(value) > MAX_INPUTS:
+        raise InvalidField(FIELD, f"a channel has at most {MAX_INPUTS} inputs")
+    specs: list[InputSpec] = []
+    for item in value:
+        spec = _parse_input(item, len(specs))
+        if any(spec.name == other.name for other in specs):
+            raise InvalidField(FIELD, f"two inputs are called {spec.name}")
+        if spec.kind is InputKind.PUSH and any(other.kind is InputKind.PUSH for other in specs):
+            raise InvalidField(FIELD, "a channel has one push; other publishers need a backup")
+        specs.append(spec)
+    if not any(spec.kind is InputKind.PUSH for spec in specs):
+        if any(spec.name == MAIN for spec in specs):
+            raise InvalidField(FIELD, f"only the push can be called {MAIN}")
+        specs.insert(0, MAIN_INPUT)
+    return tuple(specs)
+
+
+def stored_inputs(item: Mapping[str, Any]) -> tuple[InputSpec, ...]:
+    """Returns the inputs of a stored channel; only the push if the list is missing or invalid."""
+    value = item.get(FIELD)
+    if not value:
+        return ONLY_MAIN
+    try:
+        return parse_inputs(value)
+    except InvalidField:
+        return ONLY_MAIN
+
+
+def _parse_input(item: Any, index: int) -> InputSpec:
+    if not isinstance(item, Mapping):
+        raise InvalidField(FIELD, "expected objects with a kind")
+    unknown = set(item) - {"name", "kind", "url", "items", "loop", "picture", "text", "always"} - COMPUTED
+    if unknown:
+        raise InvalidField(FIELD, f"an input has no member {min(map(str, unknown))[:64]!r}")
+    try:
+        kind = InputKind(item.get("kind"))
+    except ValueError:
+        raise InvalidField(FIELD, f"the kind of an input is {', '.join(InputKind)}") from None
+    name = item.get("name")
+    if name is None or name == "":
+        name = MAIN if kind is InputKind.PUSH else f"{kind}{index}"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidField(FIELD, "the name of an input has 1 to 32 characters of A-Z, a-z, 0-9, - and _")
+    spec = InputSpec(
+        name,
+        kind,
+        url=_text(item, "url", _MAX_ADDRESS),
+        items=_items(item),
+        loop=_flag(item, "loop", True),
+        picture=_text(item, "picture", _MAX_ADDRESS),
+        text=_text(item, "text", MAX_TEXT, lines=True),
+        always=_flag(item, "always", False),
+    )
+    if kind is InputKind.PULL:
+        check_pull_address(spec.url)
+    if kind is InputKind.PLAYLIST and not spec.items:
+        raise InvalidField(FIELD, f"the playlist {name} has no items")
+    if spec.picture and not is_object_key(spec.picture) and not _is_web_address(spec.picture):
+        raise InvalidField(FIELD, "a picture is a key of the store or an http:// or https:// address")
+    return spec
+
+
+def check_pull_address(url: str) -> None:
+    """Raises InvalidField if a pull cannot fetch this address."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme.lower() in PULL_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not url.isprintable() or " " in url:
+        raise InvalidField(FIELD, f"the address of a pull begins with {', '.join(f'{s}://' for s in sorted(PULL_SCHEMES))}")
+
+
+def _is_web_address(text: str) -> bool:
+    return text.startswith(("http://", "https://")) and text.isprintable() and " " not in text
+
+
+def _text(item: Mapping[str, Any], member: str, longest: int, *, lines: bool = False) -> str:
+    value = item.get(member)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > longest:
+        raise InvalidField(FIELD, f"{member} is a text of at most {longest} characters")
+    if not (value.replace("\n", "") if lines else value).isprintable():
+        raise InvalidField(FIELD, f"{member} has characters that cannot be shown")
+    return value
+
+
+def _flag(item: Mapping[str, Any], member: str, default: bool) -> bool:
+    value = item.get(member)
+    if value is None:
+        return default
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise InvalidField(FIELD, f"{member} is true or false")
+    return value
+
+
+def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
+    value = item.get("items")
+    if value is None:
+        return ()
+    if (
+        not isinstance(value, Sequence)
+        or isinstance(value, str)
+        or len(value) > MAX_ITEMS
+        or not all(isinstance(key, str) and is_object_key(key.removesuffix("/")) for key in value)
+    ):
+        raise InvalidField(FIELD, f"items is a list of at most {MAX_ITEMS} keys of the store")
+    return tuple(value)
+
+
+def key_subject(id: str, name: str) -> str:
+    """Returns the text that a backup's key signs in place of the channel's id. No channel has such an id."""
+    return f"{id}/{name}"

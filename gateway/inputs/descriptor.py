@@ -1,0 +1,100 @@
+"""Input descriptors and the interface of sources. Each folder of `gateway.inputs` exports one `INPUT`.
+
+Importing a descriptor must be fast, because every gateway imports all of them. `make` imports the source itself.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.channels.channel import Channel
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.lib.egress import Egress
+from gateway.live.publisher import StreamPublisher
+from gateway.media.track import Tracks
+from gateway.ports.stores import ObjectStore
+from gateway.settings import Settings
+from gateway.workers.worker_pool import WorkerPool
+
+
+class InputServices(Protocol):
+    """The services that all inputs of a gateway share. Sources never close them.
+
+    workers: starts worker processes. The gateway's own process decodes and encodes nothing.
+    egress: resolves and checks addresses from a channel.
+    tls: for outgoing connections; None: the system's authorities.
+    objects: the store of films, recordings and uploads.
+    """
+
+    settings: Settings
+    workers: WorkerPool
+    egress: Egress
+    tls: ssl.SSLContext | None
+    objects: ObjectStore
+
+
+class InputContext(Protocol):
+    """The gateway's side of one input, for its source."""
+
+    @property
+    def channel(self) -> Channel:
+        """The stored channel. It may change while the source runs."""
+
+    @property
+    def reference(self) -> Tracks | None:
+        """The tracks that decoders of the audience have now: those of the last push that was on air; None: unknown."""
+
+    @property
+    def on_air(self) -> bool:
+        """Whether the channel's stream has this input now."""
+
+    async def until_on_air(self) -> None:
+        """Waits until the input is on air."""
+
+    async def until_off_air(self) -> None:
+        """Waits until the input is not on air."""
+
+    async def until_reference_changes(self, known: Tracks | None) -> None:
+        """Waits until `reference` has other tracks than `known`. Equal tracks and other metadata are no change."""
+
+    def publish(self, peer: str = "") -> StreamPublisher:
+        """Returns a new publisher of this input. The source closes it when its media end.
+
+        Tracks must have a timescale of 1,000, as FLV has. Times may begin at any value.
+        peer: the other end, for the session (an address without secrets).
+        Raises AtCapacity during shutdown.
+        """
+
+
+class InputSource(Protocol):
+    """Delivers the media of one input. The gateway runs it for as long as the channel wants this input.
+
+    is_ready: whether an input that starts on demand can deliver now. A source that delivers always is ready when its
+    media arrive, and returns False here.
+    """
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    async def run(self, context: InputContext) -> None:
+        """Delivers media until it is cancelled.
+
+        If it returns, the input has no more media (a playlist without loop). If it raises OutputError, the input has
+        failed with this text and is run again later. OutputUnsupported: it cannot work until it is configured anew.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputDescriptor:
+    """All information about a kind of input.
+
+    make: makes the source of one input. Called when the channel is first needed, and after each change of the input.
+    on_demand: whether its media begin when it goes on air. Others deliver all the time.
+    """
+
+    kind: InputKind
+    make: Callable[[InputServices, InputSpec], InputSource]
+    on_demand: bool
