@@ -42,6 +42,8 @@ from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
+from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.descriptor import InputServices
 from gateway.lib import log as logs
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import ListenError
@@ -139,11 +141,16 @@ class Gateway(node.Role):
             publishers_per_address=settings.limits.publishers_per_address,
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
+        services = InputServices(settings, outputs.workers, outputs.egress, outputs.tls, stores.objects)
+        self.inputs = ChannelInputs(outputs.hub, services, parts.events, self._viewers_of)
+        self.inputs.join(self.channels.cached, None if member is None else member.claims.hold)
+        parts.metrics.read_from(self.inputs.samples)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
+        parts.tasks.start(self.inputs.run(), "inputs")
 
     @classmethod
     async def open(cls, parts: NodeParts, welcome: bool) -> Gateway:
@@ -185,6 +192,7 @@ class Gateway(node.Role):
         self._outputs.start(tasks)
         if self._parts.first:
             self._background_jobs.start()
+            tasks.start(self.inputs.scan(self._stores.channels), "inputs without a push")
         if self._member is not None:
             self._member.start(self._parts.experience)
         protection = ScaleInProtection(self._has_publisher, shared=self._parts.settings.data / "publishing.lock")

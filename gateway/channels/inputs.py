@@ -112,7 +112,7 @@ def _parse_input(item: Any, index: int) -> InputSpec:
     if unknown:
         raise InvalidField(FIELD, f"an input has no member {min(map(str, unknown))[:64]!r}")
     try:
-        kind = InputKind(item.get("kind"))
+        kind = InputKind(str(item.get("kind")))
     except ValueError:
         raise InvalidField(FIELD, f"the kind of an input is {', '.join(InputKind)}") from None
     name = item.get("name")
@@ -147,7 +147,8 @@ def check_pull_address(url: str) -> None:
     except ValueError:
         valid = False
     if not valid or not url.isprintable() or " " in url:
-        raise InvalidField(FIELD, f"the address of a pull begins with {', '.join(f'{s}://' for s in sorted(PULL_SCHEMES))}")
+        schemes = ", ".join(f"{scheme}://" for scheme in sorted(PULL_SCHEMES))
+        raise InvalidField(FIELD, f"the address of a pull begins with {schemes}")
 
 
 def _is_web_address(text: str) -> bool:
@@ -190,6 +191,19 @@ def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def key_subject(id: str, name: str) -> str:
-    """Returns the text that a backup's key signs in place of the channel's id. No channel has such an id."""
+def push_input(item: Mapping[str, Any], name: str) -> InputSpec | None:
+    """Returns the input of a stored channel for a push; None if no push may go there. name: "" for the main push."""
+    return next(
+        (
+            spec
+            for spec in stored_inputs(item)
+            if (spec.kind is InputKind.PUSH and name in ("", spec.name))
+            or (spec.kind is InputKind.BACKUP and name == spec.name)
+        ),
+        None,
+    )
+
+
+def backup_subject(id: str, name: str) -> str:
+    """Returns the text that the key of a backup signs in place of the channel's id. No channel has such an id."""
     return f"{id}/{name}"

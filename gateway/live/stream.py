@@ -38,6 +38,7 @@ class ActivePublisher(Protocol):
 
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
+    announced: whether its begin and end are events.
     """
 
     protocol: str
@@ -46,6 +47,7 @@ class ActivePublisher(Protocol):
     last_media: float
     dropped: Counter[str]
     timeline: PublisherTimeline | None
+    announced: bool
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""

@@ -98,6 +98,12 @@ class StreamSettings(Section):
     gop_bytes: option.PositiveCount
 
 
+class InputsSettings(Section):
+    silence: option.PositiveSeconds
+    steady: option.Seconds
+    hold: option.Seconds
+
+
 class HlsSettings(Section):
     on_demand: option.OnOff
 
@@ -322,6 +328,7 @@ class Settings(Section):
     tls: TlsSettings
     signing: SigningSettings
     stream: StreamSettings
+    inputs: InputsSettings
     hls: HlsSettings
     cmaf: CmafSettings
     recording: RecordingSettings
