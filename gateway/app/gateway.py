@@ -255,6 +255,7 @@ class Gateway(node.Role):
         return Context(
             version=__version__,
             hub=self.hub,
+            inputs=self.inputs,
             channels=self._stores.channels,
             domains=self._stores.domains,
             secrets=self._parts.secrets,
@@ -376,6 +377,7 @@ class Gateway(node.Role):
         operations = GatewayOperations(
             member.siblings,
             self.hub,
+            self.inputs,
             ChannelReaders(self.channels.store, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
             remote_viewers=self._remote_viewers,

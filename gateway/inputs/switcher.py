@@ -375,6 +375,7 @@ class ChannelSwitcher:
     def _show_publisher(self, entry: ChannelInput) -> None:
         """Lets the stream's session show the publisher of the input on air."""
         assert self._program is not None, "an input is on air"
+        self._program.publisher.stream.input = entry.spec.name
         shown, publisher = self._program.publisher, None if entry.stream is None else entry.stream.publisher
         if publisher is None:
             shown.protocol, shown.peer, shown.timeline, shown.dropped = str(entry.spec.kind), "", None, Counter()

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.channels.inputs import MAIN
 from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
@@ -102,6 +103,7 @@ class Stream(Fanout):
         self.original = Fanout(self.gop)  # one cache for both while they are equal
         self.publisher: ActivePublisher | None = None
         self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
+        self.input: str | None = MAIN  # the name of the channel's input that is on air
         self.outputs: OutputSwitch | None = None
         self.health: HealthReport | None = None  # of a source stream
         self.first_number = 0  # of its playlists: higher than on the node that held the stream before
