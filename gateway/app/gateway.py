@@ -373,11 +373,11 @@ class Gateway(node.Role):
         """Returns the operations that other nodes may request from this one."""
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+        from gateway.cluster.input_operations import InputOperations
 
         operations = GatewayOperations(
             member.siblings,
             self.hub,
-            self.inputs,
             ChannelReaders(self.channels.store, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
             remote_viewers=self._remote_viewers,
@@ -386,7 +386,7 @@ class Gateway(node.Role):
         diagnosis = DiagnosisOperations(
             member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
         )
-        return {**operations.table(), **diagnosis.table()}
+        return {**operations.table(), **diagnosis.table(), **InputOperations(member.siblings, self.inputs).table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers)

@@ -12,7 +12,6 @@ import structlog
 from gateway.api import nms
 from gateway.api.answers import BadRequest, error_answer
 from gateway.api.channels import end_streams
-from gateway.api.inputs import states_json, take_here
 from gateway.api.sessions import PROTOCOLS, session, sessions, switched
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import MEDIA
@@ -24,13 +23,12 @@ from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_r
 from gateway.cluster.pull import shared_fields
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
-from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.playback.public_channels import live_public_channels
-from gateway.ports.errors import NoSuchChannel, NoSuchStream
+from gateway.ports.errors import NoSuchChannel
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +62,6 @@ class GatewayOperations:
         self,
         siblings: SiblingProcesses,
         hub: Hub,
-        inputs: ChannelInputs,
         channels: ChannelReaders,
         *,
         forget: Callable[[str], None],
@@ -73,7 +70,6 @@ class GatewayOperations:
     ) -> None:
         self._rpc = NodeRpc(siblings, to_response)
         self._hub = hub
-        self._inputs = inputs
         self._channels = channels
         self._forget = forget
         self._remote_viewers = remote_viewers
@@ -91,8 +87,6 @@ class GatewayOperations:
             "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
             "kick": OperationSpec("POST", is_channel_id, self._kick),
             "outputs": OperationSpec("POST", is_channel_id, self._switch),
-            "inputs": OperationSpec("GET", is_channel_id, self._input_states),
-            "take": OperationSpec("POST", is_channel_id, self._take),
             "changed": OperationSpec("POST", is_channel_id, self._changed),
             "viewers": OperationSpec("POST", is_stream_name, self._viewers),
         }
@@ -156,17 +150,6 @@ class GatewayOperations:
         if enabled is None:
             raise BadRequest("expected true or false", field="enabled")
         return json_response(switched(self._live(id), request.query.get("name", ""), enabled, request.peer))
-
-    def _input_states(self, request: Request, id: str) -> Response:
-        self._live(id)
-        return json_response(states_json(self._inputs, id))
-
-    def _take(self, request: Request, id: str) -> Response:
-        try:
-            take_here(self._inputs, id, request.query.get("name"))
-        except NoSuchStream:
-            raise NotHeldHere(id) from None
-        return json_response(states_json(self._inputs, id))
 
     def _viewers(self, request: Request, name: str) -> Response:
         """Stores the viewer counts of `node` for a stream, by protocol.
