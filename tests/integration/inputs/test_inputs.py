@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import pull, push, so_far, take_of, until
+from tests.support.clients import Program, pull, push, so_far, take_of, until
 from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway, http, running
-from tests.support.media import Film, Frame
+from tests.support.media import Film, Frame, framehash_command
 
 FILM = Film("inputs-30", seconds=30)
 LIST = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
@@ -42,6 +42,12 @@ def until_state(channel: Channel, name: str, state: str) -> None:
     until(lambda: inputs_of(channel)[name]["state"] == state, f"{name} is {state}", 20)
 
 
+def play(url: str, seconds: float) -> Program:
+    """ffmpeg playing an address, with the exact times of the pictures: not rounded to a frame rate."""
+    command = framehash_command(url, seconds=seconds)
+    return Program([*command[:-1], "-enc_time_base", "-1", command[-1]])
+
+
 def shifts(seen: list[Frame], source: list[Frame]) -> list[float]:
     """How much later than in the film each frame was shown, in milliseconds. Inserted silence is not in the film."""
     times = {frame.digest: frame.time for frame in source}
@@ -58,9 +64,9 @@ def test_a_backup_follows_in_every_format_and_the_push_returns(gateway: Gateway)
         until_state(channel, "van", "ready")
         channel.wait_playable("live.m3u8")
         players = {
-            "flv": stack.enter_context(pull(channel.url("live.flv"), seconds=12)),
-            "rtmp": stack.enter_context(pull(channel.rtmp, seconds=12)),
-            "hls": stack.enter_context(pull(channel.url("live.m3u8"), seconds=12)),
+            "flv": stack.enter_context(play(channel.url("live.flv"), 12)),
+            "rtmp": stack.enter_context(play(channel.rtmp, 12)),
+            "hls": stack.enter_context(play(channel.url("live.m3u8"), 12)),
         }
         until(lambda: len(so_far(players["flv"]).video) > 20, "a player plays")
         main.kill()
