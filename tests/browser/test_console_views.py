@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
@@ -454,6 +455,31 @@ async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway:
         await button(page.get_by_role("alertdialog"), "Delete").click()
         await expect(button(page, "Open Ferien <b>am See</b>")).to_have_count(0)
     assert gateway.api("GET", "/films").json() == []
+
+
+async def test_new_films_push_no_film_out_of_the_list(browser: Browser, gateway: Gateway) -> None:
+    absent = dict.fromkeys(("duration", "size", "error", "hls", "poster"))
+    rest = {"description": "", "state": "READY", "created": "2026-01-02T03:04:05Z", "source": "", "page": "", **absent}
+    films: list[dict[str, Any]] = [{"key": f"film{n}", "title": f"Film {n}", **rest} for n in range(62, 0, -1)]
+
+    async def serve(handled: Route) -> None:
+        before = parse_qs(urlsplit(handled.request.url).query).get("before", [""])[0]
+        begin = next((n + 1 for n, film in enumerate(films) if film["key"] == before), 0)
+        await handled.fulfill(json=films[begin : begin + 60])
+
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await page.route("**/films?*", serve)
+        await go(page, "films")
+        shown = page.locator(".shelf > li")
+        await expect(shown).to_have_count(60)
+        await button(page, "Older videos").click()
+        await expect(shown).to_have_count(62)
+        films.insert(0, films[0] | {"key": "new", "title": "New"})
+        await expect(button(page, "Open New")).to_be_visible(timeout=20_000)
+        await expect(shown).to_have_count(63)
+        await expect(button(page, "Older videos")).to_have_count(0)
+        assert not watched.complaints
 
 
 async def film_page_plays(browser: Browser, address: str) -> None:
