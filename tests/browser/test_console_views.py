@@ -24,12 +24,12 @@ from tests.support.ivs import KEY, ivs_api
 from tests.support.media import Film
 from tests.support.tools import need
 
-VIEWS = ["live", "recordings", "recordings?kind=image", "films", "domains", "ivs", "users", "system"]
+VIEWS = ["live", "recordings", "recordings?kind=image", "films", "events", "domains", "ivs", "users", "system"]
 WIDE = {"width": 1360, "height": 900}
 NARROW = {"width": 360, "height": 740}
 FILM = Film("console", seconds=20, size="640x360")
 # A word that was asked for by a key that does not exist is shown as that key.
-KEYS = re.compile(r"\b(?:chart|domains|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b")
+KEYS = re.compile(r"\b(?:chart|domains|events?|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b")
 SECRET = "a long password"
 COPY = ("-c", "copy", "-f", "flv")
 
@@ -236,6 +236,23 @@ async def test_a_fault_of_a_push_is_shown_with_what_to_do(browser: Browser, gate
                 ]
             )
             assert not await axe(page)
+
+
+async def test_the_size_of_a_fault_is_shown_as_exactly_as_the_gateway_tells_it(
+    browser: Browser, gateway: Gateway
+) -> None:
+    async with signed_in(browser, gateway) as watched:
+        texts = await watched.page.evaluate("""async () => {
+          const { faultText } = await import("/console/app/views/parts/health.js");
+          return [["timestamps_jump", -1.44], ["arrivals_late", 12.34], ["gop_long", 9.6], ["fps_low", 12.2]]
+            .map(([code, value]) => faultText({ code, text: "", since: "", value }, { declaredFps: 25 }).split(":")[0]);
+        }""")
+        assert texts == [
+            "The timestamps jumped by 1.4 s",
+            "Media arrives 12.3 s late",
+            "Key frame every 10 s",
+            "12 of 25 frames arrive",
+        ]
 
 
 async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway, stage: Channel) -> None:
