@@ -7,7 +7,6 @@ export { Field, Select, Switch } from "./kit/field.js";
 export { Icon } from "./kit/icon.js";
 export { Card, Facts, PageHead, Tabs } from "./kit/layout.js";
 export { Menu } from "./kit/menu.js";
-export { QrFigure } from "./kit/qr.js";
 export { Radios } from "./kit/radios.js";
 export { Badge, Chip, Empty, Notice, Skeleton, Spinner } from "./kit/status.js";
 export { sorted, Table } from "./kit/table.js";

@@ -20,7 +20,6 @@ export function Button({ kind = "plain", icon, busy = false, small = false, type
   </button>`;
 }
 
-/** The attributes of a link that opens in a new tab. */
 const NEW_TAB = { target: "_blank", rel: "noopener" };
 
 /**

@@ -1,4 +1,4 @@
-/** QR codes of addresses: as a figure, and a button that shows a text as one. */
+/** A button that shows a text, such as an address, as a QR code. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -13,18 +13,6 @@ const MOST = 1024; // bytes that the gateway draws
 
 /** @param {string} text @returns {boolean} whether this is an address that a phone can open */
 export const isScannable = (text) => /^[a-z]+:\/\//i.test(text) && new TextEncoder().encode(text).length <= MOST;
-
-/**
- * An address as a QR code that the gateway draws. Its space is reserved until the image is loaded.
- * @param {{src: string, label: string}} props
- */
-export function QrFigure({ src, label }) {
-  const [state, setState] = useState("loading");
-  if (state === "failed") return null;
-  return html`<figure class="qr"><span class="paper">
-    <img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}
-    onLoad=${() => setState("there")} onError=${() => setState("failed")} /></span><figcaption>${label}</figcaption></figure>`;
-}
 
 /** The button is named "QR code of <label>". @param {{label: string, value: string}} props */
 export function QrButton({ label, value }) {

@@ -10,7 +10,8 @@ import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
-import { Button, Card, CopyField, html, IconLink, LinkButton, Notice, QrFigure } from "../../ui.js";
+import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../../ui.js";
+import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */

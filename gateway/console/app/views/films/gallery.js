@@ -9,8 +9,9 @@ import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
 import { toast } from "../../toast.js";
-import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton, QrFigure } from "../../ui.js";
+import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
+import { QrFigure } from "../parts/qr.js";
 import { reason } from "../parts/trouble.js";
 import { TONES } from "./model.js";
 
