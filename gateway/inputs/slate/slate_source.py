@@ -33,13 +33,13 @@ _MAX_CLOCK_PIXELS: Final = 1_920 * 1_080 * 60  # per second; larger cards have n
 class SlateSource:
     """Delivers a picture, a film, or a card with the channel's name. Implements InputSource.
 
-    A card is shown until the picture or film is encoded, and while it cannot be used. `error` is then the reason.
+    A card is shown until the picture or film is encoded, and while it cannot be used. `problem` is then the reason.
     """
 
     def __init__(
         self, library: SlateLibrary, files: SlateFiles, spec: InputSpec, clock: Callable[[], float] = time.time
     ) -> None:
-        self.error: str | None = None
+        self.problem: str | None = None
         self._library = library
         self._files = files
         self._spec = spec
@@ -81,7 +81,7 @@ class SlateSource:
         """Encodes the slate in this form. Returns False if the card stands in for the picture."""
         if not self._spec.picture or not form.has_video:
             self._set(await self._card(context, form), form)
-            self.error = None
+            self.problem = None
             return True
         if self._loop is None or self._form != form:
             self._set(await self._card(context, form), form)
@@ -90,15 +90,15 @@ class SlateSource:
                 self._set(await self._library.file(file.path, file.digest, form), form)
         except OutputError as error:
             text = str(error)
-            if text != self.error:
+            if text != self.problem:
                 log.warning("slate shows its card", stream=context.channel.id, input=self._spec.name, reason=text)
-            self.error = text
+            self.problem = text
             return False
-        self.error = None
+        self.problem = None
         return True
 
     async def _card(self, context: InputContext, form: SlateForm) -> SlateLoop:
-        return await self._library.card(context.channel.text("videoname"), self._spec.text or STANDARD_TEXT, form)
+        return await self._library.card(context.channel.name, self._spec.text or STANDARD_TEXT, form)
 
     def _set(self, loop: SlateLoop, form: SlateForm) -> None:
         self._loop, self._form = loop, form
@@ -152,7 +152,7 @@ class SlateSource:
                 minutes = range(first, first + _CLOCK_MINUTES)
                 try:
                     cards = await self._library.clocked_cards(
-                        context.channel.text("videoname"),
+                        context.channel.name,
                         self._spec.text or STANDARD_TEXT,
                         [clock_text(m) for m in minutes],
                         form,

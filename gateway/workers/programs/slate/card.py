@@ -106,7 +106,7 @@ def _draw(
     clock_size = max(1, round(_CLOCK_SIZE * side))
     gap = round(_GAP * side)
     bar_width, bar_height = _even(_BAR_WIDTH * side), _even(_BAR_HEIGHT * side)
-    name_height, text_height = _height(name) if name.lines[0] else 0, _height(text)
+    name_height, text_height = _height(name) + gap // 3 if name.lines[0] else 0, _height(text)
     clock_height = round(LINE_HEIGHT * clock_size)  # also without a clock, so that nothing moves when it comes
     total = name_height + text_height + gap + bar_height + gap + clock_height
     picture = Image.new("RGBA", (width, height), _GROUND)

@@ -40,33 +40,36 @@ def film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Iterator[a
     with closing(MediaFile(path)) as film:
         if film.video is None:
             raise UnusableMedia("the film has no pictures")
-        shape = Fraction(film.video.sample_aspect_ratio or 1)
-        upright = Letterbox(form)
+        letterbox, source = Letterbox(form), FilmPictures(film, lambda at: None)
         previous: av.VideoFrame | None = None
         shown: av.VideoFrame | None = None
         first: int | None = None
         count, limit = 0, max(1, int(seconds * form.rate))
-        for picture in _upright(film, shape if 0 < shape < 100 else Fraction(1)):
-            first = picture.pts if first is None else first
-            due = Fraction(picture.pts - first, TICKS) * form.rate
+        for picture in _with_end(film, source):
+            at = source.timeline.end if picture is None else picture.pts
+            first = at if first is None else first
+            due = min(limit, max(1, round(Fraction(at - first, TICKS) * form.rate)) if previous is not None else 0)
             # A picture is shown until the next one begins.
-            while previous is not None and count < min(due, limit):
+            while previous is not None and count < due:
                 yield previous if previous is not shown else None
                 shown = previous
                 count += 1
-            if count >= limit:
-                return
-            previous = upright.convert(picture.frame, picture.aspect)
+            if picture is None or count >= limit:
+                break
+            previous = letterbox.convert(picture.frame, picture.aspect)
         if previous is None:
             raise UnusableMedia("no picture of the film can be decoded")
-        yield previous if previous is not shown else None
 
 
-def _upright(film: MediaFile, aspect: Fraction) -> Iterator[DecodedPicture]:
+def _with_end(film: MediaFile, source: FilmPictures) -> Iterator[DecodedPicture | None]:
+    """Yields the pictures of a film, deinterlaced and upright, then None."""
+    aspect = Fraction(film.video.sample_aspect_ratio or 1)
+    aspect = aspect if 0 < aspect < 100 else Fraction(1)
     preparation = Preparation(TICKS)
-    for frame in FilmPictures(film, lambda at: None):
+    for frame in source:
         yield from preparation.push(DecodedPicture(frame, frame.pts, False, 0, 0.0, aspect))
     yield from preparation.flush()
+    yield None
 
 
 def film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
