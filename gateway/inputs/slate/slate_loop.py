@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,10 @@ class LoopPlayback:
         self._sound = 0  # … and frame of sound, since the times in `_origin`
         self._origin = Fraction(0), Fraction(0)  # seconds at which the counts of pictures and sound began
         self._first_picture = self._first_sound = 0  # of this repetition of the loop
+        self._last_sounds: tuple[bytes, ...] = ()  # of the repetition before …
+        self._last_first_sound = 0  # … with its first frame
         self._picture_ms = self._sound_ms = 0
+        self._set_grids()
 
     @property
     def loop(self) -> SlateLoop:
@@ -113,15 +117,24 @@ class LoopPlayback:
         self._picture += 1
         if index + 1 == len(loop.pictures) and self._next_loop is None:
             self._begin_loop(loop)
-        self._picture_ms = _milliseconds(self._origin[0] + self._picture / loop.rate)
+        base, step, divisor = self._picture_grid
+        self._picture_ms = (base + self._picture * step) // divisor
 
     def _push_sound(self, audio: MediaTrack, now: float, wall: float) -> None:
         loop = self._loop
         # Sound follows the pictures: each frame is chosen by its time in the loop, so both repeat together.
-        index = min(max(0, self._sound - self._first_sound), len(loop.sounds) - 1)
-        self._target.push(AccessUnit(audio, self._sound_ms, 0, True, wall, loop.sounds[index]), now)
+        sounds, first = loop.sounds, self._first_sound
+        if self._sound < first:  # the next repetition has been set already, after its last picture
+            sounds, first = self._last_sounds, self._last_first_sound
+        payload = sounds[min(max(0, self._sound - first), len(sounds) - 1)]
+        self._target.push(AccessUnit(audio, self._sound_ms, 0, True, wall, payload), now)
         self._sound += 1
-        self._sound_ms = _milliseconds(self._origin[1] + self._sound * loop.sound_seconds)
+        base, step, divisor = self._sound_grid
+        self._sound_ms = (base + self._sound * step) // divisor
+
+    def _set_grids(self) -> None:
+        self._picture_grid = _grid(self._origin[0], 1 / self._loop.rate)
+        self._sound_grid = _grid(self._origin[1], self._loop.sound_seconds)
 
     def _begin_loop(self, loop: SlateLoop) -> None:
         """Begins a repetition, or another loop, with the next picture."""
@@ -129,8 +142,11 @@ class LoopPlayback:
         begin = self._origin[0] + self._picture / old.rate
         if loop.rate != old.rate or loop.sound_seconds != old.sound_seconds:
             self._origin = begin, self._origin[1] + self._sound * old.sound_seconds
+            self._first_sound -= self._sound
             self._picture = self._sound = 0
+            self._set_grids()
         self._first_picture = self._picture
+        self._last_sounds, self._last_first_sound = old.sounds if old.audio == loop.audio else loop.sounds, self._first_sound
         self._first_sound = round((begin - self._origin[1]) / loop.sound_seconds) if loop.audio is not None else 0
         if loop is not old and (loop.video, loop.audio) != (old.video, old.audio):
             self._announce(loop)
@@ -175,5 +191,10 @@ class LoopTimer:
                 playback.failed.set_exception(error)
 
 
-def _milliseconds(seconds: Fraction) -> int:
-    return seconds.numerator * 1000 // seconds.denominator
+def _grid(origin: Fraction, step: Fraction) -> tuple[int, int, int]:
+    """Returns (a, b, c) for the times (a + n · b) // c in milliseconds. origin, step: seconds.
+
+    Integers, because calculations with fractions would cost ten times as much for each unit.
+    """
+    divisor = math.lcm(origin.denominator, step.denominator)
+    return int(origin * divisor) * 1000, int(step * divisor) * 1000, divisor
