@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
@@ -86,6 +86,13 @@ class InputSource(Protocol):
         If it returns, the input has no more media (a playlist without loop). If it raises OutputError, the input has
         failed with this text and is run again later. OutputUnsupported: it cannot work until it is configured anew.
         """
+
+
+@runtime_checkable
+class ReportsProblem(Protocol):
+    """A source that can deliver although something is wrong. problem: one line for the API; None: nothing is wrong."""
+
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

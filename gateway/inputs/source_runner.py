@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.inputs.channel_input import ChannelInput
-from gateway.inputs.descriptor import InputSource
+from gateway.inputs.descriptor import InputSource, ReportsProblem
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
@@ -58,6 +58,13 @@ class SourceRunner:
     @property
     def running(self) -> bool:
         return self.task is not None and not self.task.done()
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not deliver, or what is wrong although it delivers."""
+        if self.error is None and self.running and isinstance(self._source, ReportsProblem):
+            return self._source.problem
+        return self.error
 
     @property
     def is_ready(self) -> bool:

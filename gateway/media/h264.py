@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
 from gateway.media.nal import join, unescape
-from gateway.media.parameter_sets import bounded, cropped_size, read_frame_rate, read_units, skip_video_signal
+from gateway.media.parameter_sets import (
+    UNSPECIFIED_SIGNAL,
+    VideoSignal,
+    bounded,
+    cropped_size,
+    read_frame_rate,
+    read_units,
+    read_video_signal,
+)
 from gateway.media.pixel_aspect import SQUARE, PixelAspect, read_pixel_aspect
 
 SLICES = (1, 2, 5)  # coded slice without data partitioning, data partition A, coded slice of an IDR picture
@@ -42,6 +50,32 @@ class Avcc:
 
 
 @dataclass(frozen=True, slots=True)
+class SpsCoding:
+    """The syntax elements of a sequence parameter set that its slices depend on (ITU-T H.264 §7.3.2.1.1).
+
+    columns, rows: macroblocks of a frame. offset: pixels cropped at the left and at the top.
+    frame_number_bits, order_bits: log2_max_frame_num and log2_max_pic_order_cnt_lsb.
+    scaling: whether it has scaling matrices. lossless: qpprime_y_zero_transform_bypass_flag.
+    """
+
+    id: int
+    chroma_format: int
+    luma_depth: int
+    chroma_depth: int
+    separate_planes: bool
+    lossless: bool
+    scaling: bool
+    frame_number_bits: int
+    order_type: int
+    order_bits: int
+    reference_frames: int
+    columns: int
+    rows: int
+    frames_only: bool
+    offset: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class H264Sps:
     """The values of a sequence parameter set.
 
@@ -60,6 +94,8 @@ class H264Sps:
     interlaced: bool = False
     reorder: int | None = field(default=None, compare=False)
     aspect: PixelAspect = SQUARE
+    signal: VideoSignal = UNSPECIFIED_SIGNAL
+    coding: SpsCoding | None = field(default=None, compare=False)
 
 
 def parse_avcc(config: bytes) -> Avcc:
@@ -110,29 +146,31 @@ def parse_sps(unit: bytes) -> H264Sps:
     """
     bits = _open(unit)
     profile, compat, level = bits.u(8), bits.u(8), bits.u(8)
-    bounded(bits.ue(), 31, "seq_parameter_set_id")
+    id = bounded(bits.ue(), 31, "seq_parameter_set_id")
     chroma_format, separate_planes = 1, False
+    luma_depth = chroma_depth = 8
+    lossless = scaling = False
     if profile in _HIGH_PROFILES:
         chroma_format = bounded(bits.ue(), 3, "chroma_format_idc")
         separate_planes = chroma_format == 3 and bits.flag()
-        bounded(bits.ue(), 6, "bit_depth_luma_minus8")
-        bounded(bits.ue(), 6, "bit_depth_chroma_minus8")
-        bits.flag()
-        if bits.flag():
+        luma_depth += bounded(bits.ue(), 6, "bit_depth_luma_minus8")
+        chroma_depth += bounded(bits.ue(), 6, "bit_depth_chroma_minus8")
+        lossless, scaling = bits.flag(), bits.flag()
+        if scaling:
             for n in range(12 if chroma_format == 3 else 8):
                 if bits.flag():
                     _skip_scaling_list(bits, 16 if n < 6 else 64)
-    bounded(bits.ue(), 12, "log2_max_frame_num_minus4")
-    order = bounded(bits.ue(), 2, "pic_order_cnt_type")
+    frame_number_bits = 4 + bounded(bits.ue(), 12, "log2_max_frame_num_minus4")
+    order, order_bits = bounded(bits.ue(), 2, "pic_order_cnt_type"), 0
     if order == 0:
-        bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4")
+        order_bits = 4 + bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4")
     elif order == 1:
         bits.flag()
         bits.se()
         bits.se()
         for _ in range(bounded(bits.ue(), 255, "num_ref_frames_in_pic_order_cnt_cycle")):
             bits.se()
-    bits.ue()
+    reference_frames = bits.ue()
     bits.flag()
     columns = bounded(bits.ue(), _MAX_SIDE - 1, "pic_width_in_mbs_minus1") + 1
     rows = bounded(bits.ue(), _MAX_SIDE - 1, "pic_height_in_map_units_minus1") + 1
@@ -144,18 +182,51 @@ def parse_sps(unit: bytes) -> H264Sps:
         raise InvalidData(f"SPS: a picture of {columns} x {rows} macroblocks")
     bits.flag()
     width, height = columns * 16, rows * 16
+    offset = 0, 0
     if bits.flag():
         # §7.4.2.1.1, equations 7-19 to 7-22: CropUnitX and CropUnitY.
         planar = separate_planes or chroma_format == 0
         unit_x = 1 if planar or chroma_format == 3 else 2
         unit_y = (2 if chroma_format == 1 and not planar else 1) * (1 if frames_only else 2)
+        at = bits.position
+        left, _, top = bits.ue() * unit_x, bits.ue(), bits.ue() * unit_y
+        offset, bits.position = (left, top), at
         width, height = cropped_size(bits, width, height, unit_x, unit_y)
     # A truncated VUI is common and harmless: only its values (frame rate, pixel aspect) are unknown.
     vui = _vui(bits) if bits.left > 0 and bits.flag() else _Vui()
     reorder = vui.reorder
     if order == 2:
         reorder = 0  # §7.4.2.1.1: "… output order the same as decoding order"
-    return H264Sps(profile, compat, level, width, height, vui.frame_rate, not frames_only, reorder, vui.aspect)
+    coding = SpsCoding(
+        id,
+        chroma_format,
+        luma_depth,
+        chroma_depth,
+        separate_planes,
+        lossless,
+        scaling,
+        frame_number_bits,
+        order,
+        order_bits,
+        reference_frames,
+        columns,
+        rows,
+        frames_only,
+        offset,
+    )
+    return H264Sps(
+        profile,
+        compat,
+        level,
+        width,
+        height,
+        vui.frame_rate,
+        not frames_only,
+        reorder,
+        vui.aspect,
+        vui.signal,
+        coding,
+    )
 
 
 def _open(unit: bytes) -> BitReader:
@@ -179,6 +250,7 @@ class _Vui:
     frame_rate: float | None = None
     reorder: int | None = None  # max_num_reorder_frames
     aspect: PixelAspect = SQUARE
+    signal: VideoSignal = UNSPECIFIED_SIGNAL
 
 
 def _vui(bits: BitReader) -> _Vui:
@@ -186,7 +258,7 @@ def _vui(bits: BitReader) -> _Vui:
     vui = _Vui()
     with contextlib.suppress(InvalidData):
         vui.aspect = read_pixel_aspect(bits)
-        skip_video_signal(bits)
+        vui.signal = read_video_signal(bits)
         if bits.flag():  # timing_info_present_flag
             vui.frame_rate = read_frame_rate(bits, ticks_per_frame=2)  # §E.2.1: the ticks are fields
             bits.skip(1)

@@ -9,7 +9,15 @@ from typing import TypeAlias
 from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
 from gateway.media.nal import join, unescape
-from gateway.media.parameter_sets import bounded, cropped_size, read_frame_rate, read_units, skip_video_signal
+from gateway.media.parameter_sets import (
+    UNSPECIFIED_SIGNAL,
+    VideoSignal,
+    bounded,
+    cropped_size,
+    read_frame_rate,
+    read_units,
+    read_video_signal,
+)
 from gateway.media.pixel_aspect import SQUARE, PixelAspect, read_pixel_aspect
 
 VPS = 32
@@ -56,6 +64,7 @@ class H265Sps:
     width, height: pixels inside the conformance window.
     frame_rate: frames a second; None if not specified.
     aspect: width and height of a pixel; square if not specified.
+    signal: the colors.
     """
 
     profile: int
@@ -64,6 +73,7 @@ class H265Sps:
     height: int
     frame_rate: float | None
     aspect: PixelAspect = SQUARE
+    signal: VideoSignal = UNSPECIFIED_SIGNAL
 
 
 def nal_type(unit: bytes) -> int:
@@ -163,12 +173,12 @@ def parse_sps(unit: bytes) -> H265Sps:
         unit_x = 2 if chroma_format in (1, 2) and not separate_planes else 1
         unit_y = 2 if chroma_format == 1 and not separate_planes else 1
         width, height = cropped_size(bits, width, height, unit_x, unit_y)
-    rate, aspect = None, SQUARE
+    rate, aspect, signal = None, SQUARE, UNSPECIFIED_SIGNAL
     with contextlib.suppress(InvalidData):
         if _skip_to_vui(bits, sub_layers):
             aspect = read_pixel_aspect(bits)
-            rate = _frame_rate(bits)
-    return H265Sps(profile, level, width, height, rate, aspect)
+            signal, rate = _signal_and_rate(bits)
+    return H265Sps(profile, level, width, height, rate, aspect, signal)
 
 
 def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
@@ -215,15 +225,15 @@ def _skip_to_vui(bits: BitReader, sub_layers: int) -> bool:
     return bits.flag()  # vui_parameters_present_flag
 
 
-def _frame_rate(bits: BitReader) -> float | None:
-    """Skips from overscan_info_present_flag to vui_timing_info. Returns frames a second; None if not specified."""
-    skip_video_signal(bits)
+def _signal_and_rate(bits: BitReader) -> tuple[VideoSignal, float | None]:
+    """Reads overscan_info_present_flag to vui_timing_info. Returns the colors and the frames a second, if specified."""
+    signal = read_video_signal(bits)
     bits.skip(3)
     if bits.flag():  # default_display_window_flag
         for _ in range(4):
             bits.ue()
     timing_info_present = bits.flag()
-    return read_frame_rate(bits, ticks_per_frame=1) if timing_info_present else None
+    return signal, read_frame_rate(bits, ticks_per_frame=1) if timing_info_present else None
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:

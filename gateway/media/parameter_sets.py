@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSignal:
+    """The colors of a stream, by the numbers of ISO/IEC 23091-2. 2: not specified."""
+
+    full_range: bool = False
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 2
+
+
+UNSPECIFIED_SIGNAL = VideoSignal()
 
 
 def bounded(value: int, limit: int, name: str) -> int:
@@ -29,17 +44,20 @@ def cropped_size(bits: BitReader, width: int, height: int, unit_x: int, unit_y: 
     return width, height
 
 
-def skip_video_signal(bits: BitReader) -> None:
-    """Skips the VUI from overscan_info_present_flag to the end of the chroma sample location (Annex E.1 of both)."""
+def read_video_signal(bits: BitReader) -> VideoSignal:
+    """Reads the VUI from overscan_info_present_flag to the end of the chroma sample location (Annex E.1 of both)."""
+    signal = UNSPECIFIED_SIGNAL
     if bits.flag():  # overscan_info_present_flag
         bits.skip(1)
     if bits.flag():  # video_signal_type_present_flag
-        bits.skip(4)
-        if bits.flag():
-            bits.skip(24)
+        bits.skip(3)
+        full_range = bits.flag()
+        colors = (bits.u(8), bits.u(8), bits.u(8)) if bits.flag() else (2, 2, 2)
+        signal = VideoSignal(full_range, *colors)
     if bits.flag():  # chroma_loc_info_present_flag
         bits.ue()
         bits.ue()
+    return signal
 
 
 def read_frame_rate(bits: BitReader, ticks_per_frame: int) -> float | None:

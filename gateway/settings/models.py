@@ -103,6 +103,9 @@ class InputsSettings(Section):
     silence: option.PositiveSeconds
     steady: option.Seconds
     hold: option.Seconds
+    slate_seconds: option.PositiveSeconds
+    slate_bytes: option.PositiveCount
+    slate_file: option.PositiveCount
 
 
 class HlsSettings(Section):

@@ -83,7 +83,7 @@ class ObjectPlayer:
         Raises OutputUnsupported for an unusable file, OutputError, NoSuchObject, TooLarge, StoreUnavailable, OSError.
         """
         store = await self._buckets(bucket)
-        async with _temporary(self._folder, PurePosixPath(key).suffix) as path:
+        async with temporary_file(self._folder, PurePosixPath(key).suffix) as path:
             size = (await store.head(key)).size
             try:
                 await asyncio.to_thread(_BOUNDS.judge_room, path.parent, size)
@@ -136,7 +136,7 @@ class ObjectPlayer:
 
 
 @contextlib.asynccontextmanager
-async def _temporary(folder: Path, suffix: str) -> AsyncIterator[Path]:
+async def temporary_file(folder: Path, suffix: str) -> AsyncIterator[Path]:
     """Creates an empty file and removes it at the end. It is locked while in use; the lock ends with the process."""
     path = folder / f"{secrets.token_hex(8)}{suffix[:10]}"
     descriptor = await asyncio.to_thread(_create_locked, folder, path)

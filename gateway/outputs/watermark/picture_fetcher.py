@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-import aiohttp
-
-from gateway.lib.egress import HTTP, Egress, EgressRefused
+from gateway.lib.egress import Egress
+from gateway.lib.http_download import DownloadFailed, HttpDownloader
 from gateway.settings.models import WatermarkSettings
 
 _MAX_CACHE_BYTES: Final = 32_000_000  # bytes of all pictures
-_MAX_REDIRECTS: Final = 5
-_CHUNK_BYTES: Final = 65_536
 
 
 class PictureUnavailable(Exception):
@@ -37,10 +34,9 @@ class PictureFetcher:
     """
 
     def __init__(self, egress: Egress, settings: WatermarkSettings, tls: ssl.SSLContext | None = None) -> None:
-        self._egress = egress
-        self._max_bytes = settings.picture_bytes
-        self._timeout = settings.picture_timeout
-        self._tls = tls
+        self._downloader = HttpDownloader(
+            egress, settings.picture_timeout, settings.picture_bytes, "watermark.picture_bytes", "image/*", tls
+        )
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cache_bytes = 0
 
@@ -57,39 +53,11 @@ class PictureFetcher:
         return FetchedPicture(data)
 
     async def _fetch(self, url: str) -> bytes:
-        host = _host(url)
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
-        # The connector checks the egress policy, also for redirects.
-        connector = self._egress.connector(HTTP, ssl=self._tls or True)
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-                session.get(url, max_redirects=_MAX_REDIRECTS, headers={"Accept": "image/*"}) as response,
-            ):
-                if response.status != 200:
-                    raise PictureUnavailable(f"{host} answers {response.status}")
-                return await self._read(response, host)
-        except EgressRefused as error:
+            async with aclosing(self._downloader.chunks(url)) as chunks:
+                return b"".join([chunk async for chunk in chunks])
+        except DownloadFailed as error:
             raise PictureUnavailable(str(error)) from None
-        except TimeoutError:
-            raise PictureUnavailable(f"{host} does not answer within {self._timeout:g} s") from None
-        except aiohttp.TooManyRedirects:
-            raise PictureUnavailable(f"{host} redirects more than {_MAX_REDIRECTS} times") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # aiohttp's messages contain the whole URL, which may contain secrets.
-            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            reason = getattr(cause, "strerror", None) or type(error).__name__
-            raise PictureUnavailable(f"{host} cannot be reached: {reason}") from None
-
-    async def _read(self, response: aiohttp.ClientResponse, host: str) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise PictureUnavailable(f"{host} sends more than {self._max_bytes} bytes (watermark.picture_bytes)")
-            chunks.append(chunk)
-        return b"".join(chunks)
 
     def _store(self, url: str, data: bytes) -> None:
         self._cache_bytes += len(data) - len(self._cache.pop(url, b""))
@@ -98,9 +66,3 @@ class PictureFetcher:
             _, removed = self._cache.popitem(last=False)
             self._cache_bytes -= len(removed)
 
-
-def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "the picture's server")[:255]
-    except ValueError:
-        return "the picture's server"

@@ -187,6 +187,7 @@ class VideoRecipe:
     level: of H.264, for example "3.1"; "": the lowest sufficient level.
     instant: libx264 returns each picture immediately, not with the next one. Its rate control then counts frames of the
     expected rate, not time.
+    pixels: FFmpeg's name of the pixel format. tools: more parameters of libx264, "" or `name=value:…`.
     """
 
     encoder: str
@@ -203,6 +204,8 @@ class VideoRecipe:
     sample_aspect: Fraction = Fraction(1)
     level: str = ""
     instant: bool = False
+    pixels: str = "yuv420p"
+    tools: str = ""
 
 
 class VideoEncoder:
@@ -249,7 +252,10 @@ class VideoEncoder:
         self._context.bit_rate = bitrate
 
     def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
-        """Returns the units that are ready. frame: `picture` in the recipe's size, as yuv420p; changes its times."""
+        """Returns the units that are ready.
+
+        frame: `picture` in the recipe's size and pixel format; changes its times.
+        """
         if self._first is None:
             self._first = picture.pts
         # The encoder's times are frame numbers at the expected rate, because its rate control and the stream's timing
@@ -303,7 +309,7 @@ def frame_rate(times: list[int], timescale: int, declared: float | None) -> Frac
 def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodecContext:
     context = av.CodecContext.create(recipe.encoder, "w")
     assert isinstance(context, VideoCodecContext)
-    context.width, context.height, context.pix_fmt = recipe.width, recipe.height, "yuv420p"
+    context.width, context.height, context.pix_fmt = recipe.width, recipe.height, recipe.pixels
     context.time_base = 1 / recipe.rate
     context.framerate = recipe.rate
     context.sample_aspect_ratio = recipe.sample_aspect
@@ -335,6 +341,8 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
         # that slows down would get too few bits. With ratetol=0.1, the bitrate of each group of pictures is exact to a
         # few per cent.
         options["x264-params"] = "ratetol=0.1" if recipe.instant else "force-cfr=0:ratetol=0.1"
+        if recipe.tools:
+            options["x264-params"] += f":{recipe.tools}"
     context.options = options
     context.open()
     return context

@@ -92,7 +92,7 @@ class OverlayBlender:
         sink = _append(graph, last, "buffersink")
         graph.configure()
         if overlay_source is not None and overlay is not None and overlay.image is not None:
-            picture = _to_frame(overlay.image)
+            picture = to_frame(overlay.image)
             picture.pts, picture.time_base = 0, _TIME
             overlay_source.push(picture)
             overlay_source.push(None)
@@ -106,7 +106,7 @@ def _append(graph: Graph, last: FilterContext, name: str, arguments: str | None 
     return step
 
 
-def _to_frame(image: Image.Image) -> av.VideoFrame:
+def to_frame(image: Image.Image) -> av.VideoFrame:
     """Converts an RGBA picture of Pillow to an FFmpeg frame, with padded lines."""
     frame = av.VideoFrame(image.width, image.height, "rgba")
     plane = frame.planes[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,9 @@ from gateway.workers.programs.watermark.fonts import Font, FontCatalog, choose, 
 
 MAX_CHARACTERS: Final = 1_024
 MAX_FONT_SIZE: Final = 1_000  # pixels
+LINE_HEIGHT: Final = 1.36  # of a line in `draw_centered`, in font sizes
+_ASCENT: Final = 1.05  # from the top of a line to its baseline, in font sizes
+_MAX_MEASURED: Final = 32_768  # pixels
 _MAX_LINES: Final = 128
 _MAX_MARKS: Final = 8  # maximum combining marks on one character
 _TAB: Final = "    "
@@ -97,6 +101,33 @@ def draw(block: TextBlock, width: int, height: int, fonts: FontCatalog) -> tuple
                 break  # below the lower edge
         _paint(picture, mask, block.color)
     return picture, _missing_font_messages(missing)
+
+
+def measure(line: str, size: int, fonts: FontCatalog) -> float:
+    """Returns the width of one line in pixels. size: of the font, in pixels."""
+    text = line[:MAX_CHARACTERS]
+    runs = _lay_out(text, size, _MAX_MEASURED, fonts.fonts(language(text)), fonts, {})
+    return max((run.x + run.width for run in runs), default=0.0)
+
+
+def draw_centered(lines: Sequence[str], size: int, color: Rgba, width: int, fonts: FontCatalog) -> Image.Image:
+    """Returns an RGBA picture with lines below each other, each in the middle of `width` pixels.
+
+    size: of the font, in pixels. A line is LINE_HEIGHT sizes high. Above and below is a margin of half a size.
+    """
+    height = round(LINE_HEIGHT * size)
+    picture = Image.new("RGBA", (width, len(lines) * height + size // 2 * 2))
+    mask = Image.new("L", picture.size)
+    language_fonts = fonts.fonts(language("".join(lines)))
+    baseline = size // 2 + round(_ASCENT * size)
+    for line in lines:
+        runs = _lay_out(line[:MAX_CHARACTERS], size, width, language_fonts, fonts, {})
+        left = (width - max((run.x + run.width for run in runs), default=0.0)) / 2
+        for run in runs:
+            _draw_run(run, left + run.x, baseline, mask, picture)
+        baseline += height
+    _paint(picture, mask, color)
+    return picture
 
 
 def _missing_font_messages(missing: dict[str, None]) -> list[str]:

@@ -1,0 +1,164 @@
+"""Encodes slates with workers, and keeps them: equal slates of all channels are encoded once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+import structlog
+
+from gateway.inputs.slate.slate_loop import LoopTimer, SlateLoop
+from gateway.media.silent_frames import silent_frame
+from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.ports.errors import OutputError
+from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
+from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm, SlateMessage, SlateRequest
+from gateway.workers.worker_pool import WorkerDied, WorkerPool
+
+log = structlog.get_logger(__name__)
+
+MODULE: Final = "gateway.workers.programs.slate.slate_worker"
+_ATTEMPTS: Final = 3  # workers that may die, one after the other
+_MAX_WORKERS: Final = 2  # at a time
+_REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts as hung
+_MAX_CACHE_BYTES: Final = 64_000_000  # of slates that no channel uses at present
+
+
+@dataclass(frozen=True, slots=True)
+class SlateLimits:
+    """seconds, max_bytes: of a film's loop. font: of cards. preset: of libx264."""
+
+    seconds: float
+    max_bytes: int
+    font: str
+    preset: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a slate depends on."""
+
+    content: tuple[str, ...]
+    video: MediaTrack | None
+    audio: MediaTrack | None
+    size: tuple[int, int]
+    rate: tuple[int, int]
+
+
+class SlateLibrary:
+    """All slates of a process. timer: publishes those on air.
+
+    A slate stays in memory while a channel uses it. Above that, the slates used last stay, up to 64 MB.
+    """
+
+    def __init__(self, workers: WorkerPool, limits: SlateLimits) -> None:
+        self.timer = LoopTimer()
+        self._workers = workers
+        self._limits = limits
+        self._loops: WeakValueDictionary[_Key, SlateLoop] = WeakValueDictionary()
+        self._recent: OrderedDict[_Key, SlateLoop] = OrderedDict()
+        self._recent_bytes = 0
+        self._running: dict[_Key, asyncio.Lock] = {}
+        self._places = asyncio.Semaphore(_MAX_WORKERS)
+
+    async def card(self, name: str, text: str, form: SlateForm) -> SlateLoop:
+        """Returns a card without a clock. Raises OutputError."""
+        return await self._get(("card", name, text), self._request(name=name, text=text), form)
+
+    async def file(self, path: Path, digest: str, form: SlateForm) -> SlateLoop:
+        """Returns the slate of a picture or a film. digest: of the file. Raises OutputError."""
+        return await self._get(("file", digest), self._request(path=str(path)), form)
+
+    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: SlateForm) -> list[SlateLoop]:
+        """Returns a card for each text of the clock. They are not kept. Raises OutputError."""
+        return await self._encode(self._request(name=name, text=text, labels=tuple(labels)), form)
+
+    def _request(self, *, path: str = "", name: str = "", text: str = "", labels: tuple[str, ...] = ("",)) -> SlateRequest:
+        limits = self._limits
+        return SlateRequest(path, name, text, labels, limits.seconds, limits.max_bytes, limits.font, limits.preset)
+
+    async def _get(self, content: tuple[str, ...], request: SlateRequest, form: SlateForm) -> SlateLoop:
+        key = _Key(content, form.video, form.audio, form.size, form.rate.as_integer_ratio())
+        lock = self._running.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                loop = self._loops.get(key)
+                if loop is None:
+                    (loop,) = await self._encode(request, form)
+                self._keep(key, loop)
+                return loop
+        finally:
+            if not lock.locked():
+                self._running.pop(key, None)
+
+    def _keep(self, key: _Key, loop: SlateLoop) -> None:
+        self._loops[key] = loop
+        if key not in self._recent:
+            self._recent_bytes += loop.size
+        self._recent[key] = loop
+        self._recent.move_to_end(key)
+        while self._recent_bytes > _MAX_CACHE_BYTES and len(self._recent) > 1:
+            _, removed = self._recent.popitem(last=False)
+            self._recent_bytes -= removed.size
+
+    async def _encode(self, request: SlateRequest, form: SlateForm) -> list[SlateLoop]:
+        """Returns one loop for each label of the request. A worker that died is replaced."""
+        if not form.has_video:
+            return [_loop_of(form, None, form.audio, [], [])]
+        async with self._places:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    return await self._run_worker(request, form)
+                except WorkerDied as error:
+                    if attempt + 1 == _ATTEMPTS:
+                        raise
+                    log.warning("slate is encoded again", reason=str(error))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _run_worker(self, request: SlateRequest, form: SlateForm) -> list[SlateLoop]:
+        async with self._workers.start(MODULE, "slate") as worker:
+            await worker.send_json(SlateMessage.SETUP, {**asdict(request), **form.to_json()})
+            await worker.send_item(Tracks(form.video, form.audio))
+            tracks: Tracks | None = None
+            pictures: list[bytes] = []
+            sounds: list[bytes] = []
+            size = 0
+            while True:
+                kind, body = await worker.expect(_REPLY_TIMEOUT)
+                if kind == StreamMessage.TRACKS:
+                    tracks = wire.decode_tracks(body)
+                elif kind == StreamMessage.UNIT:
+                    unit = wire.decode_unit(body, tracks)
+                    size += len(unit.payload)
+                    if size > self._limits.max_bytes:
+                        raise OutputError(f"the slate has more than {self._limits.max_bytes} bytes (inputs.slate_bytes)")
+                    (pictures if unit.track.kind is Kind.VIDEO else sounds).append(unit.payload)
+                elif kind == SlateMessage.FAILED:
+                    raise OutputError(body.decode("utf-8", "replace"))
+                elif kind == StreamMessage.END:
+                    break
+        if tracks is None or not pictures or len(pictures) % len(request.labels):
+            raise OutputError("the slate worker sent no pictures")
+        count = len(pictures) // len(request.labels)
+        loop = _loop_of(form, tracks.video, tracks.audio, pictures[:count], sounds)
+        loop = replace(loop, is_card=not request.path)
+        parts = (tuple(pictures[at : at + count]) for at in range(0, len(pictures), count))
+        return [loop if n == 0 else replace(loop, pictures=part) for n, part in enumerate(parts)]
+
+
+def _loop_of(
+    form: SlateForm, video: MediaTrack | None, audio: MediaTrack | None, pictures: list[bytes], sounds: list[bytes]
+) -> SlateLoop:
+    """Returns a loop. Without sounds, it is silent."""
+    silence = silent_frame(audio) if audio is not None else None
+    if audio is not None and silence is None:
+        audio, silence = DEFAULT_AUDIO, silent_frame(DEFAULT_AUDIO)
+    frames = tuple(sounds) or ((silence.payload,) if silence is not None else ())
+    seconds = silence.seconds if silence is not None else form.rate ** -1
+    return SlateLoop(video, tuple(pictures), form.gop, form.rate, audio, frames, seconds)

@@ -1,0 +1,186 @@
+"""The source of a slate: keeps it encoded in the form of the publisher's stream, and repeats it on air."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from gateway.channels.inputs import InputSpec
+from gateway.inputs.descriptor import InputContext
+from gateway.inputs.slate.slate_files import SlateFiles
+from gateway.inputs.slate.slate_library import SlateLibrary
+from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
+from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
+from gateway.live.publisher import StreamPublisher
+from gateway.media.track import AmfValue, Codec, Tracks
+from gateway.ports.errors import OutputError
+from gateway.workers.slate_protocol import SlateForm
+
+log = structlog.get_logger(__name__)
+
+STANDARD_TEXT: Final = "We will be right back"
+_CLOCK_MINUTES: Final = 5  # encoded at a time
+_CLOCK_RETRY: Final = 60.0  # seconds until the clock is tried again
+_MAX_CLOCK_PIXELS: Final = 1_920 * 1_080 * 60  # per second; larger cards have no clock, to save processor time
+
+
+class SlateSource:
+    """Delivers a picture, a film, or a card with the channel's name. Implements InputSource.
+
+    A card is shown until the picture or film is encoded, and while it cannot be used. `problem` is then the reason.
+    """
+
+    def __init__(
+        self, library: SlateLibrary, files: SlateFiles, spec: InputSpec, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.problem: str | None = None
+        self._library = library
+        self._files = files
+        self._spec = spec
+        self._clock = clock
+        self._loop: SlateLoop | None = None
+        self._form: SlateForm | None = None  # of `_loop`
+        self._encoded = asyncio.Event()
+        self._playback: LoopPlayback | None = None  # while it is on air
+
+    @property
+    def is_ready(self) -> bool:
+        return self._loop is not None
+
+    async def run(self, context: InputContext) -> None:
+        """Runs until it is cancelled. Raises OutputError if not even a card can be made."""
+        async with Tasks(f"slate of {context.channel.id}") as tasks:
+            preparing = tasks.start(self._prepare(context), "encode")
+            playing = tasks.start(self._play(context), "play")
+            done, _ = await asyncio.wait((preparing, playing), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    # ---- encoding ----
+
+    async def _prepare(self, context: InputContext) -> None:
+        """Encodes the slate, and again for each change of the publisher's tracks."""
+        backoff = Backoff(2.0, 300.0)
+        while True:
+            reference = context.reference
+            complete = await self._encode(context, SlateForm.of(reference))
+            if complete:
+                backoff.reset()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if complete else backoff.next()):
+                    await context.until_reference_changes(reference)
+                    backoff.reset()
+
+    async def _encode(self, context: InputContext, form: SlateForm) -> bool:
+        """Encodes the slate in this form. Returns False if the card stands in for the picture."""
+        if not self._spec.picture or not form.has_video:
+            self._set(await self._card(context, form), form)
+            self.problem = None
+            return True
+        if self._loop is None or self._form != form:
+            self._set(await self._card(context, form), form)
+        try:
+            async with self._files.fetch(self._spec.picture) as file:
+                self._set(await self._library.file(file.path, file.digest, form), form)
+        except OutputError as error:
+            text = str(error)
+            if text != self.problem:
+                log.warning("slate shows its card", stream=context.channel.id, input=self._spec.name, reason=text)
+            self.problem = text
+            return False
+        self.problem = None
+        return True
+
+    async def _card(self, context: InputContext, form: SlateForm) -> SlateLoop:
+        return await self._library.card(context.channel.name, self._spec.text or STANDARD_TEXT, form)
+
+    def _set(self, loop: SlateLoop, form: SlateForm) -> None:
+        self._loop, self._form = loop, form
+        self._encoded.set()
+        if self._playback is not None:
+            self._playback.change(loop)
+
+    # ---- on air ----
+
+    async def _play(self, context: InputContext) -> None:
+        while True:
+            await context.until_on_air()
+            await self._encoded.wait()
+            if context.on_air:
+                await self._play_once(context)
+
+    async def _play_once(self, context: InputContext) -> None:
+        """Publishes the slate until it is off air."""
+        loop = self._loop
+        assert loop is not None, "it is encoded"
+        publisher = context.publish()
+        playback = LoopPlayback(loop, publisher, lambda loop: _announce(publisher, loop, context.reference))
+        self._playback = playback
+        try:
+            self._library.timer.add(playback)
+            async with Tasks(f"slate of {context.channel.id} on air") as tasks:
+                off_air = tasks.start(context.until_off_air(), "off air")
+                tasks.start(self._run_clock(context, playback), "clock")
+                await asyncio.wait((off_air, playback.failed), return_when=asyncio.FIRST_COMPLETED)
+                if playback.failed.done():
+                    playback.failed.result()
+        finally:
+            self._playback = None
+            self._library.timer.remove(playback)
+            publisher.close()
+
+    async def _run_clock(self, context: InputContext, playback: LoopPlayback) -> None:
+        """Shows the minutes on a card. They are encoded ahead; a wrong minute is never shown."""
+        loops: dict[int, SlateLoop] = {}
+        while True:
+            minute, form, base = int(self._clock() // 60), self._form, self._loop
+            if base is None or form is None or not _has_clock(base, form):
+                await asyncio.sleep(_CLOCK_RETRY)  # a card may come later
+                continue
+            if minute in loops:
+                playback.change(loops[minute])
+            elif playback.loop is not base:
+                playback.change(base)
+            if minute + 1 not in loops:
+                first = minute if minute not in loops else minute + 1
+                minutes = range(first, first + _CLOCK_MINUTES)
+                try:
+                    cards = await self._library.clocked_cards(
+                        context.channel.name,
+                        self._spec.text or STANDARD_TEXT,
+                        [clock_text(m) for m in minutes],
+                        form,
+                    )
+                except OutputError as error:
+                    log.warning("slate has no clock", stream=context.channel.id, reason=str(error))
+                    await asyncio.sleep(_CLOCK_RETRY)
+                    continue
+                kept = {m: loop for m, loop in loops.items() if m >= minute}
+                loops = kept | dict(zip(minutes, cards, strict=True))
+                if form is not self._form:
+                    loops = {}
+                continue
+            await asyncio.sleep(max(0.05, (minute + 1) * 60 - self._clock()))
+
+
+def clock_text(minute: int) -> str:
+    """Returns the text of a minute since the epoch, in this machine's time zone, which it names."""
+    return time.strftime("%H:%M %Z", time.localtime(minute * 60))
+
+
+def _has_clock(loop: SlateLoop, form: SlateForm) -> bool:
+    width, height = form.size
+    cheap = width * height * form.rate <= _MAX_CLOCK_PIXELS
+    return loop.is_card and loop.video is not None and loop.video.codec is Codec.H264 and cheap
+
+
+def _announce(publisher: StreamPublisher, loop: SlateLoop, reference: Tracks | None) -> None:
+    """Announces the tracks of a loop. The metadata of the last push stay."""
+    metadata: dict[str, AmfValue] = {} if reference is None else reference.metadata
+    publisher.set_tracks(loop.video, loop.audio, metadata)

@@ -1,0 +1,74 @@
+"""Downloads a file over HTTP, within the egress policy, a size limit and a time limit."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from gateway.lib.egress import HTTP, Egress, EgressRefused
+
+_MAX_REDIRECTS: Final = 5
+_CHUNK_BYTES: Final = 65_536
+
+
+class DownloadFailed(Exception):
+    """The file cannot be downloaded now. The message is one line, and contains only the host of the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDownloader:
+    """Downloads files from addresses in channels.
+
+    timeout: seconds for the whole file. max_bytes: of a file. option: the setting with this limit, for the error.
+    accept: the header with the wanted types. tls: trusted authorities for https; None: the system's.
+    """
+
+    egress: Egress
+    timeout: float
+    max_bytes: int
+    option: str
+    accept: str = "*/*"
+    tls: ssl.SSLContext | None = None
+
+    async def chunks(self, url: str) -> AsyncGenerator[bytes, None]:
+        """Yields the file in chunks. Raises DownloadFailed."""
+        host = _host(url)
+        timeout = aiohttp.ClientTimeout(total=self.timeout)
+        # The connector checks the egress policy, also for redirects.
+        connector = self.egress.connector(HTTP, ssl=self.tls or True)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+                session.get(url, max_redirects=_MAX_REDIRECTS, headers={"Accept": self.accept}) as response,
+            ):
+                if response.status != 200:
+                    raise DownloadFailed(f"{host} answers {response.status}")
+                size = 0
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    size += len(chunk)
+                    if size > self.max_bytes:
+                        raise DownloadFailed(f"{host} sends more than {self.max_bytes} bytes ({self.option})")
+                    yield chunk
+        except EgressRefused as error:
+            raise DownloadFailed(str(error)) from None
+        except TimeoutError:
+            raise DownloadFailed(f"{host} does not answer within {self.timeout:g} s") from None
+        except aiohttp.TooManyRedirects:
+            raise DownloadFailed(f"{host} redirects more than {_MAX_REDIRECTS} times") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # aiohttp's messages contain the whole URL, which may contain secrets.
+            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            reason = getattr(cause, "strerror", None) or type(error).__name__
+            raise DownloadFailed(f"{host} cannot be reached: {reason}") from None
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "the server")[:255]
+    except ValueError:
+        return "the server"

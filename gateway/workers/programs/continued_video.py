@@ -1,0 +1,270 @@
+"""Encodes pictures in the form of another encoder's stream, so that decoders of that stream go on.
+
+H.264 is written with the parameter sets of the other stream (`gateway.media.h264_slices`): its configuration is then
+equal. Where that is impossible, size, rate, profile, level and colors are equal, but the configuration differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Final, TypeAlias
+
+import av
+
+from gateway.media import h264, h265
+from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.h264_slices import CodingParameters, SliceRewriter, coding_parameters
+from gateway.media.parameter_sets import VideoSignal
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
+from gateway.workers.programs.filters import Chain
+
+_PIXELS: Final = {
+    (1, 8): "yuv420p",
+    (2, 8): "yuv422p",
+    (3, 8): "yuv444p",
+    (1, 10): "yuv420p10le",
+    (2, 10): "yuv422p10le",
+    (3, 10): "yuv444p10le",
+}  # by chroma_format_idc and bits of a sample
+_PROFILES: Final = {66: "baseline", 77: "main", 100: "high", 110: "high10", 122: "high422", 244: "high444"}
+_MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_BT709, _SMPTE170M = 1, 6
+_LIMITED_RANGE, _FULL_RANGE = 1, 2  # of FFmpeg
+_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
+_MAX_COPY_BYTES: Final = 1_000  # with headers; a picture of level 6.2 needs about 400
+_BASIC_TOOLS: Final = "ref=1:bframes=0:weightp=0:psy=0:deblock=0,0:cqm=flat"
+
+Box: TypeAlias = tuple[int, int, int, int]  # left, top, width, height
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuedForm:
+    """The form of pictures that continue a stream.
+
+    aspect: width of a pixel divided by its height. coding: of the parameter sets to write with; None: own sets.
+    config: the stream's configuration if `coding` is set.
+    """
+
+    encoder: str
+    width: int
+    height: int
+    aspect: Fraction
+    rate: Fraction
+    pixels: str
+    signal: VideoSignal
+    profile: str = ""
+    level: str = ""
+    coding: CodingParameters | None = None
+    config: bytes = b""
+
+    @classmethod
+    def of(cls, track: MediaTrack | None, size: tuple[int, int], rate: Fraction) -> ContinuedForm:
+        """Returns the form that continues this track. size: pixels, for tracks without a readable size."""
+        try:
+            match track:
+                case MediaTrack(codec=Codec.H264):
+                    return cls._of_h264(track.config, rate)
+                case MediaTrack(codec=Codec.H265):
+                    return cls._of_h265(track.config, rate)
+        except InvalidData:
+            pass  # a configuration that decoders cannot read either
+        return cls("libx264", *size, Fraction(1), rate, "yuv420p", VideoSignal(False, 1, 1, 1), "high")
+
+    @classmethod
+    def _of_h264(cls, config: bytes, rate: Fraction) -> ContinuedForm:
+        avcc = h264.parse_avcc(config)
+        if not avcc.sps:
+            raise InvalidData("avcC without SPS")
+        sps = h264.parse_sps(avcc.sps[0])
+        assert sps.coding is not None, "parse_sps sets it"
+        pixels = _PIXELS.get((sps.coding.chroma_format, sps.coding.luma_depth), "yuv420p")
+        form = cls(
+            "libx264", sps.width & ~1, sps.height & ~1, Fraction(*sps.aspect), rate, pixels, sps.signal,
+            _PROFILES.get(sps.profile, ""), f"{sps.level // 10}.{sps.level % 10}",
+        )  # fmt: skip
+        try:
+            return replace(form, coding=coding_parameters(config), config=config)
+        except UnsupportedCodec:
+            return form
+
+    @classmethod
+    def _of_h265(cls, config: bytes, rate: Fraction) -> ContinuedForm:
+        hvcc = h265.parse_hvcc(config)
+        if not hvcc.sps:
+            raise InvalidData("hvcC without SPS")
+        sps = h265.parse_sps(hvcc.sps[0])
+        pixels = "yuv420p10le" if sps.profile == 2 else "yuv420p"
+        return cls("libx265", sps.width & ~1, sps.height & ~1, Fraction(*sps.aspect), rate, pixels, sps.signal)
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """The size in square pixels."""
+        return max(2, round(self.width * self.aspect)), self.height
+
+    @property
+    def matrix(self) -> int:
+        """The matrix that players use for these pictures."""
+        if self.signal.matrix in _MATRICES:
+            return self.signal.matrix
+        return _BT709 if self.height >= _HD else _SMPTE170M
+
+    def fit(self, width: int, height: int) -> Box:
+        """Returns the part of the picture that shows another picture of this size (square pixels), with even sides."""
+        display_width, display_height = self.display_size
+        scale = min(Fraction(display_width, width), Fraction(display_height, height))
+        inner_width = min(self.width, max(2, round(width * scale / self.aspect / 2) * 2))
+        inner_height = min(self.height, max(2, round(height * scale / 2) * 2))
+        left, top = (self.width - inner_width) // 4 * 2, (self.height - inner_height) // 4 * 2
+        return left, top, inner_width, inner_height
+
+    def scaling(self, width: int, height: int) -> tuple[str, ...]:
+        """Returns the filters that scale a picture to this size, and convert its colors and its pixel format."""
+        colors = f"out_color_matrix={_MATRICES[self.matrix]}:out_range={'pc' if self.signal.full_range else 'tv'}"
+        return f"scale={width}:{height}:flags=bicubic:{colors}", f"format={self.pixels}"
+
+    def letterbox(self, box: Box) -> tuple[str, ...]:
+        """Returns the filters that scale a picture into a box, and make the rest black."""
+        left, top, width, height = box
+        steps = self.scaling(width, height)
+        if (width, height) == (self.width, self.height):
+            return steps
+        return *steps, f"pad={self.width}:{self.height}:{left}:{top}:black"
+
+    def describe(self, frame: Any) -> None:
+        """Sets the colors of a converted frame, as the stream declares them."""
+        frame.colorspace = self.signal.matrix
+        frame.color_primaries = self.signal.primaries
+        frame.color_trc = self.signal.transfer
+        frame.color_range = _FULL_RANGE if self.signal.full_range else _LIMITED_RANGE
+
+
+class Letterbox:
+    """Converts pictures of any size and format into a form, with black bars where their shape differs."""
+
+    def __init__(self, form: ContinuedForm) -> None:
+        self._form = form
+        self._input: tuple[object, ...] | None = None
+        self._chain: Chain | None = None
+
+    def convert(self, frame: av.VideoFrame, aspect: Fraction = Fraction(1)) -> av.VideoFrame:
+        """Returns a new picture. aspect: width of a pixel of `frame` divided by its height. Raises av.FFmpegError."""
+        given = frame.width, frame.height, aspect
+        if self._chain is None or given != self._input:
+            self._input = given
+            box = self._form.fit(max(1, round(frame.width * aspect)), frame.height)
+            self._chain = Chain(self._form.letterbox(box))
+        (converted,) = self._chain.push(frame)
+        self._form.describe(converted)
+        return converted
+
+
+class ContinuedEncoder:
+    """Encodes pictures of a form. `track` is equal to the continued track if its parameter sets could be used.
+
+    Key frames begin closed GOPs. There are no B-frames. Each unit is returned at once, except with H.265.
+    """
+
+    def __init__(self, form: ContinuedForm, like: av.VideoFrame, bitrate: int, preset: str, crf: float = 0) -> None:
+        """like: the first picture. bitrate: bits per second. crf: quality at which fewer bits suffice; 0: all bits.
+
+        Raises CodecFailed.
+        """
+        recipe = VideoRecipe(
+            form.encoder, form.width, form.height,
+            bitrate=0 if crf else bitrate, maxrate=bitrate, rate=form.rate, timescale=1_000,
+            preset=preset, crf=crf, sample_aspect=form.aspect, pixels=form.pixels, instant=True,
+        )  # fmt: skip
+        self._encoder, self._rewriter = _open(recipe, form, like)
+        self.track = self._encoder.track
+        if self._rewriter is not None and self._rewriter.target is form.coding:
+            self.track = MediaTrack(Kind.VIDEO, Codec.H264, recipe.timescale, form.config)
+        self._last: tuple[av.VideoFrame, DecodedPicture] | None = None
+        self._copy: bytes | None = None  # an access unit that repeats the previous picture
+
+    @property
+    def outrun(self) -> bool:
+        """See VideoEncoder.outrun."""
+        return self._encoder.outrun
+
+    def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
+        """Returns the units that are ready. See `VideoEncoder.encode`."""
+        self._last = frame, picture
+        return self._rewrite(self._encoder.encode(frame, picture))
+
+    def repeat(self, pts: int) -> list[AccessUnit]:
+        """Repeats the previous picture at another time, in milliseconds. It costs almost no time and no bits."""
+        assert self._last is not None, "a picture was encoded"
+        frame, picture = self._last
+        if self._rewriter is None:
+            return self.encode(frame, replace(picture, pts=pts, key=False))
+        if self._copy is None:
+            self._copy = _copying_unit(self._encoder.recipe, frame)
+        return [AccessUnit(self.track, pts, 0, False, picture.wall, self._rewriter.rewrite(self._copy))]
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the last units. The encoder cannot be used afterwards."""
+        return self._rewrite(self._encoder.flush())
+
+    def _rewrite(self, units: list[AccessUnit]) -> list[AccessUnit]:
+        if self._rewriter is None:
+            return units
+        return [replace(unit, track=self.track, payload=self._rewriter.rewrite(unit.payload)) for unit in units]
+
+
+def _open(
+    recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame
+) -> tuple[VideoEncoder, SliceRewriter | None]:
+    """Opens an encoder, and the rewriter of its slices: to the form's parameter sets if possible, else to its own."""
+    if form.coding is not None:
+        try:
+            encoder = VideoEncoder(replace(recipe, tools=_tools(form.coding)), like)
+            return encoder, SliceRewriter(coding_parameters(encoder.track.config), form.coding)
+        except (CodecFailed, InvalidData, UnsupportedCodec):
+            pass  # the configuration will differ
+    encoder = _open_similar(replace(recipe, tools=_BASIC_TOOLS), form, like)
+    if form.encoder != "libx264":
+        return encoder, None
+    own = coding_parameters(encoder.track.config)
+    return encoder, SliceRewriter(own, own)
+
+
+def _copying_unit(recipe: VideoRecipe, like: av.VideoFrame) -> bytes:
+    """Returns an access unit of skipped macroblocks. Decoders show the previous picture again, exactly.
+
+    The encoder makes it from two equal gray pictures: the second one has nothing to code.
+    """
+    gray = av.VideoFrame(recipe.width, recipe.height, recipe.pixels)
+    middle = 1 << (gray.format.components[0].bits - 1)
+    for plane in gray.planes:
+        plane.update(middle.to_bytes(2, "little") * (plane.buffer_size // 2) if middle > 128 else b"\x80" * plane.buffer_size)
+    encoder = VideoEncoder(recipe, like)
+    for number in range(2):
+        units = encoder.encode(gray, DecodedPicture(gray, number * 40, number == 0, 0, 0.0))
+    payload = units[0].payload
+    if units[0].key or len(payload) > _MAX_COPY_BYTES:
+        raise CodecFailed(f"a repeated picture needs {len(payload)} bytes")
+    return payload
+
+
+def _tools(coding: CodingParameters) -> str:
+    """Returns the parameters of x264 that code macroblocks like these parameter sets."""
+    pps = coding.pps
+    return (
+        f"{_BASIC_TOOLS}:cabac={int(pps.cabac)}:8x8dct={int(pps.transform_8x8)}"
+        f":chroma-qp-offset={pps.chroma_offsets[0]}:constrained-intra={int(pps.constrained_intra)}"
+    )
+
+
+def _open_similar(recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame) -> VideoEncoder:
+    """Opens an encoder with its own parameter sets. A profile or level that it refuses is left to the encoder."""
+    for profile, level in ((form.profile, form.level), (form.profile, ""), ("", "")):
+        try:
+            return VideoEncoder(replace(recipe, profile=profile, level=level), like)
+        except CodecFailed as error:
+            failure = error
+    raise failure
+
+

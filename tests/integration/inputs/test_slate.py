@@ -1,0 +1,152 @@
+"""A channel with a slate: the publisher goes and returns, and nobody who watches has to begin anew."""
+
+import io
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.support.clients import Program, until
+from tests.support.flv_reader import FlvReader, Tag
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("slate-source", 20, size="320x180", bframes=2)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("ffmpeg", "ffprobe")
+    with running(MILLRACE_EGRESS__ALLOW="", MILLRACE_INPUTS__STEADY="1") as started:
+        yield started
+
+
+def publishing(channel: Channel) -> Program:
+    return Program(
+        ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(FILM.path()), "-c", "copy", "-f", "flv", channel.push]
+    )
+
+
+def watching(channel: Channel, path: str, file: Path) -> Program:
+    """A viewer who keeps the bytes (FLV) or the media (HLS)."""
+    if path.endswith(".flv"):
+        return Program(["curl", "-s", "-N", "-o", str(file), channel.url(path)])
+    return Program(["ffmpeg", "-nostdin", "-v", "error", "-i", channel.url(path), "-c", "copy", "-f", "mpegts", str(file)])
+
+
+def slate_state(channel: Channel) -> dict[str, Any]:
+    inputs = channel.gateway.api("GET", f"/videostream/{channel.id}/inputs").json()
+    return next(item for item in inputs if item["kind"] == "slate")
+
+
+def wait_state(channel: Channel, state: str) -> None:
+    until(lambda: slate_state(channel)["state"] == state, f"the slate is {state}", 20)
+
+
+def wait_bytes(file: Path, more: int) -> None:
+    """Waits until a viewer has got so many bytes more."""
+    size = file.stat().st_size if file.exists() else 0
+    until(lambda: file.exists() and file.stat().st_size > size + more, "the viewer gets media", 20)
+
+
+def tags(file: Path) -> list[Tag]:
+    return FlvReader().receive(file.read_bytes())
+
+
+def check_decodes(file: Path) -> None:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-err_detect", "explode", "-i", str(file), "-f", "framehash", "-"]
+    done = subprocess.run([*command, "-fps_mode", "passthrough"][:-2], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def picture_at(file: Path, seconds: float) -> Image.Image:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-ss", f"{seconds:.3f}", "-i", str(file), "-frames:v", "1"]
+    done = subprocess.run([*command, "-f", "image2pipe", "-c:v", "png", "-"], capture_output=True, timeout=60, check=True)
+    return Image.open(io.BytesIO(done.stdout)).convert("RGB")
+
+
+def brightness(image: Image.Image) -> float:
+    data = image.convert("L").tobytes()
+    return sum(data) / len(data)
+
+
+def test_the_stream_goes_on_over_a_slate(gateway: Gateway, tmp_path: Path) -> None:
+    channel = gateway.channel(videoname="Morning show", inputs=[{"kind": "slate"}])
+    flv, ts = tmp_path / "live.flv", tmp_path / "live.ts"
+    with publishing(channel) as publisher:
+        channel.wait_live()
+        channel.wait_playable("live.m3u8")
+        with watching(channel, "live.flv", flv) as viewer, watching(channel, "live.m3u8", ts) as player:
+            wait_bytes(flv, 60_000)
+            wait_state(channel, "ready")
+            publisher.kill()
+            wait_state(channel, "on air")
+            wait_bytes(flv, 20_000)
+            with publishing(channel):
+                wait_state(channel, "ready")
+                wait_bytes(flv, 60_000)
+            wait_state(channel, "on air")
+            wait_bytes(flv, 20_000)
+            until(lambda: ts.exists() and ts.stat().st_size > 100_000, "the player gets segments", 20)
+            assert viewer.running
+            assert player.running
+            playlist = gateway_text(channel, "live.m3u8")
+            player.stop()
+    assert "EXT-X-DISCONTINUITY" not in playlist
+    received = tags(flv)
+    video, audio = ([t for t in received if t.type_id == kind] for kind in (9, 8))
+    headers = [t for t in received if t.type_id in (8, 9) and t.payload[1] == 0]
+    assert len(headers) == 2, "one of each kind: nothing was announced over three switches"
+    for kind, longest in ((video, 1_000), (audio, 1_000)):
+        times = [t.timestamp for t in kind if t.payload[1] != 0]
+        gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        assert min(gaps) >= 0
+        assert max(gaps) <= longest
+    check_decodes(flv)
+    # The slate is dark, the publisher's test picture is bright.
+    end = max(t.timestamp for t in received) / 1000
+    levels = [brightness(picture_at(flv, at)) < 60 for at in (0.5, end - 1.0)]
+    assert levels == [False, True]
+    # In the slate, sound and picture are written alike: neither is ahead.
+    last = [max(t.timestamp for t in kind) for kind in (video, audio)]
+    assert abs(last[0] - last[1]) <= 60
+
+
+def gateway_text(channel: Channel, path: str) -> str:
+    done = subprocess.run(["curl", "-s", channel.url(path)], capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout
+
+
+def test_a_channel_is_on_air_before_its_first_push(gateway: Gateway, tmp_path: Path) -> None:
+    channel = gateway.channel(videoname="Always", inputs=[{"kind": "slate", "always": True, "text": "Soon"}])
+    channel.wait_playable("live.m3u8")
+    session = channel.session()
+    assert session["state"] == "live"
+    assert [(t["codec"], t.get("width"), t.get("channels")) for t in session["tracks"]] == [
+        ("h264", 1280, None),
+        ("aac", None, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        ("missing/picture.png", "the store has no missing/picture.png"),
+        ("http://127.0.0.1:9/picture.png", "not allowed|private|loopback"),
+    ],
+)
+def test_a_picture_that_cannot_be_fetched_is_replaced_by_the_card(gateway: Gateway, picture: str, reason: str) -> None:
+    channel = gateway.channel(inputs=[{"kind": "slate", "always": True, "picture": picture}])
+    channel.wait_live()
+    until(lambda: slate_state(channel)["error"], "the error is shown")
+    state = slate_state(channel)
+    assert state["state"] == "on air"
+    assert re.search(reason, state["error"]), state["error"]
+
+

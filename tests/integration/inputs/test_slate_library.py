@@ -1,0 +1,190 @@
+"""Slates that real workers encode: in the form of a publisher's stream, once for all channels, and after a death."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image, ImageChops
+
+from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
+from gateway.inputs.slate.slate_loop import SlateLoop
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.media.silence import is_silent
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.ports.errors import OutputError
+from gateway.settings import load
+from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm
+from gateway.workers.worker_pool import WorkerPool, WorkerProcess
+from tests.support import films, sources
+
+TEXT = "We will be right back"
+
+
+class Workers(WorkerPool):
+    """Real workers, of which the first ones die. started: how many."""
+
+    def __init__(self, deaths: int = 0) -> None:
+        super().__init__(load(environ={}).workers, Counter(WORKER_RESTARTS))
+        self.started = 0
+        self._deaths = deaths
+
+    @asynccontextmanager
+    async def start(self, *args: Any, **options: Any) -> AsyncIterator[WorkerProcess]:
+        async with super().start(*args, **options) as worker:
+            self.started += 1
+            if self.started <= self._deaths:
+                worker.kill("a test")
+            yield worker
+
+
+def library(workers: Workers, **changes: Any) -> SlateLibrary:
+    values = {"seconds": 60.0, "max_bytes": 16_000_000, "font": "sans", "preset": "ultrafast"} | changes
+    return SlateLibrary(workers, SlateLimits(**values))
+
+
+def form_of(source: sources.Source, **metadata: float) -> SlateForm:
+    return SlateForm.of(Tracks(source.tracks.video, source.tracks.audio, 0, dict(metadata)))
+
+
+def pictures(loop: SlateLoop) -> list[Image.Image]:
+    assert loop.video is not None
+    decoder = av.CodecContext.create("hevc" if loop.video.codec is Codec.H265 else "h264", "r")
+    decoder.extradata = loop.video.config
+    decoder.options = {"err_detect": "explode"}
+    frames = []
+    for number, payload in enumerate([*loop.pictures, None]):
+        packet = None if payload is None else av.Packet(payload)
+        if packet is not None:
+            packet.pts = packet.dts = number
+        frames += decoder.decode(packet)  # type: ignore[attr-defined]
+    return [frame.to_image() for frame in frames]
+
+
+async def file_loop(path: Path, form: SlateForm, workers: Workers | None = None, **limits: Any) -> SlateLoop:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return await library(workers or Workers(), **limits).file(path, digest, form)
+
+
+async def test_a_card_continues_the_stream_of_its_publisher() -> None:
+    source = sources.h264("322x178", 1, bframes=2)
+    workers = Workers()
+    slates = library(workers)
+    form = form_of(source, framerate=25.0)
+    loop, same = await asyncio.gather(slates.card("Show", TEXT, form), slates.card("Show", TEXT, form))
+    assert same is loop
+    assert workers.started == 1, "equal slates are encoded once"
+    assert (loop.video, loop.audio) == (source.tracks.video, source.tracks.audio)
+    assert (len(loop.pictures), loop.gop, loop.rate) == (50, 50, 25)
+    assert loop.audio is not None
+    assert len(loop.sounds) == 1
+    assert is_silent(loop.audio, loop.sounds[0])
+    shown = pictures(loop)
+    assert len(shown) == 50
+    assert {image.size for image in shown} == {(322, 178)}
+    assert max(shown[0].convert("L").tobytes()) > 200, "light letters"
+    assert shown[0].getpixel((5, 5))[2] < 50  # type: ignore[index]
+    assert shown[0].tobytes() != shown[25].tobytes(), "the line moves"
+    assert shown[1].tobytes() == shown[0].tobytes(), "between its steps, the picture is repeated exactly"
+    assert sum(map(len, loop.pictures)) < 30_000
+
+
+async def test_cards_with_a_clock_differ_only_in_the_clock() -> None:
+    slates = library(Workers())
+    form = SlateForm.of(None)
+    base = await slates.card("Show", TEXT, form)
+    first, second = await slates.clocked_cards("Show", TEXT, ["14:05 UTC", "14:06 UTC"], form)
+    assert base.video == first.video == second.video
+    assert base.audio == first.audio == DEFAULT_AUDIO
+    images = [pictures(loop)[0].convert("L") for loop in (base, first, second)]
+    for image in images[1:]:
+        box = ImageChops.difference(images[0], image).point(lambda v: 255 if v > 100 else 0).getbbox()
+        assert box is not None
+        assert box[1] > 430, "below the text"
+    assert images[1].tobytes() != images[2].tobytes()
+
+
+async def test_hevc_is_continued_with_its_own_configuration() -> None:
+    source = sources.source(
+        *sources.pictures("320x180"), "-t", "0.5", "-c:v", "libx265", "-x265-params", "log-level=none", *("-preset", "ultrafast")
+    )
+    loop = await library(Workers()).card("Show", TEXT, form_of(source))
+    assert loop.video is not None
+    assert loop.video.codec is Codec.H265
+    assert len(pictures(loop)) == len(loop.pictures) == 60
+    assert loop.audio is None
+
+
+async def test_a_picture_of_another_shape_gets_bars(tmp_path: Path) -> None:
+    Image.new("RGBA", (300, 600), (255, 0, 0, 255)).save(tmp_path / "red.png")
+    source = sources.h264("320x180", 1)
+    loop = await file_loop(tmp_path / "red.png", form_of(source))
+    image = pictures(loop)[-1]
+    red, black = image.getpixel((160, 90)), image.getpixel((40, 90))
+    assert red[0] > 230  # type: ignore[index]
+    assert red[1] < 25  # type: ignore[index]
+    assert max(black) < 20  # type: ignore[arg-type, type-var]
+    assert loop.video == source.tracks.video
+    assert not loop.is_card
+
+
+async def test_a_large_film_is_scaled_and_its_sound_is_encoded_like_the_publishers() -> None:
+    film = films.plain("slate.mp4", 3, "-s", "1280x720")
+    source = sources.h264("320x180", 1)
+    loop = await file_loop(film, form_of(source))
+    assert (loop.video, loop.audio) == (source.tracks.video, source.tracks.audio)
+    assert len(loop.pictures) == 90
+    assert len(loop.sounds) == 3 * 44_100 // 1024
+    assert loop.audio is not None
+    assert not any(is_silent(loop.audio, sound) for sound in loop.sounds[2:-2])
+    assert {image.size for image in pictures(loop)} == {(320, 180)}
+
+
+async def test_a_long_film_is_cut_and_a_film_without_sound_is_silent() -> None:
+    film = films.silent("mute.mp4", films.PICTURE)
+    loop = await file_loop(film, form_of(sources.h264("320x180", 1)), seconds=2.0)
+    assert len(loop.pictures) == 60
+    assert loop.audio is not None
+    assert [is_silent(loop.audio, sound) for sound in loop.sounds] == [True]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<html>not a picture</html>", "it is text, not media"),
+        (b"", "the file is empty"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 100, "no PNG, JPEG, WebP or GIF picture"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(200), "it has no index"),
+    ],
+)
+async def test_a_file_that_is_no_picture_has_its_words(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(OutputError, match=reason):
+        await file_loop(tmp_path / "file", SlateForm.of(None))
+
+
+async def test_a_slate_never_needs_more_memory_than_allowed() -> None:
+    film = films.plain("slate.mp4", 3, "-s", "1280x720")
+    with pytest.raises(OutputError, match=r"inputs\.slate_bytes"):
+        await file_loop(film, SlateForm.of(None), max_bytes=20_000)
+
+
+async def test_a_worker_that_dies_is_replaced_but_not_for_ever() -> None:
+    form = SlateForm.of(None)
+    workers = Workers(deaths=2)
+    assert await library(workers).card("Show", TEXT, form)
+    assert workers.started == 3
+    with pytest.raises(OutputError, match="a test"):
+        await library(Workers(deaths=3)).card("Show", TEXT, form)
+
+
+async def test_an_audio_channel_needs_no_worker() -> None:
+    workers = Workers()
+    opus = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
+    loop = await library(workers).card("Radio", TEXT, SlateForm.of(Tracks(None, opus)))
+    assert (workers.started, loop.video, loop.audio, len(loop.sounds)) == (0, None, opus, 1)
