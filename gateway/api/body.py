@@ -11,6 +11,14 @@ from aiohttp import web
 from gateway.api.answers import BadRequest
 
 
+async def json_array(request: web.Request, seconds: float) -> list[Any]:
+    """Returns the body as a JSON array, with the checks of `json_object`."""
+    value = parse_json(await _body(request, seconds), "array")
+    if not isinstance(value, list):
+        raise BadRequest(f"the body is {_type_name(value)}, a JSON array is expected")
+    return value
+
+
 async def json_object(request: web.Request, seconds: float) -> dict[str, Any]:
     """Returns the body as a JSON object.
 
@@ -20,14 +28,17 @@ async def json_object(request: web.Request, seconds: float) -> dict[str, Any]:
     Also refuses duplicate names, NaN and infinities, text that is not UTF-8, and nesting beyond the parser's depth.
     Ignores the content type, because `curl -d` sends a form type.
     """
+    return parse_object(await _body(request, seconds))
+
+
+async def _body(request: web.Request, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds or None):
-            data = await request.read()
+            return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the body did not arrive in time") from None
     except web.RequestPayloadError:
         raise decoding_error(request) from None
-    return parse_object(data)
 
 
 def decoding_error(request: web.Request) -> BadRequest:
@@ -38,26 +49,35 @@ def decoding_error(request: web.Request) -> BadRequest:
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Returns a whole body as a JSON object, with the checks of `json_object`."""
+    value = parse_json(data, "object")
+    if not isinstance(value, dict):
+        raise BadRequest(f"the body is {_type_name(value)}, a JSON object is expected")
+    return value
+
+
+def parse_json(data: bytes, expected: str) -> Any:
+    """Returns a whole body as a JSON value, with the checks of `json_object`. expected: for the error."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 text (byte {error.start})") from None
     if not text.strip():
-        raise BadRequest("the body is empty, a JSON object is expected")
+        raise BadRequest(f"the body is empty, a JSON {expected} is expected")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # an integer of thousands of digits
         raise BadRequest("the body contains a number that is too long") from None
-    if not isinstance(value, dict):
-        raise BadRequest(f"the body is {_TYPE_NAMES.get(type(value), 'a number')}, a JSON object is expected")
-    return value
 
 
-_TYPE_NAMES = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
+def _type_name(value: Any) -> str:
+    return _TYPE_NAMES.get(type(value), "a number")
+
+
+_TYPE_NAMES = {list: "an array", dict: "an object", str: "text", bool: "a boolean", type(None): "null"}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.registry import push_addresses
+from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
@@ -103,6 +104,7 @@ class Context:
 
     version: str
     hub: Hub
+    inputs: ChannelInputs
     channels: ChannelStore
     domains: DomainStore
     secrets: SigningSecrets = field(repr=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gateway.api.schema_base import Schema, Time
+from gateway.channels.inputs import MAX_ITEMS, MAX_TEXT, InputKind
+from gateway.inputs.channel_input import InputState
 
 
 class Output(Schema):
@@ -99,10 +101,46 @@ class Refusal(Schema):
     expired: Time | None = None
 
 
+class NewInput(BaseModel):
+    """An input of a channel, for PUT. Members that another kind has are ignored; computed ones too.
+
+    url: of a pull. items: of a playlist: keys of films (`<p>.mp4`, `<p>/`) and recordings in the store.
+    picture: of a slate: a key of an upload, or an address; empty: a card with the channel's name and `text`.
+    always: a slate or playlist is on air without a push too; a pull runs without viewers too.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=32)] = ""
+    kind: InputKind
+    url: Annotated[str | None, Field(max_length=2_048)] = None
+    items: Annotated[list[str] | None, Field(max_length=MAX_ITEMS)] = None
+    loop: bool = True
+    picture: Annotated[str | None, Field(max_length=2_048)] = None
+    text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None
+    always: bool = False
+
+
+class Input(NewInput):
+    """An input with its state. error: why it does not deliver. taken: whether it is on air by hand.
+
+    key, pushUrl: only of a push and a backup.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+    state: InputState
+    error: str | None
+    taken: bool
+    key: str | None = None
+    pushUrl: str | None = None
+
+
 class Session(Schema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
-    viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
+    input: the name of the input on air. viewers: by protocol, on all nodes. node: id of the node with the stream, if
+    there are several nodes.
     refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
     """
 
@@ -113,6 +151,7 @@ class Session(Schema):
     since: Time | None
     bitrate: int
     publisher: Publisher | None
+    input: str | None
     viewers: dict[str, int]
     tracks: list[Track]
     outputs: list[Output]
@@ -188,6 +227,8 @@ class LoggedEvent(Schema):
 
 # The schemas by name. Routes use these names.
 SCHEMAS: dict[str, TypeAdapter[Any]] = {
+    "NewInputs": TypeAdapter(list[NewInput]),
+    "Inputs": TypeAdapter(list[Input]),
     "Session": TypeAdapter(Session),
     "Experience": TypeAdapter(Experience),
     "History": TypeAdapter(History),

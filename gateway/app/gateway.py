@@ -42,6 +42,8 @@ from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
+from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.descriptor import InputServices
 from gateway.lib import log as logs
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import ListenError
@@ -139,11 +141,16 @@ class Gateway(node.Role):
             publishers_per_address=settings.limits.publishers_per_address,
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
+        services = InputServices(settings, outputs.workers, outputs.egress, outputs.tls, stores.objects)
+        self.inputs = ChannelInputs(outputs.hub, services, parts.events, self._viewers_of)
+        self.inputs.join(self.channels.cached, None if member is None else member.claims.hold)
+        parts.metrics.read_from(self.inputs.samples)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
+        parts.tasks.start(self.inputs.run(), "inputs")
 
     @classmethod
     async def open(cls, parts: NodeParts, welcome: bool) -> Gateway:
@@ -185,6 +192,7 @@ class Gateway(node.Role):
         self._outputs.start(tasks)
         if self._parts.first:
             self._background_jobs.start()
+            tasks.start(self.inputs.scan(self._stores.channels), "inputs without a push")
         if self._member is not None:
             self._member.start(self._parts.experience)
         protection = ScaleInProtection(self._has_publisher, shared=self._parts.settings.data / "publishing.lock")
@@ -195,10 +203,9 @@ class Gateway(node.Role):
         self._parts.stack.callback(self._running.cancel)  # before the listeners close
         await self._outputs.find_own_address(ports)
 
-    async def welcome(self, ports: OpenPorts) -> None:
+    async def welcome(self) -> None:
         if self._welcome:
-            parts, ports = self._parts, self._shown_ports
-            text = await first_run.welcome_text(self._settings, parts.secrets, self._stores, ports, parts.events)
+            text = await first_run.welcome_text(self._parts, self._stores, self._shown_ports)
             print(text, flush=True)  # noqa: T201
 
     def retire(self) -> None:
@@ -248,6 +255,7 @@ class Gateway(node.Role):
         return Context(
             version=__version__,
             hub=self.hub,
+            inputs=self.inputs,
             channels=self._stores.channels,
             domains=self._stores.domains,
             secrets=self._parts.secrets,
@@ -358,14 +366,14 @@ class Gateway(node.Role):
     async def _live_public_channels(self) -> Mapping[str, int]:
         """Returns the number of viewers of the live public channels of all nodes, by id."""
         own = list(live_public_channels(self.hub, self._remote_viewers))
-        cluster = self._member.cluster if self._member is not None else SingleNode()
-        found = await cluster.everywhere("public-live")
+        found = await self._cluster.everywhere("public-live")
         return {entry["id"]: entry["viewers"] for entries in (*found.answers.values(), own) for entry in entries}
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+        from gateway.cluster.input_operations import InputOperations
 
         operations = GatewayOperations(
             member.siblings,
@@ -378,7 +386,7 @@ class Gateway(node.Role):
         diagnosis = DiagnosisOperations(
             member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
         )
-        return {**operations.table(), **diagnosis.table()}
+        return {**operations.table(), **diagnosis.table(), **InputOperations(member.siblings, self.inputs).table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers)

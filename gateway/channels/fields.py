@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gateway.channels import relay_urls
+from gateway.channels.inputs import FIELD as INPUT_LIST
+from gateway.channels.inputs import InputSpec, parse_inputs
 from gateway.channels.schedule import Schedule
 from gateway.ports.errors import InvalidField
 
@@ -172,6 +174,19 @@ class Days:
         return None if value == "" else int(Number(0, 0, MAX_DAYS, integer=True).read(value))
 
 
+@dataclass(frozen=True, slots=True)
+class InputList:
+    """The inputs of a channel, see `gateway.channels.inputs`; None: only the push."""
+
+    default: tuple[InputSpec, ...] | None = None
+
+    def read(self, value: Any) -> tuple[InputSpec, ...]:
+        try:
+            return parse_inputs(value)
+        except InvalidField as error:
+            raise ValueError(error.message) from None
+
+
 def _names(*values: str) -> dict[str, str]:
     return {v: v for v in values}
 
@@ -204,6 +219,7 @@ NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field i
 RELAY_URL: Final = Targets()
 RECORD_SCHEDULE: Final = ScheduleField()
 RETENTION_DAYS: Final = Days()
+INPUTS: Final = InputList()
 
 # All fields, in the groups and the order of the form. Names and defaults are those of the old system.
 # Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
@@ -272,6 +288,9 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "kvsStream": TextField(512, "", _KVS_STREAM, "the name or ARN of a Kinesis video stream"),
         "kvsTranscode": Flag(),
     },
+    "inputs": {
+        "inputsManual": Flag(),
+    },
     "scale": {
         **SIZES,
         "isCluster": Flag(),
@@ -305,6 +324,7 @@ def add(new_fields: Mapping[str, Field[Any]]) -> None:
 
 for _group in GROUPS.values():
     add(_group)
+add({INPUT_LIST: INPUTS})  # not in the form: it has an own editor
 
 
 def unused(*, tasks: bool) -> frozenset[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.names import is_object_key
+from gateway.channels.relay_urls import MASK
 from gateway.ports.errors import InvalidField
 
 FIELD: Final = "inputs"  # of the stored channel
@@ -24,7 +25,7 @@ _MAX_ADDRESS: Final = 2_048
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
-COMPUTED: Final = frozenset(("state", "error", "key", "pushUrl"))
+COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl"))
 
 
 class InputKind(StrEnum):
@@ -112,7 +113,7 @@ def _parse_input(item: Any, index: int) -> InputSpec:
     if unknown:
         raise InvalidField(FIELD, f"an input has no member {min(map(str, unknown))[:64]!r}")
     try:
-        kind = InputKind(item.get("kind"))
+        kind = InputKind(str(item.get("kind")))
     except ValueError:
         raise InvalidField(FIELD, f"the kind of an input is {', '.join(InputKind)}") from None
     name = item.get("name")
@@ -147,7 +148,8 @@ def check_pull_address(url: str) -> None:
     except ValueError:
         valid = False
     if not valid or not url.isprintable() or " " in url:
-        raise InvalidField(FIELD, f"the address of a pull begins with {', '.join(f'{s}://' for s in sorted(PULL_SCHEMES))}")
+        schemes = ", ".join(f"{scheme}://" for scheme in sorted(PULL_SCHEMES))
+        raise InvalidField(FIELD, f"the address of a pull begins with {schemes}")
 
 
 def _is_web_address(text: str) -> bool:
@@ -190,6 +192,46 @@ def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def key_subject(id: str, name: str) -> str:
-    """Returns the text that a backup's key signs in place of the channel's id. No channel has such an id."""
+def masked_address(url: str) -> str:
+    """Returns the address of a pull for display: its user and its query are masked."""
+    scheme, separator, rest = url.partition("://")
+    address, question, _ = rest.partition("?")
+    authority, slash, path = address.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{scheme}{separator}{MASK + at if user else ''}{host}{slash}{path}{question}{MASK if question else ''}"
+
+
+def restore_addresses(value: Any, stored: Sequence[InputSpec]) -> Any:
+    """Returns a list from a client with each masked address replaced by the stored one. Raises InvalidField."""
+    if not isinstance(value, list):
+        return value
+    return [_restore_address(item, stored) if isinstance(item, Mapping) else item for item in value]
+
+
+def _restore_address(item: Mapping[str, Any], stored: Sequence[InputSpec]) -> Mapping[str, Any]:
+    url = item.get("url")
+    if not isinstance(url, str) or MASK not in url:
+        return item
+    matches = [spec for spec in stored if spec.url and masked_address(spec.url) == url]
+    if not matches:
+        raise InvalidField(FIELD, "the masked address matches no stored address")
+    match = next((spec for spec in matches if spec.name == item.get("name")), matches[0])
+    return {**item, "url": match.url}
+
+
+def push_input(item: Mapping[str, Any], name: str) -> InputSpec | None:
+    """Returns the input of a stored channel for a push; None if no push may go there. name: "" for the main push."""
+    return next(
+        (
+            spec
+            for spec in stored_inputs(item)
+            if (spec.kind is InputKind.PUSH and name in ("", spec.name))
+            or (spec.kind is InputKind.BACKUP and name == spec.name)
+        ),
+        None,
+    )
+
+
+def backup_subject(id: str, name: str) -> str:
+    """Returns the text that the key of a backup signs in place of the channel's id. No channel has such an id."""
     return f"{id}/{name}"

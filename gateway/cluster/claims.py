@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.cluster.forward import PushForwarder
-from gateway.cluster.node_address import PeerRefused, PeerUnavailable
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.node_liveness import NodeLiveness
 from gateway.cluster.registry_locator import RegistryLocator
 from gateway.lib.backoff import Backoff
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.ports.errors import AtCapacity, HeldByOtherNode, NameInUse, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, HeldByOtherNode, NameInUse, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
 from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 FINISH_SECONDS: Final = 3.0  # for the releases when the process ends
 VERIFY_SECONDS: Final = 30.0  # between two checks of this node's claims
@@ -125,19 +128,49 @@ class Claims:
         return len(self._claimed)
 
     async def acquire(
-        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
     ) -> StreamPublisher:
         """Implements live.publisher.AcquirePublisher."""
-        hub, name = self._hub, channel.id
+        origin = PushOrigin(protocol, peer)
+
+        async def forward(node: NodeAddress) -> StreamPublisher:
+            return await self._forwards.publish(node, channel, channel.id, origin=origin, evict=evict, input=input)
+
+        async with self._locked(channel.id):
+            if not self._hub.holds(channel.id):
+                publisher = await self._forward_or_claim(channel, forward)
+                if publisher is not None:
+                    return publisher
+
+            def publish(first_number: int) -> StreamPublisher:
+                return self._hub.publish_source(channel, origin, evict, input=input, first_number=first_number)
+
+            return self._begin(channel, publish)
+
+    async def hold(self, channel: Channel, begin: Callable[[int], Stream]) -> bool:
+        """Claims the stream of a channel that needs no push. Returns False if another node holds the stream.
+
+        begin: makes the stream in the hub; its argument is the first number of its playlists.
+        Raises StoreUnavailable, AtCapacity, NameInUse.
+        """
+
+        async def forward(node: NodeAddress) -> bool:
+            return True
+
+        async with self._locked(channel.id):
+            if not self._hub.holds(channel.id) and await self._forward_or_claim(channel, forward):
+                return False
+            self._begin(channel, begin)
+            return True
+
+    @asynccontextmanager
+    async def _locked(self, name: str) -> AsyncIterator[None]:
+        """Serializes the pushes of one channel."""
         push_lock = self._push_locks.setdefault(name, _PushLock())
         push_lock.waiting += 1
         try:
             async with push_lock.lock:
-                if not hub.holds(name):
-                    publisher = await self._forward_or_claim(channel, protocol, peer, evict)
-                    if publisher is not None:
-                        return publisher
-                return self._publish(channel, protocol, peer, evict)
+                yield
         finally:
             push_lock.waiting -= 1
             if not push_lock.waiting:
@@ -175,10 +208,8 @@ class Claims:
 
     # ---- a push ----
 
-    async def _forward_or_claim(
-        self, channel: Channel, protocol: str, peer: str, evict: Callable[[EndReason], None]
-    ) -> StreamPublisher | None:
-        """Returns the publisher on another node, or None when this node has the claim."""
+    async def _forward_or_claim(self, channel: Channel, forward: Callable[[NodeAddress], Awaitable[T]]) -> T | None:
+        """Returns the result of `forward` to the node that holds the stream, or None when this node has the claim."""
         name = channel.id
         claim = await self._registry.claim_of(name)
         retried_claim = ""  # the claim for which the node answered 404
@@ -186,7 +217,7 @@ class Claims:
             if claim is not None and not claim.left and claim.node != self._rows.node:
                 node = self._locator.address_of(claim)
                 try:
-                    return await self._forwards.publish(node, channel, name, protocol=protocol, peer=peer, evict=evict)
+                    return await forward(node)
                 except PeerRefused as refused:
                     if refused.status != 404:
                         raise AtCapacity("the node with the stream rejected the push") from None
@@ -216,23 +247,24 @@ class Claims:
         self._claimed[channel.id] = _ClaimedStream(claim, channel, now)
         self._locator.put(claim)
 
-    def _publish(
-        self, channel: Channel, protocol: str, peer: str, evict: Callable[[EndReason], None]
-    ) -> StreamPublisher:
+    def _begin(self, channel: Channel, begin: Callable[[int], T]) -> T:
+        """Begins to publish on this node. The claim is released when the stream ends."""
         hub, name = self._hub, channel.id
         claimed, begins = self._claimed.get(name), not hub.holds(name)
         first_number = 0
         if claimed is not None and begins and (age := self._clock() - claimed.claim.started) >= 1:
             first_number = int(age) + _SEQUENCE_MARGIN
         try:
-            publisher = hub.publish(channel, name, protocol=protocol, peer=peer, evict=evict, first_number=first_number)
-        except (AtCapacity, NameInUse):
+            begun = begin(first_number)
+        except GatewayError:
             if begins and claimed is not None:
                 self._release(claimed, EndReason.NO_MEDIA)
             raise
         if begins and claimed is not None:
-            publisher.stream.when_ended(lambda reason: self._release(claimed, reason))
-        return publisher
+            stream = hub.held(name)
+            assert stream is not None, "a publisher has a stream"
+            stream.when_ended(lambda reason: self._release(claimed, reason))
+        return begun
 
     # ---- a stream's end ----
 

@@ -18,11 +18,11 @@ from gateway.cluster.pull import MAX_FRAME, reason_of
 from gateway.cluster.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, OutputError
+from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, OutputError, RefusalReason
 from gateway.ports.events import Events
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 STATUS_IN_USE: Final = 409
 STATUS_AT_CAPACITY: Final = 503
+STATUS_NO_INPUT: Final = 403
 
 
 class PushForwarder:
@@ -53,32 +54,33 @@ class PushForwarder:
         channel: Channel,
         name: str,
         *,
-        protocol: str,
-        peer: str,
+        origin: PushOrigin,
         evict: Callable[[EndReason], None],
-        keep_time: bool = False,
+        input: str = "",
     ) -> StreamPublisher:
         """Returns a publisher for a stream that `node` holds. That node has accepted the push.
 
+        input: see AcquirePublisher.
         Raises NameInUse, AtCapacity, PeerUnavailable; PeerRefused (404) if the node does not hold the stream.
         """
         try:
-            link = await push_link(
-                self._peers, node, name, self._dropped, protocol=protocol, peer=peer, keep_time=keep_time
-            )
+            link = await push_link(self._peers, node, name, self._dropped, origin=origin, input=input)
         except PeerRefused as refused:
             if refused.status == STATUS_IN_USE:
                 raise NameInUse(name) from None
+            if refused.status == STATUS_NO_INPUT:
+                raise NotAuthorized(refused.message, RefusalReason.WRONG) from None
             if refused.status in (STATUS_AT_CAPACITY, 429):
                 raise AtCapacity(refused.message) from None
             raise
-        self.hub.end(name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
+        held = f"{name}/{input}" if input else name  # this hub may forward several inputs of one channel
+        self.hub.end(held, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
         try:
-            publisher = self.hub.publish(channel, name, protocol=protocol, peer=peer, evict=evict, keep_time=keep_time)
+            publisher = self.hub.publish_from(origin, channel, held, evict)
         except AtCapacity:
             link.close()
             raise
-        log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=peer)
+        log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=origin.peer)
         stream = publisher.stream
         link.attach_stream(stream, lambda reason: self._end_stream(stream, reason))
         return publisher
@@ -154,14 +156,18 @@ class PushLink(NodeLink):
 
 
 async def push_link(
-    peers: Peers, node: NodeAddress, name: str, dropped: Counter, *, protocol: str, peer: str, keep_time: bool
+    peers: Peers, node: NodeAddress, name: str, dropped: Counter, *, origin: PushOrigin, input: str = ""
 ) -> PushLink:
     """Opens a link to `node`, which accepts the push of `name`. Raises PeerUnavailable, PeerRefused.
 
-    protocol, peer: of the publisher; shown in sessions.
-    keep_time: whether to keep the timestamps unchanged.
+    origin: of the publisher. input: see AcquirePublisher.
     """
-    query = urlencode({"protocol": protocol, "peer": peer, **({"keep_time": "1"} if keep_time else {})})
+    fields = {"protocol": origin.protocol, "peer": origin.peer}
+    if origin.keep_time:
+        fields["keep_time"] = "1"
+    if input:
+        fields["input"] = input
+    query = urlencode(fields)
     return await peers.link(node, "POST", f"/_node/{name}?{query}", lambda: PushLink(dropped))
 
 
@@ -185,9 +191,7 @@ class RenditionPush:
                 self._node,
                 stream.name,
                 self._dropped,
-                protocol="transcode",
-                peer="worker",
-                keep_time=True,
+                origin=PushOrigin("transcode", "worker", keep_time=True),
             )
         except GatewayError as error:
             raise OutputError(str(error)) from None

@@ -24,9 +24,19 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
+from gateway.live.publisher import PushOrigin
+from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.playback.play_format import AnswerOrAwaitable
-from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NoSuchChannel, NoSuchStream, StoreUnavailable
+from gateway.ports.errors import (
+    AtCapacity,
+    GatewayError,
+    NameInUse,
+    NoSuchChannel,
+    NoSuchStream,
+    NotAuthorized,
+    StoreUnavailable,
+)
 from gateway.protocols import nodes
 
 log = structlog.get_logger(__name__)
@@ -176,17 +186,22 @@ class NodeEndpoint:
     def _accept_push(self, request: Request, name: str, channel: Channel) -> Answer:
         query, hub = request.query, self._hub
         receivers: list[UnitReceiver] = []
+        protocol, peer = query.get("protocol", "node")[:16], query.get("peer", request.peer)[:64]
+        origin = PushOrigin(protocol, peer, keep_time=query.get("keep_time") == "1")
+
+        def evict(reason: EndReason) -> None:
+            if receivers:
+                receivers[0].evicted(reason)
+
         try:
-            publisher = hub.publish(
-                channel,
-                name,
-                protocol=query.get("protocol", "node")[:16],
-                peer=query.get("peer", request.peer)[:64],
-                evict=lambda reason: receivers[0].evicted(reason) if receivers else None,
-                keep_time=query.get("keep_time") == "1",
-            )
+            if name == channel.id:
+                publisher = hub.publish_source(channel, origin, evict, input=query.get("input", ""))
+            else:
+                publisher = hub.publish_from(origin, channel, name, evict)
         except NameInUse as error:
             return text(409, str(error))
+        except NotAuthorized as error:
+            return text(403, str(error))
         except AtCapacity as error:
             return service_unavailable(str(error), 5)
 

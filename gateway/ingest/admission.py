@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.channels.inputs import InputKind, backup_subject, push_input
 from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
@@ -62,31 +63,52 @@ class Admission:
         self._revoked: OrderedDict[tuple[str, str], tuple[float, Verdict]] = OrderedDict()
         self.refused: dict[str, int] = {}
 
-    async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
+    async def channel(
+        self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = ""
+    ) -> Channel:
         """Returns the channel if this key may push to it now.
 
+        input: the name of the channel's input; "": the push with the channel's own key.
         exempt: whether the address is a trusted proxy's, which is not limited.
         Raises NotAuthorized, TooManyRefusals, StoreUnavailable.
         """
         now = time.time()
+        subject = backup_subject(id, input) if input else id
         # A key with a wrong signature causes no read of the store.
-        verdict = self._secrets.verify(id, key, now) if is_channel_id(id) or not key else Verdict.WRONG
+        verdict = self._secrets.verify(subject, key, now) if is_channel_id(id) or not key else Verdict.WRONG
+        if verdict is Verdict.WRONG and input and is_channel_id(id):
+            verdict = self._secrets.verify(id, key, now)  # the name may be that of the main push
         if verdict is Verdict.VALID and key is not None:
-            earlier = None if exempt else self._earlier_verdict(id, key, address)
+            earlier = None if exempt else self._earlier_verdict(subject, key, address)
             if earlier is not None:
                 verdict = earlier
             else:
                 channel = await self._find_channel(id)
-                verdict = self._secrets.verify_push(id, channel.key if channel is not None else None, key, now)
+                verdict = self._verify_stored(channel, key, input, now)
                 if channel is not None and verdict is Verdict.VALID:
                     return channel
-                self._revoked[id, key] = self._monotonic(), verdict
+                self._revoked[subject, key] = self._monotonic(), verdict
                 if len(self._revoked) > _MAX_REVOKED:
                     self._revoked.popitem(last=False)
         if not exempt and self._refusals.add(address, self._monotonic()):
             raise TooManyRefusals("too many refused signs from this address")
         parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None
         raise NotAuthorized(str(verdict), RefusalReason(verdict), parsed.expires if parsed is not None else None)
+
+    def _verify_stored(self, channel: Channel | None, key: str, input: str, now: float) -> Verdict:
+        """Compares a genuine key with the stored channel."""
+        if channel is None:
+            return Verdict.WRONG
+        spec = push_input(channel.item, input)
+        if spec is None:
+            return Verdict.WRONG
+        if spec.kind is InputKind.PUSH:
+            return self._secrets.verify_push(channel.id, channel.key, key, now)
+        # A backup's key is not stored: it is revoked with the channel's key, because both have one expiry.
+        parsed, verdict = StreamKey.parse(key), self._secrets.verify(backup_subject(channel.id, input), key, now)
+        if verdict is Verdict.VALID and (parsed is None or parsed.expires != channel.expires):
+            return Verdict.REVOKED
+        return verdict
 
     def _earlier_verdict(self, id: str, key: str, address: str) -> Verdict | None:
         """Returns the verdict if the key was found revoked or wrong a moment ago; otherwise None.

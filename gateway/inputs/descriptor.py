@@ -20,7 +20,8 @@ from gateway.settings import Settings
 from gateway.workers.worker_pool import WorkerPool
 
 
-class InputServices(Protocol):
+@dataclass(frozen=True, slots=True)
+class InputServices:
     """The services that all inputs of a gateway share. Sources never close them.
 
     workers: starts worker processes. The gateway's own process decodes and encodes nothing.

@@ -184,6 +184,10 @@ STREAM_BITRATE: Final = _gauge(
     "millrace_stream_bitrate_bps", "Ingest bitrate of a stream; only if metrics.per_stream is on.", "stream"
 )
 STREAM_HEALTH: Final = _gauge("millrace_stream_health", "Streams with this fault, by code.", "code")
+INPUTS: Final = _gauge("millrace_inputs", "Inputs of the running channels that have several, by state.", "state")
+INPUT_SWITCHES: Final = _counter(
+    "millrace_input_switches_total", "Switches from one input of a channel to another, by reason.", "reason"
+)
 STREAM_VIEWERS: Final = _gauge(
     "millrace_stream_viewers", "Viewers of a stream; only if metrics.per_stream is on.", "stream"
 )

@@ -12,11 +12,11 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
-from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.publisher import PublishSource, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import ActivePublisher, Stream
-from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
+from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
@@ -58,10 +58,25 @@ class Hub:
         self._retiring = False
         self._start_budget = StartBufferBudget()
         self._tasks = Tasks("hub", self._crashed)
+        self._publish_source: PublishSource = self._publish_directly
+        self._on_awaited: list[Callable[[str], None]] = []
+        self._on_changed: list[Callable[[Channel], None]] = []
 
     def add_outputs(self, specs: Iterable[OutputSpec]) -> None:
         """Adds outputs for future streams. Outputs that publish renditions cannot be created before the hub."""
         self._specs = (*self._specs, *specs)
+
+    def use_inputs(self, publish: PublishSource) -> None:
+        """Lets the inputs of channels take their pushes."""
+        self._publish_source = publish
+
+    def when_awaited(self, call: Callable[[str], None]) -> None:
+        """Calls `call` with the name of each stream that somebody begins to wait for."""
+        self._on_awaited.append(call)
+
+    def when_changed(self, call: Callable[[Channel], None]) -> None:
+        """Calls `call` with each changed channel, also of channels without a stream."""
+        self._on_changed.append(call)
 
     async def run(self) -> None:
         """Samples bitrates and ends expired pushes, once a second, until it is cancelled."""
@@ -92,6 +107,10 @@ class Hub:
         stream = self._streams.get(name)
         return stream if stream is not None and stream.playable else None
 
+    def held(self, name: str) -> Stream | None:
+        """Returns the stream of this name, even if it has no media yet."""
+        return self._streams.get(name)
+
     def find_recent(self, name: str) -> Stream | None:
         """Returns a stream like `find`, or one that ended less than KEEP_ENDED ago. Its playlists still exist."""
         return self.find(name) or self._ended.get(name)
@@ -103,6 +122,8 @@ class Hub:
         stream = self.find(name)
         if stream is not None:
             return stream
+        for call in self._on_awaited:
+            call(name)
         future: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(name, set()).add(future)
         try:
@@ -136,6 +157,17 @@ class Hub:
         first_number: the first playlist number of a new stream, see Stream.
         Raises NameInUse while another publisher sends media, AtCapacity at the limit or during shutdown.
         """
+        return self.publish_from(PushOrigin(protocol, peer, keep_time, trusted), channel, name, evict, first_number)
+
+    def publish_from(
+        self,
+        origin: PushOrigin,
+        channel: Channel,
+        name: str,
+        evict: Callable[[EndReason], None],
+        first_number: int = 0,
+    ) -> StreamPublisher:
+        """Returns the lease on `name`, like `publish`."""
         now = time.monotonic()
         if self._retiring and name == channel.id:
             self._end_if_inactive(name, now)
@@ -149,36 +181,77 @@ class Hub:
         if limit and adds and self._count_publishers() >= limit:
             raise AtCapacity(f"{limit} publishers are on this node")
         if stream is None:
-            stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
-            stream.first_number = first_number
-            if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
-                stream.change_limiter = self._ended[name].change_limiter
-            self._streams[name] = stream
-            stream.outputs = outputs = Outputs(stream, self._specs, self.events)
-            outputs.open()
-            self._tasks.start(outputs.run(), name)
+            stream = self._make_stream(channel, name, first_number)
         else:
             current = stream.publisher
             if current is not None:
                 if now - current.last_media < self.limits.takeover_after:
                     raise NameInUse(name)
-                log.info("publisher taken over", stream=name, old=current.peer, new=peer)
+                log.info("publisher taken over", stream=name, old=current.peer, new=origin.peer)
                 stream.publisher = None
                 self._emit_publish_ended(stream, current, EndReason.PUBLISHER_GONE)
                 current.evict(EndReason.PUBLISHER_GONE)
             self._stop_linger(name)
             self.channel_changed(channel)
-        origin = PushOrigin(protocol, peer, keep_time, trusted)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
-        if stream.is_source:
-            self._emit(EventType.PUBLISH_STARTED, stream, protocol=protocol, peer=peer)
+        if stream.is_source and origin.announced:
+            self._emit(EventType.PUBLISH_STARTED, stream, protocol=origin.protocol, peer=origin.peer)
         return publisher
 
-    async def lease(
-        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+    def publish_source(
+        self,
+        channel: Channel,
+        origin: PushOrigin,
+        evict: Callable[[EndReason], None],
+        *,
+        input: str = "",
+        first_number: int = 0,
     ) -> StreamPublisher:
-        """Returns the lease on a channel's source stream. Implements AcquirePublisher for a node without a cluster."""
-        return self.publish(channel, channel.id, protocol=protocol, peer=peer, evict=evict)
+        """Returns the lease of a push to a channel. It publishes into the source stream, or into one of the inputs.
+
+        input: the name of the input; "": the push with the channel's own key.
+        Raises NameInUse, AtCapacity; NotAuthorized for an input that takes no pushes.
+        """
+        return self._publish_source(channel, origin, evict, input=input, first_number=first_number)
+
+    def _publish_directly(
+        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
+    ) -> StreamPublisher:
+        """Implements PublishSource for a hub without inputs."""
+        if input:
+            raise NotAuthorized("there are no inputs", RefusalReason.WRONG)
+        return self.publish_from(origin, channel, channel.id, evict, first_number)
+
+    async def lease(
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
+    ) -> StreamPublisher:
+        """Implements AcquirePublisher for a node without a cluster."""
+        return self.publish_source(channel, PushOrigin(protocol, peer), evict, input=input)
+
+    def replace_publisher(
+        self, stream: Stream, origin: PushOrigin, evict: Callable[[EndReason], None]
+    ) -> StreamPublisher:
+        """Gives the lease on a stream to another publisher, without an event. The old one must move (`adopt`)."""
+        stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)
+        return publisher
+
+    def adopt(self, channel: Channel, name: str, publisher: StreamPublisher) -> Stream:
+        """Makes a stream for a publisher of another hub, which publishes into it from now on. Returns the stream."""
+        stream = self._make_stream(channel, name)
+        publisher.move(stream, self.publisher_left)
+        stream.publisher = publisher
+        return stream
+
+    def _make_stream(self, channel: Channel, name: str, first_number: int = 0) -> Stream:
+        stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
+        stream.first_number = first_number
+        if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
+            stream.change_limiter = self._ended[name].change_limiter
+        self._streams[name] = stream
+        stream.outputs = outputs = Outputs(stream, self._specs, self.events)
+        outputs.open()
+        self._tasks.start(outputs.run(), name)
+        return stream
 
     def _playable(self, stream: Stream) -> None:
         """Called when the tracks of the stream are known: resumes waiting viewers."""
@@ -238,6 +311,8 @@ class Hub:
                 stream.channel = channel
                 if stream.outputs is not None:
                     stream.outputs.channel_changed()
+        for call in self._on_changed:
+            call(channel)
 
     def retire(self) -> None:
         """Accepts no new pushes. A stream ends with its push. Its next push goes to another process of this host."""
@@ -285,7 +360,7 @@ class Hub:
         self.events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
 
     def _emit_publish_ended(self, stream: Stream, publisher: ActivePublisher, reason: EndReason) -> None:
-        if stream.is_source:
+        if stream.is_source and publisher.announced:
             origin = {"protocol": publisher.protocol, "peer": publisher.peer}
             seconds = round(time.monotonic() - publisher.since, 1)
             self._emit(EventType.PUBLISH_ENDED, stream, **origin, reason=str(reason), seconds=seconds)

@@ -25,12 +25,14 @@ class PushOrigin:
 
     keep_time: whether its units have the stream's time already.
     trusted: whether its track changes were limited before they came here.
+    announced: whether its begin and end are events.
     """
 
     protocol: str
     peer: str
     keep_time: bool = False
     trusted: bool = False
+    announced: bool = True
 
 
 class StreamPublisher:
@@ -57,6 +59,7 @@ class StreamPublisher:
         self.stream = stream
         self.protocol = origin.protocol
         self.peer = origin.peer
+        self.announced = origin.announced
         self.since = now
         self.last_media = now
         self.dropped: Counter[str] = Counter()
@@ -186,6 +189,11 @@ class StreamPublisher:
     def active(self) -> bool:
         return self._evict is not None
 
+    def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None]) -> None:
+        """Publishes into another stream from now on. Only the hub calls it."""
+        self.stream = stream
+        self._on_close = on_close
+
     def _first_shift(self, first_ms: int, now: float) -> int:
         stream = self.stream
         if not stream.last_push:
@@ -198,10 +206,19 @@ class AcquirePublisher(Protocol):
     """`Hub.lease`, or a function that asks other nodes first. It awaits nothing between the grant and the return."""
 
     async def __call__(
-        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
     ) -> StreamPublisher:
         """Returns the lease on the channel's source stream, on this node or on the node that holds the stream.
 
+        input: the name of the channel's input; "": the push with the channel's own key.
         Raises NameInUse, AtCapacity, StoreUnavailable.
         """
         ...
+
+
+class PublishSource(Protocol):
+    """Publishes into a channel whose stream this node holds, or may hold. See `Hub.publish_source`."""
+
+    def __call__(
+        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
+    ) -> StreamPublisher: ...

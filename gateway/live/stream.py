@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.channels.inputs import MAIN
 from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
@@ -38,6 +39,7 @@ class ActivePublisher(Protocol):
 
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
+    announced: whether its begin and end are events.
     """
 
     protocol: str
@@ -46,6 +48,7 @@ class ActivePublisher(Protocol):
     last_media: float
     dropped: Counter[str]
     timeline: PublisherTimeline | None
+    announced: bool
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""
@@ -100,6 +103,7 @@ class Stream(Fanout):
         self.original = Fanout(self.gop)  # one cache for both while they are equal
         self.publisher: ActivePublisher | None = None
         self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
+        self.input: str | None = MAIN  # the name of the channel's input that is on air
         self.outputs: OutputSwitch | None = None
         self.health: HealthReport | None = None  # of a source stream
         self.first_number = 0  # of its playlists: higher than on the node that held the stream before

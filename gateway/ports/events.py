@@ -20,6 +20,7 @@ class EventType(StrEnum):
     JOB_DONE = "job.done"
     JOB_FAILED = "job.failed"
     STREAM_HEALTH = "stream.health"
+    INPUT_SWITCHED = "input.switched"
     PUBLISH_STARTED = "publish.started"
     PUBLISH_ENDED = "publish.ended"
     CHANNEL_CREATED = "channel.created"

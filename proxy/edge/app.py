@@ -334,13 +334,15 @@ class NoPushes(Admission):
     def __init__(self, channels: ChannelReader, secrets: SigningSecrets, events: Events) -> None:
         super().__init__(channels, secrets, events, publishers_per_address=0, refusals=Refusals(0))
 
-    async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
+    async def channel(
+        self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = ""
+    ) -> Channel:
         """Raises PushesNotAccepted."""
         raise PushesNotAccepted(_NO_PUSHES)
 
 
 async def refuse_publisher(
-    channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+    channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
 ) -> StreamPublisher:
     """Implements live.publisher.AcquirePublisher. Always raises PushesNotAccepted."""
     raise PushesNotAccepted(_NO_PUSHES)

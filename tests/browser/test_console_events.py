@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from gateway.channels.stream_key import sign
-from tests.support.browser import axe, chromium
+from tests.support.browser import axe
 from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway, running
@@ -21,13 +20,6 @@ FILM = Film("console-events", seconds=2)
 
 # One browser for all: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

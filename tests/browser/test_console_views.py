@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from PIL import Image
 from playwright.async_api import Browser, Locator, Page, Request, Route, expect
 
-from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.browser import Watched, axe, opened
 from tests.support.clients import Program, pull
 from tests.support.films import plain
 from tests.support.gateway import Channel, Gateway, http, running
@@ -43,13 +42,6 @@ def looping(url: str) -> Program:
 
 # One browser for all that need the same: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """A broadcaster in Chromium: the own channel, the page to go live, and nothing of the administrators'."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Route, expect
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened
 from tests.support.clients import Program
 from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Gateway, http, running
@@ -18,13 +17,6 @@ PASSWORD = "a long password"
 FILM = Film("roles", seconds=20, size="320x180")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

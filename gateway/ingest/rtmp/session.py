@@ -346,11 +346,12 @@ class RtmpSession(ScheduledReads):
         try:
             if not self._exempt and not self._take_quota("push"):
                 raise AtCapacity("too many publishers from this address")
+            name = request.query.get("input", "")
             channel = await self._shared.admission.channel(
-                request.name, request.query.get("sign"), self.address, exempt=self._exempt
+                request.name, request.query.get("sign"), self.address, exempt=self._exempt, input=name
             )
             self._publisher = await self._shared.lease(
-                channel, protocol=self._protocol, peer=self.address, evict=self._evicted
+                channel, protocol=self._protocol, peer=self.address, evict=self._evicted, input=name
             )
         except GatewayError as error:
             self._shared.admission.refuse(request.name, self.address, self._protocol, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
@@ -219,18 +219,19 @@ class WsListener(PortListener[PushSession]):
         assert connection.request is not None, "it was upgraded"
         path = connection.request.path
 
-        def channel(id: str, sign: str | None) -> PushDestination:
-            return ChannelDestination(services.shared.lease, services.shared.admission, id, sign, client)
+        def channel(id: str, query: Mapping[str, str]) -> PushDestination:
+            sign, input = query.get("sign"), query.get("input", "")
+            return ChannelDestination(services.shared.lease, services.shared.admission, id, sign, client, input)
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")
-            return channel(unquote(id), _sign(query)), JsonPushMessages()
+            return channel(unquote(id), _parameters(query)), JsonPushMessages()
         parsed, compatible = push_original.parse_path(path), services.compatible
         assert parsed is not None and compatible is not None, "others are not upgraded"
         host = next(iter(connection.request.headers.get_all("Host")), "")
         local = compatible.local_stream(parsed.target, host_name(f"ws://{host}"))
         if local is not None:
-            return channel(local.name, local.query.get("sign")), CompatiblePushMessages()
+            return channel(local.name, local.query), CompatiblePushMessages()
         return RelayDestination(
             compatible.hub, parsed.target, address=client.address, protocol=client.protocol
         ), CompatiblePushMessages()
@@ -250,8 +251,9 @@ def _subprotocol(offered: Sequence[Subprotocol]) -> Subprotocol | None:
     return _FRAMES if _FRAMES in offered else None
 
 
-def _sign(query: str) -> str | None:
+def _parameters(query: str) -> Mapping[str, str]:
+    """Returns the parameters of a query; of several with one name the first. Too many: none."""
     try:
-        return next((v for k, v in parse_qsl(query, max_num_fields=_MAX_PARAMETERS) if k == "sign"), None)
-    except ValueError:  # too many parameters
-        return None
+        return dict(reversed(parse_qsl(query, max_num_fields=_MAX_PARAMETERS)))
+    except ValueError:
+        return {}

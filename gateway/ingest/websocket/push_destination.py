@@ -61,6 +61,7 @@ class ChannelDestination:
     id: str
     sign: str | None
     client: PushClient
+    input: str = ""
     problem: str = field(default="", init=False)
 
     @property
@@ -68,8 +69,11 @@ class ChannelDestination:
         return self.id if is_channel_id(self.id) else ""
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        channel = await self.admission.channel(self.id, self.sign, self.client.address, exempt=self.client.exempt)
-        return await self.lease(channel, protocol=self.client.protocol, peer=self.client.address, evict=evict)
+        client = self.client
+        channel = await self.admission.channel(
+            self.id, self.sign, client.address, exempt=client.exempt, input=self.input
+        )
+        return await self.lease(channel, protocol=client.protocol, peer=client.address, evict=evict, input=self.input)
 
     def check(self, now: float) -> CloseReason | None:
         return None

@@ -3,6 +3,8 @@
 import { useState } from "preact/hooks";
 
 import { api } from "../../../players/api.js";
+import { embedCode } from "../../../players/embed.js";
+import { keep, recall } from "../../../players/memory.js";
 import { expiry, nameOf } from "../../channel.js";
 import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
@@ -20,7 +22,7 @@ const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "das
 const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
-const SHOWN = "millrace.keys"; // whether stream keys are shown, in the storage of this browser
+const SHOWN = "keys"; // name of the choice whether stream keys are shown
 const HIDDEN_SIGN = /(sign=)[^&"\s]*/g;
 
 /** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
@@ -56,9 +58,9 @@ async function renew(channel) {
 
 /** @param {{channel: Channel, onChanged: () => void}} props */
 export function Push({ channel, onChanged }) {
-  const [shown, setShown] = useState(localStorage.getItem(SHOWN) === "shown");
+  const [shown, setShown] = useState(recall(SHOWN) === "shown");
   const turn = () => {
-    localStorage.setItem(SHOWN, shown ? "hidden" : "shown");
+    keep(SHOWN, shown ? "hidden" : "shown");
     setShown(!shown);
   };
   const line = `ffmpeg -re -i input.mp4 -c copy -f flv "${channel.pushUrl}"`;
@@ -97,8 +99,6 @@ export function Play({ channel }) {
   const others = Object.keys(urls).filter((name) => !NAMED.includes(name)); // formats that the console has no texts for
   const playable = urls["flv"] ?? urls["cmaf"] ?? urls["hls"];
   const page = playable && beside(playable, "");
-  const framed = page && `${page}${page.includes("?") ? "&" : "?"}embed=1`.replaceAll("&", "&amp;");
-  const embed = `<iframe src="${framed}" width="640" height="360" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>`;
   return html`<${Card} title=${t("play.title")} class="is-play" actions=${page && html`
       ${"share" in navigator && html`<${Button} small icon="relay" onClick=${() => void share(nameOf(channel), page)}>${t("play.share")}<//>`}
       <${LinkButton} small href=${page} icon="external" external>${t("play.open")}<//>`}>
@@ -109,7 +109,7 @@ export function Play({ channel }) {
     ${page && html`<div class="addresses">
       <div class="stack">
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
-        <${CopyField} label=${t("play.embed")} value=${embed} hint=${t("play.embed.hint")} />
+        <${CopyField} label=${t("play.embed")} value=${embedCode(page)} hint=${t("play.embed.hint")} />
       </div>
       <${QrCode} channel=${channel} which="page" label=${t("play.watch")} />
     </div>`}

@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useState } from "preact/hooks";
 
 import { api, ApiError } from "../../../players/api.js";
+import { embedCode } from "../../../players/embed.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -55,8 +56,6 @@ function FilmDialog({ film, onChanged, onClose }) {
     onChanged(film.key, null);
     onClose();
   };
-  const embed = `<iframe src="${film.page.replaceAll("&", "&amp;")}${film.page.includes("?") ? "&amp;" : "?"}embed=1" width="640" `
-    + 'height="360" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>';
   return html`<${Dialog} wide class="viewer" title=${film.title} onClose=${onClose} footer=${html`
       <${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>
       <${Button} icon="edit" onClick=${() => setEditing(true)}>${t("films.edit")}<//>
@@ -73,7 +72,7 @@ function FilmDialog({ film, onChanged, onClose }) {
     ]} />
     ${film.hls && html`<div class="addresses"><div class="stack">
         <${CopyField} label=${t("films.pageAddress")} value=${film.page} />
-        <${CopyField} label=${t("films.embed")} value=${embed} />
+        <${CopyField} label=${t("films.embed")} value=${embedCode(film.page)} />
         <${CopyField} label=${t("films.address")} value=${film.hls} />
         ${film.poster && html`<${CopyField} label=${t("films.poster")} value=${film.poster} />`}
       </div>

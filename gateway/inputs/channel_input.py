@@ -1,0 +1,224 @@
+"""One input of a channel while the channel runs: the sink of its media, and its state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.channels.inputs import InputSpec
+from gateway.inputs.program import Program
+from gateway.inputs.selection import Candidate, SwitchReason
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+log = structlog.get_logger(__name__)
+
+STILL_SECONDS: Final = 5.0  # without a picture, while sound arrives, until an input counts as silent
+START_SECONDS: Final = 3.0  # in which an input that starts on demand must deliver
+EXCLUDED_SECONDS: Final = 10.0  # until an input that did not is tried again
+KEY_FRAME_SECONDS: Final = 10.0  # from the first media without a key frame until the input has an error
+_VIDEO: Final = Kind.VIDEO
+
+
+class InputState(StrEnum):
+    """The state of an input. The API shows the value."""
+
+    OFF = "off"
+    CONNECTING = "connecting"  # connected or started, but without media that can be shown
+    READY = "ready"
+    ON_AIR = "on air"
+    FAILED = "failed"
+
+
+class InputListener(Protocol):
+    """The part of the channel's switcher that its inputs call."""
+
+    def input_starts(self, entry: ChannelInput, key_frame: AccessUnit) -> None:
+        """Called at a key frame of an input that is not on air."""
+
+    def input_lost(self, entry: ChannelInput, reason: SwitchReason) -> None:
+        """Called when the media of an input have ended."""
+
+    def input_shown(self, entry: ChannelInput, tracks: Tracks) -> None:
+        """Called with the tracks of the input on air, when it begins and after each change."""
+
+
+class ChannelInput:
+    """An input of a channel. It is a sink of the hidden stream into which the input publishes.
+
+    silence: seconds without media after which the input counts as silent.
+    on_demand: whether its media begin when it goes on air.
+    """
+
+    def __init__(self, spec: InputSpec, listener: InputListener, silence: float, *, on_demand: bool = False) -> None:
+        self.spec = spec
+        self.on_demand = on_demand
+        self.stream: Stream | None = None  # while it has a publisher
+        self.on_air = asyncio.Event()
+        self.off_air = asyncio.Event()
+        self.off_air.set()
+        self._listener = listener
+        self._silence = silence
+        self._program: Program | None = None  # while it is on air
+        self._begun = False  # whether the program has media of it
+        # Monotonic seconds; 0: none yet.
+        self._first_unit = self._last_unit = self._last_picture = 0.0
+        self._since = 0.0  # since when it delivers without a gap, from a key frame on
+        self._aired = 0.0  # when it went on air
+        self._excluded_until = 0.0  # it went on air and delivered nothing
+
+    # ---- its media ----
+
+    def attach(self, stream: Stream) -> None:
+        """Takes the media of a new publisher, from the first unit on."""
+        self.stream = stream
+        self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
+        stream.attach(self, replay=False)
+
+    @property
+    def tracks(self) -> Tracks | None:
+        return None if self.stream is None else self.stream.tracks
+
+    def delivers(self, now: float) -> bool:
+        """Whether its media arrive, from a key frame on. now: monotonic seconds."""
+        return self._since > 0 and now < self.silent_at
+
+    @property
+    def silent_at(self) -> float:
+        """The monotonic time at which it counts as silent if no more media arrive."""
+        silent_at = self._last_unit + self._silence
+        tracks = self.tracks
+        if tracks is not None and tracks.video is not None:
+            silent_at = min(silent_at, self._last_picture + max(self._silence, STILL_SECONDS))
+        return silent_at
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with media that arrive but cannot be shown; None: nothing."""
+        if self.stream is None or self._since or not self._first_unit:
+            return None
+        waited = time.monotonic() - self._first_unit
+        return f"no key frame for {waited:.0f} s" if waited > KEY_FRAME_SECONDS else None
+
+    def candidate(self, now: float, *, ready: bool) -> Candidate:
+        """Returns its part in the choice. ready: whether its source could deliver at once."""
+        if self.delivers(now):
+            return Candidate(True, now - self._since)
+        # A source on air that has delivered, and no longer does, is not ready, whatever it says.
+        return Candidate(ready and self.on_demand and not self._begun and now >= self._excluded_until)
+
+    @property
+    def check_at(self) -> float:
+        """The monotonic time at which an input on air may no longer be usable."""
+        return self.silent_at if self._begun else self._aired + START_SECONDS
+
+    def check_start(self, now: float) -> None:
+        """Excludes an input for some time if it went on air and delivered nothing."""
+        if self._program is not None and not self._begun and now >= self._aired + START_SECONDS:
+            self._excluded_until = now + EXCLUDED_SECONDS
+
+    # ---- on air ----
+
+    @property
+    def is_on_air(self) -> bool:
+        return self._program is not None
+
+    def go_on_air(self, program: Program, key_frame: AccessUnit | None, now: float) -> None:
+        """Puts the input on air, from a key frame of this moment or from the pictures since the last one."""
+        self._set_program(program, now)
+        if self.stream is not None and self.stream.tracks is not None and self.delivers(now):
+            units = [key_frame] if key_frame is not None else _units_to_show(self.stream)
+            if units:
+                self._begin(self.stream.tracks, units, now)
+
+    def stay_on_air(self, program: Program, now: float) -> None:
+        """Puts the input on air whose media the channel's stream has already: its times go on unchanged."""
+        assert self.stream is not None, "the input is attached"
+        self._set_program(program, now)
+        self._begun = True
+        self._since = self._first_unit = self._last_unit = self._last_picture = now
+        program.go_on(self.stream.tracks)
+
+    def _set_program(self, program: Program, now: float) -> None:
+        self._program = program
+        self._aired = now
+        self.off_air.clear()
+        self.on_air.set()
+
+    def leave_air(self) -> None:
+        self._program = None
+        self._begun = False
+        self.on_air.clear()
+        self.off_air.set()
+
+    def _begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float) -> None:
+        assert self._program is not None, "only an input on air begins"
+        self._begun = True
+        self._listener.input_shown(self, tracks)
+        self._program.begin(tracks, units, now)
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        if self._program is not None and self._begun:
+            self._listener.input_shown(self, tracks)
+            self._program.change(tracks)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Takes one unit of the input. Hot path."""
+        assert self.stream is not None, "the input is attached"
+        now = self.stream.last_push
+        is_picture = unit.track.kind is _VIDEO
+        if self._program is not None and self._begun:
+            self._last_unit = now
+            if is_picture:
+                self._last_picture = now
+            self._program.push(unit, now)
+        else:
+            self._observe(unit, is_picture, now)
+
+    def _observe(self, unit: AccessUnit, is_picture: bool, now: float) -> None:
+        """Takes a unit before the input has begun on air."""
+        tracks = self.tracks
+        if self._since and now >= self.silent_at:
+            self._since = 0.0  # there was a gap
+        self._first_unit = self._first_unit or now
+        self._last_unit = now
+        if is_picture:
+            self._last_picture = now
+        if tracks is None or not unit.key or not (is_picture or tracks.video is None):
+            return
+        self._since = self._since or now
+        if self._program is not None:
+            self._begin(tracks, [unit], now)
+        else:
+            self._listener.input_starts(self, unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        if self._program is not None and self._begun:
+            self._program.push_timed(timed)
+
+    def on_end(self, reason: EndReason) -> None:
+        self._lose(SwitchReason.ENDED)
+
+    def on_failed(self, error: Exception) -> None:
+        log.error("an input cannot be taken", input=self.spec.name, exc_info=error)
+        self._lose(SwitchReason.FAILED)
+
+    def _lose(self, reason: SwitchReason) -> None:
+        self.stream = None
+        self._since = 0.0
+        self._listener.input_lost(self, reason)
+
+
+def _units_to_show(stream: Stream) -> list[AccessUnit]:
+    """Returns the units with which a picture can be shown at once; of a stream without video, nothing is old."""
+    tracks = stream.tracks
+    return stream.gop.units() if tracks is not None and tracks.video is not None else stream.gop.units()[-1:]

@@ -1,0 +1,260 @@
+"""The inputs of all channels of a process. Pushes of channels with inputs go through it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.inputs import MAIN, ONLY_MAIN, InputKind, InputSpec, stored_inputs
+from gateway.channels.stores import ChannelReader, ChannelStore, find_channel
+from gateway.inputs.channel_input import InputState
+from gateway.inputs.descriptor import InputServices
+from gateway.inputs.registry import all_inputs
+from gateway.inputs.selection import SwitchReason
+from gateway.inputs.switcher import ChannelSwitcher, SwitcherParts
+from gateway.lib.metric_table import INPUT_SWITCHES, INPUTS, MetricSample, by_label
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub, StreamLimits
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream
+from gateway.ports.events import Event, Events, EventType
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS: Final = 0.5
+SCAN_SECONDS: Final = 15.0  # between two reads of all channels, for those that are on air without a push
+_MAX_WAITING: Final = 1_000  # streams for which viewers begin to wait between two ticks
+_SOURCES: Final = frozenset(map(str, InputKind))  # the protocols of publishers that are no pushes
+Claim: TypeAlias = Callable[[Channel, Callable[[int], Stream]], Awaitable[bool]]
+
+
+class ChannelInputs:
+    """The switchers of this process. `run` must be running. Its `publish` is for `Hub.use_inputs`.
+
+    A channel has a switcher while one of its inputs is connected or on air. Channels without a list of inputs have
+    none: their pushes go straight into the hub.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        services: InputServices,
+        events: Events,
+        viewers: Callable[[Stream], int],
+    ) -> None:
+        """hub: of the channels' streams. viewers: returns the viewers of a stream on all nodes."""
+        limits = hub.limits
+        hidden_events = Events()
+        hidden_events.listen(self._on_hidden_event)
+        self._hub = hub
+        self._events = events
+        self._hidden = Hub(
+            StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes), (), hidden_events
+        )
+        self._switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
+        self._parts = SwitcherParts(
+            hub, self._hidden, services.settings.inputs, services, all_inputs(), events, viewers, self._count_switch
+        )
+        self._switchers: dict[str, ChannelSwitcher] = {}
+        self._waiting: set[str] = set()  # channels for which a viewer waits, until the next tick
+        self._starting: set[str] = set()
+        self._closed = False
+        self._tasks = Tasks("inputs", self._crashed)
+        hub.use_inputs(self.publish)
+        hub.when_awaited(self._on_awaited)
+        hub.when_changed(self._on_changed)
+        self._claim: Claim = _claim_alone
+        self._channels: ChannelReader | None = None
+
+    def join(self, channels: ChannelReader, claim: Claim | None) -> None:
+        """Sets the ways to find channels, and to claim one for this node; None: there is no other node.
+
+        channels: may be a cache. claim: calls its function, which makes the stream with this first number; returns
+        False if another node holds the stream.
+        """
+        self._channels = channels
+        if claim is not None:
+            self._claim = claim
+
+    # ---- pushes ----
+
+    def publish(
+        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
+    ) -> StreamPublisher:
+        """Returns the publisher of a push. Raises NotAuthorized, NameInUse, AtCapacity."""
+        specs = stored_inputs(channel.item)
+        switcher = self._switchers.get(channel.id)
+        if switcher is None and specs == ONLY_MAIN and input in ("", MAIN):
+            return self._hub.publish_from(origin, channel, channel.id, evict, first_number)
+        switcher = self._switcher(channel, specs)
+        name = input or next(spec.name for spec in specs if spec.kind is InputKind.PUSH)
+        return switcher.publish(name, origin, evict, first_number)
+
+    def _switcher(self, channel: Channel, specs: tuple[InputSpec, ...]) -> ChannelSwitcher:
+        """Returns the switcher of a channel. Raises AtCapacity during shutdown."""
+        switcher = self._switchers.get(channel.id)
+        if switcher is None or switcher.ended:
+            if self._closed:
+                raise AtCapacity("shutting down")
+            if switcher is not None:
+                self._tasks.start(switcher.close(), "close")
+            switcher = self._switchers[channel.id] = ChannelSwitcher(self._parts, channel, specs)
+            stream = self._hub.held(channel.id)
+            if stream is not None and isinstance(stream.publisher, StreamPublisher):
+                switcher.adopt(stream.publisher)
+        return switcher
+
+    # ---- the API ----
+
+    def on_air(self, id: str) -> str | None:
+        """Returns the name of a channel's input that is on air; None: none, or the channel has no switcher."""
+        switcher = self._switchers.get(id)
+        return None if switcher is None else switcher.on_air
+
+    def states(self, id: str) -> dict[str, tuple[InputState, str | None]]:
+        """Returns state and error of a channel's inputs, by name; without those that this node does not run."""
+        switcher = self._switchers.get(id)
+        if switcher is not None and not switcher.ended:
+            return switcher.states()
+        stream = self._hub.find(id)
+        if stream is None or stream.publisher is None:
+            return {}
+        name = next(s.name for s in stored_inputs(stream.channel.item) if s.kind is InputKind.PUSH)
+        return {name: (InputState.ON_AIR, None)}
+
+    def taken(self, id: str) -> str | None:
+        """Returns the name of the input that was taken by hand; None: the choice is automatic."""
+        switcher = self._switchers.get(id)
+        return None if switcher is None else switcher.taken
+
+    def take(self, id: str, name: str | None) -> None:
+        """Puts an input on air by hand; None: the choice is automatic again.
+
+        Raises KeyError for an unknown name, NoSuchStream if the channel is not live here or the input delivers nothing.
+        """
+        switcher = self._switchers.get(id)
+        if switcher is None or switcher.ended:
+            raise NoSuchStream(id)
+        switcher.take(name)
+
+    def holds(self, id: str) -> bool:
+        """Whether this process runs inputs of a channel."""
+        return id in self._switchers
+
+    def stream_of(self, id: str, name: str) -> Stream | None:
+        """Returns the hidden stream of an input while it has a publisher."""
+        switcher = self._switchers.get(id)
+        return None if switcher is None else switcher.stream_of(name)
+
+    # ---- channels without a push ----
+
+    async def run(self) -> None:
+        """Checks all switchers twice a second, until it is cancelled."""
+        hidden = self._tasks.start(self._hidden.run(), "hub")
+        try:
+            while True:
+                await asyncio.sleep(TICK_SECONDS)
+                now = time.monotonic()
+                for id, switcher in list(self._switchers.items()):
+                    switcher.tick(now)
+                    if switcher.is_idle:
+                        del self._switchers[id]
+                        self._tasks.start(switcher.close(), f"close {id}")
+                waiting, self._waiting = self._waiting, set()
+                for id in waiting:
+                    self._start(self._start_awaited(id), id)
+        finally:
+            hidden.cancel()
+            self._closed = True
+            await asyncio.gather(*(switcher.close() for switcher in self._switchers.values()))
+            await self._tasks.close()
+
+    async def scan(self, channels: ChannelStore) -> None:
+        """Starts the channels that are on air without a push, until it is cancelled. One process of a host does it."""
+        while True:
+            try:
+                for channel in await channels.list():
+                    self._on_changed(channel)
+            except GatewayError as error:
+                log.warning("channels that are always on air cannot be read", reason=str(error))
+            await asyncio.sleep(SCAN_SECONDS)
+
+    def _on_changed(self, channel: Channel) -> None:
+        specs = stored_inputs(channel.item)
+        switcher = self._switchers.get(channel.id)
+        if switcher is not None:
+            switcher.configure(channel, specs)
+        elif specs != ONLY_MAIN:
+            stream = self._hub.held(channel.id)
+            if stream is not None:
+                if stream.publisher is not None:
+                    self._switcher(channel, specs)
+            elif any(spec.always for spec in specs) and not channel.expired(time.time()):
+                self._start(self._start_channel(channel), channel.id)
+
+    def _on_awaited(self, name: str) -> None:
+        switcher = self._switchers.get(name)
+        if switcher is not None:
+            switcher.demand(time.monotonic())
+        elif len(self._waiting) < _MAX_WAITING:
+            self._waiting.add(name)
+
+    def _start(self, work: Coroutine[Any, Any, None], id: str) -> None:
+        if id in self._starting or self._closed:
+            work.close()
+            return
+        self._starting.add(id)
+        task = self._tasks.start(work, f"start {id}")
+        task.add_done_callback(lambda _: self._starting.discard(id))
+
+    async def _start_awaited(self, id: str) -> None:
+        """Starts a channel for a viewer, if it has a pull."""
+        channel = await find_channel(self._channels, id) if self._channels is not None else None
+        if channel is not None and any(s.kind is InputKind.PULL for s in stored_inputs(channel.item)):
+            await self._start_channel(channel)
+
+    async def _start_channel(self, channel: Channel) -> None:
+        """Starts the inputs of a channel that has no push, unless another node holds its stream."""
+        try:
+            if channel.id not in self._switchers:
+                specs = stored_inputs(channel.item)
+                await self._claim(channel, lambda first_number: self._switcher(channel, specs).start(first_number))
+        except GatewayError as error:
+            log.warning("the inputs of a channel cannot start", stream=channel.id, reason=str(error))
+
+    # ---- events and metrics ----
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the samples for the metrics."""
+        states: Counter[str] = Counter(dict.fromkeys(InputState, 0))
+        for switcher in self._switchers.values():
+            states.update(state for state, _ in switcher.states().values())
+        yield from by_label(INPUTS, states)
+        yield from by_label(INPUT_SWITCHES, self._switches)
+
+    def _count_switch(self, reason: SwitchReason) -> None:
+        self._switches[reason] += 1
+
+    def _on_hidden_event(self, event: Event) -> None:
+        """Emits begin and end of a push as events of its channel."""
+        if event.type in (EventType.PUBLISH_STARTED, EventType.PUBLISH_ENDED):
+            id, _, name = str(event.data["stream"]).partition("/")
+            if event.data["protocol"] not in _SOURCES:
+                self._events.emit(Event(event.type, event.time, id, {**event.data, "stream": id, "input": name}))
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("a task of the inputs failed", task=name, exc_info=error)
+
+
+async def _claim_alone(channel: Channel, begin: Callable[[int], Stream]) -> bool:
+    """The claim of a node without a cluster."""
+    begin(0)
+    return True

@@ -1,0 +1,141 @@
+"""Runs the source of one input: starts it again after a failure, and tells it when it is on air."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.inputs.channel_input import ChannelInput
+from gateway.inputs.descriptor import InputSource
+from gateway.inputs.selection import SwitchReason
+from gateway.lib.backoff import Backoff
+from gateway.live.publisher import StreamPublisher
+from gateway.media.track import Tracks
+from gateway.ports.errors import OutputError, OutputUnsupported
+
+log = structlog.get_logger(__name__)
+
+_STEADY_SECONDS: Final = 30.0  # a source that ran for this time is started again without a pause
+_MAX_ERROR: Final = 300  # characters
+
+
+class SourceOwner(Protocol):
+    """The part of the channel's switcher that its sources need."""
+
+    @property
+    def channel(self) -> Channel: ...
+
+    @property
+    def reference(self) -> Tracks | None: ...
+
+    async def until_reference_changes(self, known: Tracks | None) -> None: ...
+
+    def publish_input(self, entry: ChannelInput, peer: str) -> StreamPublisher: ...
+
+    def input_lost(self, entry: ChannelInput, reason: SwitchReason) -> None: ...
+
+
+class SourceRunner:
+    """Runs a source until it is cancelled. Implements InputContext.
+
+    error: why it does not deliver; None: nothing is wrong. finished: it has no more media.
+    """
+
+    def __init__(self, entry: ChannelInput, source: InputSource, owner: SourceOwner) -> None:
+        self.error: str | None = None
+        self.finished = False
+        self.task: asyncio.Task[object] | None = None
+        self._entry = entry
+        self._source = source
+        self._owner = owner
+        self._publishers: list[StreamPublisher] = []
+
+    @property
+    def running(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the source could deliver at once."""
+        return self.running and not self.finished and self._source.is_ready
+
+    def stop(self) -> None:
+        """Ends the source. It may be started again."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
+        self.error, self.finished = None, False
+
+    async def run(self) -> None:
+        """Runs the source again and again, until it has no more media or cannot work at all."""
+        self.error, self.finished = None, False
+        backoff = Backoff(0.5, 10.0)
+        while True:
+            started = time.monotonic()
+            try:
+                await self._source.run(self)
+                self.finished = True
+                return
+            except OutputUnsupported as error:
+                self._fail(str(error))
+                return
+            except OutputError as error:
+                self._fail(str(error))
+            except Exception as error:
+                log.error("input failed", **self._names, exc_info=error)
+                self._fail(f"{type(error).__name__}: {error}")
+            finally:
+                self._close_publishers()
+            if time.monotonic() - started > _STEADY_SECONDS:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"stream": self._owner.channel.id, "input": self._entry.spec.name}
+
+    def _fail(self, reason: str) -> None:
+        if self.error is None:
+            log.warning("input does not deliver", **self._names, reason=reason)
+        self.error = reason[:_MAX_ERROR]
+        self._close_publishers()
+        self._owner.input_lost(self._entry, SwitchReason.FAILED)
+
+    def _close_publishers(self) -> None:
+        publishers, self._publishers = self._publishers, []
+        for publisher in publishers:
+            publisher.close()
+
+    # ---- InputContext ----
+
+    @property
+    def channel(self) -> Channel:
+        return self._owner.channel
+
+    @property
+    def reference(self) -> Tracks | None:
+        return self._owner.reference
+
+    @property
+    def on_air(self) -> bool:
+        return self._entry.is_on_air
+
+    async def until_on_air(self) -> None:
+        await self._entry.on_air.wait()
+
+    async def until_off_air(self) -> None:
+        await self._entry.off_air.wait()
+
+    async def until_reference_changes(self, known: Tracks | None) -> None:
+        await self._owner.until_reference_changes(known)
+
+    def publish(self, peer: str = "") -> StreamPublisher:
+        self._publishers = [publisher for publisher in self._publishers if publisher.active]
+        publisher = self._owner.publish_input(self._entry, peer)
+        self._publishers.append(publisher)
+        self.error = None
+        return publisher

@@ -1,0 +1,445 @@
+"""The switcher of one channel: decides which input is on air, and puts it on air."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.inputs.channel_input import ChannelInput, InputState
+from gateway.inputs.descriptor import InputDescriptor, InputServices
+from gateway.inputs.program import Program
+from gateway.inputs.selection import Candidate, SwitchReason, choose
+from gateway.inputs.source_runner import SourceRunner
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.live.track_changes import IntervalLimiter
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import GatewayError, NoSuchStream, NotAuthorized, RefusalReason
+from gateway.ports.events import Event, Events, EventType
+from gateway.settings.models import InputsSettings
+
+log = structlog.get_logger(__name__)
+
+PROTOCOL: Final = "inputs"  # of the program before the first input is on air
+_IDLE_SECONDS: Final = 20.0  # without viewers, until a pull on demand ends
+_MARGIN: Final = 0.005  # seconds; a timer may be early
+
+
+@dataclass(frozen=True, slots=True)
+class SwitcherParts:
+    """The parts that all switchers of a process share.
+
+    hub: of the channels' streams. inputs: the hub of the hidden streams of the inputs.
+    descriptors: of the kinds that have a source. count: called with the reason of each switch.
+    viewers: returns the viewers of a channel on all nodes.
+    """
+
+    hub: Hub
+    inputs: Hub
+    settings: InputsSettings
+    services: InputServices
+    descriptors: dict[InputKind, InputDescriptor]
+    events: Events
+    viewers: Callable[[Stream], int]
+    count: Callable[[SwitchReason], None]
+
+
+class ChannelSwitcher:
+    """The inputs of one channel, of which one at a time is on air.
+
+    It has the publisher of the channel's stream while an input is connected or on air. Without any, the stream lingers.
+    """
+
+    def __init__(self, parts: SwitcherParts, channel: Channel, specs: Sequence[InputSpec]) -> None:
+        self.channel = channel
+        self.reference: Tracks | None = None
+        self._parts = parts
+        self._tasks = Tasks(f"inputs of {channel.id}", self._crashed)
+        self._inputs: list[ChannelInput] = []
+        self._runners: dict[ChannelInput, SourceRunner] = {}
+        self._program: Program | None = None
+        self._current: ChannelInput | None = None
+        self._taken: ChannelInput | None = None
+        self._reference_changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._limiter = IntervalLimiter()  # of switches
+        self._was_live = False  # whether an input that needs no other has been on air since the stream began
+        self._stand_in_until = 0.0  # monotonic time until which slates and playlists replace a push that has ended
+        self._watched_at = -_IDLE_SECONDS  # monotonic time of the last viewer
+        self._ended = False
+        self.configure(channel, specs)
+
+    # ---- configuration and state ----
+
+    def configure(self, channel: Channel, specs: Sequence[InputSpec]) -> None:
+        """Takes a changed channel. Inputs that are unchanged go on."""
+        self.channel = channel
+        known = {entry.spec: entry for entry in self._inputs}
+        self._inputs = [known.pop(spec) if spec in known else self._make_input(spec) for spec in specs]
+        for entry in known.values():
+            self._remove(entry)
+        if self._taken not in self._inputs:
+            self._taken = None
+
+    def _make_input(self, spec: InputSpec) -> ChannelInput:
+        descriptor = self._parts.descriptors.get(spec.kind)
+        on_demand = descriptor is not None and descriptor.on_demand
+        entry = ChannelInput(spec, self, self._parts.settings.silence, on_demand=on_demand)
+        if descriptor is not None:
+            self._runners[entry] = SourceRunner(entry, descriptor.make(self._parts.services, spec), self)
+        return entry
+
+    def _remove(self, entry: ChannelInput) -> None:
+        runner = self._runners.pop(entry, None)
+        if runner is not None and runner.task is not None:
+            runner.task.cancel()
+        if entry.stream is not None:
+            self._parts.inputs.end(entry.stream.name, EndReason.OUTPUT_OFF)
+        if entry is self._current:
+            self._evaluate(SwitchReason.CHANGED)
+
+    @property
+    def on_air(self) -> str | None:
+        """The name of the input on air; None: none."""
+        return None if self._current is None else self._current.spec.name
+
+    @property
+    def taken(self) -> str | None:
+        """The name of the input that was taken by hand; None: the choice is automatic."""
+        return None if self._taken is None else self._taken.spec.name
+
+    def states(self) -> dict[str, tuple[InputState, str | None]]:
+        """Returns the state and the error of each input, by name."""
+        now = time.monotonic()
+        return {entry.spec.name: self._state(entry, now) for entry in self._inputs}
+
+    def _state(self, entry: ChannelInput, now: float) -> tuple[InputState, str | None]:
+        runner = self._runners.get(entry)
+        error = entry.fault or (runner.error if runner is not None else None)
+        if entry.is_on_air:
+            return InputState.ON_AIR, error
+        if entry.delivers(now) or (runner is not None and entry.on_demand and runner.is_ready):
+            return InputState.READY, error
+        if error is not None:
+            return InputState.FAILED, error
+        if entry.stream is not None or (runner is not None and runner.running):
+            return InputState.CONNECTING, None
+        return InputState.OFF, None
+
+    def stream_of(self, name: str) -> Stream | None:
+        """Returns the hidden stream of an input while it has a publisher."""
+        return next((entry.stream for entry in self._inputs if entry.spec.name == name), None)
+
+    # ---- pushes ----
+
+    def start(self, first_number: int) -> Stream:
+        """Makes the channel's stream for inputs that need no push. Raises NameInUse, AtCapacity."""
+        self._watched_at = time.monotonic()
+        stream = self._open_program(first_number).publisher.stream
+        self.tick(self._watched_at)
+        return stream
+
+    def publish(
+        self, name: str, origin: PushOrigin, evict: Callable[[EndReason], None], first_number: int
+    ) -> StreamPublisher:
+        """Returns the publisher of a push from outside. Raises NotAuthorized, NameInUse, AtCapacity."""
+        entry = next((entry for entry in self._inputs if entry.spec.name == name), None)
+        if entry is None or entry in self._runners:
+            raise NotAuthorized(f"no input {name[:64]} takes pushes", RefusalReason.WRONG)
+        self._open_program(first_number)
+        try:
+            return self._publish(entry, origin, evict)
+        except GatewayError:
+            self.tick(time.monotonic())
+            raise
+
+    def _publish(self, entry: ChannelInput, origin: PushOrigin, evict: Callable[[EndReason], None]) -> StreamPublisher:
+        name = f"{self.channel.id}/{entry.spec.name}"
+        publisher = self._parts.inputs.publish_from(origin, self.channel, name, evict)
+        if publisher.stream is not entry.stream:
+            entry.attach(publisher.stream)
+        return publisher
+
+    def adopt(self, publisher: StreamPublisher) -> None:
+        """Takes a push that began before the channel had inputs. It stays on air."""
+        entry = next(entry for entry in self._inputs if entry.spec.kind is InputKind.PUSH)
+        stream = publisher.stream
+        program = self._parts.hub.replace_publisher(stream, self._origin, self._evicted)
+        hidden = self._parts.inputs.adopt(self.channel, f"{self.channel.id}/{entry.spec.name}", publisher)
+        tracks = stream.original.tracks
+        if tracks is not None:
+            hidden.set_tracks(tracks.video, tracks.audio, tracks.metadata, True)
+        for unit in stream.original.gop.units():
+            hidden.gop.add(unit)
+        self._program = Program(program)
+        entry.attach(hidden)
+        if tracks is not None:
+            self._current = entry
+            entry.stay_on_air(self._program, time.monotonic())
+            self.input_shown(entry, tracks)
+            self._show_publisher(entry)
+            self._arm()
+
+    @property
+    def _origin(self) -> PushOrigin:
+        return PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, announced=False)
+
+    def _open_program(self, first_number: int = 0) -> Program:
+        """Returns the program; acquires the channel's stream if necessary. Raises NameInUse, AtCapacity."""
+        if self._program is None:
+            hub, id = self._parts.hub, self.channel.id
+            if not hub.holds(id):
+                self._was_live = False
+            publisher = hub.publish_from(self._origin, self.channel, id, self._evicted, first_number)
+            self._program = Program(publisher)
+        return self._program
+
+    # ---- sources ----
+
+    def publish_input(self, entry: ChannelInput, peer: str) -> StreamPublisher:
+        """Returns a publisher for the source of an input."""
+
+        def evicted(reason: EndReason) -> None:
+            """The source notices that its publisher is no longer active."""
+
+        return self._publish(entry, PushOrigin(str(entry.spec.kind), peer, trusted=True), evicted)
+
+    async def until_reference_changes(self, known: Tracks | None) -> None:
+        while _is_same(known, self.reference):
+            await self._reference_changed.wait()
+
+    # ---- the choice ----
+
+    def tick(self, now: float) -> None:
+        """Starts and stops sources, and checks the choice. Called twice a second. now: monotonic seconds."""
+        if self._ended:
+            return
+        stream = self._program.publisher.stream if self._program is not None else None
+        if stream is not None and self._parts.viewers(stream):
+            self._watched_at = now
+        active = self._is_active(now)
+        for entry, runner in self._runners.items():
+            wanted = active and (entry.spec.kind is not InputKind.PULL or self._is_wanted(entry, now))
+            if wanted and runner.task is None:
+                runner.task = self._tasks.start(runner.run(), entry.spec.name)
+            elif not wanted and runner.task is not None:
+                runner.stop()
+        self._evaluate(SwitchReason.SILENT)
+        if not active and self._program is not None:
+            self._close_program()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the channel's stream was ended: by a kick, a deletion, or the expiry of its key."""
+        return self._ended
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the channel needs its switcher no longer."""
+        return self._ended or (self._program is None and not self._is_active(time.monotonic()))
+
+    def demand(self, now: float) -> None:
+        """Called when somebody waits for the channel's stream."""
+        self._watched_at = now
+
+    def _is_active(self, now: float) -> bool:
+        """Whether any input may have to be on air."""
+        return self._has_push or any(self._is_wanted(entry, now) for entry in self._runners)
+
+    @property
+    def _has_push(self) -> bool:
+        """Whether a publisher from outside is connected."""
+        return any(entry.stream is not None and entry not in self._runners for entry in self._inputs)
+
+    def _is_wanted(self, entry: ChannelInput, now: float) -> bool:
+        """Whether an input may be on air now, if it delivers."""
+        if entry not in self._runners or entry is self._taken:
+            return True
+        if entry.spec.always:
+            return not self.channel.expired(time.time())
+        if entry.spec.kind is InputKind.PULL:
+            return now - self._watched_at < _IDLE_SECONDS
+        return self._was_live and (self._has_push or now < self._stand_in_until)
+
+    def _candidate(self, entry: ChannelInput, now: float) -> Candidate:
+        if not self._is_wanted(entry, now):
+            return Candidate(False)
+        runner = self._runners.get(entry)
+        return entry.candidate(now, ready=runner is not None and runner.is_ready)
+
+    def input_starts(self, entry: ChannelInput, key_frame: AccessUnit) -> None:
+        self._evaluate(SwitchReason.BETTER, entry, key_frame)
+
+    def input_lost(self, entry: ChannelInput, reason: SwitchReason) -> None:
+        if entry not in self._runners:
+            self._stand_in_until = time.monotonic() + self._parts.settings.hold
+        self._evaluate(reason)
+
+    def input_shown(self, entry: ChannelInput, tracks: Tracks) -> None:
+        """Called with the tracks of the input on air, when it begins and after each change."""
+        if entry.spec.kind is not InputKind.SLATE:
+            self._was_live = True
+            if not _is_same(tracks, self.reference):
+                self.reference = tracks
+                changed, self._reference_changed = self._reference_changed, asyncio.Event()
+                changed.set()
+
+    def take(self, name: str | None) -> None:
+        """Puts an input on air by hand, for as long as it delivers; None: the choice is automatic again.
+
+        Raises KeyError for an unknown name, NoSuchStream if the input delivers nothing.
+        """
+        if name is None:
+            self._taken = None
+            self._evaluate(SwitchReason.AUTOMATIC)
+            return
+        entry = next(entry for entry in self._inputs if entry.spec.name == name)
+        now, before = time.monotonic(), self._taken
+        self._taken = entry
+        if not self._candidate(entry, now).usable:
+            self._taken = before
+            raise NoSuchStream(name)
+        self._evaluate(SwitchReason.TAKEN)
+
+    def _evaluate(
+        self, reason: SwitchReason, starting: ChannelInput | None = None, key_frame: AccessUnit | None = None
+    ) -> None:
+        """Chooses the input on air. starting: an input with a key frame in this moment."""
+        if self._ended:
+            return
+        now = time.monotonic()
+        if self._current is not None:
+            self._current.check_start(now)
+        inputs, current = self._inputs, self._current
+        candidates = [self._candidate(entry, now) for entry in inputs]
+        current_index = inputs.index(current) if current in inputs else None
+        taken = inputs.index(self._taken) if self._taken is not None else None
+        returns = not self.channel.flag("inputsManual")
+        index = choose(candidates, current_index, taken, self._parts.settings.steady, returns=returns)
+        chosen = None if index is None else inputs[index]
+        if chosen is current or (chosen is not None and not self._may_switch(chosen, starting, reason, now)):
+            self._arm()
+            return
+        self._switch(
+            chosen,
+            reason if current is not None else SwitchReason.STARTED,
+            now,
+            key_frame if chosen is starting else None,
+        )
+        self._arm()
+
+    def _may_switch(
+        self, chosen: ChannelInput, starting: ChannelInput | None, reason: SwitchReason, now: float
+    ) -> bool:
+        """Whether the switch happens now. A better input begins at one of its key frames, without a gap."""
+        current = self._current
+        by_hand = reason in (SwitchReason.TAKEN, SwitchReason.AUTOMATIC)
+        waits = current is not None and current.delivers(now) and not chosen.on_demand and not by_hand
+        return (chosen is starting or not waits) and self._limiter.take(now)
+
+    def _switch(
+        self, chosen: ChannelInput | None, reason: SwitchReason, now: float, key_frame: AccessUnit | None
+    ) -> None:
+        previous, self._current = self._current, chosen
+        if previous is not None:
+            previous.leave_air()
+        if chosen is None:
+            log.info("no input delivers", stream=self.channel.id, reason=str(reason))
+            return
+        try:
+            program = self._open_program()
+        except GatewayError as error:
+            log.warning("an input cannot go on air", stream=self.channel.id, input=chosen.spec.name, reason=str(error))
+            self._current = None
+            return
+        self._show_publisher(chosen)
+        chosen.go_on_air(program, key_frame, now)
+        self._parts.count(reason)
+        data = {"from": None if previous is None else previous.spec.name, "to": chosen.spec.name, "reason": str(reason)}
+        log.info("input on air", stream=self.channel.id, **data)
+        if previous is not None:
+            self._parts.events.emit(Event(EventType.INPUT_SWITCHED, time.time(), self.channel.id, data))
+
+    def _show_publisher(self, entry: ChannelInput) -> None:
+        """Lets the stream's session show the publisher of the input on air."""
+        assert self._program is not None, "an input is on air"
+        self._program.publisher.stream.input = entry.spec.name
+        shown, publisher = self._program.publisher, None if entry.stream is None else entry.stream.publisher
+        if publisher is None:
+            shown.protocol, shown.peer, shown.timeline, shown.dropped = str(entry.spec.kind), "", None, Counter()
+        else:
+            shown.protocol, shown.peer, shown.timeline = publisher.protocol, publisher.peer, publisher.timeline
+            shown.dropped = publisher.dropped
+        shown.since = time.monotonic() if publisher is None else publisher.since
+
+    def _arm(self) -> None:
+        """Sets the timer to the moment at which the input on air would be silent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._current is not None and not self._ended:
+            delay = max(0.0, self._current.check_at - time.monotonic()) + _MARGIN
+            self._timer = asyncio.get_running_loop().call_later(delay, self._check_silence)
+
+    def _check_silence(self) -> None:
+        self._timer = None
+        if self._current is not None and self._current.check_at > time.monotonic():
+            self._arm()  # media have arrived since
+        else:
+            self._evaluate(SwitchReason.SILENT)
+
+    # ---- the end ----
+
+    def _close_program(self) -> None:
+        """Returns the channel's stream, which lingers."""
+        program, self._program = self._program, None
+        if self._current is not None:
+            self._current.leave_air()
+            self._current = None
+        if program is not None:
+            program.publisher.close()
+
+    def _evicted(self, reason: EndReason) -> None:
+        """Ends all pushes, because the channel's stream has ended."""
+        self._program = None
+        self._end_inputs(reason)
+
+    def _end_inputs(self, reason: EndReason) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._current is not None:
+            self._current.leave_air()
+            self._current = None
+        for entry in self._inputs:
+            if entry.stream is not None:
+                self._parts.inputs.end(entry.stream.name, reason)
+
+    async def close(self, reason: EndReason = EndReason.SHUTDOWN) -> None:
+        """Ends all inputs and their sources."""
+        if not self._ended:
+            self._close_program()
+            self._end_inputs(reason)
+        await self._tasks.close()
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("an input's task failed", stream=self.channel.id, task=name, exc_info=error)
+
+
+def _is_same(one: Tracks | None, other: Tracks | None) -> bool:
+    """Whether both have the same tracks; their metadata may differ."""
+    if one is None or other is None:
+        return one is other
+    return (one.video, one.audio) == (other.video, other.audio)
