@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Final
 
@@ -14,12 +13,11 @@ import structlog
 from gateway.channels.inputs import InputSpec
 from gateway.inputs.demux_client import DemuxClient, DemuxedSource
 from gateway.inputs.descriptor import InputContext
-from gateway.inputs.interleaver import Interleaver
-from gateway.inputs.paced_media import Item, MediaClock, MediaQueue
+from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.playlist.stored_film import open_film
+from gateway.inputs.splicer import Splicer
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
-from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
@@ -31,8 +29,7 @@ log = structlog.get_logger(__name__)
 
 _SILENT_SECONDS: Final = 30.0  # an item of which nothing can be read for this long is broken
 _MAX_GOP_BYTES: Final = 16_000_000  # of the pictures since the last key frame, which are repeated after a pause
-_DEFAULT_STEP: Final = 33  # ms of a frame whose duration is unknown
-_INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+_STEP: Final = 33  # ms from the last frame before a pause to the first one after it
 
 
 class PlaylistSource:
@@ -96,9 +93,7 @@ class _ItemReader:
         self._source = source
         self._demuxer = demuxer
         self._queue = queue
-        self._tracks: Tracks | None = None
-        self._ends: dict[Kind, int] = {}  # by kind: the end of the last frame in the playlist's time
-        self._steps: dict[Kind, int] = {}  # by kind: duration of the last frame
+        self._splicer = Splicer(_SILENT_SECONDS)
 
     async def run(self) -> None:
         """Reads to the end. The queue gets the error if no item can be played."""
@@ -133,7 +128,7 @@ class _ItemReader:
         film: DemuxedSource | None = None
         try:
             film = await self._source.open(self._demuxer)
-            async for item in self._in_order(film):
+            async for item in self._splicer.play((film,)):
                 count += isinstance(item, AccessUnit)
                 await self._queue.put(item)
         except GatewayError as error:
@@ -142,58 +137,6 @@ class _ItemReader:
             if film is not None and not self._demuxer.ended:
                 await film.close()
         return (None if count else OutputError("it has no media")), count
-
-    async def _in_order(self, film: DemuxedSource) -> AsyncIterator[Item]:
-        """Yields an item's tracks if they differ, and its units in order, in the playlist's time."""
-        interleaver = Interleaver()
-        timeline: PublisherTimeline | None = None
-        while True:
-            try:
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    item = await film.next()
-            except TimeoutError:
-                raise OutputError(f"nothing could be read for {_SILENT_SECONDS:.0f} s") from None
-            if isinstance(item, Tracks):
-                interleaver.kinds = frozenset(track.kind for track in item)
-                changed = self._tracks is None or (self._tracks.video, self._tracks.audio) != (item.video, item.audio)
-                ready = interleaver.flush() if changed else []
-            else:
-                changed = False
-                ready = interleaver.flush() if item is None else interleaver.push(item)
-            for unit in ready:
-                timeline = timeline or self._timeline([*ready, *interleaver.waiting])
-                yield self._placed(unit, timeline)
-            if item is None:
-                return
-            if changed and isinstance(item, Tracks):
-                self._tracks = item
-                yield item
-
-    def _timeline(self, first: list[AccessUnit]) -> PublisherTimeline:
-        """Returns the clock of an item: each track begins at or after the end of its previous item.
-
-        first: the first units of the tracks, the earliest one first.
-        """
-        begins: dict[Kind, int] = {}
-        for unit in first:
-            begins.setdefault(unit.track.kind, unit.dts)
-        shift = max((self._ends[kind] - begin for kind, begin in begins.items() if kind in self._ends), default=None)
-        earliest = first[0].dts
-        latest = max(self._ends.values(), default=0)
-        return PublisherTimeline(start=latest if shift is None else max(0, earliest + shift))
-
-    def _placed(self, unit: AccessUnit, timeline: PublisherTimeline) -> AccessUnit:
-        kind = unit.track.kind
-        at = timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
-        previous = self._ends.get(kind, at) - self._steps.get(kind, 0)
-        if 0 < at - previous < 1_000:
-            self._steps[kind] = at - previous
-        step = self._steps.get(kind, _DEFAULT_STEP)
-        self._ends[kind] = max(self._ends.get(kind, 0), at + step)
-        # An equal track is the same object as before, so that all units of the stream have one.
-        assert self._tracks is not None, "the tracks come first"
-        track = self._tracks.video if kind is Kind.VIDEO else self._tracks.audio
-        return replace(unit, dts=at, track=track or unit.track)
 
 
 class _Player:
@@ -235,7 +178,7 @@ class _Player:
             if self._has_video and not (unit.key and unit.track.kind is Kind.VIDEO):
                 return  # it does not wait for the clock, so that the next key frame comes at once
             self._key_due = False
-            self._shift = self._last + _DEFAULT_STEP - unit.dts if self._last else 0
+            self._shift = self._last + _STEP - unit.dts if self._last else 0
         wait = self._clock.delay(unit.dts + self._shift)
         if wait:
             await asyncio.sleep(wait)
