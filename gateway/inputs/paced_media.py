@@ -17,6 +17,8 @@ Item: TypeAlias = Tracks | AccessUnit
 _AHEAD_MS: Final = 2_000  # media that wait in the queue, at most …
 _AHEAD_BYTES: Final = 16_000_000  # … and bytes
 _LATE_SECONDS: Final = 0.5  # if media are later than this, the clock starts again: no burst follows
+_MAX_LEAD_SECONDS: Final = 15.0  # servers begin with the pictures since a key frame, all at once
+_LEAD_RATE: Final = 1.02
 _SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
 
 
@@ -104,3 +106,31 @@ class MediaClock:
         if wait < -_LATE_SECONDS:
             self._start = (now, dts)
         return wait if wait > _SLACK_SECONDS else 0.0
+
+
+class LeadLimiter:
+    """Slows down a server that sends faster than its media play, such as one that sends a file.
+
+    Media may be 15 s ahead of the clock, and 2 % faster: then different clocks never matter.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._last: int | None = None
+        self._lead = 0.0  # seconds
+        self._at = 0.0
+
+    async def wait(self, dts: int) -> None:
+        """Waits as long as the media up to `dts` (milliseconds) are too far ahead."""
+        wait = self.delay(dts)
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def delay(self, dts: int) -> float:
+        """Returns the seconds to wait; below 0: none."""
+        now = self._monotonic()
+        if self._last is not None:
+            step = min(max(dts - self._last, 0) / 1000, _MAX_LEAD_SECONDS)
+            self._lead = max(0.0, self._lead - (now - self._at) * _LEAD_RATE) + step
+        self._last, self._at = max(dts, self._last or dts), now
+        return self._lead - _MAX_LEAD_SECONDS

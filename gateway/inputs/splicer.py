@@ -22,11 +22,13 @@ _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 class Splicer:
     """Yields the media of one part after the other. Times go on; equal tracks are not announced again.
 
-    silence: seconds without a unit after which a part has failed.
+    silence: seconds without a unit after which a part has failed. missing: what then did not come, for the error.
     """
 
-    def __init__(self, silence: float) -> None:
+    def __init__(self, silence: float, missing: str = "no media") -> None:
+        """missing: before the first unit; later, media are missing."""
         self._silence = silence
+        self._missing = missing
         self._tracks: Tracks | None = None
         self._ends: dict[Kind, int] = {}  # by kind: the end of the last frame, in the joined time
         self._steps: dict[Kind, int] = {}  # by kind: duration of the last frame
@@ -36,7 +38,7 @@ class Splicer:
 
         sources: of one part; if there are two, the first has the pictures and the second the sound.
         """
-        part = _Part(sources, self._silence)
+        part = _Part(sources, self._silence, self._missing)
         interleaver = Interleaver()
         timeline: PublisherTimeline | None = None
         while True:
@@ -89,9 +91,10 @@ class Splicer:
 class _Part:
     """The items of one or two sources: of two, the one that is behind is read next."""
 
-    def __init__(self, sources: Sequence[DemuxedSource], silence: float) -> None:
+    def __init__(self, sources: Sequence[DemuxedSource], silence: float, missing: str) -> None:
         self._sources = list(sources)
         self._silence = silence
+        self._missing = missing
         self._tracks: dict[int, Tracks] = {}
         self._times: dict[int, int] = {}
 
@@ -123,6 +126,8 @@ class _Part:
     async def _next_of(self, at: int) -> Item | None:
         try:
             async with asyncio.timeout(self._silence):
-                return await self._sources[at].next()
+                item = await self._sources[at].next()
         except TimeoutError:
-            raise OutputError(f"no media for {self._silence:.0f} s") from None
+            raise OutputError(f"{self._missing} for {self._silence:.0f} s") from None
+        self._missing = "no media"
+        return item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
@@ -120,5 +121,5 @@ async def running_source(source: InputSource, context: FakeInput) -> AsyncIterat
 
 def growing(units: list[AccessUnit]) -> Iterator[int]:
     """Yields the steps between the decode times."""
-    for before, after in zip(units, units[1:], strict=False):
+    for before, after in itertools.pairwise(units):
         yield after.dts - before.dts

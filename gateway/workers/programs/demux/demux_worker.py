@@ -87,9 +87,11 @@ class DemuxedSource:
             "probesize": "20000000" if request.size else "1000000",
             "analyzeduration": str(round(seconds * 1_000_000)),
         }
-        return av.open(
+        container = av.open(
             self.file, format=request.format or None, options=options, metadata_errors="replace", buffer_size=65_536
         )
+        assert isinstance(container, InputContainer), "it is opened for reading"
+        return container
 
     def _copy(self, container: InputContainer) -> None:
         copies = self._copies(container)
@@ -136,7 +138,7 @@ class DemuxedSource:
 
     def _announce(self, video: TrackCopy | None, audio: TrackCopy | None, units: Iterable[AccessUnit]) -> None:
         """Sends the tracks if they are new. Until the first announcement, units wait until all tracks are known."""
-        tracks = (video and video.track, audio and audio.track)
+        tracks = (None if video is None else video.track, None if audio is None else audio.track)
         if self._held is not None:
             known = all(copy is None or copy.track is not None for copy in (video, audio))
             held = self._held
