@@ -28,7 +28,8 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 HTTP: Final = ("http", "https")
 RTMP: Final = ("rtmp", "rtmps")
-_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
+RTSP: Final = ("rtsp", "rtsps")
+_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
 _MAX_URL: Final = 2_048
 _DNS_SECONDS: Final = 10.0
 
@@ -127,7 +128,7 @@ class Egress:
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
         """Resolves the host of the URL and returns its allowed addresses, at least one, in the order of the resolver.
 
-        schemes: schemes that the caller supports, of http, https, rtmp, rtmps.
+        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps.
         Raises EgressRefused. Raises OSError if the name cannot be resolved now.
         """
         parts = _split(url)

@@ -12,7 +12,7 @@ from gateway.media.unit import AccessUnit, Timed
 
 MAX_BYTES: Final = 64_000_000  # bytes in the buffers of all streams of one hub
 _ITEM_BYTES: Final = 256  # cost of an item besides its payload, because a publisher may send many tiny items
-_TRACKS_BYTES: Final = 65_536  # the largest metadata (`ingest.rtmp.flv_intake`)
+_TRACKS_BYTES: Final = 65_536  # the largest metadata (`live.flv_intake`)
 
 
 class StartBufferBudget:

@@ -101,6 +101,19 @@ def codec_string(config: bytes) -> str:
     return f"mp4a.40.{_PS if asc.ps else _SBR if asc.sbr else asc.object_type}"
 
 
+def split_adts(frame: bytes) -> tuple[bytes, int]:
+    """Returns the AudioSpecificConfig of a frame with an ADTS header, and the size of that header.
+
+    Raises InvalidData.
+    """
+    if len(frame) < 8 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0:
+        raise InvalidData("an AAC frame without ADTS header")
+    profile, index, channels = frame[2] >> 6, frame[2] >> 2 & 15, (frame[2] & 1) << 2 | frame[3] >> 6
+    config = ((profile + 1) << 11 | index << 7 | channels << 3).to_bytes(2, "big")
+    parse_asc(config)
+    return config, 7 if frame[1] & 1 else 9  # protection_absent 0: a checksum follows
+
+
 class Adts:
     """Writes ADTS headers (ISO/IEC 14496-3 §1.A.2.2.1) for the frames of one AudioSpecificConfig.
 

@@ -65,6 +65,8 @@ class H265Sps:
     frame_rate: frames a second; None if not specified.
     aspect: width and height of a pixel; square if not specified.
     signal: the colors.
+    chroma_format: chroma_format_idc; 1 is 4:2:0. luma_bits, chroma_bits: of a sample.
+    reorder: how many pictures may be decoded before a picture that is shown before them; 0 if not specified.
     """
 
     profile: int
@@ -74,6 +76,10 @@ class H265Sps:
     frame_rate: float | None
     aspect: PixelAspect = SQUARE
     signal: VideoSignal = UNSPECIFIED_SIGNAL
+    chroma_format: int = 1
+    luma_bits: int = 8
+    chroma_bits: int = 8
+    reorder: int = 0
 
 
 def nal_type(unit: bytes) -> int:
@@ -117,8 +123,7 @@ def parse_hvcc(config: bytes) -> Hvcc:
 def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
     """Returns the hvcC record of these parameter sets, for NAL units with four-byte lengths.
 
-    The pictures must be progressive 4:2:0 without temporal layers, as the gateway's encoders make them. Raises
-    InvalidData if the parameter sets do not fit.
+    Raises InvalidData if the parameter sets do not fit.
     """
     sets = ((VPS, vps), (SPS, sps), (PPS, pps))
     if not sps or any(not 2 < len(u) <= 0xFFFF or nal_type(u) != kind for kind, units in sets for u in units):
@@ -129,9 +134,12 @@ def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
     # H.265 §7.3.2.2.1: after two header bytes and one byte of ids come the 12 bytes of profile_tier_level that the
     # record repeats: profile, compatibility flags, constraint flags, level.
     out = [b"\x01", bits[3:15]]
-    # min_spatial_segmentation_idc 0, parallelismType 0 (unknown), 4:2:0, 8 bits, avgFrameRate 0 (unspecified),
-    # numTemporalLayers 1, temporalIdNested 1, lengthSizeMinusOne 3; each with its reserved bits set.
-    out.append(b"\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f\x03")
+    # min_spatial_segmentation_idc 0, parallelismType 0 (unknown), chroma format, bit depths, avgFrameRate 0
+    # (unspecified), numTemporalLayers, temporalIdNested, lengthSizeMinusOne 3; each with its reserved bits set.
+    values = parse_sps(sps[0])
+    depths = bytes((0xFC | values.chroma_format, 0xF8 | values.luma_bits - 8, 0xF8 | values.chroma_bits - 8))
+    layers, nested = (bits[2] >> 1 & 7) + 1, bits[2] & 1
+    out.append(b"\xf0\x00\xfc" + depths + b"\x00\x00" + bytes((layers << 3 | nested << 2 | 3, 3)))
     for kind, units in sets:
         # array_completeness 1: the samples contain no parameter sets, as hvc1 requires.
         out.append(bytes((0x80 | kind,)) + len(units).to_bytes(2, "big"))
@@ -173,12 +181,24 @@ def parse_sps(unit: bytes) -> H265Sps:
         unit_x = 2 if chroma_format in (1, 2) and not separate_planes else 1
         unit_y = 2 if chroma_format == 1 and not separate_planes else 1
         width, height = cropped_size(bits, width, height, unit_x, unit_y)
-    rate, aspect, signal = None, SQUARE, UNSPECIFIED_SIGNAL
+    rate, aspect, signal, luma_bits, chroma_bits, reorder = None, SQUARE, UNSPECIFIED_SIGNAL, 8, 8, 0
     with contextlib.suppress(InvalidData):
-        if _skip_to_vui(bits, sub_layers):
+        luma_bits, chroma_bits = 8 + bounded(bits.ue(), 8, "luma"), 8 + bounded(bits.ue(), 8, "chroma")  # …_minus8
+        order_bits = bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
+        for _ in range(sub_layers + 1 if bits.flag() else 1):
+            bits.ue()
+            reorder = bounded(bits.ue(), _MAX_PICTURES, "sps_max_num_reorder_pics")
+            bits.ue()
+        if _skip_to_vui(bits, order_bits):
             aspect = read_pixel_aspect(bits)
             signal, rate = _signal_and_rate(bits)
-    return H265Sps(profile, level, width, height, rate, aspect, signal)
+    return H265Sps(
+        *(profile, level, width, height, rate, aspect, signal),
+        chroma_format=chroma_format,
+        luma_bits=luma_bits,
+        chroma_bits=chroma_bits,
+        reorder=reorder,
+    )
 
 
 def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
@@ -195,15 +215,8 @@ def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
     return profile, level
 
 
-def _skip_to_vui(bits: BitReader, sub_layers: int) -> bool:
-    """Skips from the bit depths to vui_parameters. Returns whether they are present."""
-    bits.ue()
-    bits.ue()
-    order_bits = bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
-    for _ in range(sub_layers + 1 if bits.flag() else 1):
-        bits.ue()
-        bits.ue()
-        bits.ue()
+def _skip_to_vui(bits: BitReader, order_bits: int) -> bool:
+    """Skips from the block sizes to vui_parameters. Returns whether they are present."""
     for _ in range(6):
         bits.ue()
     if bits.flag() and bits.flag():  # scaling_list_enabled_flag, sps_scaling_list_data_present_flag

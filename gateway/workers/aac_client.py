@@ -15,7 +15,7 @@ from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.aac_protocol import AacMessage
+from gateway.workers.aac_protocol import AacMessage, ForeignSound
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -46,8 +46,15 @@ class AacWorkerClient:
     Units keep the times of the source. The delay is one Opus packet and two AAC frames, about 60 ms.
     """
 
-    def __init__(self, workers: WorkerPool, stream: str, deliver: Callable[[AccessUnit], None]) -> None:
-        """stream: name of the stream, for logs."""
+    def __init__(
+        self,
+        workers: WorkerPool,
+        stream: str,
+        deliver: Callable[[AccessUnit], None],
+        foreign: ForeignSound | None = None,
+    ) -> None:
+        """stream: name of the stream, for logs. foreign: the codec of all sources, if no track can have it."""
+        self._foreign = foreign
         self._workers = workers
         self._stream = stream
         self._deliver = deliver
@@ -149,6 +156,8 @@ class AacWorkerClient:
 
     async def _send_queue(self, worker: WorkerProcess) -> None:
         source, queue = self._source, self._queue
+        if self._foreign is not None:
+            await worker.send_json(AacMessage.FOREIGN, self._foreign.to_json())
         if source is not None and source not in queue:
             await worker.send_item(source)  # a new worker does not have it
         while True:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final, Self
 
 from gateway.media.track import Codec, Kind, MediaTrack
 
@@ -18,6 +19,25 @@ class AacMessage(IntEnum):
     """Kinds of frames of the AAC worker, in addition to `wire.StreamMessage`."""
 
     NOTE = 16  # {"damaged": units} or {"unusable": reason}
+    FOREIGN = 17  # to the worker, before TRACKS: a ForeignSound
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSound:
+    """Sound of a codec that no track can have. codec: libav's name of the decoder. rate: Hz."""
+
+    codec: str
+    rate: int
+    channels: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the members of the FOREIGN message."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """Reads a FOREIGN message."""
+        return cls(str(fields["codec"]), int(fields["rate"]), int(fields["channels"]))
 
 
 def aac_track(channels: int, timescale: int) -> MediaTrack:

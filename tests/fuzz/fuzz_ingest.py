@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 
 from gateway.formats.flv.demuxer import parse_script
-from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream

@@ -12,8 +12,8 @@ from typing import Any
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.lib.tasks import Tasks
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream

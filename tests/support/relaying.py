@@ -12,8 +12,8 @@ from typing import Any
 
 from gateway.channels.channel import Channel
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.lib.egress import Egress
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher

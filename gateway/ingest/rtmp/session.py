@@ -20,10 +20,10 @@ from gateway.ingest.pending_connections import (
     TLS_UNREAD,
     PendingConnection,
 )
-from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from gateway.lib.egress import Address
+from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
@@ -26,7 +26,6 @@ _LIMITS: Final = WireLimits(
 _COLLECT_BYTES: Final = 1 << 16  # bytes that are collected within one loop iteration before they are written
 _HIGH_WATER: Final = 1 << 18  # bytes in the transport above which the caller must wait
 _FREE_REPLY_BYTES: Final = 1 << 20  # bytes that a server may send in addition to the number that it receives
-_CLOSING_SECONDS: Final = 5.0
 
 # By state: the request that the server has not answered.
 _PENDING_REQUESTS: Final = {
@@ -51,37 +50,16 @@ async def open_push(
     The message is one line and may contain the server's text.
     """
     loop = asyncio.get_running_loop()
-    push: RtmpPush | None = None
 
     def make() -> RtmpPush:
         role, chunk = ClientRole.PUBLISH, relay.chunk_size
         return RtmpPush(ClientConnection(url, role, chunk_size=chunk, fourccs=fourccs, limits=_LIMITS), relay.stall)
 
-    error_text = "it has no address"
     end = loop.time() + relay.timeout
-    for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        try:
-            async with asyncio.timeout((end - loop.time()) / remaining):
-                _, push = await loop.create_connection(
-                    make,
-                    address.host,
-                    address.port,
-                    family=address.family,
-                    ssl=tls,
-                    server_hostname=url.host.rstrip(".") if tls else None,
-                    ssl_shutdown_timeout=_CLOSING_SECONDS if tls else None,
-                )
-            break
-        except TimeoutError:
-            error_text = "no answer to the connection"
-        except ssl.SSLCertVerificationError as error:
-            error_text = f"its certificate is not trusted: {error.verify_message}"
-        except ssl.SSLError as error:
-            error_text = f"no TLS: {error.reason or error}"
-        except OSError as error:
-            error_text = _error_text(error) if error.errno or tls is None else "it closed the connection when TLS began"
-    if push is None:
-        raise OutputError(error_text)
+    try:
+        push = await connect(make, addresses, relay.timeout, tls)
+    except ConnectFailed as error:
+        raise OutputError(str(error)) from None
     try:
         async with asyncio.timeout_at(end):
             await push.accepted()
@@ -93,11 +71,6 @@ async def open_push(
         push.abort()
         raise
     return push
-
-
-def _error_text(error: OSError) -> str:
-    """Returns the system's error text, without the addresses and numbers that event loops add."""
-    return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
 
 
 class RtmpPush(asyncio.Protocol):
@@ -173,7 +146,7 @@ class RtmpPush(asyncio.Protocol):
             else:
                 transport.close()
         try:
-            async with asyncio.timeout(_CLOSING_SECONDS):
+            async with asyncio.timeout(CLOSING_SECONDS):
                 await self._closed.wait()
         except TimeoutError:
             pass  # the connection is aborted
@@ -250,7 +223,7 @@ class RtmpPush(asyncio.Protocol):
         pending = _PENDING_REQUESTS.get(self.state)
         reason = "the connection was reset" if isinstance(error, ConnectionError) else "it closed the connection"
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
-            reason = f"the connection broke: {_error_text(error)}"
+            reason = f"the connection broke: {os_error_text(error)}"
         if self.state is RtmpState.PUBLISH_PENDING:
             self._lose(PushRefused(f"{reason} when asked to publish (is the key right?)"))
         else:

@@ -17,6 +17,7 @@ from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
+from gateway.workers.aac_protocol import ForeignSound
 from gateway.workers.programs.codec import CodecFailed, decoder, packet
 
 RATE: Final = 48_000
@@ -203,6 +204,21 @@ class AacConverter:
         """Opens both codecs for a track. bitrates: bits per second, by number of channels. Raises CodecFailed."""
         channels = channels_of(track)
         return cls(AudioDecoder(track, channels), AudioEncoder(bitrates[channels], channels, track.timescale))
+
+    @classmethod
+    def of_foreign(cls, sound: ForeignSound, timescale: int, bitrates: Mapping[int, int]) -> Self:
+        """Opens both codecs for sound of a codec that no track can have. Raises CodecFailed."""
+        channels = 1 if sound.channels == 1 else 2
+        try:
+            context = av.CodecContext.create(sound.codec, "r")
+            assert isinstance(context, AudioCodecContext)
+            context.sample_rate = sound.rate
+            context.layout = "mono" if sound.channels == 1 else "stereo"
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise CodecFailed(f"{sound.codec} cannot be decoded: {error}") from error
+        source = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, b"")  # only its timescale is used
+        return cls(AudioDecoder(source, channels, context), AudioEncoder(bitrates[channels], channels, timescale))
 
     @property
     def damaged(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
-from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
 from tests.support import builders

@@ -1,0 +1,220 @@
+"""Reads playlists of other servers (RFC 8216): variants or segments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.media.errors import InvalidData
+
+MAX_BYTES: Final = 4_000_000
+_MAX_LINES: Final = 200_000
+_MAX_URI: Final = 4_096
+_ATTRIBUTE: Final = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)(?:,|$)')
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of a resource: `size` bytes from `offset`."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A URI as written in the playlist, and the part of it that is meant; None: all of it."""
+
+    uri: str
+    range: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One media segment.
+
+    number: its media sequence number. seconds: its duration. start: its initialization section (EXT-X-MAP), if any.
+    discontinuity: whether its media do not continue the previous segment.
+    """
+
+    number: int
+    seconds: float
+    media: Resource
+    start: Resource | None
+    discontinuity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlaylist:
+    """The segments that are available now. target: seconds. ended: no segments will follow."""
+
+    target: float
+    segments: tuple[Segment, ...]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A variant stream. audio: the URI of the default rendition of its audio group; "": its sound is inside."""
+
+    uri: str
+    bandwidth: int
+    pixels: int
+    audio: str
+
+
+@dataclass(frozen=True, slots=True)
+class MultivariantPlaylist:
+    """Variants in the order of the playlist."""
+
+    variants: tuple[Variant, ...]
+
+    @property
+    def best(self) -> Variant:
+        """The variant with most pixels, then most bits."""
+        return max(self.variants, key=lambda v: (v.pixels, v.bandwidth))
+
+
+Playlist: TypeAlias = MediaPlaylist | MultivariantPlaylist
+
+
+def parse_playlist(data: bytes) -> Playlist:
+    """Reads a playlist. Raises InvalidData for other text and for encrypted segments."""
+    if len(data) > MAX_BYTES:
+        raise InvalidData(f"a playlist of more than {MAX_BYTES} bytes")
+    lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines(keepends=False)]
+    if len(lines) > _MAX_LINES or not lines or not lines[0].startswith("#EXTM3U"):
+        raise InvalidData("not an HLS playlist")
+    lines = [line for line in lines if line]
+    if any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
+        return _multivariant(lines)
+    return _MediaReader().read(lines)
+
+
+def _multivariant(lines: list[str]) -> MultivariantPlaylist:
+    sounds: dict[str, str] = {}  # by group: the default rendition, else the first
+    defaults: set[str] = set()
+    for line in lines:
+        if line.startswith("#EXT-X-MEDIA:"):
+            values = _attributes(line)
+            group, uri = values.get("GROUP-ID", ""), values.get("URI", "")
+            if values.get("TYPE") != "AUDIO" or group in defaults:
+                continue
+            if values.get("DEFAULT") == "YES":
+                defaults.add(group)
+                sounds[group] = uri
+            else:
+                sounds.setdefault(group, uri)
+    variants: list[Variant] = []
+    pending: dict[str, str] | None = None
+    for line in lines:
+        if line.startswith("#EXT-X-STREAM-INF:"):
+            pending = _attributes(line)
+        elif not line.startswith("#") and pending is not None:
+            width, _, height = pending.get("RESOLUTION", "").partition("x")
+            pixels = int(width) * int(height) if width.isdecimal() and height.isdecimal() else 0
+            sound = sounds.get(pending.get("AUDIO", ""), "")
+            variants.append(Variant(_uri(line), _integer(pending.get("BANDWIDTH", "0")), pixels, sound))
+            pending = None
+    if not variants:
+        raise InvalidData("the playlist has no variants")
+    return MultivariantPlaylist(tuple(variants))
+
+
+class _MediaReader:
+    """The state while the lines of a media playlist are read."""
+
+    def __init__(self) -> None:
+        self._target = 0.0
+        self._segments: list[Segment] = []
+        self._ended = False
+        self._number = 0
+        self._seconds: float | None = None
+        self._start: Resource | None = None
+        self._discontinuity = False
+        self._range: tuple[int, int | None] | None = None
+        self._range_end: dict[str, int] = {}
+
+    def read(self, lines: list[str]) -> MediaPlaylist:
+        for line in lines:
+            if line.startswith("#"):
+                name, _, value = line.partition(":")
+                self._on_tag(name, value)
+            elif self._seconds is not None:
+                self._on_segment(_uri(line))
+        return MediaPlaylist(max(self._target, 0.1), tuple(self._segments), self._ended)
+
+    def _on_tag(self, name: str, value: str) -> None:
+        match name:
+            case "#EXTINF":
+                self._seconds = _number(value.partition(",")[0])
+            case "#EXT-X-TARGETDURATION":
+                self._target = _number(value)
+            case "#EXT-X-MEDIA-SEQUENCE":
+                self._number = _integer(value)
+            case "#EXT-X-DISCONTINUITY":
+                self._discontinuity = True
+            case "#EXT-X-ENDLIST":
+                self._ended = True
+            case "#EXT-X-KEY":
+                if _attributes(value).get("METHOD", "NONE") != "NONE":
+                    raise InvalidData("its segments are encrypted")
+            case "#EXT-X-MAP":
+                values = _attributes(value)
+                size, offset = _byte_range(values["BYTERANGE"]) if "BYTERANGE" in values else (0, None)
+                part = Range(offset or 0, size) if size else None
+                self._start = Resource(_uri(values.get("URI", "")), part)
+            case "#EXT-X-BYTERANGE":
+                self._range = _byte_range(value)
+            case _:
+                pass  # tags for other purposes
+
+    def _on_segment(self, uri: str) -> None:
+        part = None
+        if self._range is not None:
+            size, offset = self._range
+            # §4.3.2.2: without an offset, the range begins after the previous one of the same resource.
+            begin = self._range_end.get(uri, 0) if offset is None else offset
+            part, self._range_end[uri] = Range(begin, size), begin + size
+        assert self._seconds is not None, "the caller checks it"
+        resource = Resource(uri, part)
+        self._segments.append(Segment(self._number, self._seconds, resource, self._start, self._discontinuity))
+        self._number += 1
+        self._seconds, self._range, self._discontinuity = None, None, False
+
+
+def _attributes(line: str) -> dict[str, str]:
+    """Returns the attribute list of a tag, or of its value (§4.2)."""
+    name, _, rest = line.partition(":")
+    return {found[1]: found[2].strip('"') for found in _attribute_list(rest if name.startswith("#") else line)}
+
+
+def _attribute_list(text: str) -> Iterator[re.Match[str]]:
+    return _ATTRIBUTE.finditer(text[:8_192])
+
+
+def _byte_range(text: str) -> tuple[int, int | None]:
+    size, _, offset = text.strip().partition("@")
+    return _integer(size), _integer(offset) if offset else None
+
+
+def _integer(text: str) -> int:
+    text = text.strip()
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise InvalidData(f"a playlist with the number {text[:32]!r}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    text = text.strip()
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,12})?", text, re.ASCII):
+        raise InvalidData(f"a playlist with the number {text[:32]!r}")
+    return float(text)
+
+
+def _uri(text: str) -> str:
+    if not text or len(text) > _MAX_URI:
+        raise InvalidData("a playlist with an empty or very long URI")
+    return text

@@ -1,0 +1,212 @@
+"""DemuxClient: the gateway's side of a demux worker. It reads the bytes of sources, and returns their units."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Protocol, TypeAlias
+
+import structlog
+
+from gateway.lib.tasks import Tasks
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
+from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
+from gateway.workers.demux_protocol import (
+    CREDIT,
+    DemuxMessage,
+    DemuxRequest,
+    decode_read,
+    encode_data,
+    encode_more,
+)
+from gateway.workers.worker_pool import WorkerPool, WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+Item: TypeAlias = Tracks | AccessUnit
+
+_MODULE: Final = "gateway.workers.programs.demux.demux_worker"
+_STUCK_SECONDS: Final = 10.0  # a worker that takes no bytes for this long is killed
+_MAX_READ: Final = 4_000_000
+_MAX_SOURCES: Final = 1 << 16
+
+
+class ByteReader(Protocol):
+    """The bytes of one source."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Returns 1 to `size` bytes, or b"" at the end. A stream ignores `offset`. Raises GatewayError."""
+        ...
+
+
+class SourceFailed(OutputUnsupported):
+    """The media of a source cannot be used. The message is one line."""
+
+
+class DemuxedSource:
+    """The units of one source, in the order of the container.
+
+    At most CREDIT bytes of units and the largest unit wait here: the worker then stops.
+    """
+
+    def __init__(self, client: DemuxClient, number: int, reader: ByteReader) -> None:
+        self._client = client
+        self._number = number
+        self._reader = reader
+        self._items: deque[Item] = deque()
+        self._changed = asyncio.Event()
+        self._tracks: Tracks | None = None
+        self._taken = 0  # bytes of units that were taken since the last permission
+        self._ended = False
+        self._error: GatewayError | None = None
+        self._reading = False
+
+    async def next(self) -> Item | None:
+        """Returns the next tracks or unit; None at the end. Raises SourceFailed, and the errors of the reader."""
+        while not self._items:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        item = self._items.popleft()
+        if isinstance(item, AccessUnit):
+            self._taken += len(item.payload)
+            if self._taken >= CREDIT // 4:
+                taken, self._taken = self._taken, 0
+                await self._client.send(DemuxMessage.MORE, encode_more(self._number, taken))
+        return item
+
+    async def close(self) -> None:
+        """Ends the source in the worker."""
+        await self._client.close(self._number)
+
+    # ---- for DemuxClient ----
+
+    def on_tracks(self, body: bytes) -> None:
+        self._tracks = wire.decode_tracks(body)
+        self._add(self._tracks)
+
+    def on_unit(self, body: bytes) -> None:
+        self._add(wire.decode_unit(body, self._tracks))
+
+    def on_end(self) -> None:
+        self._ended = True
+        self._changed.set()
+
+    def on_failed(self, error: GatewayError) -> None:
+        """error: of the worker. An earlier error of the reader caused it, and is the one to show."""
+        self._error = self._error or error
+        self._changed.set()
+
+    async def answer(self, offset: int, size: int) -> None:
+        """Reads bytes for the worker."""
+        if self._reading or size > _MAX_READ:
+            raise InvalidData("an unexpected request for bytes")
+        self._reading = True
+        try:
+            data = await self._reader.read(offset, size)
+        except GatewayError as error:
+            self._error = error
+            data = b""
+        self._reading = False
+        await self._client.send(DemuxMessage.DATA, encode_data(self._number, data))
+
+    def _add(self, item: Item) -> None:
+        self._items.append(item)
+        self._changed.set()
+
+
+class DemuxClient:
+    """One demux worker. `open` adds a source; several can be open at the same time."""
+
+    def __init__(self, worker: WorkerProcess, tasks: Tasks, stream: str) -> None:
+        self._worker = worker
+        self._tasks = tasks
+        self._stream = stream
+        self._sources: dict[int, DemuxedSource] = {}
+        self._sending = asyncio.Lock()
+        self._next = 0
+        self._error: OutputError | None = None
+
+    @staticmethod
+    @asynccontextmanager
+    async def started(workers: WorkerPool, stream: str) -> AsyncIterator[DemuxClient]:
+        """Starts the worker, and kills it at the end of the block. stream: for logs. Raises OutputError."""
+        async with (
+            workers.start(_MODULE, "demux", stream=stream, stuck=_STUCK_SECONDS) as worker,
+            Tasks("demux", lambda name, error: worker.kill(f"{name}: {error}")) as tasks,
+        ):
+            client = DemuxClient(worker, tasks, stream)
+            tasks.start(client._read(), "read")
+            yield client
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has died."""
+        return self._error is not None
+
+    async def open(
+        self, reader: ByteReader, *, size: int = 0, format: str = "", probe_seconds: float = 5.0
+    ) -> DemuxedSource:
+        """Opens a source. size, format, probe_seconds: see DemuxRequest. Raises OutputError."""
+        number = self._next = (self._next + 1) % _MAX_SOURCES
+        source = DemuxedSource(self, number, reader)
+        if self._error is not None:
+            raise self._error
+        self._sources[number] = source
+        request = DemuxRequest(number, size, format, probe_seconds)
+        await self.send(DemuxMessage.OPEN, wire.write_json(request.to_json()))
+        return source
+
+    async def close(self, number: int) -> None:
+        """Ends a source. Its remaining frames are ignored."""
+        if self._sources.pop(number, None) is not None and self._error is None:
+            await self.send(DemuxMessage.CLOSE, encode_data(number, b""))
+
+    async def send(self, kind: int, body: bytes) -> None:
+        """Sends a frame. Raises WorkerDied."""
+        async with self._sending:
+            await self._worker.send(kind, body)
+
+    async def _read(self) -> None:
+        worker = self._worker
+        while (received := await worker.receive()) is not None:
+            try:
+                self._on_frame(*received)
+            except InvalidData as error:
+                worker.kill(f"it sent an invalid frame: {error}")
+        self._error = await worker.died()
+        for source in self._sources.values():
+            source.on_failed(self._error)
+
+    def _on_frame(self, kind: int, body: bytes) -> None:
+        if kind in (DemuxMessage.FAILED, DemuxMessage.LEFT_OUT):
+            fields = wire.read_json(body)
+            source = self._sources.get(int(fields["source"]))
+            if kind == DemuxMessage.LEFT_OUT:
+                log.warning("not carried", stream=self._stream, what=str(fields["what"])[:200])
+            elif source is not None:
+                source.on_failed(SourceFailed(str(fields["reason"])[:200]))
+            return
+        source = self._sources.get(wire.destination(body))
+        if source is None:
+            return  # it was closed
+        if kind == StreamMessage.UNIT:
+            source.on_unit(body)
+        elif kind == StreamMessage.TRACKS:
+            source.on_tracks(body)
+        elif kind == StreamMessage.END:
+            source.on_end()
+        elif kind == DemuxMessage.READ:
+            _, offset, size = decode_read(body)
+            self._tasks.start(source.answer(offset, size), "read bytes")
+        else:
+            raise InvalidData(f"a frame of kind {kind}")

@@ -1,0 +1,136 @@
+"""Media that are read ahead and published by the clock: films, recordings and HLS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import GatewayError
+
+Item: TypeAlias = Tracks | AccessUnit
+
+_AHEAD_MS: Final = 2_000  # media that wait in the queue, at most …
+_AHEAD_BYTES: Final = 16_000_000  # … and bytes
+_LATE_SECONDS: Final = 0.5  # if media are later than this, the clock starts again: no burst follows
+_MAX_LEAD_SECONDS: Final = 15.0  # servers begin with the pictures since a key frame, all at once
+_LEAD_RATE: Final = 1.02
+_SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
+
+
+class MediaQueue:
+    """Tracks and units in decode order. `put` waits while 2 s of media or 16 MB are in the queue."""
+
+    def __init__(self, ahead_ms: int = _AHEAD_MS) -> None:
+        self._ahead_ms = ahead_ms
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._last_in: int | None = None
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._ended = False
+        self._error: GatewayError | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def put(self, item: Item) -> None:
+        """Adds an item; waits while the queue is full."""
+        while self._is_full():
+            self._taken.clear()
+            await self._taken.wait()
+        if isinstance(item, AccessUnit):
+            self._bytes += len(item.payload)
+            self._last_in = item.dts
+        self._items.append(item)
+        self._changed.set()
+
+    def end(self, error: GatewayError | None = None) -> None:
+        """Marks the end. error: `get` raises it after the last item."""
+        self._ended, self._error = True, error
+        self._changed.set()
+
+    async def get(self) -> Item | None:
+        """Returns the next item; None at the end. Raises the error of `end`."""
+        while not self._items:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        item = self._items.popleft()
+        if isinstance(item, AccessUnit):
+            self._bytes -= len(item.payload)
+        self._taken.set()
+        return item
+
+    async def wait_filled(self) -> None:
+        """Waits until an item is in the queue, or its end."""
+        while not self._items and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _is_full(self) -> bool:
+        first = next((item for item in self._items if isinstance(item, AccessUnit)), None)
+        if first is None or self._last_in is None:
+            return False
+        return self._last_in - first.dts >= self._ahead_ms or self._bytes >= _AHEAD_BYTES
+
+
+class MediaClock:
+    """Tells when units are due. There is no drift: each time is computed from the start.
+
+    monotonic: the clock, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._start: tuple[float, int] | None = None
+
+    def restart(self) -> None:
+        """The next unit is due at once."""
+        self._start = None
+
+    def delay(self, dts: int) -> float:
+        """Returns the seconds until a unit is due; 0: now. dts: milliseconds."""
+        now = self._monotonic()
+        if self._start is None:
+            self._start = (now, dts)
+        began, first = self._start
+        wait = began + (dts - first) / 1000 - now
+        if wait < -_LATE_SECONDS:
+            self._start = (now, dts)
+        return wait if wait > _SLACK_SECONDS else 0.0
+
+
+class LeadLimiter:
+    """Slows down a server that sends faster than its media play, such as one that sends a file.
+
+    Media may be 15 s ahead of the clock, and 2 % faster: then different clocks never matter.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._last: int | None = None
+        self._lead = 0.0  # seconds
+        self._at = 0.0
+
+    async def wait(self, dts: int) -> None:
+        """Waits as long as the media up to `dts` (milliseconds) are too far ahead."""
+        wait = self.delay(dts)
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def delay(self, dts: int) -> float:
+        """Returns the seconds to wait; below 0: none."""
+        now = self._monotonic()
+        if self._last is not None:
+            step = min(max(dts - self._last, 0) / 1000, _MAX_LEAD_SECONDS)
+            self._lead = max(0.0, self._lead - (now - self._at) * _LEAD_RATE) + step
+        self._last, self._at = max(dts, self._last or dts), now
+        return self._lead - _MAX_LEAD_SECONDS

@@ -1,0 +1,112 @@
+"""Finds a playlist's item in the object store, and reads its bytes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.channels.names import is_object_key
+from gateway.formats.hls.playlist_reader import MAX_BYTES, MediaPlaylist, parse_playlist
+from gateway.inputs.demux_client import ByteReader
+from gateway.media.errors import InvalidData
+from gateway.ports.errors import NoSuchObject, OutputUnsupported
+from gateway.ports.stores import ObjectStore
+from gateway.ports.vod_names import names_in, names_of
+
+_PLAYLIST: Final = ".m3u8"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFilm:
+    """The bytes of an item. size, format: see DemuxRequest."""
+
+    reader: ByteReader
+    size: int = 0
+    format: str = ""
+
+
+class ObjectReader:
+    """Reads one object at any offset."""
+
+    def __init__(self, objects: ObjectStore, key: str) -> None:
+        self._objects = objects
+        self._key = key
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Raises NoSuchObject if the object was deleted, StoreUnavailable."""
+        return b"".join([chunk async for chunk in self._objects.read(self._key, offset, offset + size)])
+
+
+class SegmentReader:
+    """Reads the segments of a converted film as one transport stream."""
+
+    def __init__(self, objects: ObjectStore, keys: list[str]) -> None:
+        self._objects = objects
+        self._keys = deque(keys)
+        self._chunks: AsyncGenerator[bytes] | None = None
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Returns the next bytes. Raises NoSuchObject if a segment was deleted, StoreUnavailable."""
+        while True:
+            if self._chunks is None:
+                if not self._keys:
+                    return b""
+                self._chunks = _chunks(self._objects, self._keys.popleft())
+            chunk = await anext(self._chunks, None)
+            if chunk:
+                return chunk
+            self._chunks = None
+
+
+async def open_film(objects: ObjectStore, item: str) -> StoredFilm:
+    """Returns the bytes of an item: a file, a folder of a converted film, or an HLS playlist.
+
+    If the file of an upload was deleted after its conversion, the converted film is played.
+    Raises NoSuchObject, StoreUnavailable, OutputUnsupported.
+    """
+    if item.endswith("/"):
+        return await _open_folder(objects, item.removesuffix("/"))
+    if item.endswith(_PLAYLIST):
+        return await _open_playlist(objects, item)
+    try:
+        status = await objects.head(item)
+    except NoSuchObject:
+        try:
+            return await _open_folder(objects, names_of(item).prefix)
+        except (NoSuchObject, ValueError):
+            raise NoSuchObject(item) from None
+    if not status.size:
+        raise OutputUnsupported("the file is empty")
+    return StoredFilm(ObjectReader(objects, item), status.size)
+
+
+async def _open_folder(objects: ObjectStore, folder: str) -> StoredFilm:
+    names = names_in(folder)
+    try:
+        return await _open_playlist(objects, names.key(names.playlist))
+    except NoSuchObject:
+        if names.earlier is None:
+            raise
+        return await _open_playlist(objects, names.earlier.key(names.earlier.playlist))
+
+
+async def _open_playlist(objects: ObjectStore, key: str) -> StoredFilm:
+    text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_BYTES + 1)])
+    try:
+        playlist = parse_playlist(text)
+    except InvalidData as error:
+        raise OutputUnsupported(str(error)) from error
+    if not isinstance(playlist, MediaPlaylist):
+        raise OutputUnsupported("a playlist of variants is no film: its folder is expected")
+    folder = key.rpartition("/")[0]
+    keys = [f"{folder}/{segment.media.uri}" if folder else segment.media.uri for segment in playlist.segments]
+    if not keys or not all(is_object_key(k) and k.endswith(".ts") for k in keys):
+        raise OutputUnsupported("its playlist has no transport stream segments beside it")
+    return StoredFilm(SegmentReader(objects, keys), format="mpegts")
+
+
+async def _chunks(objects: ObjectStore, key: str) -> AsyncGenerator[bytes]:
+    async for chunk in objects.read(key):
+        yield chunk

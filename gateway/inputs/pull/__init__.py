@@ -1,0 +1,15 @@
+"""Addresses that the gateway fetches: RTMP, HTTP-FLV, HLS, MPEG-TS over HTTP, and RTSP cameras."""
+
+from __future__ import annotations
+
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSource
+
+
+def _make(services: InputServices, spec: InputSpec) -> InputSource:
+    from gateway.inputs.pull.pull_source import PullSource
+
+    return PullSource(services, spec)
+
+
+INPUT = InputDescriptor(kind=InputKind.PULL, make=_make, on_demand=False)

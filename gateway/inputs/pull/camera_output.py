@@ -1,0 +1,157 @@
+"""CameraOutput: publishes the units of a camera's tracks, with one clock."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from gateway.inputs.descriptor import InputContext
+from gateway.inputs.pull.camera_tracks import TICKS, CameraTrack, synchronize
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, UnitOutput
+from gateway.lib.tasks import Tasks
+from gateway.media.clock import PublisherTimeline
+from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import OutputError
+from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
+from gateway.workers.aac_client import AacWorkerClient, AacWorkerFailed
+from gateway.workers.aac_protocol import aac_track
+from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
+
+_INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+
+
+class CameraOutput:
+    """Takes the packets of a session. Sound that no track can have goes through a worker, the rest does not.
+
+    Nothing is published before the first key frame. Sound before it is dropped.
+    """
+
+    def __init__(self, workers: WorkerPool, context: InputContext, peer: str) -> None:
+        self._workers = workers
+        self._context = context
+        self._output = UnitOutput(context, peer)
+        self._timeline = PublisherTimeline()
+        self._tracks: list[CameraTrack] = []
+        self._announced: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
+        self._last_times: dict[Kind, int] = {}
+        self._began = self._last_packet = time.monotonic()
+        self._first_packet = 0.0
+        self._unsynchronized = False  # the reports of both tracks are known and not used
+        self._encoder: AacWorkerClient | None = None
+        self._encoded: MediaTrack | None = None
+        self._tasks = Tasks("camera")
+        self._failed: OutputError | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._tasks.close()
+        self._output.close()
+
+    async def begin(self, tracks: list[CameraTrack]) -> None:
+        """Sets the tracks. Starts a worker if their sound has to be encoded."""
+        self._tracks = tracks
+        self._last_packet = time.monotonic()
+        for track in tracks:
+            if track.foreign is not None and track.samples.track is not None:
+                encoded = aac_track(track.foreign.channels, TICKS)
+                encoder = AacWorkerClient(self._workers, self._context.channel.id, self._push, track.foreign)
+                self._tasks.start(self._encode(encoder), "sound")
+                try:
+                    await encoder.open(track.samples.track, encoded)
+                except AacWorkerFailed as error:
+                    log.warning("sound of a camera is left out", reason=str(error))
+                    continue
+                self._encoder, self._encoded = encoder, encoded
+
+    def synchronize(self, begins: list[int] | None) -> None:
+        """Sets the timestamps that the tracks have at the same time. None: unknown."""
+        if begins is None or self._first_packet:
+            return  # packets that came before the answer have times already
+        at = (time.monotonic() - self._began) * TICKS
+        for track, timestamp in zip(self._tracks, begins, strict=True):
+            track.clock.anchor(timestamp, at)
+
+    def packet(self, track: CameraTrack, data: bytes) -> None:
+        """Takes an RTP packet. Hot path."""
+        packet = parse_packet(data)
+        if packet is None:
+            return
+        now = self._last_packet = time.monotonic()
+        self._first_packet = self._first_packet or now
+        units = track.packet(packet, (now - self._began) * TICKS)
+        if self._unsynchronized:
+            self._unsynchronized = not synchronize(*self._tracks)
+        for unit in units:
+            if track.foreign is None:
+                self._push(unit)
+            elif self._encoder is not None and self._output.begun:
+                self._encoder.give(unit)
+
+    def report(self, track: CameraTrack, data: bytes) -> None:
+        """Takes an RTCP packet."""
+        report = parse_sender_report(data)
+        if report is None:
+            return
+        track.report = report
+        self._unsynchronized = len(self._tracks) == 2 and all(t.report is not None for t in self._tracks)
+
+    def check(self, now: float) -> None:
+        """Raises OutputError if no media or no key frame arrives. now: monotonic seconds."""
+        if self._failed is not None:
+            raise self._failed
+        if now - self._last_packet > SILENCE_SECONDS:
+            raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s")
+        if not self._output.begun and self._first_packet and now - self._first_packet > KEY_FRAME_SECONDS:
+            raise OutputError(f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
+
+    def _push(self, unit: AccessUnit) -> None:
+        """Publishes a unit with repaired times. Hot path."""
+        kind = unit.track.kind
+        if unit.track is not self._announced[_INDEX[kind]] and not self._announce(unit):
+            return
+        at = self._timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
+        if at <= (last := self._last_times.get(kind, -1)):
+            at = last + 1  # after a correction of the sound's time
+        self._last_times[kind] = at
+        unit.dts = at
+        self._output.push(unit)
+
+    def _announce(self, unit: AccessUnit) -> bool:
+        """Announces the tracks at a key frame. Returns whether the unit can be published."""
+        video, audio = self._announced
+        if unit.track.kind is Kind.VIDEO:
+            video = unit.track
+            if audio is None:
+                audio = self._encoded or next((t.samples.track for t in self._tracks if _copies_sound(t)), None)
+        elif any(track.kind is Kind.VIDEO for track in self._tracks):
+            return False  # the pictures come first
+        else:
+            audio = unit.track
+        self._announced = (video, audio)
+        try:
+            self._output.announce(Tracks(video, audio))
+        except OutputError as error:
+            self._failed = error
+            return False
+        return True
+
+    async def _encode(self, encoder: AacWorkerClient) -> None:
+        try:
+            await encoder.run()
+        except AacWorkerFailed as error:
+            log.warning("sound of a camera is left out", reason=str(error))
+            self._encoder = None
+
+
+def _copies_sound(track: CameraTrack) -> bool:
+    return track.kind is Kind.AUDIO and track.foreign is None

@@ -1,0 +1,206 @@
+"""The tracks of an RTSP session: RTP packets in, access units out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final, Protocol
+
+from gateway.media import aac, h264, h265, nal, opus
+from gateway.media.clock import DecodeTimes
+from gateway.media.errors import InvalidData
+from gateway.media.h264_stream import H264Samples
+from gateway.media.h265_stream import H265Samples
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import OutputError
+from gateway.protocols.rtp.depacketizers import (
+    AacDepacketizer,
+    Depacketizer,
+    FrameDepacketizer,
+    NalDepacketizer,
+)
+from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
+from gateway.protocols.rtsp.session_description import Media
+from gateway.workers.aac_protocol import ForeignSound
+
+TICKS: Final = 1_000
+_JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times
+_FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}
+
+
+class Samples(Protocol):
+    """Makes units of assembled bytes."""
+
+    track: MediaTrack | None
+
+    def unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        """Returns the unit; None if it cannot be decoded. Raises InvalidData."""
+
+
+class Pictures:
+    """H.264 or H.265, from a key frame on. After a loss, it begins again at the next key frame."""
+
+    def __init__(self, medium: Media) -> None:
+        self.track: MediaTrack | None = None
+        self._codec = Codec.H264 if medium.encoding == "H264" else Codec.H265
+        self._samples: H264Samples | H265Samples = (
+            H264Samples(_avcc(medium)) if self._codec is Codec.H264 else H265Samples(_hvcc(medium))
+        )
+        self._times: DecodeTimes | None = None
+        self._last = 0
+        self._begun = False
+
+    def unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        sample = self._samples.take(payload, True)
+        if sample is None or not (self._begun or sample.key):
+            return None
+        if self.track is None or (sample.key and self.track.config != sample.config):
+            self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, sample.config)
+            self._times = None
+        self._begun = True
+        if self._times is None or abs(time - self._last) > _JUMP_MS:
+            self._times = DecodeTimes(self._samples.reorder)
+        self._last = time
+        dts = self._times.stamp(time)
+        return AccessUnit(self.track, dts, time - dts, sample.key, 0.0, sample.payload)
+
+    def restart(self) -> None:
+        """Waits for the next key frame."""
+        self._begun = False
+
+
+class Sound:
+    """Frames of sound that need no change."""
+
+    def __init__(self, track: MediaTrack) -> None:
+        self.track: MediaTrack | None = track
+
+    def unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        assert self.track is not None, "set at the beginning"
+        return AccessUnit(self.track, time, 0, True, 0.0, payload)
+
+
+class CameraTrack:
+    """One medium of a session. foreign: the codec of sound that a worker has to encode.
+
+    over_udp: whether packets may be lost or come in another order.
+    """
+
+    def __init__(self, medium: Media) -> None:
+        """Raises OutputError if it cannot be carried."""
+        self.medium = medium
+        self.kind = Kind.VIDEO if medium.kind == "video" else Kind.AUDIO
+        self.clock = RtpClock(medium.rate)
+        self.report: tuple[float, int] | None = None  # of the sender: NTP seconds and timestamp
+        self.foreign: ForeignSound | None = None
+        self.damaged = 0
+        self._order: PacketOrder | None = None
+        self._sequence: int | None = None
+        try:
+            self._depacketizer, self.samples = self._open()
+        except (InvalidData, ValueError) as error:
+            raise OutputError(f"{medium.encoding[:32]}: {error}") from None
+
+    def use_udp(self) -> None:
+        """Expects packets in any order."""
+        self._order = PacketOrder()
+
+    def packet(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
+        """Returns the units that a packet completes. arrival: milliseconds on the session's clock. Hot path."""
+        if packet.payload_type != self.medium.payload_type:
+            return []
+        if self._order is None:
+            return self._in_order(packet, arrival)
+        return [unit for ready in self._order.push(packet) for unit in self._in_order(ready, arrival)]
+
+    def _in_order(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
+        if self._sequence is not None and packet.sequence != (self._sequence + 1) & 0xFFFF:
+            self._lost()
+        self._sequence = packet.sequence
+        units: list[AccessUnit] = []
+        try:
+            for assembled in self._depacketizer.push(packet):
+                time = self.clock.stamp(assembled.timestamp, arrival)
+                time += assembled.offset * TICKS // self.medium.rate
+                unit = self.samples.unit(assembled.payload, time)
+                if unit is not None:
+                    units.append(unit)
+        except InvalidData:
+            self._lost()
+        return units
+
+    def _lost(self) -> None:
+        self.damaged += 1
+        self._depacketizer.lost()
+        if isinstance(self.samples, Pictures):
+            self.samples.restart()
+
+    def _open(self) -> tuple[Depacketizer, Pictures | Sound]:
+        medium = self.medium
+        parameters = medium.parameters
+        if self.kind is Kind.VIDEO and medium.encoding in ("H264", "H265"):
+            return NalDepacketizer(h265=medium.encoding == "H265"), Pictures(medium)
+        if self.kind is Kind.AUDIO:
+            if medium.encoding == "MPEG4-GENERIC":
+                config = bytes.fromhex(parameters.get("config", ""))
+                samples = aac.parse_asc(config).samples_per_frame
+                size_bits, index_bits = (int(parameters.get(name, "0")[:4]) for name in ("sizelength", "indexlength"))
+                return AacDepacketizer(size_bits, index_bits, samples), Sound(
+                    MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
+                )
+            if medium.encoding == "OPUS":
+                head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
+                return FrameDepacketizer(), Sound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
+            if medium.encoding in _FOREIGN:
+                self.foreign = ForeignSound(_FOREIGN[medium.encoding], medium.rate, medium.channels)
+                return FrameDepacketizer(), Sound(MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, b""))
+        raise OutputError(f"{self.kind} codec {medium.encoding[:32] or 'without a name'} cannot be carried")
+
+
+def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
+    """Moves the sound to the pictures of the same wall clock, by the sender's reports of both.
+
+    Returns False if a report or the first packet of a track is missing.
+    """
+    if video.report is None or audio.report is None:
+        return False
+    at = video.clock.time_of(video.report[1])
+    now = audio.clock.time_of(audio.report[1])
+    if at is None or now is None:
+        return False
+    wanted = at + (audio.report[0] - video.report[0]) * 1000
+    if 10 < abs(wanted - now) < 10_000:  # smaller: not audible; larger: the reports cannot be right
+        audio.clock.anchor(audio.report[1], wanted)
+    return True
+
+
+def _avcc(medium: Media) -> bytes:
+    """Returns the avcC record of sprop-parameter-sets (RFC 6184 §8.1); b"" without them."""
+    units = _base64_units(medium.parameters.get("sprop-parameter-sets", ""))
+    sps = [u for u in units if u[0] & 0x1F == h264.SPS]
+    pps = [u for u in units if u[0] & 0x1F == h264.PPS]
+    try:
+        return h264.build_avcc(sps, pps) if sps and pps else b""
+    except InvalidData:
+        return b""  # the pictures bring them too
+
+
+def _hvcc(medium: Media) -> bytes:
+    """Returns the hvcC record of sprop-vps, -sps and -pps (RFC 7798 §7.1); b"" without them."""
+    sets = [_base64_units(medium.parameters.get(f"sprop-{name}", "")) for name in ("vps", "sps", "pps")]
+    try:
+        return h265.build_hvcc(*sets) if all(sets) else b""
+    except InvalidData:
+        return b""
+
+
+def _base64_units(text: str) -> list[bytes]:
+    units: list[bytes] = []
+    for part in text.split(",")[:16]:
+        try:
+            unit = base64.b64decode(part.strip(), validate=False)
+        except (binascii.Error, ValueError):
+            continue
+        units += [u for u in (nal.split_annexb(unit) if unit.startswith(nal.START_CODE) else [unit]) if len(u) > 2]
+    return units

@@ -1,0 +1,189 @@
+"""Follows an HLS playlist: loads it, its segments in order, and plays them by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+from urllib.parse import urljoin
+
+import aiohttp
+
+from gateway.formats.hls.playlist_reader import (
+    MAX_BYTES,
+    MediaPlaylist,
+    MultivariantPlaylist,
+    Resource,
+    Segment,
+    parse_playlist,
+)
+from gateway.inputs.demux_client import DemuxClient
+from gateway.inputs.descriptor import InputContext
+from gateway.inputs.paced_media import MediaClock, MediaQueue
+from gateway.inputs.pull.http_client import opened
+from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, PullParts, UnitOutput, peer_of
+from gateway.inputs.splicer import Splicer
+from gateway.lib.egress import HTTP
+from gateway.lib.tasks import Tasks
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.ports.errors import GatewayError, OutputError
+
+_LIVE_DISTANCE: Final = 3  # segments from the end at which playing begins (RFC 8216 §6.3.3)
+_MIN_RELOAD: Final = 0.5
+_PROBE_SECONDS: Final = 5.0
+_MAX_CHUNK: Final = 1 << 18
+
+
+async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, context: InputContext) -> None:
+    """Plays the best variant until the playlist ends. Raises OutputError."""
+    address, playlist = await _load(session, url)
+    sound = ""
+    if isinstance(playlist, MultivariantPlaylist):
+        best = playlist.best
+        sound = urljoin(address, best.audio) if best.audio else ""
+        address = urljoin(address, best.uri)
+    followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
+    queue, output = MediaQueue(), UnitOutput(context, peer_of(url))
+    async with DemuxClient.started(parts.workers, context.channel.id) as demuxer, Tasks("hls") as tasks:
+        tasks.start(_read(demuxer, followers, queue), "read")
+        clock = MediaClock()
+        try:
+            while (item := await queue.get()) is not None:
+                if isinstance(item, Tracks):
+                    output.announce(item)
+                    continue
+                if wait := clock.delay(item.dts):
+                    await asyncio.sleep(wait)
+                output.push(item)
+        finally:
+            output.close()
+
+
+async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQueue) -> None:
+    """Reads part after part into the queue. A part ends at a discontinuity."""
+    # Segments come at intervals of their duration, so the silence is longer than for a connection.
+    splicer = Splicer(3 * SILENCE_SECONDS)
+    try:
+        while True:
+            sources = []
+            for follower in followers:
+                reader = await follower.next_part()
+                if reader is None:
+                    queue.end()
+                    return
+                sources.append(await demuxer.open(reader, format=reader.format, probe_seconds=_PROBE_SECONDS))
+            async for item in splicer.play(sources):
+                await queue.put(item)
+            for source in sources:
+                await source.close()
+    except GatewayError as error:
+        queue.end(error)
+
+
+class _PartReader:
+    """The bytes of the segments up to the next discontinuity. format: libav's name of their container."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes], format: str) -> None:
+        self._chunks = chunks
+        self.format = format
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Returns the next bytes. Raises OutputError."""
+        return await anext(self._chunks, b"")
+
+
+class _Follower:
+    """Follows one media playlist."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self._base = url
+        self._next_number: int | None = None
+        self._segments: list[Segment] = []  # known and not read
+        self._ended = False
+        self._target = 1.0
+        self._progress = time.monotonic()  # of the last new segment
+
+    async def next_part(self) -> _PartReader | None:
+        """Returns the next part; None at the end of the playlist. Raises OutputError."""
+        first = await self._peek()
+        if first is None:
+            return None
+        return _PartReader(self._part(first), "mp4" if first.start is not None else "")
+
+    async def _part(self, first: Segment) -> AsyncGenerator[bytes]:
+        """Yields the bytes of the initialization section and of the segments that continue it."""
+        if first.start is not None:
+            async with aclosing(self._fetch(first.start)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        segment: Segment | None = first
+        while segment is not None and (segment is first or not segment.discontinuity) and segment.start == first.start:
+            self._segments.pop(0)
+            async with aclosing(self._fetch(segment.media)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            segment = await self._peek()
+
+    async def _peek(self) -> Segment | None:
+        """Returns the next segment without taking it; waits for it; None at the end of the playlist."""
+        pause = 0.0
+        while not self._segments:
+            if self._ended:
+                return None
+            limit = max(SILENCE_SECONDS, 3 * self._target)
+            if time.monotonic() - self._progress > limit:
+                raise OutputError(f"its playlist has had no new segment for {limit:.0f} s")
+            await asyncio.sleep(pause)
+            await self._reload()
+            pause = max(_MIN_RELOAD, self._target / 2)
+        return self._segments[0]
+
+    async def _reload(self) -> None:
+        self._base, playlist = await _load(self._session, self._url)
+        if not isinstance(playlist, MediaPlaylist):
+            raise OutputError("its playlist of a variant has variants again")
+        self._ended, self._target = playlist.ended, playlist.target
+        segments = playlist.segments
+        if self._next_number is None and not playlist.ended:
+            segments = segments[-_LIVE_DISTANCE:]
+        elif self._next_number is not None:
+            if segments and segments[-1].number + len(segments) < self._next_number:
+                self._next_number = None  # the server has started again with other numbers
+            segments = tuple(s for s in segments if self._next_number is None or s.number >= self._next_number)
+        if segments:
+            self._progress = time.monotonic()
+            self._next_number = segments[-1].number + 1
+            self._segments += segments
+
+    async def _fetch(self, resource: Resource) -> AsyncGenerator[bytes]:
+        part = resource.range
+        headers = {"Range": f"bytes={part.offset}-{part.offset + part.size - 1}"} if part is not None else None
+        async with opened(self._session, _resolved(self._base, resource.uri), headers) as response:
+            async for chunk in response.content.iter_chunked(_MAX_CHUNK):
+                yield chunk
+
+
+async def _load(session: aiohttp.ClientSession, url: str) -> tuple[str, MediaPlaylist | MultivariantPlaylist]:
+    """Returns the final address of a playlist, and its content. Raises OutputError."""
+    async with opened(session, url) as response:
+        text = b""
+        async for chunk in response.content.iter_chunked(_MAX_CHUNK):
+            text += chunk
+            if len(text) > MAX_BYTES:
+                raise OutputError(f"its playlist has more than {MAX_BYTES} bytes")
+        try:
+            return str(response.url), parse_playlist(text)
+        except InvalidData as error:
+            raise OutputError(f"its playlist cannot be used: {error}") from None
+
+
+def _resolved(base: str, uri: str) -> str:
+    address = urljoin(base, uri)
+    if not address.startswith(tuple(f"{scheme}://" for scheme in HTTP)):
+        raise OutputError("its playlist names another protocol")
+    return address

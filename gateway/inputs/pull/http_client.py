@@ -1,0 +1,70 @@
+"""HTTP requests of pulls. Each host is resolved and checked, also of redirects and of the segments of a playlist."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, USER_AGENT, PullParts
+from gateway.lib.egress import HTTP, EgressRefused
+from gateway.ports.errors import OutputError
+
+_MAX_REDIRECTS: Final = 5
+_WORDS: Final = {
+    401: "it wants a user name and a password, or they are wrong (401)",
+    403: "it refuses (403)",
+    404: "there is no stream at this address (404)",
+}
+
+
+def open_session(parts: PullParts) -> aiohttp.ClientSession:
+    """Returns a session that connects only to allowed addresses. Use it as a context manager."""
+    timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+    return aiohttp.ClientSession(
+        connector=parts.egress.connector(HTTP, ssl=parts.tls or True),
+        timeout=timeout,
+        trust_env=False,
+        headers={"User-Agent": USER_AGENT},
+    )
+
+
+@asynccontextmanager
+async def opened(
+    session: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Sends a GET request; yields the response if it is 200 or 206.
+
+    Raises OutputError, also if the connection breaks while the response is read.
+    """
+    response = await _request(session, url, headers)
+    try:
+        if response.status not in (200, 206):
+            raise OutputError(_WORDS.get(response.status) or f"it answers {response.status}")
+        yield response
+    except aiohttp.SocketTimeoutError:
+        raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
+    except (aiohttp.ClientError, ConnectionError):
+        raise OutputError("it closed the connection") from None
+    finally:
+        response.close()
+
+
+async def _request(session: aiohttp.ClientSession, url: str, headers: dict[str, str] | None) -> aiohttp.ClientResponse:
+    try:
+        return await session.get(url, max_redirects=_MAX_REDIRECTS, headers=headers)
+    except EgressRefused as error:
+        raise OutputError(str(error)) from None
+    except TimeoutError:
+        raise OutputError(f"no answer within {CONNECT_SECONDS:.0f} s") from None
+    except aiohttp.TooManyRedirects:
+        raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times") from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise OutputError("its certificate is not trusted") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        # aiohttp's messages contain the whole URL, which may contain secrets.
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        reason = getattr(cause, "strerror", None) or type(error).__name__
+        raise OutputError(f"it cannot be reached: {reason}") from None

@@ -1,0 +1,141 @@
+"""Fetches a stream over HTTP(S): HTTP-FLV, MPEG-TS and HLS, found by their first bytes."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import aiohttp
+
+from gateway.formats.flv.demuxer import parse_script
+from gateway.formats.flv.reader import SIGNATURE, FlvReader
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO
+from gateway.inputs.demux_client import DemuxClient
+from gateway.inputs.descriptor import InputContext
+from gateway.inputs.paced_media import LeadLimiter
+from gateway.inputs.pull.hls_pull import pull_hls
+from gateway.inputs.pull.http_client import open_session, opened
+from gateway.inputs.pull.pull_parts import (
+    KEY_FRAME_SECONDS,
+    SILENCE_SECONDS,
+    PullParts,
+    UnitOutput,
+    peer_of,
+)
+from gateway.inputs.splicer import Splicer
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.publisher import StreamPublisher
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.ports.errors import OutputError
+
+_HEAD_BYTES: Final = 189  # two sync bytes of a transport stream
+_PACKET: Final = 188
+_PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
+
+
+async def pull_http(url: str, parts: PullParts, context: InputContext) -> None:
+    """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError."""
+    async with open_session(parts) as session:
+        async with opened(session, url) as response:
+            head = await _head(response)
+            if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
+                await _pull_stream(head, response, parts, context, peer_of(url))
+                return
+        await pull_hls(session, url, parts, context)
+
+
+async def _head(response: aiohttp.ClientResponse) -> bytes:
+    """Returns the first bytes: enough to see what it is."""
+    head = b""
+    while len(head) < _HEAD_BYTES and (data := await response.content.readany()):
+        head += data
+    return head
+
+
+async def _pull_stream(
+    head: bytes, response: aiohttp.ClientResponse, parts: PullParts, context: InputContext, peer: str
+) -> None:
+    if head.startswith(SIGNATURE):
+        await _pull_flv(head, response, context, peer)
+    elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
+        await _pull_ts(head, response, parts, context, peer)
+    elif not head:
+        raise OutputError("it sends nothing")
+    else:
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
+        raise OutputError(
+            f"it is no FLV, HLS or MPEG-TS{f' but {kind}' if kind.isascii() and kind.isprintable() else ''}"
+        )
+
+
+async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:
+    publisher = context.publish(peer)
+    try:
+        intake, reader, limiter = FlvIntake(publisher), FlvReader(), LeadLimiter()
+        data = head
+        while data:
+            _push_tags(reader, data, intake)
+            await limiter.wait(_time_of(publisher))
+            data = await response.content.readany()
+        intake.finish(time.monotonic())
+    except InvalidData as error:
+        raise OutputError(f"its media are damaged: {error}") from None
+    finally:
+        publisher.close()
+
+
+def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:
+    """Publishes the tags of received bytes. Hot path."""
+    wall, now = time.time(), time.monotonic()
+    for kind, timestamp, body in reader.receive(data):
+        if kind == VIDEO:
+            intake.media(VIDEO_INDEX, timestamp, body, wall, now)
+        elif kind == AUDIO:
+            intake.media(AUDIO_INDEX, timestamp, body, wall, now)
+        elif kind == SCRIPT:
+            try:
+                intake.script(parse_script(timestamp, body), now)
+            except InvalidData:
+                continue  # script data are not needed
+
+
+def _time_of(publisher: StreamPublisher) -> int:
+    return publisher.timeline.latest if publisher.timeline is not None else 0
+
+
+class _ResponseReader:
+    """The bytes of a response, for the demux worker."""
+
+    def __init__(self, head: bytes, response: aiohttp.ClientResponse) -> None:
+        self._head = head
+        self._response = response
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Returns the bytes that have arrived. Raises OutputError."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        try:
+            return await self._response.content.read(size)
+        except TimeoutError:
+            raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
+        except (aiohttp.ClientError, OSError):
+            raise OutputError("it closed the connection") from None
+
+
+async def _pull_ts(
+    head: bytes, response: aiohttp.ClientResponse, parts: PullParts, context: InputContext, peer: str
+) -> None:
+    output, limiter = UnitOutput(context, peer), LeadLimiter()
+    try:
+        async with DemuxClient.started(parts.workers, context.channel.id) as demuxer:
+            source = await demuxer.open(_ResponseReader(head, response), format="mpegts", probe_seconds=_PROBE_SECONDS)
+            async for item in Splicer(KEY_FRAME_SECONDS, "no key frame").play((source,)):
+                if isinstance(item, Tracks):
+                    output.announce(item)
+                else:
+                    output.push(item)
+                    await limiter.wait(item.dts)
+    finally:
+        output.close()

@@ -1,0 +1,147 @@
+"""Plays a stream of an RTMP(S) server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, cast
+
+from gateway.formats.flv.tag import Script
+from gateway.inputs.descriptor import InputContext
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, PullParts, peer_of
+from gateway.lib.egress import RTMP
+from gateway.lib.outgoing import ConnectFailed, connect, os_error_text
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.publisher import StreamPublisher
+from gateway.media.errors import InvalidData
+from gateway.ports.errors import OutputError
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole
+from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
+from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
+from gateway.protocols.rtmp.state import RtmpState
+from gateway.protocols.rtmp.url import parse_url
+
+_PENDING: Final = {
+    RtmpState.HANDSHAKING: "the handshake",
+    RtmpState.CONNECTING: "connect",
+    RtmpState.CREATING: "createStream",
+    RtmpState.PLAY_PENDING: "play",
+}
+
+
+async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
+    """Plays until the server ends the stream. Raises OutputError, EgressRefused, OSError."""
+    try:
+        target = parse_url(url)
+    except ValueError as error:
+        raise OutputError(str(error)) from None
+    addresses = await parts.egress.check(url, RTMP)
+    try:
+        play = await connect(
+            lambda: _RtmpPlay(ClientConnection(target, ClientRole.PLAY), context, peer_of(url)),
+            addresses,
+            CONNECT_SECONDS,
+            parts.context_for("rtmps" if target.secure else "rtmp"),
+        )
+    except ConnectFailed as error:
+        raise OutputError(str(error)) from None
+    try:
+        await play.until_lost()
+    finally:
+        play.abort()
+
+
+class _RtmpPlay(asyncio.Protocol):
+    """The connection. Its media go to the publisher as they arrive."""
+
+    def __init__(self, connection: ClientConnection, context: InputContext, peer: str) -> None:
+        self._connection = connection
+        self._context = context
+        self._peer = peer
+        self._transport: asyncio.Transport | None = None
+        self._publisher: StreamPublisher | None = None
+        self._intake: FlvIntake | None = None
+        self._last_media = time.monotonic()
+        self._lost: OutputError | None = None
+        self._changed = asyncio.Event()
+
+    async def until_lost(self) -> None:
+        """Waits for the end. Raises OutputError with its reason; also if no media arrive."""
+        while self._lost is None:
+            remaining = self._last_media + SILENCE_SECONDS - time.monotonic()
+            if remaining <= 0:
+                pending = _PENDING.get(self._connection.state)
+                raise OutputError(f"no answer to {pending}" if pending else f"no media for {SILENCE_SECONDS:.0f} s")
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue  # media may have arrived in the meantime
+        raise self._lost
+
+    def abort(self) -> None:
+        """Closes the connection and the publisher."""
+        if self._intake is not None:
+            self._intake.finish(time.monotonic())
+        if self._publisher is not None:
+            self._publisher.close()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio.Protocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads messages. Hot path."""
+        if self._lost is not None:
+            return
+        wall, now = time.time(), time.monotonic()
+        try:
+            for event in self._connection.receive(data):
+                if isinstance(event, Message):
+                    self._last_media = now
+                    index = VIDEO_INDEX if event.type_id == VIDEO else AUDIO_INDEX
+                    if event.type_id in (VIDEO, AUDIO):
+                        self._open_intake().media(index, event.timestamp, event.payload, wall, now)
+                elif isinstance(event, Script):
+                    self._open_intake().script(event, now)
+                elif isinstance(event, Accepted):
+                    self._last_media = now
+                elif isinstance(event, Rejected):
+                    text = f"{event.code}: {event.description}" if event.description else event.code
+                    self._lose(f"refused: {text}")
+                elif isinstance(event, Ended):
+                    self._lose("the stream has ended")
+        except RemoteProtocolError as error:
+            self._lose(f"it does not speak RTMP: {error}")
+        except InvalidData as error:
+            self._lose(f"its media are damaged: {error}")
+        self._flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        pending = _PENDING.get(self._connection.state)
+        reason = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"
+        self._lose(f"{reason} during {pending}" if pending else reason)
+
+    def _open_intake(self) -> FlvIntake:
+        if self._intake is None:
+            self._publisher = self._context.publish(self._peer)
+            self._intake = FlvIntake(self._publisher)
+        return self._intake
+
+    def _flush(self) -> None:
+        data = self._connection.data_to_send()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _lose(self, reason: str) -> None:
+        if self._lost is None:
+            self._lost = OutputError(reason)
+            self._changed.set()

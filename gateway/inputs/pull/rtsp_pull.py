@@ -1,0 +1,373 @@
+"""Fetches the media of an RTSP(S) camera: over its connection, or over UDP if it offers nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, cast
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import structlog
+
+from gateway.inputs.descriptor import InputContext
+from gateway.inputs.pull.camera_output import CameraOutput
+from gateway.inputs.pull.camera_tracks import CameraTrack
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, USER_AGENT, PullParts, peer_of
+from gateway.lib.egress import RTSP
+from gateway.lib.outgoing import ConnectFailed, connect, os_error_text
+from gateway.lib.tasks import Tasks
+from gateway.media.track import Kind
+from gateway.ports.errors import OutputError
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtsp.authentication import Credentials
+from gateway.protocols.rtsp.messages import Interleaved, Response, RtspReader, answer, request
+from gateway.protocols.rtsp.session_description import SessionDescription, control_address, parse_description
+
+log = structlog.get_logger(__name__)
+
+_MAX_REDIRECTS: Final = 3
+_UNSUPPORTED_TRANSPORT: Final = 461
+_WORDS: Final = {
+    401: "it wants a user name and a password, or they are wrong (401)",
+    403: "it refuses (403)",
+    404: "there is no stream at this address (404)",
+    453: "it has not enough bandwidth for another viewer (453)",
+    454: "it has ended the session (454)",
+    503: "it is busy (503)",
+}
+_SESSION_SECONDS: Final = 60.0  # of a server that names no timeout (RFC 2326 §12.37)
+_UDP_TRIES: Final = 20
+_UDP_BUFFER: Final = 2_000_000  # bytes; a key frame of a 4K camera comes at once
+
+
+class _Redirected(Exception):
+    """url: where the stream is."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("redirected")
+        self.url = url
+
+
+async def pull_rtsp(url: str, parts: PullParts, context: InputContext) -> None:
+    """Fetches until the camera ends. Raises OutputError, EgressRefused, OSError."""
+    for _ in range(_MAX_REDIRECTS + 1):
+        try:
+            await _pull_once(url, parts, context)
+            return
+        except _Redirected as redirected:
+            url = redirected.url  # its address is checked like the first one
+    raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times")
+
+
+async def _pull_once(url: str, parts: PullParts, context: InputContext) -> None:
+    target = urlsplit(url)
+    addresses = await parts.egress.check(url, RTSP)
+    try:
+        connection = await connect(_Connection, addresses, CONNECT_SECONDS, parts.context_for(target.scheme.lower()))
+    except ConnectFailed as error:
+        raise OutputError(str(error)) from None
+    try:
+        async with CameraOutput(parts.workers, context, peer_of(url)) as output:
+            await _Session(connection, target, output).run()
+    finally:
+        connection.abort()
+
+
+class _Session:
+    """The requests of one session, in order: DESCRIBE, SETUP for each track, PLAY; then a sign of life now and then."""
+
+    def __init__(self, connection: _Connection, target: SplitResult, output: CameraOutput) -> None:
+        self._connection = connection
+        host = target.netloc.rpartition("@")[2]
+        query = f"?{target.query}" if target.query else ""
+        self._url = f"{target.scheme.lower()}://{host}{target.path}{query}"  # without user name and password
+        self._credentials = Credentials(unquote(target.username or ""), unquote(target.password or ""))
+        self._output = output
+        self._session = ""
+        self._timeout = _SESSION_SECONDS
+        self._udp: list[_UdpPair] = []
+
+    async def run(self) -> None:
+        """Runs until the connection is lost or no media arrive. Raises OutputError, _Redirected."""
+        response = await self._request("DESCRIBE", self._url, {"Accept": "application/sdp"})
+        base = response.headers.get("content-base") or response.headers.get("content-location") or self._url
+        description = parse_description(response.body)
+        tracks = _choose(description)
+        try:
+            for number, track in enumerate(tracks):
+                await self._set_up(control_address(base, track.medium.control), track, number)
+            await self._output.begin(tracks)
+            response = await self._request("PLAY", control_address(base, description.control), {"Range": "npt=0.000-"})
+            self._output.synchronize(_rtp_times(response.headers.get("rtp-info", ""), tracks))
+            async with Tasks("rtsp") as tasks:
+                tasks.start(self._stay_alive(base), "alive")
+                await self._until_silent()
+        finally:
+            if self._session:
+                self._connection.send("TEARDOWN", base, self._headers("TEARDOWN", base))
+            for pair in self._udp:
+                pair.close()
+
+    async def _until_silent(self) -> None:
+        while True:
+            self._output.check(time.monotonic())
+            if self._connection.lost is not None:
+                raise self._connection.lost
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._connection.closed.wait()
+
+    async def _stay_alive(self, base: str) -> None:
+        """Repeats a request, so that the server keeps the session. Without an answer, media decide."""
+        while True:
+            await asyncio.sleep(max(1.0, self._timeout / 2 - 1))
+            with suppress(OutputError):
+                await self._request("OPTIONS", base, {})
+
+    async def _set_up(self, url: str, track: CameraTrack, number: int) -> None:
+        if not self._udp:
+            channels = (2 * number, 2 * number + 1)
+            transport = f"RTP/AVP/TCP;unicast;interleaved={channels[0]}-{channels[1]}"
+            response = await self._request("SETUP", url, {"Transport": transport}, but=_UNSUPPORTED_TRANSPORT)
+            if response.status == 200:
+                values = _transport(response.headers.get("transport", ""))
+                first = values.get("interleaved", "").partition("-")[0]
+                channel = int(first) if first.isascii() and first.isdecimal() and len(first) < 4 else channels[0]
+                self._connection.channels[channel] = lambda data: self._output.packet(track, data)
+                self._connection.channels[channel + 1] = lambda data: self._output.report(track, data)
+                return
+        track.use_udp()
+        local, remote = self._connection.addresses
+        pair = _UdpPair(local)
+        self._udp.append(pair)
+        transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
+        response = await self._request("SETUP", url, {"Transport": transport})
+        ports = _transport(response.headers.get("transport", "")).get("server_port", "").partition("-")[0]
+        server_port = int(ports) if ports.isascii() and ports.isdecimal() and len(ports) < 6 else 0
+        await pair.open(
+            remote,
+            server_port,
+            lambda data: self._output.packet(track, data),
+            lambda data: self._output.report(track, data),
+        )
+
+    def _headers(self, method: str, url: str) -> dict[str, str]:
+        headers = {"User-Agent": USER_AGENT}
+        if self._session:
+            headers["Session"] = self._session
+        if (authorization := self._credentials.header(method, url)) is not None:
+            headers["Authorization"] = authorization
+        return headers
+
+    async def _request(self, method: str, url: str, headers: dict[str, str], *, but: int = 0) -> Response:
+        """Sends a request, with credentials if the server wants them. but: an error status that is returned."""
+        response = await self._connection.request(method, url, self._headers(method, url) | headers)
+        challenge = response.headers.get("www-authenticate", "")
+        if response.status == 401 and self._credentials.user and self._credentials.challenge(challenge):
+            response = await self._connection.request(method, url, self._headers(method, url) | headers)
+        if 300 <= response.status < 400 and method == "DESCRIBE":
+            raise _Redirected(response.headers.get("location", ""))
+        if response.status not in (200, but):
+            raise OutputError(_WORDS.get(response.status) or f"it answers {response.status} to {method}")
+        name, _, rest = response.headers.get("session", "").partition(";")
+        if method == "SETUP" and name and name.strip().isprintable():
+            self._session = name.strip()[:256]
+            seconds = rest.strip().removeprefix("timeout=").strip()
+            if seconds.isascii() and seconds.isdecimal() and len(seconds) < 6:
+                self._timeout = max(2.0, float(seconds))
+        return response
+
+
+def _choose(description: SessionDescription) -> list[CameraTrack]:
+    """Returns the first video and the first sound that can be carried. Raises OutputError if the video cannot be."""
+    tracks: list[CameraTrack] = []
+    refused: list[str] = []
+    for kind in (Kind.VIDEO, Kind.AUDIO):
+        for medium in description.media:
+            if medium.kind == kind:
+                try:
+                    tracks.append(CameraTrack(medium))
+                    break
+                except OutputError as error:
+                    refused.append(str(error))
+        if kind is Kind.VIDEO and refused and not tracks:
+            raise OutputError(refused[0])
+    if not tracks:
+        raise OutputError(refused[0] if refused else "it describes no video and no sound")
+    for what in refused:
+        log.warning("not carried", what=what)
+    return tracks
+
+
+def _transport(header: str) -> dict[str, str]:
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return {name.lower(): value for name, _, value in pairs}
+
+
+def _rtp_times(header: str, tracks: list[CameraTrack]) -> list[int] | None:
+    """Returns the timestamps of the common begin (RTP-Info), in the order of the tracks; None if one is missing."""
+    times: list[int] = []
+    for part in header.split(","):
+        values = _transport(part)
+        text = values.get("rtptime", "")
+        if not (text.isascii() and text.isdecimal() and len(text) < 11):
+            return None
+        times.append(int(text) & 0xFFFFFFFF)
+    return times if len(times) == len(tracks) else None
+
+
+class _Connection(asyncio.Protocol):
+    """The connection: answers to requests, and packets by channel. lost: why it ended; None: it is open."""
+
+    def __init__(self) -> None:
+        self.channels: dict[int, Callable[[bytes], None]] = {}
+        self.lost: OutputError | None = None
+        self.closed = asyncio.Event()
+        self._reader = RtspReader()
+        self._transport: asyncio.Transport | None = None
+        self._number = 0
+        self._pending: dict[int, asyncio.Future[Response]] = {}
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The numeric addresses of this end and of the server."""
+        assert self._transport is not None, "it is connected"
+        local, remote = self._transport.get_extra_info("sockname"), self._transport.get_extra_info("peername")
+        return str(local[0]), str(remote[0])
+
+    async def request(self, method: str, url: str, headers: dict[str, str]) -> Response:
+        """Sends a request and returns its answer. Raises OutputError."""
+        number = self.send(method, url, headers)
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await future
+        except TimeoutError:
+            raise OutputError(f"no answer to {method} within {CONNECT_SECONDS:.0f} s") from None
+        finally:
+            self._pending.pop(number, None)
+
+    def send(self, method: str, url: str, headers: dict[str, str]) -> int:
+        """Sends a request; returns its number. Raises OutputError if the connection is lost."""
+        if self.lost is not None:
+            if method == "TEARDOWN":
+                return 0
+            raise self.lost
+        self._number += 1
+        assert self._transport is not None, "it is connected"
+        self._transport.write(request(method, url, self._number, headers))
+        return self._number
+
+    def abort(self) -> None:
+        """Closes the connection; what was sent still leaves."""
+        self.channels.clear()
+        if self._transport is not None:
+            self._transport.close()
+
+    # ---- asyncio.Protocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+
+    def data_received(self, data: bytes) -> None:
+        """Reads messages and packets. Hot path."""
+        try:
+            found = self._reader.receive(data)
+        except RemoteProtocolError as error:
+            self._lose(OutputError(str(error)))
+            return
+        for item in found:
+            if isinstance(item, Interleaved):
+                receive = self.channels.get(item.channel)
+                if receive is not None:
+                    receive(item.payload)
+            elif isinstance(item, Response):
+                pending = self._pending.get(item.number)
+                if pending is not None and not pending.done():
+                    pending.set_result(item)
+            elif self._transport is not None and not self._transport.is_closing():
+                known = item.method in ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE")
+                number = item.headers.get("cseq", "0").strip()[:10]
+                status = "200 OK" if known else "501 Not Implemented"
+                self._transport.write(answer(number if number.isalnum() else "0", status))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        text = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"
+        self._lose(OutputError(text))
+
+    def _lose(self, reason: OutputError) -> None:
+        if self.lost is None:
+            self.lost = reason
+            self.closed.set()
+            for pending in self._pending.values():
+                if not pending.done():
+                    pending.set_exception(reason)
+            if self._transport is not None:
+                self._transport.close()
+
+
+class _UdpPair:
+    """Two sockets with neighbouring ports, for RTP and RTCP. They receive only from the camera's own address."""
+
+    def __init__(self, local: str) -> None:
+        """local: the address to bind. Raises OutputError if no ports are free."""
+        self._sockets: list[socket.socket] = []
+        self._transports: list[asyncio.DatagramTransport] = []
+        family = socket.AF_INET6 if ":" in local else socket.AF_INET
+        for _ in range(_UDP_TRIES):
+            port = 2 * (10_000 + secrets.randbelow(22_000))
+            try:
+                for number in (port, port + 1):
+                    udp = socket.socket(family, socket.SOCK_DGRAM)
+                    self._sockets.append(udp)
+                    udp.setblocking(False)
+                    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UDP_BUFFER)
+                    udp.bind((local, number))
+            except OSError:
+                self.close()
+                continue
+            self.port = port
+            return
+        raise OutputError("no UDP ports are free")
+
+    async def open(
+        self, remote: str, port: int, on_packet: Callable[[bytes], None], on_report: Callable[[bytes], None]
+    ) -> None:
+        """Begins to receive. remote: the camera's address; port: its RTP port. Raises OutputError."""
+        if not 0 < port < 65_535:
+            raise OutputError("it names no ports for UDP")
+        loop = asyncio.get_running_loop()
+        for udp, number, receive in zip(self._sockets, (port, port + 1), (on_packet, on_report), strict=True):
+            udp.connect((remote, number))
+            transport, _ = await loop.create_datagram_endpoint(functools.partial(_Datagrams, receive), sock=udp)
+            self._transports.append(transport)
+        self._sockets = []
+        # Opens the way through a firewall, as other clients do: an empty RTP packet.
+        self._transports[0].sendto(b"\x80\x00" + bytes(10))
+
+    def close(self) -> None:
+        for udp in self._sockets:
+            udp.close()
+        for transport in self._transports:
+            transport.abort()
+        self._sockets, self._transports = [], []
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, receive: Callable[[bytes], None]) -> None:
+        self._receive = receive
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self._receive(data)
+
+    def error_received(self, exc: Exception) -> None:
+        """A port of the camera is closed. The connection or the silence ends the session."""

@@ -1,0 +1,61 @@
+"""Opens an outgoing connection to one of the checked addresses of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from gateway.lib.egress import Address
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+CLOSING_SECONDS: Final = 5.0  # for the end of TLS
+
+
+class ConnectFailed(Exception):
+    """No address answered. The message is one line about the server, without addresses."""
+
+
+async def connect(
+    make: Callable[[], P],
+    addresses: Sequence[Address],
+    seconds: float,
+    tls: ssl.SSLContext | None,
+) -> P:
+    """Connects to the first address that answers, and returns its protocol.
+
+    seconds: in total; each address gets its part. tls: None: without TLS. Raises ConnectFailed.
+    """
+    loop = asyncio.get_running_loop()
+    text = "it has no address"
+    end = loop.time() + seconds
+    for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            async with asyncio.timeout((end - loop.time()) / remaining):
+                _, protocol = await loop.create_connection(
+                    make,
+                    address.host,
+                    address.port,
+                    family=address.family,
+                    ssl=tls,
+                    server_hostname=address.name.rstrip(".") if tls else None,
+                    ssl_shutdown_timeout=CLOSING_SECONDS if tls else None,
+                )
+            return protocol
+        except TimeoutError:
+            text = "no answer to the connection"
+        except ssl.SSLCertVerificationError as error:
+            text = f"its certificate is not trusted: {error.verify_message}"
+        except ssl.SSLError as error:
+            text = f"no TLS: {error.reason or error}"
+        except OSError as error:
+            text = os_error_text(error) if error.errno or tls is None else "it closed the connection when TLS began"
+    raise ConnectFailed(text)
+
+
+def os_error_text(error: OSError) -> str:
+    """Returns the system's error text, without the addresses and numbers that event loops add."""
+    return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()

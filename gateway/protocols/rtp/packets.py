@@ -1,0 +1,132 @@
+"""RTP packets (RFC 3550): header, order, times; and the sender reports that relate the times of two tracks."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+_SENDER_REPORT: Final = 200  # the packet type
+_MAX_HELD: Final = 32
+_HALF: Final = 1 << 31
+_MAX_OFF_MS: Final = 10_000
+_REPORT: Final = struct.Struct(">III")
+
+
+@dataclass(frozen=True, slots=True)
+class RtpPacket:
+    """payload_type, marker, sequence, timestamp: of the header."""
+
+    payload_type: int
+    marker: bool
+    sequence: int
+    timestamp: int
+    payload: bytes
+
+
+def parse_packet(data: bytes) -> RtpPacket | None:
+    """Reads a packet; None if it is none, or has no payload. Hot path."""
+    size = len(data)
+    if size < 13 or data[0] >> 6 != 2:
+        return None
+    first, second = data[0], data[1]
+    begin = 12 + 4 * (first & 15)
+    if first & 0x10:  # a header extension
+        if size < begin + 4:
+            return None
+        begin += 4 + 4 * (data[begin + 2] << 8 | data[begin + 3])
+    end = size - data[-1] if first & 0x20 else size  # padding
+    if begin >= end:
+        return None
+    sequence, timestamp = data[2] << 8 | data[3], int.from_bytes(data[4:8], "big")
+    return RtpPacket(second & 0x7F, second > 0x7F, sequence, timestamp, data[begin:end])
+
+
+def parse_sender_report(data: bytes) -> tuple[float, int] | None:
+    """Returns wall clock (NTP seconds) and RTP timestamp of the first sender report of an RTCP packet."""
+    at = 0
+    while len(data) - at >= 8:
+        size = 4 + 4 * (data[at + 2] << 8 | data[at + 3])
+        if data[at] >> 6 != 2:
+            return None
+        if data[at + 1] == _SENDER_REPORT and len(data) - at >= 20:
+            seconds, fraction, timestamp = _REPORT.unpack_from(data, at + 8)
+            return (seconds + fraction / (1 << 32), timestamp) if seconds else None
+        at += size
+    return None
+
+
+class PacketOrder:
+    """Restores the order of packets that came over UDP. Waits for a missing packet until 32 later ones have come."""
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._held: dict[int, RtpPacket] = {}
+
+    def push(self, packet: RtpPacket) -> list[RtpPacket]:
+        """Returns the packets that are in order now. Late and repeated ones are dropped."""
+        if self._next is None:
+            self._next = packet.sequence
+        ahead = (packet.sequence - self._next) & 0xFFFF
+        if ahead >= 0x8000:
+            if ahead < 0x10000 - 1_000:  # the sender began with new numbers
+                self._next, self._held = packet.sequence, {}
+            else:
+                return []
+        self._held[packet.sequence] = packet
+        if packet.sequence != self._next and len(self._held) > _MAX_HELD:
+            self._next = min(self._held, key=lambda number: (number - (self._next or 0)) & 0xFFFF)
+        ready: list[RtpPacket] = []
+        while (following := self._held.pop(self._next, None)) is not None:
+            ready.append(following)
+            self._next = (self._next + 1) & 0xFFFF
+        return ready
+
+
+class RtpClock:
+    """The times of one track in milliseconds, on a clock that all tracks of a session share.
+
+    rate: ticks a second of the timestamps. Without other information, the first packet has the time of its arrival.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._last: int | None = None
+        self._extended = 0  # the last timestamp without wraps
+        self._begun = False
+        self._base: tuple[int, float] | None = None  # an extended timestamp, and its time
+
+    def stamp(self, timestamp: int, arrival: float) -> int:
+        """Returns the time of a packet. arrival: milliseconds on the shared clock."""
+        extended = self._extend(timestamp)
+        if self._base is None or (not self._begun and abs(self._time(extended) - arrival) > _MAX_OFF_MS):
+            self._base = (extended, arrival)  # an anchor that cannot be right: some cameras announce anything
+        self._begun = True
+        return round(self._time(extended))
+
+    def time_of(self, timestamp: int) -> float | None:
+        """Returns the time of a timestamp near the last one; None before the first packet."""
+        if self._base is None or self._last is None:
+            return None
+        return self._time(self._extended + _distance(timestamp, self._last))
+
+    def anchor(self, timestamp: int, time: float) -> None:
+        """From now on, `timestamp` has this time, in milliseconds."""
+        if self._last is None:
+            self._last = timestamp
+        self._base = (self._extended + _distance(timestamp, self._last), time)
+
+    def _time(self, extended: int) -> float:
+        assert self._base is not None, "the callers set it"
+        first, time = self._base
+        return time + (extended - first) * 1000 / self._rate
+
+    def _extend(self, timestamp: int) -> int:
+        if self._last is not None:
+            self._extended += _distance(timestamp, self._last)
+        self._last = timestamp
+        return self._extended
+
+
+def _distance(timestamp: int, reference: int) -> int:
+    return ((timestamp - reference + _HALF) & 0xFFFFFFFF) - _HALF

@@ -1,0 +1,74 @@
+"""The Authorization header of RTSP requests: Basic and Digest (RFC 2617, RFC 7616)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+_PARAMETER: Final = re.compile(r'([a-zA-Z0-9-]{1,32})\s*=\s*("(?:[^"\\]|\\.){0,1024}"|[^\s,"]{0,1024})')
+_HASHES: Final = {"": "md5", "md5": "md5", "sha-256": "sha256"}
+
+
+@dataclass(slots=True)
+class Credentials:
+    """A user name and a password, and the last challenge of the server."""
+
+    user: str
+    password: str
+    _challenge: dict[str, str] | None = field(default=None, init=False)  # of Digest; {}: Basic
+    _count: int = field(default=0, init=False)
+
+    def challenge(self, header: str) -> bool:
+        """Takes the value of WWW-Authenticate. Returns whether an answer is possible; Digest is preferred."""
+        basic = False
+        for line in header.split("\n"):
+            scheme, _, rest = line.strip().partition(" ")
+            if scheme.lower() == "basic":
+                basic = True
+            elif scheme.lower() == "digest":
+                values = {found[1].lower(): found[2].strip('"') for found in _PARAMETER.finditer(rest[:8_192])}
+                if values.get("algorithm", "").lower() in _HASHES and "nonce" in values:
+                    self._challenge, self._count = values, 0
+                    return True
+        if basic:
+            self._challenge = {}
+        return basic
+
+    def header(self, method: str, url: str) -> str | None:
+        """Returns the value of Authorization; None before a challenge."""
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        if not challenge:
+            return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        realm, nonce = challenge.get("realm", ""), challenge["nonce"]
+        name = _HASHES[challenge.get("algorithm", "").lower()]
+
+        def digest(text: str) -> str:
+            return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
+
+        first, second = digest(f"{self.user}:{realm}:{self.password}"), digest(f"{method}:{url}")
+        values = {"username": self.user, "realm": realm, "nonce": nonce, "uri": url}
+        plain = ""
+        if "auth" in challenge.get("qop", "").replace(",", " ").split():
+            self._count += 1
+            count, own = f"{self._count:08x}", secrets.token_hex(8)
+            values["response"] = digest(f"{first}:{nonce}:{count}:{own}:auth:{second}")
+            values["cnonce"] = own
+            plain = f", qop=auth, nc={count}"
+        else:
+            values["response"] = digest(f"{first}:{nonce}:{second}")
+        if "opaque" in challenge:
+            values["opaque"] = challenge["opaque"]
+        if challenge.get("algorithm"):
+            plain += f", algorithm={challenge['algorithm']}"
+        quoted = ", ".join(f'{key}="{_escaped(value)}"' for key, value in values.items())
+        return f"Digest {quoted}{plain}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,123 @@
+"""RTSP messages, and the RTP packets between them on one connection (RFC 2326 §10.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.protocols.errors import RemoteProtocolError
+
+_MAX_HEAD: Final = 65_536
+_MAX_BODY: Final = 262_144
+_MAX_HEADERS: Final = 100
+_DOLLAR: Final = 0x24
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer. headers: by lower-case name; of a repeated one, all values, joined by newlines."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def number(self) -> int:
+        """CSeq; -1 if it is missing."""
+        text = self.headers.get("cseq", "").strip()
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRequest:
+    """A request of the server, such as a test whether the client is alive."""
+
+    method: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Interleaved:
+    """A packet on the connection. channel: even for RTP, odd for RTCP."""
+
+    channel: int
+    payload: bytes
+
+
+Received: TypeAlias = Response | ServerRequest | Interleaved
+
+
+class RtspReader:
+    """Reads a connection in pieces of any size. Holds at most one unfinished message of 320 kB."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def receive(self, data: bytes) -> list[Received]:
+        """Returns what `data` completes. Raises RemoteProtocolError. Hot path for packets."""
+        buffer = self._buffer
+        buffer += data
+        found: list[Received] = []
+        at, end = 0, len(buffer)
+        while end - at >= 4:
+            if buffer[at] == _DOLLAR:
+                following = at + 4 + (buffer[at + 2] << 8 | buffer[at + 3])
+                if following > end:
+                    break
+                found.append(Interleaved(buffer[at + 1], bytes(buffer[at + 4 : following])))
+                at = following
+                continue
+            if buffer[at] in b"\r\n":  # some cameras send empty lines between messages
+                at += 1
+                continue
+            message, at = self._message(at)
+            if message is None:
+                break
+            found.append(message)
+        if at:
+            del buffer[:at]
+        return found
+
+    def _message(self, at: int) -> tuple[Received | None, int]:
+        head_end = self._buffer.find(b"\r\n\r\n", at, at + _MAX_HEAD)
+        if head_end < 0:
+            if len(self._buffer) - at > _MAX_HEAD:
+                raise RemoteProtocolError("a message without end")
+            return None, at
+        lines = self._buffer[at:head_end].decode("utf-8", "replace").split("\r\n")
+        if len(lines) > _MAX_HEADERS:
+            raise RemoteProtocolError("a message with too many headers")
+        headers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            name = name.strip().lower()
+            headers[name] = f"{headers[name]}\n{value.strip()}" if name in headers else value.strip()
+        length = headers.get("content-length", "0").strip()
+        if not (length.isascii() and length.isdecimal()) or int(length[:10]) > _MAX_BODY:
+            raise RemoteProtocolError("a message with an invalid length")
+        begin = head_end + 4
+        if len(self._buffer) < begin + int(length):
+            return None, at
+        body = bytes(self._buffer[begin : begin + int(length)])
+        return _parsed(lines[0], headers, body), begin + int(length)
+
+
+def _parsed(first: str, headers: Mapping[str, str], body: bytes) -> Received:
+    words = first.split(" ", 2)
+    if words[0].startswith("RTSP/") and len(words) > 1 and words[1].isdecimal() and len(words[1]) == 3:
+        return Response(int(words[1]), headers, body)
+    if len(words) == 3 and words[2].startswith("RTSP/"):
+        return ServerRequest(words[0][:32], headers)
+    raise RemoteProtocolError("it does not speak RTSP")
+
+
+def request(method: str, url: str, number: int, headers: Mapping[str, str]) -> bytes:
+    """Returns a request. number: CSeq."""
+    lines = [f"{method} {url} RTSP/1.0", f"CSeq: {number}", *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def answer(number: str, status: str) -> bytes:
+    """Returns the answer to a request of the server."""
+    return f"RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n".encode()

@@ -1,0 +1,88 @@
+"""Messages between the gateway and a demux worker. The gateway reads all bytes; the worker opens no file or socket."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from gateway.media.errors import InvalidData
+from gateway.protocols import wire
+
+CREDIT: Final = 2_000_000  # bytes of units of one source that the worker sends before the gateway allows more
+_READ: Final = struct.Struct(">HQI")
+_DATA: Final = struct.Struct(">H")
+_CREDIT: Final = struct.Struct(">HI")
+
+
+class DemuxMessage(IntEnum):
+    """Kinds of frames of a demux worker, in addition to `wire.StreamMessage`, whose `to` is the source's number."""
+
+    OPEN = 16  # to the worker: a DemuxRequest
+    DATA = 17  # to the worker: source, bytes; no bytes: the end of the source
+    MORE = 18  # to the worker: source, number of bytes of units that it may send in addition
+    CLOSE = 19  # to the worker: source
+    READ = 20  # from the worker: source, offset, maximum number of bytes
+    FAILED = 21  # from the worker: {"source", "reason"}
+    LEFT_OUT = 22  # from the worker: {"source", "what"}: a track that is not carried
+
+
+@dataclass(frozen=True, slots=True)
+class DemuxRequest:
+    """Opens one source.
+
+    source: its number on the link. size: bytes of a file that can be read at any offset; 0: a stream, read in order.
+    format: libav's name of the container of a stream; "": found from the bytes.
+    probe_seconds: media that are read at most before the tracks are known.
+    """
+
+    source: int
+    size: int = 0
+    format: str = ""
+    probe_seconds: float = 5.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the members of the OPEN message."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> DemuxRequest:
+        """Reads an OPEN message."""
+        return cls(int(fields["source"]), int(fields["size"]), str(fields["format"]), float(fields["probe_seconds"]))
+
+
+def encode_read(source: int, offset: int, size: int) -> bytes:
+    """Returns the body of a READ message."""
+    return _READ.pack(source, offset, size)
+
+
+def decode_read(body: bytes) -> tuple[int, int, int]:
+    """Returns source, offset and size of a READ message. Raises InvalidData."""
+    if len(body) != _READ.size:
+        raise InvalidData(f"a read request of {len(body)} bytes")
+    source, offset, size = _READ.unpack(body)
+    return source, offset, size
+
+
+def encode_data(source: int, data: bytes) -> bytes:
+    """Returns the body of a DATA or CLOSE message."""
+    return _DATA.pack(source) + data
+
+
+def decode_data(body: bytes) -> tuple[int, bytes]:
+    """Returns source and bytes of a DATA message. Raises InvalidData."""
+    return wire.destination(body), body[_DATA.size :]
+
+
+def encode_more(source: int, size: int) -> bytes:
+    """Returns the body of a MORE message."""
+    return _CREDIT.pack(source, size)
+
+
+def decode_more(body: bytes) -> tuple[int, int]:
+    """Returns source and number of bytes of a MORE message. Raises InvalidData."""
+    if len(body) != _CREDIT.size:
+        raise InvalidData(f"a permission of {len(body)} bytes")
+    source, size = _CREDIT.unpack(body)
+    return source, size

@@ -1,0 +1,1 @@
+"""Copies the tracks of films, HLS and MPEG-TS without decoding. Only sound that a stream cannot carry is encoded."""

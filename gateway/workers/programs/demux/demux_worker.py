@@ -1,0 +1,210 @@
+"""The demux worker: copies the tracks of several sources of one input. The gateway passes the bytes.
+
+`python -m gateway.workers.programs.demux.demux_worker <fd>`
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+import av
+import av.error
+import av.logging
+from av.container import InputContainer
+from av.stream import Disposition
+
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.protocols import wire
+from gateway.workers.demux_protocol import (
+    CREDIT,
+    DemuxMessage,
+    DemuxRequest,
+    decode_data,
+    decode_more,
+    encode_read,
+)
+from gateway.workers.programs import program
+from gateway.workers.programs.codec import CodecFailed
+from gateway.workers.programs.demux.source_file import SourceClosed, SourceFile
+from gateway.workers.programs.demux.track_copy import NotCarried, TrackCopy, copy_of
+from gateway.workers.programs.vod.media_file import CONTAINERS
+
+_MAX_BROKEN: Final = 100  # broken packets in a row after which a source has failed
+# The tracks are announced together: the first units wait for the other track, within these limits.
+_HELD_MS: Final = 1_000
+_HELD_UNITS: Final = 300
+_HELD_BYTES: Final = 8_000_000
+
+
+class DemuxedSource:
+    """Reads one source in its own thread and sends its units. Sends FAILED or END at the end."""
+
+    def __init__(self, link: program.ParentLink, request: DemuxRequest) -> None:
+        self._link = link
+        self._request = request
+        number = request.source
+        self.file = SourceFile(
+            request.size,
+            CREDIT,
+            lambda offset, size: link.send(DemuxMessage.READ, encode_read(number, offset, size)),
+        )
+        self._sent: tuple[Any, ...] = (None, None)
+        self._epoch = 0
+        self._held: list[AccessUnit] | None = []
+
+    def run(self) -> None:
+        """Demuxes the source to its end."""
+        number = self._request.source
+        try:
+            with self._open() as container:
+                self._copy(container)
+            self._release()
+            self._link.send_end(number)
+        except SourceClosed:
+            return
+        except (NotCarried, CodecFailed, InvalidData) as error:
+            self._fail(str(error))
+        except av.error.FFmpegError as error:
+            self._fail(f"it is not readable media ({error.strerror or type(error).__name__})")
+        except MemoryError:
+            self._fail("not enough memory")
+
+    def _fail(self, reason: str) -> None:
+        self._link.send_json(DemuxMessage.FAILED, source=self._request.source, reason=reason)
+
+    def _open(self) -> InputContainer:
+        request = self._request
+        seconds = request.probe_seconds
+        options = {
+            "format_whitelist": ",".join(CONTAINERS),
+            "protocol_whitelist": "none",
+            "probesize": "20000000" if request.size else "1000000",
+            "analyzeduration": str(round(seconds * 1_000_000)),
+        }
+        container = av.open(
+            self.file, format=request.format or None, options=options, metadata_errors="replace", buffer_size=65_536
+        )
+        assert isinstance(container, InputContainer), "it is opened for reading"
+        return container
+
+    def _copy(self, container: InputContainer) -> None:
+        copies = self._copies(container)
+        if not copies:
+            raise NotCarried("it has no video or sound that can be carried")
+        video, audio = (
+            next((c for s, c in copies.values() if s.type == kind), None) for kind in (Kind.VIDEO, Kind.AUDIO)
+        )
+        broken = 0
+        for packet in container.demux([stream for stream, _ in copies.values()]):
+            if packet.size == 0:
+                continue
+            copy = copies[packet.stream_index][1]
+            try:
+                units = copy.take(packet, time.time())
+                broken = 0
+            except InvalidData as error:
+                broken += 1
+                if broken > _MAX_BROKEN:
+                    raise InvalidData(f"it is damaged: {error}") from error
+                continue
+            self._announce(video, audio, units)
+            for unit in units:
+                self._send(unit)
+
+    def _copies(self, container: InputContainer) -> dict[int, tuple[Any, TrackCopy]]:
+        """Returns the copies of the video and the audio track, by stream index."""
+        copies: dict[int, tuple[Any, TrackCopy]] = {}
+        refused: list[str] = []
+        for kind, found in (("video", container.streams.video), ("audio", container.streams.audio)):
+            usable = [s for s in found if s.codec_context is not None and not s.disposition & Disposition.attached_pic]
+            usable.sort(key=lambda s: not s.disposition & Disposition.default)
+            for stream in usable:
+                try:
+                    copies[stream.index] = (stream, copy_of(stream))
+                    break
+                except (NotCarried, CodecFailed) as error:
+                    refused.append(str(error))
+            if kind == "video" and refused:
+                raise NotCarried(f"{refused[0]} cannot be carried without decoding")
+        for what in refused:
+            self._link.send_json(DemuxMessage.LEFT_OUT, source=self._request.source, what=what)
+        return copies
+
+    def _announce(self, video: TrackCopy | None, audio: TrackCopy | None, units: Iterable[AccessUnit]) -> None:
+        """Sends the tracks if they are new. Until the first announcement, units wait until all tracks are known."""
+        tracks = (None if video is None else video.track, None if audio is None else audio.track)
+        if self._held is not None:
+            known = all(copy is None or copy.track is not None for copy in (video, audio))
+            held = self._held
+            full = len(held) > _HELD_UNITS or sum(len(u.payload) for u in held) > _HELD_BYTES
+            if not (known or full or (held and any(u.dts - held[0].dts > _HELD_MS for u in units))):
+                return
+        if tracks == self._sent:
+            return
+        if self._held is not None and not any(tracks):
+            return
+        self._sent = tracks
+        self._epoch += 1
+        self._link.send_tracks(Tracks(*tracks, self._epoch), self._request.source)
+        self._release()
+
+    def _send(self, unit: AccessUnit) -> None:
+        if self._held is not None:
+            self._held.append(unit)
+            return
+        self.file.spend(len(unit.payload))
+        self._link.send_units((unit,), self._request.source)
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        announced = [track for track in self._sent if track is not None]
+        for unit in held or ():
+            if unit.track in announced:
+                self._send(unit)
+
+
+class DemuxWorker:
+    """Opens sources on request, and passes the gateway's answers to their threads."""
+
+    def __init__(self, link: program.ParentLink) -> None:
+        self._link = link
+        self._sources: dict[int, SourceFile] = {}
+
+    def work(self) -> None:
+        """Runs until the gateway closes the link. Raises InvalidData for an unknown frame."""
+        while (received := self._link.receive()) is not None:
+            kind, body = received
+            if kind == DemuxMessage.OPEN:
+                request = DemuxRequest.from_json(wire.read_json(body))
+                source = DemuxedSource(self._link, request)
+                self._sources[request.source] = source.file
+                program.start_thread(source.run, f"source {request.source}")
+            elif kind == DemuxMessage.DATA:
+                number, data = decode_data(body)
+                if (file := self._sources.get(number)) is not None:
+                    file.add_data(data)
+            elif kind == DemuxMessage.MORE:
+                number, size = decode_more(body)
+                if (file := self._sources.get(number)) is not None:
+                    file.add_credit(size)
+            elif kind == DemuxMessage.CLOSE:
+                with suppress(KeyError):
+                    self._sources.pop(wire.destination(body)).close()
+            else:
+                raise InvalidData(f"a frame of kind {kind}")
+
+
+def work(link: program.ParentLink) -> None:
+    """Runs the worker."""
+    av.logging.set_level(av.logging.PANIC)
+    DemuxWorker(link).work()
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(work))

@@ -1,0 +1,148 @@
+"""Copies the packets of one libav stream as access units in ISO-BMFF form; converts sound that cannot be carried."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Final, Protocol
+
+from gateway.media import aac, codecs
+from gateway.media.clock import DecodeTimes
+from gateway.media.errors import InvalidData
+from gateway.media.h264_stream import H264Samples
+from gateway.media.h265_stream import H265Samples
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.aac_protocol import BITRATES
+from gateway.workers.programs.audio_codec import AacConverter, AudioDecoder, AudioEncoder
+
+TICKS: Final = 1_000  # per second, as all inputs of a channel have
+
+# By libav's names.
+_VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}
+_AUDIO: Final = {str(codec): codec for codec in (Codec.AAC, Codec.MP3, Codec.OPUS, Codec.FLAC, Codec.AC3, Codec.EAC3)}
+
+
+class NotCarried(Exception):
+    """A track cannot be carried. The message names its codec."""
+
+
+class TrackCopy(Protocol):
+    """Turns the packets of one track into units. track: of the next units; None while unknown."""
+
+    @property
+    def track(self) -> MediaTrack | None: ...
+
+    def take(self, packet: Any, wall: float) -> list[AccessUnit]:
+        """Returns the units of a packet. Raises InvalidData for a broken packet."""
+
+
+def copy_of(stream: Any) -> TrackCopy:
+    """Returns the copy of a libav stream. Raises NotCarried."""
+    name = str(stream.codec_context.codec.canonical_name)
+    try:
+        if stream.type == "video":
+            codec = _VIDEO.get(name)
+            if codec is None:
+                raise NotCarried(f"video codec {name}")
+            return PictureCopy(codec, stream)
+        return SoundCopy(_AUDIO[name], stream) if name in _AUDIO else SoundConversion(stream)
+    except InvalidData as error:
+        raise NotCarried(f"{name}: {error}") from error
+
+
+class PictureCopy:
+    """Copies pictures, from a key frame on. Only the NAL framing changes. Raises InvalidData."""
+
+    def __init__(self, codec: Codec, stream: Any) -> None:
+        config = bytes(stream.codec_context.extradata or b"")
+        self.track: MediaTrack | None = None
+        self._codec = codec
+        self._samples: H264Samples | H265Samples | None = None
+        self._times: DecodeTimes | None = None
+        self._begun = False
+        # Transport streams have their parameter sets with start codes, and also in the pictures.
+        if config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01")):
+            config = b""
+        if codec is Codec.H264:
+            self._samples = H264Samples(config)
+        elif codec is Codec.H265:
+            self._samples = H265Samples(config)
+        else:
+            self.track = MediaTrack(Kind.VIDEO, codec, TICKS, codecs.checked_config(codec, config))
+
+    def take(self, packet: Any, wall: float) -> list[AccessUnit]:
+        payload, key = bytes(packet), bool(packet.is_keyframe)
+        if self._samples is not None:
+            sample = self._samples.take(payload, key)
+            if sample is None:
+                return []
+            payload, key = sample.payload, sample.key
+            if key and (self.track is None or self.track.config != sample.config):
+                self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, sample.config)
+        if self.track is None or not (self._begun or key) or not payload:
+            return []
+        self._begun = True
+        pts, dts = _ms(packet.pts, packet.time_base), _ms(packet.dts, packet.time_base)
+        if pts is None:
+            pts = dts
+        if pts is None:
+            return []
+        if dts is None:  # Matroska
+            if self._times is None:
+                self._times = DecodeTimes(self._samples.reorder if self._samples is not None else 0)
+            dts = self._times.stamp(pts)
+        return [AccessUnit(self.track, dts, pts - dts, key, wall, payload)]
+
+
+class SoundCopy:
+    """Copies frames of sound; removes ADTS headers."""
+
+    def __init__(self, codec: Codec, stream: Any) -> None:
+        """Raises InvalidData."""
+        config = bytes(stream.codec_context.extradata or b"")
+        self.track: MediaTrack | None = None
+        self._has_headers = codec is Codec.AAC and not config
+        if not self._has_headers:
+            needed = config if codec in (Codec.AAC, Codec.OPUS, Codec.FLAC) else b""
+            self.track = MediaTrack(Kind.AUDIO, codec, TICKS, codecs.checked_config(codec, _flac_blocks(codec, needed)))
+
+    def take(self, packet: Any, wall: float) -> list[AccessUnit]:
+        payload, at = bytes(packet), _ms(packet.pts, packet.time_base)
+        if self._has_headers:
+            config, size = aac.split_adts(payload)
+            payload = payload[size:]
+            if self.track is None or self.track.config != config:
+                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
+        if self.track is None or at is None or not payload:
+            return []
+        return [AccessUnit(self.track, at, 0, True, wall, payload)]
+
+
+class SoundConversion:
+    """Encodes sound of any other codec as AAC. Raises CodecFailed."""
+
+    def __init__(self, stream: Any) -> None:
+        context = stream.codec_context
+        channels = 1 if context.channels == 1 else 2
+        source = MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, b"")  # only its timescale is used
+        encoder = AudioEncoder(BITRATES[channels], channels, TICKS)
+        self.track: MediaTrack | None = encoder.track
+        self._source = source
+        self._converter = AacConverter(AudioDecoder(source, channels, context), encoder)
+
+    def take(self, packet: Any, wall: float) -> list[AccessUnit]:
+        at = _ms(packet.pts, packet.time_base)
+        if at is None:
+            return []
+        return self._converter.convert(AccessUnit(self._source, at, 0, True, wall, bytes(packet)))
+
+
+def _ms(time: int | None, base: Fraction | None) -> int | None:
+    return None if time is None or base is None else round(time * base * TICKS)
+
+
+def _flac_blocks(codec: Codec, config: bytes) -> bytes:
+    """Returns a configuration in the form of `MediaTrack`. libav has only the contents of FLAC's STREAMINFO block."""
+    if codec is Codec.FLAC and len(config) == 34:
+        return b"\x80\x00\x00\x22" + config
+    return config

@@ -1,0 +1,210 @@
+"""A playlist of films in the object store: their frames unchanged, in order, by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.inputs.playlist.playlist_source import PlaylistSource
+from gateway.media.track import Kind
+from gateway.ports.errors import OutputError
+from tests.support import films, sources
+from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+
+RED = ("-f", "lavfi", "-i", "color=red:size=320x180:rate=25")
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-pix_fmt", "yuv420p")
+
+
+def film(name: str, seconds: float, *more: str, sound: bool = True, size: str = "320x180") -> Path:
+    tone = ("-f", "lavfi", "-i", "sine=440:sample_rate=44100") if sound else ()
+    picture = ("-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25")
+    return films.film(name, *picture, *tone, "-t", str(seconds), *X264, *(("-c:a", "aac") if sound else ()), *more)
+
+
+class Store:
+    """A local store, and the playlists that play from it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.objects = LocalObjects(root)
+
+    def put(self, path: Path, key: str) -> str:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        return key
+
+    def playlist(self, *items: str, loop: bool = False, always: bool = False) -> PlaylistSource:
+        spec = InputSpec("p", InputKind.PLAYLIST, items=items, loop=loop, always=always)
+        return PlaylistSource(worker_pool(), self.objects, spec)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+async def test_two_films_play_unchanged_in_order_and_equal_tracks_are_announced_once(store: Store) -> None:
+    path = film("one.mp4", 1)
+    source, context = store.playlist(store.put(path, "a.mp4"), store.put(path, "b.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    original, played = sources.read(path), context.recorder
+    for kind in Kind:
+        assert [u.payload for u in played.of(kind)] == [u.payload for u in original.of(kind)] * 2
+        assert all(0 < step < 100 for step in growing(played.of(kind))), list(growing(played.of(kind)))
+    assert len(played.tracks) == 1
+
+
+async def test_it_plays_at_the_speed_of_the_clock(store: Store) -> None:
+    source, context = store.playlist(store.put(film("two.mp4", 2), "a.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    pictures = [(u, at) for u, at in zip(context.recorder.units, context.recorder.at, strict=True)]
+    (first, began), (last, ended) = pictures[0], pictures[-1]
+    assert ended - began >= (last.dts - first.dts) / 1000 - 0.02
+
+
+async def test_nothing_is_published_before_it_is_on_air_and_then_the_first_key_frame_comes_at_once(
+    store: Store,
+) -> None:
+    source, context = store.playlist(store.put(film("one.mp4", 1), "a.mp4"), loop=True), FakeInput()
+    async with running_source(source, context), asyncio.timeout(30):
+        while not source.is_ready:
+            await asyncio.sleep(0.02)
+        assert context.peers == []
+        context.take_air()
+        began = time.monotonic()
+        await context.recorder.until(lambda: context.recorder.of(Kind.VIDEO))
+        assert context.recorder.of(Kind.VIDEO)[0].key
+        assert time.monotonic() - began < 0.7
+
+
+async def test_off_air_it_stops_and_goes_on_at_the_last_key_frame(store: Store) -> None:
+    path = film("two.mp4", 2)
+    source, context = store.playlist(store.put(path, "a.mp4")), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 30)
+        context.leave_air()
+        await asyncio.sleep(0.3)
+        before = len(context.recorder.of(Kind.VIDEO))
+        await asyncio.sleep(0.3)
+        assert len(context.recorder.of(Kind.VIDEO)) == before < 40
+        context.take_air()
+        await task
+    original = [u.payload for u in sources.read(path).of(Kind.VIDEO)]
+    played = context.recorder.of(Kind.VIDEO)
+    assert played[before].key
+    assert [u.payload for u in played] == original[:before] + original[25:]
+    assert all(step > 0 for step in growing(played))
+
+
+async def test_with_always_it_goes_on_by_the_clock_off_air(store: Store) -> None:
+    source, context = store.playlist(store.put(film("one.mp4", 1), "a.mp4"), loop=True, always=True), FakeInput()
+    async with running_source(source, context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 30)  # more than the film has
+
+
+async def test_a_converted_film_is_played_from_its_segments(store: Store) -> None:
+    path = film("two.mp4", 2)
+    folder = store.root / "talks/a"
+    folder.mkdir(parents=True)
+    films.film(
+        "segments.m3u8", "-i", str(path), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
+        "-hls_segment_filename", str(folder / "astream_%05d.ts"), "-y", str(folder / "astream.m3u8"),
+    )  # fmt: skip
+    for item in ("talks/a/", "talks/a.mp4", "talks/a/astream.m3u8"):
+        source, context = store.playlist(item), FakeInput()
+        context.take_air()
+        async with running_source(source, context) as task:
+            await task
+        assert len(context.recorder.of(Kind.VIDEO)) == 50
+
+
+async def test_films_with_other_tracks_are_announced(store: Store) -> None:
+    large, mute = film("large.mp4", 0.5, size="640x360"), film("mute.mp4", 0.5, sound=False)
+    keys = [store.put(film("half.mp4", 0.5), "a.mp4"), store.put(large, "b.mp4"), store.put(mute, "c.mp4")]
+    source, context = store.playlist(*keys), FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await task
+    tracks = context.recorder.tracks
+    assert [t.audio is not None for t in tracks] == [True, True, False]
+    assert len({t.video for t in tracks}) == 3 - (tracks[0].video == tracks[2].video)
+    assert all(step > 0 for step in growing(context.recorder.of(Kind.VIDEO)))
+
+
+async def test_a_film_deleted_while_on_air_is_named_and_the_next_one_plays(store: Store) -> None:
+    # Noise: so large that it is not read whole before it is deleted.
+    noisy = films.film(
+        "noise.mp4", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25,noise=alls=90:allf=t", "-t", "6", *X264, "-qp",
+        "18",
+    )  # fmt: skip
+    assert noisy.stat().st_size > 12_000_000
+    following = film("half.mp4", 0.5)
+    source = store.playlist(store.put(noisy, "a.mp4"), store.put(following, "b.mp4"))
+    context = FakeInput()
+    context.take_air()
+    async with running_source(source, context) as task:
+        await context.recorder.until(lambda: len(context.recorder.units) > 5)
+        (store.root / "a.mp4").unlink()
+        await task
+    expected = [u.payload for u in sources.read(following).of(Kind.VIDEO)]
+    assert [u.payload for u in context.recorder.of(Kind.VIDEO)][-len(expected) :] == expected
+    assert source.problem == "a.mp4: it does not exist"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "it does not exist"),
+        (b"", "the file is empty"),
+        (b"this is text, no film\n" * 50, "it is not readable media"),
+    ],
+)
+async def test_a_list_without_a_usable_film_fails_with_words(store: Store, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (store.root / "x.mp4").write_bytes(content)
+    source, context = store.playlist("x.mp4", "x.mp4", loop=True), FakeInput()
+    context.take_air()
+    with pytest.raises(OutputError, match=rf"no item can be played; x\.mp4: {words}"):
+        async with running_source(source, context) as task:
+            await task
+
+
+async def test_the_item_after_the_one_that_ended_the_worker_is_next(store: Store) -> None:
+    keys = [store.put(film("two.mp4", 2), "a.mp4"), store.put(film("half.mp4", 0.5), "b.mp4")]
+    source, context = store.playlist(*keys, loop=True), FakeInput()
+    context.take_air()
+    pool = source._workers
+    with pytest.raises(OutputError, match=r"the media worker"):
+        async with running_source(source, context) as task:
+            await context.recorder.until(lambda: context.recorder.units)
+            assert pool.running == 1
+            _kill_demuxers()
+            await task
+    assert pool.running == 0
+
+
+def _kill_demuxers() -> None:
+    import os
+    import signal
+
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            except OSError:
+                continue
+            if b"gateway.workers.programs.demux.demux_worker" in words and int(parent) == os.getpid():
+                os.kill(int(entry.name), signal.SIGKILL)

@@ -1,0 +1,75 @@
+"""Pulls and playlists of a running gateway: what its viewers get is what the source has."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import clients, films
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.media import Film, judge
+
+FILM = Film("pulled", seconds=40)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as gateway:
+        yield gateway
+
+
+def with_inputs(gateway: Gateway, *inputs: dict[str, Any], **fields: Any) -> Channel:
+    channel = gateway.channel(**fields)
+    reply = gateway.api("PUT", f"/videostream/{channel.id}/inputs", list(inputs))
+    assert reply.status == 200, reply.text
+    return channel
+
+
+def state(channel: Channel, name: str) -> dict[str, Any]:
+    reply = channel.gateway.api("GET", f"/videostream/{channel.id}/inputs")
+    return next(item for item in reply.json() if item["name"] == name)
+
+
+def test_a_channel_of_this_gateway_is_pulled_by_every_protocol(gateway: Gateway) -> None:
+    origin = gateway.channel("origin")
+    with clients.push(FILM, origin.push):
+        origin.wait_live()
+        origin.wait_playable("live.m3u8", "master.m3u8")
+        addresses = [origin.rtmp, origin.url("live.flv"), origin.url("live.m3u8"), origin.url("master.m3u8")]
+        pulled = [with_inputs(gateway, {"name": "p", "kind": "pull", "url": url}) for url in addresses]
+        players = [clients.pull(channel.url("live.flv"), seconds=5) for channel in pulled]
+        for player in players:
+            judge(clients.take_of(player), FILM, cut=True)
+        for channel in pulled:
+            assert state(channel, "p")["state"] == "on air"
+
+
+def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gateway) -> None:
+    path = films.plain("always.mp4", 4, "-g", "30", "-bf", "2")
+    target = gateway.data / "media" / "shows/a.mp4"
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(path, target)
+    item = {"name": "tv", "kind": "playlist", "items": ["shows/a.mp4", "shows/gone.mp4"], "always": True}
+    channel = with_inputs(gateway, item)
+    channel.wait_live()
+    with clients.pull(channel.url("live.flv"), seconds=10) as player:
+        take = clients.take_of(player)
+    steps = [b.time - a.time for a, b in zip(take.video, take.video[1:], strict=False)]
+    assert len(take.video) > 200
+    assert 0 < min(steps)
+    assert max(steps) < 0.2
+
+
+def test_the_fault_of_a_pull_is_shown_without_its_secrets(gateway: Gateway) -> None:
+    url = f"http://admin:geheim-geheim@127.0.0.1:{gateway.ports['http']}/nobody/live.m3u8?token=auch-geheim"
+    channel = with_inputs(gateway, {"name": "p", "kind": "pull", "url": url, "always": True})
+    end = time.monotonic() + 20
+    while (shown := state(channel, "p"))["state"] != "failed" and time.monotonic() < end:
+        time.sleep(0.2)
+    assert shown["error"] == "there is no stream at this address (404)"
+    assert "geheim" not in gateway.log
+    assert http("GET", channel.url("live.m3u8")).status == 404

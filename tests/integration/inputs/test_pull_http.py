@@ -1,0 +1,236 @@
+"""Streams over HTTP: FLV, MPEG-TS and HLS, found by their bytes; and words for each fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.inputs.pull.pull_source import PullSource
+from gateway.lib.egress import Egress
+from gateway.media import nal
+from gateway.media.track import Codec, Kind
+from gateway.ports.errors import OutputError
+from tests.support import films, sources
+from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+
+LOOPBACK = ("127.0.0.0/8",)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def film() -> Path:
+    return films.film(
+        "pulled.mp4", *sources.pictures("320x180", "25"), *sources.tone(), "-t", "4", *sources.X264, "-g", "25", "-bf",
+        "2", "-pix_fmt", "yuv420p", *sources.AAC,
+    )  # fmt: skip
+
+
+def converted(folder: Path, name: str, *how: str, loop: tuple[str, ...] = ()) -> Path:
+    target = folder / name
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *loop, "-i", str(film()), *how, str(target)], check=True, timeout=60)
+    return target
+
+
+@contextlib.asynccontextmanager
+async def origin(folder: Path | None = None, **handlers: Handler) -> AsyncIterator[str]:
+    """A web server with the files of a folder below /files/, and handlers by name."""
+    app = web.Application()
+    for name, handler in handlers.items():
+        app.router.add_get(f"/{name}", handler)
+    if folder is not None:
+        app.router.add_static("/files", folder)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        assert runner.addresses
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def pull(url: str, allow: tuple[str, ...] = LOOPBACK) -> PullSource:
+    services: Any = SimpleNamespace(egress=Egress(allow), tls=None, workers=worker_pool())
+    return PullSource(services, InputSpec("p", InputKind.PULL, url=url))
+
+
+async def fails(url: str, allow: tuple[str, ...] = LOOPBACK, context: FakeInput | None = None) -> str:
+    """The words of the fault."""
+    with pytest.raises(OutputError) as caught:
+        async with asyncio.timeout(60):
+            await pull(url, allow).run(context or FakeInput())
+    return str(caught.value)
+
+
+def slices(payload: bytes) -> list[bytes]:
+    return [u for u in nal.split(payload) if u[0] & 0x1F in (1, 5)]
+
+
+def check_media(context: FakeInput) -> None:
+    """All frames of the film came, unchanged and in order."""
+    original, played = sources.read(film()), context.recorder
+    assert [slices(u.payload) for u in played.of(Kind.VIDEO)] == [slices(u.payload) for u in original.of(Kind.VIDEO)]
+    heard, expected = [u.payload for u in played.of(Kind.AUDIO)], [u.payload for u in original.of(Kind.AUDIO)]
+    assert heard == expected
+    for kind in Kind:
+        assert all(0 < step < 100 for step in growing(played.of(kind)))
+    assert len(played.tracks) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("a.flv", ("-c", "copy", "-f", "flv")),
+        ("a.ts", ("-c", "copy", "-f", "mpegts")),
+    ],
+)
+async def test_a_stream_passes_unchanged(tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
+    converted(tmp_path, name, *how)
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/{name}", context=context) == "the stream has ended"
+    check_media(context)
+
+
+@pytest.mark.parametrize("how", [("-hls_segment_type", "mpegts"), ("-hls_segment_type", "fmp4")])
+async def test_hls_passes_unchanged(tmp_path: Path, how: tuple[str, ...]) -> None:
+    converted(tmp_path, "a.m3u8", "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", *how)
+    (tmp_path / "m.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=320x180\na.m3u8\n")
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/m.m3u8", context=context) == "the stream has ended"
+    check_media(context)
+
+
+async def test_hls_with_sound_of_its_own_is_joined(tmp_path: Path) -> None:
+    for name, kind in (("v", "-an"), ("a", "-vn")):
+        converted(tmp_path, f"{name}.m3u8", kind, "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
+                  "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"{name}.mp4")  # fmt: skip
+    (tmp_path / "m.m3u8").write_text(
+        '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="s",NAME="x",DEFAULT=YES,URI="a.m3u8"\n'
+        '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="s"\nv.m3u8\n'
+    )
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/m.m3u8", context=context) == "the stream has ended"
+    check_media(context)
+
+
+async def test_a_live_playlist_is_followed_over_a_discontinuity(tmp_path: Path) -> None:
+    converted(tmp_path, "a.m3u8", "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0")
+    names = [line for line in (tmp_path / "a.m3u8").read_text().splitlines() if line.endswith(".ts")]
+    lines = [f"#EXTINF:1,\nfiles/{name}" for name in names]
+    known = 1
+
+    async def live(request: web.Request) -> web.Response:
+        nonlocal known
+        # The film plays twice: its times jump back.
+        shown = [*lines, "#EXT-X-DISCONTINUITY", *lines][:known]
+        known += 1
+        end = "#EXT-X-ENDLIST\n" if known > 2 * len(lines) + 1 else ""
+        text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:7", *shown, end])
+        return web.Response(text=text, content_type="application/vnd.apple.mpegurl")
+
+    context = FakeInput()
+    async with origin(tmp_path, live=live) as base:
+        assert await fails(f"{base}/live", context=context) == "the stream has ended"
+    pictures = context.recorder.of(Kind.VIDEO)
+    expected = [slices(u.payload) for u in sources.read(film()).of(Kind.VIDEO)]
+    assert [slices(u.payload) for u in pictures] == expected * 2
+    assert all(0 < step < 200 for step in growing(pictures)), list(growing(pictures))
+    assert len(context.recorder.tracks) == 1
+
+
+async def test_sound_that_players_cannot_have_is_encoded(tmp_path: Path) -> None:
+    converted(tmp_path, "a.ts", "-c:v", "copy", "-c:a", "mp2", "-f", "mpegts")
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        await fails(f"{base}/files/a.ts", context=context)
+    tracks = context.recorder.tracks[0]
+    assert tracks.audio is not None
+    assert tracks.audio.codec is Codec.AAC
+    assert len(context.recorder.of(Kind.VIDEO)) == 100
+    assert len(context.recorder.of(Kind.AUDIO)) > 170
+
+
+def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (answering(401), "it wants a user name and a password, or they are wrong (401)"),
+        (answering(404), "there is no stream at this address (404)"),
+        (answering(418), "it answers 418"),
+        (answering(), "it sends nothing"),
+        (answering(body=b"<html>hello" * 40, Content_Type="text/html"), "it is no FLV, HLS or MPEG-TS but text/html"),
+        (answering(302, Location="http://169.254.169.254/latest/meta-data"), "169.254.169.254 is a link-local address"),
+        (answering(302, Location="ftp://127.0.0.1/x"), "it cannot be reached: NonHttpUrlRedirectClientError"),
+        (answering(302, Location="/bad"), "it redirects more than 5 times"),
+        (answering(body=b"FLV\1\5\0\0\0\x09\0\0\0\0" + b"\x09\xff\xff\xff" + bytes(600)), "its media are damaged"),
+        (answering(body=(b"\x47" + bytes(187)) * 400), "it is not readable media"),
+        (answering(body=b"#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=x\n#EXTINF:1,\na.ts\n"), "its segments are encrypted"),
+        (
+            answering(body=b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/a.ts\n#EXT-X-ENDLIST\n"),
+            "169.254.169.254 is a link-local address",
+        ),
+        (answering(body=b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"), "another protocol"),
+        (answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/bad\n"), "has variants again"),
+    ],
+)
+async def test_a_bad_answer_has_its_words(handler: Handler, words: str) -> None:
+    async with origin(bad=handler) as base:
+        text = await fails(f"{base}/bad?token=geheim-geheim")
+    assert words in text
+    assert "geheim" not in text
+
+
+async def test_a_video_codec_that_cannot_be_carried_is_named(tmp_path: Path) -> None:
+    converted(tmp_path, "a.ts", "-c:v", "mpeg2video", "-c:a", "copy", "-f", "mpegts")
+    async with origin(tmp_path) as base:
+        words = await fails(f"{base}/files/a.ts")
+    assert words == "video codec mpeg2video cannot be carried without decoding"
+
+
+async def test_a_private_address_is_not_connected_to(tmp_path: Path) -> None:
+    async with origin(tmp_path) as base:
+        assert "is a loopback address" in await fails(f"{base}/x", allow=())
+
+
+@pytest.mark.parametrize("begin", [b"", b"FLV\1\5\0\0\0\x09\0\0\0\0", (b"\x47" + bytes(187)) * 3])
+async def test_a_server_that_hangs_is_given_up(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.inputs.pull import http_client
+
+    monkeypatch.setattr(http_client, "SILENCE_SECONDS", 0.5)
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(begin)
+        await asyncio.Event().wait()
+        return response
+
+    async with origin(hang=hang) as base:
+        assert (await fails(f"{base}/hang")).startswith("no media for ")
+
+
+async def test_a_file_is_not_published_faster_than_it_plays(tmp_path: Path) -> None:
+    converted(tmp_path, "long.ts", "-c", "copy", "-f", "mpegts", loop=("-stream_loop", "9"))
+    context = FakeInput()
+    async with origin(tmp_path) as base, running_source(pull(f"{base}/files/long.ts"), context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 300)
+        await asyncio.sleep(1)
+    assert len(context.recorder.of(Kind.VIDEO)) < 500
