@@ -170,6 +170,7 @@ ROUTES: Final = (
             inputs.show,
             "The inputs of a channel, with their states and push addresses",
             "Inputs",
+            role=_BROADCASTER,
         ),
         Route(
             "PUT /videostream/{id}/inputs",
@@ -191,6 +192,13 @@ ROUTES: Final = (
             inputs.release,
             "Choose the input on air automatically again",
             "Inputs",
+            role=_BROADCASTER,
+        ),
+        Route(
+            "GET /videostream/{id}/inputs/{name}/preview",
+            inputs.preview,
+            "A picture of an input",
+            "image/jpeg",
             role=_BROADCASTER,
         ),
         Route(
