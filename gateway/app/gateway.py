@@ -143,7 +143,7 @@ class Gateway(node.Role):
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
         services = InputServices(settings, outputs.workers, outputs.egress, outputs.tls, stores.objects)
-        self.inputs = ChannelInputs(outputs.hub, services, parts.events, self._viewers_of)
+        self.inputs = ChannelInputs(outputs.hub, settings.inputs, services, parts.events, self._viewers_of)
         self.inputs.join(self.channels.cached, None if member is None else member.claims.hold)
         parts.metrics.read_from(self.inputs.samples)
         self.previews = InputPreviews(outputs.hub, self.inputs, outputs.jpegs)

@@ -81,7 +81,7 @@ class StreamHealth:
         self._emit = emit
         self._clock = clock
         self._is_over = False  # the stream has ended, or its measurement failed
-        self._publisher: ActivePublisher | None = None
+        self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _State()) for rule in RULES]
@@ -94,9 +94,9 @@ class StreamHealth:
         publisher, measurement = self._stream.publisher, self._measurement
         if publisher is None or self._is_over:
             self._withdraw(now, wall_clock)
-            self._publisher = None
+            self._measured = None
             return
-        if publisher is not self._publisher:
+        if self._measured is None or (publisher, self._stream.input) != self._measured:
             self._begin_push(publisher, now)
             return
         late = now - measurement.began - measurement.age > _LATE_SAMPLE
@@ -123,7 +123,7 @@ class StreamHealth:
         self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
 
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
-        self._publisher = publisher
+        self._measured = publisher, self._stream.input
         self._measurement.begin(now)
         self._facts = Facts(self._measurement, now)
         self._overview = None
@@ -197,7 +197,7 @@ class StreamHealth:
 
     def measured(self) -> dict[str, object]:
         measurement = self._measurement
-        if self._publisher is None or self._stream.publisher is None:
+        if self._measured is None or self._stream.publisher is None:
             return UNMEASURED
         history = list(measurement.history)
         offsets, excesses = rules.offsets(measurement, 10), rules.excesses(measurement, 10)

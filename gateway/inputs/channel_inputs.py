@@ -26,6 +26,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream
 from gateway.ports.events import Event, Events, EventType
+from gateway.settings.models import InputsSettings
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,7 @@ class ChannelInputs:
     def __init__(
         self,
         hub: Hub,
+        settings: InputsSettings,
         services: InputServices,
         events: Events,
         viewers: Callable[[Stream], int],
@@ -61,7 +63,7 @@ class ChannelInputs:
         )
         self._switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
         self._parts = SwitcherParts(
-            hub, self._hidden, services.settings.inputs, services, all_inputs(), events, viewers, self._count_switch
+            hub, self._hidden, settings, services, all_inputs(), events, viewers, self._count_switch
         )
         self._switchers: dict[str, ChannelSwitcher] = {}
         self._waiting: set[str] = set()  # channels for which a viewer waits, until the next tick

@@ -41,14 +41,14 @@ _MARGIN: Final = 0.005  # seconds; a timer may be early
 class SwitcherParts:
     """The parts that all switchers of a process share.
 
-    hub: of the channels' streams. inputs: the hub of the hidden streams of the inputs.
+    hub: of the channels' streams. hidden: the hub of the hidden streams of the inputs. inputs: their settings.
     descriptors: of the kinds that have a source. count: called with the reason of each switch.
     viewers: returns the viewers of a channel on all nodes.
     """
 
     hub: Hub
-    inputs: Hub
-    settings: InputsSettings
+    hidden: Hub
+    inputs: InputsSettings
     services: InputServices
     descriptors: dict[InputKind, InputDescriptor]
     events: Events
@@ -96,7 +96,7 @@ class ChannelSwitcher:
     def _make_input(self, spec: InputSpec) -> ChannelInput:
         descriptor = self._parts.descriptors.get(spec.kind)
         on_demand = descriptor is not None and descriptor.on_demand
-        entry = ChannelInput(spec, self, self._parts.settings.silence, on_demand=on_demand)
+        entry = ChannelInput(spec, self, self._parts.inputs.silence, on_demand=on_demand)
         if descriptor is not None:
             self._runners[entry] = SourceRunner(entry, descriptor.make(self._parts.services, spec), self)
         return entry
@@ -106,7 +106,7 @@ class ChannelSwitcher:
         if runner is not None and runner.task is not None:
             runner.task.cancel()
         if entry.stream is not None:
-            self._parts.inputs.end(entry.stream.name, EndReason.OUTPUT_OFF)
+            self._parts.hidden.end(entry.stream.name, EndReason.OUTPUT_OFF)
         if entry is self._current:
             self._evaluate(SwitchReason.CHANGED)
 
@@ -167,7 +167,7 @@ class ChannelSwitcher:
 
     def _publish(self, entry: ChannelInput, origin: PushOrigin, evict: Callable[[EndReason], None]) -> StreamPublisher:
         name = f"{self.channel.id}/{entry.spec.name}"
-        publisher = self._parts.inputs.publish_from(origin, self.channel, name, evict)
+        publisher = self._parts.hidden.publish_from(origin, self.channel, name, evict)
         if publisher.stream is not entry.stream:
             entry.attach(publisher.stream)
         return publisher
@@ -177,7 +177,7 @@ class ChannelSwitcher:
         entry = next(entry for entry in self._inputs if entry.spec.kind is InputKind.PUSH)
         stream = publisher.stream
         program = self._parts.hub.replace_publisher(stream, self._origin, self._evicted)
-        hidden = self._parts.inputs.adopt(self.channel, f"{self.channel.id}/{entry.spec.name}", publisher)
+        hidden = self._parts.hidden.adopt(self.channel, f"{self.channel.id}/{entry.spec.name}", publisher)
         tracks = stream.original.tracks
         if tracks is not None:
             hidden.set_tracks(tracks.video, tracks.audio, tracks.metadata, True)
@@ -284,7 +284,7 @@ class ChannelSwitcher:
 
     def input_lost(self, entry: ChannelInput, reason: SwitchReason) -> None:
         if entry not in self._runners:
-            self._stand_in_until = time.monotonic() + self._parts.settings.hold
+            self._stand_in_until = time.monotonic() + self._parts.inputs.hold
         self._evaluate(reason)
 
     def input_shown(self, entry: ChannelInput, tracks: Tracks) -> None:
@@ -327,7 +327,7 @@ class ChannelSwitcher:
         current_index = inputs.index(current) if current in inputs else None
         taken = inputs.index(self._taken) if self._taken is not None else None
         returns = not self.channel.flag("inputsManual")
-        index = choose(candidates, current_index, taken, self._parts.settings.steady, returns=returns)
+        index = choose(candidates, current_index, taken, self._parts.inputs.steady, returns=returns)
         chosen = None if index is None else inputs[index]
         if chosen is current or (chosen is not None and not self._may_switch(chosen, starting, reason, now)):
             self._arm()
@@ -425,7 +425,7 @@ class ChannelSwitcher:
             self._current = None
         for entry in self._inputs:
             if entry.stream is not None:
-                self._parts.inputs.end(entry.stream.name, reason)
+                self._parts.hidden.end(entry.stream.name, reason)
 
     async def close(self, reason: EndReason = EndReason.SHUTDOWN) -> None:
         """Ends all inputs and their sources."""

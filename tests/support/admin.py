@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -31,6 +31,7 @@ from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.diagnosis.refusal_log import RefusalLog
+from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
@@ -39,7 +40,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.events import Events
-from gateway.settings.models import EventsSettings
+from gateway.settings.models import EventsSettings, InputsSettings
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
 
@@ -102,6 +103,7 @@ class FixedToken:
         return token == TOKEN
 
 
+INPUTS = InputsSettings(silence=1, steady=2, hold=60)
 EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
 
 
@@ -173,9 +175,11 @@ async def admin(
         node = NodeStatus(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
         values = stream_values(lambda stream: sum(stream.viewers.values()))
         context_options.setdefault("recorder", Recorder(hub, dict, values))
+        inputs = ChannelInputs(hub, INPUTS, cast(Any, None), events, lambda stream: sum(stream.viewers.values()))
         context = Context(
             version="1.2.3",
             hub=hub,
+            inputs=inputs,
             channels=store or sqlite,
             domains=domains or sqlite,
             secrets=SigningSecrets(SECRET),

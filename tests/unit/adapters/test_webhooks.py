@@ -135,6 +135,10 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         {"stream": "c1", "code": "gop_long", "text": "Key frame every 10 s.", "value": 10.0, "state": "begun"},
         '{"stream":"c1","code":"gop_long","text":"Key frame every 10 s.","value":10.0,"state":"begun"}',
     ),
+    EventType.INPUT_SWITCHED: (
+        {"from": "main", "to": "slate", "reason": "silent"},
+        '{"from":"main","to":"slate","reason":"silent"}',
+    ),
     EventType.JOB_FAILED: (
         {"job": "1-ab", "kind": "vod", "source": "key=1.mp4", "state": "ERROR", "error": "no picture"},
         '{"job":"1-ab","kind":"vod","source":"key=1.mp4","state":"ERROR","error":"no picture"}',

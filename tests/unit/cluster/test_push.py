@@ -14,7 +14,7 @@ from gateway.cluster.peers import Peers
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, NameInUse
 from tests.support.builders import AUDIO, VIDEO, Recorder, channel, picture, sound
@@ -31,7 +31,7 @@ class Front:
 
     async def push(self, place: NodeAddress, *, keep_time: bool = False, name: str = "c1") -> StreamPublisher:
         return await self.forwards.publish(
-            place, channel(), name, protocol="rtmp", peer="192.0.2.7", evict=self.evicted.append, keep_time=keep_time
+            place, channel(), name, origin=PushOrigin("rtmp", "192.0.2.7", keep_time), evict=self.evicted.append
         )
 
 
