@@ -59,7 +59,7 @@ class Program:
             for unit in units:
                 self.push(unit, now)
             return
-        self._squeeze(pictures, begin, max(begin + len(pictures), stream.last_dts_ms + elapsed), now)
+        self._squeeze(pictures, begin, max(begin + len(pictures) - 1, stream.last_dts_ms + elapsed), now)
         self._sound_from = newest.dts
 
     def go_on(self, tracks: Tracks | None) -> None:
