@@ -26,6 +26,7 @@ from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.registry import push_addresses
 from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.previews import InputPreviews
 from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
@@ -105,6 +106,7 @@ class Context:
     version: str
     hub: Hub
     inputs: ChannelInputs
+    previews: InputPreviews
     channels: ChannelStore
     domains: DomainStore
     secrets: SigningSecrets = field(repr=False)

@@ -1,7 +1,8 @@
-"""The inputs of a channel: shows and stores the list, and puts an input on air by hand."""
+"""The inputs of a channel: shows and stores the list, shows pictures of them, and puts one on air by hand."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -92,8 +93,8 @@ async def release(request: web.Request) -> web.Response:
 async def _take(request: web.Request, name: str | None) -> web.Response:
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
-    if name is not None and all(spec.name != name for spec in stored_inputs(channel.item)):
-        raise Missing(f"the channel has no input {name[:64]}")
+    if name is not None:
+        _check_name(channel, name)
     try:
         take_here(context.inputs, channel.id, name)
     except NoSuchStream:
@@ -101,6 +102,27 @@ async def _take(request: web.Request, name: str | None) -> web.Response:
         if await context.cluster.ask(channel.id, "take", "POST", **query) is None and name is not None:
             raise Conflict(f"{channel.id} is not live, or has only one input") from None
     return await _answer_inputs(request, channel)
+
+
+async def preview(request: web.Request) -> web.Response:
+    """Returns a picture of the newest key frame of an input. The node that holds the stream makes it."""
+    context = request.app[CONTEXT]
+    channel, name = await stored_channel(request), request.match_info["name"]
+    _check_name(channel, name)
+    if context.previews.holds(channel.id):
+        picture = await context.previews.picture(channel.id, name)
+    else:
+        found = await context.cluster.ask(channel.id, "preview", name=name)
+        if found is None:
+            raise Missing(f"{channel.id} is not live")
+        picture = base64.b64decode(found["jpeg"])
+    return web.Response(body=picture, content_type="image/jpeg")
+
+
+def _check_name(channel: Channel, name: str) -> None:
+    """Raises Missing if the channel has no input of this name."""
+    if all(spec.name != name for spec in stored_inputs(channel.item)):
+        raise Missing(f"the channel has no input {name[:64]}")
 
 
 async def _answer_inputs(request: web.Request, channel: Channel) -> web.Response:

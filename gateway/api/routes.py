@@ -195,6 +195,13 @@ ROUTES: Final = (
             role=_BROADCASTER,
         ),
         Route(
+            "GET /videostream/{id}/inputs/{name}/preview",
+            inputs.preview,
+            "A picture of an input",
+            "image/jpeg",
+            role=_BROADCASTER,
+        ),
+        Route(
             "GET /videostreams/online",
             sessions.online,
             "The sessions of all live channels",

@@ -139,8 +139,8 @@ class Input(NewInput):
 class Session(Schema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
-    input: the name of the input on air. viewers: by protocol, on all nodes. node: id of the node with the stream, if
-    there are several nodes.
+    input: the name of the input on air. fallback: whether it is not the first of the channel's inputs.
+    viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
     """
 
@@ -152,6 +152,7 @@ class Session(Schema):
     bitrate: int
     publisher: Publisher | None
     input: str | None
+    fallback: bool
     viewers: dict[str, int]
     tracks: list[Track]
     outputs: list[Output]

@@ -20,6 +20,7 @@ from gateway.api.body import json_object
 from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
 from gateway.api.context import CONTEXT, Context
+from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.refusal_log import newest
 from gateway.diagnosis.stream_health import UNMEASURED
@@ -56,6 +57,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
             "bitrate": 0,
             "publisher": None,
             "input": None,
+            "fallback": False,
             "viewers": dict.fromkeys(PROTOCOLS, 0),
             "tracks": [],
             "outputs": [],
@@ -77,6 +79,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
             "dropped": dict(publisher.dropped),
         },
         "input": stream.input,
+        "fallback": stream.input not in (None, stored_inputs(stream.channel.item)[0].name),
         "viewers": _viewers(stream, remote_viewers or {}),
         "tracks": [] if stream.tracks is None else [describe(track) for track in stream.tracks],
         "outputs": [] if stream.outputs is None else stream.outputs.status(),

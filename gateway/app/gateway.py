@@ -44,6 +44,7 @@ from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.descriptor import InputServices
+from gateway.inputs.previews import InputPreviews
 from gateway.lib import log as logs
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import ListenError
@@ -145,6 +146,7 @@ class Gateway(node.Role):
         self.inputs = ChannelInputs(outputs.hub, settings.inputs, services, parts.events, self._viewers_of)
         self.inputs.join(self.channels.cached, None if member is None else member.claims.hold)
         parts.metrics.read_from(self.inputs.samples)
+        self.previews = InputPreviews(outputs.hub, self.inputs, outputs.jpegs)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
         self.node_endpoint: NodeEndpoint | None = None
@@ -256,6 +258,7 @@ class Gateway(node.Role):
             version=__version__,
             hub=self.hub,
             inputs=self.inputs,
+            previews=self.previews,
             channels=self._stores.channels,
             domains=self._stores.domains,
             secrets=self._parts.secrets,
@@ -386,7 +389,8 @@ class Gateway(node.Role):
         diagnosis = DiagnosisOperations(
             member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
         )
-        return {**operations.table(), **diagnosis.table(), **InputOperations(member.siblings, self.inputs).table()}
+        inputs = InputOperations(member.siblings, self.inputs, self.previews)
+        return {**operations.table(), **diagnosis.table(), **inputs.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers)

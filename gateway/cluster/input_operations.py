@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from gateway.api.inputs import states_json, take_here
 from gateway.channels.names import is_channel_id
 from gateway.cluster.gateway_operations import to_response
@@ -11,21 +13,24 @@ from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_r
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.previews import InputPreviews
 from gateway.ports.errors import NoSuchStream
 
 
 class InputOperations:
     """The operations for NodeEndpoint; `table` returns them."""
 
-    def __init__(self, siblings: SiblingProcesses, inputs: ChannelInputs) -> None:
+    def __init__(self, siblings: SiblingProcesses, inputs: ChannelInputs, previews: InputPreviews) -> None:
         self._rpc = NodeRpc(siblings, to_response)
         self._inputs = inputs
+        self._previews = previews
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
         specs = {
             "inputs": OperationSpec("GET", is_channel_id, self._states),
             "take": OperationSpec("POST", is_channel_id, self._take),
+            "preview": OperationSpec("GET", is_channel_id, self._preview),
         }
         return {name: self._rpc.operation(spec) for name, spec in specs.items()}
 
@@ -42,3 +47,10 @@ class InputOperations:
         except NoSuchStream:
             raise NotHeldHere(id) from None
         return json_response(states_json(self._inputs, id))
+
+    async def _preview(self, request: Request, id: str) -> Response:
+        """Returns a picture of the input `name` as JPEG in base64."""
+        if not self._previews.holds(id):
+            raise NotHeldHere(id)
+        picture = await self._previews.picture(id, request.query.get("name", ""))
+        return json_response({"jpeg": base64.b64encode(picture).decode("ascii")})

@@ -73,20 +73,27 @@ class JpegService:
     ) -> None:
         await self._tasks.close()
 
-    async def picture(self, units: Sequence[AccessUnit], stream: Stream | None = None) -> bytes:
+    async def picture(self, units: Sequence[AccessUnit], stream: Stream | None = None, longest: int = 0) -> bytes:
         """Returns the last picture of these units as JPEG. Raises JpegUnavailable.
 
         units: the first one has to be a key frame. stream: its health gets the decoded picture.
+        longest: pixels of the longer side, to which a larger picture is scaled; 0: its own size.
         """
         if not units:
             raise JpegUnavailable("there is no picture yet")
         queue = min(self._queues, key=lambda queue: queue.length)
         number = next(self._numbers)
         reply = await queue.ask(
-            JpegRequest(number, JpegAction.PICTURE, quality=self._quality, track=units[0].track, units=units)
+            JpegRequest(
+                number, JpegAction.PICTURE, quality=self._quality, longest=longest, track=units[0].track, units=units
+            )
         )
         _report(reply, units, stream)
         return reply.body
+
+    def start_picture(self, units: Sequence[AccessUnit], longest: int) -> asyncio.Task[bytes]:
+        """Starts `picture` for several callers, which shield the task that they await."""
+        return self._tasks.start(self.picture(units, longest=longest), "preview")
 
     async def latest(self, stream: Stream) -> bytes:
         """Returns the latest key frame of the stream as JPEG, with overlays. Raises JpegUnavailable.

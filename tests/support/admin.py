@@ -32,6 +32,7 @@ from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.previews import InputPreviews
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
@@ -63,6 +64,8 @@ class Admin:
     forgotten: list[str]
     authenticators: Authenticators
     node: NodeStatus
+    inputs: ChannelInputs
+    previews: InputPreviews
 
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
@@ -144,9 +147,11 @@ async def admin(
     token_mark: str = "the mark of that token",
     clock: Callable[[], float] = time.time,
     checks: Any = None,
+    jpegs: Any = None,
     **context_options: Any,
 ) -> AsyncIterator[Admin]:
-    """The API while the block runs. console: instead of a SQLite file; clock: of logins; others as of Context."""
+    """The API while the block runs. console: instead of a SQLite file; clock: of logins; jpegs: for previews of inputs;
+    others as of Context."""
     events = Events()
     hub = builders.hub(specs, events=events)
     refusals = context_options.setdefault("refusals", RefusalLog())
@@ -176,10 +181,12 @@ async def admin(
         values = stream_values(lambda stream: sum(stream.viewers.values()))
         context_options.setdefault("recorder", Recorder(hub, dict, values))
         inputs = ChannelInputs(hub, INPUTS, cast(Any, None), events, lambda stream: sum(stream.viewers.values()))
+        previews = InputPreviews(hub, inputs, jpegs)
         context = Context(
             version="1.2.3",
             hub=hub,
             inputs=inputs,
+            previews=previews,
             channels=store or sqlite,
             domains=domains or sqlite,
             secrets=SigningSecrets(SECRET),
@@ -197,6 +204,8 @@ async def admin(
             **context_options,
         )
         async with TestClient(TestServer(make_app(context))) as client:
-            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten, authenticators, node)
+            yield Admin(
+                client, sqlite, hub, events, metrics, readiness, forgotten, authenticators, node, inputs, previews
+            )
         hub.drain()
         await hub.drained()

@@ -16,6 +16,7 @@ from gateway.channels.media_owners import StoredDeletions
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.diagnosis_operations import DiagnosisOperations
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.input_operations import InputOperations
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
@@ -153,7 +154,8 @@ async def member(
         )
         recorder = Recorder(api.hub, dict, lambda stream: {})
         diagnosis = DiagnosisOperations(processes, api.hub, recorder, Experience(api.metrics), refused)
-        door.table = {**operations.table(), **diagnosis.table()}
+        inputs = InputOperations(processes, api.inputs, api.previews)
+        door.table = {**operations.table(), **diagnosis.table(), **inputs.table()}
         await server.listen(listening)
         directory.members[id] = Node(
             id, NodeRole.GATEWAY, address, 1, shown=registry_entry(f"{id}.example.com", PORTS, since)

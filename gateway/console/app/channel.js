@@ -21,6 +21,8 @@ import { installedSwitches } from "./installed_outputs.js";
  * @property {import("./views/parts/health.js").Finding[]} [health]
  * @property {import("./views/parts/health.js").Measured} [measured]
  * @property {import("./views/parts/events.js").Refusal[]} [refusals]  newest first
+ * @property {string | null} [input]  the name of the input on air
+ * @property {boolean} [fallback]     whether it is not the first of the channel's inputs
  * @property {string} [node]  the node that holds the stream
  */
 

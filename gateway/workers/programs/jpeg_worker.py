@@ -61,16 +61,22 @@ def _decode_last(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedP
     return last
 
 
-def jpeg(picture: DecodedPicture, quality: int) -> bytes:
-    """Returns the picture as JPEG with square pixels. The height is unchanged."""
+def jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> bytes:
+    """Returns the picture as JPEG with square pixels.
+
+    longest: a larger picture is made smaller, until its longer side has these pixels; 0: the height is unchanged.
+    """
     frame, aspect = picture.frame, picture.aspect
-    width = frame.width
+    width, height = frame.width, frame.height
     if Fraction(1, 8) <= aspect <= 8:  # another value is an error of the encoder
         width = min(_MAX_WIDTH, max(1, round(width * aspect)))
+    if longest and max(width, height) > longest:
+        scale = Fraction(longest, max(width, height))
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
     matrix = None
     if int(frame.colorspace) == _UNSPECIFIED:
         matrix = Colorspace.ITU709 if frame.height >= _HD else Colorspace.ITU601
-    rgb = frame.reformat(width=width, format="rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)
+    rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)
     out = io.BytesIO()
     _image(rgb, "RGB").save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()
@@ -116,7 +122,8 @@ class JpegWorker:
                 if request.track is None:
                     raise NoPicture("the stream has no video")
                 picture = last_picture(request.track, request.units)
-                return JpegReply(number, True, jpeg(picture, request.quality), _overview(picture.frame))
+                made = jpeg(picture, request.quality, request.longest)
+                return JpegReply(number, True, made, _overview(picture.frame))
             case JpegAction.COMPARE:
                 difference, overview = self._compare(request)
                 return JpegReply(number, True, difference.encode(), overview)

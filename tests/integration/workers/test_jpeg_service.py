@@ -72,6 +72,12 @@ async def test_decoded_pictures_tell_the_health_of_their_stream_whether_they_are
             assert (health._facts.black_since, health._facts.frozen_since) == ((0, None), (None, None), (None, 1))[at]
 
 
+@pytest.mark.parametrize(("longest", "size"), [(160, (160, 90)), (319, (319, 179)), (480, (320, 180))])
+async def test_a_large_picture_is_made_smaller(longest: int, size: tuple[int, int]) -> None:
+    async with stills() as service:
+        assert opened(await service.start_picture(video(sources.h264())[:1], longest)).size == size
+
+
 async def test_pixels_that_are_not_square_are_made_so() -> None:
     source = sources.h264("320x240", more="setsar=4/3", bframes=0)
     async with stills() as service:

@@ -27,6 +27,7 @@ OPEN = {
     "GET /videostream/{id}/inputs",
     "POST /videostream/{id}/inputs/{name}/take",
     "DELETE /videostream/{id}/inputs/take",
+    "GET /videostream/{id}/inputs/{name}/preview",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",
     "GET /servers",

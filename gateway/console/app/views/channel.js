@@ -16,10 +16,13 @@ import { Play, Push } from "./channel/addresses.js";
 import { Health } from "./channel/health.js";
 import { Experience } from "./channel/experience.js";
 import { ChannelHistory } from "./channel/history.js";
+import { Inputs, useInputs } from "./channel/inputs.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
+
+export { default as words } from "../words/channel.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
@@ -46,6 +49,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
 
   const channel = /** @type {Channel | null} */ (stored.value.data) ?? kept;
   const session = /** @type {Session | null} */ (current.value.data);
+  const inputs = useInputs(gone ? null : channel);
   if (!channel) {
     const error = stored.value.error;
     if (!error) return html`<${Skeleton} lines=${8} />`;
@@ -97,6 +101,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
 
   const golive = html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
     href=${`/console/broadcast.html#${encodeURIComponent(id)}`}>${t("channel.golive")}<//>`;
+  const several = inputs !== null && inputs.length > 1;
+  const shownInputs = inputs && html`<${Inputs} channel=${channel} inputs=${inputs} onChanged=${changed} />`;
   const show = html`<${Button} key="preview" kind=${live && !preview ? "primary" : "plain"} icon=${preview ? "stop" : "play"}
     onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>`;
   return html`
@@ -117,9 +123,11 @@ export default function ChannelPage({ parts: [id = ""] }) {
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
-        ${session && live && html`<${Now} session=${session} />`}
+        ${session && live && html`<${Now} session=${session} several=${several} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
+        ${several && shownInputs}
         <${Push} channel=${channel} onChanged=${changed} />
+        ${!several && shownInputs}
         <${Play} channel=${channel} />
         ${administers.value && !gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
       </div>

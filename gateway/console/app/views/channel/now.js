@@ -20,8 +20,8 @@ function words(track) {
   return [[name, track.profile].filter(Boolean).join(" "), ...more].filter(Boolean).join(" · ");
 }
 
-/** @param {{session: Session}} props */
-export function Now({ session }) {
+/** @param {{session: Session, several: boolean}} props  several: whether the channel has several inputs */
+export function Now({ session, several }) {
   const { publisher, viewers, tracks, node } = session;
   const dropped = Object.entries(publisher?.dropped ?? {}).filter(([, n]) => n > 0);
   const watched = Object.entries(viewers).filter(([, n]) => n > 0);
@@ -41,6 +41,7 @@ export function Now({ session }) {
       { label: t("now.audio"), value: audio ? words(audio) : t("now.none") },
       { label: t("now.publisher"), value: publisher
         ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
+      ...(several ? [{ label: t("now.input"), value: session.input ?? t("now.none") }] : []),
       ...(node ? [{ label: t("now.node"), value: html`<code>${node}</code>` }] : []),
     ]} />
   <//>`;

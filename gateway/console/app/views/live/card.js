@@ -46,6 +46,7 @@ export function LiveCard({ session, now, onKick }) {
       <div><dt>${t("live.publisher")}</dt><dd>${publisher ? `${protocolName(publisher.protocol)} · ${publisher.address}`
         : t("live.gone")}</dd></div>
       <div><dt>${t("live.dropped")}</dt><dd class=${classes(dropped > 0 && "is-bad")}>${number(dropped)}</dd></div>
+      ${session.fallback && html`<div><dt>${t("live.input")}</dt><dd class="is-warn">${session.input}</dd></div>`}
       ${node && html`<div><dt>${t("live.node")}</dt><dd><code>${node}</code></dd></div>`}
       <div class="wide"><dt>${t("live.viewers")}</dt><dd><${Viewers} counts=${session.viewers} /></dd></div>
     </dl>

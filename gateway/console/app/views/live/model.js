@@ -41,6 +41,8 @@ import { History } from "../parts/history.js";
  * @property {Output[]} outputs
  * @property {import("../parts/health.js").Finding[]} [health]
  * @property {import("../parts/health.js").Measured} [measured]
+ * @property {string | null} [input]  the name of the input on air
+ * @property {boolean} [fallback]     whether it is not the first of the channel's inputs
  * @property {string} [node]  the node that holds the stream
  */
 

@@ -1,6 +1,6 @@
 /** Events of the log in plain words, and their list. */
 
-import { instant, moment, relative, span } from "../../format.js";
+import { instant, moment, NOTHING, relative, span } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { Badge, html } from "../../ui.js";
@@ -22,7 +22,7 @@ import { protocolName } from "./names.js";
 /** The types of events in the order of the filter. @type {Readonly<Record<string, Tone>>} */
 export const TYPES = {
   "publish.started": "ok", "publish.ended": "idle", "publish.refused": "warn", "stream.started": "ok", "stream.ended": "idle",
-  "stream.health": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
+  "stream.health": "warn", "input.switched": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
   "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
 };
 
@@ -51,6 +51,9 @@ export const refusalText = ({ at, peer, protocol, reason, expired }) =>
 /** @param {string} reason @returns {string} */
 const endReason = (reason) => (ENDS[reason] ? t(`event.end.${ENDS[reason]}`) : reason);
 
+/** @param {string} reason @returns {string} */
+const switchReason = (reason) => (hasWords(`event.switch.${reason}`) ? t(`event.switch.${reason}`) : reason);
+
 /** @param {string} by @returns {string} */
 const authorName = (by) => (AUTHORS[by] ? t(`event.author.${AUTHORS[by]}`) : by);
 
@@ -63,6 +66,7 @@ export function details({ type, data }) {
     case "publish.ended": return [from, span(data["seconds"]), endReason(data["reason"])].join(" · ");
     case "publish.refused": return [from, refusalReason(data["reason"], data["expired"])].join(" · ");
     case "stream.ended": return [span(data["seconds"]), endReason(data["reason"])].join(" · ");
+    case "input.switched": return t("event.input", { from: data["from"] ?? NOTHING, to: data["to"], why: switchReason(data["reason"]) });
     case "output.failed": return [outputName(data["output"]), data["error"]].join(" · ");
     case "output.recovered": return outputName(data["output"]);
     case "recording.ready": return [outputName(data["kind"]), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");

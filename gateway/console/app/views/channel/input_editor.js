@@ -1,0 +1,131 @@
+/** The form of one input, with the fields of its kind. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { api, ApiError, isAbort } from "../../../players/api.js";
+import { Dialog } from "../../dialog.js";
+import { moment } from "../../format.js";
+import { t } from "../../i18n.js";
+import { Button, Field, html, Notice, Select, Switch } from "../../ui.js";
+import { freeName, MEMBERS, stored, wrongField } from "./input_list.js";
+
+/** @typedef {import("./input_list.js").Stored} Stored */
+/** @typedef {{value: string, label: string}} Option */
+
+const LISTED = 100; // films, and recordings or snapshots, to choose from
+
+/**
+ * @param {{channel: import("../../channel.js").Channel, inputs: readonly import("./input_list.js").Input[], index: number,
+ *   kind: import("./input_list.js").Kind, save: (list: Stored[]) => Promise<void>, onClose: () => void}} props
+ *   index: the input's place in the list; the list's length for a new one
+ */
+export function InputEditor({ channel, inputs, index, kind, save, onClose }) {
+  const [known] = useState(() => inputs[index]);
+  /** @type {[Stored, import("preact/hooks").Dispatch<any>]} */
+  const [draft, setDraft] = useState(() => known ? stored(known) : { name: freeName(inputs, kind), kind, ...MEMBERS[kind] });
+  const [busy, setBusy] = useState(false);
+  const [wrong, setWrong] = useState(/** @type {Record<string, string>} */ ({}));
+  const set = (/** @type {Partial<Stored>} */ changes) => { setDraft({ ...draft, ...changes }); setWrong({}); };
+
+  const submit = async () => {
+    if (busy) return;
+    const { name, url, items } = draft;
+    if (!name.trim()) return setWrong({ name: t("inputs.name.missing") });
+    if (kind === "pull" && !url?.trim()) return setWrong({ url: t("inputs.url.missing") });
+    if (kind === "playlist" && !items?.length) return setWrong({ items: t("inputs.items.missing") });
+    setBusy(true);
+    try {
+      const list = inputs.map(stored);
+      const place = known ? list.findIndex((input) => input.name === known.name) : -1;
+      list.splice(place < 0 ? list.length : place, place < 0 ? 0 : 1, { ...draft, name: name.trim(), ...url !== undefined && { url: url.trim() } });
+      await save(list);
+      onClose();
+    } catch (error) {
+      setBusy(false);
+      if (isAbort(error)) return;
+      if (!(error instanceof ApiError)) throw error;
+      setWrong({ [wrongField(error.message, kind) || "form"]: error.message });
+    }
+  };
+  const always = html`<${Switch} label=${t(`inputs.always.${kind === "pull" ? "pull" : "other"}`)} checked=${draft.always}
+    hint=${t(`inputs.always.${kind === "pull" ? "pull" : "other"}.hint`)}
+    onChange=${(/** @type {boolean} */ on) => set({ always: on })} />`;
+  return html`<${Dialog} title=${known ? t("inputs.edit", { name: known.name }) : t(`inputs.add.${kind}`)} onClose=${onClose}
+      onSubmit=${submit} footer=${html`<${Button} onClick=${onClose}>${t("cancel")}<//>
+        <${Button} kind="primary" type="submit" busy=${busy}>${t(known ? "inputs.save" : "inputs.add.do")}<//>`}>
+    <p class="hint">${t(`inputs.about.${kind}`)}</p>
+    <${Field} label=${t("inputs.name")} name="name" value=${draft.name} error=${wrong["name"]} hint=${t("inputs.name.hint")} required
+      maxlength=${32} autocomplete="off" spellcheck=${false} onInput=${(/** @type {string} */ name) => set({ name })} />
+    ${kind === "pull" && html`<${Field} label=${t("inputs.url")} name="url" value=${draft.url} error=${wrong["url"]} required
+      hint=${t("inputs.url.hint")} placeholder="rtsp://camera.example.com/stream" autocomplete="off" spellcheck=${false}
+      onInput=${(/** @type {string} */ url) => set({ url })} />${always}`}
+    ${kind === "playlist" && html`<${Items} channel=${channel} draft=${draft} error=${wrong["items"]} set=${set} />
+      <${Switch} label=${t("inputs.loop")} checked=${draft.loop} onChange=${(/** @type {boolean} */ loop) => set({ loop })} />${always}`}
+    ${kind === "slate" && html`<${Slate} channel=${channel} draft=${draft} wrong=${wrong} set=${set} />${always}`}
+    ${wrong["form"] && html`<${Notice} kind="bad" role="alert">${wrong["form"]}<//>`}
+  <//>`;
+}
+
+/**
+ * The keys of a playlist, one in a line, and a list to choose from.
+ * @param {{channel: {id: string}, draft: Stored, error?: string, set: (changes: Partial<Stored>) => void}} props
+ */
+function Items({ channel, draft: { items = [] }, error, set }) {
+  const { options, trouble } = useMedia(channel.id, "video", (film) => `${film.key}/`);
+  const [text, setText] = useState(items.join("\n"));
+  const type = (/** @type {string} */ typed) => {
+    setText(typed);
+    set({ items: typed.split("\n").map((key) => key.trim()).filter(Boolean) });
+  };
+  return html`<${Field} label=${t("inputs.items.label")} name="items" value=${text} rows=${5} error=${error}
+      hint=${t("inputs.items.hint")} spellcheck=${false} onInput=${type} />
+    <${Picker} label=${t("inputs.items.add")} options=${options} trouble=${trouble}
+      onPick=${(/** @type {string} */ key) => type([...text.split("\n").filter((line) => line.trim()), key].join("\n"))} />`;
+}
+
+/**
+ * What a slate shows: a picture or a film, or a card with a text.
+ * @param {{channel: {id: string}, draft: Stored, wrong: Record<string, string>, set: (changes: Partial<Stored>) => void}} props
+ */
+function Slate({ channel, draft: { picture = "", text = "" }, wrong, set }) {
+  const { options, trouble } = useMedia(channel.id, "image", (film) => film.source);
+  return html`<${Field} label=${t("inputs.picture.label")} name="picture" value=${picture} error=${wrong["picture"]}
+      hint=${t("inputs.picture.hint")} autocomplete="off" spellcheck=${false}
+      onInput=${(/** @type {string} */ typed) => set({ picture: typed.trim() })} />
+    <${Picker} label=${t("inputs.picture.choose")} options=${options} trouble=${trouble}
+      onPick=${(/** @type {string} */ key) => set({ picture: key })} />
+    ${!picture && html`<${Field} label=${t("inputs.text")} name="text" value=${text} rows=${2} error=${wrong["text"]} maxlength=${500}
+      placeholder=${t("inputs.card.text")} onInput=${(/** @type {string} */ typed) => set({ text: typed })} />`}`;
+}
+
+/**
+ * A list from which each choice is taken at once.
+ * @param {{label: string, options: Option[], trouble: string, onPick: (key: string) => void}} props
+ */
+const Picker = ({ label, options, trouble, onPick }) => trouble
+  ? html`<p class="hint">${t("inputs.choices.failed", { reason: trouble })}</p>`
+  : options.length > 0 && html`<${Select} label=${label} value="" options=${[{ value: "", label: t("inputs.choose") }, ...options]}
+    onChange=${(/** @type {string} */ key) => { if (key) onPick(key); }} />`;
+
+/**
+ * Loads films, and the channel's recordings of one kind.
+ * @param {string} id @param {"video" | "image"} kind @param {(film: import("../films/model.js").Film) => string} keyOf
+ * @returns {{options: Option[], trouble: string}}
+ */
+function useMedia(id, kind, keyOf) {
+  const [found, setFound] = useState({ options: /** @type {Option[]} */ ([]), trouble: "" });
+  useEffect(() => {
+    const gone = new AbortController();
+    const { signal } = gone;
+    Promise.all([
+      api.get(`/films?limit=${LISTED}`, { signal }),
+      api.get(`/videostream/${encodeURIComponent(id)}/recordings?kind=${kind}&limit=${LISTED}`, { signal }),
+    ]).then(([films, recordings]) => setFound({ trouble: "", options: [
+      ...films.filter((/** @type {any} */ film) => film.state === "READY").map((/** @type {any} */ film) => (
+        { value: keyOf(film), label: t("inputs.choice.film", { title: film.title || film.key }) })),
+      ...recordings.map((/** @type {any} */ one) => ({ value: one.key, label: t(`inputs.choice.${kind}`, { when: moment(one.start, { seconds: true }) }) })),
+    ] }), (error) => { if (!isAbort(error)) setFound({ options: [], trouble: error.message }); });
+    return () => gone.abort();
+  }, [id, kind]);
+  return found;
+}

@@ -1,0 +1,95 @@
+"""Small pictures of the inputs of channels, for the console."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from gateway.channels.inputs import InputKind, stored_inputs
+from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.live.hub import Hub
+from gateway.live.stream import Stream
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import NoSuchStream, OutputError
+from gateway.workers.jpeg_service import JpegService
+
+INTERVAL_SECONDS: Final = 2.0  # between two pictures of an input
+LONGEST_SIDE: Final = 480  # pixels
+
+
+@dataclass(slots=True)
+class _Preview:
+    """The last picture of a stream. begun: monotonic time. dts: of its key frame."""
+
+    begun: float
+    dts: int
+    picture: asyncio.Future[bytes]
+
+    @property
+    def failed(self) -> bool:
+        return self.picture.done() and (self.picture.cancelled() or self.picture.exception() is not None)
+
+
+class InputPreviews:
+    """Makes pictures of the newest key frames of inputs. All clients of an input share its picture.
+
+    One picture for each input is kept while the input is connected. An input is decoded at most every
+    INTERVAL_SECONDS, whatever the number of clients.
+    """
+
+    def __init__(
+        self, hub: Hub, inputs: ChannelInputs, jpegs: JpegService, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """hub: of the channels' streams."""
+        self._hub = hub
+        self._inputs = inputs
+        self._jpegs = jpegs
+        self._clock = clock
+        self._previews: WeakKeyDictionary[Stream, _Preview] = WeakKeyDictionary()
+
+    def holds(self, id: str) -> bool:
+        """Whether this process has the inputs of a channel."""
+        return self._inputs.holds(id) or self._hub.find(id) is not None
+
+    async def picture(self, id: str, name: str) -> bytes:
+        """Returns a picture of an input as JPEG. Raises NoSuchStream if there is none; its message says why."""
+        stream = self._stream_of(id, name)
+        if stream is None:
+            raise NoSuchStream(f"the input {name[:64]} delivers no media now")
+        try:
+            # Shielded: a client that disconnects must not cancel the picture of the others.
+            return await asyncio.shield(self._preview(stream).picture)
+        except OutputError as error:
+            raise NoSuchStream(f"the input {name[:64]} has no picture: {error}") from None
+
+    def _stream_of(self, id: str, name: str) -> Stream | None:
+        """Returns the stream of an input with a publisher. The only input of a channel has no hidden stream."""
+        if self._inputs.holds(id):
+            return self._inputs.stream_of(id, name)
+        stream = self._hub.find(id)
+        if stream is None or stream.publisher is None:
+            return None
+        specs = stored_inputs(stream.channel.item)
+        return stream if any(spec.kind is InputKind.PUSH and spec.name == name for spec in specs) else None
+
+    def _preview(self, stream: Stream) -> _Preview:
+        """Returns the newest picture that may be shown. Raises NoSuchStream."""
+        last, now = self._previews.get(stream), self._clock()
+        if last is not None and now < last.begun + INTERVAL_SECONDS:
+            return last
+        key = _newest_key_frame(stream)
+        if last is not None and not last.failed and (key is None or key.dts == last.dts):
+            return last
+        if key is None:
+            raise NoSuchStream("the input has sent no key frame yet")
+        made = self._previews[stream] = _Preview(now, key.dts, self._jpegs.start_picture([key], LONGEST_SIDE))
+        return made
+
+
+def _newest_key_frame(stream: Stream) -> AccessUnit | None:
+    return next((u for u in stream.original.gop.units() if u.track.kind is Kind.VIDEO and u.key), None)
