@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.live.publisher import StreamPublisher
-from gateway.media.silence import silent_frame
+from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
@@ -103,7 +103,7 @@ class Program:
     def _use(self, tracks: Tracks) -> None:
         self._video, self._audio, self._last_sound = tracks.video, tracks.audio, None
         known = None if tracks.audio is None else silent_frame(tracks.audio)
-        self._silence = None if known is None else (known[0], known[1] * 1000)
+        self._silence = None if known is None else (known.payload, float(known.seconds) * 1000)
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
         """Writes pictures between two times of the stream. `end` is the time of the last one."""

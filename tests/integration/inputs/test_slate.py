@@ -36,7 +36,9 @@ def watching(channel: Channel, path: str, file: Path) -> Program:
     """A viewer who keeps the bytes (FLV) or the media (HLS)."""
     if path.endswith(".flv"):
         return Program(["curl", "-s", "-N", "-o", str(file), channel.url(path)])
-    return Program(["ffmpeg", "-nostdin", "-v", "error", "-i", channel.url(path), "-c", "copy", "-f", "mpegts", str(file)])
+    return Program(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", channel.url(path), "-c", "copy", "-f", "mpegts", str(file)]
+    )
 
 
 def slate_state(channel: Channel) -> dict[str, Any]:
@@ -60,14 +62,18 @@ def tags(file: Path) -> list[Tag]:
 
 def check_decodes(file: Path) -> None:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-err_detect", "explode", "-i", str(file), "-f", "framehash", "-"]
-    done = subprocess.run([*command, "-fps_mode", "passthrough"][:-2], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*command, "-fps_mode", "passthrough"][:-2], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0
     assert done.stderr == ""
 
 
 def picture_at(file: Path, seconds: float) -> Image.Image:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-ss", f"{seconds:.3f}", "-i", str(file), "-frames:v", "1"]
-    done = subprocess.run([*command, "-f", "image2pipe", "-c:v", "png", "-"], capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [*command, "-f", "image2pipe", "-c:v", "png", "-"], capture_output=True, timeout=60, check=True
+    )
     return Image.open(io.BytesIO(done.stdout)).convert("RGB")
 
 
@@ -148,5 +154,3 @@ def test_a_picture_that_cannot_be_fetched_is_replaced_by_the_card(gateway: Gatew
     state = slate_state(channel)
     assert state["state"] == "on air"
     assert re.search(reason, state["error"]), state["error"]
-
-

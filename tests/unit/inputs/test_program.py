@@ -2,13 +2,11 @@
 
 import itertools
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.inputs.program import Program
 from gateway.live.publisher import PushOrigin, StreamPublisher
-from gateway.media.silence import is_silent, silent_frame
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from tests.support import builders
@@ -147,11 +145,3 @@ def test_a_hole_that_is_too_long_is_left():
     one.begin(BOTH, [picture(0, key=True), sound(0)], 100.0)
     one.begin(SAME, [picture(0, key=True), sound(0)], 160.0, sound=0)
     assert len(recorder.units) == 4
-
-
-@pytest.mark.parametrize("config", ["1210", "1190", "1208", "1218", "1220", "1228", "1230", "1238", "2b92088800"])
-def test_silent_frames_are_silent(config: str):
-    track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config))
-    silence = silent_frame(track)
-    assert silence is not None
-    assert is_silent(track, silence[0])
