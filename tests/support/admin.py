@@ -41,7 +41,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.events import Events
-from gateway.settings.models import EventsSettings, InputsSettings
+from gateway.settings.models import EventsSettings
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
 
@@ -106,7 +106,7 @@ class FixedToken:
         return token == TOKEN
 
 
-INPUTS = InputsSettings(silence=1, steady=2, hold=60)
+INPUTS = builders.inputs_settings()
 EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
 
 

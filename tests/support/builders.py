@@ -14,6 +14,7 @@ from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.ports.events import Events
+from gateway.settings.models import InputsSettings
 
 # A real avcC (High, 1280x720) and an AAC-LC 44.1 kHz stereo AudioSpecificConfig.
 AVCC = bytes.fromhex(
@@ -48,6 +49,12 @@ def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, *
 
 def stream(gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> Stream:
     return Stream("c1", channel(), 1.7e9, gop_bytes, gop_seconds)
+
+
+def inputs_settings(**fields: float) -> InputsSettings:
+    values: dict[str, float] = {"silence": 0.2, "steady": 0.1, "hold": 60.0}
+    values |= {"slate_seconds": 60, "slate_bytes": 8_000_000, "slate_file": 200_000_000}
+    return InputsSettings.model_validate(values | fields)
 
 
 class Recorder:

@@ -14,7 +14,6 @@ from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import NoSuchStream
 from gateway.ports.events import Events
-from gateway.settings.models import InputsSettings
 from gateway.workers.jpeg_service import JpegUnavailable
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
@@ -64,7 +63,7 @@ class Studio:
 async def studio() -> AsyncIterator[Studio]:
     hub, jpegs = builders.hub(), Jpegs()
     jpegs.made.set()
-    inputs = ChannelInputs(hub, InputsSettings(silence=1, steady=2, hold=60), cast(Any, None), Events(), lambda _: 0)
+    inputs = ChannelInputs(hub, builders.inputs_settings(), cast(Any, None), Events(), lambda _: 0)
     running = asyncio.create_task(inputs.run())
     studio = Studio(hub, inputs, jpegs, cast(Any, None))
     studio.previews = InputPreviews(hub, inputs, cast(Any, jpegs), lambda: studio.now)

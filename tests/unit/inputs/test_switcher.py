@@ -22,7 +22,6 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import StreamState
 from gateway.ports.errors import NameInUse, NoSuchStream, NotAuthorized, OutputError
 from gateway.ports.events import Event, Events, EventType
-from gateway.settings.models import InputsSettings
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
 
@@ -95,9 +94,8 @@ async def studio(monkeypatch: pytest.MonkeyPatch, **settings: float) -> AsyncIte
     events, seen = Events(), cast(list[Event], [])
     events.listen(seen.append)
     hub = builders.hub(events=events, linger=settings.pop("linger", 10))
-    values = {"silence": 0.2, "steady": 0.1, "hold": 60.0} | settings
     inputs = ChannelInputs(
-        hub, InputsSettings(**values), cast(Any, None), events, lambda stream: sum(stream.viewers.values())
+        hub, builders.inputs_settings(**settings), cast(Any, None), events, lambda stream: sum(stream.viewers.values())
     )
     running = [asyncio.ensure_future(inputs.run()), asyncio.ensure_future(hub.run())]
     try:
