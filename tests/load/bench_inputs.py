@@ -7,7 +7,7 @@ seconds after it is on air, kills the encoder, and leaves the slate on air for `
 
 switch: from the arrival of the last picture of one input at an HTTP-FLV viewer to that of the first of the next one.
 sync: how differently sound and picture of the film are moved, in each push. relay: connections that the target saw.
-pages: seconds for which the picture stood, and how often the page loaded its stream anew.
+pages: milliseconds for which the picture stood, at all and at the longest, and how often its source changed.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ from tests.support.media import Film
 from tests.support.nginx_rtmp import nginx_rtmp
 
 FILM = Film("bench-inputs", seconds=600)
+_SETTLE = 8.0  # seconds until the players play
 _PAGE = """() => {
-  const seen = { stood: 0, longest: 0, loads: 0, errors: [] };
-  let last = -1, since = performance.now(), element = null;
+  let last = -1, since = performance.now(), source = null;
+  window.begin = () => { window.seen = { stood: 0, longest: 0, loads: 0, errors: [] }; };
+  begin();
   addEventListener("error", (event) => seen.errors.push(String(event.message)));
   setInterval(() => {
     const video = document.querySelector("video"), now = performance.now();
     if (!video) return;
-    if (video.src !== element) { seen.loads += 1; element = video.src; }
+    if (video.src !== source) { seen.loads += 1; source = video.src; }
     if (video.currentTime !== last) { last = video.currentTime; since = now; return; }
     seen.longest = Math.max(seen.longest, now - since);
     seen.stood += 50;
   }, 50);
-  window.seen = seen;
 }"""
 
 
@@ -146,6 +147,9 @@ async def watch(channel: Channel, pages: list[str], stop: threading.Event, resul
             page = opened[name] = await browser.new_page()
             await page.add_init_script(f"({_PAGE})()")
             await page.goto(channel.url(f"{name}.html"))
+        await asyncio.sleep(_SETTLE)
+        for page in opened.values():
+            await page.evaluate("begin()")
         await asyncio.to_thread(stop.wait)
         for name, page in opened.items():
             result[name] = await page.evaluate(
@@ -175,7 +179,7 @@ def measure(drops: int, on_air: float, slate: float, pages: list[str], with_vlc:
         for thread in threads:
             thread.start()
         player = stack.enter_context(vlc(channel.url("live.m3u8"))) if with_vlc else None
-        time.sleep(8)
+        time.sleep(_SETTLE + 4)
         rounds(channel, drops, on_air, slate)
         if player is not None:
             result["vlc"] = {"running": player[0].running, "errors": player[0].errors[-300:]}
