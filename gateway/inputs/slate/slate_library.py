@@ -79,7 +79,9 @@ class SlateLibrary:
         """Returns a card for each text of the clock. They are not kept. Raises OutputError."""
         return await self._encode(self._request(name=name, text=text, labels=tuple(labels)), form)
 
-    def _request(self, *, path: str = "", name: str = "", text: str = "", labels: tuple[str, ...] = ("",)) -> SlateRequest:
+    def _request(
+        self, *, path: str = "", name: str = "", text: str = "", labels: tuple[str, ...] = ("",)
+    ) -> SlateRequest:
         limits = self._limits
         return SlateRequest(path, name, text, labels, limits.seconds, limits.max_bytes, limits.font, limits.preset)
 
@@ -137,7 +139,9 @@ class SlateLibrary:
                     unit = wire.decode_unit(body, tracks)
                     size += len(unit.payload)
                     if size > self._limits.max_bytes:
-                        raise OutputError(f"the slate has more than {self._limits.max_bytes} bytes (inputs.slate_bytes)")
+                        raise OutputError(
+                            f"the slate has more than {self._limits.max_bytes} bytes (inputs.slate_bytes)"
+                        )
                     (pictures if unit.track.kind is Kind.VIDEO else sounds).append(unit.payload)
                 elif kind == SlateMessage.FAILED:
                     raise OutputError(body.decode("utf-8", "replace"))
@@ -160,5 +164,5 @@ def _loop_of(
     if audio is not None and silence is None:
         audio, silence = DEFAULT_AUDIO, silent_frame(DEFAULT_AUDIO)
     frames = tuple(sounds) or ((silence.payload,) if silence is not None else ())
-    seconds = silence.seconds if silence is not None else form.rate ** -1
+    seconds = silence.seconds if silence is not None else form.rate**-1
     return SlateLoop(video, tuple(pictures), form.gop, form.rate, audio, frames, seconds)

@@ -65,4 +65,3 @@ class PictureFetcher:
         while self._cache_bytes > _MAX_CACHE_BYTES and len(self._cache) > 1:
             _, removed = self._cache.popitem(last=False)
             self._cache_bytes -= len(removed)
-

@@ -214,9 +214,7 @@ class ContinuedEncoder:
         return [replace(unit, track=self.track, payload=self._rewriter.rewrite(unit.payload)) for unit in units]
 
 
-def _open(
-    recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame
-) -> tuple[VideoEncoder, SliceRewriter | None]:
+def _open(recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame) -> tuple[VideoEncoder, SliceRewriter | None]:
     """Opens an encoder, and the rewriter of its slices: to the form's parameter sets if possible, else to its own."""
     if form.coding is not None:
         try:
@@ -239,7 +237,9 @@ def _copying_unit(recipe: VideoRecipe, like: av.VideoFrame) -> bytes:
     gray = av.VideoFrame(recipe.width, recipe.height, recipe.pixels)
     middle = 1 << (gray.format.components[0].bits - 1)
     for plane in gray.planes:
-        plane.update(middle.to_bytes(2, "little") * (plane.buffer_size // 2) if middle > 128 else b"\x80" * plane.buffer_size)
+        plane.update(
+            middle.to_bytes(2, "little") * (plane.buffer_size // 2) if middle > 128 else b"\x80" * plane.buffer_size
+        )
     encoder = VideoEncoder(recipe, like)
     for number in range(2):
         units = encoder.encode(gray, DecodedPicture(gray, number * 40, number == 0, 0, 0.0))
@@ -266,5 +266,3 @@ def _open_similar(recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame)
         except CodecFailed as error:
             failure = error
     raise failure
-
-

@@ -111,7 +111,14 @@ async def test_cards_with_a_clock_differ_only_in_the_clock() -> None:
 
 async def test_hevc_is_continued_with_its_own_configuration() -> None:
     source = sources.source(
-        *sources.pictures("320x180"), "-t", "0.5", "-c:v", "libx265", "-x265-params", "log-level=none", *("-preset", "ultrafast")
+        *sources.pictures("320x180"),
+        "-t",
+        "0.5",
+        "-c:v",
+        "libx265",
+        "-x265-params",
+        "log-level=none",
+        *("-preset", "ultrafast"),
     )
     loop = await library(Workers()).card("Show", TEXT, form_of(source))
     assert loop.video is not None

@@ -52,7 +52,9 @@ def fit_line(text: str, sizes: tuple[int, int], width: int, measure: Measure) ->
     size = max(1, sizes[0])
     while measure(line, size) > width and size > sizes[1]:
         size = max(sizes[1], int(size * _SHRINK))
-    return FittedText((line if measure(line, size) <= width else _shorten(line + _ELLIPSIS, width, size, measure),), size)
+    return FittedText(
+        (line if measure(line, size) <= width else _shorten(line + _ELLIPSIS, width, size, measure),), size
+    )
 
 
 def _wrap(text: str, width: float, size: int, measure: Measure) -> list[str]:

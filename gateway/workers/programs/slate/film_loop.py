@@ -161,8 +161,8 @@ class _Sound:
         frames: list[bytes] = []
         for at in range(0, self._samples, _FRAME_SAMPLES):
             block = av.AudioFrame("fltp", self._layout, _FRAME_SAMPLES)
-            for plane, data in zip(block.planes, self._planes, strict=True):
-                plane.update(data[at : at + _FRAME_SAMPLES].tobytes())
+            for target, samples in zip(block.planes, self._planes, strict=True):
+                target.update(samples[at : at + _FRAME_SAMPLES].tobytes())
             block.sample_rate, block.pts, block.time_base = self._rate, at, Fraction(1, self._rate)
             frames += _coded(context, block)
         return (frames + _coded(context, None))[: self._samples // _FRAME_SAMPLES]
