@@ -59,7 +59,9 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
     loops = [await slates.card(f"Channel {n}", "We will be right back", form) for n in range(count)]
     encoding, took = (worker_seconds() - before) / count, (time.perf_counter() - began) / count
     before = worker_seconds()
-    await slates.clocked_cards("Channel", "We will be right back", [f"14:{n:02} UTC" for n in range(CLOCK_MINUTES)], form)
+    await slates.clocked_cards(
+        "Channel", "We will be right back", [f"14:{n:02} UTC" for n in range(CLOCK_MINUTES)], form
+    )
     clock = (worker_seconds() - before) / (60 * CLOCK_MINUTES)
     hub, hidden = builders.hub(), builders.hub()
     playbacks, delays = [], []
@@ -68,9 +70,7 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
         sink = Relaying(shown)
         publisher.stream.attach(sink)
 
-        def announce(
-            loop: SlateLoop, publisher: StreamPublisher = publisher, shown: StreamPublisher = shown
-        ) -> None:
+        def announce(loop: SlateLoop, publisher: StreamPublisher = publisher, shown: StreamPublisher = shown) -> None:
             for target in (publisher, shown):
                 target.set_tracks(loop.video, loop.audio, {})
 
@@ -100,5 +100,7 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
 
 if __name__ == "__main__":
     arguments = [float(a) for a in sys.argv[1:]]
-    result = asyncio.run(measure(*(int(arguments[0]) if arguments else 20, arguments[1] if len(arguments) > 1 else 30.0)))
+    result = asyncio.run(
+        measure(*(int(arguments[0]) if arguments else 20, arguments[1] if len(arguments) > 1 else 30.0))
+    )
     print(json.dumps(result, indent=1, ensure_ascii=False))

@@ -145,7 +145,7 @@ class SlateSource:
                 continue
             if minute in loops:
                 playback.change(loops[minute])
-            elif playback.loop is not base:
+            else:
                 playback.change(base)
             if minute + 1 not in loops:
                 first = minute if minute not in loops else minute + 1
