@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
 from gateway.channels import fields
+from gateway.channels.inputs import MAX_INPUTS
 from gateway.channels.schedule import MAX_LENGTH
 from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.outputs.registry import all_outputs
@@ -76,6 +77,8 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
         case fields.Number():
             description |= {"type": "number", "minimum": field.minimum, "maximum": field.maximum}
             description |= {"whole": field.integer, "unit": field.unit}
+        case fields.InputList():
+            description |= {"type": "inputs", "maximum": MAX_INPUTS}
         case fields.Days():
             description |= {"type": "days", "minimum": 0, "maximum": fields.MAX_DAYS, "whole": True, "unit": "days"}
         case fields.Choice():

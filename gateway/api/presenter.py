@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.channels import relay_urls
+from gateway.channels import inputs, relay_urls
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
@@ -35,6 +35,8 @@ class Presenter:
         item = dict(channel.item)
         if "relayURL" in item:
             item["relayURL"] = relay_urls.masked(item["relayURL"])
+        if item.get(inputs.FIELD):
+            item[inputs.FIELD] = inputs.masked_list(item[inputs.FIELD])
         return {
             **item,
             **self.push(self.addresses, channel, self.tls),

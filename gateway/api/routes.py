@@ -170,6 +170,7 @@ ROUTES: Final = (
             inputs.show,
             "The inputs of a channel, with their states and push addresses",
             "Inputs",
+            role=_BROADCASTER,
         ),
         Route(
             "PUT /videostream/{id}/inputs",

@@ -13,6 +13,7 @@ from gateway.api.channel_fields import described
 from gateway.api.console_schemas import SCHEMAS as CONSOLE
 from gateway.api.schema_base import Flag, Number, OpenSchema, Ports, Schema, Time
 from gateway.api.session_schemas import SCHEMAS as SESSIONS
+from gateway.api.session_schemas import NewInput
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
 from gateway.playback.formats import FORMATS, LADDER
@@ -34,6 +35,8 @@ def _schema_of(field: fields.Field[Any]) -> Any:
             kind = Literal[(*described_field["values"], *described_field["aliases"])]
         case "text":
             kind = Annotated[str, Field(max_length=described_field["maximum"])]
+        case "inputs":
+            kind = list[NewInput]
         case _:
             kind = str | list[str]
     if field.default is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gateway.channels import expiry, fields, relay_urls
+from gateway.channels import expiry, fields, inputs, relay_urls
 from gateway.channels.schedule import Schedule
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
 from gateway.ports.errors import InvalidField, TooLarge
@@ -193,6 +193,8 @@ def changes(channel: Channel, body: Item, secrets: SigningSecrets, limit: int) -
     sent = _storable_fields(body)
     if "relayURL" in sent:
         sent["relayURL"] = relay_urls.restore_masked(sent["relayURL"], channel.item.get("relayURL"))
+    if inputs.FIELD in sent:
+        sent[inputs.FIELD] = inputs.restore_addresses(sent[inputs.FIELD], inputs.stored_inputs(channel.item))
     changed = {
         name: value
         for name, value in sent.items()

@@ -201,6 +201,18 @@ def masked_address(url: str) -> str:
     return f"{scheme}{separator}{MASK + at if user else ''}{host}{slash}{path}{question}{MASK if question else ''}"
 
 
+def masked_list(value: Any) -> Any:
+    """Returns a stored list for display: the addresses of its pulls are masked."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {**item, "url": masked_address(item["url"])}
+        if isinstance(item, Mapping) and isinstance(item.get("url"), str)
+        else item
+        for item in value
+    ]
+
+
 def restore_addresses(value: Any, stored: Sequence[InputSpec]) -> Any:
     """Returns a list from a client with each masked address replaced by the stored one. Raises InvalidField."""
     if not isinstance(value, list):

@@ -53,6 +53,7 @@ class SourceRunner:
         self._source = source
         self._owner = owner
         self._publishers: list[StreamPublisher] = []
+        self._working = False  # the source runs; false in the pause after a failure
 
     @property
     def running(self) -> bool:
@@ -68,7 +69,7 @@ class SourceRunner:
     @property
     def is_ready(self) -> bool:
         """Whether the source could deliver at once."""
-        return self.running and not self.finished and self._source.is_ready
+        return self.running and self._working and self._source.is_ready
 
     def stop(self) -> None:
         """Ends the source. It may be started again."""
@@ -83,6 +84,7 @@ class SourceRunner:
         backoff = Backoff(0.5, 10.0)
         while True:
             started = time.monotonic()
+            self._working = True
             try:
                 await self._source.run(self)
                 self.finished = True
@@ -96,6 +98,7 @@ class SourceRunner:
                 log.error("input failed", **self._names, exc_info=error)
                 self._fail(f"{type(error).__name__}: {error}")
             finally:
+                self._working = False
                 self._close_publishers()
             if time.monotonic() - started > _STEADY_SECONDS:
                 backoff.reset()
@@ -109,6 +112,7 @@ class SourceRunner:
         if self.error is None:
             log.warning("input does not deliver", **self._names, reason=reason)
         self.error = reason[:_MAX_ERROR]
+        self._working = False
         self._close_publishers()
         self._owner.input_lost(self._entry, SwitchReason.FAILED)
 

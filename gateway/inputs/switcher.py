@@ -140,7 +140,11 @@ class ChannelSwitcher:
 
     def stream_of(self, name: str) -> Stream | None:
         """Returns the hidden stream of an input while it has a publisher."""
-        return next((entry.stream for entry in self._inputs if entry.spec.name == name), None)
+        entry = self._find(name)
+        return None if entry is None else entry.stream
+
+    def _find(self, name: str) -> ChannelInput | None:
+        return next((entry for entry in self._inputs if entry.spec.name == name), None)
 
     # ---- pushes ----
 
@@ -155,15 +159,14 @@ class ChannelSwitcher:
         self, name: str, origin: PushOrigin, evict: Callable[[EndReason], None], first_number: int
     ) -> StreamPublisher:
         """Returns the publisher of a push from outside. Raises NotAuthorized, NameInUse, AtCapacity."""
-        entry = next((entry for entry in self._inputs if entry.spec.name == name), None)
+        entry = self._find(name)
         if entry is None or entry in self._runners:
             raise NotAuthorized(f"no input {name[:64]} takes pushes", RefusalReason.WRONG)
         self._open_program(first_number)
         try:
             return self._publish(entry, origin, evict)
-        except GatewayError:
-            self.tick(time.monotonic())
-            raise
+        finally:
+            self.tick(time.monotonic())  # starts the sources, or ends what a refused push has begun
 
     def _publish(self, entry: ChannelInput, origin: PushOrigin, evict: Callable[[EndReason], None]) -> StreamPublisher:
         name = f"{self.channel.id}/{entry.spec.name}"
@@ -305,7 +308,9 @@ class ChannelSwitcher:
             self._taken = None
             self._evaluate(SwitchReason.AUTOMATIC)
             return
-        entry = next(entry for entry in self._inputs if entry.spec.name == name)
+        entry = self._find(name)
+        if entry is None:
+            raise KeyError(name)
         now, before = time.monotonic(), self._taken
         self._taken = entry
         if not self._candidate(entry, now).usable:

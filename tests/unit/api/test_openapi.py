@@ -71,17 +71,19 @@ async def _answers(api: Admin) -> dict[str, Any]:
     id = item["id"]
     publisher = await api.push(id)
     publisher.push(picture(0, key=True), publisher.since)
+    inputs = [{"kind": "push"}, {"kind": "backup", "name": "second"}]
+    await api.json("PUT", f"/videostream/{id}/inputs", inputs)
     found: dict[str, Any] = {}
     for route in sorted(ROUTES, key=lambda r: (r.method == "DELETE", -len(r.path))):
         if "/" in route.answer or route.tag in ELSEWHERE:
             continue
-        name = "eva" if route.tag == "Console" else "hls"
+        name = "eva" if route.tag == "Console" else "main" if "/inputs/" in route.path else "hls"
         path = route.path.replace("{id}", id).replace("{app}", "stream").replace("{name}", name)
         bodies = {"NewChannel": {"outdate": "2090-01-01"}, "Switch": {"enabled": True}, "LogLevel": {"level": "info"},
                   "NewLogin": {"password": TOKEN}, "NewUser": {"name": "adam", "password": "12345678"},
                   "UserChanges": {"password": "12345678"}, "QrText": {"text": "rtmp://host/stream"},
                   "RelayChanges": {"isRelay": False}, "Profile": {"theme": "dark"},
-                  "ToSign": {"url": "/vod/a/a.m3u8"}}  # fmt: skip
+                  "ToSign": {"url": "/vod/a/a.m3u8"}, "NewInputs": inputs}  # fmt: skip
         path += f"?sign={item['key']}" if route.path.startswith("/_servers/") else ""
         body = bodies.get(route.body, {}) if route.body else None
         found[f"{route.method} {route.path}"] = (route.answer, await api.json(route.method, path, body))

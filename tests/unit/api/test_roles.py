@@ -24,6 +24,9 @@ OPEN = {
     "PUT /videostream/{id}/relay",
     "GET /videostream/{id}/session",
     "DELETE /videostream/{id}/session",
+    "GET /videostream/{id}/inputs",
+    "POST /videostream/{id}/inputs/{name}/take",
+    "DELETE /videostream/{id}/inputs/take",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",
     "GET /servers",
@@ -103,6 +106,7 @@ async def test_every_other_route_is_forbidden(studio: Studio):
 async def test_other_channels_are_forbidden_and_look_like_missing_ones(studio: Studio):
     for method, path in (e.split(" ") for e in sorted(OPEN) if "{id}" in e):
         for id in (studio.other, "nowhere", "a%20b"):
+            path = path.replace("{name}", "x")
             response = await studio.eva.call(method, path.replace("{id}", id), {} if method == "PUT" else None)
             assert (response.status, await response.text()) == (403, '{"error":"this is not one of your channels"}')
 

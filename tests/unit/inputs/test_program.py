@@ -1,0 +1,157 @@
+"""One time line of several inputs."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.inputs.program import Program
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.media.silence import is_silent, silent_frame
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit
+from tests.support import builders
+from tests.support.builders import AUDIO, AVCC, VIDEO, Recorder, picture, sound
+
+BOTH = Tracks(VIDEO, AUDIO)
+SAME = Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC), MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"))
+OTHER = Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC + b"\0"), AUDIO)
+
+
+def program() -> tuple[Program, Recorder]:
+    stream = builders.stream()
+    origin = PushOrigin("inputs", "", keep_time=True, trusted=True)
+    publisher = StreamPublisher(stream, origin, 0.0, lambda reason: None, lambda publisher: None)
+    recorder = Recorder()
+    stream.attach(recorder)
+    return Program(publisher), recorder
+
+
+def begun() -> tuple[Program, Recorder]:
+    """A program whose first input sent a picture at 5.0 s, at the monotonic time 100."""
+    one, recorder = program()
+    one.begin(BOTH, [picture(5000, key=True)], 100.0)
+    return one, recorder
+
+
+def times(recorder: Recorder, kind: Kind = Kind.VIDEO) -> list[int]:
+    return [unit.dts for unit in recorder.units if unit.track.kind is kind]
+
+
+def test_equal_tracks_are_not_announced_and_time_goes_on_as_the_clock():
+    one, recorder = begun()
+    one.begin(SAME, [picture(77_000, key=True)], 100.5)
+    one.push(picture(77_040), 100.54)
+    assert times(recorder) == [5000, 5500, 5540]
+    assert len(recorder.tracks) == 1
+    assert all(unit.track is VIDEO for unit in recorder.units), "consumers know these tracks"
+
+
+def test_other_tracks_are_announced_once():
+    one, recorder = begun()
+    one.begin(OTHER, [picture(0, key=True, track=OTHER.video)], 100.1)
+    assert [tracks.epoch for tracks in recorder.tracks] == [0, 1]
+    assert recorder.units[-1].track == OTHER.video
+
+
+def test_after_a_break_equal_tracks_are_announced():
+    one, recorder = begun()
+    again = Program(one.publisher)
+    again.begin(BOTH, [picture(0, key=True)], 101.0)
+    assert len(recorder.tracks) == 2
+
+
+def test_time_goes_on_even_if_none_has_passed():
+    one, recorder = begun()
+    one.begin(SAME, [picture(9, key=True)], 100.0)
+    assert times(recorder) == [5000, 5033]
+
+
+def test_sound_before_the_first_picture_of_an_input_is_left_out():
+    one, recorder = begun()
+    one.begin(SAME, [picture(2000, key=True)], 100.2)
+    one.push(sound(1990), 100.2)
+    one.push(sound(2010), 100.21)
+    assert times(recorder, Kind.AUDIO) == [5210]
+
+
+def test_cached_pictures_are_squeezed_into_the_time_that_has_passed():
+    one, recorder = begun()
+    cached = [picture(1000, key=True), sound(1010), picture(1040), sound(1045), picture(1080), picture(1120)]
+    one.begin(SAME, cached, 100.3)
+    one.push(sound(1125), 100.31)
+    one.push(picture(1160), 100.34)
+    assert times(recorder) == [5000, 5001, 5101, 5200, 5300, 5340]
+    assert times(recorder, Kind.AUDIO) == [5305]
+
+
+def test_cached_pictures_have_at_least_a_millisecond_each():
+    one, recorder = begun()
+    one.begin(SAME, [picture(1000 + 40 * n, key=not n) for n in range(50)], 100.0)
+    one.push(picture(3000), 100.04)
+    shown = times(recorder)[1:]
+    assert shown == [*range(5001, 5051), 5090]
+
+
+@given(
+    st.lists(st.integers(1, 200), min_size=1, max_size=40),
+    st.lists(st.sampled_from((0, 40, 80)), min_size=41, max_size=41),
+    st.floats(0, 3),
+)
+def test_times_grow_and_pictures_keep_their_order(steps: list[int], reorder: list[int], elapsed: float):
+    one, recorder = begun()
+    cached, dts = [picture(0, key=True, cts=reorder[0])], 0
+    for number, step in enumerate(steps):
+        dts += step
+        cached.append(picture(dts, cts=reorder[number + 1]))
+    one.begin(SAME, cached, 100 + elapsed)
+    one.push(picture(dts + 40, cts=80), 100 + elapsed + 0.04)
+    shown = times(recorder)
+    assert shown == sorted(set(shown))
+    units = recorder.units[1:]
+    order = sorted(range(len(cached)), key=lambda n: cached[n].dts + cached[n].cts)
+    presented = [units[n].dts + units[n].cts for n in order]
+    assert presented == sorted(presented)
+    assert isinstance(units[0], AccessUnit) and units[0].key
+
+
+FRAME = 1024 / 44.1  # milliseconds of sound at 44.1 kHz
+
+
+def sounds(first: float, count: int) -> list[AccessUnit]:
+    return [sound(round(first + number * FRAME)) for number in range(count)]
+
+
+def test_sound_goes_on_without_a_hole_and_in_sync():
+    for elapsed in (0.0, 0.1, 0.75, 1.3):
+        for phase in range(0, 24, 5):
+            one, recorder = program()
+            one.begin(BOTH, [picture(0, key=True)], 100.0)
+            for unit in sounds(3, 40):
+                one.push(unit, 100.9)
+            one.push(picture(940), 100.9)
+            one.begin(SAME, [picture(50_000, key=True)], 100.9 + elapsed, sound=50_000 - 30 + phase)
+            for unit in sounds(50_000 - 30 + phase, 20):
+                one.push(unit, 101.0 + elapsed)
+            heard = times(recorder, Kind.AUDIO)
+            steps = [b - a for a, b in itertools.pairwise(heard)]
+            assert max(steps) <= 25 and min(steps) >= 21, (elapsed, phase, steps)
+            shown = times(recorder)[-1]
+            assert abs(heard[-1] - shown - (-30 + phase + 19 * FRAME)) <= 2, "sound and picture were moved alike"
+            assert abs(shown - 940 - max(33, elapsed * 1000)) <= FRAME
+
+
+def test_a_hole_that_is_too_long_is_left():
+    one, recorder = program()
+    one.begin(BOTH, [picture(0, key=True), sound(0)], 100.0)
+    one.begin(SAME, [picture(0, key=True), sound(0)], 160.0, sound=0)
+    assert len(recorder.units) == 4
+
+
+@pytest.mark.parametrize("config", ["1210", "1190", "1208", "1218", "1220", "1228", "1230", "1238", "2b92088800"])
+def test_silent_frames_are_silent(config: str):
+    track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config))
+    silence = silent_frame(track)
+    assert silence is not None
+    assert is_silent(track, silence[0])

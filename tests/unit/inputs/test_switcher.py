@@ -1,0 +1,323 @@
+"""The switcher of a channel with real hubs: pushes, sources, and what its stream gets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from gateway.channels.channel import Channel
+from gateway.channels.inputs import InputKind
+from gateway.inputs import channel_inputs
+from gateway.inputs.channel_input import InputState
+from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.descriptor import InputContext, InputDescriptor, InputSource
+from gateway.live.hub import Hub
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import StreamState
+from gateway.ports.errors import NameInUse, NoSuchStream, NotAuthorized, OutputError
+from gateway.ports.events import Event, Events, EventType
+from gateway.settings.models import InputsSettings
+from tests.support import builders
+from tests.support.builders import AUDIO, VIDEO, Recorder, picture
+
+PUSH = {"name": "main", "kind": "push"}
+BACKUP = {"name": "van", "kind": "backup"}
+SLATE = {"name": "slate", "kind": "slate"}
+
+
+class Slate:
+    """A source that is ready at once and sends a key frame each 20 ms while it is on air."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.error = ""
+        self.starts = 0
+
+    async def run(self, context: InputContext) -> None:
+        self.starts += 1
+        if self.error:
+            raise OutputError(self.error)
+        while True:
+            await context.until_on_air()
+            publisher = context.publish()
+            publisher.set_tracks(VIDEO, AUDIO, {})
+            while context.on_air:
+                publisher.push(picture(round(time.monotonic() * 1000) % 10**9, key=True), time.monotonic())
+                await asyncio.sleep(0.02)
+            publisher.close()
+
+
+class Studio:
+    """A hub with inputs, and the events that it emitted."""
+
+    def __init__(self, hub: Hub, inputs: ChannelInputs, slate: Slate, events: list[Event]) -> None:
+        self.hub = hub
+        self.inputs = inputs
+        self.slate = slate
+        self.events = events
+        self.evicted: list[EndReason] = []
+
+    def push(self, channel: Channel, name: str = "", peer: str = "192.0.2.1") -> StreamPublisher:
+        origin = PushOrigin("rtmp", peer)
+        return self.hub.publish_source(channel, origin, self.evicted.append, input=name)
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def until_on_air(self, name: str | None) -> None:
+        await self.until(lambda: self.inputs.on_air("c1") == name)
+
+    def switches(self) -> list[tuple[Any, Any, Any]]:
+        return [
+            (e.data["from"], e.data["to"], e.data["reason"]) for e in self.events if e.type is EventType.INPUT_SWITCHED
+        ]
+
+    def state(self, name: str) -> InputState:
+        return self.inputs.states("c1")[name][0]
+
+
+@asynccontextmanager
+async def studio(monkeypatch: pytest.MonkeyPatch, **settings: float) -> AsyncIterator[Studio]:
+    slate = Slate()
+    descriptor = InputDescriptor(
+        kind=InputKind.SLATE, make=lambda services, spec: cast(InputSource, slate), on_demand=True
+    )
+    monkeypatch.setattr(channel_inputs, "all_inputs", lambda: {InputKind.SLATE: descriptor})
+    monkeypatch.setattr(channel_inputs, "TICK_SECONDS", 0.02)
+    events, seen = Events(), cast(list[Event], [])
+    events.listen(seen.append)
+    hub = builders.hub(events=events, linger=settings.pop("linger", 10))
+    values = {"silence": 0.2, "steady": 0.1, "hold": 60.0} | settings
+    inputs = ChannelInputs(
+        hub, InputsSettings(**values), cast(Any, None), events, lambda stream: sum(stream.viewers.values())
+    )
+    running = [asyncio.ensure_future(inputs.run()), asyncio.ensure_future(hub.run())]
+    try:
+        yield Studio(hub, inputs, slate, seen)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        hub.drain()
+        await hub.drained()
+
+
+def channel(*specs: dict[str, Any], **fields: Any) -> Channel:
+    return builders.channel("c1", inputs=list(specs), **fields)
+
+
+def send(publisher: StreamPublisher, dts: int = 0) -> None:
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    publisher.push(picture(dts, key=True), time.monotonic())
+
+
+async def keep_sending(publisher: StreamPublisher, dts: int = 1_000) -> None:
+    """Sends a key frame each 20 ms, with times after those of `send`."""
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    while publisher.active:
+        publisher.push(picture(dts, key=True), time.monotonic())
+        dts += 20
+        await asyncio.sleep(0.02)
+
+
+async def test_a_channel_without_inputs_publishes_straight_into_its_stream(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        publisher = one.push(builders.channel("c1"))
+        assert publisher.stream is one.hub.held("c1")
+        assert not one.inputs.holds("c1")
+        publisher.close()
+
+
+async def test_a_backup_follows_a_lost_push_at_once_and_the_push_returns(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van", "192.0.2.2")
+        send(main)
+        send(van)
+        stream = one.hub.find("c1")
+        assert stream is not None
+        recorder = Recorder()
+        stream.attach(recorder)
+        assert (one.inputs.on_air("c1"), stream.input) == ("main", "main")
+        assert one.state("van") is InputState.READY
+        main.close()
+        assert one.inputs.on_air("c1") == "van", "in the same turn of the loop"
+        publisher = stream.publisher
+        assert publisher is not None and publisher.peer == "192.0.2.2"
+        again = one.push(channel(PUSH, BACKUP))
+        sending = asyncio.ensure_future(keep_sending(again)), asyncio.ensure_future(keep_sending(van))
+        await one.until_on_air("main")
+        assert one.switches() == [("main", "van", "ended"), ("van", "main", "better")]
+        assert len(recorder.tracks) == 1, "equal tracks: nothing is announced"
+        times = [unit.dts for unit in recorder.units]
+        assert times == sorted(set(times))
+        again.close()
+        van.close()
+        await asyncio.gather(*sending)
+        assert stream.state is StreamState.LINGERING
+        assert recorder.ended is None
+
+
+async def test_a_silent_push_is_left_and_returns(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(channel(PUSH, SLATE))
+        send(main)
+        await one.until_on_air("slate")
+        assert one.switches() == [("main", "slate", "silent")]
+        sending = asyncio.ensure_future(keep_sending(main))
+        await one.until_on_air("main")
+        main.close()
+        await sending
+
+
+async def test_a_slate_is_on_air_only_after_a_push_was(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(channel(PUSH, SLATE))
+        await one.until(lambda: one.slate.starts and one.state("slate") is InputState.READY)
+        assert one.inputs.on_air("c1") is None
+        send(main)
+        assert one.inputs.on_air("c1") == "main"
+        main.close()
+        assert one.inputs.on_air("c1") == "slate"
+
+
+async def test_a_slate_ends_after_the_time_of_the_settings(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch, hold=0.2) as one:
+        main = one.push(channel(PUSH, SLATE))
+        send(main)
+        await one.until(lambda: one.state("slate") is InputState.READY)
+        main.close()
+        assert one.inputs.on_air("c1") == "slate"
+        await one.until(lambda: not one.inputs.holds("c1"))
+        stream = one.hub.find("c1")
+        assert stream is not None and stream.state is StreamState.LINGERING
+
+
+async def test_an_input_that_is_always_on_air_needs_no_push(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch, hold=0.05) as one:
+        one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
+        await one.until_on_air("slate")
+        await one.until(lambda: one.hub.find("c1") is not None)
+        main = one.push(channel(PUSH, {**SLATE, "always": True}))
+        sending = asyncio.ensure_future(keep_sending(main))
+        await one.until_on_air("main")
+        main.close()
+        await sending
+        assert one.inputs.on_air("c1") == "slate"
+        assert one.hub.end("c1", EndReason.KICKED)
+        await one.until(lambda: not one.inputs.holds("c1"))
+
+
+async def test_inputs_that_come_while_a_push_is_live_take_it(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(builders.channel("c1"))
+        send(main, 1000)
+        stream = one.hub.find("c1")
+        assert stream is not None
+        recorder = Recorder()
+        stream.attach(recorder, replay=False)
+        one.hub.channel_changed(channel(PUSH, SLATE))
+        main.push(picture(1040), time.monotonic())
+        assert [unit.dts for unit in recorder.units] == [1040]
+        assert one.inputs.on_air("c1") == "main"
+        with pytest.raises(NameInUse):
+            one.push(channel(PUSH, SLATE))
+        await one.until(lambda: one.state("slate") is InputState.READY)
+        main.close()
+        assert one.inputs.on_air("c1") == "slate"
+        await one.until(lambda: len(recorder.units) > 3)
+        assert len(recorder.tracks) == 1
+        ended = [e.data for e in one.events if e.type is EventType.PUBLISH_ENDED]
+        assert [(data["stream"], data["input"]) for data in ended] == [("c1", "main")]
+
+
+async def test_a_kick_ends_all_pushes(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van")
+        send(main)
+        assert one.hub.end("c1", EndReason.KICKED)
+        assert one.evicted == [EndReason.KICKED] * 2
+        assert not main.active and not van.active
+        send(one.push(channel(PUSH, BACKUP)))
+        assert one.inputs.on_air("c1") == "main", "the key is still valid"
+
+
+async def test_an_input_is_taken_by_hand_and_given_back(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van")
+        sending = asyncio.ensure_future(keep_sending(main)), asyncio.ensure_future(keep_sending(van))
+        await one.until(lambda: one.inputs.states("c1").get("van", (None,))[0] is InputState.READY)
+        one.inputs.take("c1", "van")
+        assert (one.inputs.on_air("c1"), one.inputs.taken("c1")) == ("van", "van")
+        await asyncio.sleep(0.3)
+        assert one.inputs.on_air("c1") == "van"
+        one.inputs.take("c1", None)
+        await one.until_on_air("main")
+        with pytest.raises(KeyError):
+            one.inputs.take("c1", "nobody")
+        van.close()
+        with pytest.raises(NoSuchStream):
+            one.inputs.take("c1", "van")
+        assert one.inputs.taken("c1") is None
+        main.close()
+        await asyncio.gather(*sending)
+
+
+async def test_inputs_that_take_no_pushes_refuse_them(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        for name in ("slate", "nobody"):
+            with pytest.raises(NotAuthorized):
+                one.push(channel(PUSH, SLATE), name)
+        await one.until(lambda: not one.inputs.holds("c1"))
+        assert one.hub.held("c1") is None
+
+
+async def test_a_source_that_fails_says_why_and_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        one.slate.error = "the picture cannot be fetched"
+        main = one.push(channel(PUSH, SLATE))
+        send(main)
+        await one.until(lambda: one.state("slate") is InputState.FAILED)
+        assert one.inputs.states("c1")["slate"][1] == "the picture cannot be fetched"
+        main.close()
+        assert one.inputs.on_air("c1") is None
+        one.slate.error = ""
+        await one.until_on_air("slate")
+
+
+async def test_a_changed_list_applies_while_live(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(channel(PUSH, SLATE))
+        send(main)
+        main.close()
+        await one.until_on_air("slate")
+        van = one.push(channel(PUSH, SLATE), "main")
+        one.hub.channel_changed(channel(PUSH, BACKUP))
+        assert one.inputs.on_air("c1") is None
+        sending = asyncio.ensure_future(keep_sending(van))
+        await one.until_on_air("main")
+        van.close()
+        await sending
+
+
+async def test_both_inputs_flapping_switch_at_most_about_once_a_second(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch, silence=0.03, steady=0.0) as one:
+        main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van")
+        for publisher in (main, van):
+            publisher.set_tracks(VIDEO, AUDIO, {})
+        end, dts = time.monotonic() + 1.5, 0
+        while time.monotonic() < end:
+            for publisher in (main, van):
+                dts += 40
+                publisher.push(picture(dts, key=True), time.monotonic())
+                await asyncio.sleep(0.05)
+        assert len(one.switches()) <= 8
+        main.close()
+        van.close()
