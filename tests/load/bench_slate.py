@@ -21,7 +21,7 @@ from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
 from gateway.media.unit import AccessUnit
 from gateway.settings import load
-from gateway.workers.slate_protocol import SlateForm
+from gateway.workers.stream_form import StreamForm
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 
@@ -54,7 +54,7 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
     settings = load(environ={})
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     slates = SlateLibrary(workers, SlateLimits(60, 16_000_000, settings.watermark.font, settings.transcode.preset))
-    form = SlateForm.of(None)
+    form = StreamForm.of(None)
     before, began = worker_seconds(), time.perf_counter()
     loops = [await slates.card(f"Channel {n}", "We will be right back", form) for n in range(count)]
     encoding, took = (worker_seconds() - before) / count, (time.perf_counter() - began) / count

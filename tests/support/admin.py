@@ -103,7 +103,7 @@ class FixedToken:
         return token == TOKEN
 
 
-INPUTS = InputsSettings(silence=1, steady=2, hold=60)
+INPUTS = InputsSettings(silence=1, steady=2, hold=60, slate_seconds=60, slate_bytes=16_000_000, slate_file=200_000_000)
 EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
 
 

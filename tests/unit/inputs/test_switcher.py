@@ -96,6 +96,7 @@ async def studio(monkeypatch: pytest.MonkeyPatch, **settings: float) -> AsyncIte
     events.listen(seen.append)
     hub = builders.hub(events=events, linger=settings.pop("linger", 10))
     values = {"silence": 0.2, "steady": 0.1, "hold": 60.0} | settings
+    values |= {"slate_seconds": 60, "slate_bytes": 16_000_000, "slate_file": 200_000_000}
     inputs = ChannelInputs(
         hub, InputsSettings(**values), cast(Any, None), events, lambda stream: sum(stream.viewers.values())
     )

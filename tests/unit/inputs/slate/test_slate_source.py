@@ -20,7 +20,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
-from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm
+from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from tests.support import builders
 from tests.support.clock import Clock
 
@@ -35,7 +35,7 @@ class Library:
         self.asked: list[str] = []
         self.fails: set[str] = set()
 
-    def _make(self, what: str, form: SlateForm, *, is_card: bool) -> SlateLoop:
+    def _make(self, what: str, form: StreamForm, *, is_card: bool) -> SlateLoop:
         self.asked.append(what)
         if what.split()[0] in self.fails:
             raise OutputError(f"{what} failed")
@@ -43,13 +43,13 @@ class Library:
         pictures = tuple(f"{what} {n}".encode() for n in range(form.gop))
         return SlateLoop(video, pictures, form.gop, form.rate, form.audio, (b"s",), Fraction(1024, 48_000), is_card)
 
-    async def card(self, name: str, text: str, form: SlateForm) -> SlateLoop:
+    async def card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
         return self._make(f"card {name}: {text}", form, is_card=True)
 
-    async def file(self, path: Path, digest: str, form: SlateForm) -> SlateLoop:
+    async def file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
         return self._make(f"file {digest}", form, is_card=False)
 
-    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: SlateForm) -> list[SlateLoop]:
+    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: StreamForm) -> list[SlateLoop]:
         loop = self._make("clock", form, is_card=True)
         return [replace(loop, pictures=tuple(f"{label}".encode() for _ in loop.pictures)) for label in labels]
 

@@ -6,16 +6,17 @@ import pytest
 
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
-from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm, SlateRequest
+from gateway.workers.slate_protocol import SlateRequest
+from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from tests.support.builders import AUDIO, VIDEO
 
 
-def form(metadata: dict[str, AmfValue] | None = None, video: MediaTrack | None = VIDEO) -> SlateForm:
-    return SlateForm.of(Tracks(video, AUDIO, 0, metadata or {}))
+def form(metadata: dict[str, AmfValue] | None = None, video: MediaTrack | None = VIDEO) -> StreamForm:
+    return StreamForm.of(Tracks(video, AUDIO, 0, metadata or {}))
 
 
 def test_without_a_publisher_it_is_ordinary() -> None:
-    unknown = SlateForm.of(None)
+    unknown = StreamForm.of(None)
     assert (unknown.has_video, unknown.size, unknown.rate, unknown.audio) == (True, (1280, 720), 30, DEFAULT_AUDIO)
     assert unknown.gop == 60
 
@@ -59,7 +60,7 @@ def test_a_size_that_the_configuration_lacks_comes_from_the_metadata() -> None:
 
 def test_the_worker_reads_what_the_gateway_writes() -> None:
     given = form({"framerate": 29.97})
-    assert SlateForm.from_json(given.to_json(), Tracks(VIDEO, AUDIO)) == given
+    assert StreamForm.from_json(given.to_json(), Tracks(VIDEO, AUDIO)) == given
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,6 @@ def test_the_worker_reads_what_the_gateway_writes() -> None:
 )
 def test_invalid_messages_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
-        SlateForm.from_json(fields, Tracks(None, None))
+        StreamForm.from_json(fields, Tracks(None, None))
     with pytest.raises(InvalidData):
         SlateRequest.from_json(fields)
