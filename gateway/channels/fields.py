@@ -290,6 +290,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     },
     "inputs": {
         "inputsManual": Flag(),
+        "inputsMatch": Flag(),
     },
     "scale": {
         **SIZES,

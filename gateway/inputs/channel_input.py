@@ -61,6 +61,7 @@ class ChannelInput:
         self.spec = spec
         self.on_demand = on_demand
         self.stream: Stream | None = None  # while it has a publisher
+        self._media: Stream | None = None  # what is shown of it
         self.on_air = asyncio.Event()
         self.off_air = asyncio.Event()
         self.off_air.set()
@@ -77,16 +78,20 @@ class ChannelInput:
 
     # ---- its media ----
 
-    def attach(self, stream: Stream) -> None:
-        """Takes the media of a new publisher, from the first unit on."""
+    def attach(self, stream: Stream, media: Stream | None = None) -> None:
+        """Takes the media of a new publisher, from the first unit on.
+
+        media: the stream that is shown instead of the publisher's; None: the publisher's.
+        """
         self.stream = stream
+        self._media = media or stream
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
         self._sound = None
-        stream.attach(self, replay=False)
+        self._media.attach(self, replay=False)
 
     @property
     def tracks(self) -> Tracks | None:
-        return None if self.stream is None else self.stream.tracks
+        return None if self._media is None else self._media.tracks
 
     def delivers(self, now: float) -> bool:
         """Whether its media arrive, from a key frame on. now: monotonic seconds."""
@@ -135,18 +140,18 @@ class ChannelInput:
     def go_on_air(self, program: Program, key_frame: AccessUnit | None, now: float) -> None:
         """Puts the input on air, from a key frame of this moment or from the pictures since the last one."""
         self._set_program(program, now)
-        if self.stream is not None and self.stream.tracks is not None and self.delivers(now):
-            units = [key_frame] if key_frame is not None else _units_to_show(self.stream)
+        if self._media is not None and self._media.tracks is not None and self.delivers(now):
+            units = [key_frame] if key_frame is not None else _units_to_show(self._media)
             if units:
-                self._begin(self.stream.tracks, units, now)
+                self._begin(self._media.tracks, units, now)
 
     def stay_on_air(self, program: Program, now: float) -> None:
         """Puts the input on air whose media the channel's stream has already: its times go on unchanged."""
-        assert self.stream is not None, "the input is attached"
+        assert self._media is not None, "the input is attached"
         self._set_program(program, now)
         self._begun = True
         self._since = self._first_unit = self._last_unit = self._last_picture = now
-        program.go_on(self.stream.tracks)
+        program.go_on(self._media.tracks)
 
     def _set_program(self, program: Program, now: float) -> None:
         self._program = program
@@ -175,8 +180,8 @@ class ChannelInput:
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Takes one unit of the input. Hot path."""
-        assert self.stream is not None, "the input is attached"
-        now = self.stream.last_push
+        assert self._media is not None, "the input is attached"
+        now = self._media.last_push
         is_picture = unit.track.kind is _VIDEO
         if self._program is not None and self._begun:
             self._last_unit = now
@@ -217,7 +222,7 @@ class ChannelInput:
         self._lose(SwitchReason.FAILED)
 
     def _lose(self, reason: SwitchReason) -> None:
-        self.stream = None
+        self.stream = self._media = None
         self._since = 0.0
         self._listener.input_lost(self, reason)
 

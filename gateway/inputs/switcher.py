@@ -15,6 +15,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.channel_input import ChannelInput, InputState
 from gateway.inputs.descriptor import InputDescriptor, InputServices
+from gateway.inputs.matching import Matching, is_same
 from gateway.inputs.program import Program
 from gateway.inputs.selection import Candidate, SwitchReason, choose
 from gateway.inputs.source_runner import SourceRunner
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 PROTOCOL: Final = "inputs"  # of the program before the first input is on air
 _IDLE_SECONDS: Final = 20.0  # without viewers, until a pull on demand ends
+_MATCHED: Final = frozenset((InputKind.BACKUP, InputKind.PULL, InputKind.PLAYLIST))
 _MARGIN: Final = 0.005  # seconds; a timer may be early
 
 
@@ -69,6 +71,7 @@ class ChannelSwitcher:
         self._tasks = Tasks(f"inputs of {channel.id}", self._crashed)
         self._inputs: list[ChannelInput] = []
         self._runners: dict[ChannelInput, SourceRunner] = {}
+        self._matchings: dict[ChannelInput, Matching] = {}
         self._program: Program | None = None
         self._current: ChannelInput | None = None
         self._taken: ChannelInput | None = None
@@ -102,6 +105,7 @@ class ChannelSwitcher:
         return entry
 
     def _remove(self, entry: ChannelInput) -> None:
+        self._matchings.pop(entry, None)
         runner = self._runners.pop(entry, None)
         if runner is not None and runner.task is not None:
             runner.task.cancel()
@@ -127,7 +131,12 @@ class ChannelSwitcher:
 
     def _state(self, entry: ChannelInput, now: float) -> tuple[InputState, str | None]:
         runner = self._runners.get(entry)
-        error = entry.fault or (runner.problem if runner is not None else None)
+        matching = self._matchings.get(entry)
+        error = (
+            entry.fault
+            or (runner.problem if runner is not None else None)
+            or (None if matching is None else matching.error)
+        )
         if entry.is_on_air:
             return InputState.ON_AIR, error
         if entry.delivers(now) or (runner is not None and entry.on_demand and runner.is_ready):
@@ -172,8 +181,21 @@ class ChannelSwitcher:
         name = f"{self.channel.id}/{entry.spec.name}"
         publisher = self._parts.hidden.publish_from(origin, self.channel, name, evict)
         if publisher.stream is not entry.stream:
-            entry.attach(publisher.stream)
+            entry.attach(publisher.stream, self._matched(entry, publisher.stream))
         return publisher
+
+    def _matched(self, entry: ChannelInput, stream: Stream) -> Stream | None:
+        """Returns the stream with the media of an input in the form of the push; None: they are used as they are."""
+        self._matchings.pop(entry, None)
+        if entry.spec.kind not in _MATCHED or not self.channel.flag("inputsMatch"):
+            return None
+        services = self._parts.services
+        matching = Matching(stream, services.workers, services.settings.transcode, services.settings.stream)
+        self._matchings[entry] = matching
+        matching.set_reference(self.reference)
+        matching.attach()
+        self._tasks.start(matching.run(), f"match {entry.spec.name}")
+        return matching.media
 
     def adopt(self, publisher: StreamPublisher) -> None:
         """Takes a push that began before the channel had inputs. It stays on air."""
@@ -220,7 +242,7 @@ class ChannelSwitcher:
         return self._publish(entry, PushOrigin(str(entry.spec.kind), peer, trusted=True), evicted)
 
     async def until_reference_changes(self, known: Tracks | None) -> None:
-        while _is_same(known, self.reference):
+        while is_same(known, self.reference):
             await self._reference_changed.wait()
 
     # ---- the choice ----
@@ -294,8 +316,11 @@ class ChannelSwitcher:
         """Called with the tracks of the input on air, when it begins and after each change."""
         if entry.spec.kind is not InputKind.SLATE:
             self._was_live = True
-            if not _is_same(tracks, self.reference):
+            matching = self._matchings.get(entry)
+            if not is_same(tracks, self.reference) and (matching is None or matching.passes):
                 self.reference = tracks
+                for other in self._matchings.values():
+                    other.set_reference(tracks)
                 changed, self._reference_changed = self._reference_changed, asyncio.Event()
                 changed.set()
 
@@ -441,10 +466,3 @@ class ChannelSwitcher:
 
     def _crashed(self, name: str, error: BaseException) -> None:
         log.error("an input's task failed", stream=self.channel.id, task=name, exc_info=error)
-
-
-def _is_same(one: Tracks | None, other: Tracks | None) -> bool:
-    """Whether both have the same tracks; their metadata may differ."""
-    if one is None or other is None:
-        return one is other
-    return (one.video, one.audio) == (other.video, other.audio)

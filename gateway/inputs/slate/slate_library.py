@@ -18,7 +18,8 @@ from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm, SlateMessage, SlateRequest
+from gateway.workers.slate_protocol import SlateMessage, SlateRequest
+from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -67,15 +68,15 @@ class SlateLibrary:
         self._running: dict[_Key, asyncio.Lock] = {}
         self._places = asyncio.Semaphore(_MAX_WORKERS)
 
-    async def card(self, name: str, text: str, form: SlateForm) -> SlateLoop:
+    async def card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
         """Returns a card without a clock. Raises OutputError."""
         return await self._get(("card", name, text), self._request(name=name, text=text), form)
 
-    async def file(self, path: Path, digest: str, form: SlateForm) -> SlateLoop:
+    async def file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
         """Returns the slate of a picture or a film. digest: of the file. Raises OutputError."""
         return await self._get(("file", digest), self._request(path=str(path)), form)
 
-    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: SlateForm) -> list[SlateLoop]:
+    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: StreamForm) -> list[SlateLoop]:
         """Returns a card for each text of the clock. They are not kept. Raises OutputError."""
         return await self._encode(self._request(name=name, text=text, labels=tuple(labels)), form)
 
@@ -85,7 +86,7 @@ class SlateLibrary:
         limits = self._limits
         return SlateRequest(path, name, text, labels, limits.seconds, limits.max_bytes, limits.font, limits.preset)
 
-    async def _get(self, content: tuple[str, ...], request: SlateRequest, form: SlateForm) -> SlateLoop:
+    async def _get(self, content: tuple[str, ...], request: SlateRequest, form: StreamForm) -> SlateLoop:
         key = _Key(content, form.video, form.audio, form.size, form.rate.as_integer_ratio())
         lock = self._running.setdefault(key, asyncio.Lock())
         try:
@@ -109,7 +110,7 @@ class SlateLibrary:
             _, removed = self._recent.popitem(last=False)
             self._recent_bytes -= removed.size
 
-    async def _encode(self, request: SlateRequest, form: SlateForm) -> list[SlateLoop]:
+    async def _encode(self, request: SlateRequest, form: StreamForm) -> list[SlateLoop]:
         """Returns one loop for each label of the request. A worker that died is replaced."""
         if not form.has_video:
             return [_loop_of(form, None, form.audio, [], [])]
@@ -123,7 +124,7 @@ class SlateLibrary:
                     log.warning("slate is encoded again", reason=str(error))
         raise AssertionError("the last attempt returns or raises")
 
-    async def _run_worker(self, request: SlateRequest, form: SlateForm) -> list[SlateLoop]:
+    async def _run_worker(self, request: SlateRequest, form: StreamForm) -> list[SlateLoop]:
         async with self._workers.start(MODULE, "slate") as worker:
             await worker.send_json(SlateMessage.SETUP, {**asdict(request), **form.to_json()})
             await worker.send_item(Tracks(form.video, form.audio))
@@ -157,7 +158,7 @@ class SlateLibrary:
 
 
 def _loop_of(
-    form: SlateForm, video: MediaTrack | None, audio: MediaTrack | None, pictures: list[bytes], sounds: list[bytes]
+    form: StreamForm, video: MediaTrack | None, audio: MediaTrack | None, pictures: list[bytes], sounds: list[bytes]
 ) -> SlateLoop:
     """Returns a loop. Without sounds, it is silent."""
     silence = silent_frame(audio) if audio is not None else None

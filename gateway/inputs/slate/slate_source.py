@@ -20,7 +20,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import AmfValue, Codec, Tracks
 from gateway.ports.errors import OutputError
-from gateway.workers.slate_protocol import SlateForm
+from gateway.workers.stream_form import StreamForm
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class SlateSource:
         self._spec = spec
         self._clock = clock
         self._loop: SlateLoop | None = None
-        self._form: SlateForm | None = None  # of `_loop`
+        self._form: StreamForm | None = None  # of `_loop`
         self._encoded = asyncio.Event()
         self._playback: LoopPlayback | None = None  # while it is on air
 
@@ -69,7 +69,7 @@ class SlateSource:
         backoff = Backoff(2.0, 300.0)
         while True:
             reference = context.reference
-            complete = await self._encode(context, SlateForm.of(reference))
+            complete = await self._encode(context, StreamForm.of(reference))
             if complete:
                 backoff.reset()
             with suppress(TimeoutError):
@@ -77,7 +77,7 @@ class SlateSource:
                     await context.until_reference_changes(reference)
                     backoff.reset()
 
-    async def _encode(self, context: InputContext, form: SlateForm) -> bool:
+    async def _encode(self, context: InputContext, form: StreamForm) -> bool:
         """Encodes the slate in this form. Returns False if the card stands in for the picture."""
         if not self._spec.picture or not form.has_video:
             self._set(await self._card(context, form), form)
@@ -97,10 +97,10 @@ class SlateSource:
         self.problem = None
         return True
 
-    async def _card(self, context: InputContext, form: SlateForm) -> SlateLoop:
+    async def _card(self, context: InputContext, form: StreamForm) -> SlateLoop:
         return await self._library.card(context.channel.name, self._spec.text or STANDARD_TEXT, form)
 
-    def _set(self, loop: SlateLoop, form: SlateForm) -> None:
+    def _set(self, loop: SlateLoop, form: StreamForm) -> None:
         self._loop, self._form = loop, form
         self._encoded.set()
         if self._playback is not None:
@@ -145,7 +145,7 @@ class SlateSource:
                 continue
             if minute in loops:
                 playback.change(loops[minute])
-            elif playback.loop is not base:
+            else:
                 playback.change(base)
             if minute + 1 not in loops:
                 first = minute if minute not in loops else minute + 1
@@ -174,7 +174,7 @@ def clock_text(minute: int) -> str:
     return time.strftime("%H:%M %Z", time.localtime(minute * 60))
 
 
-def _has_clock(loop: SlateLoop, form: SlateForm) -> bool:
+def _has_clock(loop: SlateLoop, form: StreamForm) -> bool:
     width, height = form.size
     cheap = width * height * form.rate <= _MAX_CLOCK_PIXELS
     return loop.is_card and loop.video is not None and loop.video.codec is Codec.H264 and cheap

@@ -26,7 +26,7 @@ _FRAME_SAMPLES: Final = 1024
 
 @dataclass(slots=True)
 class AudioSamples:
-    """Decoded samples: planar floats at RATE, mono or stereo.
+    """Decoded samples: planar floats, mono or stereo.
 
     start: time of the first sample, in samples. discontinuity: True if they do not follow the previous samples.
     wall: wall clock time of arrival, in seconds.
@@ -49,14 +49,15 @@ def channels_of(track: MediaTrack) -> int:
 
 
 class AudioResampler:
-    """Resamples decoded audio to 48 kHz and mixes it to 1 or 2 channels.
+    """Resamples decoded audio, and mixes it to 1 or 2 channels.
 
     Output time is counted in samples. It is reset only if the units' times differ from it by 40 ms.
     """
 
-    def __init__(self, timescale: int, channels: int) -> None:
-        """timescale: of the units' times. channels: of the output, 1 or 2."""
+    def __init__(self, timescale: int, channels: int, rate: int = RATE) -> None:
+        """timescale: of the units' times. channels: of the output, 1 or 2. rate: of the output, Hz."""
         self._timescale = timescale
+        self._rate = rate
         self._layout = "mono" if channels == 1 else "stereo"
         self._resampler: av.AudioResampler | None = None
         self._input_format: tuple[int, str, str] | None = None
@@ -75,8 +76,8 @@ class AudioResampler:
         at = clock.stamp(dts, frame.samples)
         if discontinuity or clock.resynced:
             discontinuity = True
-            self._resampler = av.AudioResampler("fltp", self._layout, RATE)
-            self._next = max(self._next, at * RATE // frame.sample_rate)
+            self._resampler = av.AudioResampler("fltp", self._layout, self._rate)
+            self._next = max(self._next, at * self._rate // frame.sample_rate)
         assert self._resampler is not None
         frame.pts = None
         for out in self._resampler.resample(frame):
@@ -87,13 +88,13 @@ class AudioResampler:
 
 
 class AudioDecoder:
-    """Decodes one audio track to samples at 48 kHz with 1 or 2 channels. Times: see `AudioResampler`.
+    """Decodes one audio track to samples with 1 or 2 channels. Times: see `AudioResampler`.
 
     Counts and drops damaged units.
     """
 
-    def __init__(self, track: MediaTrack, channels: int, context: CodecContext | None = None) -> None:
-        """channels: of the output, 1 or 2.
+    def __init__(self, track: MediaTrack, channels: int, context: CodecContext | None = None, rate: int = RATE) -> None:
+        """channels: of the output, 1 or 2. rate: of the output, Hz.
 
         context: an open decoder for a codec outside `Codec`. Then only the timescale of `track` is used.
         """
@@ -102,7 +103,7 @@ class AudioDecoder:
         context = context or decoder(track, 1)
         assert isinstance(context, AudioCodecContext)
         self._context = context
-        self._resampler = AudioResampler(track.timescale, channels)
+        self._resampler = AudioResampler(track.timescale, channels, rate)
 
     def decode(self, unit: AccessUnit) -> list[AudioSamples]:
         """Returns the samples that are ready after this unit."""
@@ -134,14 +135,16 @@ def open_aac(bitrate: int, channels: int, rate: int) -> AudioCodecContext:
 class AudioEncoder:
     """Encodes AAC LC units of 1024 samples, at `bitrate` bits per second. Raises CodecFailed."""
 
-    def __init__(self, bitrate: int, channels: int, timescale: int) -> None:
+    def __init__(self, bitrate: int, channels: int, timescale: int, rate: int = RATE) -> None:
+        """rate: of the samples, Hz."""
         try:
-            context = open_aac(bitrate, channels, RATE)
+            context = open_aac(bitrate, channels, rate)
         except (av.FFmpegError, ValueError) as error:
             raise CodecFailed(f"AAC cannot be encoded at {bitrate} bit/s: {error}") from error
         self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")
         self._context = context
         self._timescale = timescale
+        self._rate = rate
         self._fifo = av.AudioFifo()
         self._at: int | None = None  # time of the first sample in the queue
         self._samples_in = 0  # number of samples passed to the encoder
@@ -162,7 +165,7 @@ class AudioEncoder:
         units: list[AccessUnit] = []
         while (block := self._fifo.read(_FRAME_SAMPLES)) is not None:
             block.pts = self._samples_in
-            block.time_base = Fraction(1, RATE)
+            block.time_base = Fraction(1, self._rate)
             self._samples_in += _FRAME_SAMPLES
             self._at += _FRAME_SAMPLES
             units += self._units(block)
@@ -182,11 +185,11 @@ class AudioEncoder:
                 del self._starts[0]
             samples_before, start = self._starts[0]
             at = start + coded.pts - samples_before
-            dts = (at * self._timescale + RATE // 2) // RATE
+            dts = (at * self._timescale + self._rate // 2) // self._rate
             if self._last_dts is not None and dts <= self._last_dts:
                 continue
             self._last_dts = dts
-            wall = self._wall - (self._end - at) / RATE
+            wall = self._wall - (self._end - at) / self._rate
             units.append(AccessUnit(self.track, dts, 0, True, wall, bytes(coded)))
         return units
 

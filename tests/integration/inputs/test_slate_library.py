@@ -19,7 +19,7 @@ from gateway.media.silence import is_silent
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.settings import load
-from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm
+from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 from tests.support import films, sources
 
@@ -48,8 +48,8 @@ def library(workers: Workers, **changes: Any) -> SlateLibrary:
     return SlateLibrary(workers, SlateLimits(**values))
 
 
-def form_of(source: sources.Source, **metadata: float) -> SlateForm:
-    return SlateForm.of(Tracks(source.tracks.video, source.tracks.audio, 0, dict(metadata)))
+def form_of(source: sources.Source, **metadata: float) -> StreamForm:
+    return StreamForm.of(Tracks(source.tracks.video, source.tracks.audio, 0, dict(metadata)))
 
 
 def pictures(loop: SlateLoop) -> list[Image.Image]:
@@ -66,7 +66,7 @@ def pictures(loop: SlateLoop) -> list[Image.Image]:
     return [frame.to_image() for frame in frames]
 
 
-async def file_loop(path: Path, form: SlateForm, workers: Workers | None = None, **limits: Any) -> SlateLoop:
+async def file_loop(path: Path, form: StreamForm, workers: Workers | None = None, **limits: Any) -> SlateLoop:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return await library(workers or Workers(), **limits).file(path, digest, form)
 
@@ -96,7 +96,7 @@ async def test_a_card_continues_the_stream_of_its_publisher() -> None:
 
 async def test_cards_with_a_clock_differ_only_in_the_clock() -> None:
     slates = library(Workers())
-    form = SlateForm.of(None)
+    form = StreamForm.of(None)
     base = await slates.card("Show", TEXT, form)
     first, second = await slates.clocked_cards("Show", TEXT, ["14:05 UTC", "14:06 UTC"], form)
     assert base.video == first.video == second.video
@@ -172,17 +172,17 @@ async def test_a_long_film_is_cut_and_a_film_without_sound_is_silent() -> None:
 async def test_a_file_that_is_no_picture_has_its_words(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(OutputError, match=reason):
-        await file_loop(tmp_path / "file", SlateForm.of(None))
+        await file_loop(tmp_path / "file", StreamForm.of(None))
 
 
 async def test_a_slate_never_needs_more_memory_than_allowed() -> None:
     film = films.plain("slate.mp4", 3, "-s", "1280x720")
     with pytest.raises(OutputError, match=r"inputs\.slate_bytes"):
-        await file_loop(film, SlateForm.of(None), max_bytes=20_000)
+        await file_loop(film, StreamForm.of(None), max_bytes=20_000)
 
 
 async def test_a_worker_that_dies_is_replaced_but_not_for_ever() -> None:
-    form = SlateForm.of(None)
+    form = StreamForm.of(None)
     workers = Workers(deaths=2)
     assert await library(workers).card("Show", TEXT, form)
     assert workers.started == 3
@@ -193,5 +193,5 @@ async def test_a_worker_that_dies_is_replaced_but_not_for_ever() -> None:
 async def test_an_audio_channel_needs_no_worker() -> None:
     workers = Workers()
     opus = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
-    loop = await library(workers).card("Radio", TEXT, SlateForm.of(Tracks(None, opus)))
+    loop = await library(workers).card("Radio", TEXT, StreamForm.of(Tracks(None, opus)))
     assert (workers.started, loop.video, loop.audio, len(loop.sounds)) == (0, None, opus, 1)

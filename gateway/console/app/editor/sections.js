@@ -106,7 +106,7 @@ const LAYOUTS = {
   watermark: { icon: "text", rows: [{ view: Watermark, names: WATERMARK }] },
   relay: { icon: "relay", rows: ["isRelay", "relayURL"] },
   kinesis: { icon: "ivs", rows: ["isKvs", "kvsStream", "kvsTranscode"] },
-  inputs: { icon: "relay", rows: ["inputsManual"] },
+  inputs: { icon: "relay", rows: ["inputsManual", "inputsMatch"] },
   scale: { icon: "server", rows: [{ view: TaskSizes, names: SIZES }, ["isCluster", "clusterNumber"]] },
   log: { icon: "docs", rows: ["logLevel"] },
 };

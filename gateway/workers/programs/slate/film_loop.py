@@ -77,7 +77,7 @@ def film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
 
     Returns nothing if the film has no sound, or if only silence can be made in that configuration.
     """
-    asc = _encodable(track)
+    asc = encodable_aac(track)
     if asc is None:
         return []
     with closing(MediaFile(path)) as film:
@@ -98,7 +98,7 @@ def film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
             return []  # a slate without its sound is better than none
 
 
-def _encodable(track: MediaTrack) -> aac.Asc | None:
+def encodable_aac(track: MediaTrack) -> aac.Asc | None:
     """Returns the configuration if our encoder's frames decode with it. HE-AAC gets frames of its core."""
     if track.codec is not Codec.AAC:
         return None
@@ -161,8 +161,8 @@ class _Sound:
         frames: list[bytes] = []
         for at in range(0, self._samples, _FRAME_SAMPLES):
             block = av.AudioFrame("fltp", self._layout, _FRAME_SAMPLES)
-            for plane, data in zip(block.planes, self._planes, strict=True):
-                plane.update(data[at : at + _FRAME_SAMPLES].tobytes())
+            for target, samples in zip(block.planes, self._planes, strict=True):
+                target.update(samples[at : at + _FRAME_SAMPLES].tobytes())
             block.sample_rate, block.pts, block.time_base = self._rate, at, Fraction(1, self._rate)
             frames += _coded(context, block)
         return (frames + _coded(context, None))[: self._samples // _FRAME_SAMPLES]

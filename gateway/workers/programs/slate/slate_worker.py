@@ -28,7 +28,8 @@ from gateway.workers.programs.slate.film_loop import film_pictures, film_sound
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture
-from gateway.workers.slate_protocol import DEFAULT_AUDIO, SlateForm, SlateMessage, SlateRequest
+from gateway.workers.slate_protocol import SlateMessage, SlateRequest
+from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.vod_bounds import UnusableMedia
 
 _CRF: Final = 20.0  # a quality without visible faults in letters
@@ -41,7 +42,7 @@ _SIZE_RESERVE: Final = 0.9  # of the bytes of a loop, for the sound and the enco
 class SlateWorker:
     """Encodes one slate, and sends it."""
 
-    def __init__(self, link: program.ParentLink, request: SlateRequest, form: SlateForm) -> None:
+    def __init__(self, link: program.ParentLink, request: SlateRequest, form: StreamForm) -> None:
         self._link = link
         self._request = request
         self._form = form
@@ -140,7 +141,7 @@ def work(link: program.ParentLink) -> None:
     if tracks[0] != StreamMessage.TRACKS:
         raise InvalidData(f"tracks are expected, not a frame of kind {tracks[0]}")
     fields = wire.read_json(setup)
-    request, form = SlateRequest.from_json(fields), SlateForm.from_json(fields, wire.decode_tracks(tracks[1]))
+    request, form = SlateRequest.from_json(fields), StreamForm.from_json(fields, wire.decode_tracks(tracks[1]))
     try:
         SlateWorker(link, request, form).work()
     except (UnusableMedia, CodecFailed) as error:

@@ -1,0 +1,199 @@
+"""Encodes an input again in the form of the push, so that decoders go on when it replaces the push."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.live.subscription import End, Subscription
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.ports.errors import OutputError
+from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
+from gateway.settings.models import StreamSettings, TranscodeSettings
+from gateway.workers.match_protocol import MatchMessage
+from gateway.workers.stream_form import StreamForm
+from gateway.workers.worker_pool import Handler, WorkerPool, WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+MODULE: Final = "gateway.workers.programs.match_worker"
+_HANG_SECONDS: Final = 10.0  # a worker that reads nothing for this long counts as hung
+_FINISH_SECONDS: Final = 5.0
+_MAX_BYTES: Final = 32_000_000  # of units that wait for the worker
+_MAX_FAILURES: Final = 3  # then the input is used as it is
+
+
+class Matching:
+    """The media of one input: as they are while they fit, else matched by a worker. A sink of the input's stream.
+
+    media: the stream that the switcher takes. error: why the media are not matched; None: nothing is wrong.
+    `set_reference` gives the tracks to match. `run` must be running.
+    """
+
+    def __init__(self, raw: Stream, workers: WorkerPool, transcode: TranscodeSettings, stream: StreamSettings) -> None:
+        self.media = Stream(raw.name, raw.channel, raw.started, stream.gop_bytes, stream.gop_seconds)
+        self.error: str | None = None
+        self._raw = raw
+        self._workers = workers
+        self._settings = transcode
+        self._tracks: Tracks | None = None  # of the input
+        self._reference: Tracks | None = None
+        self._passes = True  # units go on unchanged
+        self._key_due = False  # the next unchanged unit must be a key frame
+        self._failures = 0
+        self._changed = asyncio.Event()
+        self._matched: Tracks | None = None  # of the worker
+
+    @property
+    def passes(self) -> bool:
+        """Whether the input's media are used as they are."""
+        return self._passes
+
+    def set_reference(self, reference: Tracks | None) -> None:
+        """Sets the tracks that decoders have now; None: unknown."""
+        if not is_same(reference, self._reference):
+            self._reference = reference
+            self._failures = 0
+            self._decide()
+
+    def attach(self) -> None:
+        """Takes the input's media from now on."""
+        self._raw.attach(self, replay=False)
+
+    async def run(self) -> None:
+        """Runs a worker whenever one is needed, until the input ends."""
+        backoff = Backoff(0.5, 10.0)
+        while self._raw.ended is None:
+            self._changed.clear()
+            if self._passes:
+                await self._changed.wait()
+                continue
+            try:
+                await self._match()
+                backoff.reset()
+                self.error, self._failures = None, 0
+            except OutputError as error:
+                self._failures += 1
+                self.error = str(error)
+                log.warning("an input cannot be matched", stream=self._raw.name, reason=self.error)
+                self._decide()
+                await asyncio.sleep(backoff.next())
+
+    def _decide(self) -> None:
+        """Chooses between the input as it is and the worker."""
+        if self._tracks is None:
+            return
+        fits = self._reference is None or is_same(self._tracks, self._reference)
+        passes = fits or self._failures >= _MAX_FAILURES
+        if passes and not self._passes:
+            self._key_due = True
+        self._passes = passes
+        if fits:
+            self.error = None
+        self._changed.set()
+
+    # ---- the worker ----
+
+    async def _match(self) -> None:
+        """Runs one worker until the tracks of either side change. Raises OutputError."""
+        assert self._reference is not None, "without it, everything fits"
+        reference, tracks = self._reference, self._tracks
+        self._matched = None
+        async with (
+            Subscription(self._raw, max_bytes=_MAX_BYTES, max_seconds=self._settings.backlog) as items,
+            self._workers.start(MODULE, "match", stream=self._raw.name, stuck=_HANG_SECONDS) as worker,
+            Tasks(f"match {self._raw.name}") as tasks,
+        ):
+            settings = {"preset": self._settings.preset, "threads": self._settings.threads}
+            await worker.send_json(MatchMessage.SETUP, {**StreamForm.of(reference).to_json(), **settings})
+            await worker.send_item(Tracks(reference.video, reference.audio))
+            handlers: dict[int, Handler] = {
+                StreamMessage.TRACKS: self._announce,
+                StreamMessage.UNIT: self._push,
+                StreamMessage.END: lambda body: True,
+                MatchMessage.FAILED: _fail,
+            }
+            working = tasks.start(worker.exchange(_feed(worker, items), handlers, _FINISH_SECONDS), "worker")
+            obsolete = tasks.start(self._until_obsolete(reference, tracks), "change")
+            await asyncio.wait((working, obsolete), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+
+    async def _until_obsolete(self, reference: Tracks, tracks: Tracks | None) -> None:
+        while is_same(reference, self._reference) and is_same(tracks, self._tracks):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _announce(self, body: bytes) -> None:
+        self._matched = wire.decode_tracks(body)
+        metadata = self._tracks.metadata if self._tracks is not None else {}
+        self.media.set_tracks(self._matched.video, self._matched.audio, metadata, False)
+
+    def _push(self, body: bytes) -> None:
+        self._write(wire.decode_unit(body, self._matched))
+
+    def _write(self, unit: AccessUnit) -> None:
+        self.media.last_push = time.monotonic()
+        self.media.push(unit)
+
+    # ---- Sink of the input's stream ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        before, self._tracks = self._tracks, tracks
+        self._decide()
+        if self._passes and not self._key_due:
+            continuous = before is not None and before.epoch == tracks.epoch
+            self.media.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        if not self._passes:
+            return
+        if self._key_due:
+            tracks = self._tracks
+            assert tracks is not None, "units come after their tracks"
+            if not unit.key or unit.track is not (tracks.video or tracks.audio):
+                return
+            self._key_due = False
+            self.media.set_tracks(tracks.video, tracks.audio, tracks.metadata, False)
+        self._write(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        self.media.push_timed(timed)
+
+    def on_end(self, reason: EndReason) -> None:
+        self._changed.set()
+        self.media.end(reason)
+
+    def on_failed(self, error: Exception) -> None:
+        log.error("an input cannot be taken", stream=self._raw.name, exc_info=error)
+        self.media.end(EndReason.NO_MEDIA)
+
+
+async def _feed(worker: WorkerProcess, items: Subscription) -> None:
+    """Sends the input to the worker, from a key frame on."""
+    async for item in items:
+        if isinstance(item, AccessUnit | Tracks):
+            await worker.send_item(item)
+        elif isinstance(item, End):
+            await worker.send_end()
+            return
+
+
+def _fail(body: bytes) -> bool:
+    raise OutputError(body.decode("utf-8", "replace"))
+
+
+def is_same(one: Tracks | None, other: Tracks | None) -> bool:
+    """Whether both have the same tracks; their metadata may differ."""
+    if one is None or other is None:
+        return one is other
+    return (one.video, one.audio) == (other.video, other.audio)

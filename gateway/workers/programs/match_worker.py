@@ -1,0 +1,230 @@
+"""The match worker encodes a stream again in the form of another one, so that decoders of that one go on.
+
+`python -m gateway.workers.programs.match_worker <fd>`
+
+Pictures get the other stream's size (with black bars) and parameter sets. Sound gets its AAC configuration. A kind of
+media that the source lacks becomes black or silent; a kind that the other stream lacks is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+import av.logging
+
+from gateway.media.errors import InvalidData
+from gateway.media.silent_frames import silent_frame
+from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
+from gateway.workers.match_protocol import MatchMessage
+from gateway.workers.programs import program
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
+from gateway.workers.programs.codec import CodecFailed, DecodedPicture
+from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
+from gateway.workers.programs.filters import PreparedVideo
+from gateway.workers.programs.slate.film_loop import encodable_aac
+from gateway.workers.stream_form import GOP_SECONDS, TIMESCALE, StreamForm
+
+_BITS_PER_CHANNEL: Final = 80_000
+_GOP_MS: Final = GOP_SECONDS * 1000
+
+
+class MatchWorker:
+    """Implements StreamWorker. All times are those of the source, in milliseconds."""
+
+    def __init__(self, link: program.ParentLink, form: StreamForm, setup: dict[str, Any]) -> None:
+        self._link = link
+        self._form = form
+        self._preset = str(setup["preset"])
+        self._threads = int(setup["threads"])
+        self._pictures: _Pictures | None = None
+        self._sound: _Sound | None = None
+        self._sent: Tracks | None = None
+
+    def change(self, tracks: Tracks) -> None:
+        """Sets the tracks of the next units. Raises CodecFailed."""
+        self._flush()
+        form = self._form
+        rate = StreamForm.of(tracks).rate if tracks.video is not None else form.rate
+        target = ContinuedForm.of(form.video, form.size, rate)
+        self._pictures = None
+        if form.video is not None:
+            self._pictures = _Pictures(tracks.video, target, form.bitrate, self._preset, self._threads)
+        self._sound = None if form.audio is None else _Sound(tracks.audio, form.audio)
+        self._sent = None
+
+    def take(self, unit: AccessUnit) -> None:
+        """Encodes the next unit of the source. Raises CodecFailed."""
+        pictures, sound = self._pictures, self._sound
+        if unit.track.kind is Kind.VIDEO:
+            if pictures is not None:
+                self._send(pictures.take(unit))
+            if sound is not None and sound.missing:
+                self._send(sound.until(unit.dts, unit.wall))
+        else:
+            if pictures is not None and pictures.missing:
+                self._send(pictures.until(unit.dts, unit.wall))
+            if sound is not None and not sound.missing:
+                self._send(sound.take(unit))
+
+    def finish(self) -> None:
+        """Sends all delayed units, and the end."""
+        self._flush()
+        self._link.send_end()
+
+    def _flush(self) -> None:
+        for part in (self._pictures, self._sound):
+            if part is not None:
+                self._send(part.flush())
+
+    def _send(self, units: list[AccessUnit]) -> None:
+        if not units:
+            return
+        video = None if self._pictures is None else self._pictures.track
+        if self._pictures is not None and video is None:
+            return  # sound before the first picture
+        tracks = Tracks(video, None if self._sound is None else self._sound.track)
+        if tracks != self._sent:
+            self._sent = tracks
+            self._link.send_tracks(tracks)
+        self._link.send_units(units)
+
+
+class _Pictures:
+    """Decodes and encodes pictures. missing: whether the source has none; then they are black."""
+
+    def __init__(self, source: MediaTrack | None, form: ContinuedForm, bitrate: int, preset: str, threads: int) -> None:
+        self.missing = source is None
+        self._video = None if source is None else PreparedVideo(source, threads, lambda error: None)
+        self._form = form
+        self._bitrate = bitrate
+        self._preset = preset
+        self._letterbox = Letterbox(form)
+        self._encoder: ContinuedEncoder | None = None
+        self._key_at = 0  # decode time from which the next picture is a key frame
+        self._lead = 0  # of the last key picture
+        self._begin: int | None = None  # of the black pictures
+        self._count = 0
+
+    @property
+    def track(self) -> MediaTrack | None:
+        """The track; None before the first picture."""
+        return None if self._encoder is None else self._encoder.track
+
+    def take(self, unit: AccessUnit) -> list[AccessUnit]:
+        """Returns the units that this one completes."""
+        assert self._video is not None, "the source has pictures"
+        return [coded for picture in self._video.decode(unit) for coded in self._encode(picture)]
+
+    def _encode(self, picture: DecodedPicture) -> list[AccessUnit]:
+        frame = self._letterbox.convert(picture.frame, picture.aspect)
+        if picture.key:
+            self._lead = picture.lead
+        elif self._encoder is None or picture.pts >= self._key_at:
+            picture = replace(picture, key=True, lead=self._lead)
+        if picture.key:
+            self._key_at = picture.pts + _GOP_MS
+        return self._open(frame).encode(frame, picture)
+
+    def until(self, dts: int, wall: float) -> list[AccessUnit]:
+        """Returns black pictures up to a time."""
+        if self._begin is None:
+            self._begin = dts
+        units: list[AccessUnit] = []
+        while (at := self._begin + int(self._count * 1000 / self._form.rate)) <= dts:
+            self._count += 1
+            if self._encoder is not None and at < self._key_at:
+                units += self._encoder.repeat(at)
+                continue
+            black = _black(self._form)
+            self._key_at = at + _GOP_MS
+            units += self._open(black).encode(black, DecodedPicture(black, at, True, 0, wall))
+        return units
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the delayed units."""
+        pictures = [] if self._video is None else list(self._video.flush())
+        units = [coded for picture in pictures for coded in self._encode(picture)]
+        encoder, self._encoder = self._encoder, None
+        return units if encoder is None else units + encoder.flush()
+
+    def _open(self, frame: av.VideoFrame) -> ContinuedEncoder:
+        if self._encoder is None:
+            self._encoder = ContinuedEncoder(self._form, frame, self._bitrate, self._preset)
+        return self._encoder
+
+
+class _Sound:
+    """Copies or converts sound. missing: whether it can only be silent."""
+
+    def __init__(self, source: MediaTrack | None, target: MediaTrack) -> None:
+        self.track = target
+        self._silence = silent_frame(target)
+        self._begin: int | None = None
+        self._count = 0
+        self._decoder: AudioDecoder | None = None
+        self._encoder: AudioEncoder | None = None
+        asc = encodable_aac(target)
+        is_equal = source is not None and (source.codec, source.config) == (target.codec, target.config)
+        self.missing = source is None or (asc is None and not is_equal)
+        if self.missing and self._silence is None and source is not None:
+            self.track, self.missing = source, False  # as it is: the change is announced
+        elif source is not None and asc is not None and not is_equal:
+            self._decoder = AudioDecoder(source, asc.channels, rate=asc.core_rate)
+            self._encoder = AudioEncoder(_BITS_PER_CHANNEL * asc.channels, asc.channels, TIMESCALE, rate=asc.core_rate)
+
+    def take(self, unit: AccessUnit) -> list[AccessUnit]:
+        """Returns the units that this one completes."""
+        if self._decoder is None or self._encoder is None:
+            return [replace(unit, track=self.track)]
+        coded = [c for samples in self._decoder.decode(unit) for c in self._encoder.encode(samples)]
+        return [replace(c, track=self.track) for c in coded]
+
+    def until(self, dts: int, wall: float) -> list[AccessUnit]:
+        """Returns silence up to a time."""
+        if self._silence is None:
+            return []
+        if self._begin is None:
+            self._begin = dts
+        units: list[AccessUnit] = []
+        while (at := self._begin + int(self._count * 1000 * self._silence.seconds)) <= dts:
+            units.append(AccessUnit(self.track, at, 0, True, wall, self._silence.payload))
+            self._count += 1
+        return units
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the delayed units."""
+        coded = [] if self._encoder is None else self._encoder.flush()
+        return [replace(c, track=self.track) for c in coded]
+
+
+def _black(form: ContinuedForm) -> av.VideoFrame:
+    """Returns a black picture of a form."""
+    rgb = av.VideoFrame(form.width, form.height, "rgb24")
+    rgb.planes[0].update(bytes(rgb.planes[0].buffer_size))
+    return Letterbox(form).convert(rgb, Fraction(form.aspect))
+
+
+def work(link: program.ParentLink) -> None:
+    """Runs until END or until the gateway closes the link. The first frames must be SETUP and the tracks to match."""
+    av.logging.set_level(av.logging.PANIC)
+    setup, reference = link.receive_request(MatchMessage.SETUP), link.receive()
+    if setup is None or reference is None:
+        return
+    if reference[0] != StreamMessage.TRACKS:
+        raise InvalidData(f"tracks are expected, not a frame of kind {reference[0]}")
+    fields = wire.read_json(setup)
+    form = StreamForm.from_json(fields, wire.decode_tracks(reference[1]))
+    try:
+        program.serve(link, MatchWorker(link, form, fields), {})
+    except CodecFailed as error:
+        link.send(MatchMessage.FAILED, str(error).encode())
+
+
+if __name__ == "__main__":
+    program.exit_now(program.run(work))
