@@ -160,7 +160,7 @@ class _Session:
         headers = {"User-Agent": USER_AGENT}
         if self._session:
             headers["Session"] = self._session
-        if (authorization := self._credentials.header(method, url)) is not None:
+        if (authorization := self._credentials.header(method, url, secrets.token_hex(8))) is not None:
             headers["Authorization"] = authorization
         return headers
 
