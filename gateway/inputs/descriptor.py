@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
@@ -86,6 +86,16 @@ class InputSource(Protocol):
         If it returns, the input has no more media (a playlist without loop). If it raises OutputError, the input has
         failed with this text and is run again later. OutputUnsupported: it cannot work until it is configured anew.
         """
+
+
+@runtime_checkable
+class ReportsProblem(Protocol):
+    """A source that goes on although a part of its media cannot be used, such as one film of a playlist.
+
+    problem: the last such part, and why; "": none.
+    """
+
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

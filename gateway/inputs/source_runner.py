@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.inputs.channel_input import ChannelInput
-from gateway.inputs.descriptor import InputSource
+from gateway.inputs.descriptor import InputSource, ReportsProblem
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
@@ -63,6 +63,12 @@ class SourceRunner:
     def is_ready(self) -> bool:
         """Whether the source could deliver at once."""
         return self.running and self._working and self._source.is_ready
+
+    @property
+    def problem(self) -> str | None:
+        """Why the source does not deliver, or what it had to leave out; None: nothing is wrong."""
+        left_out = self._source.problem if isinstance(self._source, ReportsProblem) else ""
+        return self.error or left_out[:_MAX_ERROR] or None
 
     def stop(self) -> None:
         """Ends the source. It may be started again."""

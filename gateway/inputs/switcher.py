@@ -127,7 +127,7 @@ class ChannelSwitcher:
 
     def _state(self, entry: ChannelInput, now: float) -> tuple[InputState, str | None]:
         runner = self._runners.get(entry)
-        error = entry.fault or (runner.error if runner is not None else None)
+        error = entry.fault or (runner.problem if runner is not None else None)
         if entry.is_on_air:
             return InputState.ON_AIR, error
         if entry.delivers(now) or (runner is not None and entry.on_demand and runner.is_ready):

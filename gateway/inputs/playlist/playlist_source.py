@@ -101,6 +101,8 @@ class _ItemReader:
         while True:
             problem, count = await self._read_item()
             failures = 0 if count else failures + 1
+            if problem is None and self._source.problem.startswith(f"{self._source.item}: "):
+                self._source.problem = ""  # it can be played again
             if problem is not None:
                 text = self._report(problem)
                 if isinstance(problem, OutputError) and self._demuxer.ended:
