@@ -55,8 +55,12 @@ class PlaylistSource:
 
     async def run(self, context: InputContext) -> None:
         """Plays until it is cancelled, or once. Raises OutputError if no item can be played, or the worker dies."""
-        async with DemuxClient.started(self._workers, context.channel.id) as demuxer, Tasks("playlist") as tasks:
-            queue = self._queue = MediaQueue()
+        queue = MediaQueue()
+        async with (
+            DemuxClient.started(self._workers, context.channel.id) as demuxer,
+            Tasks("playlist", queue.on_crash) as tasks,
+        ):
+            self._queue = queue
             reader = _ItemReader(self, demuxer, queue)
             tasks.start(reader.run(), "read")
             try:
