@@ -49,6 +49,7 @@ async def create(request: web.Request) -> web.Response:
     body = await json_object(request, context.limits.request)
     channel = await context.channels.add(create_item(body, context.clock(), context.secrets, context.limits.item))
     context.drop_cached(channel.id)
+    context.hub.channel_changed(channel)  # it may have inputs that are always on air
     log.info("channel created", channel=channel.id)
     context.events.emit(channel_created(channel, context.clock(), author(request)))
     return await _answer_with(request, channel)

@@ -181,7 +181,7 @@ class DemuxClient:
         while (received := await worker.receive()) is not None:
             try:
                 self._on_frame(*received)
-            except InvalidData as error:
+            except (InvalidData, KeyError, TypeError, ValueError) as error:
                 worker.kill(f"it sent an invalid frame: {error}")
         self._error = await worker.died()
         for source in self._sources.values():

@@ -90,7 +90,10 @@ class InputSource(Protocol):
 
 @runtime_checkable
 class ReportsProblem(Protocol):
-    """A source that can deliver although something is wrong. problem: one line for the API; None: nothing is wrong."""
+    """A source that goes on although something is wrong, such as one film of a playlist.
+
+    problem: one line for the API; empty or None: nothing is wrong.
+    """
 
     problem: str | None
 

@@ -8,9 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import structlog
+
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.ports.errors import GatewayError
+from gateway.ports.errors import GatewayError, OutputError
+
+log = structlog.get_logger(__name__)
 
 Item: TypeAlias = Tracks | AccessUnit
 
@@ -54,6 +58,11 @@ class MediaQueue:
         self._ended, self._error = True, error
         self._changed.set()
 
+    def on_crash(self, name: str, error: BaseException) -> None:
+        """Ends the queue because the task that fills it has failed, for `Tasks`."""
+        log.error("reading ahead failed", task=name, exc_info=error)
+        self.end(OutputError(f"internal error: {type(error).__name__}"))
+
     async def get(self) -> Item | None:
         """Returns the next item; None at the end. Raises the error of `end`."""
         while not self._items:
@@ -68,12 +77,6 @@ class MediaQueue:
             self._bytes -= len(item.payload)
         self._taken.set()
         return item
-
-    async def wait_filled(self) -> None:
-        """Waits until an item is in the queue, or its end."""
-        while not self._items and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
 
     def _is_full(self) -> bool:
         first = next((item for item in self._items if isinstance(item, AccessUnit)), None)

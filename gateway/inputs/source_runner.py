@@ -71,6 +71,12 @@ class SourceRunner:
         """Whether the source could deliver at once."""
         return self.running and self._working and self._source.is_ready
 
+    @property
+    def problem(self) -> str | None:
+        """Why the source does not deliver, or what it had to leave out; None: nothing is wrong."""
+        left_out = self._source.problem if isinstance(self._source, ReportsProblem) else ""
+        return self.error or left_out[:_MAX_ERROR] or None
+
     def stop(self) -> None:
         """Ends the source. It may be started again."""
         task, self.task = self.task, None

@@ -152,7 +152,7 @@ class _MediaReader:
                 self._seconds = _number(value.partition(",")[0])
             case "#EXT-X-TARGETDURATION":
                 self._target = _number(value)
-            case "#EXT-X-MEDIA-SEQUENCE":
+            case "#EXT-X-MEDIA-SEQUENCE" if not self._segments:  # §4.3.3.2: it precedes the first segment
                 self._number = _integer(value)
             case "#EXT-X-DISCONTINUITY":
                 self._discontinuity = True

@@ -55,8 +55,12 @@ class PlaylistSource:
 
     async def run(self, context: InputContext) -> None:
         """Plays until it is cancelled, or once. Raises OutputError if no item can be played, or the worker dies."""
-        async with DemuxClient.started(self._workers, context.channel.id) as demuxer, Tasks("playlist") as tasks:
-            queue = self._queue = MediaQueue()
+        queue = MediaQueue()
+        async with (
+            DemuxClient.started(self._workers, context.channel.id) as demuxer,
+            Tasks("playlist", queue.on_crash) as tasks,
+        ):
+            self._queue = queue
             reader = _ItemReader(self, demuxer, queue)
             tasks.start(reader.run(), "read")
             try:
@@ -101,6 +105,8 @@ class _ItemReader:
         while True:
             problem, count = await self._read_item()
             failures = 0 if count else failures + 1
+            if problem is None and self._source.problem.startswith(f"{self._source.item}: "):
+                self._source.problem = ""  # it can be played again
             if problem is not None:
                 text = self._report(problem)
                 if isinstance(problem, OutputError) and self._demuxer.ended:

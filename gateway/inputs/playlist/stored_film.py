@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,24 +39,24 @@ class ObjectReader:
 
 
 class SegmentReader:
-    """Reads the segments of a converted film as one transport stream."""
+    """Reads the segments of a converted film as one transport stream. Between two reads, nothing is open."""
 
     def __init__(self, objects: ObjectStore, keys: list[str]) -> None:
         self._objects = objects
         self._keys = deque(keys)
-        self._chunks: AsyncGenerator[bytes] | None = None
+        self._at = 0  # in the first of `keys`
 
     async def read(self, offset: int, size: int) -> bytes:
         """Returns the next bytes. Raises NoSuchObject if a segment was deleted, StoreUnavailable."""
-        while True:
-            if self._chunks is None:
-                if not self._keys:
-                    return b""
-                self._chunks = _chunks(self._objects, self._keys.popleft())
-            chunk = await anext(self._chunks, None)
-            if chunk:
-                return chunk
-            self._chunks = None
+        while self._keys:
+            data = await ObjectReader(self._objects, self._keys[0]).read(self._at, size)
+            self._at += len(data)
+            if len(data) < size:
+                self._keys.popleft()
+                self._at = 0
+            if data:
+                return data
+        return b""
 
 
 async def open_film(objects: ObjectStore, item: str) -> StoredFilm:
@@ -105,8 +104,3 @@ async def _open_playlist(objects: ObjectStore, key: str) -> StoredFilm:
     if not keys or not all(is_object_key(k) and k.endswith(".ts") for k in keys):
         raise OutputUnsupported("its playlist has no transport stream segments beside it")
     return StoredFilm(SegmentReader(objects, keys), format="mpegts")
-
-
-async def _chunks(objects: ObjectStore, key: str) -> AsyncGenerator[bytes]:
-    async for chunk in objects.read(key):
-        yield chunk

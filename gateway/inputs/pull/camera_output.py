@@ -45,7 +45,7 @@ class CameraOutput:
         self._unsynchronized = False  # the reports of both tracks are known and not used
         self._encoder: AacWorkerClient | None = None
         self._encoded: MediaTrack | None = None
-        self._tasks = Tasks("camera")
+        self._tasks = Tasks("camera", self._crashed)
         self._failed: OutputError | None = None
 
     async def __aenter__(self) -> Self:
@@ -144,6 +144,10 @@ class CameraOutput:
             self._failed = error
             return False
         return True
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("the sound of a camera failed", task=name, exc_info=error)
+        self._encoder = None
 
     async def _encode(self, encoder: AacWorkerClient) -> None:
         try:

@@ -47,7 +47,7 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, c
         address = urljoin(address, best.uri)
     followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
     queue, output = MediaQueue(), UnitOutput(context, peer_of(url))
-    async with DemuxClient.started(parts.workers, context.channel.id) as demuxer, Tasks("hls") as tasks:
+    async with DemuxClient.started(parts.workers, context.channel.id) as demuxer, Tasks("hls", queue.on_crash) as tasks:
         tasks.start(_read(demuxer, followers, queue), "read")
         clock = MediaClock()
         try:

@@ -12,7 +12,6 @@ from gateway.inputs.pull.pull_parts import PullParts
 from gateway.inputs.pull.rtmp_pull import pull_rtmp
 from gateway.inputs.pull.rtsp_pull import pull_rtsp
 from gateway.lib.egress import HTTP, RTMP, RTSP, EgressRefused
-from gateway.outputs.relay.redact_target import redact_text
 from gateway.ports.errors import GatewayError, OutputError
 
 _PROTOCOLS: Final = {
@@ -25,23 +24,21 @@ _PROTOCOLS: Final = {
 class PullSource:
     """One connection to the address; the gateway runs it again after a failure.
 
-    Every failure is an OutputError, because the server may work again later. Its text contains no credentials.
+    Every failure is an OutputError, because the server may work again later. Its text has no part of the
+    address but the host.
     """
 
     is_ready = False  # its media arrive while it runs
 
     def __init__(self, services: InputServices, spec: InputSpec) -> None:
-        parts = urlsplit(spec.url)
         self._url = spec.url
-        self._pull = _PROTOCOLS[parts.scheme.lower()]
+        self._pull = _PROTOCOLS[urlsplit(spec.url).scheme.lower()]
         self._parts = PullParts(services.egress, services.tls, services.workers)
-        secrets = (parts.path.rpartition("/")[2], parts.query, parts.password or "", parts.username or "")
-        self._secrets = tuple(text for text in secrets if len(text) >= 4)
 
     async def run(self, context: InputContext) -> None:
         """Fetches until the connection ends. Raises OutputError."""
         try:
             await self._pull(self._url, self._parts, context)
         except (GatewayError, EgressRefused, OSError) as error:
-            raise OutputError(redact_text(str(error), self._secrets)) from None
+            raise OutputError(str(error)) from None
         raise OutputError("the stream has ended")

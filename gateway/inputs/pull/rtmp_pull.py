@@ -14,6 +14,7 @@ from gateway.lib.outgoing import ConnectFailed, connect, os_error_text
 from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
+from gateway.outputs.relay.redact_target import redact_text, target_secrets
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
@@ -28,6 +29,10 @@ _PENDING: Final = {
     RtmpState.CREATING: "createStream",
     RtmpState.PLAY_PENDING: "play",
 }
+
+
+class _Refused(OutputError):
+    """The server refused, with a text of its own."""
 
 
 async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
@@ -48,6 +53,9 @@ async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
         raise OutputError(str(error)) from None
     try:
         await play.until_lost()
+    except _Refused as refused:
+        # The server may repeat the name of the stream, which is often a key.
+        raise OutputError(redact_text(str(refused), target_secrets(url, target))) from None
     finally:
         play.abort()
 
@@ -113,7 +121,7 @@ class _RtmpPlay(asyncio.Protocol):
                     self._last_media = now
                 elif isinstance(event, Rejected):
                     text = f"{event.code}: {event.description}" if event.description else event.code
-                    self._lose(f"refused: {text}")
+                    self._lose(_Refused(f"refused: {text}"))
                 elif isinstance(event, Ended):
                     self._lose("the stream has ended")
         except RemoteProtocolError as error:
@@ -141,7 +149,7 @@ class _RtmpPlay(asyncio.Protocol):
         if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str | OutputError) -> None:
         if self._lost is None:
-            self._lost = OutputError(reason)
+            self._lost = OutputError(reason) if isinstance(reason, str) else reason
             self._changed.set()

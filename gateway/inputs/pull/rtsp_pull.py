@@ -104,7 +104,7 @@ class _Session:
             await self._output.begin(tracks)
             response = await self._request("PLAY", control_address(base, description.control), {"Range": "npt=0.000-"})
             self._output.synchronize(_rtp_times(response.headers.get("rtp-info", ""), tracks))
-            async with Tasks("rtsp") as tasks:
+            async with Tasks("rtsp", _log_crash) as tasks:
                 tasks.start(self._stay_alive(base), "alive")
                 await self._until_silent()
         finally:
@@ -160,7 +160,7 @@ class _Session:
         headers = {"User-Agent": USER_AGENT}
         if self._session:
             headers["Session"] = self._session
-        if (authorization := self._credentials.header(method, url)) is not None:
+        if (authorization := self._credentials.header(method, url, secrets.token_hex(8))) is not None:
             headers["Authorization"] = authorization
         return headers
 
@@ -181,6 +181,10 @@ class _Session:
             if seconds.isascii() and seconds.isdecimal() and len(seconds) < 6:
                 self._timeout = max(2.0, float(seconds))
         return response
+
+
+def _log_crash(name: str, error: BaseException) -> None:
+    log.error("a task of a pull failed", task=name, exc_info=error)
 
 
 def _choose(description: SessionDescription) -> list[CameraTrack]:

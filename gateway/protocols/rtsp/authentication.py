@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,8 +37,8 @@ class Credentials:
             self._challenge = {}
         return basic
 
-    def header(self, method: str, url: str) -> str | None:
-        """Returns the value of Authorization; None before a challenge."""
+    def header(self, method: str, url: str, random: str) -> str | None:
+        """Returns the value of Authorization; None before a challenge. random: a new random text."""
         challenge = self._challenge
         if challenge is None:
             return None
@@ -56,9 +55,9 @@ class Credentials:
         plain = ""
         if "auth" in challenge.get("qop", "").replace(",", " ").split():
             self._count += 1
-            count, own = f"{self._count:08x}", secrets.token_hex(8)
-            values["response"] = digest(f"{first}:{nonce}:{count}:{own}:auth:{second}")
-            values["cnonce"] = own
+            count = f"{self._count:08x}"
+            values["response"] = digest(f"{first}:{nonce}:{count}:{random}:auth:{second}")
+            values["cnonce"] = random
             plain = f", qop=auth, nc={count}"
         else:
             values["response"] = digest(f"{first}:{nonce}:{second}")

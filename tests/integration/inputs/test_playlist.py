@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -196,9 +198,6 @@ async def test_the_item_after_the_one_that_ended_the_worker_is_next(store: Store
 
 
 def _kill_demuxers() -> None:
-    import os
-    import signal
-
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:

@@ -196,3 +196,13 @@ def test_any_frame_is_read_or_refused(data: bytes) -> None:
                 parse(start + data)
             except InvalidData:
                 continue
+
+
+def test_an_adts_header_is_split_from_its_frame() -> None:
+    header = aac.Adts(aac.parse_asc(b"\x11\x88")).header(3)
+    assert aac.split_adts(header + b"abc") == (b"\x11\x88", 7)
+    with_checksum = bytes((header[0], header[1] & 0xFE)) + header[2:] + b"\0\0"
+    assert aac.split_adts(with_checksum + b"abc") == (b"\x11\x88", 9)
+    for data in (b"", b"abc" * 9, b"\xff\xf1\xff\xff" + bytes(9)):
+        with pytest.raises(InvalidData):
+            aac.split_adts(data)

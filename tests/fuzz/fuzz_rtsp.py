@@ -1,0 +1,50 @@
+"""What a camera sends: messages, packets, descriptions, challenges; understood, or RemoteProtocolError."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from gateway.media.errors import InvalidData
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtp.depacketizers import AacDepacketizer, NalDepacketizer
+from gateway.protocols.rtp.packets import PacketOrder, parse_packet, parse_sender_report
+from gateway.protocols.rtsp.authentication import Credentials
+from gateway.protocols.rtsp.messages import RtspReader
+from gateway.protocols.rtsp.session_description import parse_description
+
+SDP = (
+    b"v=0\r\na=control:*\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+    b"a=fmtp:96 sprop-parameter-sets=Z0IAHg==\r\n"
+)
+PACKET = b"\x80\xe0\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00"
+SEEDS = [
+    b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 3\r\n\r\nabc$\x00\x00\x02hi",
+    b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 7\r\n\r\n",
+    SDP,
+    PACKET + b"\x65abc", PACKET + b"\x7c\x85abc", PACKET + b"\x18\x00\x02\x67a\x00\x01\x68",
+    PACKET + b"\x62\x01\x93abc", PACKET + b"\x60\x01\x00\x03abc", PACKET + b"\x00\x10\x00\x18abc",
+    b"\x80\xc8\x00\x06" + bytes(24),
+    b'Digest realm="r", nonce="n", qop="auth"',
+]  # fmt: skip
+
+
+def fuzz(data: bytes) -> None:
+    """Oracle: only the documented errors; nothing that is kept is larger than what came."""
+    with suppress(RemoteProtocolError):
+        RtspReader().receive(data)
+    description = parse_description(data)
+    assert len(description.media) <= 16
+    credentials = Credentials("u", "p")
+    if credentials.challenge(data.decode("latin-1")):
+        assert credentials.header("PLAY", "rtsp://x", "r")
+    parse_sender_report(data)
+    packet = parse_packet(data)
+    if packet is None:
+        return
+    assert 0 < len(packet.payload) < len(data)
+    assert PacketOrder().push(packet) == [packet]
+    for depacketizer in (NalDepacketizer(h265=False), NalDepacketizer(h265=True), AacDepacketizer(13, 3, 1024)):
+        with suppress(InvalidData):
+            for _ in range(3):
+                for unit in depacketizer.push(packet):
+                    assert len(unit.payload) <= 4 * 3 * len(data)

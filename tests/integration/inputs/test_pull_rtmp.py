@@ -1,0 +1,132 @@
+"""RTMP servers that refuse, hang or end: each has its words. What they play is tested on a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.inputs.pull import rtmp_pull
+from gateway.inputs.pull.pull_source import PullSource
+from gateway.lib.egress import Egress
+from gateway.ports.errors import OutputError
+from gateway.protocols.rtmp.events import PlayRequested
+from gateway.protocols.rtmp.server import ServerConnection
+from tests.support.authority import Authority
+from tests.support.inputs import FakeInput, worker_pool
+
+KEY = "geheimer-schluessel"
+Play = Callable[[ServerConnection], None]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Yields the address of a stream."""
+    running: set[asyncio.Task[Any]] = set()
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            await serve(reader, writer)
+        writer.close()
+
+    listener = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=tls)
+    try:
+        scheme = "rtmps" if tls else "rtmp"
+        yield f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/live/{KEY}?sign=auch-geheim"
+    finally:
+        listener.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def rtmp(answer: Play) -> Serve:
+    """A server that answers the play so."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = ServerConnection(apps={"live"})
+        while data := await reader.read(65_536):
+            for event in connection.receive(data):
+                if isinstance(event, PlayRequested):
+                    assert event.name == KEY
+                    answer(connection)
+            writer.write(connection.data_to_send())
+            if connection.closing:
+                return
+
+    return serve
+
+
+async def fails(url: str, allow: tuple[str, ...] = ("127.0.0.0/8",), tls: ssl.SSLContext | None = None) -> str:
+    services: Any = SimpleNamespace(egress=Egress(allow), tls=tls, workers=worker_pool())
+    source = PullSource(services, InputSpec("p", InputKind.PULL, url=url))
+    with pytest.raises(OutputError) as caught:
+        async with asyncio.timeout(30):
+            await source.run(FakeInput())
+    assert "geheim" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_refusal_is_shown_without_the_key() -> None:
+    text = f"no stream {KEY} here"
+    async with server(rtmp(lambda c: c.reject_play("NetStream.Play.StreamNotFound", text))) as url:
+        assert await fails(url) == "refused: NetStream.Play.StreamNotFound: no stream *** here"
+
+
+async def test_the_end_of_the_stream_has_its_words() -> None:
+    def end(connection: ServerConnection) -> None:
+        connection.accept_play()
+        connection.end_play("over")
+
+    async with server(rtmp(end)) as url:
+        assert await fails(url) == "the stream has ended"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(lambda c: None, "no answer to play"), (lambda c: c.accept_play(), "no media for 0 s")]
+)
+async def test_a_silent_server_is_given_up(answer: Play, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp_pull, "SILENCE_SECONDS", 0.5)
+    async with server(rtmp(answer)) as url:
+        assert await fails(url) == words
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [(b"", "it closed the connection during the handshake"), (b"HTTP/1.1 400 Bad\r\n" * 300, "it does not speak RTMP")],
+)
+async def test_another_server_has_its_words(sent: bytes, words: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(sent)
+        await writer.drain()
+
+    async with server(serve) as url:
+        assert (await fails(url)).startswith(words)
+
+
+async def test_a_private_address_and_a_closed_port_have_their_words() -> None:
+    assert await fails("rtmp://127.0.0.1:1/live/x") == "connection refused"
+    assert "is a loopback address" in await fails("rtmp://127.0.0.1:1/live/x", allow=())
+
+
+async def test_over_tls_only_a_trusted_certificate_is_accepted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+
+    def refuse(connection: ServerConnection) -> None:
+        connection.reject_play("NetStream.Play.Failed", "")
+
+    async with server(rtmp(refuse), authority.server("127.0.0.1")) as url:
+        assert await fails(url, tls=authority.client()) == "refused: NetStream.Play.Failed"
+        assert (await fails(url)).startswith("its certificate is not trusted")

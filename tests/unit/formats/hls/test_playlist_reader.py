@@ -1,0 +1,68 @@
+"""Playlists of other servers."""
+
+import pytest
+
+from gateway.formats.hls.playlist_reader import (
+    MediaPlaylist,
+    MultivariantPlaylist,
+    Range,
+    Resource,
+    Segment,
+    parse_playlist,
+)
+from gateway.media.errors import InvalidData
+
+
+def test_a_live_playlist_is_read() -> None:
+    playlist = parse_playlist(
+        b"#EXTM3U\r\n#EXT-X-TARGETDURATION:4\r\n#EXT-X-MEDIA-SEQUENCE:7\r\n#EXTINF:4.004,\r\na.ts\r\n"
+        b'#EXT-X-DISCONTINUITY\r\n#EXT-X-PART:DURATION=1,URI="p"\r\n#EXTINF:2,title, more\r\nb.ts?x=1\r\n'
+    )
+    assert playlist == MediaPlaylist(
+        4.0,
+        (
+            Segment(7, 4.004, Resource("a.ts"), None, False),
+            Segment(8, 2.0, Resource("b.ts?x=1"), None, True),
+        ),
+        False,
+    )
+
+
+def test_parts_of_a_file_follow_each_other() -> None:
+    playlist = parse_playlist(
+        b'#EXTM3U\n#EXT-X-MAP:URI="f.mp4",BYTERANGE="100@0"\n#EXTINF:1,\n#EXT-X-BYTERANGE:50@100\nf.mp4\n'
+        b"#EXTINF:1,\n#EXT-X-BYTERANGE:60\nf.mp4\n#EXT-X-ENDLIST\n"
+    )
+    assert isinstance(playlist, MediaPlaylist)
+    assert playlist.ended
+    assert [s.media.range for s in playlist.segments] == [Range(100, 50), Range(150, 60)]
+    assert {s.start for s in playlist.segments} == {Resource("f.mp4", Range(0, 100))}
+
+
+def test_the_best_variant_has_most_pixels_and_its_default_sound() -> None:
+    playlist = parse_playlist(
+        b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",URI="x.m3u8"\n'
+        b'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="y, z",DEFAULT=YES,URI="y.m3u8"\n'
+        b'#EXT-X-STREAM-INF:BANDWIDTH=9,RESOLUTION=640x360,AUDIO="a"\nlow\n'
+        b'#EXT-X-STREAM-INF:BANDWIDTH=5,RESOLUTION=1920x1080,CODECS="avc1,mp4a",AUDIO="a"\nhigh\n'
+    )
+    assert isinstance(playlist, MultivariantPlaylist)
+    assert (playlist.best.uri, playlist.best.audio) == ("high", "y.m3u8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"hello",
+        b"#EXTM3U\n#EXTINF:x,\na\n",
+        b"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:-1\n",
+        b'#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"\n#EXTINF:1,\na\n',
+        b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n",
+        b"#EXTM3U\n" + b"a" * 5_000_000,
+        b"#EXTM3U\n#EXTINF:1,\n" + b"a" * 5_000,
+    ],
+)
+def test_what_is_no_usable_playlist_is_an_error(text: bytes) -> None:
+    with pytest.raises(InvalidData):
+        parse_playlist(text)

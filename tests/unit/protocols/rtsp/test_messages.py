@@ -1,0 +1,42 @@
+"""RTSP messages and the packets between them, however the network cuts them."""
+
+import pytest
+
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtsp.messages import Interleaved, Response, RtspReader, ServerRequest, request
+from tests.support.feeding import feed_all_ways
+
+ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nContent-Length: 5\r\nWWW-Authenticate: a\r\nwww-authenticate: b\r\n\r\nhello"
+
+
+def test_messages_and_packets_are_read_however_they_are_cut() -> None:
+    data = ANSWER + b"$\x00\x00\x03abc" + b"\r\n" + b"OPTIONS * RTSP/1.0\r\nCSeq: 9\r\n\r\n" + b"$\x01\x00\x00"
+    response, packet, asked, empty = feed_all_ways(lambda: RtspReader().receive, data)
+    assert response == Response(200, {"cseq": "3", "content-length": "5", "www-authenticate": "a\nb"}, b"hello")
+    assert response.number == 3
+    assert packet == Interleaved(0, b"abc")
+    assert asked == ServerRequest("OPTIONS", {"cseq": "9"})
+    assert empty == Interleaved(1, b"")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"RTSP/1.0 2000 OK\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nContent-Length: 9999999\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+        b"x" * 70_000,
+    ],
+)
+def test_what_is_no_rtsp_is_an_error(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        RtspReader().receive(data)
+
+
+def test_a_request_has_its_number_and_headers() -> None:
+    assert (
+        request("PLAY", "rtsp://h/x", 4, {"Session": "1"})
+        == b"PLAY rtsp://h/x RTSP/1.0\r\nCSeq: 4\r\nSession: 1\r\n\r\n"
+    )

@@ -1,0 +1,50 @@
+"""Session descriptions as cameras write them."""
+
+import pytest
+
+from gateway.protocols.rtsp.session_description import control_address, parse_description
+
+HIKVISION = b"""v=0
+o=- 1 1 IN IP4 192.168.1.64
+s=Media Presentation
+a=control:rtsp://192.168.1.64:554/Streaming/Channels/101/
+m=video 0 RTP/AVP 96
+a=control:rtsp://192.168.1.64:554/Streaming/Channels/101/trackID=1
+a=rtpmap:96 H264/90000
+a=fmtp:96 profile-level-id=420029; packetization-mode=1; sprop-parameter-sets=Z00AKp2oHgCJ+WbgICAgQA==,aO48gA==
+m=audio 0 RTP/AVP 8
+a=control:trackID=2
+a=rtpmap:8 PCMA/8000
+m=application 0 RTP/AVP 107
+"""
+
+
+def test_a_cameras_media_are_read() -> None:
+    found = parse_description(HIKVISION.replace(b"\n", b"\r\n"))
+    video, audio, other = found.media
+    assert (video.kind, video.payload_type, video.encoding, video.rate) == ("video", 96, "H264", 90_000)
+    assert video.parameters["sprop-parameter-sets"] == "Z00AKp2oHgCJ+WbgICAgQA==,aO48gA=="
+    assert (audio.encoding, audio.rate, audio.channels, audio.control) == ("PCMA", 8000, 1, "trackID=2")
+    assert other.kind == "application"
+    assert found.control.endswith("/101/")
+
+
+def test_a_static_payload_type_needs_no_map() -> None:
+    (medium,) = parse_description(b"m=audio 0 RTP/AVP 0\n").media
+    assert (medium.encoding, medium.rate) == ("PCMU", 8000)
+
+
+@pytest.mark.parametrize(
+    ("base", "control", "expected"),
+    [
+        ("rtsp://h/a/", "trackID=1", "rtsp://h/a/trackID=1"),
+        ("rtsp://h/a", "trackID=1", "rtsp://h/a/trackID=1"),
+        ("rtsp://h/a?x=1", "trackID=1", "rtsp://h/a?x=1/trackID=1"),
+        ("rtsp://h/a", "/b/c", "rtsp://h/b/c"),
+        ("rtsp://h/a", "rtsp://h/other", "rtsp://h/other"),
+        ("rtsp://h/a", "*", "rtsp://h/a"),
+        ("rtsp://h/a", "", "rtsp://h/a"),
+    ],
+)
+def test_control_addresses(base: str, control: str, expected: str) -> None:
+    assert control_address(base, control) == expected

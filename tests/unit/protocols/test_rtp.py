@@ -1,0 +1,123 @@
+"""RTP: packets, their order and times, and the units in them."""
+
+import struct
+
+import pytest
+
+from gateway.media import nal
+from gateway.media.errors import InvalidData
+from gateway.protocols.rtp.depacketizers import AacDepacketizer, NalDepacketizer
+from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket, parse_packet, parse_sender_report
+
+
+def packet(payload: bytes, *, marker: bool = False, sequence: int = 0, timestamp: int = 0) -> RtpPacket:
+    return RtpPacket(96, marker, sequence, timestamp, payload)
+
+
+def test_a_header_with_sources_extension_and_padding_is_read() -> None:
+    head = struct.pack(">BBHII", 0xB2, 0xE0, 7, 9, 1) + bytes(8) + b"\xbe\xde\x00\x01" + bytes(4)
+    assert parse_packet(head + b"data" + b"\0\0\3") == RtpPacket(96, True, 7, 9, b"data")
+    assert parse_packet(head) is None
+    assert parse_packet(b"\x40" + bytes(20)) is None
+    assert parse_packet(head + b"\xff") is None  # more padding than there is
+
+
+def test_a_sender_report_is_found_behind_another_packet() -> None:
+    other = struct.pack(">BBHI", 0x80, 202, 1, 5)
+    report = struct.pack(">BBHIIIIII", 0x80, 200, 6, 1, 100, 1 << 31, 1234, 0, 0)
+    assert parse_sender_report(other + report) == (100.5, 1234)
+    assert parse_sender_report(other) is None
+    assert parse_sender_report(b"\0") is None
+
+
+def test_packets_are_put_in_order_and_a_missing_one_is_given_up() -> None:
+    order = PacketOrder()
+
+    def push(number: int) -> list[int]:
+        return [p.sequence for p in order.push(packet(b"x", sequence=number & 0xFFFF))]
+
+    assert push(65534) == [65534]
+    assert push(0) == []
+    assert push(65535) == [65535, 0]
+    assert push(65535) == []  # repeated
+    assert [push(n) for n in range(2, 34)] == [[]] * 32
+    assert push(34) == list(range(2, 35))
+    assert push(30_000) == []
+    assert push(20) == []  # late
+
+
+def test_a_clock_goes_on_when_timestamps_wrap() -> None:
+    clock = RtpClock(90_000)
+    begin = (1 << 32) - 9_000
+    assert [clock.stamp((begin + n * 9_000) & 0xFFFFFFFF, 50.0) for n in range(4)] == [50, 150, 250, 350]
+    assert clock.time_of(0) == 150
+    clock.anchor(0, 1_000)
+    assert clock.stamp(9_000, 0) == 1_100
+
+
+def test_an_announced_begin_that_cannot_be_right_is_not_believed() -> None:
+    clock = RtpClock(8_000)
+    clock.anchor(0, 0.0)
+    assert clock.stamp(4_000_000_000, 77.0) == 77
+
+
+def fragments(unit: bytes, size: int) -> list[bytes]:
+    pieces = [unit[1:][at : at + size] for at in range(0, len(unit) - 1, size)]
+    last = len(pieces) - 1
+    flags = [(0x80 if n == 0 else 0) | (0x40 if n == last else 0) for n in range(len(pieces))]
+    return [
+        bytes((unit[0] & 0xE0 | 28, flag | unit[0] & 0x1F)) + piece for flag, piece in zip(flags, pieces, strict=True)
+    ]
+
+
+def test_h264_in_every_kind_of_packet() -> None:
+    depacketizer = NalDepacketizer(h265=False)
+    sps, pps, slice_ = b"\x67sps", b"\x68pps", b"\x65" + bytes(range(1, 200))
+    aggregate = b"\x18" + b"".join(len(u).to_bytes(2, "big") + u for u in (sps, pps))
+    assert depacketizer.push(packet(aggregate)) == []
+    *begin, end = fragments(slice_, 60)
+    for payload in begin:
+        assert depacketizer.push(packet(payload)) == []
+    (unit,) = depacketizer.push(packet(end, marker=True))
+    assert nal.split_annexb(unit.payload) == [sps, pps, slice_]
+    # Without markers, the next timestamp ends a unit.
+    assert depacketizer.push(packet(b"\x41a", timestamp=5)) == []
+    (unit,) = depacketizer.push(packet(b"\x41b", timestamp=6))
+    assert (unit.timestamp, nal.split_annexb(unit.payload)) == (5, [b"\x41a"])
+    depacketizer.lost()
+    assert depacketizer.push(packet(end, timestamp=6, marker=True)) == []  # a fragment without its begin
+
+
+def test_h265_in_every_kind_of_packet() -> None:
+    depacketizer = NalDepacketizer(h265=True)
+    vps, slice_ = b"\x40\x01vps", b"\x26\x01" + bytes(range(1, 100))
+    assert depacketizer.push(packet(b"\x60\x01" + len(vps).to_bytes(2, "big") + vps)) == []
+    assert depacketizer.push(packet(b"\x62\x01" + bytes((0x80 | 19,)) + slice_[2:50])) == []
+    (unit,) = depacketizer.push(packet(b"\x62\x01" + bytes((0x40 | 19,)) + slice_[50:], marker=True))
+    assert nal.split_annexb(unit.payload) == [vps, slice_]
+
+
+@pytest.mark.parametrize("payload", [b"\x1e\0", b"\x18\0\x05ab", b"\x18\0\0\0"])
+def test_broken_h264_packets_are_errors(payload: bytes) -> None:
+    with pytest.raises(InvalidData):
+        NalDepacketizer(h265=False).push(packet(payload))
+
+
+def test_a_picture_has_a_largest_size() -> None:
+    depacketizer = NalDepacketizer(h265=False)
+    with pytest.raises(InvalidData):
+        for _ in range(200):
+            depacketizer.push(packet(b"\x41" + bytes(60_000)))
+
+
+def test_aac_frames_and_a_frame_over_several_packets() -> None:
+    depacketizer = AacDepacketizer(13, 3, 1024)
+    headers = struct.pack(">HHH", 32, 3 << 3, 2 << 3)
+    found = depacketizer.push(packet(headers + b"abcde", timestamp=7))
+    assert [(f.timestamp, f.payload, f.offset) for f in found] == [(7, b"abc", 0), (7, b"de", 1024)]
+    first = struct.pack(">HH", 16, 6 << 3)
+    assert depacketizer.push(packet(first + b"abcd")) == []
+    (frame,) = depacketizer.push(packet(first + b"ef", marker=True))
+    assert frame.payload == b"abcdef"
+    with pytest.raises(InvalidData):
+        AacDepacketizer(13, 2, 1024)
