@@ -70,6 +70,7 @@ class ChannelInput:
         self._begun = False  # whether the program has media of it
         # Monotonic seconds; 0: none yet.
         self._first_unit = self._last_unit = self._last_picture = 0.0
+        self._sound: int | None = None  # the time of the last sound before it went on air
         self._since = 0.0  # since when it delivers without a gap, from a key frame on
         self._aired = 0.0  # when it went on air
         self._excluded_until = 0.0  # it went on air and delivered nothing
@@ -80,6 +81,7 @@ class ChannelInput:
         """Takes the media of a new publisher, from the first unit on."""
         self.stream = stream
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
+        self._sound = None
         stream.attach(self, replay=False)
 
     @property
@@ -162,7 +164,7 @@ class ChannelInput:
         assert self._program is not None, "only an input on air begins"
         self._begun = True
         self._listener.input_shown(self, tracks)
-        self._program.begin(tracks, units, now)
+        self._program.begin(tracks, units, now, self._sound)
 
     # ---- Sink ----
 
@@ -193,6 +195,8 @@ class ChannelInput:
         self._last_unit = now
         if is_picture:
             self._last_picture = now
+        else:
+            self._sound = unit.dts
         if tracks is None or not unit.key or not (is_picture or tracks.video is None):
             return
         self._since = self._since or now

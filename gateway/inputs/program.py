@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.live.publisher import StreamPublisher
+from gateway.media.silence import silent_frame
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
+_MAX_SILENCE_MS: Final = 5_000  # a longer hole in the sound is left
 _VIDEO: Final = Kind.VIDEO
 
 
@@ -17,7 +19,8 @@ class Program:
     """Writes one input after the other into a stream. All times are milliseconds: tracks have a timescale of 1,000.
 
     An input begins at a key frame. Its times are moved, so that the stream's time goes on as the clock does. Audio and
-    video are moved alike, so they stay in sync.
+    video are moved alike, so they stay in sync. If the sound of both is coded alike, it has no hole: frames of silence
+    fill the time between, and the input is moved by at most half a frame of sound, so that its frames follow exactly.
     """
 
     def __init__(self, publisher: StreamPublisher) -> None:
@@ -28,45 +31,57 @@ class Program:
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
         self._is_new = True  # nothing was announced yet
+        self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its milliseconds
+        self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
+        self._joins = False  # the first sound of this input is still to come
 
     @property
     def publisher(self) -> StreamPublisher:
         return self._publisher
 
-    def begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float) -> None:
+    def begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None = None) -> None:
         """Begins another input.
 
         tracks: of the input. Equal tracks are not announced: decoders go on.
         units: from a key frame to the newest one. If there are several, the pictures are squeezed into the time since
         the last unit of the stream, without their sound: players catch up at once, and the delay does not grow.
-        now: monotonic seconds.
+        now: monotonic seconds. sound: the time of any frame of the input's sound; None: unknown.
         """
         self._announce(tracks)
         stream = self._publisher.stream
         first, newest = units[0], units[-1]
-        self._sound_from = first.dts
+        self._sound_from, self._joins = first.dts, True
         if not stream.last_push:
             self._shift = 0
             for unit in units:
                 self.push(unit, now)
             return
-        begin = stream.last_dts_ms + 1
-        elapsed = round((now - stream.last_push) * 1000)
+        last, elapsed = stream.last_dts_ms, round((now - stream.last_push) * 1000)
         pictures = [unit for unit in units if unit.track.kind is _VIDEO] if tracks.video is not None else []
         if len(pictures) < 2:
-            begin = stream.last_dts_ms + max(_FRAME_MS, elapsed)
-            self._shift = begin - first.dts
+            self._shift = self._aligned(last + max(_FRAME_MS, elapsed) - first.dts, last + 1 - first.dts, sound)
             for unit in units:
                 self.push(unit, now)
             return
-        self._squeeze(pictures, begin, max(begin + len(pictures) - 1, stream.last_dts_ms + elapsed), now)
+        end = max(last + len(pictures), last + elapsed)
+        self._shift = self._aligned(end - newest.dts, last + len(pictures) - newest.dts, sound)
+        self._squeeze(pictures, last + 1, newest.dts + self._shift, now)
         self._sound_from = newest.dts
+
+    def _aligned(self, shift: int, least: int, sound: int | None) -> int:
+        """Returns the shift, changed so that the sound of the input follows in whole frames. It is at least `least`."""
+        if sound is None or self._last_sound is None or self._silence is None:
+            return shift
+        frame = self._silence[1]
+        excess = (sound + shift - self._last_sound) % frame
+        aligned = shift - excess if excess <= frame / 2 else shift + frame - excess
+        return round(aligned if aligned >= least else aligned + frame)
 
     def go_on(self, tracks: Tracks | None) -> None:
         """Goes on with an input whose tracks and media the stream has already."""
         self._is_new = False
         if tracks is not None:
-            self._video, self._audio = tracks.video, tracks.audio
+            self._use(tracks)
 
     def change(self, tracks: Tracks) -> None:
         """Announces changed tracks or metadata of the input on air."""
@@ -81,16 +96,19 @@ class Program:
         if self._is_new or original is None or (original.video, original.audio) != (tracks.video, tracks.audio):
             self._is_new = False
             self._publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata)
-            self._video, self._audio = tracks.video, tracks.audio
-        else:
-            # Units refer to the track objects that consumers know.
-            self._video, self._audio = original.video, original.audio
+            self._use(tracks)
+        elif self._video is not original.video or self._audio is not original.audio:
+            self._use(original)  # units refer to the track objects that consumers know
+
+    def _use(self, tracks: Tracks) -> None:
+        self._video, self._audio, self._last_sound = tracks.video, tracks.audio, None
+        known = None if tracks.audio is None else silent_frame(tracks.audio)
+        self._silence = None if known is None else (known[0], known[1] * 1000)
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
         """Writes pictures between two times of the stream. `end` is the time of the last one."""
         first, last = pictures[0].dts, pictures[-1].dts
         scale = (end - begin) / max(1, last - first)
-        self._shift = end - last
         time = begin - 1
         for unit in pictures:
             time = max(time + 1, begin + round((unit.dts - first) * scale))
@@ -100,9 +118,31 @@ class Program:
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of the input on air. Hot path. now: monotonic seconds."""
-        if unit.dts < self._sound_from and unit.track.kind is not _VIDEO:
-            return
-        self._write(unit, unit.dts + self._shift, unit.cts, now)
+        if unit.track.kind is _VIDEO:
+            self._write(unit, unit.dts + self._shift, unit.cts, now)
+        elif unit.dts >= self._sound_from:
+            dts = unit.dts + self._shift
+            if self._joins and not self._join(unit, dts, now):
+                return
+            self._last_sound = dts
+            self._write(unit, dts, unit.cts, now)
+
+    def _join(self, unit: AccessUnit, dts: int, now: float) -> bool:
+        """Fills the time before the first sound of the input with silence. Returns False if this sound is too early."""
+        if self._last_sound is None or self._silence is None or self._audio is None:
+            self._joins = False
+            return True
+        payload, frame = self._silence
+        missing = round((dts - self._last_sound) / frame) - 1
+        if missing < 0:
+            return False
+        self._joins = False
+        if missing * frame <= _MAX_SILENCE_MS:
+            last = self._last_sound
+            for number in range(1, missing + 1):
+                time = last + round(number * frame)
+                self._publisher.push(AccessUnit(self._audio, time, 0, True, unit.wall, payload), now)
+        return True
 
     def push_timed(self, timed: Timed) -> None:
         self._publisher.push_timed(Timed(timed.dts + self._shift, timed.name, timed.amf))

@@ -1,4 +1,4 @@
-"""Finds digital silence in coded sound, without decoding it."""
+"""Digital silence in coded sound: finds it without decoding, and writes frames of it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,47 @@ def is_silent(track: MediaTrack, frame: bytes) -> bool:
             case Codec.MP3:
                 return _is_silent_mp3(frame)
     return False
+
+
+# The elements of a frame by channel configuration, ISO/IEC 14496-3 Table 1.19.
+_LAYOUTS = {
+    1: (_SCE,),
+    2: (_CPE,),
+    3: (_SCE, _CPE),
+    4: (_SCE, _CPE, _SCE),
+    5: (_SCE, _CPE, _CPE),
+    6: (_SCE, _CPE, _CPE, _LFE),
+    7: (_SCE, _CPE, _CPE, _CPE, _LFE),
+}
+_ICS_INFO = "0" + "00" + "0" + "000000" + "0"  # a long window without any scale factor band
+_NO_TOOLS = "000"  # no pulses, no noise shaping, no gain control
+
+
+def silent_frame(track: MediaTrack) -> tuple[bytes, float] | None:
+    """Returns a silent frame of a track and its duration in seconds; None if none is known.
+
+    Known: AAC (LC and Main, also with SBR) with a channel configuration.
+    """
+    if track.codec is not Codec.AAC:
+        return None
+    try:
+        asc = aac.parse_asc(track.config)
+    except InvalidData:
+        return None
+    layout = _LAYOUTS.get(asc.channel_config)
+    if asc.object_type not in (1, 2) or layout is None:
+        return None
+    bits = ""
+    for number, element in enumerate(layout):
+        tag = sum(earlier == element for earlier in layout[:number])
+        bits += f"{element:03b}{tag:04b}"
+        if element == _CPE:
+            bits += "1" + _ICS_INFO + "00" + 2 * (f"{0:08b}" + _NO_TOOLS)  # one window for both, no M/S
+        else:
+            bits += f"{0:08b}" + _ICS_INFO + _NO_TOOLS
+    bits += f"{_END:03b}"
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big"), asc.core_samples / asc.core_rate
 
 
 # ---- AAC, ISO/IEC 14496-3 §4.4.2 ----

@@ -1,10 +1,14 @@
 """One time line of several inputs."""
 
+import itertools
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.inputs.program import Program
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.media.silence import is_silent, silent_frame
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from tests.support import builders
@@ -110,3 +114,44 @@ def test_times_grow_and_pictures_keep_their_order(steps: list[int], reorder: lis
     presented = [units[n].dts + units[n].cts for n in order]
     assert presented == sorted(presented)
     assert isinstance(units[0], AccessUnit) and units[0].key
+
+
+FRAME = 1024 / 44.1  # milliseconds of sound at 44.1 kHz
+
+
+def sounds(first: float, count: int) -> list[AccessUnit]:
+    return [sound(round(first + number * FRAME)) for number in range(count)]
+
+
+def test_sound_goes_on_without_a_hole_and_in_sync():
+    for elapsed in (0.0, 0.1, 0.75, 1.3):
+        for phase in range(0, 24, 5):
+            one, recorder = program()
+            one.begin(BOTH, [picture(0, key=True)], 100.0)
+            for unit in sounds(3, 40):
+                one.push(unit, 100.9)
+            one.push(picture(940), 100.9)
+            one.begin(SAME, [picture(50_000, key=True)], 100.9 + elapsed, sound=50_000 - 30 + phase)
+            for unit in sounds(50_000 - 30 + phase, 20):
+                one.push(unit, 101.0 + elapsed)
+            heard = times(recorder, Kind.AUDIO)
+            steps = [b - a for a, b in itertools.pairwise(heard)]
+            assert max(steps) <= 25 and min(steps) >= 21, (elapsed, phase, steps)
+            shown = times(recorder)[-1]
+            assert abs(heard[-1] - shown - (-30 + phase + 19 * FRAME)) <= 2, "sound and picture were moved alike"
+            assert abs(shown - 940 - max(33, elapsed * 1000)) <= FRAME
+
+
+def test_a_hole_that_is_too_long_is_left():
+    one, recorder = program()
+    one.begin(BOTH, [picture(0, key=True), sound(0)], 100.0)
+    one.begin(SAME, [picture(0, key=True), sound(0)], 160.0, sound=0)
+    assert len(recorder.units) == 4
+
+
+@pytest.mark.parametrize("config", ["1210", "1190", "1208", "1218", "1220", "1228", "1230", "1238", "2b92088800"])
+def test_silent_frames_are_silent(config: str):
+    track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config))
+    silence = silent_frame(track)
+    assert silence is not None
+    assert is_silent(track, silence[0])

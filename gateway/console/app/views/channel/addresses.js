@@ -10,7 +10,8 @@ import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
-import { Button, Card, CopyField, html, Icon, LinkButton, Notice } from "../../ui.js";
+import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../../ui.js";
+import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -33,18 +34,11 @@ function beside(url, file) {
 }
 
 /**
- * An address as a QR code. Its space is reserved until the image is loaded.
- * @param {{channel: Channel, which: string, label: string}} props
+ * The image of an address as a QR code. A new expiry creates a new key, so it is loaded again.
+ * @param {Channel} channel @param {string} which
  */
-function QrCode({ channel, which, label }) {
-  const [state, setState] = useState("loading");
-  if (state === "failed") return null;
-  // A new expiry creates a new key, so the image is loaded again.
-  const src = `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
-  return html`<figure class="qr"><span class="paper">
-    <img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}
-    onLoad=${() => setState("there")} onError=${() => setState("failed")} /></span><figcaption>${label}</figcaption></figure>`;
-}
+const qrOf = (channel, which) =>
+  `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
 
 /** Makes a new key with the same expiry; the second after it, because a key follows from its expiry. @param {Channel} channel */
 async function renew(channel) {
@@ -78,7 +72,7 @@ export function Push({ channel, onChanged }) {
         ${channel["wsUrl"] && field(t("push.ws"), channel["wsUrl"])}
         ${field(t("push.ffmpeg"), line)}
       </div>
-      ${shown && html`<${QrCode} channel=${channel} which="push" label=${t("push.qr")} />`}
+      ${shown && html`<${QrFigure} src=${qrOf(channel, "push")} label=${t("push.qr")} />`}
     </div>
   <//>`;
 }
@@ -111,15 +105,15 @@ export function Play({ channel }) {
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
         <${CopyField} label=${t("play.embed")} value=${embedCode(page)} hint=${t("play.embed.hint")} />
       </div>
-      <${QrCode} channel=${channel} which="page" label=${t("play.watch")} />
+      <${QrFigure} src=${qrOf(channel, "page")} label=${t("play.watch")} />
     </div>`}
     <details class="for-players"><summary>${t("play.players")}</summary>
       <div class="stack">${[...PLAYS, ...others].filter((name) => urls[name]).map((name) => {
         const [url = "", playerPage] = [urls[name], pages[name]];
         const label = NAMED.includes(name) ? t(`play.${name}`) : name;
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
-          after=${playerPage && html`<a class="button quiet icon-only" href=${beside(url, playerPage)} target="_blank" rel="noopener"
-            aria-label=${t("play.page", { what: label })} title=${t("play.page", { what: label })}><${Icon} name="external" /></a>`} />`;
+          after=${playerPage && html`<${IconLink} icon="external" label=${t("play.page", { what: label })}
+            href=${beside(url, playerPage)} />`} />`;
       })}</div>
     </details>
   <//>`;

@@ -11,6 +11,7 @@ import { t } from "../../i18n.js";
 import { toast } from "../../toast.js";
 import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
+import { QrFigure } from "../parts/qr.js";
 import { reason } from "../parts/trouble.js";
 import { TONES } from "./model.js";
 
@@ -59,8 +60,7 @@ function FilmDialog({ film, onChanged, onClose }) {
   return html`<${Dialog} wide class="viewer" title=${film.title} onClose=${onClose} footer=${html`
       <${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>
       <${Button} icon="edit" onClick=${() => setEditing(true)}>${t("films.edit")}<//>
-      ${film.hls && html`<${LinkButton} kind="primary" icon="external" href=${film.page} target="_blank"
-        rel="noopener">${t("films.page")}<//>`}`}>
+      ${film.hls && html`<${LinkButton} kind="primary" icon="external" external href=${film.page}>${t("films.page")}<//>`}`}>
     ${film.hls && html`<${Player} src=${film.hls} hls poster=${film.poster} label=${film.title} autoplay />`}
     ${film.description && html`<p class="film-about" dir="auto">${film.description}</p>`}
     ${film.error && html`<p class="error">${film.error}</p>`}
@@ -76,8 +76,7 @@ function FilmDialog({ film, onChanged, onClose }) {
         <${CopyField} label=${t("films.address")} value=${film.hls} />
         ${film.poster && html`<${CopyField} label=${t("films.poster")} value=${film.poster} />`}
       </div>
-      <figure class="qr"><span class="paper"><img class="there" src=${`/filmqr/${path(film.key)}`} width="132" height="132"
-        alt=${t("qr.alt", { what: t("films.pageAddress") })} /></span><figcaption>${t("films.pageAddress")}</figcaption></figure>
+      <${QrFigure} src=${`/filmqr/${path(film.key)}`} label=${t("films.pageAddress")} />
     </div>`}
   <//>`;
 }

@@ -1,0 +1,173 @@
+"""Two encoders on one channel: one is cut, the other follows, and every player goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import Program, pull, push, so_far, take_of, until
+from tests.support.fleet import sharing
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.media import Film, Frame, framehash_command
+
+FILM = Film("inputs-30", seconds=30)
+LIST = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
+_AV_MS = 20
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running(MILLRACE_INPUTS__STEADY="1") as one:
+        yield one
+
+
+def stored(channel: Channel, inputs: list[dict[str, Any]] = LIST) -> dict[str, dict[str, Any]]:
+    """Stores the list; returns the inputs by name."""
+    reply = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs)
+    assert reply.status == 200, reply.text
+    return {entry["name"]: entry for entry in reply.json()}
+
+
+def inputs_of(channel: Channel) -> dict[str, dict[str, Any]]:
+    reply = channel.gateway.api("GET", f"/videostream/{channel.id}/inputs")
+    return {entry["name"]: entry for entry in reply.json()}
+
+
+def until_state(channel: Channel, name: str, state: str) -> None:
+    until(lambda: inputs_of(channel)[name]["state"] == state, f"{name} is {state}", 20)
+
+
+def play(url: str, seconds: float) -> Program:
+    """ffmpeg playing an address, with the exact times of the pictures: not rounded to a frame rate."""
+    command = framehash_command(url, seconds=seconds)
+    return Program([*command[:-1], "-enc_time_base", "-1", command[-1]])
+
+
+def shifts(seen: list[Frame], source: list[Frame]) -> list[float]:
+    """How much later than in the film each frame was shown, in milliseconds. Inserted silence is not in the film."""
+    times = {frame.digest: frame.time for frame in source}
+    return [(frame.time - times[frame.digest]) * 1000 for frame in seen if frame.digest in times]
+
+
+def test_a_backup_follows_in_every_format_and_the_push_returns(gateway: Gateway) -> None:
+    channel = gateway.channel(isFlv=True, isHls=True, isCMAF=True)
+    van_url = stored(channel)["van"]["pushUrl"]
+    with contextlib.ExitStack() as stack:
+        main = stack.enter_context(push(FILM, channel.push))
+        until_state(channel, "main", "on air")
+        stack.enter_context(push(FILM, van_url))
+        until_state(channel, "van", "ready")
+        channel.wait_playable("live.m3u8")
+        players = {
+            "flv": stack.enter_context(play(channel.url("live.flv"), 12)),
+            "rtmp": stack.enter_context(play(channel.rtmp, 12)),
+            "hls": stack.enter_context(play(channel.url("live.m3u8"), 12)),
+        }
+        until(lambda: len(so_far(players["flv"]).video) > 20, "a player plays")
+        main.kill()
+        until_state(channel, "van", "on air")
+        assert channel.session()["input"] == "van"
+        again = stack.enter_context(push(FILM, channel.push))
+        until_state(channel, "main", "on air")
+        assert "#EXT-X-DISCONTINUITY\n" not in http("GET", channel.url("live.m3u8")).text
+        source = FILM.hashes()
+        for name, player in players.items():
+            take = take_of(player)
+            for frames in (take.video, take.audio):
+                times = [frame.time for frame in frames]
+                assert times == sorted(times), name
+                assert max(b - a for a, b in itertools.pairwise(times)) <= 1.0, name
+            assert again.running
+            begins, sounds = shifts(take.video, source.video), shifts(take.audio, source.audio)
+            assert abs(begins[0] - sounds[0]) <= _AV_MS, name
+            assert abs(begins[-1] - sounds[-1]) <= _AV_MS, name
+            assert abs(begins[-1] - begins[0]) > 1000, f"{name} saw another push"
+
+
+def test_a_backups_key_pushes_to_its_input_only(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    van_url = stored(channel)["van"]["pushUrl"]
+    for url in (
+        van_url.replace("&input=van", ""),
+        van_url.replace("input=van", "input=main"),
+        f"{channel.push}&input=van",
+    ):
+        with push(FILM, url) as refused:
+            refused.wait(20)
+    reasons = {refusal["reason"] for refusal in channel.session()["refusals"]}
+    assert reasons == {"wrong"}
+    with push(FILM, f"{channel.push}&input=main"):
+        until_state(channel, "main", "on air")
+    before = gateway.api("GET", f"/videostream/{channel.id}").json()["key"]
+    assert gateway.api("PUT", f"/videostream/{channel.id}", {"outdate": "2034-01-01"}).json()["key"] != before
+    with push(FILM, van_url) as refused:
+        refused.wait(20)
+    assert channel.session()["refusals"][0]["reason"] == "revoked"
+
+
+def test_switches_are_taken_by_hand_and_listed(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    van_url, base = stored(channel)["van"]["pushUrl"], f"/videostream/{channel.id}/inputs"
+    assert gateway.api("POST", f"{base}/van/take", {}).status == 409
+    with push(FILM, channel.push), push(FILM, van_url):
+        until_state(channel, "main", "on air")
+        until_state(channel, "van", "ready")
+        taken = gateway.api("POST", f"{base}/van/take", {})
+        assert taken.status == 200
+        assert [(i["name"], i["state"], i["taken"]) for i in taken.json()] == [
+            ("main", "ready", False),
+            ("van", "on air", True),
+        ]
+        assert gateway.api("POST", f"{base}/nobody/take", {}).status == 404
+        assert gateway.api("DELETE", f"{base}/take").status == 200
+        until_state(channel, "main", "on air")
+    events = gateway.api("GET", f"/events?channel={channel.id}&limit=100").json()
+    switched = [event["data"] for event in events if event["type"] == "input.switched"]
+    assert {"from": "main", "to": "van", "reason": "taken"} in switched
+    assert {"from": "van", "to": "main"} in [{"from": s["from"], "to": s["to"]} for s in switched]
+
+
+def test_inputs_at_two_nodes_are_one_channel(tmp_path: Path) -> None:
+    with sharing(tmp_path, 2) as (one, two):
+        channel = one.channel()
+        van_url = stored(channel)["van"]["pushUrl"].replace(str(one.ports["rtmp"]), str(two.ports["rtmp"]))
+        there = Channel(two, channel.item)
+        with push(FILM, channel.push) as main, push(FILM, van_url):
+            until_state(channel, "main", "on air")
+            until_state(channel, "van", "ready")
+            until_state(there, "van", "ready")
+            with pull(there.url("live.flv"), seconds=8) as player:
+                until(lambda: len(so_far(player).video) > 10, "a player plays")
+                main.kill()
+                until_state(there, "van", "on air")
+                assert there.session()["input"] == "van"
+                assert take_of(player).video
+            with push(FILM, there.push) as again:
+                until_state(channel, "main", "on air")
+                assert two.api("POST", f"/videostream/{channel.id}/inputs/van/take", {}).status == 200
+                assert inputs_of(channel)["van"]["taken"]
+                assert again.running
+
+
+def test_bad_lists_are_refused_with_a_reason(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    for bad in (
+        {"kind": "push"},
+        [{"kind": "pulse"}],
+        [{"kind": "push"}, {"kind": "push", "name": "two"}],
+        [{"kind": "backup", "name": "a b"}],
+        [{"kind": "pull", "url": "file:///etc/passwd"}],
+        [{"kind": "playlist", "items": ["../../secret"]}],
+        [{"kind": "playlist"}],
+        [{"kind": "slate", "picture": "ftp://example.com/a.png"}],
+        [{"kind": "backup", "surprise": 1}],
+        [{"kind": "backup", "name": str(n)} for n in range(9)],
+    ):
+        reply = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", bad)
+        assert (reply.status, bool(reply.json()["error"])) == (400, True), bad
+    assert [entry["name"] for entry in inputs_of(channel).values()] == ["main"]
