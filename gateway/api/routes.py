@@ -274,14 +274,14 @@ ROUTES: Final = (
         Route(
             "POST /uploads",
             uploads.create_upload,
-            "Get an address for the upload of a video",
+            "Get an address for the upload of a video, or of a picture for a slate",
             "Upload",
             body="NewUpload",
         ),
         Route(
             "PUT /uploads/{key}",
             uploads.receive,
-            "Upload a video to this address; it becomes a job",
+            "Upload a file to this address; a video becomes a job",
             "Uploaded",
             statuses=(400, 403, 404, 409, 413, 507),
             query=_SIGNED_QUERY,

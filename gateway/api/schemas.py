@@ -301,8 +301,10 @@ class Upload(Schema):
 
 
 class Uploaded(Schema):
+    """An upload in the store. job: makes the video; null: a picture."""
+
     key: str
-    job: Job
+    job: Job | None
 
 
 class Domains(Schema):

@@ -1,4 +1,4 @@
-"""Uploads of videos on demand: creates upload addresses, and receives the files if the store cannot."""
+"""Uploads of videos and of pictures for slates: creates upload addresses, and receives files if the store cannot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ_TIMEOUT: Final = 60  # seconds in which the next chunk must arrive
 
 
 async def create_upload(request: web.Request) -> web.Response:
-    """Returns an upload address. The uploaded file becomes a job automatically.
+    """Returns an upload address. An uploaded video becomes a job automatically, a picture does not.
 
     The job starts at once if this node receives the upload, otherwise after the bucket's event.
     """
@@ -50,6 +50,8 @@ async def receive(request: web.Request) -> web.Response:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise web.HTTPInsufficientStorage(reason="the disk has not enough space for this file") from error
         raise
+    if job is None:
+        return answer({"key": key, "job": None}, 201)
     (presented,) = await present_jobs(request, [job])
     return answer({"key": key, "job": presented}, 201, {"Location": f"/jobs/{job.id}"})
 

@@ -40,6 +40,10 @@ CONTENT_TYPES: Final = {
     "mxf": "application/mxf", "m4a": "audio/mp4", "mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac",
     "ogg": "audio/ogg", "aac": "audio/aac",
 }  # fmt: skip
+# Pictures become no video; slates show them.
+PICTURE_TYPES: Final = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+_ALL_TYPES: Final = {**CONTENT_TYPES, **PICTURE_TYPES}
+_MAX_PICTURE_BYTES: Final = 20_000_000
 _CHECK_BYTES: Final = 16_000_000  # bytes of an upload between two checks of free disk space
 _MARK_RESERVE_SECONDS: Final = 86_400  # added to the lifetime of marks, in case the clock is set back
 _SIGN = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -143,15 +147,16 @@ class Uploads:
         Raises InvalidField, StoreUnavailable.
         """
         suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower().removeprefix(".")
-        if suffix not in CONTENT_TYPES:
-            raise InvalidField("name", f"expected a name that ends in one of {', '.join(CONTENT_TYPES)}")
+        if suffix not in _ALL_TYPES:
+            raise InvalidField("name", f"expected a name that ends in one of {', '.join(_ALL_TYPES)}")
         key = f"{uuid.uuid4()}.{suffix}"
-        await self._films.expect_upload(key, title or title_of(name.replace("\\", "/")), description)
+        if suffix in CONTENT_TYPES:
+            await self._films.expect_upload(key, title or title_of(name.replace("\\", "/")), description)
         upload = await self._objects.upload(key, self._seconds)
         if upload is None:
             expires = int(time.time()) + self._seconds
             query = urlencode({"expires": expires, "sign": _sign(key, expires, self._secrets.current)})
-            upload = DirectUpload(f"{base}/uploads/{key}?{query}", "PUT", {"Content-Type": CONTENT_TYPES[suffix]})
+            upload = DirectUpload(f"{base}/uploads/{key}?{query}", "PUT", {"Content-Type": _ALL_TYPES[suffix]})
         return key, upload
 
     def admit(self, key: str, expires: str, sign: str, size: int | None) -> None:
@@ -169,11 +174,12 @@ class Uploads:
             raise NotAuthorized("this upload address is not valid")
         if int(expires) < int(time.time()):
             raise NotAuthorized("this upload address has expired")
-        if self._max_bytes and size is not None and size > self._max_bytes:
-            raise TooLarge(size, self._max_bytes, key)
+        limit = self._limit(key)
+        if limit and size is not None and size > limit:
+            raise TooLarge(size, limit, key)
 
-    async def receive(self, key: str, chunks: AsyncIterable[bytes]) -> StoredJob:
-        """Stores a complete upload and submits its job. Call `admit` before.
+    async def receive(self, key: str, chunks: AsyncIterable[bytes]) -> StoredJob | None:
+        """Stores a complete upload and submits its job; None: a picture has no job. Call `admit` before.
 
         Raises UploadExists, TooLarge, StoreUnavailable, OSError, and every error of `chunks`.
         """
@@ -184,6 +190,9 @@ class Uploads:
             await asyncio.shield(asyncio.to_thread(lock.release))
             raise
         await asyncio.shield(asyncio.to_thread(lock.done))
+        if _is_picture(key):
+            log.info("picture uploaded", object=key, bytes=size)
+            return None
         log.info("film uploaded", object=key, bytes=size)
         source = self._sources.parse(key)
         await self._films.begin(source.names, source.text)
@@ -213,23 +222,33 @@ class Uploads:
         return size
 
     async def _write(self, file: Path, key: str, chunks: AsyncIterable[bytes]) -> int:
-        size = next_check = 0
+        size, next_check, limit = 0, 0, self._limit(key)
         with await asyncio.to_thread(file.open, "xb") as out:
             async for chunk in chunks:
                 size += len(chunk)
-                if self._max_bytes and size > self._max_bytes:
-                    raise TooLarge(size, self._max_bytes, key)
+                if limit and size > limit:
+                    raise TooLarge(size, limit, key)
                 if size >= next_check:
                     next_check = size + _CHECK_BYTES
                     await asyncio.to_thread(self._check_space)
                 await asyncio.to_thread(out.write, chunk)
         return size
 
+    def _limit(self, key: str) -> int:
+        """Returns the most bytes of an upload; 0: no limit."""
+        if not _is_picture(key):
+            return self._max_bytes
+        return min(self._max_bytes or _MAX_PICTURE_BYTES, _MAX_PICTURE_BYTES)
+
     def _check_space(self) -> None:
         try:
             self._bounds.judge_room(self._scratch)
         except UnusableMedia as error:
             raise OSError(errno.ENOSPC, str(error)) from None
+
+
+def _is_picture(key: str) -> bool:
+    return key.rpartition(".")[2] in PICTURE_TYPES
 
 
 def _sign(key: str, expires: int, secret: str) -> str:

@@ -18,6 +18,7 @@ from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.ports.jobs import JobState
 from gateway.ports.stores import DirectUpload
 from gateway.ports.vod_names import plain_base
+from gateway.vod import uploads
 from tests.support import films
 from tests.support.admin import PORTS, SECRET, Admin, admin
 from tests.support.studio import Bench, bench
@@ -161,6 +162,24 @@ async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
         assert job.source == offer["key"]
         assert (await at.finished(job.id)).state is JobState.COMPLETE
         assert at.scratch() == []
+
+
+async def test_a_picture_is_stored_and_becomes_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "_MAX_PICTURE_BYTES", 100)
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "Back soon.PNG"})
+        assert offer["key"].endswith(".png") and offer["headers"] == {"Content-Type": "image/png"}
+        parts = urlsplit(offer["url"])
+        assert await put(api, offer["url"], bytes(101)) == 413
+        response = await api.client.put(f"{parts.path}?{parts.query}", data=b"a picture")
+        answer = await response.json()
+        assert (response.status, answer) == (201, {"key": offer["key"], "job": None})
+        SCHEMAS["Uploaded"].validate_python(answer)
+        assert (at.root / offer["key"]).read_bytes() == b"a picture"
+        assert await put(api, offer["url"], b"another") == 409
+        assert await at.store.newest(10) == []
+        assert await api.json("GET", "/films") == []
+        assert "png" in (await api.json("POST", "/uploads", {"name": "a.gif"}, status=400))["error"]
 
 
 async def test_an_address_is_good_once(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 /** The form of one input, with the fields of its kind. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api, ApiError, isAbort } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
-import { moment } from "../../format.js";
+import { moment, percent } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Button, Field, html, Notice, Select, Switch } from "../../ui.js";
+import { TYPES } from "../films/model.js";
+import { Upload } from "../films/upload.js";
 import { freeName, MEMBERS, stored, wrongField } from "./input_list.js";
 
 /** @typedef {import("./input_list.js").Stored} Stored */
 /** @typedef {{value: string, label: string}} Option */
 
+const PICTURES = ["jpg", "jpeg", "png", "webp"]; // suffixes of the pictures that the gateway accepts
 const LISTED = 100; // films, and recordings or snapshots, to choose from
 
 /**
@@ -25,7 +28,10 @@ export function InputEditor({ channel, inputs, index, kind, save, onClose }) {
   const [draft, setDraft] = useState(() => known ? stored(known) : { name: freeName(inputs, kind), kind, ...MEMBERS[kind] });
   const [busy, setBusy] = useState(false);
   const [wrong, setWrong] = useState(/** @type {Record<string, string>} */ ({}));
-  const set = (/** @type {Partial<Stored>} */ changes) => { setDraft({ ...draft, ...changes }); setWrong({}); };
+  const set = (/** @type {Partial<Stored>} */ changes) => {
+    setDraft((/** @type {Stored} */ now) => ({ ...now, ...changes })); // an upload ends when other fields may have changed
+    setWrong({});
+  };
 
   const submit = async () => {
     if (busy) return;
@@ -37,7 +43,9 @@ export function InputEditor({ channel, inputs, index, kind, save, onClose }) {
     try {
       const list = inputs.map(stored);
       const place = known ? list.findIndex((input) => input.name === known.name) : -1;
-      list.splice(place < 0 ? list.length : place, place < 0 ? 0 : 1, { ...draft, name: name.trim(), ...url !== undefined && { url: url.trim() } });
+      const input = { ...draft, name: name.trim(), ...url !== undefined && { url: url.trim() } };
+      if (place < 0) list.push(input);
+      else list[place] = input;
       await save(list);
       onClose();
     } catch (error) {
@@ -92,10 +100,37 @@ function Slate({ channel, draft: { picture = "", text = "" }, wrong, set }) {
   return html`<${Field} label=${t("inputs.picture.label")} name="picture" value=${picture} error=${wrong["picture"]}
       hint=${t("inputs.picture.hint")} autocomplete="off" spellcheck=${false}
       onInput=${(/** @type {string} */ typed) => set({ picture: typed.trim() })} />
+    <${Uploader} onDone=${(/** @type {string} */ key) => set({ picture: key })} />
     <${Picker} label=${t("inputs.picture.choose")} options=${options} trouble=${trouble}
       onPick=${(/** @type {string} */ key) => set({ picture: key })} />
     ${!picture && html`<${Field} label=${t("inputs.text")} name="text" value=${text} rows=${2} error=${wrong["text"]} maxlength=${500}
       placeholder=${t("inputs.card.text")} onInput=${(/** @type {string} */ typed) => set({ text: typed })} />`}`;
+}
+
+/** Uploads a picture or a video. @param {{onDone: (key: string) => void}} props */
+function Uploader({ onDone }) {
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const [upload, setUpload] = useState(/** @type {Upload | null} */ (null));
+  const progress = upload?.progress.value;
+  useEffect(() => () => upload?.cancel(), [upload]);
+  const choose = async (/** @type {Event} */ event) => {
+    const field = /** @type {HTMLInputElement} */ (event.target);
+    const [file] = field.files ?? [];
+    field.value = ""; // so that the same file can be chosen again
+    if (!file) return;
+    const begun = new Upload(file);
+    setUpload(begun);
+    await begun.start();
+    if (begun.progress.peek().state === "done") onDone(begun.key);
+  };
+  const sending = progress && (progress.state === "sending" || progress.state === "waiting");
+  return html`<div class="row">
+    <input ref=${input} class="visually-hidden" type="file" tabindex="-1" aria-label=${t("inputs.upload")}
+      accept=${[...PICTURES, ...TYPES].map((type) => `.${type}`).join(",")} onChange=${choose} />
+    <${Button} small icon="upload" busy=${sending} onClick=${() => input.current?.click()}>${t("inputs.upload")}<//>
+    <span class="hint" role="status">${sending && upload ? percent(upload.file.size ? progress.sent / upload.file.size : 0) : ""}</span>
+    ${progress?.state === "failed" && html`<p class="error" role="alert">${t("inputs.upload.failed", { reason: progress.error })}</p>`}
+  </div>`;
 }
 
 /**

@@ -50,6 +50,5 @@ export function InputPicture({ path, input }) {
   return html`<span class="input-picture" ref=${place}><${Icon} name=${ICONS[input.kind]} size=${28} />
     ${wanted && at > 0 && html`<img src=${`${path}/${encodeURIComponent(input.name)}/preview?at=${at}`} hidden=${!last.loaded}
       alt=${t("inputs.picture", { name: input.name })} onLoad=${() => done(true)} onError=${() => done(false)} />`}
-    ${input.state === "on air" && html`<span class="on-air">${t("inputs.state.onAir")}</span>`}
   </span>`;
 }

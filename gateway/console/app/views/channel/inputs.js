@@ -24,7 +24,7 @@ const EVERY = 2000;       // ms between two requests for the states of several i
 const EVERY_ONE = 15_000; // ms; a single input changes only by an editor
 
 /** @type {Readonly<Record<import("./input_list.js").State, [words: string, tone: import("../../kit/status.js").Tone]>>} */
-const STATES = { off: ["off", "idle"], connecting: ["connecting", "info"], ready: ["ready", "ok"], "on air": ["onAir", "live"],
+const STATES = { off: ["off", "idle"], connecting: ["connecting", "info"], ready: ["ready", "ok"], "on air": ["onAir", "bad"],
   failed: ["failed", "bad"] };
 
 /** Returns the inputs of a channel, updated while they are shown. @param {Channel | null} channel @returns {Input[] | null} */
@@ -110,11 +110,11 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
             aria-label=${t("inputs.takeOf", { name })} disabled=${state !== "ready"} busy=${busy}
             title=${t(state === "ready" ? "inputs.take.hint" : "inputs.take.not")} onClick=${take}>${t("inputs.take")}<//>`}
         ${administers.value && html`
-          <${Mover} icon="up" label=${t("inputs.up", { name })} last=${index === 0} onMove=${() => move(-1)} />
+          <span class="input-edits"><${Mover} icon="up" label=${t("inputs.up", { name })} last=${index === 0} onMove=${() => move(-1)} />
           <${Mover} icon="down" label=${t("inputs.down", { name })} last=${index === inputs.length - 1} onMove=${() => move(1)} />
           ${kind !== "push" && html`
             <${IconButton} icon="edit" label=${t("inputs.edit", { name })} onClick=${onEdit} />
-            <${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}`}
+            <${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}</span>`}
       </div>
     </div>
     ${kind === "backup" && html`<${PushAddress} input=${input} />`}

@@ -24,6 +24,8 @@ const FRESH = { state: "waiting", sent: 0, speed: 0, error: "", status: 0 };
 export class Upload {
   /** Unique in the page, because file names may repeat. */
   id = ++last;
+  /** The key of the stored file; "" until the gateway has given one. */
+  key = "";
   /** Whether the upload has begun. */
   begun = false;
   progress = signal(FRESH);
@@ -48,6 +50,7 @@ export class Upload {
     let offer;
     try {
       offer = await api.post("/uploads", { name: this.file.name });
+      this.key = offer.key;
       learn(offer.key, this.file.name);
     } catch (error) {
       if (!(error instanceof Error)) throw error;

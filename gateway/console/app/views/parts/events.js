@@ -59,7 +59,8 @@ const authorName = (by) => (AUTHORS[by] ? t(`event.author.${AUTHORS[by]}`) : by)
 
 /** The details of an event in one sentence. @param {LoggedEvent} event @returns {string} */
 export function details({ type, data }) {
-  const from = data["peer"] ? t("event.from", { peer: data["peer"], protocol: protocolName(String(data["protocol"] ?? "")) }) : "";
+  const peer = data["peer"] ? t("event.from", { peer: data["peer"], protocol: protocolName(String(data["protocol"] ?? "")) }) : "";
+  const from = [data["input"], peer].filter(Boolean).join(" · ");
   const by = data["by"] ? t("event.by", { by: authorName(data["by"]) }) : "";
   switch (type) {
     case "publish.started": return from;

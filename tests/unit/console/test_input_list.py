@@ -1,0 +1,125 @@
+"""The console's list of inputs, run as it is by node: what is sent to the API, and where its errors are shown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gateway
+from gateway.channels.inputs import COMPUTED, MAX_INPUTS, InputKind, InputSpec, parse_inputs, restore_addresses
+from gateway.inputs.channel_input import InputState
+from gateway.ports.errors import InvalidField
+from tests.unit.console.test_words import table
+
+VIEWS = Path(gateway.__file__).parent / "console" / "app" / "views" / "channel"
+NODE = Path(sys.executable).with_name("node")  # of the development tools
+STATE = {"state": "off", "error": None, "taken": False, "key": "1-a", "pushUrl": "rtmp://h/stream/c1?sign=1-a"}
+SPECS = [
+    InputSpec("main", InputKind.PUSH),
+    InputSpec("van", InputKind.BACKUP),
+    InputSpec("camera", InputKind.PULL, url="rtsp://192.0.2.1/1", always=True),
+    InputSpec("night", InputKind.PLAYLIST, items=("a.mp4", "b/"), loop=False),
+    InputSpec("slate", InputKind.SLATE, picture="x.png", text="Back soon", always=True),
+]
+INPUTS = [{**spec.stored(), **STATE} for spec in SPECS]
+
+
+def run(names: str, script: str, given: Any = None) -> Any:
+    code = f'const {{ {names} }} = await import("{(VIEWS / "input_list.js").as_uri()}");\n'
+    code += f"const given = {json.dumps(given)};\nconsole.log(JSON.stringify({script}));"
+    command = [str(NODE), "--input-type=module", "-e", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_is_sent_back_is_what_is_stored() -> None:
+    sent = run("stored", "given.map(stored)", INPUTS)
+    assert sent == [spec.stored() for spec in SPECS]
+    assert parse_inputs(sent) == tuple(SPECS)
+    assert not set().union(*sent) & COMPUTED
+
+
+def test_new_inputs_of_each_kind_have_all_members_of_the_kind() -> None:
+    members, most = run("MEMBERS, MOST", "[MEMBERS, MOST]")
+    assert most == MAX_INPUTS
+    assert set(members) == set(InputKind)
+    for kind in InputKind:
+        assert members[kind].keys() | {"name", "kind"} == InputSpec("x", kind).stored().keys(), kind
+        assert {"name": "x", "kind": kind, **members[kind]} == InputSpec("x", kind).stored(), kind
+
+
+def test_an_input_moves_by_one_place_and_not_beyond_the_ends() -> None:
+    steps = [[1, -1], [0, 1], [0, -1], [4, 1], [2, 1]]
+    moved = run("moved", "given.steps.map(([i, step]) => moved(given.list, i, step).map((one) => one.name))",
+                {"list": INPUTS, "steps": steps})  # fmt: skip
+    names = [spec.name for spec in SPECS]
+    swapped = ["van", "main", *names[2:]]
+    assert moved == [swapped, swapped, names, names, ["main", "van", "night", "camera", "slate"]]
+
+
+def test_a_new_name_is_free() -> None:
+    used = [{"name": name} for name in ("slate", "slate2", "pull2")]
+    assert run("freeName", "['slate', 'pull', 'backup'].map((kind) => freeName(given, kind))", used) == [
+        "slate3", "pull", "backup",
+    ]  # fmt: skip
+
+
+def test_an_address_becomes_what_encoders_ask_for() -> None:
+    url = "rtmp://push.example.com:1935/stream/c1?sign=1-a/b&input=van"
+    assert run("partsOf", "partsOf(given)", url) == {
+        "server": "rtmp://push.example.com:1935/stream",
+        "key": "c1?sign=1-a/b&input=van",
+    }
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("name", {"name": "a b", "kind": "backup"}),
+    ("name", {"name": "van", "kind": "slate"}),
+    ("name", {"name": "main", "kind": "backup"}),
+    ("url", {"name": "x", "kind": "pull", "url": "ftp://example.com"}),
+    ("url", {"name": "x", "kind": "pull", "url": "x" * 3_000}),
+    ("url", {"name": "x", "kind": "pull", "url": "rtsp://********@192.0.2.9/1"}),
+    ("items", {"name": "x", "kind": "playlist", "items": []}),
+    ("items", {"name": "x", "kind": "playlist", "items": ["../x"]}),
+    ("picture", {"name": "x", "kind": "slate", "picture": "../x"}),
+    ("picture", {"name": "x", "kind": "slate", "picture": "x" * 3_000}),
+    ("text", {"name": "x", "kind": "slate", "text": "x" * 501}),
+    ("text", {"name": "x", "kind": "slate", "text": "\x07"}),
+]
+
+
+def test_an_error_of_the_gateway_is_shown_at_its_field() -> None:
+    refused = []
+    for _, item in WRONG:
+        others = [] if item["name"] == "main" else [SPECS[1].stored()]
+        with pytest.raises(InvalidField) as error:
+            parse_inputs(restore_addresses([*others, item], SPECS))
+        refused.append([error.value.message, item["kind"]])
+    shown = run("wrongField", "given.map(([message, kind]) => wrongField(message, kind))", refused)
+    assert shown == [field for field, _ in WRONG], refused
+
+
+def test_other_errors_are_shown_below_the_form() -> None:
+    messages = ["the store does not answer now", "a channel has at most 8 inputs"]
+    assert run("wrongField", "given.map((message) => wrongField(message, 'pull'))", messages) == ["", ""]
+    assert run("wrongField", "wrongField('items is a list', 'slate')") == ""
+
+
+def test_a_picture_is_requested_only_if_there_is_one() -> None:
+    live = {"push", "backup", "pull"}
+    inputs = [{"kind": kind, "state": state} for kind in InputKind for state in InputState]
+    wanted = [i["state"] == "on air" or (i["state"] == "ready" and i["kind"] in live) for i in inputs]
+    assert run("hasPicture", "given.map(hasPicture)", inputs) == wanted
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_each_kind_and_each_state_has_words(language: str) -> None:
+    words = table(language, "channel")
+    assert {f"inputs.kind.{kind}" for kind in InputKind} <= words.keys()
+    assert {f"inputs.{part}.{kind}" for kind in run("ADDED", "ADDED") for part in ("add", "about")} <= words.keys()
+    states = (VIEWS / "inputs.js").read_text().split("const STATES = {")[1].split("};")[0]
+    assert all(f'"{state}":' in states or f" {state}:" in states for state in InputState), states
