@@ -151,6 +151,11 @@ class Channel:
         return fields.read("retentionDays", self.item, fields.RETENTION_DAYS)
 
     @property
+    def rewind_seconds(self) -> float:
+        """How far viewers and clips of the live channel reach back, in seconds; 0: `rewind` is off."""
+        return self.number("rewind") * 3600.0
+
+    @property
     def relay_urls(self) -> tuple[str, ...]:
         """The targets of the relay, with their secrets; empty if `isRelay` is off."""
         return fields.read("relayURL", self.item, fields.RELAY_URL) if self.flag("isRelay") else ()

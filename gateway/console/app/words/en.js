@@ -372,6 +372,7 @@ export default {
   "trouble.away": "The gateway does not answer. This page tries again automatically.",
   "trouble.title": "This cannot be shown now",
   "unit.days": "days",
+  "unit.h": "h",
   "unit.s": "s",
   "view.failed": "This view could not be loaded",
   "view.failed.text": "The gateway may be unavailable or may have been updated. Try again, or reload the page.",

@@ -372,6 +372,7 @@ export default {
   "trouble.away": "网关没有响应。本页会自动重试。",
   "trouble.title": "暂时无法显示",
   "unit.days": "天",
+  "unit.h": "小时",
   "unit.s": "秒",
   "view.failed": "无法加载此页面",
   "view.failed.text": "网关可能不可用或已更新。请重试，或重新加载页面。",
