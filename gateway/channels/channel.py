@@ -156,6 +156,11 @@ class Channel:
         return self.number("rewind") * 3600.0
 
     @property
+    def rewinds(self) -> bool:
+        """Whether the live channel records the pieces that viewers can go back to."""
+        return self.flag("isOnDemand") or self.rewind_seconds > 0
+
+    @property
     def relay_urls(self) -> tuple[str, ...]:
         """The targets of the relay, with their secrets; empty if `isRelay` is off."""
         return fields.read("relayURL", self.item, fields.RELAY_URL) if self.flag("isRelay") else ()

@@ -221,11 +221,15 @@ class SegmentedRecording(RecordingOutput):
     def check_pieces(self) -> None:
         """Sets `_has_data_to_store`; called after each unit. Raises OutputUnsupported. Hot path."""
 
+    def piece_seconds(self, channel: Channel) -> float:
+        """Returns the wanted duration of a piece."""
+        return channel.number(self._duration_field)
+
     # ---- RecordingOutput ----
 
     def read_channel(self, channel: Channel) -> None:
         if self._cutter is not None:
-            self._cutter.seconds = channel.number(self._duration_field)
+            self._cutter.seconds = self.piece_seconds(channel)
 
     def on_tracks(self, tracks: Tracks) -> None:
         if tracks.epoch == self._epoch:
@@ -234,9 +238,7 @@ class SegmentedRecording(RecordingOutput):
         self._end_cutter()
         if tracks.video is not None or tracks.audio is not None:
             self.begin_epoch(tracks)
-            self._cutter = Cutter(
-                tracks, self._channel.number(self._duration_field), self.begin_piece, self._piece_limiter
-            )
+            self._cutter = Cutter(tracks, self.piece_seconds(self._channel), self.begin_piece, self._piece_limiter)
 
     def on_unit(self, unit: AccessUnit) -> None:
         if self._cutter is not None:

@@ -98,6 +98,10 @@ class Spool:
         self._make_room(entry)
         return entry
 
+    def path(self, key: str) -> Path:
+        """Returns where the file of `key` is, if it waits or is being sent."""
+        return self._path(_SENDING if key in self._sending else _QUEUE, key)
+
     def take(self, key: str) -> Path | None:
         """Returns the file of `key` and marks it as being sent; None if it was removed."""
         entry = self._waiting.pop(key, None)
