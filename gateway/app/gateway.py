@@ -63,6 +63,7 @@ from gateway.playback.playlist_response import ready
 from gateway.playback.posters import Posters
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels, viewer_count
 from gateway.playback.recording_files import RecordingFiles
+from gateway.playback.rewind import Rewind
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
@@ -139,6 +140,7 @@ class Gateway(node.Role):
             publishers_per_address=settings.limits.publishers_per_address,
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
+        self._rewind = Rewind(stores.objects, parts.tasks)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
         self.node_endpoint: NodeEndpoint | None = None
@@ -381,7 +383,7 @@ class Gateway(node.Role):
         return {**operations.table(), **diagnosis.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
-        ladders = LadderPlayback(self.hub, viewers)
+        ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)
         return MediaRoutes.of(ladders, SnapshotResponder(self._outputs.jpegs.latest))
 
 

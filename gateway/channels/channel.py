@@ -34,6 +34,7 @@ _NEW_CHANNEL_VALUES: Final[Item] = {
     "motion_duration": "5",
     "motion_diff": "30",
 }
+_ON_DEMAND_REACH: Final = 86_400.0  # seconds
 _MAX_FIELDS: Final = 200
 _MAX_NAME_LENGTH: Final = 255
 _MAX_DEPTH: Final = 16
@@ -156,9 +157,12 @@ class Channel:
         return self.number("rewind") * 3600.0
 
     @property
-    def rewinds(self) -> bool:
-        """Whether the live channel records the pieces that viewers can go back to."""
-        return self.flag("isOnDemand") or self.rewind_seconds > 0
+    def rewind_reach(self) -> float:
+        """How far viewers may go back in the live stream, in seconds; 0: not at all.
+
+        A channel with isOnDemand has recorded pieces too, so that its viewers may go back one day.
+        """
+        return self.rewind_seconds or (_ON_DEMAND_REACH if self.flag("isOnDemand") else 0.0)
 
     @property
     def relay_urls(self) -> tuple[str, ...]:

@@ -96,8 +96,8 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
         packager = super().make(stream, seconds, size, now)
-        if stream.is_source and stream.channel.rewinds:
-            packager.history = SegmentHistory()
+        if stream.is_source and stream.channel.rewind_reach:
+            packager.history = SegmentHistory(stream.channel.rewind_reach)
             name, stopped = stream.name, packager.on_stopped
 
             def remember() -> None:
@@ -112,7 +112,7 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
 
     def _first(self, stream: Stream) -> tuple[int, int, int]:
         number, epoch, file_number = _first_of_ts(stream)
-        if stream.is_source and stream.channel.rewinds:
+        if stream.is_source and stream.channel.rewind_reach:
             # A rewind playlist also lists earlier pieces, with lower epochs. So epochs begin with the clock.
             epoch = max(epoch, sequence_start(stream.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
         return number, epoch, file_number

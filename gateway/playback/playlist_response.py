@@ -23,6 +23,7 @@ HOLD: Final = 3  # Target Durations for which a request for the next item is hel
 MAX_LINGER: Final = 60.0  # additional seconds for which a request is held while no publisher is connected
 FIRST_WAIT: Final = 12.0  # seconds that a request waits for the first playlist of a new stream (segmenter.FIRST_CUT)
 
+REWIND: Final = "rewind="  # the parameter with the length of a playlist that reaches back
 CMCD: Final = "CMCD="  # the parameter with data of the player itself (CTA-5004)
 _MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
@@ -126,13 +127,13 @@ def copied_query(request: Request) -> str | Response:
     """Returns the query to add to every URI of a playlist: the request's query without delivery directives, or "".
 
     So the signature of a protected playlist is also sent with its segments. The player's own data (CMCD) are left out,
-    because it sends new ones with each request.
+    because it sends new ones with each request. REWIND is left out too: it says nothing about segments.
     Characters that could end a URI, an attribute or a line are escaped.
     """
     raw = request.raw_query
     if not raw:
         return ""
-    query = "&".join([p for p in raw.split("&") if p and not p.startswith(("_HLS_", CMCD))])
+    query = "&".join([p for p in raw.split("&") if p and not p.startswith(("_HLS_", CMCD, REWIND))])
     if len(query) > _MAX_QUERY:
         return text(414, "the query is too long")
     return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""

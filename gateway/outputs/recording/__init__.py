@@ -27,7 +27,7 @@ def _make_on_demand(services: OutputServices) -> OutputSpec:
     archive, finalizer, counts = services.archive, services.finalizer, services.recording_counts
     return _ON_DEMAND.spec(
         lambda stream: OnDemandRecording(stream, archive, finalizer, counts),
-        lambda stream: stream.is_source and stream.channel.rewinds,
+        lambda stream: stream.is_source and stream.channel.rewind_reach > 0,
     )
 
 

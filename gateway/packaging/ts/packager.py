@@ -172,6 +172,10 @@ class TsPackager(Packager):
             frame_rate=float(rate) if rate is not None else None,
         )
 
+    def number_of(self, name: int) -> int:
+        """Returns the Media Sequence Number of the segment with this number in its file name."""
+        return name - self._name_offset
+
     def playlist(self) -> str:
         """Returns `live.m3u8` with media_playlist.MARK after its URIs. Requires `ready`."""
         window = self.window

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_SEGMENTS: Final = 50_000  # of a channel, 28 hours of 2 s; 32 bytes each
-_TRIM: Final = 256  # segments that are dropped at once, because it moves all others
+_TRIM: Final = 256  # segments after which old ones are dropped, because that moves all others
 _UNITS: Final = 100_000  # a second in steps of 10 µs, as durations are printed
 
 
@@ -31,11 +31,13 @@ class PastSegment:
 class SegmentHistory:
     """Segments with consecutive Media Sequence Numbers. Above MAX_SEGMENTS, the oldest are dropped.
 
+    reach: seconds after which segments are dropped too.
     first: number of the oldest segment.
     own: number of the first segment of this packager. Segments before it are stored pieces of earlier ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reach: float = float("inf")) -> None:
+        self.reach = reach
         self.first = 0
         self.own = 0
         self._names = array("q")
@@ -71,8 +73,9 @@ class SegmentHistory:
             self._drop(len(self._names))
             self.first = self.own = number
         self._append(segment)
-        if len(self._names) >= MAX_SEGMENTS + _TRIM:
-            self._drop(_TRIM)
+        if len(self._names) % _TRIM == 0:
+            old = self.since(segment.wall - self.reach) - self.first
+            self._drop(max(old, len(self._names) - MAX_SEGMENTS, 0))
 
     def prepend(self, pieces: Sequence[PastSegment]) -> None:
         """Adds older pieces before all segments, in order of time; as many of the newest as fit."""
@@ -82,13 +85,11 @@ class SegmentHistory:
             for piece in pieces:
                 older._append(piece)
             self.first -= len(pieces)
-            for own, added in zip(self._arrays, older._arrays, strict=True):
-                own[:0] = added
-
-    def trim(self, number: int) -> None:
-        """Drops the segments before `number`, if there are enough of them."""
-        if number - self.first >= _TRIM:
-            self._drop(min(number - self.first, len(self._names)))
+            self._names[:0] = older._names
+            self._durations[:0] = older._durations
+            self._walls[:0] = older._walls
+            self._epochs[:0] = older._epochs
+            self._starts[:0] = older._starts
 
     def since(self, wall: float) -> int:
         """Returns the number of the segment that contains this date; of the oldest one if it is later."""
@@ -98,10 +99,6 @@ class SegmentHistory:
         """Returns the duration of the longest segment before `number`, seconds; 0 if there is none."""
         return max(self._durations[: max(before - self.first, 0)], default=0) / _UNITS
 
-    @property
-    def _arrays(self) -> tuple[array[int], array[int], array[float], array[int], array[int]]:
-        return self._names, self._durations, self._walls, self._epochs, self._starts
-
     def _append(self, segment: PastSegment) -> None:
         self._names.append(segment.name)
         self._durations.append(round(segment.seconds * _UNITS))
@@ -110,6 +107,6 @@ class SegmentHistory:
         self._starts.append(segment.start)
 
     def _drop(self, count: int) -> None:
-        for values in self._arrays:
+        for values in (self._names, self._durations, self._walls, self._epochs, self._starts):
             del values[:count]
         self.first += count
