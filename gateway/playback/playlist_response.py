@@ -25,6 +25,10 @@ FIRST_WAIT: Final = 12.0  # seconds that a request waits for the first playlist 
 
 REWIND: Final = "rewind="  # the parameter with the length of a playlist that reaches back
 CMCD: Final = "CMCD="  # the parameter with data of the player itself (CTA-5004)
+_REWIND: Final = re.compile(rf"(?:^|&){REWIND}([^&]*)")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_BAD_REWIND: Final = text(400, "rewind is a whole number of seconds")
+_FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600  # seconds; equal playlists can be shared
 _MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
@@ -137,6 +141,23 @@ def copied_query(request: Request) -> str | Response:
     if len(query) > _MAX_QUERY:
         return text(414, "the query is too long")
     return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""
+
+
+def rewind_seconds(request: Request) -> int | Response:
+    """Returns the seconds of the parameter `rewind`, rounded up so that many viewers share one playlist; 0 without it.
+
+    Returns 400 for a bad value.
+    """
+    if REWIND not in request.raw_query:
+        return 0
+    match = _REWIND.search(request.raw_query)
+    if match is None:
+        return 0
+    if not _SECONDS.fullmatch(match[1]):
+        return _BAD_REWIND
+    seconds = int(match[1])
+    step = _FINE_STEP if seconds < _COARSE_FROM else _COARSE_STEP
+    return -(-seconds // step) * step
 
 
 def directives(request: Request) -> dict[str, str]:

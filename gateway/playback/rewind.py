@@ -38,6 +38,7 @@ from gateway.playback.playlist_response import (
     directives,
     packager,
     playlist,
+    rewind_seconds,
     segment_response,
     wait_until,
 )
@@ -50,33 +51,12 @@ log = structlog.get_logger(__name__)
 # A playlist: seconds, whether a delta update, whether the answer to a blocking request.
 _Variant: TypeAlias = tuple[int, bool, bool]
 
-_PARAMETER: Final = re.compile(rf"(?:^|&){REWIND}([^&]*)")
-_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
-_BAD_VALUE: Final = text(400, "rewind is a whole number of seconds")
-_FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600  # seconds; equal playlists can be shared
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 _MAX_CACHED: Final = 4  # whole playlists that are cached until the next segment
 _PER_TURN: Final = 500  # segments that are checked in one turn of the event loop
 _OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
-
-
-def rewind_seconds(request: Request) -> int | Response:
-    """Returns the seconds of the parameter `rewind`, rounded up so that many viewers share one playlist; 0 without it.
-
-    Returns 400 for a bad value.
-    """
-    if REWIND not in request.raw_query:
-        return 0
-    match = _PARAMETER.search(request.raw_query)
-    if match is None:
-        return 0
-    if not _SECONDS.fullmatch(match[1]):
-        return _BAD_VALUE
-    seconds = int(match[1])
-    step = _FINE_STEP if seconds < _COARSE_FROM else _COARSE_STEP
-    return -(-seconds // step) * step
 
 
 class _State:
@@ -221,7 +201,7 @@ class Rewind:
         if not isinstance(template, str):
             self._check_some(stream, output, state, MAX_SEGMENTS)
             rewind, window = state.rewind, output.window
-            template = rewind.text(rewind.first(seconds, window), window, ended=output.ended, delta=delta)
+            template = rewind.text(seconds, window, ended=output.ended, delta=delta)
             self._keep(cache, ("rewind", seconds, delta), template, delta)
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
         answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)

@@ -31,7 +31,8 @@ class RewindPlaylist:
         self.history = history
         self.floor = 0
         self._blocks: dict[int, str] = {}
-        self._firsts: OrderedDict[int, int] = OrderedDict()  # the first number that was listed, by seconds
+        # By seconds: the first number that was listed, and the Target Duration. Neither may go back.
+        self._lengths: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
     def prepend(self, pieces: list[PastSegment]) -> None:
         """Adds stored pieces before the segments of the packager: the newest first piece last.
@@ -49,27 +50,13 @@ class RewindPlaylist:
             epoch -= piece.epoch
         history.prepend(numbered[::-1])
 
-    def target(self, window: SegmentWindow) -> int:
-        """Returns the Target Duration. It does not change, because pieces are only added before the first answer."""
-        return max(window.target, int(self.history.longest(self.history.own) + 0.5))
-
-    def first(self, seconds: int, window: SegmentWindow) -> int:
-        """Returns the number of the first segment of a playlist with `seconds` before its end. It never decreases."""
-        history, firsts = self.history, self._firsts
-        number = max(history.since(history.end_wall - seconds), self.floor, history.first, firsts.get(seconds, 0))
-        number = min(number, window[0].number)  # the live playlist's segments are always listed
-        firsts[seconds] = number
-        if len(firsts) > _MAX_LENGTHS:
-            firsts.popitem(last=False)
-        return number
-
-    def text(self, first: int, window: SegmentWindow, *, ended: bool, delta: bool = False) -> str:
-        """Returns the playlist from segment `first`, with media_playlist.MARK after its URIs.
+    def text(self, seconds: int, window: SegmentWindow, *, ended: bool, delta: bool = False) -> str:
+        """Returns the playlist that reaches `seconds` back, with media_playlist.MARK after its URIs.
 
         delta: replaces all segments before the Skip Boundary by EXT-X-SKIP (§6.2.5.1), if there are any.
         """
         history = self.history
-        target = self.target(window)
+        first, target = self._length(seconds, window)
         head = media_playlist.head(
             target=target,
             sequence=first,
@@ -83,6 +70,22 @@ class RewindPlaylist:
         else:
             body = self._body(first)
         return media_playlist.playlist(head, body, ended=ended)
+
+    def first(self, seconds: int, window: SegmentWindow) -> int:
+        """Returns the number of the first segment of a playlist with `seconds` before its end. It never decreases."""
+        return self._length(seconds, window)[0]
+
+    def _length(self, seconds: int, window: SegmentWindow) -> tuple[int, int]:
+        """Returns the first number and the Target Duration. Stored pieces may be longer than the live segments."""
+        history, lengths = self.history, self._lengths
+        before, target = lengths.get(seconds, (0, 0))
+        first = max(history.since(history.end_wall - seconds), self.floor, history.first, before)
+        first = min(first, window[0].number)  # the live playlist's segments are always listed
+        target = target or max(window.target, int(history.longest(first) + 0.5))
+        lengths[seconds] = first, target
+        if len(lengths) > _MAX_LENGTHS:
+            lengths.popitem(last=False)
+        return first, target
 
     def _skip_boundary(self, first: int, seconds: float) -> int:
         """Returns the number of the first segment that is not skipped."""

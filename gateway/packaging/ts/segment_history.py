@@ -95,9 +95,9 @@ class SegmentHistory:
         """Returns the number of the segment that contains this date; of the oldest one if it is later."""
         return self.first + max(bisect_right(self._walls, wall) - 1, 0)
 
-    def longest(self, before: int) -> float:
-        """Returns the duration of the longest segment before `number`, seconds; 0 if there is none."""
-        return max(self._durations[: max(before - self.first, 0)], default=0) / _UNITS
+    def longest(self, first: int) -> float:
+        """Returns the duration of the longest stored piece from number `first`, seconds; 0 if there is none."""
+        return max(self._durations[first - self.first : max(self.own - self.first, 0)], default=0) / _UNITS
 
     def _append(self, segment: PastSegment) -> None:
         self._names.append(segment.name)
