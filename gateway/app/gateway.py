@@ -64,6 +64,7 @@ from gateway.playback.posters import Posters
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels, viewer_count
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.rewind import Rewind
+from gateway.playback.rewind_pictures import RewindPictures
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
@@ -328,6 +329,7 @@ class Gateway(node.Role):
             http_cache,
             viewer_reports(self._parts, http_cache),
             lambda stream: viewer_count(stream, self._remote_viewers),
+            self._rewind.oldest,
         )
         tasks = self._parts.tasks
         public = PublicChannels(self._stores.channels.list, self._live_public_channels, settings.playback.auth, tasks)
@@ -384,7 +386,11 @@ class Gateway(node.Role):
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)
-        return MediaRoutes.of(ladders, SnapshotResponder(self._outputs.jpegs.latest))
+        jpegs = self._outputs.jpegs
+        pictures = RewindPictures(
+            self._rewind, lambda unit, height: jpegs.picture([unit], height=height), self._parts.tasks
+        )
+        return MediaRoutes.of(ladders, SnapshotResponder(jpegs.latest), pictures)
 
 
 def _archive(parts: NodeParts, stores: Stores) -> Archive:

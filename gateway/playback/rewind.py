@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -131,6 +131,29 @@ class Rewind:
         self._check_some(stream, output, state, MAX_SEGMENTS)
         first = state.rewind.first(round(stream.channel.rewind_reach), output.window)
         return state.rewind.history[first].wall
+
+    def segment_at(self, stream: Stream, wall: float) -> tuple[int, Callable[[], AsyncIterator[bytes]]] | None:
+        """Returns the number in the file name of the segment with this date, and a reader of its bytes.
+
+        wall: seconds since the epoch. Returns None if viewers cannot go back to it.
+        """
+        oldest, output = self.oldest(stream), stream.output(hls.FORMAT.output)
+        if oldest is None or not isinstance(output, TsPackager) or output.history is None:
+            return None
+        history = output.history
+        if not oldest - 1 <= wall <= history.end_wall:
+            return None
+        number = max(history.since(wall), self._states[output].rewind.floor)
+        past = history[number]
+        if number < history.own:
+            return past.name, lambda: self._objects.read(media_keys.segment_key(stream.channel.id, past.name))
+        segment, recording = output.window.find(f"{past.name}.ts"), _recording(stream)
+        if segment is not None:
+            return past.name, lambda: _whole(segment.body())
+        if recording is None or number + 1 >= history.end:
+            return None
+        spans = recording.pieces.spans(past.start, history[number + 1].start)
+        return (past.name, lambda: _bytes(recording, spans, 0, sum(s.size for s in spans))) if spans else None
 
     # ---- playlists ----
 
@@ -308,23 +331,32 @@ def _in_order(pieces: Sequence[StoredPiece], end: float) -> list[PastSegment]:
     return found[::-1]
 
 
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _bytes(recording: OnDemandRecording, spans: Sequence[Span], first: int, end: int) -> AsyncIterator[bytes]:
+    """Yields the bytes from `first` to `end` of a segment in the pieces of the recording."""
+    at = 0
+    for span in spans:
+        start, stop = max(first - at, 0), min(end - at, span.size)
+        at += span.size
+        if start < stop:
+            part = Span(span.piece, span.start + start, span.start + stop)
+            try:
+                async for data in recording.read(part):
+                    yield data
+            except NoSuchObject:
+                log.info("a recorded piece does not exist any more", piece=span.piece)
+                return  # the server notices the wrong length
+
+
 def _answer(request: Request, recording: OnDemandRecording, spans: Sequence[Span], past: PastSegment) -> Response:
     """Answers with the bytes of a segment from the pieces of the recording."""
     size = sum(span.size for span in spans)
 
-    async def body(first: int, end: int) -> AsyncIterator[bytes]:
-        at = 0
-        for span in spans:
-            start, stop = max(first - at, 0), min(end - at, span.size)
-            at += span.size
-            if start < stop:
-                part = Span(span.piece, span.start + start, span.start + stop)
-                try:
-                    async for data in recording.read(part):
-                        yield data
-                except NoSuchObject:
-                    log.info("a recorded piece does not exist any more", piece=span.piece)
-                    return  # the server notices the wrong length
+    def body(first: int, end: int) -> AsyncIterator[bytes]:
+        return _bytes(recording, spans, first, end)
 
     tag = f'"{past.name:x}-{size:x}"'
     return file_response(request, body, size, tag=tag, modified=past.wall, kind="video/mp2t", cache=SEGMENT_CACHE)

@@ -16,7 +16,7 @@ from gateway.protocols import wire
 _LENGTH: Final = struct.Struct(">I")
 _REPLY: Final = struct.Struct(">IBH")
 _MAX_UNITS: Final = 20_000
-_JSON_FIELDS: Final = ("number", "action", "session", "fresh", "quality", "difference")  # of a request
+_JSON_FIELDS: Final = ("number", "action", "session", "fresh", "quality", "difference", "height")  # of a request
 GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at the top left, line by line
 
 
@@ -42,6 +42,7 @@ class JpegRequest:
     units: if `fresh`, they begin with a key frame; else they follow the last units of the session.
     quality: of the JPEG, 1 to 95.
     difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
+    height: of the JPEG, pixels; 0: that of the picture.
     """
 
     number: int
@@ -50,6 +51,7 @@ class JpegRequest:
     fresh: bool = True
     quality: int = 85
     difference: int = 30
+    height: int = 0
     track: MediaTrack | None = None
     units: Sequence[AccessUnit] = ()
 
@@ -75,16 +77,17 @@ class JpegRequest:
         if len(pieces) < 2:
             raise InvalidData("a request without tracks")
         fields, tracks = wire.read_json(pieces[0]), wire.decode_tracks(pieces[1])
-        numbers = [fields.get(name) for name in ("number", "session", "quality", "difference")]
+        numbers = [fields.get(name) for name in ("number", "session", "quality", "difference", "height")]
         if not all(type(n) is int and 0 <= n < 1 << 32 for n in numbers):
             raise InvalidData("a number of the request is missing or invalid")
         try:
             action = JpegAction(str(fields.get("action")))
         except ValueError:
             raise InvalidData("a request with an unknown action") from None
-        number, session, quality, difference = (int(n or 0) for n in numbers)
+        number, session, quality, difference, height = (int(n or 0) for n in numbers)
         units = [wire.decode_unit(piece, tracks) for piece in pieces[2:]]
-        return cls(number, action, session, bool(fields.get("fresh")), quality, difference, tracks.video, units)
+        fresh = bool(fields.get("fresh"))
+        return cls(number, action, session, fresh, quality, difference, height, tracks.video, units)
 
 
 @dataclass(frozen=True, slots=True)

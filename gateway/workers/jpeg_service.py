@@ -73,17 +73,20 @@ class JpegService:
     ) -> None:
         await self._tasks.close()
 
-    async def picture(self, units: Sequence[AccessUnit], stream: Stream | None = None) -> bytes:
+    async def picture(self, units: Sequence[AccessUnit], stream: Stream | None = None, height: int = 0) -> bytes:
         """Returns the last picture of these units as JPEG. Raises JpegUnavailable.
 
         units: the first one has to be a key frame. stream: its health gets the decoded picture.
+        height: of the JPEG, pixels; 0: that of the picture.
         """
         if not units:
             raise JpegUnavailable("there is no picture yet")
         queue = min(self._queues, key=lambda queue: queue.length)
         number = next(self._numbers)
         reply = await queue.ask(
-            JpegRequest(number, JpegAction.PICTURE, quality=self._quality, track=units[0].track, units=units)
+            JpegRequest(
+                number, JpegAction.PICTURE, quality=self._quality, height=height, track=units[0].track, units=units
+            )
         )
         _report(reply, units, stream)
         return reply.body

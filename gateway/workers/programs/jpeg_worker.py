@@ -61,16 +61,20 @@ def _decode_last(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedP
     return last
 
 
-def jpeg(picture: DecodedPicture, quality: int) -> bytes:
-    """Returns the picture as JPEG with square pixels. The height is unchanged."""
+def jpeg(picture: DecodedPicture, quality: int, height: int = 0) -> bytes:
+    """Returns the picture as JPEG with square pixels. height: pixels; 0, or more than it has: it is unchanged."""
     frame, aspect = picture.frame, picture.aspect
     width = frame.width
     if Fraction(1, 8) <= aspect <= 8:  # another value is an error of the encoder
         width = min(_MAX_WIDTH, max(1, round(width * aspect)))
+    if not 0 < height < frame.height:
+        height = frame.height
+    width = max(1, round(width * height / frame.height))
     matrix = None
     if int(frame.colorspace) == _UNSPECIFIED:
         matrix = Colorspace.ITU709 if frame.height >= _HD else Colorspace.ITU601
-    rgb = frame.reformat(width=width, format="rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)
+    bicubic = Interpolation.BICUBIC
+    rgb = frame.reformat(width=width, height=height, format="rgb24", src_colorspace=matrix, interpolation=bicubic)
     out = io.BytesIO()
     _image(rgb, "RGB").save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()
@@ -113,7 +117,8 @@ class JpegWorker:
                 if request.track is None:
                     raise NoPicture("the stream has no video")
                 picture = last_picture(request.track, request.units)
-                return JpegReply(number, True, jpeg(picture, request.quality), _overview(picture.frame))
+                body = jpeg(picture, request.quality, request.height)
+                return JpegReply(number, True, body, _overview(picture.frame))
             case JpegAction.COMPARE:
                 difference, overview = self._compare(request)
                 return JpegReply(number, True, difference.encode(), overview)
