@@ -5,12 +5,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gateway.live.sink import EndReason
 from gateway.outputs.recording.on_demand_session import RecordedSegment, playlist
 from gateway.outputs.storage.stored_pieces import StoredPiece, read_playlist
 from gateway.ports import media_keys
 from tests.support import builders
 from tests.support.media import Film
-from tests.support.recording import RunningArchive, film
+from tests.support.recording import RunningArchive, play, subscriptions
 
 
 class StoredFilm:
@@ -23,7 +24,16 @@ class StoredFilm:
     async def _record(self, source: Film, seconds: int) -> list[StoredPiece]:
         async with RunningArchive(self._folder).open() as archive:
             publisher = builders.publish(builders.hub(), "film", ondemand_time=seconds)
-            await film(archive.on_demand(publisher.stream), publisher, source)
+            stream = publisher.stream
+            output = archive.on_demand(stream)
+            output.begin(stream)
+            running = asyncio.ensure_future(output.run(stream))
+            for n, _ in enumerate(play(source, publisher)):
+                if n % 20 == 19:
+                    while any(sink.waiting for sink in subscriptions(stream)):
+                        await asyncio.sleep(0.002)
+            stream.end(EndReason.PUBLISHER_GONE)
+            await running
             (index,) = archive.files("**/*.m3u8")
         return list(read_playlist("film", index.read_bytes()))
 

@@ -190,6 +190,13 @@ function openRewound(video, url, date) {
     toLive() { /* the page opens the live stream instead */ },
     date: () => hls.playingDate?.getTime() ?? null,
     seek,
+    times() {
+      // After jumps there are several pieces in the buffer.
+      const { buffered, currentTime: shown } = video;
+      let newest = null;
+      for (let i = 0; i < buffered.length; i++) if (buffered.start(i) <= shown + 0.5 && buffered.end(i) >= shown) newest = buffered.end(i);
+      return { shown, newest };
+    },
     close() {
       if (!open) return;
       open = false;

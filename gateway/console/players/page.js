@@ -182,7 +182,12 @@ class Page {
     if (answer.status.rewind && this.#date !== null) {
       const { rewindEngine } = await import("./hls-engine.js");
       const format = { label: "HLS", output: "hls", media: "live.m3u8", unsupported: null, open: rewindEngine(this.#date) };
-      if (answer.status.ready?.includes("hls")) return this.#play(answer.status, format);
+      if (answer.status.ready?.includes("hls")) {
+        this.#waiting.reset();
+        this.#stable = false;
+        view.uses(format);
+        return this.#play(answer.status, format);
+      }
     }
     this.#date = null;
     const choice = await this.ways.choose(answer.status);

@@ -30,6 +30,7 @@ class RewindPlaylist:
     def __init__(self, history: SegmentHistory) -> None:
         self.history = history
         self.floor = 0
+        self._oldest = history.first
         self._blocks: dict[int, str] = {}
         # By seconds: the first number that was listed, and the Target Duration. Neither may go back.
         self._lengths: OrderedDict[int, tuple[int, int]] = OrderedDict()
@@ -49,6 +50,7 @@ class RewindPlaylist:
             numbered.append(PastSegment(piece.name, piece.seconds, piece.wall, epoch))
             epoch -= piece.epoch
         history.prepend(numbered[::-1])
+        self._oldest = history.first
 
     def text(self, seconds: int, window: SegmentWindow, *, ended: bool, delta: bool = False) -> str:
         """Returns the playlist that reaches `seconds` back, with media_playlist.MARK after its URIs.
@@ -60,11 +62,11 @@ class RewindPlaylist:
         head = media_playlist.head(
             target=target,
             sequence=first,
-            discontinuity_sequence=history[first].epoch,
+            discontinuity_sequence=history.epoch(first),
             version=_VERSION,
             skip_until=0.0 if ended else float(_SKIP_TARGETS * target),
         )
-        kept = self._skip_boundary(first, _SKIP_TARGETS * target) if delta else first
+        kept = self._skip_boundary(first, _SKIP_TARGETS * target) if delta and not ended else first
         if kept > first:
             body = [media_playlist.skip(kept - first), self._lines(kept, history.end)]
         else:
@@ -79,13 +81,29 @@ class RewindPlaylist:
         """Returns the first number and the Target Duration. Stored pieces may be longer than the live segments."""
         history, lengths = self.history, self._lengths
         before, target = lengths.get(seconds, (0, 0))
-        first = max(history.since(history.end_wall - seconds), self.floor, history.first, before)
+        lowest = max(self.floor, history.first, before)
+        first = max(self._dated(history.since(history.end_wall - seconds), lowest), before)
         first = min(first, window[0].number)  # the live playlist's segments are always listed
         target = target or max(window.target, int(history.longest(first) + 0.5))
         lengths[seconds] = first, target
         if len(lengths) > _MAX_LENGTHS:
             lengths.popitem(last=False)
         return first, target
+
+    def _dated(self, number: int, lowest: int) -> int:
+        """Returns the nearest segment with a date, from which a playlist may begin: not before `lowest`."""
+        number = max(number, lowest)
+        for nearest in (*range(number, max(number - _DATED, lowest - 1), -1), *range(number + 1, number + _DATED)):
+            if nearest >= self.history.end or self._has_date(nearest):
+                return nearest
+        return number
+
+    def _has_date(self, number: int) -> bool:
+        """Whether a segment has a date. A tag of a listed segment must not change (§6.2.1)."""
+        history = self.history
+        if number % _DATED == 0 or number == self._oldest:
+            return True
+        return number > history.first and history.epoch(number) != history.epoch(number - 1)
 
     def _skip_boundary(self, first: int, seconds: float) -> int:
         """Returns the number of the first segment that is not skipped."""
@@ -115,15 +133,14 @@ class RewindPlaylist:
         """Returns the lines of segments. begins: whether `start` is the first one of the playlist."""
         history, lines = self.history, []
         own = history.own
-        epoch = history[start - 1].epoch if not begins and start < end else -1
+        epoch = history.epoch(start if begins else start - 1) if start < end else 0
         for number in range(start, end):
             segment = history[number]
-            is_first = begins and number == start
-            if segment.epoch != epoch and not is_first:
+            if segment.epoch != epoch:
                 lines.append(media_playlist.DISCONTINUITY * (segment.epoch - epoch))
-            if segment.epoch != epoch or number % _DATED == 0:
+                epoch = segment.epoch
+            if self._has_date(number):
                 lines.append(media_playlist.program_date_time(segment.wall))
-            epoch = segment.epoch
             uri = f"{segment.name}.ts" if number >= own else f"vod/{media_keys.segment_uri(segment.name)}"
             lines.append(media_playlist.segment(segment.seconds, uri))
         return "".join(lines)

@@ -57,6 +57,10 @@ class SegmentHistory:
         seconds = self._durations[at] / _UNITS
         return PastSegment(self._names[at], seconds, self._walls[at], self._epochs[at], self._starts[at])
 
+    def epoch(self, number: int) -> int:
+        """Returns the epoch of the segment with this number, which must exist."""
+        return self._epochs[number - self.first]
+
     @property
     def end(self) -> int:
         """The number that the next segment will have."""
