@@ -76,7 +76,7 @@ def test_two_publishes_are_one_playlist_with_every_frame(gateway: Gateway) -> No
     assert hashes(channel) == source
     followers = {query: Follower() for query in ("rewind=3600", "rewind=20")}
     with push(FILM, channel.push) as pushing:
-        channel.wait_playable("live.m3u8")
+        until(lambda: not playlist(channel).ended, "the second publish")
         while pushing.running:
             live = read(http("GET", channel.url("live.m3u8")))
             for query, follower in followers.items():
@@ -121,7 +121,7 @@ def test_the_signature_is_copied_to_segments_and_the_length_is_not(live: Channel
     query = sign(live)
     until(lambda: http("GET", live.url(f"live.m3u8?{query}")).status == 200, "live")
     found = playlist(live, f"rewind=3600&{query}")
-    assert len(found.segments) >= 24 + 3
+    assert len(found.segments) >= 24 + 1
     assert all(segment.uri.endswith(f".ts?{query}") for segment in found.segments)
     for segment in (found.segments[0], found.segments[-1]):
         assert http("GET", live.url(segment.uri)).status == 200
@@ -195,12 +195,13 @@ def test_pictures_of_earlier_times(live: Channel) -> None:
 def test_on_demand_channels_reach_back_within_long_pieces(gateway: Gateway) -> None:
     """The pieces last a minute, and the first one is still being written."""
     channel = gateway.channel(isOnDemand=True, hls_time="1", hls_list_size="3")
-    with push(FILM, channel.push):
+    with push(FILM, channel.push) as pushing:
         channel.wait_playable("live.m3u8")
         until(lambda: len(playlist(channel).segments) >= 9, "nine segments", 30)
         found = playlist(channel)
         sizes = [len(http("GET", channel.url(segment.uri)).body) for segment in found.segments]
         assert all(size > 1_000 and size % 188 == 0 for size in sizes)
+        pushing.wait(40)
     until(lambda: playlist(channel).ended, "the end")
     assert hashes(channel) == [frame.digest for frame in FILM.hashes().video]
 
