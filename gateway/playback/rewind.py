@@ -55,6 +55,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 _MAX_CACHED: Final = 4  # whole playlists that are cached until the next segment
+_MAX_QUERIES: Final = 200  # entries in the cache up to which answers to queries are cached
 _PER_TURN: Final = 500  # segments that are checked in one turn of the event loop
 _OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
 
@@ -88,6 +89,14 @@ class Rewind:
     def hls(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `/<stream>/<rest>` of the output `hls`."""
         if rest == hls.LIVE_M3U8:
+            if REWIND not in request.raw_query:
+                return hls.hls(request, stream, rest)
+            output = packager(stream, hls.FORMAT.output, TsPackager)
+            if isinstance(output, TsPackager):
+                # Hot path: players ask again and again for the same delta update.
+                cached = output.cache.get(("query", request.raw_query))
+                if isinstance(cached, Response):
+                    return cached
             seconds = rewind_seconds(request)
             if isinstance(seconds, Response):
                 return seconds
@@ -186,13 +195,17 @@ class Rewind:
         msn = parameters.get("_HLS_msn")
         delta = parameters.get("_HLS_skip") in ("YES", "v2")
         if msn is None:
-            return self._text(stream, output, state, (seconds, delta, False), suffix)
+            return self._cached(
+                request, output, self._text(stream, output, state, (seconds, delta, False), suffix), delta
+            )
         if not _NUMBER.fullmatch(msn):
             return text(400, "_HLS_msn is a whole number")
         number = int(msn)
         last = output.window[-1].number
         if output.over or number <= last:
-            return self._text(stream, output, state, (seconds, delta, True), suffix)
+            return self._cached(
+                request, output, self._text(stream, output, state, (seconds, delta, True), suffix), delta
+            )
         if number > last + _MAX_SEGMENTS_AHEAD:
             return text(400, f"_HLS_msn {number} is too far ahead of {last}")
         return self._wait(stream, output, state, (seconds, delta, True), suffix, number)

@@ -8,6 +8,7 @@ import { t } from "./words.js";
 const STEP = 10;            // seconds of an arrow key
 const LONG_STEP = 60;       // seconds of "page up" and "page down"
 const LIVE_SECONDS = 6;     // so close to the end of the bar is "live"
+const THUMB = 15;           // pixels, the width of the slider's handle
 const PICTURE_DELAY = 120;  // ms for which the pointer rests before a picture is requested
 const PICTURE_EVERY = 5;    // seconds; pictures of nearer times are equal
 
@@ -51,7 +52,8 @@ export class RewindBar {
     slider.addEventListener("keydown", (event) => this.#key(event));
     this.#track.addEventListener("pointermove", (event) => {
       const { left, width } = slider.getBoundingClientRect();
-      const share = Math.min(1, Math.max(0, (event.clientX - left) / width));
+      const at = (event.clientX - left - THUMB / 2) / (width - THUMB); // as browsers read a click on a slider
+      const share = Math.min(1, Math.max(0, at));
       if (width) this.#tell(this.#dateAt(share), share);
     });
     for (const event of ["pointerleave", "pointerup", "pointercancel"]) {
