@@ -50,6 +50,8 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.live.stream import Stream
+from gateway.outputs.clips.clip_service import ClipService
+from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.archive import Archive
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
@@ -126,6 +128,8 @@ class Gateway(node.Role):
             stream_values(self._viewers_of),
             settings.data / f"history-{parts.identity.slot.number if parts.identity.slot is not None else 1}.bin",
         )
+        sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
+        self.clips = ClipService(stores.objects, outputs.archive, sources, parts.events, settings.clips)
         self._ports = OpenPorts()
         self.hub = outputs.hub
         self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.claims.acquire
@@ -275,6 +279,7 @@ class Gateway(node.Role):
             vod_service=self._background_jobs.vod_service,
             kvs=self._background_jobs.kvs,
             objects=self._stores.objects,
+            clips=self.clips,
             media_deletion=self._background_jobs.media_deletion,
             ivs=self._outputs.cloud,
             cloudfront=cloudfront_signer(settings.cloudfront),

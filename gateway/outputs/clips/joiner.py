@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import BinaryIO, Final
 
 from gateway.formats.mp4.init import TrackInit
@@ -10,7 +11,6 @@ from gateway.formats.mp4.movie import MovieHead, MovieTrack, add_description, mo
 from gateway.formats.mp4.tables import Access
 from gateway.media import codecs
 from gateway.media.clock import AudioClock
-from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
@@ -112,6 +112,11 @@ class Joiner:
     def seconds(self) -> float:
         """The length of the movie so far."""
         return max(self._run_end, self._position) / VIDEO_CLOCK if self._committed else 0.0
+
+    @property
+    def last_dts(self) -> int | None:
+        """The last decode time of the current pieces; None: nothing was added."""
+        return self._last_seen if self._last_seen >= 0 else None
 
     # ---- pieces ----
 
@@ -339,7 +344,7 @@ class Joiner:
         samples, lane.chunk, lane.chunk_bytes = lane.chunk, [], 0
         if not samples:
             return
-        for sample, following in zip(samples, samples[1:], strict=False):
+        for sample, following in pairwise(samples):
             sample.duration = following.dts - sample.dts
         lane.movie.table.add(
             samples[0].dts,
@@ -357,6 +362,3 @@ class Joiner:
 
 def _in_video_ticks(lane: _Lane, time: int) -> int:
     return time * VIDEO_CLOCK // lane.movie.timescale
-
-
-__all__ = ["CannotJoin", "InvalidData", "Joiner"]

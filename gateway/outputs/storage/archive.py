@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import structlog
 
@@ -127,6 +127,14 @@ class Archive:
             raise OutputError(f"{key} cannot be stored: {error.strerror or error}") from None
         self._enqueue(key)
         return key
+
+    def open_waiting(self, key: str) -> BinaryIO | None:
+        """Opens a file that waits for a remote store; None if it does not wait, so the store may have it. Blocks."""
+        return None if self._spool is None else self._spool.open(key)
+
+    def waiting_keys(self, prefix: str) -> list[str]:
+        """Returns the keys of the files that wait for a remote store and begin with `prefix`."""
+        return [] if self._spool is None else self._spool.keys(prefix)
 
     async def flush(self) -> None:
         """Waits until the store has all files; the caller sets a time limit.
