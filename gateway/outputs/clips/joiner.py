@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO, Final
@@ -27,6 +28,7 @@ _CHUNK_BYTES: Final = 1_000_000
 _MAX_HELD_BYTES: Final = 32_000_000  # of pictures before the range; a longer GOP is written, and hidden
 _MAX_HELD_SOUNDS: Final = 4_000
 _MAX_DESCRIPTIONS: Final = 255
+_MAX_REORDERED: Final = 32  # H.264 §A.3.1: at most 16 pictures are shown after later ones
 
 
 class CannotJoin(Exception):
@@ -93,6 +95,8 @@ class Joiner:
         self._tail: list[AccessUnit] = []  # pictures after the range that earlier ones may need
         self._step = _DEFAULT_STEP
         self._last_dts: int | None = None  # of this run's pictures
+        self._recent: deque[int] = deque(maxlen=_MAX_REORDERED)  # movie times of the last pictures
+        self._last_dts_written = 0  # movie time
         self._first_shown: int | None = None  # movie time of the first picture in the range
         self._position = 0  # movie time at which the next run begins
         self._run_end = 0  # movie time of the end of this run's pictures
@@ -161,13 +165,21 @@ class Joiner:
         lanes = [lane for lane in (self._video, self._audio) if lane is not None]
         for lane in lanes:
             self._write(lane)
-        end = stop if reached else max(_in_video_ticks(lane, lane.end) for lane in lanes)
+        end = stop if reached else self._complete_end(max(_in_video_ticks(lane, lane.end) for lane in lanes))
         zero = self._first_shown or 0
         for lane in lanes:
             table, scale = lane.movie.table, lane.movie.timescale
             table.shown_start = max(table.shown_start, zero * scale // VIDEO_CLOCK)
             table.shown_end = max(min(table.shown_end, -(-end * scale // VIDEO_CLOCK)), table.shown_start + 1)
         return movie_head([lane.movie for lane in lanes], self.started or 0.0)
+
+    def _complete_end(self, end: int) -> int:
+        """Returns `end`, or the time of the first missing picture: a live stream may end among reordered pictures."""
+        shown = sorted(self._recent)
+        for earlier, later in pairwise(shown):
+            if later > self._last_dts_written and later - earlier > self._step * 3 // 2:
+                return earlier + self._step
+        return end
 
     # ---- runs ----
 
@@ -271,6 +283,8 @@ class Joiner:
         if shown >= -_TOLERANCE and unit.dts + unit.cts < self._to - _TOLERANCE:
             self._first_shown = shown if self._first_shown is None else min(self._first_shown, shown)
         self._run_end = max(self._run_end, shown + self._step)
+        self._recent.append(shown)
+        self._last_dts_written = dts
         self._put(lane, _Sample(dts, shown - dts, self._step, self._access_of(unit), unit.payload))
 
     def _take_sound(self, unit: AccessUnit) -> None:

@@ -198,8 +198,8 @@ class ClipSources:
                     found.append(SourcePiece(piece, float("inf"), file))
             # A growing recording ends before the next one.
             found.sort(key=lambda p: p.start)
-            ends = [p.start for p in found[1:]] + [float("inf")]
-            return [replace(p, end=min(p.end, end)) for p, end in zip(found, ends, strict=True)]
+            following = [p.start for p in found[1:]]
+            return [replace(p, end=min(p.end, next)) for p, next in zip(found, following, strict=False)] + found[-1:]
 
         return await self.threads.run(find)
 
