@@ -19,6 +19,7 @@ from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
 from gateway.api.sessions import live, rfc3339
 from gateway.channels.channel import Channel
+from gateway.live.stream import Stream
 from gateway.outputs.clips.clip_service import Clip, ClipService
 from gateway.ports.errors import NothingRecorded
 
@@ -30,8 +31,8 @@ EXPORT_QUERY: Final = (
 _MAX_TEXT: Final = 40
 _MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since the epoch, as in JavaScript
 _MAX_EPOCH: Final = 32_503_680_000.0  # the year 3000
-_MAX_POLLS: Final = 600  # of a clip that another node makes, each 3 s at most
-_POLL_SECONDS: Final = 1.0
+_MAX_POLLS: Final = 300  # of a clip that another node makes; each takes up to 3 s
+_POLL_SECONDS: Final = 0.2
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?", re.ASCII)
 _PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)", re.ASCII)  # a plus sign that a query did not encode
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
@@ -58,14 +59,13 @@ async def create(request: web.Request) -> web.Response:
     if live(request, channel.id) is None:
         made = await _remote_clip(context, channel.id, time)
     if made is None:
-        made = clip_json(await make_clip(context, channel, time))
+        made = clip_json(await make_clip(service, context.hub.find(channel.id), channel, time))
     url = addresses(channel, await context.presenter(request), context.clock())(made["key"])
     return answer({**made, "start": rfc3339(made["start"]), "url": url}, 201)
 
 
-async def make_clip(context: Context, channel: Channel, time: ClipTime) -> Clip:
-    """Makes a clip of the media that this node can read. Raises Conflict for a channel that records nothing."""
-    service, stream = _service(context), context.hub.find(channel.id)
+async def make_clip(service: ClipService, stream: Stream | None, channel: Channel, time: ClipTime) -> Clip:
+    """Makes a clip of the media that this node can read. Raises Missing, Conflict for a channel without recordings."""
     try:
         start, end = time.start, time.end
         if time.last:
@@ -85,7 +85,7 @@ async def _remote_clip(context: Context, id: str, time: ClipTime) -> dict[str, A
 
     That node answers within seconds, also before the clip is complete. Then it is asked again.
     """
-    wanted = {"from": repr(time.start), "to": repr(time.end), "last": repr(time.last)}
+    wanted = {"start": f"{time.start:.6f}", "end": f"{time.end:.6f}", "last": f"{time.last:.6f}"}
     for _ in range(_MAX_POLLS):
         reply = await context.cluster.ask(id, "clip", "POST", **wanted)
         if reply is None or "key" in reply:

@@ -15,6 +15,7 @@ from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
+from gateway.api.clips import make_clip
 from gateway.api.cluster_queries import ClusterQueries, SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
@@ -369,6 +370,7 @@ class Gateway(node.Role):
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""
+        from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 
@@ -383,7 +385,14 @@ class Gateway(node.Role):
         diagnosis = DiagnosisOperations(
             member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
         )
-        return {**operations.table(), **diagnosis.table()}
+        clips = ClipOperations(
+            member.siblings,
+            self.hub,
+            self.channels.cached,
+            lambda channel, time: make_clip(self.clips, self.hub.find(channel.id), channel, time),
+            self._parts.tasks,
+        )
+        return {**operations.table(), **diagnosis.table(), **clips.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers)

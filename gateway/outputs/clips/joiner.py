@@ -10,10 +10,10 @@ from typing import BinaryIO, Final
 from gateway.formats.mp4.init import TrackInit
 from gateway.formats.mp4.movie import MovieHead, MovieTrack, add_description, movie_head, new_track
 from gateway.formats.mp4.tables import Access
-from gateway.media import codecs
+from gateway.media import codecs, h264, h265, nal
 from gateway.media.clock import AudioClock
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
-from gateway.media.track import Kind, MediaTrack
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.packaging.timing import VIDEO_CLOCK
 
@@ -285,7 +285,11 @@ class Joiner:
         self._run_end = max(self._run_end, shown + self._step)
         self._recent.append(shown)
         self._last_dts_written = dts
-        self._put(lane, _Sample(dts, shown - dts, self._step, self._access_of(unit), unit.payload))
+        payload = unit.payload
+        if unit.key and len(lane.descriptions) > 1:
+            # ffmpeg, also in Chrome, parses all pictures with the first description, unless they have their own sets.
+            payload = _parameter_sets(unit.track) + payload
+        self._put(lane, _Sample(dts, shown - dts, self._step, self._access_of(unit), payload))
 
     def _take_sound(self, unit: AccessUnit) -> None:
         if unit.dts >= self._to:
@@ -372,6 +376,17 @@ class Joiner:
         data = b"".join([s.payload for s in samples])
         self._media.write(data)
         self._size += len(data)
+
+
+def _parameter_sets(track: MediaTrack) -> bytes:
+    """Returns the parameter sets of a configuration in the form of a sample; empty for other codecs."""
+    if track.codec is Codec.H264:
+        avcc = h264.parse_avcc(track.config)
+        return nal.join((*avcc.sps, *avcc.pps), avcc.length_size)
+    if track.codec is Codec.H265:
+        hvcc = h265.parse_hvcc(track.config)
+        return nal.join((*hvcc.vps, *hvcc.sps, *hvcc.pps), hvcc.length_size)
+    return b""
 
 
 def _in_video_ticks(lane: _Lane, time: int) -> int:
