@@ -164,7 +164,7 @@ def clip_time(values: Mapping[str, Any], now: float, longest: float, hint: str) 
 def _number(value: Any) -> float | None:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         return float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and -_MILLISECONDS < value / 1000 < _MILLISECONDS:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1000 * _MILLISECONDS:
         return float(value)
     return None
 
