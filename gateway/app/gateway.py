@@ -15,6 +15,7 @@ from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
+from gateway.api.clips import make_clip
 from gateway.api.cluster_queries import ClusterQueries, SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
@@ -50,6 +51,8 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.live.stream import Stream
+from gateway.outputs.clips.clip_service import ClipService
+from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.archive import Archive
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
@@ -128,6 +131,8 @@ class Gateway(node.Role):
             stream_values(self._viewers_of),
             settings.data / f"history-{parts.identity.slot.number if parts.identity.slot is not None else 1}.bin",
         )
+        sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
+        self.clips = ClipService(stores.objects, outputs.archive, sources, parts.events, settings.clips)
         self._ports = OpenPorts()
         self.hub = outputs.hub
         self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.claims.acquire
@@ -278,6 +283,7 @@ class Gateway(node.Role):
             vod_service=self._background_jobs.vod_service,
             kvs=self._background_jobs.kvs,
             objects=self._stores.objects,
+            clips=self.clips,
             media_deletion=self._background_jobs.media_deletion,
             ivs=self._outputs.cloud,
             cloudfront=cloudfront_signer(settings.cloudfront),
@@ -368,6 +374,7 @@ class Gateway(node.Role):
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""
+        from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 
@@ -382,7 +389,14 @@ class Gateway(node.Role):
         diagnosis = DiagnosisOperations(
             member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
         )
-        return {**operations.table(), **diagnosis.table()}
+        clips = ClipOperations(
+            member.siblings,
+            self.hub,
+            self.channels.cached,
+            lambda channel, time: make_clip(self.clips, self.hub.find(channel.id), channel, time),
+            self._parts.tasks,
+        )
+        return {**operations.table(), **diagnosis.table(), **clips.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)

@@ -41,7 +41,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-_PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.MOTION}
+_PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.CLIP, MediaKind.MOTION}
 
 
 class FilmPages:

@@ -195,20 +195,26 @@ class Rewind:
         msn = parameters.get("_HLS_msn")
         delta = parameters.get("_HLS_skip") in ("YES", "v2")
         if msn is None:
-            return self._cached(
-                request, output, self._text(stream, output, state, (seconds, delta, False), suffix), delta
-            )
+            answer = self._text(stream, output, state, (seconds, delta, False), suffix)
+            return self._cached(request, output, answer, delta)
         if not _NUMBER.fullmatch(msn):
             return text(400, "_HLS_msn is a whole number")
         number = int(msn)
         last = output.window[-1].number
         if output.over or number <= last:
-            return self._cached(
-                request, output, self._text(stream, output, state, (seconds, delta, True), suffix), delta
-            )
+            answer = self._text(stream, output, state, (seconds, delta, True), suffix)
+            return self._cached(request, output, answer, delta)
         if number > last + _MAX_SEGMENTS_AHEAD:
             return text(400, f"_HLS_msn {number} is too far ahead of {last}")
         return self._wait(stream, output, state, (seconds, delta, True), suffix, number)
+
+    @staticmethod
+    def _cached(request: Request, output: TsPackager, answer: Response, delta: bool) -> Response:
+        """Keeps the answer to equal requests until the next segment. It is small, and only some are kept."""
+        cache = output.cache
+        if delta and len(cache) < _MAX_QUERIES:
+            cache["query", request.raw_query] = answer
+        return answer
 
     async def _wait(
         self,

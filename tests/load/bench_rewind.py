@@ -1,4 +1,4 @@
-"""What four hours of rewinding cost: memory of the gateway, and CPU of a playlist. Run: python -m tests.load.bench_rewind
+"""What four hours of rewinding cost: memory, and CPU of a playlist. Run: python -m tests.load.bench_rewind
 
 It starts a gateway, stores 7,200 pieces of 2 s, pushes a stream, and requests playlists over one connection.
 """

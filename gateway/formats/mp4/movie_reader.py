@@ -17,8 +17,8 @@ from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
-MAX_MOOV: Final = 64 << 20  # bytes: a day of 60 pictures a second
-_MAX_SAMPLES: Final = 20_000_000
+MAX_MOOV: Final = 64 << 20  # bytes
+_MAX_SAMPLES: Final = 6_000_000  # a day of 60 pictures a second
 _CLOCK: Final = 90_000  # ticks a second of all times
 _EARLY: Final = _CLOCK  # added to all times, because decode times may lie before the first picture shown
 _SOUND_BEFORE: Final = _CLOCK  # sound that is read before the first picture

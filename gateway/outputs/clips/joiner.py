@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import BinaryIO, Final
 
 from gateway.formats.mp4.init import TrackInit
 from gateway.formats.mp4.movie import MovieHead, MovieTrack, add_description, movie_head, new_track
 from gateway.formats.mp4.tables import Access
-from gateway.media import codecs
+from gateway.media import codecs, h264, h265, nal
 from gateway.media.clock import AudioClock
-from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
-from gateway.media.track import Kind, MediaTrack
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.packaging.timing import VIDEO_CLOCK
 
@@ -27,6 +28,7 @@ _CHUNK_BYTES: Final = 1_000_000
 _MAX_HELD_BYTES: Final = 32_000_000  # of pictures before the range; a longer GOP is written, and hidden
 _MAX_HELD_SOUNDS: Final = 4_000
 _MAX_DESCRIPTIONS: Final = 255
+_MAX_REORDERED: Final = 32  # H.264 §A.3.1: at most 16 pictures are shown after later ones
 
 
 class CannotJoin(Exception):
@@ -93,6 +95,8 @@ class Joiner:
         self._tail: list[AccessUnit] = []  # pictures after the range that earlier ones may need
         self._step = _DEFAULT_STEP
         self._last_dts: int | None = None  # of this run's pictures
+        self._recent: deque[int] = deque(maxlen=_MAX_REORDERED)  # movie times of the last pictures
+        self._last_dts_written = 0  # movie time
         self._first_shown: int | None = None  # movie time of the first picture in the range
         self._position = 0  # movie time at which the next run begins
         self._run_end = 0  # movie time of the end of this run's pictures
@@ -112,6 +116,11 @@ class Joiner:
     def seconds(self) -> float:
         """The length of the movie so far."""
         return max(self._run_end, self._position) / VIDEO_CLOCK if self._committed else 0.0
+
+    @property
+    def last_dts(self) -> int | None:
+        """The last decode time of the current pieces; None: nothing was added."""
+        return self._last_seen if self._last_seen >= 0 else None
 
     # ---- pieces ----
 
@@ -156,13 +165,21 @@ class Joiner:
         lanes = [lane for lane in (self._video, self._audio) if lane is not None]
         for lane in lanes:
             self._write(lane)
-        end = stop if reached else max(_in_video_ticks(lane, lane.end) for lane in lanes)
+        end = stop if reached else self._complete_end(max(_in_video_ticks(lane, lane.end) for lane in lanes))
         zero = self._first_shown or 0
         for lane in lanes:
             table, scale = lane.movie.table, lane.movie.timescale
             table.shown_start = max(table.shown_start, zero * scale // VIDEO_CLOCK)
             table.shown_end = max(min(table.shown_end, -(-end * scale // VIDEO_CLOCK)), table.shown_start + 1)
         return movie_head([lane.movie for lane in lanes], self.started or 0.0)
+
+    def _complete_end(self, end: int) -> int:
+        """Returns `end`, or the time of the first missing picture: a live stream may end among reordered pictures."""
+        shown = sorted(self._recent)
+        for earlier, later in pairwise(shown):
+            if later > self._last_dts_written and later - earlier > self._step * 3 // 2:
+                return earlier + self._step
+        return end
 
     # ---- runs ----
 
@@ -266,7 +283,13 @@ class Joiner:
         if shown >= -_TOLERANCE and unit.dts + unit.cts < self._to - _TOLERANCE:
             self._first_shown = shown if self._first_shown is None else min(self._first_shown, shown)
         self._run_end = max(self._run_end, shown + self._step)
-        self._put(lane, _Sample(dts, shown - dts, self._step, self._access_of(unit), unit.payload))
+        self._recent.append(shown)
+        self._last_dts_written = dts
+        payload = unit.payload
+        if unit.key and len(lane.descriptions) > 1:
+            # ffmpeg, also in Chrome, parses all pictures with the first description, unless they have their own sets.
+            payload = _parameter_sets(unit.track) + payload
+        self._put(lane, _Sample(dts, shown - dts, self._step, self._access_of(unit), payload))
 
     def _take_sound(self, unit: AccessUnit) -> None:
         if unit.dts >= self._to:
@@ -339,7 +362,7 @@ class Joiner:
         samples, lane.chunk, lane.chunk_bytes = lane.chunk, [], 0
         if not samples:
             return
-        for sample, following in zip(samples, samples[1:], strict=False):
+        for sample, following in pairwise(samples):
             sample.duration = following.dts - sample.dts
         lane.movie.table.add(
             samples[0].dts,
@@ -355,8 +378,16 @@ class Joiner:
         self._size += len(data)
 
 
+def _parameter_sets(track: MediaTrack) -> bytes:
+    """Returns the parameter sets of a configuration in the form of a sample; empty for other codecs."""
+    if track.codec is Codec.H264:
+        avcc = h264.parse_avcc(track.config)
+        return nal.join((*avcc.sps, *avcc.pps), avcc.length_size)
+    if track.codec is Codec.H265:
+        hvcc = h265.parse_hvcc(track.config)
+        return nal.join((*hvcc.vps, *hvcc.sps, *hvcc.pps), hvcc.length_size)
+    return b""
+
+
 def _in_video_ticks(lane: _Lane, time: int) -> int:
     return time * VIDEO_CLOCK // lane.movie.timescale
-
-
-__all__ = ["CannotJoin", "InvalidData", "Joiner"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.channels.channel import Channel
@@ -103,6 +104,10 @@ class TsPiece:
         if len(self._frames) >= _FRAMES_PER_PES:
             self._flush()
 
+    def flush(self) -> None:
+        """Writes the audio frames that wait for more frames."""
+        self._flush()
+
     def close(self, end: int | None) -> None:
         self._flush()
         if end is not None and self._has_picture:
@@ -175,6 +180,7 @@ class OnDemandRecording(SegmentedRecording):
         self._finalizer = finalizer
         self._muxer: TsMuxer | None = None
         self._open: list[_Segment] = []  # oldest first
+        self._completing: list[_Segment] = []  # closed, but not in `_entries` yet
         self._session: OnDemandSession | None = None
         self._start_ms = 0
         self._number = 0
@@ -217,6 +223,24 @@ class OnDemandRecording(SegmentedRecording):
             if segment.piece.has_data or segment.piece.closed:
                 self._has_data_to_store = True
 
+    def flush_pieces(self) -> None:
+        for segment in self._open:
+            segment.piece.flush()
+
+    def segments(self) -> tuple[Path, list[RecordedSegment]] | None:
+        """Returns the folder of the open session, and its segments on disk or in the store; the last ones are open.
+
+        None if there is no session.
+        """
+        if self._session is None:
+            return None
+        unfinished = [
+            RecordedSegment(s.number, s.piece.seconds, 0, s.piece.discontinuity, s.piece.wall_clock)
+            for s in (*self._completing, *self._open)
+            if s.started
+        ]
+        return self._session.folder, [*self._entries, *unfinished]
+
     async def store(self) -> None:
         self._has_data_to_store = False
         for segment in list(self._open):
@@ -227,6 +251,7 @@ class OnDemandRecording(SegmentedRecording):
                 self.pieces.add(segment.number, points)
             if segment.piece.closed:
                 self._open.remove(segment)
+                self._completing = [segment]
                 await self._complete(segment)
 
     async def finish(self, failed: bool) -> None:
@@ -240,7 +265,7 @@ class OnDemandRecording(SegmentedRecording):
                 self._session = None
         finally:
             session, self._session = self._session, None
-            self._open, self._entries = [], []
+            self._open, self._completing, self._entries = [], [], []
             self._number = 0
             self._epoch = None  # the next session begins with its tracks
             if session is not None:
@@ -280,6 +305,7 @@ class OnDemandRecording(SegmentedRecording):
         self._entries.append(
             RecordedSegment(segment.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
         )
+        self._completing = []
         self._segments += 1
         self.pieces.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)

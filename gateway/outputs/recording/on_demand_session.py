@@ -15,6 +15,7 @@ from gateway.channels.names import is_channel_id
 from gateway.formats.hls import media_playlist
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import LockedFile, disk_errors, take_abandoned
+from gateway.outputs.storage.stored_pieces import StoredPiece
 from gateway.ports import media_keys
 
 log = structlog.get_logger(__name__)
@@ -180,6 +181,17 @@ def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
     target = max(1, *(int(entry.seconds + 0.5) for entry in entries))
     head = media_playlist.head(target=target, sequence=entries[0].number, discontinuity_sequence=None, version=_VERSION)
     return media_playlist.with_suffix(media_playlist.playlist(head, lines, ended=True)).decode()
+
+
+def pieces(channel: str, entries: list[RecordedSegment]) -> list[StoredPiece]:
+    """Returns the segments with the times that `playlist` gives them."""
+    found: list[StoredPiece] = []
+    for entry in entries:
+        fresh = entry.discontinuity or not found
+        start = round(entry.wall_clock, 3) if fresh else found[-1].end
+        key = media_keys.segment_key(channel, entry.number)
+        found.append(StoredPiece(key, media_keys.MediaKind.SEGMENT, start, entry.seconds, fresh))
+    return found
 
 
 def ready_event(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:

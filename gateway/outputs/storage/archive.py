@@ -137,9 +137,8 @@ class Archive:
         start, end: the first byte and the end. Raises NoSuchObject, StoreUnavailable, OSError.
         """
         opened = await self.threads.run(lambda: _open(file))
-        if opened is None and self._spool is not None:
-            spool = self._spool
-            opened = await self._spool_thread.run(lambda: _open(spool.path(key)))
+        if opened is None:
+            opened = await self.threads.run(lambda: self.open_waiting(key))
         if opened is None:
             async for chunk in self._objects.read(key, start, end):
                 yield chunk
@@ -159,6 +158,14 @@ class Archive:
                 await self._objects.delete_many(keys[first : first + _DELETED_AT_ONCE])
         except StoreUnavailable as error:
             log.warning("old segments could not be deleted", reason=str(error), files=len(keys))
+
+    def open_waiting(self, key: str) -> BinaryIO | None:
+        """Opens a file that waits for a remote store; None if it does not wait, so the store may have it. Blocks."""
+        return None if self._spool is None else self._spool.open(key)
+
+    def waiting_keys(self, prefix: str) -> list[str]:
+        """Returns the keys of the files that wait for a remote store and begin with `prefix`."""
+        return [] if self._spool is None else self._spool.keys(prefix)
 
     async def flush(self) -> None:
         """Waits until the store has all files; the caller sets a time limit.

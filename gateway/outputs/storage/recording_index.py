@@ -22,10 +22,16 @@ _SEGMENT = re.compile(rb"^(720p/[0-9]{13}\.ts)\s*$", re.MULTILINE)
 _PREFIXES: Final = {
     media_keys.MediaKind.VIDEO: "mp4/",
     media_keys.MediaKind.ONDEMAND: "vod-",
+    media_keys.MediaKind.CLIP: "clips/",
     media_keys.MediaKind.MOTION: "motion/mp4/",
     media_keys.MediaKind.IMAGE: "images/",
 }
-RECORDED: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.ONDEMAND, media_keys.MediaKind.MOTION)
+RECORDED: Final = (
+    media_keys.MediaKind.VIDEO,
+    media_keys.MediaKind.ONDEMAND,
+    media_keys.MediaKind.CLIP,
+    media_keys.MediaKind.MOTION,
+)
 LISTED: Final = tuple(_PREFIXES)
 
 
