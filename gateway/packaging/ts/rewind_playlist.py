@@ -7,6 +7,7 @@ pieces of earlier packagers are counted back from the first segment of this one.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import chain
 from typing import Final
 
 from gateway.formats.hls import media_playlist
@@ -93,7 +94,8 @@ class RewindPlaylist:
     def _dated(self, number: int, lowest: int) -> int:
         """Returns the nearest segment with a date, from which a playlist may begin: not before `lowest`."""
         number = max(number, lowest)
-        for nearest in (*range(number, max(number - _DATED, lowest - 1), -1), *range(number + 1, number + _DATED)):
+        before, after = range(number, max(number - _DATED, lowest - 1), -1), range(number + 1, number + _DATED)
+        for nearest in chain(before, after):
             if nearest >= self.history.end or self._has_date(nearest):
                 return nearest
         return number
