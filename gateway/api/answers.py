@@ -52,9 +52,10 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
             errors.NoSuchFilm,
             errors.NoSuchObject,
             errors.NoSuchUser,
+            errors.NothingRecorded,
         ),
     ),
-    (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists, errors.FilmInUse)),
+    (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists, errors.FilmInUse, errors.CannotCut)),
     (413, (errors.TooLarge,)),
     (503, (errors.AtCapacity, errors.StoreUnavailable, errors.StoreUnusable)),
 )

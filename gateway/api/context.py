@@ -34,6 +34,7 @@ from gateway.lib.network import is_loopback
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.playback.cloudfront_signer import CloudFrontSigner
@@ -91,6 +92,7 @@ class Context:
     vod_service, kvs: run VOD and Kinesis jobs; None: this node runs none.
 
     objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
+    clips: makes clips and exports; None: no recordings.
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
@@ -127,6 +129,7 @@ class Context:
     vod_service: VodService | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
+    clips: ClipService | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
     cloudfront: CloudFrontSigner | None = field(default=None, repr=False)

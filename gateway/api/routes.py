@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.api import (
     channel_fields,
     channels,
+    clips,
     cloudfront,
     console,
     domains,
@@ -233,6 +234,25 @@ ROUTES: Final = (
             "Delete a recording; an on-demand session with its segments",
             "DeletedRecording",
             statuses=(409,),
+        ),
+        Route(
+            "POST /videostream/{id}/clips",
+            clips.create,
+            "Make a clip of the last seconds or of a time range, also while live",
+            "Clip",
+            body="NewClip",
+            status=201,
+            statuses=(409, 503),
+            role=_BROADCASTER,
+        ),
+        Route(
+            "GET /videostream/{id}/export",
+            clips.export,
+            "Download a time range as one MP4",
+            "video/mp4",
+            query=clips.EXPORT_QUERY,
+            statuses=(409, 503),
+            role=_BROADCASTER,
         ),
         Route(
             "GET /media",

@@ -228,12 +228,33 @@ class Recording(Schema):
     """
 
     key: str
-    kind: Literal["video", "ondemand", "motion", "image"]
+    kind: Literal["video", "ondemand", "clip", "motion", "image"]
     start: Time
     seconds: float | None
     size: int
     url: str
     poster: str | None
+
+
+class NewClip(BaseModel):
+    """The time of a clip: `last` seconds up to now, or `from` and `to` in ISO form or in seconds since the epoch.
+
+    Without `to`, it ends now.
+    """
+
+    last: Annotated[float | None, Field(gt=0, examples=[30])] = None
+    from_: Annotated[str | float | None, Field(alias="from", examples=["2030-01-31T18:00:00Z"])] = None
+    to: str | float | None = None
+
+
+class Clip(Schema):
+    """A clip that was made. start: of its first picture. size: bytes."""
+
+    key: str
+    url: str
+    start: Time
+    seconds: float
+    size: int
 
 
 class Media(Schema):
@@ -466,6 +487,8 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "SignedAddresses": TypeAdapter(SignedAddresses),
     "Recordings": TypeAdapter(list[Recording]),
     "DeletedRecording": TypeAdapter(DeletedRecording),
+    "NewClip": TypeAdapter(NewClip),
+    "Clip": TypeAdapter(Clip),
     "Media": TypeAdapter(list[Media]),
     "MediaChannels": TypeAdapter(list[MediaChannel]),
     "DeletedMedia": TypeAdapter(DeletedMedia),

@@ -10,6 +10,7 @@ from gateway.adapters.stores import sqlite_path
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.retention import Retention
+from gateway.outputs.storage.rewind_deletion import RewindDeletion
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.vod_names import is_vod_file
 from gateway.vod.films import Films, forget_film
@@ -48,6 +49,7 @@ class BackgroundJobs:
         self.kvs = KvsJobs(outputs.kvs, player, job_queue, most=settings.kvs.queued, history=settings.vod.history)
         self._servers = _broadcast_servers(settings.ecs.addresses, stores)
         self.retention = Retention(stores.objects, stores.channels, settings.recording.retention_days)
+        self.rewind_deletion = RewindDeletion(stores.objects, stores.channels)
         self.media_deletion = media_deletion(settings, stores)
 
     def start(self) -> None:
@@ -55,6 +57,7 @@ class BackgroundJobs:
         self._start(self.vod_service.runner.run(), "VOD jobs")
         self._start(self.vod_service.films.run(), "films")
         self._start(self.retention.run(), "retention")
+        self._start(self.rewind_deletion.run(), "rewind deletion")
         self._start(self.media_deletion.run(), "media deletion")
         if self._settings.kvs.stream:
             self._tasks.start(self.kvs.run(), "kinesis jobs")

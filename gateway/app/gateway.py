@@ -15,6 +15,7 @@ from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
+from gateway.api.clips import make_clip
 from gateway.api.cluster_queries import ClusterQueries, SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
@@ -53,6 +54,8 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.live.stream import Stream
+from gateway.outputs.clips.clip_service import ClipService
+from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.archive import Archive
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
@@ -66,6 +69,8 @@ from gateway.playback.playlist_response import ready
 from gateway.playback.posters import Posters
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels, viewer_count
 from gateway.playback.recording_files import RecordingFiles
+from gateway.playback.rewind import Rewind
+from gateway.playback.rewind_pictures import RewindPictures
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
@@ -129,6 +134,8 @@ class Gateway(node.Role):
             stream_values(self._viewers_of),
             settings.data / f"history-{parts.identity.slot.number if parts.identity.slot is not None else 1}.bin",
         )
+        sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
+        self.clips = ClipService(stores.objects, outputs.archive, sources, parts.events, settings.clips)
         self._ports = OpenPorts()
         self.hub = outputs.hub
         self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.claims.acquire
@@ -147,6 +154,7 @@ class Gateway(node.Role):
         self.inputs.join(self.channels.cached, None if member is None else member.claims.hold)
         parts.metrics.read_from(self.inputs.samples)
         self.previews = InputPreviews(outputs.hub, self.inputs, outputs.jpegs)
+        self._rewind = Rewind(stores.objects, parts.tasks)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
         self.node_endpoint: NodeEndpoint | None = None
@@ -286,6 +294,7 @@ class Gateway(node.Role):
             vod_service=self._background_jobs.vod_service,
             kvs=self._background_jobs.kvs,
             objects=self._stores.objects,
+            clips=self.clips,
             media_deletion=self._background_jobs.media_deletion,
             ivs=self._outputs.cloud,
             cloudfront=cloudfront_signer(settings.cloudfront),
@@ -337,6 +346,7 @@ class Gateway(node.Role):
             http_cache,
             viewer_reports(self._parts, http_cache),
             lambda stream: viewer_count(stream, self._remote_viewers),
+            self._rewind.oldest,
         )
         tasks = self._parts.tasks
         public = PublicChannels(self._stores.channels.list, self._live_public_channels, settings.playback.auth, tasks)
@@ -374,6 +384,7 @@ class Gateway(node.Role):
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""
+        from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
         from gateway.cluster.input_operations import InputOperations
@@ -390,11 +401,22 @@ class Gateway(node.Role):
             member.siblings, self.hub, self._recorder, self._parts.experience, self.refusals
         )
         inputs = InputOperations(member.siblings, self.inputs, self.previews)
-        return {**operations.table(), **diagnosis.table(), **inputs.table()}
+        clips = ClipOperations(
+            member.siblings,
+            self.hub,
+            self.channels.cached,
+            lambda channel, time: make_clip(self.clips, self.hub.find(channel.id), channel, time),
+            self._parts.tasks,
+        )
+        return {**operations.table(), **diagnosis.table(), **inputs.table(), **clips.table()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
-        ladders = LadderPlayback(self.hub, viewers)
-        return MediaRoutes.of(ladders, SnapshotResponder(self._outputs.jpegs.latest))
+        ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)
+        jpegs = self._outputs.jpegs
+        pictures = RewindPictures(
+            self._rewind, lambda unit, longest: jpegs.picture([unit], longest=longest), self._parts.tasks
+        )
+        return MediaRoutes.of(ladders, SnapshotResponder(jpegs.latest), pictures)
 
 
 def _archive(parts: NodeParts, stores: Stores) -> Archive:

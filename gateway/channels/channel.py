@@ -34,6 +34,7 @@ _NEW_CHANNEL_VALUES: Final[Item] = {
     "motion_duration": "5",
     "motion_diff": "30",
 }
+_ON_DEMAND_REACH: Final = 86_400.0  # seconds
 _MAX_FIELDS: Final = 200
 _MAX_NAME_LENGTH: Final = 255
 _MAX_DEPTH: Final = 16
@@ -149,6 +150,19 @@ class Channel:
         None: `recording.retention_days` of the gateway.
         """
         return fields.read("retentionDays", self.item, fields.RETENTION_DAYS)
+
+    @property
+    def rewind_seconds(self) -> float:
+        """How far viewers and clips of the live channel reach back, in seconds; 0: `rewind` is off."""
+        return self.number("rewind") * 3600.0
+
+    @property
+    def rewind_reach(self) -> float:
+        """How far viewers may go back in the live stream, in seconds; 0: not at all.
+
+        A channel with isOnDemand has recorded pieces too, so that its viewers may go back one day.
+        """
+        return self.rewind_seconds or (_ON_DEMAND_REACH if self.flag("isOnDemand") else 0.0)
 
     @property
     def relay_urls(self) -> tuple[str, ...]:

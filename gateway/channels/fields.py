@@ -22,6 +22,7 @@ T = TypeVar("T", covariant=True)
 MAX_RELAYS: Final = 16
 MAX_REFERERS: Final = 100
 MAX_DAYS: Final = 36_500
+MAX_REWIND_HOURS: Final = 720
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _REFERER = re.compile(
@@ -246,6 +247,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "isOnDemand": Flag(),
         "ondemand_time": Number(60, 1, 3_600, unit="s"),
         "ondemand_list_size": Number(2, 0, 1_000, integer=True),
+        # How far viewers and clips reach back, from on-demand segments. Without isOnDemand, older ones are deleted.
+        "rewind": Number(0, 0, MAX_REWIND_HOURS, unit="h"),
         "recordSchedule": RECORD_SCHEDULE,
         "retentionDays": RETENTION_DAYS,
     },

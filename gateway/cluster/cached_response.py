@@ -127,7 +127,15 @@ class CachedPlaylist(CachedResponse):
         return self._plain
 
     def _with_suffix(self, suffix: str) -> Response:
-        return self.head.response(self.body.replace(_SUFFIX.encode(), suffix.encode()), compress=True)
+        body = self.body.replace(_SUFFIX.encode(), suffix.encode())
+        if self._has_rewind:
+            body = body.replace(b"&" + QUERY.encode(), suffix.replace("?", "&", 1).encode())
+        return self.head.response(body, compress=True)
+
+    @cached_property
+    def _has_rewind(self) -> bool:
+        """Whether URIs have another parameter before QUERY, as in `master.m3u8?rewind=…`."""
+        return b"&" + QUERY.encode() in self.body
 
 
 class CachedManifest(CachedResponse):

@@ -37,7 +37,7 @@ from gateway.lib.metric_table import MetricSample, by_label
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
-from gateway.playback.playlist_response import copied_query, directives, not_streaming
+from gateway.playback.playlist_response import REWIND, copied_query, directives, not_streaming, rewind_seconds
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchChannel, NoSuchStream, StoreUnavailable
 from gateway.settings.models import EdgeSettings
@@ -182,10 +182,13 @@ class HttpCacheProxy:
             return _NO_PAGE
         suffix = query = ""
         if rest.endswith(_LISTS):
-            copied = copied_query(request)
+            copied, seconds = copied_query(request), rewind_seconds(request)
             if isinstance(copied, Response):
                 return copied
-            suffix, query = copied, self._query(request, name, rest)
+            if isinstance(seconds, Response):
+                return seconds
+            rewind = f"&{REWIND}{seconds}" if seconds and rest.endswith(".m3u8") else ""
+            suffix, query = copied, self._query(request, name, rest, rewind)
         key = (name, rest, query)
         cached = self._fresh(key)
         if cached is None:
@@ -199,20 +202,21 @@ class HttpCacheProxy:
         cached = self._media.get(key, now) if key[1].endswith(_MEDIA) else None
         return cached if cached is not None else self._brief.get(key, now)
 
-    def _query(self, request: Request, name: str, rest: str) -> str:
+    def _query(self, request: Request, name: str, rest: str, rewind: str) -> str:
         """Returns the query string of a playlist request to the other node.
 
-        It has QUERY and the delivery directives that have an effect. So requests with an equal meaning become one.
+        It has QUERY and the parameters that have an effect. So requests with an equal meaning become one.
+        rewind: "" or the parameter with which the playlist reaches back.
         """
-        if "/" not in rest:
-            return QUERY  # directives apply only to playlists in a folder
+        if "/" not in rest and not rewind:
+            return QUERY  # directives apply only to playlists in a folder and to those that reach back
         requested = directives(request)
-        parts = [QUERY]
+        parts = [QUERY + rewind]
         msn = requested.get("_HLS_msn")
         if msn is not None and _NUMBER.fullmatch(msn):
-            last = self._brief.stale((name, rest), self._clock())
+            last = self._brief.stale((name, rest, rewind), self._clock())
             if isinstance(last, CachedPlaylist) and int(msn) < last.first_number:
-                return QUERY  # older than the whole playlist: gets the newest one
+                return parts[0]  # older than the whole playlist: gets the newest one
         for directive in ("_HLS_msn", "_HLS_part"):
             value = requested.get(directive)
             if value is not None:
@@ -239,7 +243,7 @@ class HttpCacheProxy:
         except NotHeld:
             return await absent()
         except GatewayError as error:
-            cached = self._brief.stale((name, rest), self._clock())
+            cached = self._brief.stale((name, rest, _rewind_of(query)), self._clock())
             if cached is not None:
                 if "_HLS_msn" in query:
                     await asyncio.sleep(_STALE_TIMEOUT_SECONDS)  # a blocking reload: its player would repeat it at once
@@ -258,7 +262,8 @@ class HttpCacheProxy:
         shared = self._coalescer.join(key, name, lambda shared: self._fetch(shared, key))
         joined, keep = True, False
         try:
-            old = self._brief.stale((name, rest), self._clock()) if "_HLS_msn" not in query else None
+            latest = (name, rest, _rewind_of(query))
+            old = self._brief.stale(latest, self._clock()) if "_HLS_msn" not in query else None
             if not await shared.wait_for_answer(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
                 if old is None:
                     raise AtCapacity(f"{rest} of {name} takes too long")
@@ -314,7 +319,7 @@ class HttpCacheProxy:
         cache = self._media if cached.head.status == 200 and rest.endswith(_MEDIA) else self._brief
         cache.put(key, cached)
         if is_list and "_HLS_skip" not in query:
-            self._brief.put((name, rest), cached)
+            self._brief.put((name, rest, _rewind_of(query)), cached)
 
     # ---- counters ----
 
@@ -341,6 +346,12 @@ class HttpCacheProxy:
         yield MetricSample(metric_table.EDGE_FAILED, self.upstream.failures)
         yield MetricSample(metric_table.EDGE_BYTES, self.bytes)
         yield MetricSample(metric_table.EDGE_CACHE, self._media.bytes + self._brief.bytes)
+
+
+def _rewind_of(query: str) -> str:
+    """Returns the part of a query to another node with which a playlist reaches back, as `_query` gets it; or ""."""
+    at = query.find(f"&{REWIND}")
+    return query[at:].partition("&_HLS_")[0] if at >= 0 else ""
 
 
 def _lifetime(cached: CachedResponse) -> float:

@@ -62,20 +62,14 @@ class SourceRunner:
     @property
     def problem(self) -> str | None:
         """Why it does not deliver, or what is wrong although it delivers."""
-        if self.error is None and self.running and isinstance(self._source, ReportsProblem):
-            return self._source.problem
+        if self.error is None and self.running and isinstance(self._source, ReportsProblem) and self._source.problem:
+            return self._source.problem[:_MAX_ERROR]
         return self.error
 
     @property
     def is_ready(self) -> bool:
         """Whether the source could deliver at once."""
         return self.running and self._working and self._source.is_ready
-
-    @property
-    def problem(self) -> str | None:
-        """Why the source does not deliver, or what it had to leave out; None: nothing is wrong."""
-        left_out = self._source.problem if isinstance(self._source, ReportsProblem) else ""
-        return self.error or left_out[:_MAX_ERROR] or None
 
     def stop(self) -> None:
         """Ends the source. It may be started again."""

@@ -144,6 +144,19 @@ class Adts:
         return (self._fixed | (size + 7) << 13).to_bytes(7, "big")
 
 
+def parse_adts(header: bytes) -> tuple[bytes, int]:
+    """Reads the ADTS header of one raw data block without checksum, as Adts writes it.
+
+    Returns an AudioSpecificConfig, and the bytes of header and frame. SBR is not signalled in it. Raises InvalidData.
+    """
+    value = int.from_bytes(header, "big")
+    index, channels = value >> 34 & 15, value >> 30 & 7
+    if len(header) < 7 or value >> 40 & 0xFFF7 != 0xFFF1 or index >= len(RATES) or not channels or value & 3:
+        raise InvalidData(f"not an ADTS header: {header[:7].hex()}")
+    config = ((value >> 38 & 3) + 1) << 11 | index << 7 | channels << 3
+    return config.to_bytes(2, "big"), value >> 13 & 0x1FFF
+
+
 def _object_type(bits: BitReader) -> int:
     kind = bits.u(5)
     return 32 + bits.u(6) if kind == 31 else kind

@@ -77,3 +77,26 @@ def _eac3(frame: bytes) -> Syncframe:
     # §F.6: EC3SpecificBox with one independent substream and no dependent substreams
     packed = min(kilobits, 0x1FFF) << 27 | code << 22 | bsid << 17 | acmod << 9 | lfe << 8
     return Syncframe(rate, _CHANNELS[acmod] + lfe, samples, packed.to_bytes(5, "big"))
+
+
+_DEPENDENT = 1  # strmtyp, ETSI TS 102 366 Table E1.1
+
+
+def frame_bytes(data: bytes, at: int) -> int:
+    """Returns the size of the frame at `at`: a syncframe and the dependent substreams after it. Raises InvalidData."""
+    size = _syncframe_bytes(data[at : at + 16])
+    while data[at + size : at + size + 2] == b"\x0b\x77":
+        head = data[at + size : at + size + 16]
+        if len(head) < 8 or not 10 < head[5] >> 3 <= 16 or head[2] >> 6 != _DEPENDENT:
+            break
+        size += _syncframe_bytes(head)
+    return size
+
+
+def _syncframe_bytes(frame: bytes) -> int:
+    parsed = parse_frame(frame)
+    if frame[5] >> 3 > 10:
+        return ((int.from_bytes(frame[2:4], "big") & 0x7FF) + 1) * 2
+    # §4.4.1.4 Table 4.13: frmsizecod. Only at 44.1 kHz frames differ by a word.
+    code = frame[4] & 0x3F
+    return _KILOBITS[code >> 1] * 1000 * 1536 // parsed.rate // 16 * 2 + 2 * (parsed.rate == 44_100 and code & 1)

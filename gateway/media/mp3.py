@@ -29,3 +29,20 @@ def parse_header(frame: bytes) -> Mp3Header:
     if layer != 1 or version == 1 or rate == 3 or bitrate == 15:
         raise InvalidData(f"not a Layer III frame: {frame[:4].hex()}")
     return Mp3Header(_RATES[version][rate], 1 if frame[3] >> 6 == 3 else 2, 1152 if version == 3 else 576)
+
+
+# ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3: kilobits a second of Layer III, by bitrate_index from 1.
+_KILOBITS = (
+    (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+)
+
+
+def frame_bytes(frame: bytes) -> int:
+    """Returns the size of the frame that begins with this header. Raises InvalidData, also for a free bitrate."""
+    header = parse_header(frame)
+    index = frame[2] >> 4
+    if not index:
+        raise InvalidData("an MPEG audio frame with a free bitrate")
+    bits = _KILOBITS[header.samples == 1152][index - 1] * 1000 * header.samples // 8
+    return bits // header.rate + (frame[2] >> 1 & 1)

@@ -6,6 +6,7 @@ A new packager is necessary when an output is switched off and on, or restarts a
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -16,6 +17,7 @@ from gateway.packaging.alignment import Alignment, Alignments
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.ts.packager import CLOCKS_APART, TsPackager, sequence_start
+from gateway.packaging.ts.segment_history import SegmentHistory
 
 N = TypeVar("N")
 P = TypeVar("P", bound=Packager)
@@ -89,7 +91,31 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
     """
 
     def __init__(self, metrics: Metrics | None = None) -> None:
-        super().__init__(TsPackager, _first_of_ts, metrics, aligns_source=False)
+        super().__init__(TsPackager, self._first, metrics, aligns_source=False)
+        self._epochs: OrderedDict[str, int] = OrderedDict()  # the next epoch of channels that were live, by stream
+
+    def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
+        packager = super().make(stream, seconds, size, now)
+        if stream.is_source and stream.channel.rewind_reach:
+            packager.history = SegmentHistory(stream.channel.rewind_reach)
+            name, stopped = stream.name, packager.on_stopped
+
+            def remember() -> None:
+                stopped()
+                self._epochs[name] = packager.numbers[1]
+                self._epochs.move_to_end(name)
+                if len(self._epochs) > _MAX_NAMES:
+                    self._epochs.popitem(last=False)
+
+            packager.on_stopped = remember
+        return packager
+
+    def _first(self, stream: Stream) -> tuple[int, int, int]:
+        number, epoch, file_number = _first_of_ts(stream)
+        if stream.is_source and stream.channel.rewind_reach:
+            # A rewind playlist also lists earlier pieces, with lower epochs. So epochs begin with the clock.
+            epoch = max(epoch, sequence_start(stream.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
+        return number, epoch, file_number
 
 
 class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
@@ -103,6 +129,7 @@ class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
 # another node, the number of a continued stream counts periods of ten minutes. Discontinuities are rare, so this number
 # still grows faster than their count.
 _EPOCH_SECONDS: Final = 600
+_MAX_NAMES: Final = 4_096  # streams whose last epoch is remembered
 
 
 def _first_of_ts(stream: Stream) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ _MISSING: Final = "There is no such video, or it is not ready yet."
 _CACHE: Final = "public, max-age=10"  # a new title appears after this time
 _NO_METHOD: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 _MAX_SUMMARY: Final = 300  # characters of the description for programs that show links
-_PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.MOTION}
+_PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.CLIP, MediaKind.MOTION}
 
 
 class FilmPages:

@@ -43,6 +43,7 @@ from gateway.playback.playlist_response import (
     not_streaming,
     playlist,
 )
+from gateway.playback.rewind import Rewind
 from gateway.ports.errors import AtCapacity, NoSuchStream
 
 _TIMEOUT: Final = 8.0  # seconds to wait for all renditions; afterwards, the existing ones are listed
@@ -84,9 +85,17 @@ class LadderPlayback:
     Texts are cached in a packager. They are written once per change of this packager.
     """
 
-    def __init__(self, hub: PlayableStreams, viewers: HttpViewers, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        hub: PlayableStreams,
+        viewers: HttpViewers,
+        clock: Callable[[], float] = time.monotonic,
+        rewind: Rewind | None = None,
+    ) -> None:
+        """rewind: answers for playlists that reach back; None: this node records nothing."""
         self._hub = hub
         self._viewers = viewers
+        self._rewind = rewind
         self._clock = clock
         self._waiting_since: WeakKeyDictionary[Stream, float] = WeakKeyDictionary()  # since a rendition is missing
         self._complete: WeakSet[Stream] = WeakSet()  # sources whose manifests do not wait any more
@@ -95,6 +104,8 @@ class LadderPlayback:
 
     def responder(self, format: PlayFormat) -> Responder | None:
         """Returns the responder of a format. For CMAF, it lists the source's ladder."""
+        if format is hls.FORMAT and self._rewind is not None:
+            return self._rewind.hls
         return self.cmaf if format is cmaf.FORMAT else format.respond
 
     def index(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
@@ -128,6 +139,10 @@ class LadderPlayback:
     def cmaf(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers for the source's CMAF, with the renditions in `master.m3u8` and `manifest.mpd`."""
         manifest = _MANIFESTS.get(rest)
+        if rest == cmaf.MASTER and self._rewind is not None and request.raw_query:
+            answer = self._rewind.master(request, stream)
+            if answer is not None:
+                return answer
         if not stream.has_output(OUTPUT):
             return cmaf.cmaf(request, stream, rest)
         if manifest is None:

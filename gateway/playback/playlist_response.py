@@ -23,7 +23,12 @@ HOLD: Final = 3  # Target Durations for which a request for the next item is hel
 MAX_LINGER: Final = 60.0  # additional seconds for which a request is held while no publisher is connected
 FIRST_WAIT: Final = 12.0  # seconds that a request waits for the first playlist of a new stream (segmenter.FIRST_CUT)
 
+REWIND: Final = "rewind="  # the parameter with the length of a playlist that reaches back
 CMCD: Final = "CMCD="  # the parameter with data of the player itself (CTA-5004)
+_REWIND: Final = re.compile(rf"(?:^|&){REWIND}([^&]*)")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_BAD_REWIND: Final = text(400, "rewind is a whole number of seconds")
+_FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600  # seconds; equal playlists can be shared
 _MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
@@ -126,16 +131,33 @@ def copied_query(request: Request) -> str | Response:
     """Returns the query to add to every URI of a playlist: the request's query without delivery directives, or "".
 
     So the signature of a protected playlist is also sent with its segments. The player's own data (CMCD) are left out,
-    because it sends new ones with each request.
+    because it sends new ones with each request. REWIND is left out too: it says nothing about segments.
     Characters that could end a URI, an attribute or a line are escaped.
     """
     raw = request.raw_query
     if not raw:
         return ""
-    query = "&".join([p for p in raw.split("&") if p and not p.startswith(("_HLS_", CMCD))])
+    query = "&".join([p for p in raw.split("&") if p and not p.startswith(("_HLS_", CMCD, REWIND))])
     if len(query) > _MAX_QUERY:
         return text(414, "the query is too long")
     return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""
+
+
+def rewind_seconds(request: Request) -> int | Response:
+    """Returns the seconds of the parameter `rewind`, rounded up so that many viewers share one playlist; 0 without it.
+
+    Returns 400 for a bad value.
+    """
+    if REWIND not in request.raw_query:
+        return 0
+    match = _REWIND.search(request.raw_query)
+    if match is None:
+        return 0
+    if not _SECONDS.fullmatch(match[1]):
+        return _BAD_REWIND
+    seconds = int(match[1])
+    step = _FINE_STEP if seconds < _COARSE_FROM else _COARSE_STEP
+    return -(-seconds // step) * step
 
 
 def directives(request: Request) -> dict[str, str]:

@@ -49,6 +49,7 @@ _NOT_PAGES: Final = frozenset(
         *("uploads", "users", "videostream", "videostreams"),
     )
 )
+REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
 _NO_POST: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 
@@ -102,8 +103,8 @@ class MediaRoutes:
     other_folders: MediaRoute | None = None
 
     @classmethod
-    def of(cls, ladders: LadderResponders, snapshot: Responder) -> Self:
-        """Returns the routes of all formats, of ladders with a folder for each rendition, and of the snapshot."""
+    def of(cls, ladders: LadderResponders, snapshot: Responder, rewind_pictures: Responder | None = None) -> Self:
+        """Returns the routes of all formats, of ladders with a folder for each rendition, and of pictures."""
         names = {
             LADDER_INDEX: MediaRoute(LADDER_OUTPUT, ladders.index),
             _SNAPSHOT: MediaRoute("", snapshot),
@@ -117,6 +118,8 @@ class MediaRoutes:
                 names |= {address.path: route for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
+        if rewind_pictures is not None:
+            folders[REWIND_PICTURES] = MediaRoute("", rewind_pictures)
         return cls(names, folders, suffixes, MediaRoute(LADDER_OUTPUT, ladders.rendition))
 
     def find(self, path: str) -> MediaRoute | None:
@@ -151,6 +154,7 @@ class LivePlayback:
     remote_files: the files of other nodes; None: there are no other nodes.
     reports: takes reports of viewers; None: viewers are not asked for reports.
     viewer_count(stream): the number of viewers on all nodes.
+    oldest(stream): the date to which viewers can go back, seconds since the epoch; None: unknown yet.
     """
 
     streams: PlayableStreams
@@ -162,6 +166,7 @@ class LivePlayback:
     remote_files: RemoteFiles | None = None
     reports: ViewerReports | None = None
     viewer_count: Callable[[Stream], int] = lambda stream: stream.viewers.total()
+    oldest: Callable[[Stream], float | None] = lambda stream: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +204,7 @@ class PlaybackRouter:
         self._protection = access.protection
         self._pages = pages
         self.statuses = StatusResponder(
-            live.streams, live.ready, stored.posters, live.viewer_count, live.reports is not None
+            live.streams, live.ready, stored.posters, live.viewer_count, live.oldest, live.reports is not None
         )
         self._recordings = stored.recordings
         self._posters = stored.posters

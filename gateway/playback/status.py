@@ -24,6 +24,7 @@ class StatusResponder:
 
     ready(stream, output): whether an enabled output is ready. posters: set if stored pictures may be used.
     viewers: returns the number of viewers of a stream on all nodes. Only public channels show it.
+    oldest: returns the date to which viewers can go back, seconds since the epoch; None: unknown yet.
     reports: whether viewers may send reports.
     """
 
@@ -33,12 +34,14 @@ class StatusResponder:
         ready: Callable[[Stream, str], bool],
         posters: Posters | None,
         viewers: Callable[[Stream], int],
+        oldest: Callable[[Stream], float | None] = lambda stream: None,
         reports: bool = False,
     ) -> None:
         self._hub = hub
         self._ready = ready
         self._posters = posters
         self._viewers = viewers
+        self._oldest = oldest
         self._reports = reports
 
     def live(self, stream: Stream) -> Response:
@@ -47,6 +50,8 @@ class StatusResponder:
             self._posters.forget(stream.channel.id)
         outputs = _enabled(stream)
         renditions = self._renditions(stream)
+        reach = stream.channel.rewind_reach if stream.is_source and "hls" in outputs else 0
+        oldest = self._oldest(stream) if reach else None
         return _answer(
             state=stream.state,
             outputs=outputs,
@@ -57,6 +62,8 @@ class StatusResponder:
             about=stream.channel,
             tracks=[_track(track) for track in stream.tracks or ()],
             viewers=self._viewers(stream) if stream.channel.flag("isPublic") else None,
+            rewind=round(reach),
+            oldest=round(oldest * 1000) if oldest is not None else None,
         )
 
     async def idle(self, channel: Channel | None) -> Response:
@@ -107,6 +114,8 @@ def _answer(
     about: Channel | None = None,
     tracks: Sequence[dict[str, str | None]] = (),
     viewers: int | None = None,
+    rewind: int = 0,
+    oldest: int | None = None,
 ) -> Response:
     body = {
         "name": about.name if about is not None else None,
@@ -121,6 +130,8 @@ def _answer(
         "reports": reports,
         "tracks": list(tracks),
         "viewers": viewers,
+        "rewind": rewind,
+        "oldest": oldest,
         "now": round(time.time() * 1000),
     }
     return Response(200, json.dumps(body).encode(), JSON)

@@ -131,6 +131,14 @@ class NoSuchObject(GatewayError):
         super().__init__(f"no object {key}")
 
 
+class NothingRecorded(GatewayError):
+    """No media of a channel are stored in this time."""
+
+
+class CannotCut(GatewayError):
+    """The media of a time range do not fit into one file. The text says why."""
+
+
 class NoSuchJob(GatewayError):
     """No job is stored under this id."""
 

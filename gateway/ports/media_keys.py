@@ -23,6 +23,7 @@ class MediaKind(StrEnum):
     SEGMENT = "segment"  # a segment of that playlist
     IMAGE = "image"
     MOTION = "motion"
+    CLIP = "clip"
 
 
 _PATTERNS: Final = {
@@ -30,6 +31,7 @@ _PATTERNS: Final = {
     MediaKind.ONDEMAND: re.compile(r"vod-(?P<ms>[0-9]{13})\.m3u8", re.ASCII),
     MediaKind.SEGMENT: re.compile(r"720p/(?P<ms>[0-9]{13})\.ts", re.ASCII),
     MediaKind.IMAGE: re.compile(rf"images/{_DAY}/capture-{_MOMENT}[\w.-]*\.jpe?g", re.ASCII),
+    MediaKind.CLIP: re.compile(rf"clips/{_DAY}/clip-(?P<ms>[0-9]{{13}})-[0-9]{{13}}\.mp4", re.ASCII),
     MediaKind.MOTION: re.compile(rf"motion/(?:images|mp4)/{_DAY}/{_MOMENT}[\w.-]*\.(?:jpe?g|mp4)", re.ASCII),
 }
 
@@ -47,6 +49,12 @@ def video_key(channel: str, start_ms: int) -> str:
     """Returns the key of an MP4. start_ms: milliseconds since the epoch."""
     at = datetime.fromtimestamp(start_ms / 1000, UTC)
     return f"{channel}/mp4/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}-{start_ms}.mp4"
+
+
+def clip_key(channel: str, start_ms: int, end_ms: int) -> str:
+    """Returns the key of a clip. start_ms, end_ms: of its time range, milliseconds since the epoch."""
+    at = datetime.fromtimestamp(start_ms / 1000, UTC)
+    return f"{channel}/clips/{day_folder(at)}/clip-{start_ms}-{end_ms}.mp4"
 
 
 def image_key(channel: str, at: datetime) -> str:

@@ -128,6 +128,12 @@ class RecordingSettings(Section):
     archive_class: option.ArchiveStorageClass
 
 
+class ClipsSettings(Section):
+    seconds: option.PositiveSeconds
+    export_seconds: option.PositiveSeconds
+    concurrent: option.PositiveCount
+
+
 class WorkersSettings(Section):
     runner: Annotated[Literal["local", "ecs"], option.Expected("local or ecs")]
     most: option.Count
@@ -340,6 +346,7 @@ class Settings(Section):
     hls: HlsSettings
     cmaf: CmafSettings
     recording: RecordingSettings
+    clips: ClipsSettings
     workers: WorkersSettings
     transcode: TranscodeSettings
     relay: RelaySettings

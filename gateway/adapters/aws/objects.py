@@ -32,7 +32,7 @@ _MAX_PARTS: Final = 9_000  # S3 allows 10,000
 _DELETE_SECONDS: Final = 60.0  # for 1,000 objects
 _PART_SECONDS: Final = 120.0  # for one part of 8 MiB: at least 70 kB/s
 _NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
-_RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.SEGMENT)
+_RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.CLIP, media_keys.MediaKind.SEGMENT)
 
 
 class S3Objects:

@@ -66,6 +66,12 @@ export class Controls {
    */
   add(button) { this.#share.before(button); }
 
+  /**
+   * Adds a time bar above the buttons.
+   * @param {HTMLElement} bar
+   */
+  addBar(bar) { this.element.prepend(bar); }
+
   /** @param {boolean} behind  whether the picture is noticeably late */
   offerGoLive(behind) { this.#goLive.hidden = !behind; }
 

@@ -20,6 +20,15 @@ export function hlsEngine(lowLatency) {
   return (video, url, now) => native ? openNative(video, url, now) : openHlsJs(video, url, now, lowLatency);
 }
 
+/**
+ * Plays the live stream from a date on, and goes to other dates.
+ * @param {number} date  ms since 1970
+ * @returns {OpenEngine}
+ */
+export function rewindEngine(date) {
+  return (video, url, now) => native ? openNative(video, url, now, date) : openRewound(video, url, date);
+}
+
 const MAX_HOLD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
@@ -123,6 +132,83 @@ function openHlsJs(video, url, now, lowLatency) {
 }
 
 /**
+ * @param {import("./hls.min.js").LevelDetails} details
+ * @param {number} date  ms since 1970
+ * @returns {number} the nearest place on the media timeline, seconds
+ */
+function place({ fragments }, date) {
+  const fragment = fragments.findLast(({ programDateTime }) => (programDateTime ?? Infinity) <= date) ?? fragments[0];
+  if (!fragment) return 0;
+  const into = (date - (fragment.programDateTime ?? date)) / 1000;
+  return fragment.start + Math.min(Math.max(0, into), fragment.duration - 0.05);
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {string} url
+ * @param {number} date  ms since 1970
+ * @returns {Engine}
+ */
+function openRewound(video, url, date) {
+  const { outcome, settle } = pending();
+  const hls = new Hls({
+    workerPath: new URL("hls.worker.js", import.meta.url).href,
+    maxLiveSyncPlaybackRate: 1,
+    backBufferLength: 60,
+    maxBufferLength: 30,
+    manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
+  });
+  let open = true;
+  let repairs = 0;
+  let started = false;
+  hls.on(Hls.Events.LEVEL_UPDATED, (_, data) => {
+    if (started) return;
+    started = true;
+    queueMicrotask(() => { if (open) hls.startLoad(place(data.details, date)); });
+  });
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    const code = data.response?.code;
+    if (code === 401 || code === 403) return settle("denied");
+    if (!data.fatal) return;
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
+    settle("lost", data.details);
+  });
+  const ended = () => settle("ended");
+  video.addEventListener("ended", ended);
+  const seek = (/** @type {number} */ wanted) => {
+    const details = hls.levels[Math.max(0, hls.currentLevel)]?.details;
+    if (details) video.currentTime = place(details, wanted);
+  };
+  // hls.js may have requested the newest segment before the place to begin was known.
+  const began = () => seek(date);
+  video.addEventListener("loadedmetadata", began, { once: true });
+  hls.attachMedia(video);
+  hls.loadSource(url);
+  return {
+    outcome,
+    delay: () => null,
+    toLive() { /* the page opens the live stream instead */ },
+    date: () => hls.playingDate?.getTime() ?? null,
+    seek,
+    times() {
+      // After jumps there are several pieces in the buffer.
+      const { buffered, currentTime: shown } = video;
+      let newest = null;
+      for (let i = 0; i < buffered.length; i++) if (buffered.start(i) <= shown + 0.5 && buffered.end(i) >= shown) newest = buffered.end(i);
+      return { shown, newest };
+    },
+    close() {
+      if (!open) return;
+      open = false;
+      video.removeEventListener("ended", ended);
+      video.removeEventListener("loadedmetadata", began);
+      hls.destroy();
+      empty(video);
+    },
+  };
+}
+
+/**
  * @param {string} level     address of a level's playlist; a rendition's folder has its name
  * @param {string} manifest  address of the multivariant playlist
  * @returns {string} which quality it is
@@ -138,9 +224,10 @@ function nameOf(level, manifest) {
  * @param {HTMLVideoElement} video
  * @param {string} url
  * @param {() => number} now
+ * @param {number | null} from  the date to begin with, ms since 1970; null: now
  * @returns {Engine}
  */
-function openNative(video, url, now) {
+function openNative(video, url, now, from = null) {
   const { outcome, settle } = pending();
   const listening = new AbortController();
   const { signal } = listening;
@@ -148,11 +235,18 @@ function openNative(video, url, now) {
   video.addEventListener("error", () => {
     if (video.error) settle(video.error.code === MediaError.MEDIA_ERR_DECODE ? "codec" : "lost", video.error.message);
   }, { signal });
+  const startDate = () => /** @type {{getStartDate?: () => Date}} */ (/** @type {unknown} */ (video)).getStartDate?.().getTime() ?? NaN;
+  const seek = (/** @type {number} */ date) => {
+    const at = (date - startDate()) / 1000;
+    if (Number.isFinite(at)) video.currentTime = Math.max(0, at);
+  };
+  if (from !== null) video.addEventListener("loadedmetadata", () => seek(from), { signal, once: true });
   video.src = url;
   return {
     outcome,
+    ...(from !== null && { seek, date: () => startDate() + video.currentTime * 1000 }),
     delay() {
-      const start = /** @type {{getStartDate?: () => Date}} */ (/** @type {unknown} */ (video)).getStartDate?.().getTime() ?? NaN;
+      const start = startDate();
       const behind = (now() - start) / 1000 - video.currentTime;
       if (behind > -1 && behind < 300) return Math.max(0, behind);
       const end = newest(video);

@@ -4,6 +4,7 @@ import { newest } from "./media.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
 import { Report } from "./report.js";
+import { RewindBar } from "./rewind-bar.js";
 import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
 import { View } from "./view.js";
 import { onlyWay } from "./ways.js";
@@ -25,6 +26,7 @@ const PAUSE_LIMIT = 30;        // seconds of pause in which the stream is still 
 const LATE_SECONDS = 4;        // seconds of delay beyond the usual from which "Go live" is offered
 const MAX_SEGMENT_WAIT = 30;   // maximum seconds to wait for long segments
 const STABLE_PLAYBACK = 5;     // seconds of playback after which an error counts as a new one
+const OLDEST_AGAIN = 2;        // seconds until the status is requested again, if it did not say how far one can go back
 const NO_PICTURE = "no picture arrives";
 
 /**
@@ -81,18 +83,22 @@ class Page {
   /** The status with which it was opened. @type {Status | null} */
   #status = null;
   #stable = false;                  // whether it has played for a while
+  /** The date that is played, or was played last, ms since 1970; null: live. @type {number | null} */
+  #date = pageDate();
+  #bar = new RewindBar((date) => this.#goTo(date), () => this.#toLive());
 
   /** @param {Ways} ways @param {View} view */
   constructor(ways, view) {
     this.ways = ways;
     this.view = view;
     view.onRetry(() => this.#wake.abort());
+    view.controls.addBar(this.#bar.element);
     view.controls.onGoLive(() => this.#toLive());
     view.controls.onQuality((id) => this.#choose(id));
     document.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("visibilitychange", () => {
       // A tab in the background is slowed down, so its buffer is old.
-      if (!document.hidden && !view.video.paused) this.#toLive();
+      if (!document.hidden && !view.video.paused && this.#date === null) this.#toLive();
     });
     this.#report.follow(view.video);
     addEventListener("pagehide", () => this.#engine?.close());
@@ -165,12 +171,25 @@ class Page {
     const { live, name, poster, tracks = [] } = answer.status;
     view.about(answer.status);
     if (!live) {
+      this.#date = null;
+      this.#bar.hide();
       this.ways.reset();
       view.poster(poster ? neighbour(poster) : null);
       view.show(this.#played ? "ended" : name === null ? "unknown" : "waiting");
       await this.#pause(name === null ? this.#absent : this.#waiting);
       return null;
     }
+    if (answer.status.rewind && this.#date !== null) {
+      const { rewindEngine } = await import("./hls-engine.js");
+      const format = { label: "HLS", output: "hls", media: "live.m3u8", unsupported: null, open: rewindEngine(this.#date) };
+      if (answer.status.ready?.includes("hls")) {
+        this.#waiting.reset();
+        this.#stable = false;
+        view.uses(format);
+        return this.#play(answer.status, format);
+      }
+    }
+    this.#date = null;
     const choice = await this.ways.choose(answer.status);
     if ("state" in choice) {
       view.show(choice.state, choice.state === "codec" ? tracks.map(({ codec }) => codec ?? "?").join(", ") : "");
@@ -201,7 +220,12 @@ class Page {
     this.#report.opening(format.protocol ?? format.output, status.reports === true);
     this.#known = addresses(format, status);
     this.#open = addressFor(this.#known, this.#wanted);
-    const engine = format.open(video, neighbour(this.#open.file), this.#clock.now);
+    const rewound = this.#date !== null;
+    view.rewinds(rewound);
+    void this.#askOldest();
+    const url = neighbour(this.#open.file);
+    const reach = status.rewind ? `${url}${url.includes("?") ? "&" : "?"}rewind=${status.rewind}` : url;
+    const engine = format.open(video, rewound ? reach : url, this.#clock.now);
     engine.quality?.(this.#wanted);
     this.#engine = engine;
     /** @type {Promise<"another">} */
@@ -326,7 +350,7 @@ class Page {
       video.addEventListener("pause", () => {
         pausedAt = performance.now();
         timer = setTimeout(() => {
-          if (view.state !== "paused") return;
+          if (view.state !== "paused" || this.#date !== null) return;
           closed = true;
           this.#engine?.close();
           // Without a source the controls cannot play, so the page's own button is shown.
@@ -336,7 +360,7 @@ class Page {
       video.addEventListener("play", () => {
         clearTimeout(timer);
         if (closed) done("another");
-        else if (pausedAt && performance.now() - pausedAt > 2000) this.#toLive();
+        else if (pausedAt && performance.now() - pausedAt > 2000 && this.#date === null) this.#toLive();
       }, { signal });
       view.onStart(() => { if (closed) done("another"); }, signal);
       signal.addEventListener("abort", () => clearTimeout(timer));
@@ -374,8 +398,36 @@ class Page {
   }
 
   #toLive() {
-    this.#engine?.toLive();
+    if (this.#date !== null) {
+      this.#date = null;
+      this.#switch();
+    } else this.#engine?.toLive();
     void this.view.play();
+  }
+
+  /** @param {number} date  ms since 1970 */
+  #goTo(date) {
+    const seek = this.#date !== null ? this.#engine?.seek : undefined;
+    this.#date = date;
+    if (seek) seek(date);
+    else this.#switch();
+    void this.view.play();
+  }
+
+  /** Opens the stream at another time. */
+  #switch() {
+    this.view.hold();
+    this.#reopen();
+    this.#wake.abort();
+  }
+
+  /** Requests the status again if it did not say how far viewers can go back. The gateway reads that when it is asked. */
+  async #askOldest() {
+    const status = this.#status;
+    if (!status?.rewind || typeof status.oldest === "number") return;
+    await new Promise((done) => setTimeout(done, OLDEST_AGAIN * 1000));
+    const answer = await ask(this.#clock, new AbortController().signal);
+    if (answer.kind === "status" && this.#status === status) status.oldest = answer.status.oldest;
   }
 
   /** @returns {{shown: number, newest: number | null}}  seconds of the media timeline; newest: the end of what was received */
@@ -396,6 +448,16 @@ class Page {
       this.view.controls.offerGoLive(delay > this.#usual + LATE_SECONDS);
     }
     if (playing) this.#offer();
+    this.#showTime(playing);
+  }
+
+  /** @param {boolean} playing */
+  #showTime(playing) {
+    const { rewind = 0, oldest } = this.#status ?? {};
+    if (!rewind) return this.#bar.hide();
+    const now = this.#clock.now();
+    if (this.#date !== null && playing && !this.view.video.seeking) this.#date = this.#engine?.date?.() ?? this.#date;
+    if (typeof oldest === "number") this.#bar.refresh(Math.max(oldest, now - rewind * 1000), now, this.#date);
   }
 
   /** @returns {number | null}  seconds; null while the picture stands still, because the buffer is not the delay then */
@@ -451,6 +513,12 @@ class Page {
     }
     event.preventDefault();
   }
+}
+
+/** @returns {number | null} the date in the page's address (`?t=`, seconds since 1970), in ms; null: live */
+function pageDate() {
+  const seconds = Number(new URLSearchParams(location.search).get("t"));
+  return Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : null;
 }
 
 /**

@@ -30,6 +30,8 @@
  * @property {() => {shown: number, newest: number | null} | null} [times]  seconds of the media timeline: the shown picture
  *   and the newest received one, if the element does not know them
  * @property {() => number | null} [dropped] pictures that were not shown, if the element does not count them
+ * @property {() => number | null} [date]    the date of the shown picture, ms since 1970; only of a player that rewinds
+ * @property {(date: number) => void} [seek]  goes to a date, ms since 1970; only of a player that rewinds
  * @property {() => string} [decoder]        what decodes the stream, and why, for the statistics
  */
 
@@ -78,6 +80,8 @@
  * @property {string} [description]  of the channel
  * @property {{kind: string, codec: string | null}[]} [tracks]  codec: as in the codecs parameter of RFC 6381
  * @property {number | null} [viewers]  on all nodes; null: the channel is not public
+ * @property {number} [rewind]    seconds that viewers may go back; 0: not at all
+ * @property {number | null} [oldest]  the date to which they can go back, ms since 1970; null: not known yet
  * @property {number} [now]       the server's clock, ms since 1970
  */
 

@@ -52,6 +52,7 @@ export class View {
 
   #format;
   #layout;
+  #rewound = false;
   #share;
   #protocol = h("dd", { id: "protocol" });
   #detail = "";
@@ -113,7 +114,8 @@ export class View {
   show(state, detail = "") {
     if (state === "denied" && this.#layout) detail = ""; // the gateway's reason is for those who make addresses
     this.#detail = detail;
-    const said = state === "off" && this.#layout ? t("state.off.all") : t(`state.${state}`, { format: this.#format.label });
+    const said = state === "live" && this.#rewound ? t("rewind.state")
+      : state === "off" && this.#layout ? t("state.off.all") : t(`state.${state}`, { format: this.#format.label });
     const off = this.#layout ? "detail.off.all" : EMBEDDED ? "detail.off.embed" : "detail.off";
     const words = state === "off" ? off : DETAILS[state];
     this.#headline.textContent = said;
@@ -174,6 +176,14 @@ export class View {
   muteOrNot() {
     this.#volume.toggle();
     if (document.activeElement === this.#unmute) this.controls.focus();
+  }
+
+  /** @param {boolean} rewound  whether an earlier time is shown */
+  rewinds(rewound) {
+    if (rewound === this.#rewound) return;
+    this.#rewound = rewound;
+    this.#stage.toggleAttribute("data-rewound", rewound);
+    this.show(this.state, this.#detail);
   }
 
   /** @param {Status} status */

@@ -104,6 +104,7 @@ def head(
     version: int,
     low_latency: LowLatency | None = None,
     independent: bool = False,
+    skip_until: float = 0.0,
 ) -> str:
     """Returns the tags before the first segment.
 
@@ -111,6 +112,7 @@ def head(
     discontinuity_sequence: None for a playlist from which no segments are removed. A live playlist MUST have it, even
     if it is 0 (§6.2.2).
     independent: whether every segment, now and later, can be decoded without another one (§4.4.2.1).
+    skip_until: the Skip Boundary in seconds, for blocking reload and delta updates without parts; 0: without them.
     """
     lines = [f"#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target}\n"]
     if independent:
@@ -121,6 +123,8 @@ def head(
             f"PART-HOLD-BACK={seconds(low_latency.hold_back)},CAN-SKIP-UNTIL={seconds(low_latency.skip_until)}\n"
             f"#EXT-X-PART-INF:PART-TARGET={seconds(low_latency.part)}\n"
         )
+    elif skip_until:
+        lines.append(f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={seconds(skip_until)}\n")
     lines.append(f"#EXT-X-MEDIA-SEQUENCE:{sequence}\n")
     if discontinuity_sequence is not None:
         lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence}\n")

@@ -96,6 +96,14 @@ def read_movie(data: bytes) -> FragmentedMovie:
     return FragmentedMovie(tuple(entries), tuple(left_out), defaults)
 
 
+def read_track(data: bytes, trak: Box, movie_scale: int) -> Mp4TrackEntry:
+    """Reads a trak of a moov box. movie_scale: ticks a second of the movie. Raises InvalidData."""
+    kind = _KINDS.get(_handler(data, trak))
+    if kind is None:
+        raise InvalidData("MP4: a track that is neither video nor audio")
+    return _entry(data, trak, kind, movie_scale)
+
+
 def _handler(data: bytes, trak: Box) -> bytes:
     hdlr = need(data, trak, b"mdia", b"hdlr")
     return data[hdlr.payload + 8 : min(hdlr.payload + 12, hdlr.end)]

@@ -6,28 +6,19 @@ has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start"
 
 from __future__ import annotations
 
-import heapq
 import struct
-from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
 from typing import BinaryIO, Final
 
-from gateway.formats.mp4.box import box, full_box
-from gateway.formats.mp4.init import media_header, movie_header, track_header
+from gateway.formats.mp4.movie import MovieTrack, chunks, movie_head, read_tracks
 from gateway.formats.mp4.reader import Box, boxes, find
-from gateway.formats.mp4.tables import Access, Table
+from gateway.formats.mp4.tables import Access
 from gateway.media.errors import InvalidData
 
-FTYP: Final = box(b"ftyp", b"isom", (0x200).to_bytes(4, "big"), b"isomiso2mp41")
 MAX_HEADER: Final = 1 << 20  # bytes of the moov before the fragments
 MAX_MOOF: Final = 8 << 20  # bytes; half a million samples
 
-_SCALE: Final = 90_000  # ticks a second of the movie
-_MAX_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
 _PIECE: Final = 1 << 20
-_EPOCH: Final = 2_082_844_800  # seconds from 1904 to 1970
 _DURATION, _SIZE, _FLAGS, _CTS = 0x100, 0x200, 0x400, 0x800
 _NON_SYNC: Final = 0x0001_0000
 _DEPENDS: Final = 0x0300_0000
@@ -50,20 +41,6 @@ class Finished:
     torn: bool
 
 
-@dataclass(slots=True)
-class _Trak:
-    """A trak of the unfinished file: the boxes that are copied, and its samples."""
-
-    track_id: int
-    timescale: int
-    video: bool
-    width: int  # as in a tkhd
-    height: int
-    stsd: bytes
-    kept: tuple[bytes, bytes, bytes]  # hdlr, the media header of its kind, dinf
-    table: Table
-
-
 def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finished:
     """Writes the fragmented movie `source`, perhaps incomplete at its end, as a progressive one to `target`.
 
@@ -80,30 +57,17 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
     traks = [t for t in traks if t.table.samples]
     if not traks:
         raise InvalidData("no whole fragment")
-    media = sum(sum(t.table.lengths) for t in traks)
-    stamp = max(int(created) + _EPOCH, 0) if created else 0
-    # The index comes before the media, so its length must be known first. It depends only on `wide`.
-    wide = media > _MAX_NARROW
-    places = [array("Q", bytes(8 * len(t.table.positions))) for t in traks]
-    position = len(FTYP) + len(_moov(traks, places, wide, stamp)[0]) + (16 if wide else 8)
-    filled = [0] * len(traks)
-    for _, size, n in _chunks(traks):
-        places[n][filled[n]] = position
-        filled[n] += 1
-        position += size
-    moov, seconds = _moov(traks, places, wide, stamp)
-    target.write(FTYP)
-    target.write(moov)
-    target.write(struct.pack(">I4sQ", 1, b"mdat", media + 16) if wide else struct.pack(">I4s", media + 8, b"mdat"))
-    for place, size, _ in _chunks(traks):
+    head = movie_head(traks, created)
+    target.write(head.data)
+    for place, size, _ in chunks(traks):
         _copy(source, place, size, target)
-    return Finished(seconds, position, whole, whole < end)
+    return Finished(head.seconds, len(head.data) + head.media, whole, whole < end)
 
 
 # ---- reading the unfinished file ----
 
 
-def _read_header(source: BinaryIO) -> tuple[list[_Trak], int]:
+def _read_header(source: BinaryIO) -> tuple[list[MovieTrack], int]:
     """Returns the tracks, and the position of the first fragment."""
     position = 0
     while True:
@@ -117,49 +81,12 @@ def _read_header(source: BinaryIO) -> tuple[list[_Trak], int]:
             raise InvalidData("the movie header is cut short")
         position += size
         if head[4:] == b"moov":
-            return _traks(head + body), position
+            return read_tracks(head + body), position
         if head[4:] != b"ftyp":
             raise InvalidData(f"{head[4:]!r} where a movie header should be")
 
 
-def _traks(moov: bytes) -> list[_Trak]:
-    root = find(moov, b"moov")
-    assert root is not None  # the box that the caller saw
-    found = []
-    for trak in boxes(moov, root.payload, root.end):
-        if trak.kind != b"trak":
-            continue
-
-        def inner(*path: bytes, of: Box = trak) -> Box:
-            there = find(moov, *path, start=of.payload, end=of.end)
-            if there is None:
-                raise InvalidData(f"no {path[-1].decode()} in a trak")
-            return there
-
-        tkhd, mdhd, hdlr = inner(b"tkhd"), inner(b"mdia", b"mdhd"), inner(b"mdia", b"hdlr")
-        video = moov[hdlr.payload + 8 : hdlr.payload + 12] == b"vide"
-        header = inner(b"mdia", b"minf", b"vmhd" if video else b"smhd")
-        # Not with find(), because the whole box with its header is needed.
-        stbl = inner(b"mdia", b"minf", b"stbl")
-        stsd = next((b for b in boxes(moov, stbl.payload, stbl.end) if b.kind == b"stsd"), None)
-        if stsd is None or tkhd.end - tkhd.payload < 84 or mdhd.end - mdhd.payload < 24 or moov[tkhd.payload]:
-            raise InvalidData("a trak that we do not write")
-        timescale = int.from_bytes(moov[mdhd.payload + 12 : mdhd.payload + 16], "big")
-        if not timescale:
-            raise InvalidData("a timescale of 0")
-        width, height = struct.unpack_from(">II", moov, tkhd.payload + 76)
-        kept = [moov[b.start : b.end] for b in (hdlr, header, inner(b"mdia", b"minf", b"dinf"))]
-        track_id = int.from_bytes(moov[tkhd.payload + 12 : tkhd.payload + 16], "big")
-        found.append(
-            _Trak(
-                track_id, timescale, video, width, height, moov[stsd.start : stsd.end],
-                (kept[0], kept[1], kept[2]), Table(),
-            )
-        )  # fmt: skip
-    return found
-
-
-def _read_fragments(source: BinaryIO, position: int, traks: dict[int, _Trak]) -> int:
+def _read_fragments(source: BinaryIO, position: int, traks: dict[int, MovieTrack]) -> int:
     """Fills the tables. Returns the end of the last complete fragment; an incomplete or damaged rest is left out."""
     while True:
         source.seek(position)
@@ -250,47 +177,6 @@ def _tfhd(moof: bytes, tfhd: Box) -> tuple[int, int, tuple[int, int]]:
         raise InvalidData("a tfhd that we do not write")
     duration = rest.pop(0) if flags & 0x08 else 0
     return flags, words[1], (duration, rest.pop(0) if flags & 0x20 else 0)
-
-
-# ---- writing the finished file ----
-
-
-def _chunks(traks: list[_Trak]) -> Iterator[tuple[int, int, int]]:
-    """Yields (position, bytes, index of the trak) of all chunks, in the order of the unfinished file."""
-    return heapq.merge(*[zip(t.table.positions, t.table.lengths, repeat(n)) for n, t in enumerate(traks)])
-
-
-def _moov(traks: list[_Trak], positions: list[array[int]], wide: bool, created: int) -> tuple[bytes, float]:
-    """Returns the index, and the movie's duration in seconds."""
-    zero = min(t.table.shown_start / t.timescale for t in traks)
-    longest = 0
-    boxes_ = []
-    for n, trak in enumerate(traks):
-        table, scale = trak.table, trak.timescale
-        late = round((table.shown_start / scale - zero) * _SCALE)
-        shown = (table.shown_end - table.shown_start) * _SCALE // scale
-        longest = max(longest, late + shown)
-        # If a picture would be shown before it is decoded, all offsets grow, and the edit list corrects it.
-        first = table.shown_start - table.decode_start
-        lift = max(-first, 0)
-        hdlr, header, dinf = trak.kept
-        stbl = table.boxes(trak.stsd, positions[n], wide=wide, lift=lift)
-        mdia = box(b"mdia", media_header(scale, table.duration, created), hdlr, box(b"minf", header, dinf, stbl))
-        volume = 0 if trak.video else 0x0100
-        tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created)
-        boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))
-    head = movie_header(_SCALE, longest, max(t.track_id for t in traks) + 1, created)
-    return box(b"moov", head, *boxes_), longest / _SCALE
-
-
-def _edits(late: int, shown: int, first: int) -> bytes:
-    """Returns elst (§8.6.6): nothing for `late` ticks of the movie, then the media from media time `first` on."""
-    entries = [(late, -1)] if late else []
-    entries.append((shown, first))
-    wide = any(d >= 1 << 32 or m >= 1 << 31 for d, m in entries)
-    form = ">QqI" if wide else ">IiI"
-    packed = [struct.pack(form, duration, time, 0x10000) for duration, time in entries]
-    return full_box(b"elst", int(wide), 0, len(entries).to_bytes(4, "big"), *packed)
 
 
 def _copy(source: BinaryIO, position: int, size: int, target: BinaryIO) -> None:

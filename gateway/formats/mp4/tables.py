@@ -68,7 +68,7 @@ class Table:
         self._sizes = array("I")
         self._keys = array("I")
         self._opens = Runs()  # whether a sample is Access.OPEN
-        self._chunk_samples = Runs()
+        self._chunk_samples = Runs()  # samples of a chunk, and their description above 32 bits
 
     def add(
         self,
@@ -78,8 +78,11 @@ class Table:
         access: Iterable[Access],
         offsets: Iterable[int],
         position: int,
+        description: int = 1,
     ) -> None:
         """Adds a run of consecutive samples at file position `position`, the first decoded at `base`.
+
+        description: index of their sample description, from 1.
 
         If a run does not begin at the end of the previous run, the last sample of that run lasts until then. It lasts
         at least one tick, because decode times must grow.
@@ -107,7 +110,7 @@ class Table:
         if count:
             self.positions.append(position)
             self.lengths.append(total)
-            self._chunk_samples.add(count)
+            self._chunk_samples.add(count | description << 32)
 
     @property
     def duration(self) -> int:
@@ -152,7 +155,7 @@ class Table:
         entries = array("I")
         first = 1
         for count, samples in zip(self._chunk_samples.counts, self._chunk_samples.values, strict=True):
-            entries.extend((first, samples, 1))
+            entries.extend((first, samples & 0xFFFF_FFFF, samples >> 32))
             first += count
         return _u32((len(self._chunk_samples.values),)) + _big_endian(entries)
 

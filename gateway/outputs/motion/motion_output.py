@@ -180,6 +180,9 @@ class MotionOutput(RecordingOutput):
     def has_data_to_store(self) -> bool:
         return bool(self._finished) or (self._clip is not None and self._clip.has_data)
 
+    def flush_pieces(self) -> None:
+        """Does nothing: clips are not made of motion clips."""
+
     async def store(self) -> None:
         if self._clip is not None:
             await self._write(self._clip)

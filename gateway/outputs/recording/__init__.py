@@ -25,7 +25,10 @@ def _make_on_demand(services: OutputServices) -> OutputSpec:
     from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 
     archive, finalizer, counts = services.archive, services.finalizer, services.recording_counts
-    return _ON_DEMAND.spec(lambda stream: OnDemandRecording(stream, archive, finalizer, counts))
+    return _ON_DEMAND.spec(
+        lambda stream: OnDemandRecording(stream, archive, finalizer, counts),
+        lambda stream: stream.is_source and stream.channel.rewind_reach > 0,
+    )
 
 
 _VIDEO = OutputDescriptor(name="video", flag="isVideo", make=_make_video, order=50)

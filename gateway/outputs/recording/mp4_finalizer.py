@@ -91,6 +91,23 @@ class Mp4Finalizer:
         else:
             self._tasks.start(self._finish(path), path.name)
 
+    def unfinished(self, channel: str) -> list[tuple[int, Path]]:
+        """Returns the starts (ms) and files of a channel's MP4 recordings that are not stored yet. Blocks.
+
+        Growing ones are in fragments. The others are complete (`….done.mp4`). Raises OutputError.
+        """
+        folder = self._archive.scratch(SCRATCH_FOLDER)
+        found: list[tuple[int, Path]] = []
+        with disk_errors(folder):
+            for name in sorted(os.listdir(folder)):
+                stem = name.removesuffix(_UNFINISHED)
+                if name.endswith(_DONE):
+                    stem = name.removesuffix(_DONE).rpartition("~")[0]
+                parsed = parse_recording_name(stem)
+                if parsed is not None and parsed[0] == channel:
+                    found.append((parsed[1], folder / name))
+        return found
+
     async def flush(self) -> None:
         """Waits until all recordings are stored; the caller sets a time limit. The next start recovers the others."""
         await self._idle.wait()

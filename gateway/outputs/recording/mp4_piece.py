@@ -98,6 +98,10 @@ class Mp4Piece:
         self._flush()
         self.closed = True
 
+    def flush(self) -> None:
+        """Converts the waiting frames to fragments, except the last picture, whose duration is unknown."""
+        self._flush(last=False)
+
     def pop_data(self) -> list[bytes]:
         """Returns the bytes to append to the file."""
         data, self._data = self._data, []

@@ -58,6 +58,10 @@ class Mp4Recording(SegmentedRecording):
             elif movie.unsupported is not None:
                 raise OutputUnsupported(movie.unsupported)
 
+    def flush_pieces(self) -> None:
+        for piece in self._open:
+            piece.movie.flush()
+
     async def store(self) -> None:
         self._has_data_to_store = False
         for piece in self._open:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+from gateway.channels.channel import Channel
 from gateway.formats.hls import media_playlist
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.stream import Stream
@@ -23,6 +26,7 @@ from gateway.outputs.recording.on_demand_session import (
     ready_event,
     recording_name,
 )
+from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPieces, Span
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.timing import VIDEO_CLOCK
@@ -31,14 +35,18 @@ from gateway.ports.errors import OutputUnsupported
 
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, to avoid most padding of packets
 _MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk; at high bitrates less than a second
-_LARGE: Final = 200_000  # characters; a longer playlist is written only every …
+_LARGE: Final = 4_000  # segments, about 200 kB; a longer playlist is written only every …
 _LARGE_INTERVAL: Final = 60.0  # … 60 seconds
+# Seconds for which segments stay stored after they are too old for rewinding, because players may know them.
+REWIND_MARGIN: Final = 600.0
+_TRIM_SECONDS: Final = 60.0  # of segments that are deleted at once
 
 
 class TsPiece:
     """A Piece as transport packets. The caller appends the packets of `pop_data` to a file.
 
     `seconds`: its duration so far. `dropped` counts frames that MPEG-TS does not support.
+    `points`: the times and offsets at which players may begin, see RecordedPieces. They belong to the popped data.
     """
 
     def __init__(self, muxer: TsMuxer, start: PieceStart) -> None:
@@ -56,8 +64,11 @@ class TsPiece:
         self._frames: list[bytes] = []  # audio frames of the open PES packet
         self._frames_at = 0
         self._frames_end = 0  # ticks of the audio rate
+        self.points: list[tuple[int, int]] = []
+        self._point = 0  # time of the last point
         self._data: list[bytes] = [muxer.tables()]
         self._size = 0
+        self._offset = len(self._data[0])  # bytes so far
         self._popped_until = 0  # end of the data that was popped, ticks of 90 kHz
 
     def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
@@ -67,6 +78,9 @@ class TsPiece:
         else:
             self._step = max(dts - self._end + self._step, 1)
         self._end = dts + self._step
+        if key or dts - self._point >= POINT_TICKS:
+            self._flush()  # earlier sound belongs to what is before this picture
+            self._add_point(dts)
         try:
             self._put(self._muxer.video(dts, cts, key, payload).render())
         except InvalidData:
@@ -90,6 +104,10 @@ class TsPiece:
         if len(self._frames) >= _FRAMES_PER_PES:
             self._flush()
 
+    def flush(self) -> None:
+        """Writes the audio frames that wait for more frames."""
+        self._flush()
+
     def close(self, end: int | None) -> None:
         self._flush()
         if end is not None and self._has_picture:
@@ -106,24 +124,33 @@ class TsPiece:
         """Returns whether at least a second of media, or more than _MAX_BYTES, waits for the disk."""
         return self._end - self._popped_until >= VIDEO_CLOCK or self._size > _MAX_BYTES
 
-    def pop_data(self) -> list[bytes]:
-        data, self._data = self._data, []
+    def pop_data(self) -> tuple[list[bytes], list[tuple[int, int]]]:
+        """Returns the packets since the last call, and their points."""
+        data, points = self._data, self.points
+        self._data, self.points = [], []
         self._size = 0
         self._popped_until = self._end
-        return data
+        return data, points
 
     def _flush(self) -> None:
         frames, self._frames = self._frames, []
         if frames:
+            if not self._has_picture and (not self.points or self._frames_at - self._point >= POINT_TICKS):
+                self._add_point(self._frames_at)
             try:
                 for packets in self._muxer.audio(frames, self._frames_at):
                     self._put(packets.render())
             except InvalidData:
                 self.dropped += len(frames)
 
+    def _add_point(self, time: int) -> None:
+        self._point = time
+        self.points.append((time, self._offset))
+
     def _put(self, packets: bytes) -> None:
         self._data.append(packets)
         self._size += len(packets)
+        self._offset += len(packets)
 
 
 @dataclass(slots=True)
@@ -142,6 +169,9 @@ class OnDemandRecording(SegmentedRecording):
     A session lasts from the start of the stream, the schedule's window or the output to its end.
     The name of a session is its start time.
     A publisher that reconnects continues the session, after a discontinuity.
+    If the channel has `rewind`, segments are as short as those of the live playlist. Without isOnDemand they are only
+    for rewinding: this recording deletes its old segments, and RewindDeletion deletes the rest of the session.
+    pieces: the places in segments at which players can begin.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
@@ -150,13 +180,25 @@ class OnDemandRecording(SegmentedRecording):
         self._finalizer = finalizer
         self._muxer: TsMuxer | None = None
         self._open: list[_Segment] = []  # oldest first
+        self._completing: list[_Segment] = []  # closed, but not in `_entries` yet
         self._session: OnDemandSession | None = None
         self._start_ms = 0
         self._number = 0
+        self._name = ""  # of the session's folder
         self._entries: list[RecordedSegment] = []
+        self._outdated: list[int] = []  # segments that are to be deleted
         self._written = 0.0  # when the playlist was last written, by the monotonic clock
         self._segments = 0
         self._bytes = 0
+        self._kept = _is_kept(stream.channel)
+        self.pieces = RecordedPieces()
+
+    async def read(self, span: Span) -> AsyncIterator[bytes]:
+        """Yields bytes of a piece that this recording has written. Raises NoSuchObject, StoreUnavailable, OSError."""
+        path = self._archive.scratch(SCRATCH_FOLDER) / self._name / f"{span.piece}.ts"
+        key = media_keys.segment_key(self._stream.name, span.piece)
+        async for data in self._archive.read(key, path, span.start, span.end):
+            yield data
 
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "segments": self._segments, "bytes": self._bytes}
@@ -165,6 +207,10 @@ class OnDemandRecording(SegmentedRecording):
         if self._session is not None:
             status["playlist"] = media_keys.playlist_key(self._stream.name, self._start_ms)
         return status
+
+    def piece_seconds(self, channel: Channel) -> float:
+        seconds = super().piece_seconds(channel)
+        return min(seconds, channel.hls_time) if channel.rewind_seconds else seconds
 
     def begin_epoch(self, tracks: Tracks) -> None:
         try:
@@ -177,15 +223,35 @@ class OnDemandRecording(SegmentedRecording):
             if segment.piece.has_data or segment.piece.closed:
                 self._has_data_to_store = True
 
+    def flush_pieces(self) -> None:
+        for segment in self._open:
+            segment.piece.flush()
+
+    def segments(self) -> tuple[Path, list[RecordedSegment]] | None:
+        """Returns the folder of the open session, and its segments on disk or in the store; the last ones are open.
+
+        None if there is no session.
+        """
+        if self._session is None:
+            return None
+        unfinished = [
+            RecordedSegment(s.number, s.piece.seconds, 0, s.piece.discontinuity, s.piece.wall_clock)
+            for s in (*self._completing, *self._open)
+            if s.started
+        ]
+        return self._session.folder, [*self._entries, *unfinished]
+
     async def store(self) -> None:
         self._has_data_to_store = False
         for segment in list(self._open):
-            data = segment.piece.pop_data()
+            data, points = segment.piece.pop_data()
             if data or not segment.started:
                 self._bytes += sum(map(len, data))
                 await self._archive.threads.run(partial(self._write, segment, data, segment.piece.seconds))
+                self.pieces.add(segment.number, points)
             if segment.piece.closed:
                 self._open.remove(segment)
+                self._completing = [segment]
                 await self._complete(segment)
 
     async def finish(self, failed: bool) -> None:
@@ -199,7 +265,7 @@ class OnDemandRecording(SegmentedRecording):
                 self._session = None
         finally:
             session, self._session = self._session, None
-            self._open, self._entries = [], []
+            self._open, self._completing, self._entries = [], [], []
             self._number = 0
             self._epoch = None  # the next session begins with its tracks
             if session is not None:
@@ -211,6 +277,8 @@ class OnDemandRecording(SegmentedRecording):
         if not self._number:
             start_ms = int(start.wall_clock * 1000)
             self._number = self._start_ms = self._finalizer.claim(SCRATCH_FOLDER, self._stream.name, start_ms)
+            self._name = recording_name(self._stream.name, self._start_ms)
+            self._kept = _is_kept(self._channel)
         else:
             self._number = self._finalizer.claim(SCRATCH_FOLDER, self._stream.name, self._number + 1)
         piece = TsPiece(self._muxer, start)
@@ -221,8 +289,8 @@ class OnDemandRecording(SegmentedRecording):
         """Writes to the session's files. Runs in a thread."""
         self._archive.check_free_space()
         if self._session is None:
-            folder = self._archive.scratch(SCRATCH_FOLDER) / recording_name(self._stream.name, self._start_ms)
-            self._session = OnDemandSession(folder)
+            self._session = OnDemandSession(self._archive.scratch(SCRATCH_FOLDER) / self._name)
+            self._session.set_kept(self._kept)
         if not segment.started:
             self._session.begin(segment.number, segment.piece.discontinuity, segment.piece.wall_clock)
             segment.started = True
@@ -237,38 +305,60 @@ class OnDemandRecording(SegmentedRecording):
         self._entries.append(
             RecordedSegment(segment.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
         )
+        self._completing = []
         self._segments += 1
+        self.pieces.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
         await self._publish()
 
     async def _remove_old(self, session: OnDemandSession) -> None:
-        """Removes segments from the playlist before retention deletes them. A session may last for months."""
+        """Removes segments from the playlist before they are deleted. A session may last for months."""
+        if not self._kept and _is_kept(self._channel):
+            self._kept = True
+            await self._archive.threads.run(lambda: session.set_kept(True))
         days = self._channel.retention_days
         days = self._archive.retention_days if days is None else days
-        oldest = time.time() - days * 86_400
-        entries = self._entries
-        if days and entries[0].wall_clock + entries[0].seconds < oldest:
-            self._entries = entries = [
-                entry for entry in entries if entry.wall_clock + entry.seconds >= oldest
-            ] or entries[-1:]
+        now, entries = time.time(), self._entries
+        oldest = now - days * 86_400 if days else 0.0
+        if not self._kept:
+            rewind = now - self._channel.rewind_seconds - REWIND_MARGIN
+            first = entries[0].wall_clock + entries[0].seconds
+            oldest = max(oldest, rewind if first < rewind - _TRIM_SECONDS else 0.0)
+        if entries[0].wall_clock + entries[0].seconds < oldest:
+            self._entries = [entry for entry in entries if entry.wall_clock + entry.seconds >= oldest] or entries[-1:]
+            if not self._kept:
+                self._outdated += [entry.number for entry in entries[: len(entries) - len(self._entries)]]
+            entries = self._entries
             await self._archive.threads.run(lambda: session.trim(entries))
-        await self._archive.threads.run(lambda: session.compact(entries))
+        await self._archive.threads.run(lambda: session.compact(entries, self._kept))
+
+    async def _delete_outdated(self) -> None:
+        """Deletes the segments that left the playlist."""
+        outdated, self._outdated = self._outdated, []
+        if outdated:
+            self.pieces.trim(outdated[-1] + 1)
+            await self._archive.delete([media_keys.segment_key(self._stream.name, number) for number in outdated])
 
     async def _publish(self, last: bool = False) -> None:
         session = self._session
         if session is None or not self._entries:
             return
         await self._remove_old(session)
-        now = time.monotonic()
-        content = playlist(self._entries)
-        if not last and len(content) > _LARGE and now - self._written < _LARGE_INTERVAL:
+        now, entries, kept = time.monotonic(), self._entries, self._kept
+        if not last and len(entries) > _LARGE and now - self._written < _LARGE_INTERVAL:
             return
         self._written = now
-        path = await self._archive.threads.run(lambda: session.write_playlist(content))
+        path = await self._archive.threads.run(lambda: session.write_playlist(playlist(entries, kept)))
         ready = None
         if last:
-            ready = ready_event(self._start_ms, self._entries)
+            ready = ready_event(self._start_ms, entries)
             self._counts.finished["ondemand"] += 1
         await self._archive.keep(
             media_keys.playlist_key(self._stream.name, self._start_ms), path, replace=True, ready=ready
         )
+        await self._delete_outdated()
+
+
+def _is_kept(channel: Channel) -> bool:
+    """Whether a session stays stored when it is too old for rewinding."""
+    return channel.flag("isOnDemand") or not channel.rewind_seconds

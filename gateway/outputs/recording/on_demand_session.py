@@ -15,12 +15,15 @@ from gateway.channels.names import is_channel_id
 from gateway.formats.hls import media_playlist
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import LockedFile, disk_errors, take_abandoned
+from gateway.outputs.storage.stored_pieces import StoredPiece
 from gateway.ports import media_keys
 
 log = structlog.get_logger(__name__)
 
 SCRATCH_FOLDER: Final = "ondemand"
 JOURNAL: Final = "journal"
+# A comment in the playlist of a session that is deleted when it is too old for rewinding (`RewindDeletion`).
+REWIND_MARK: Final = "# for rewinding only\n"
 _VERSION: Final = 3  # EXT-X-VERSION: EXTINF with fractions
 _COMPACT_BYTES: Final = 1_000_000  # bytes
 _MAX_LINE: Final = 4096
@@ -48,11 +51,13 @@ class JournalContents:
 
     entries: finished segments. open: the unfinished segment; None if there is none.
     points: pairs of size (bytes) and duration (seconds) of the open segment.
+    kept: see `playlist`.
     """
 
     entries: list[RecordedSegment]
     open: RecordedSegment | None
     points: list[tuple[int, float]]
+    kept: bool = True
 
     def confirmed(self, size: int) -> RecordedSegment | None:
         """Returns the part of the open segment that the journal confirms, for a file of `size` bytes."""
@@ -67,7 +72,7 @@ class OnDemandSession:
 
     Journal lines are JSON: `begin` starts a segment, `at` contains its bytes and seconds so far, `done` ends it.
     A segment is `done` before it is stored. So a done segment with a file in the folder must still be stored.
-    `trim`: segments before this number are older than the retention time.
+    `trim`: segments before this number are older than the retention time. `kept`: see `playlist`.
     All methods block and must run in a thread; they raise OutputError.
     """
 
@@ -97,6 +102,10 @@ class OnDemandSession:
         """Records that only these segments remain, because older ones exceed the retention time."""
         self._write_line({"trim": entries[0].number})
 
+    def set_kept(self, kept: bool) -> None:
+        """Records whether the session is kept, for recovery. See `playlist`."""
+        self._write_line({"kept": kept})
+
     def done(self, number: int, seconds: float) -> tuple[Path, int]:
         """Completes a segment and returns its file and its size in bytes."""
         file = self._segments.pop(number)
@@ -104,7 +113,7 @@ class OnDemandSession:
         self._write_line({"done": number, "seconds": seconds, "bytes": file.size})
         return file.path, file.size
 
-    def compact(self, entries: list[RecordedSegment]) -> None:
+    def compact(self, entries: list[RecordedSegment], kept: bool = True) -> None:
         """Rewrites a long journal with only the finished segments, without their `at` lines."""
         if self._journal.size <= self._max_journal or self._segments:
             return
@@ -112,7 +121,7 @@ class OnDemandSession:
             self._journal,
             LockedFile(self.folder / JOURNAL),
         )  # replaces the old file, and is locked before
-        lines = []
+        lines: list[dict[str, Any]] = [{"kept": kept}]
         for entry in entries:
             begin = {"begin": entry.number, "fresh": entry.discontinuity, "wall": entry.wall_clock}
             lines += [begin, {"done": entry.number, "seconds": entry.seconds, "bytes": entry.bytes}]
@@ -156,9 +165,12 @@ def parse_recording_name(name: str) -> tuple[str, int] | None:
     return channel, int(start)
 
 
-def playlist(entries: list[RecordedSegment]) -> str:
-    """Returns the playlist of at least one segment. It has an end, so players do not reload it."""
-    lines = []
+def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:
+    """Returns the playlist of at least one segment. It has an end, so players do not reload it.
+
+    kept: whether the session stays stored. Otherwise it is only for rewinding, and is deleted when it is too old.
+    """
+    lines = [] if kept else [REWIND_MARK]
     for n, entry in enumerate(entries):
         if entry.discontinuity and n:
             lines.append(media_playlist.DISCONTINUITY)
@@ -169,6 +181,17 @@ def playlist(entries: list[RecordedSegment]) -> str:
     target = max(1, *(int(entry.seconds + 0.5) for entry in entries))
     head = media_playlist.head(target=target, sequence=entries[0].number, discontinuity_sequence=None, version=_VERSION)
     return media_playlist.with_suffix(media_playlist.playlist(head, lines, ended=True)).decode()
+
+
+def pieces(channel: str, entries: list[RecordedSegment]) -> list[StoredPiece]:
+    """Returns the segments with the times that `playlist` gives them."""
+    found: list[StoredPiece] = []
+    for entry in entries:
+        fresh = entry.discontinuity or not found
+        start = round(entry.wall_clock, 3) if fresh else found[-1].end
+        key = media_keys.segment_key(channel, entry.number)
+        found.append(StoredPiece(key, media_keys.MediaKind.SEGMENT, start, entry.seconds, fresh))
+    return found
 
 
 def ready_event(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:
@@ -186,6 +209,7 @@ def read_journal(path: Path) -> JournalContents:
     """Reads a journal up to the first damaged line. Raises OSError."""
     open_segments: dict[int, tuple[RecordedSegment, list[tuple[int, float]]]] = {}
     entries: list[RecordedSegment] = []
+    kept = True
     with path.open("rb") as file:
         while (line := file.readline(_MAX_LINE)).endswith(b"\n") and len(entries) < _MAX_ENTRIES:
             try:
@@ -196,6 +220,8 @@ def read_journal(path: Path) -> JournalContents:
                     open_segments[number] = segment, []
                 elif "at" in fields:
                     open_segments[int(fields["of"])][1].append((int(fields["at"]), float(fields["seconds"])))
+                elif "kept" in fields:
+                    kept = bool(fields["kept"])
                 elif "trim" in fields:
                     entries = [entry for entry in entries if entry.number >= int(fields["trim"])]
                 else:
@@ -204,9 +230,9 @@ def read_journal(path: Path) -> JournalContents:
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 break
     if not open_segments:
-        return JournalContents(entries, None, [])
+        return JournalContents(entries, None, [], kept)
     first, points = open_segments[min(open_segments)]  # two are open only while the first waits for late sound
-    return JournalContents(entries, first, points)
+    return JournalContents(entries, first, points, kept)
 
 
 def session_folders(archive: Archive) -> list[Path]:
@@ -244,7 +270,7 @@ async def recover_session(folder: Path, archive: Archive) -> None:
                     await archive.keep(media_keys.segment_key(channel, entry.number), path, replace=True)
             if entries:
                 path = folder / "playlist"
-                text = playlist(entries)
+                text = playlist(entries, journal.kept)
                 await archive.threads.run(lambda: path.write_text(text, encoding="utf-8"))
                 ready = ready_event(start_ms, entries)
                 await archive.keep(media_keys.playlist_key(channel, start_ms), path, replace=True, ready=ready)

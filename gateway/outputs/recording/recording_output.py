@@ -23,6 +23,7 @@ from gateway.outputs.recording.cutter import MAX_BURST, Cutter, Piece, PieceStar
 
 log = structlog.get_logger(__name__)
 
+FLUSH_SECONDS: Final = 0.5  # the next unit of a live stream arrives much sooner
 _FINISH_SECONDS: Final = 15.0  # for writing open files if the disk is slow
 _MAX_WAIT_SECONDS: Final = 3600.0  # maximum wait; then the clock is read again, because it may have been changed
 
@@ -58,6 +59,7 @@ class RecordingOutput(abc.ABC):
         self._changed = asyncio.Event()
         self._dropped = 0
         self._failed = False
+        self._flushes: list[asyncio.Future[None]] = []
 
     # ---- subclasses ----
 
@@ -88,6 +90,21 @@ class RecordingOutput(abc.ABC):
     @abc.abstractmethod
     def read_channel(self, channel: Channel) -> None:
         """Applies the changed channel."""
+
+    @abc.abstractmethod
+    def flush_pieces(self) -> None:
+        """Prepares all received media for `store`, even if too few wait to be written."""
+
+    async def flush(self) -> None:
+        """Returns when all received media are on disk, so that a clip can have them. Waits at most FLUSH_SECONDS.
+
+        The output itself writes after its next unit. So errors of the disk end it as usual.
+        """
+        if self._subscription is None:
+            return
+        done = asyncio.get_running_loop().create_future()
+        self._flushes.append(done)
+        await asyncio.wait([done], timeout=FLUSH_SECONDS)
 
     # ---- Output ----
 
@@ -169,7 +186,9 @@ class RecordingOutput(abc.ABC):
                     self.on_tracks(item)
                 elif isinstance(item, End):
                     break
-                if self.has_data_to_store:
+                if self._flushes:
+                    await self._flush_now()
+                elif self.has_data_to_store:
                     await self.store()
             failed = False
             return True
@@ -185,6 +204,16 @@ class RecordingOutput(abc.ABC):
                     await self.finish(failed)
             except TimeoutError:
                 log.warning("the disk is too slow to finish a recording", stream=stream.name)
+
+    async def _flush_now(self) -> None:
+        flushes, self._flushes = self._flushes, []
+        try:
+            self.flush_pieces()
+            await self.store()
+        finally:
+            for done in flushes:
+                if not done.done():
+                    done.set_result(None)
 
     def _count_dropped(self, frames: int) -> None:
         self._dropped += frames
@@ -221,11 +250,15 @@ class SegmentedRecording(RecordingOutput):
     def check_pieces(self) -> None:
         """Sets `_has_data_to_store`; called after each unit. Raises OutputUnsupported. Hot path."""
 
+    def piece_seconds(self, channel: Channel) -> float:
+        """Returns the wanted duration of a piece."""
+        return channel.number(self._duration_field)
+
     # ---- RecordingOutput ----
 
     def read_channel(self, channel: Channel) -> None:
         if self._cutter is not None:
-            self._cutter.seconds = channel.number(self._duration_field)
+            self._cutter.seconds = self.piece_seconds(channel)
 
     def on_tracks(self, tracks: Tracks) -> None:
         if tracks.epoch == self._epoch:
@@ -234,9 +267,7 @@ class SegmentedRecording(RecordingOutput):
         self._end_cutter()
         if tracks.video is not None or tracks.audio is not None:
             self.begin_epoch(tracks)
-            self._cutter = Cutter(
-                tracks, self._channel.number(self._duration_field), self.begin_piece, self._piece_limiter
-            )
+            self._cutter = Cutter(tracks, self.piece_seconds(self._channel), self.begin_piece, self._piece_limiter)
 
     def on_unit(self, unit: AccessUnit) -> None:
         if self._cutter is not None:

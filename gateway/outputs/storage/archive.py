@@ -7,9 +7,10 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import structlog
 
@@ -30,6 +31,8 @@ _RECOVERED: Final = frozenset({"video", "ondemand"})  # kinds of scratch files t
 _ABANDONED_SECONDS: Final = 3600.0  # seconds after which an unchanged scratch file counts as abandoned
 _MAX_CONCURRENT: Final = 4  # channels whose files are sent in parallel; files of one channel are sent in order
 _MAX_NAMES: Final = 100
+_CHUNK: Final = 256 * 1024  # bytes that are read at once
+_DELETED_AT_ONCE: Final = 500  # objects
 _SCAN_SECONDS: Final = 5.0  # until an unreadable spool is read again
 
 
@@ -127,6 +130,42 @@ class Archive:
             raise OutputError(f"{key} cannot be stored: {error.strerror or error}") from None
         self._enqueue(key)
         return key
+
+    async def read(self, key: str, file: Path, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yields bytes of an object: from `file` before it is stored, from the spool, or from the store.
+
+        start, end: the first byte and the end. Raises NoSuchObject, StoreUnavailable, OSError.
+        """
+        opened = await self.threads.run(lambda: _open(file))
+        if opened is None:
+            opened = await self.threads.run(lambda: self.open_waiting(key))
+        if opened is None:
+            async for chunk in self._objects.read(key, start, end):
+                yield chunk
+            return
+        try:
+            await self.threads.run(lambda: opened.seek(start))
+            while start < end and (data := await self.threads.run(partial(opened.read, min(_CHUNK, end - start)))):
+                start += len(data)
+                yield data
+        finally:
+            opened.close()
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Deletes objects that no playlist lists any more. If the store does not answer, they stay until retention."""
+        try:
+            for first in range(0, len(keys), _DELETED_AT_ONCE):
+                await self._objects.delete_many(keys[first : first + _DELETED_AT_ONCE])
+        except StoreUnavailable as error:
+            log.warning("old segments could not be deleted", reason=str(error), files=len(keys))
+
+    def open_waiting(self, key: str) -> BinaryIO | None:
+        """Opens a file that waits for a remote store; None if it does not wait, so the store may have it. Blocks."""
+        return None if self._spool is None else self._spool.open(key)
+
+    def waiting_keys(self, prefix: str) -> list[str]:
+        """Returns the keys of the files that wait for a remote store and begin with `prefix`."""
+        return [] if self._spool is None else self._spool.keys(prefix)
 
     async def flush(self) -> None:
         """Waits until the store has all files; the caller sets a time limit.
@@ -305,6 +344,14 @@ class Archive:
                     file.unlink()
             except OSError as error:
                 log.warning("an abandoned file cannot be removed", file=str(file), reason=error.strerror)
+
+
+def _open(file: Path) -> BinaryIO | None:
+    """Opens a file; None if it does not exist (any more)."""
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        return None
 
 
 def _crashed(name: str, error: BaseException) -> None:

@@ -14,7 +14,7 @@ from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import Object, ObjectStore
 
 _HEAD_BYTES: Final = 256  # bytes at the start of a finished MP4, including its duration
-_MAX_PLAYLIST_BYTES: Final = 32 << 20
+MAX_PLAYLIST_BYTES: Final = 32 << 20
 _MAX_CONCURRENT: Final = 8
 _DURATION = re.compile(rb"^#EXTINF:([0-9]{1,9}(?:\.[0-9]{1,9})?),", re.MULTILINE)
 _SEGMENT = re.compile(rb"^(720p/[0-9]{13}\.ts)\s*$", re.MULTILINE)
@@ -22,10 +22,16 @@ _SEGMENT = re.compile(rb"^(720p/[0-9]{13}\.ts)\s*$", re.MULTILINE)
 _PREFIXES: Final = {
     media_keys.MediaKind.VIDEO: "mp4/",
     media_keys.MediaKind.ONDEMAND: "vod-",
+    media_keys.MediaKind.CLIP: "clips/",
     media_keys.MediaKind.MOTION: "motion/mp4/",
     media_keys.MediaKind.IMAGE: "images/",
 }
-RECORDED: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.ONDEMAND, media_keys.MediaKind.MOTION)
+RECORDED: Final = (
+    media_keys.MediaKind.VIDEO,
+    media_keys.MediaKind.ONDEMAND,
+    media_keys.MediaKind.CLIP,
+    media_keys.MediaKind.MOTION,
+)
 LISTED: Final = tuple(_PREFIXES)
 
 
@@ -102,7 +108,7 @@ class RecordingIndex:
     async def _seconds(self, item: Object) -> float | None:
         try:
             if item.key.endswith(".m3u8"):
-                text = await self._read(item, _MAX_PLAYLIST_BYTES)
+                text = await self._read(item, MAX_PLAYLIST_BYTES)
                 return round(sum(float(n) for n in _DURATION.findall(text)), 3)
             return movie_seconds(await self._read(item, _HEAD_BYTES))
         except NoSuchObject:  # it was deleted in the meantime
@@ -126,7 +132,7 @@ class RecordingIndex:
 async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
     """Returns the URIs of the segments in a session's playlist; empty if it does not exist."""
     try:
-        text = b"".join([chunk async for chunk in objects.read(key, 0, _MAX_PLAYLIST_BYTES)])
+        text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_PLAYLIST_BYTES)])
     except NoSuchObject:
         return []
     return [uri.decode() for uri in _SEGMENT.findall(text)]

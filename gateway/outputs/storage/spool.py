@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import structlog
 
@@ -97,6 +97,17 @@ class Spool:
         self.bytes += size
         self._make_room(entry)
         return entry
+
+    def open(self, key: str) -> BinaryIO | None:
+        """Opens a waiting file; None if it does not exist. Unlike other calls, it may overlap them."""
+        for kind in (_QUEUE, _SENDING, _QUEUE):  # a file moves between the two folders
+            with contextlib.suppress(FileNotFoundError):
+                return self._path(kind, key).open("rb")
+        return None
+
+    def keys(self, prefix: str) -> list[str]:
+        """Returns the keys of the waiting files that begin with `prefix`. Does not block."""
+        return [key for key in (*self._sending, *self._waiting) if key.startswith(prefix)]
 
     def take(self, key: str) -> Path | None:
         """Returns the file of `key` and marks it as being sent; None if it was removed."""

@@ -20,6 +20,7 @@ from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
+from gateway.packaging.ts.segment_history import PastSegment, SegmentHistory
 
 _VERSION = 3  # EXTINF with fractions; nothing here needs more
 _FRAMES_PER_PES = 5  # about 100 ms of AAC: avoids most of the packets' padding
@@ -112,6 +113,7 @@ class TsPackager(Packager):
         self._alignment = alignment
         self._seconds = plan.seconds
         self.window = SegmentWindow(plan.size)
+        self.history: SegmentHistory | None = None  # set for channels whose viewers may rewind
         self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
         # hls.js needs time for each past discontinuity. So epochs do not begin with the clock, in contrast to numbers.
         number, epoch = max(sequence_start(started), first[0]), first[1]
@@ -169,6 +171,10 @@ class TsPackager(Packager):
             size=codecs.video_size(video) if video is not None else None,
             frame_rate=float(rate) if rate is not None else None,
         )
+
+    def number_of(self, name: int) -> int:
+        """Returns the Media Sequence Number of the segment with this number in its file name."""
+        return name - self._name_offset
 
     def playlist(self) -> str:
         """Returns `live.m3u8` with media_playlist.MARK after its URIs. Requires `ready`."""
@@ -381,6 +387,9 @@ class TsPackager(Packager):
         assert segment is not None
         self._unmuxed.append(segment)
         body = LazyBytes(lambda: self._render(segment), self._bytes)
+        if self.history is not None:
+            name = self._number + self._name_offset
+            self.history.add(self._number, PastSegment(name, duration, wall, self._epoch, self._start))
         if removed := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
             # They can no longer be fetched.
             unmuxed = self._unmuxed

@@ -143,3 +143,22 @@ def test_servers_are_those_that_live(tmp_path: Path):
                 "the stream of a dead node is over",
                 timeout=30,
             )
+
+
+def test_a_clip_of_the_newest_seconds_is_made_by_the_node_that_has_them(two: Two):
+    channel = two.channel(isOnDemand=True, ondemand_time="60", isHls=False)
+    path = f"/videostream/{channel.id}/clips"
+    with push(FILM, channel.push):
+        channel.wait_live()
+        made: dict[str, Any] = {}
+
+        def clip() -> bool:
+            reply = two.asked.api("POST", path, {"last": 2})
+            made.update(reply.json())
+            return reply.status == 201 and made["seconds"] > 1.9
+
+        until(clip, "two seconds are recorded")
+        reply = http("GET", channel.url("vod/" + made["key"].partition("/")[2]))  # these nodes share no object store
+        assert (reply.status, len(reply.body)) == (200, made["size"])
+        assert "after" in api(two.asked, "POST", path, {"from": 20, "to": 10}, status=400)["error"]
+        assert "nothing" in api(two.asked, "POST", path, {"from": 10, "to": 20}, status=404)["error"]

@@ -94,7 +94,7 @@ const LAYOUTS = {
   recording: {
     icon: "record",
     rows: [
-      [["isVideo", "video_time"], ["isOnDemand", "ondemand_time", "ondemand_list_size"]],
+      [["isVideo", "video_time"], ["isOnDemand", "rewind", "ondemand_time", "ondemand_list_size"]],
       ["recordSchedule", "retentionDays"],
     ],
   },

@@ -13,6 +13,7 @@ import { administers } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
+import { Clips } from "./channel/clips.js";
 import { Health } from "./channel/health.js";
 import { Experience } from "./channel/experience.js";
 import { ChannelHistory } from "./channel/history.js";
@@ -129,6 +130,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         <${Push} channel=${channel} onChanged=${changed} />
         ${!several && shownInputs}
         <${Play} channel=${channel} />
+        <${Clips} channel=${channel} />
         ${administers.value && !gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
       </div>
       <div class="stack right">

@@ -30,9 +30,10 @@ const NOTHING = [];
 
 /** The kinds of recordings in each tab. @type {Readonly<Record<string, readonly Kind[]>>} */
 const TABS = {
-  all: ["video", "ondemand", "motion"],
+  all: ["video", "ondemand", "clip", "motion"],
   video: ["video"],
   ondemand: ["ondemand"],
+  clip: ["clip"],
   motion: ["motion"],
   image: ["image"],
 };

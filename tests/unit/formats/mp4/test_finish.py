@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.formats.mp4 import finish as finishing
+from gateway.formats.mp4 import movie as movies
 from gateway.formats.mp4.finish import Finished, finish
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
@@ -179,9 +179,9 @@ def test_it_plays_as_long_as_it_says() -> None:
 def test_more_than_four_gigabytes_get_wide_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = recording()
     plain, _ = finished(b"".join(pieces))
-    real = finishing._moov
-    monkeypatch.setattr(finishing, "_moov", lambda traks, at, wide, created: real(traks, at, True, created))
-    monkeypatch.setattr(finishing, "_MAX_NARROW", 0)
+    real = movies._moov
+    monkeypatch.setattr(movies, "_moov", lambda traks, at, wide, created: real(traks, at, True, created))
+    monkeypatch.setattr(movies, "_MAX_NARROW", 0)
     wide, _ = finished(b"".join(pieces))
     assert find(wide, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"co64") is not None
     assert samples(wide) == samples(plain)

@@ -16,8 +16,8 @@ import pytest
 from gateway.channels.schedule import Schedule
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.outputs.recording import mp4_finalizer, recording_output
-from gateway.outputs.recording.on_demand_session import playlist, read_journal
+from gateway.outputs.recording import mp4_finalizer, on_demand_recording, recording_output
+from gateway.outputs.recording.on_demand_session import OnDemandSession, playlist, read_journal
 from gateway.outputs.storage import locked_file
 from gateway.outputs.storage.recording_index import movie_seconds
 from gateway.ports.errors import OutputError, OutputUnsupported
@@ -438,6 +438,34 @@ async def test_an_old_segment_of_an_endless_session_leaves_its_playlist(
         text = studio.files("**/*.m3u8")[0].read_text()
         assert [uri for _, uri in segments(text)] == [f"720p/{1700000000000 + n}.ts" for n in range(2, 5)]
         assert "MEDIA-SEQUENCE:1700000000002\n" in text
+
+
+@pytest.mark.parametrize(("on_demand", "left"), [(False, range(14, 20)), (True, range(20))])
+async def test_segments_that_are_only_for_rewinding_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_demand: bool, left: range
+) -> None:
+    monkeypatch.setattr(on_demand_recording, "_TRIM_SECONDS", 0)
+    # Half a minute is kept for rewinding, and ten minutes more for players that know the segments.
+    monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 60 + 600)
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=60, hls_time=2, rewind=30 / 3600, isOnDemand=on_demand)
+        await record(studio.on_demand(stream), stream, Timetable(seconds=40))
+        (index,) = studio.files("**/*.m3u8")
+        expected = [f"720p/{1700000000000 + n}.ts" for n in left]
+        assert [uri for _, uri in segments(index.read_text())] == expected
+        assert [f"720p/{path.name}" for path in studio.files("**/*.ts")] == expected
+        assert ("# for rewinding only" in index.read_text()) is not on_demand
+
+
+async def test_a_recovered_session_is_still_only_for_rewinding(tmp_path: Path) -> None:
+    session = OnDemandSession(tmp_path / "session")
+    session.set_kept(False)
+    session.begin(5, True, 1.0)
+    session.append(5, [b"x" * 188], 1.0)
+    session.done(5, 1.0)
+    session.close()
+    told = read_journal(tmp_path / "session" / "journal")
+    assert not told.kept and "# for rewinding only" in playlist(told.entries, told.kept)
 
 
 def test_a_journal_tells_what_it_vouches_for_and_no_more(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,8 +46,14 @@ class Remote:
     async def head(self, key: str) -> Object:
         raise AssertionError("nobody asks a remote store before sending")
 
-    def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        raise AssertionError
+    async def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        yield self.objects[key][first:end]
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        if self.away:
+            raise StoreUnavailable("the bucket does not answer")
+        for key in keys:
+            del self.objects[key]
 
     def list(self, prefix: str) -> AsyncIterator[Object]:
         raise AssertionError
@@ -184,6 +190,28 @@ async def test_while_the_store_is_away_files_wait_and_their_order_stays(tmp_path
         await studio.archive.flush()
         assert remote.order == [f"c1/{n}.ts" for n in range(5)]
         assert [e.data["n"] for e in studio.events] == list(range(5))
+
+
+async def test_a_file_is_read_wherever_it_is(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.away = True
+
+    async def read(unfinished: Path) -> bytes:
+        return b"".join([data async for data in studio.archive.read("c1/a.ts", unfinished, 1, 3)])
+
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        file = made(studio.archive, data=b"abcd")
+        assert await read(file) == b"bc"  # it is not finished yet
+        await studio.archive.keep("c1/a.ts", file)
+        await until(lambda: remote.tries > 1)
+        assert await read(file) == b"bc"  # it waits for the store
+        remote.away = False
+        await studio.archive.flush()
+        assert await read(file) == b"bc"  # the store has it
+        await studio.archive.delete(["c1/a.ts"])
+        assert remote.objects == {}
+        remote.away = True
+        await studio.archive.delete(["c1/a.ts"])  # does not stop the recording
 
 
 async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import { Badge, html, Icon } from "../../ui.js";
 /** @typedef {import("./feed.js").Recording} Recording */
 
 /** @type {Readonly<Record<Recording["kind"], import("../../kit/icon.js").IconName>>} */
-export const ICONS = { video: "recordings", ondemand: "films", motion: "camera", image: "image" };
+export const ICONS = { video: "recordings", ondemand: "films", clip: "record", motion: "camera", image: "image" };
 
 /**
  * @param {{item: Recording, name: string, growing: boolean, onOpen: () => void}} props  name: of the channel. growing: it is being recorded

@@ -2,7 +2,7 @@
 
 import { api, ApiError } from "../../../players/api.js";
 
-/** @typedef {"video" | "ondemand" | "motion" | "image"} Kind */
+/** @typedef {"video" | "ondemand" | "clip" | "motion" | "image"} Kind */
 
 /**
  * A recording as the API lists it.

@@ -1,0 +1,155 @@
+"""Writes the index of a progressive movie: ftyp, moov and the header of mdat. The media follow ("fast start")."""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+from gateway.formats.mp4.box import box, full_box
+from gateway.formats.mp4.init import TrackInit, media_header, movie_header, movie_init, track_header
+from gateway.formats.mp4.reader import Box, boxes, find
+from gateway.formats.mp4.tables import Table
+from gateway.media.errors import InvalidData
+
+FTYP: Final = box(b"ftyp", b"isom", (0x200).to_bytes(4, "big"), b"isomiso2mp41")
+
+_SCALE: Final = 90_000  # ticks a second of the movie
+_MAX_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
+_EPOCH: Final = 2_082_844_800  # seconds from 1904 to 1970
+
+
+@dataclass(slots=True)
+class MovieTrack:
+    """One track of a movie: the boxes that are copied, and its samples."""
+
+    track_id: int
+    timescale: int
+    video: bool
+    width: int  # as in a tkhd
+    height: int
+    stsd: bytes
+    kept: tuple[bytes, bytes, bytes]  # hdlr, the media header of its kind, dinf
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class MovieHead:
+    """The bytes of a movie before its media. media: bytes of the media that follow."""
+
+    data: bytes
+    media: int
+    seconds: float
+
+
+def new_track(init: TrackInit) -> MovieTrack:
+    """Returns a track without samples. Raises like `movie_init`."""
+    data = movie_init([init])
+    moov = next(b for b in boxes(data) if b.kind == b"moov")
+    return read_tracks(data[moov.start : moov.end])[0]
+
+
+def add_description(track: MovieTrack, init: TrackInit) -> None:
+    """Adds a sample description, for samples with other parameters. Raises like `movie_init`."""
+    head, count = track.stsd[16:], int.from_bytes(track.stsd[12:16], "big")
+    track.stsd = full_box(b"stsd", 0, 0, (count + 1).to_bytes(4, "big"), head, new_track(init).stsd[16:])
+
+
+def movie_head(tracks: list[MovieTrack], created: float = 0.0) -> MovieHead:
+    """Returns the head of a movie. Its media are the chunks of all tracks, without gaps, in the order of `chunks`.
+
+    tracks: with samples. created: seconds since the epoch; 0: unknown.
+    """
+    media = sum(sum(t.table.lengths) for t in tracks)
+    stamp = max(int(created) + _EPOCH, 0) if created else 0
+    # The index comes before the media, so its length must be known first. It depends only on `wide`.
+    wide = media > _MAX_NARROW
+    places = [array("Q", bytes(8 * len(t.table.positions))) for t in tracks]
+    position = len(FTYP) + len(_moov(tracks, places, wide, stamp)[0]) + (16 if wide else 8)
+    filled = [0] * len(tracks)
+    for _, size, n in chunks(tracks):
+        places[n][filled[n]] = position
+        filled[n] += 1
+        position += size
+    moov, seconds = _moov(tracks, places, wide, stamp)
+    mdat = struct.pack(">I4sQ", 1, b"mdat", media + 16) if wide else struct.pack(">I4s", media + 8, b"mdat")
+    return MovieHead(FTYP + moov + mdat, media, seconds)
+
+
+def chunks(traks: Sequence[MovieTrack]) -> Iterator[tuple[int, int, int]]:
+    """Yields (position, bytes, index of the trak) of all chunks, in the order of the unfinished file."""
+    return heapq.merge(*[zip(t.table.positions, t.table.lengths, repeat(n)) for n, t in enumerate(traks)])
+
+
+def _moov(traks: Sequence[MovieTrack], positions: list[array[int]], wide: bool, created: int) -> tuple[bytes, float]:
+    """Returns the index, and the movie's duration in seconds."""
+    zero = min(t.table.shown_start / t.timescale for t in traks)
+    longest = 0
+    boxes_ = []
+    for n, trak in enumerate(traks):
+        table, scale = trak.table, trak.timescale
+        late = round((table.shown_start / scale - zero) * _SCALE)
+        shown = (table.shown_end - table.shown_start) * _SCALE // scale
+        longest = max(longest, late + shown)
+        # If a picture would be shown before it is decoded, all offsets grow, and the edit list corrects it.
+        first = table.shown_start - table.decode_start
+        lift = max(-first, 0)
+        hdlr, header, dinf = trak.kept
+        stbl = table.boxes(trak.stsd, positions[n], wide=wide, lift=lift)
+        mdia = box(b"mdia", media_header(scale, table.duration, created), hdlr, box(b"minf", header, dinf, stbl))
+        volume = 0 if trak.video else 0x0100
+        tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created)
+        boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))
+    head = movie_header(_SCALE, longest, max(t.track_id for t in traks) + 1, created)
+    return box(b"moov", head, *boxes_), longest / _SCALE
+
+
+def _edits(late: int, shown: int, first: int) -> bytes:
+    """Returns elst (§8.6.6): nothing for `late` ticks of the movie, then the media from media time `first` on."""
+    entries = [(late, -1)] if late else []
+    entries.append((shown, first))
+    wide = any(d >= 1 << 32 or m >= 1 << 31 for d, m in entries)
+    form = ">QqI" if wide else ">IiI"
+    packed = [struct.pack(form, duration, time, 0x10000) for duration, time in entries]
+    return full_box(b"elst", int(wide), 0, len(entries).to_bytes(4, "big"), *packed)
+
+
+def read_tracks(moov: bytes) -> list[MovieTrack]:
+    root = find(moov, b"moov")
+    assert root is not None  # the box that the caller saw
+    found = []
+    for trak in boxes(moov, root.payload, root.end):
+        if trak.kind != b"trak":
+            continue
+
+        def inner(*path: bytes, of: Box = trak) -> Box:
+            there = find(moov, *path, start=of.payload, end=of.end)
+            if there is None:
+                raise InvalidData(f"no {path[-1].decode()} in a trak")
+            return there
+
+        tkhd, mdhd, hdlr = inner(b"tkhd"), inner(b"mdia", b"mdhd"), inner(b"mdia", b"hdlr")
+        video = moov[hdlr.payload + 8 : hdlr.payload + 12] == b"vide"
+        header = inner(b"mdia", b"minf", b"vmhd" if video else b"smhd")
+        # Not with find(), because the whole box with its header is needed.
+        stbl = inner(b"mdia", b"minf", b"stbl")
+        stsd = next((b for b in boxes(moov, stbl.payload, stbl.end) if b.kind == b"stsd"), None)
+        if stsd is None or tkhd.end - tkhd.payload < 84 or mdhd.end - mdhd.payload < 24 or moov[tkhd.payload]:
+            raise InvalidData("a trak that we do not write")
+        timescale = int.from_bytes(moov[mdhd.payload + 12 : mdhd.payload + 16], "big")
+        if not timescale:
+            raise InvalidData("a timescale of 0")
+        width, height = struct.unpack_from(">II", moov, tkhd.payload + 76)
+        kept = [moov[b.start : b.end] for b in (hdlr, header, inner(b"mdia", b"minf", b"dinf"))]
+        track_id = int.from_bytes(moov[tkhd.payload + 12 : tkhd.payload + 16], "big")
+        found.append(
+            MovieTrack(
+                track_id, timescale, video, width, height, moov[stsd.start : stsd.end],
+                (kept[0], kept[1], kept[2]), Table(),
+            )
+        )  # fmt: skip
+    return found

@@ -1,0 +1,209 @@
+"""Reads the transport streams that `TsMuxer` writes: cuts packets into PES packets, strictly and within bounds."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.formats.ts import psi
+from gateway.formats.ts.muxer import AUDIO_PID, VIDEO_PID
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec
+
+PACKET: Final = 188
+MAX_PES: Final = 24 << 20  # bytes of packets; the largest RTMP message is smaller
+
+_TYPES: Final = {
+    0x1B: Codec.H264,
+    0x24: Codec.H265,
+    0x0F: Codec.AAC,
+    0x03: Codec.MP3,
+    0x81: Codec.AC3,
+    0x87: Codec.EAC3,
+}
+_VIDEO_CODECS: Final = (Codec.H264, Codec.H265)
+_MASK33: Final = (1 << 33) - 1
+_HALF33: Final = 1 << 32
+# Bits of the second and fourth byte of a packet.
+_ERROR, _START, _RANDOM_ACCESS = 0x80, 0x40, 0x40
+_PAYLOAD, _FIELD = 0x10, 0x20
+_UPPER: Final = bytes(n & 0xF0 for n in range(256))
+_LOWER: Final = bytes(n & 0x0F for n in range(256))
+_BLOCK: Final = 64  # packets that are cut together
+_CUT: Final = [struct.Struct("4x184s" * n) for n in range(_BLOCK + 1)]
+_COUNTERS: Final = bytes(n & 15 for n in range(16 + _BLOCK))
+# Runs of packets that contain only payload and continue a PES packet: three bytes of each header.
+_RUNS: Final = {
+    pid: re.compile(b"(?:" + re.escape(bytes((pid >> 8, pid & 0xFF, _PAYLOAD))) + b"){1,%d}" % _BLOCK)
+    for pid in (VIDEO_PID, AUDIO_PID)
+}
+
+
+@dataclass(slots=True)
+class Pes:
+    """One PES packet. pts, dts: 33-bit ticks of 90 kHz. key: its random_access_indicator."""
+
+    video: bool
+    pts: int
+    dts: int
+    key: bool
+    payload: bytes
+
+
+class _Stream:
+    """The open PES packet of one PID."""
+
+    __slots__ = ("counter", "key", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.counter = -1  # of the last packet with payload; -1: none yet
+        self.key = False
+        self.pieces: list[bytes] | None = None
+        self.size = 0
+
+
+class TsDemuxer:
+    """Reads one segment: PAT and PMT first, then whole packets of one video and one audio PID.
+
+    video, audio: the codecs of the PMT.
+    Memory: a PES packet of each PID, at most MAX_PES each. Raises InvalidData for all that TsMuxer does not write.
+    """
+
+    def __init__(self) -> None:
+        self.video: Codec | None = None
+        self.audio: Codec | None = None
+        self._rest = b""
+        self._tables = 0
+        self._streams: dict[int, _Stream] = {}
+
+    def receive(self, data: bytes) -> list[Pes]:
+        """Reads bytes, cut anywhere. Returns the PES packets that they complete."""
+        data = self._rest + data if self._rest else data
+        count = len(data) // PACKET
+        whole = count * PACKET
+        self._rest = data[whole:]
+        if data[0:whole:PACKET].count(b"\x47") != count or self._rest[:1] not in (b"", b"\x47"):
+            raise InvalidData("MPEG-TS: no sync byte")
+        heads = bytearray(3 * count)
+        fourth = data[3:whole:PACKET]
+        heads[0::3], heads[1::3] = data[1:whole:PACKET], data[2:whole:PACKET]
+        heads[2::3] = fourth.translate(_UPPER)
+        counters = fourth.translate(_LOWER)
+        found: list[Pes] = []
+        n = 0
+        while n < count:
+            pid = int.from_bytes(heads[3 * n : 3 * n + 2], "big") & 0x1FFF
+            run = _RUNS[pid].match(heads, 3 * n) if pid in _RUNS else None
+            if run is None:
+                self._packet(pid, data[n * PACKET : (n + 1) * PACKET], found)
+                n += 1
+                continue
+            length = (run.end() - 3 * n) // 3
+            stream = self._streams.get(pid)
+            if stream is None or stream.pieces is None:
+                raise InvalidData("MPEG-TS: payload without the start of a PES packet")
+            first = stream.counter + 1 & 15
+            if counters[n : n + length] != _COUNTERS[first : first + length]:
+                raise InvalidData("MPEG-TS: packets are missing")
+            stream.counter = first + length - 1 & 15
+            self._add(stream, _CUT[length].unpack_from(data, n * PACKET), PACKET * length)
+            n += length
+        return found
+
+    def finish(self) -> list[Pes]:
+        """Returns the last PES packet of each PID. Raises InvalidData if the data end inside a packet."""
+        if self._rest:
+            raise InvalidData("MPEG-TS: a packet is cut short")
+        return [pes for pid in self._streams if (pes := self._close(pid)) is not None]
+
+    def _packet(self, pid: int, packet: bytes, found: list[Pes]) -> None:
+        """Reads a packet that starts a PES packet, ends one, has a table or only a clock."""
+        flags, control = packet[1], packet[3] & 0xF0
+        if flags & _ERROR or control not in (_PAYLOAD, _FIELD, _PAYLOAD | _FIELD):
+            raise InvalidData("MPEG-TS: a damaged or scrambled packet")
+        at, random_access = 4, False
+        if control & _FIELD:
+            at = 5 + packet[4]
+            if at > PACKET:
+                raise InvalidData("MPEG-TS: an adaptation field that exceeds its packet")
+            random_access = packet[4] > 0 and bool(packet[5] & _RANDOM_ACCESS)
+        if pid in (psi.PAT_PID, psi.PMT_PID):
+            self._table(pid, packet[at:])
+            return
+        stream = self._streams.get(pid)
+        if stream is None:
+            raise InvalidData(f"MPEG-TS: a packet of PID {pid}, which the PMT does not have")
+        if not control & _PAYLOAD:
+            return  # only a clock
+        if stream.counter >= 0 and packet[3] & 15 != stream.counter + 1 & 15:
+            raise InvalidData("MPEG-TS: packets are missing")
+        stream.counter = packet[3] & 15
+        if flags & _START:
+            if (pes := self._close(pid)) is not None:
+                found.append(pes)
+            stream.pieces, stream.size, stream.key = [], 0, random_access
+        elif stream.pieces is None:
+            raise InvalidData("MPEG-TS: payload without the start of a PES packet")
+        self._add(stream, (packet[at:],), PACKET)
+
+    @staticmethod
+    def _add(stream: _Stream, pieces: tuple[bytes, ...], size: int) -> None:
+        assert stream.pieces is not None  # both callers have checked it
+        stream.size += size
+        if stream.size > MAX_PES:
+            raise InvalidData(f"MPEG-TS: a PES packet of more than {MAX_PES} bytes")
+        stream.pieces += pieces
+
+    def _close(self, pid: int) -> Pes | None:
+        stream = self._streams[pid]
+        pieces, stream.pieces = stream.pieces, None
+        return None if pieces is None else _pes(pid == VIDEO_PID, stream.key, b"".join(pieces))
+
+    def _table(self, pid: int, payload: bytes) -> None:
+        """Reads PAT or PMT. Only the first ones count, because TsMuxer repeats equal ones."""
+        if pid == psi.PAT_PID or self._tables:
+            return
+        section = payload[1:]
+        length = 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)
+        if payload[:1] != b"\0" or section[:1] != b"\x02" or not 16 <= length <= len(section):
+            raise InvalidData("MPEG-TS: a PMT that we do not write")
+        if psi.crc32(section[:length]):
+            raise InvalidData("MPEG-TS: a PMT with a wrong checksum")
+        self._tables = 1
+        at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
+        while at + 5 <= length - 4:
+            kind, stream_pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
+            codec = _TYPES.get(kind)
+            if codec is None or stream_pid != (VIDEO_PID if codec in _VIDEO_CODECS else AUDIO_PID):
+                raise InvalidData(f"MPEG-TS: stream type {kind} with PID {stream_pid}")
+            if codec in _VIDEO_CODECS:
+                self.video = codec
+            else:
+                self.audio = codec
+            self._streams[stream_pid] = _Stream()
+            at += 5 + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
+
+
+def unwrapped(value: int, near: int) -> int:
+    """Returns the time of a 33-bit value: the one that is nearest to the time `near`."""
+    return near + ((value - near + _HALF33) & _MASK33) - _HALF33
+
+
+def _pes(video: bool, key: bool, data: bytes) -> Pes:
+    """Reads a PES packet (§2.4.3.7) with the header that TsMuxer writes."""
+    stamps = data[7] >> 6 if len(data) > 8 else 0
+    start = 9 + (data[8] if len(data) > 8 else 0)
+    length = int.from_bytes(data[4:6], "big")
+    if data[:3] != b"\0\0\1" or stamps not in (2, 3) or start < (19 if stamps == 3 else 14) or start > len(data):
+        raise InvalidData("MPEG-TS: a PES header that we do not write")
+    if (length and length != len(data) - 6) or not (length or video):
+        raise InvalidData("MPEG-TS: a PES packet is cut short")
+    pts = _stamp(data, 9)
+    return Pes(video, pts, _stamp(data, 14) if stamps == 3 else pts, key, data[start:])
+
+
+def _stamp(data: bytes, at: int) -> int:
+    value = int.from_bytes(data[at : at + 5], "big")
+    return value >> 3 & 0x1_C000_0000 | value >> 2 & 0x3FFF_8000 | value >> 1 & 0x7FFF

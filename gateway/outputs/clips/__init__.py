@@ -1,0 +1,1 @@
+"""Clips and exports: a time range of a channel's media as one MP4, without encoding."""

@@ -1,0 +1,272 @@
+"""Makes clips in the object store, and exports as files to send."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.formats.mp4.movie import MovieHead
+from gateway.live.stream import Stream
+from gateway.media.errors import InvalidData
+from gateway.media.unit import AccessUnit
+from gateway.outputs.clips.joiner import CannotJoin, Joiner
+from gateway.outputs.clips.sources import ClipSources, SourcePiece, UnitReader
+from gateway.outputs.storage.archive import Archive
+from gateway.ports import media_keys
+from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError
+from gateway.ports.events import Event, Events, EventType
+from gateway.ports.stores import ObjectStore
+from gateway.settings.models import ClipsSettings
+
+log = structlog.get_logger(__name__)
+
+_SCRATCH: Final = "clips"
+_PER_CHANNEL: Final = 2  # clips, and exports, of one channel at a time
+_COPY_BYTES: Final = 8 << 20  # bytes that the kernel copies in one call
+_CHECK_BYTES: Final = 64 << 20  # bytes after which the free space is checked again
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip in the store. start: seconds since the epoch."""
+
+    key: str
+    start: float
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Movie:
+    """A joined movie: its head, then its media in a file without a name.
+
+    Closing the file deletes it. start: seconds since the epoch.
+    """
+
+    head: MovieHead
+    media: BinaryIO
+    start: float
+
+    @property
+    def size(self) -> int:
+        return len(self.head.data) + self.head.media
+
+
+class ClipService:
+    """Joins the stored and the newest media of a time range, without encoding.
+
+    Media are read, joined and written in a thread, 256 kB at a time, so that live streams do not notice. They grow in
+    a file without a name on the disk of the recordings. The file of a clip gets its head and moves to the store as a
+    whole. Memory: about 25 bytes for each frame.
+    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, archive: Archive, sources: ClipSources, events: Events, settings: ClipsSettings
+    ) -> None:
+        self._objects = objects
+        self._archive = archive
+        self._sources = sources
+        self._events = events
+        self._running = {"clip": Counter[str](), "export": Counter[str]()}
+        self.settings = settings
+
+    async def last(self, channel: str, seconds: float, stream: Stream | None) -> tuple[float, float]:
+        """Returns the time range of the newest `seconds`, seconds since the epoch. Raises NothingRecorded."""
+        with ExitStack() as files:
+            await self._sources.flush(stream)
+            end = await self._sources.newest(channel, stream, files)
+        if end is None:
+            raise NothingRecorded("nothing of this channel is recorded")
+        return end - seconds, end
+
+    async def clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> Clip:
+        """Stores a clip. start, end: seconds since the epoch. stream: the channel's live stream on this node.
+
+        Raises NothingRecorded, CannotCut, AtCapacity, StoreUnavailable.
+        """
+        began = time.monotonic()
+        with self._slot("clip", channel.id), _disk_errors():
+            async with self._joined(channel.id, start, end, stream) as movie:
+                file = await self._sources.threads.run(partial(self._write_file, movie))
+                try:
+                    seconds = movie.head.seconds
+                    start_ms = round(movie.start * 1000)
+                    key = media_keys.clip_key(channel.id, start_ms, start_ms + round(seconds * 1000))
+                    await self._objects.put(key, file)
+                finally:
+                    file.unlink(missing_ok=True)
+        clip = Clip(key, movie.start, round(seconds, 3), movie.size)
+        log.info("clip made", channel=channel.id, object=key, seconds=clip.seconds, bytes=clip.bytes,
+                 took=round(time.monotonic() - began, 3))  # fmt: skip
+        data = {"kind": "clip", "key": key, "start": clip.start, "seconds": clip.seconds, "bytes": clip.bytes}
+        self._events.emit(Event(EventType.RECORDING_READY, time.time(), channel.id, data))
+        return clip
+
+    @asynccontextmanager
+    async def export(
+        self, channel: Channel, start: float, end: float, stream: Stream | None, is_wanted: Callable[[], bool]
+    ) -> AsyncIterator[Movie]:
+        """Joins a time range to a movie, whose file is deleted at the end. Raises like `clip`.
+
+        is_wanted: whether somebody still waits for it. If not, raises ConnectionAbortedError.
+        """
+        with self._slot("export", channel.id), _disk_errors():
+            async with self._joined(channel.id, start, end, stream, is_wanted) as movie:
+                log.info("export made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
+                yield movie
+
+    async def read(self, movie: Movie, start: int, end: int, chunk: int = 256 * 1024) -> AsyncIterator[bytes]:
+        """Yields the bytes of a movie from `start` to `end`."""
+        head = movie.head.data
+        if start < len(head):
+            yield head[start:end]
+        at = max(start, len(head))
+        while at < end:
+            offset, size = at - len(head), min(chunk, end - at)
+            data = await self._sources.threads.run(partial(os.pread, movie.media.fileno(), size, offset))
+            if not data:
+                raise OSError(errno.EIO, "the file of an export became shorter")
+            at += len(data)
+            yield data
+
+    # ---- details ----
+
+    @contextmanager
+    def _slot(self, kind: str, channel: str) -> Iterator[None]:
+        running = self._running[kind]
+        if running[channel] >= _PER_CHANNEL or running.total() >= self.settings.concurrent:
+            raise AtCapacity(f"too many {kind}s are made at this time: try again in some seconds")
+        running[channel] += 1
+        try:
+            yield
+        finally:
+            running[channel] -= 1
+            if not running[channel]:
+                del running[channel]
+
+    @asynccontextmanager
+    async def _joined(
+        self,
+        channel: str,
+        start: float,
+        end: float,
+        stream: Stream | None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> AsyncIterator[Movie]:
+        async with AsyncExitStack() as stack:
+            files = stack.enter_context(ExitStack())
+            media = stack.enter_context(await self._sources.threads.run(self._temporary))
+            joiner = Joiner(media, start, end)
+            try:
+                await self._sources.flush(stream)
+                pieces = await self._sources.find(channel, start, end, stream, files)
+                for n, piece in enumerate(pieces):
+                    async with aclosing(self._add(joiner, piece, pieces[n - 1] if n else None, (start, end))) as steps:
+                        async for _ in steps:
+                            if not is_wanted():
+                                raise ConnectionAbortedError("the client disconnected")
+                    if joiner.done:
+                        break
+                head = await self._sources.threads.run(partial(_finished, joiner, media))
+            except CannotJoin as error:
+                raise CannotCut(str(error)) from None
+            if head is None or joiner.started is None:
+                raise NothingRecorded("nothing of this channel is recorded in this time")
+            yield Movie(head, media, joiner.started)
+
+    async def _add(
+        self, joiner: Joiner, piece: SourcePiece, previous: SourcePiece | None, wanted: tuple[float, float]
+    ) -> AsyncGenerator[None, None]:
+        """Adds one piece, and yields after each chunk. A piece that is deleted meanwhile or damaged is a gap."""
+        continues = previous is not None and not piece.piece.discontinuity and previous.end - piece.start > -0.5
+        near = joiner.last_dts if continues else None
+        try:
+            reader, first, last = await self._sources.reader(piece, near, *wanted)
+            joiner.begin_piece(piece.start, continues)
+            size = 0
+            async with aclosing(self._sources.read(piece, first, last)) as chunks:
+                async for chunk in chunks:
+                    await self._sources.threads.run(partial(_receive, joiner, reader, chunk))
+                    size += len(chunk)
+                    if size >= _CHECK_BYTES:
+                        size = 0
+                        await self._sources.threads.run(self._archive.check_free_space)
+                    if joiner.done:
+                        return
+                    yield
+            await self._sources.threads.run(lambda: joiner.add(reader.finish(), reader.has_video))
+        except NoSuchObject:
+            joiner.begin_piece(piece.start, False)
+        except InvalidData as error:
+            joiner.begin_piece(piece.start, False)
+            log.warning("a damaged recording is left out of a clip", object=piece.piece.key, reason=str(error))
+
+    def _temporary(self) -> BinaryIO:
+        """Opens a file without a name on the disk of the recordings. Raises OutputError, OSError."""
+        self._archive.check_free_space()
+        folder = self._archive.scratch(_SCRATCH)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
+        os.unlink(name)
+        return os.fdopen(descriptor, "w+b", buffering=1 << 20)
+
+    def _write_file(self, movie: Movie) -> Path:
+        """Returns a file with the whole movie, hidden until it moves to the store. Raises OutputError, OSError."""
+        self._archive.check_free_space()
+        descriptor, name = tempfile.mkstemp(dir=self._archive.scratch(_SCRATCH), prefix=".", suffix=".mp4")
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as target:
+                target.write(movie.head.data)
+                target.flush()
+                os.fchmod(target.fileno(), 0o640)
+                _copy(movie.media.fileno(), target.fileno(), movie.head.media)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Reports errors of this node's disk as AtCapacity, without their paths; the log has them."""
+    try:
+        yield
+    except ConnectionError:  # of the client
+        raise
+    except (OutputError, OSError) as error:
+        log.warning("a clip or export cannot be written", reason=str(error))
+        raise AtCapacity("the gateway's disk cannot hold the file now") from None
+
+
+def _receive(joiner: Joiner, reader: UnitReader, chunk: bytes) -> None:
+    units: list[AccessUnit] = reader.receive(chunk)
+    joiner.add(units, reader.has_video)
+
+
+def _finished(joiner: Joiner, media: BinaryIO) -> MovieHead | None:
+    head = joiner.finish()
+    media.flush()
+    return head
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """Copies the first `size` bytes of a file to the end of another; the kernel does it."""
+    at = 0
+    while at < size:
+        copied = os.sendfile(target, source, at, min(_COPY_BYTES, size - at))
+        if not copied:
+            raise OSError(errno.EIO, "the file became shorter")
+        at += copied

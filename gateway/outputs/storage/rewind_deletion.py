@@ -1,0 +1,95 @@
+"""Deletes on-demand sessions that were recorded only for rewinding, when viewers can no longer go back to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.stores import ChannelStore
+from gateway.outputs.recording.on_demand_recording import REWIND_MARGIN
+from gateway.outputs.recording.on_demand_session import REWIND_MARK
+from gateway.outputs.storage.stored_pieces import StoredPieces
+from gateway.ports import media_keys
+from gateway.ports.errors import GatewayError, NoSuchObject
+from gateway.ports.stores import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+_START_DELAY_SECONDS: Final = 90.0
+_INTERVAL_SECONDS: Final = 900.0
+_HEAD_BYTES: Final = 512  # of a playlist, with its mark
+_AT_ONCE: Final = 500  # objects that one call deletes …
+_PAUSE_SECONDS: Final = 1.0  # … before this pause
+_MAX_KEPT: Final = 100_000  # remembered playlists of sessions that are kept
+
+
+class RewindDeletion:
+    """Deletes whole sessions: the playlist first, then its segments. A running session deletes its old segments itself.
+
+    Only sessions with REWIND_MARK in their playlist are deleted, so those that isOnDemand keeps are never touched.
+    A session is old when its last segment is. Channels that never had the field `rewind` are skipped.
+    """
+
+    def __init__(self, objects: ObjectStore, channels: ChannelStore, clock: Callable[[], float] = time.time) -> None:
+        self._objects = objects
+        self._channels = channels
+        self._pieces = StoredPieces(objects)
+        self._clock = clock
+        self._kept: set[str] = set()
+
+    async def run(self) -> None:
+        """Runs `run_once` every 15 minutes, until cancelled."""
+        await asyncio.sleep(_START_DELAY_SECONDS)
+        while True:
+            try:
+                await self.run_once()
+            except (GatewayError, OSError) as error:
+                log.warning("sessions for rewinding could not be deleted", reason=str(error))
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def run_once(self) -> int:
+        """Deletes old sessions and returns the number of objects. Raises StoreUnavailable."""
+        deleted = 0
+        for channel in await self._channels.list():
+            if "rewind" in channel.item and not channel.flag("isOnDemand"):
+                count = await self._delete_old(channel)
+                if count:
+                    log.info("segments for rewinding deleted", stream=channel.id, files=count)
+                deleted += count
+        return deleted
+
+    async def _delete_old(self, channel: Channel) -> int:
+        oldest = self._clock() - channel.rewind_seconds - REWIND_MARGIN
+        count = 0
+        playlists = [item async for item in self._objects.list(f"{channel.id}/vod-")]
+        for item in playlists:
+            parsed = media_keys.parse(item.key)
+            # A session that grows is stored again and again.
+            if parsed is None or item.modified >= oldest or item.key in self._kept:
+                continue
+            if not await self._is_for_rewinding(item.key):
+                if len(self._kept) < _MAX_KEPT:
+                    self._kept.add(item.key)
+                continue
+            pieces = await self._pieces.session(item.key)
+            if pieces and pieces[-1].end >= oldest:
+                continue
+            await self._objects.delete(item.key)
+            keys = [piece.key for piece in pieces]
+            for first in range(0, len(keys), _AT_ONCE):
+                await self._objects.delete_many(keys[first : first + _AT_ONCE])
+                await asyncio.sleep(_PAUSE_SECONDS)
+            count += 1 + len(keys)
+        return count
+
+    async def _is_for_rewinding(self, key: str) -> bool:
+        try:
+            head = b"".join([chunk async for chunk in self._objects.read(key, 0, _HEAD_BYTES)])
+        except NoSuchObject:  # it was deleted in the meantime
+            return False
+        return REWIND_MARK.encode() in head

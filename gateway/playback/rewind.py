@@ -1,0 +1,381 @@
+"""Answers `live.m3u8?rewind=<seconds>` and `master.m3u8?rewind=<seconds>`, and the segments that left the memory.
+
+Segments keep their names and numbers of `live.m3u8`. While they are in memory, they are answered from there; later from
+the pieces of the on-demand recording. Stored pieces of earlier publishes are listed with their address below `vod/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import structlog
+
+from gateway.formats.hls import media_playlist
+from gateway.formats.hls.multivariant_playlist import multivariant
+from gateway.http.request import Request
+from gateway.http.response import Response, service_unavailable, text
+from gateway.http.validators import file_response
+from gateway.lib.tasks import Tasks
+from gateway.live.stream import Stream
+from gateway.outputs.recording.on_demand_recording import OnDemandRecording
+from gateway.outputs.recording.recorded_pieces import Span
+from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
+from gateway.packaging.ts.packager import TsPackager
+from gateway.packaging.ts.rewind_playlist import RewindPlaylist
+from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment
+from gateway.playback import hls
+from gateway.playback.playlist_response import (
+    HOLD,
+    M3U8,
+    PLAYLIST_CACHE,
+    REWIND,
+    SEGMENT_CACHE,
+    EventualResponse,
+    directives,
+    packager,
+    playlist,
+    rewind_seconds,
+    segment_response,
+    wait_until,
+)
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject, StoreUnavailable
+from gateway.ports.stores import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+# A playlist: seconds, whether a delta update, whether the answer to a blocking request.
+_Variant: TypeAlias = tuple[int, bool, bool]
+
+_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+_NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
+_MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
+_MAX_CACHED: Final = 4  # whole playlists that are cached until the next segment
+_MAX_QUERIES: Final = 200  # entries in the cache up to which answers to queries are cached
+_PER_TURN: Final = 500  # segments that are checked in one turn of the event loop
+_OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
+
+
+class _State:
+    """The rewind playlist of one packager.
+
+    checked: number of the oldest segment of which it is not known whether the recording has it.
+    """
+
+    def __init__(self, rewind: RewindPlaylist) -> None:
+        self.rewind = rewind
+        self.loaded = False
+        self.loading: asyncio.Task[None] | None = None
+        self.checked = 0
+
+
+class Rewind:
+    """Answers for source streams whose channel has `rewind` or isOnDemand. Other streams are answered as without it.
+
+    The stored pieces of earlier publishes are read once for each packager, when a viewer first asks.
+    If the store does not answer, viewers get 503: a playlist without them must not grow at its beginning later.
+    """
+
+    def __init__(self, objects: ObjectStore, tasks: Tasks) -> None:
+        self._objects = objects
+        self._pieces = StoredPieces(objects)
+        self._tasks = tasks
+        self._states: WeakKeyDictionary[TsPackager, _State] = WeakKeyDictionary()
+
+    def hls(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
+        """Answers `/<stream>/<rest>` of the output `hls`."""
+        if rest == hls.LIVE_M3U8:
+            if REWIND not in request.raw_query:
+                return hls.hls(request, stream, rest)
+            output = packager(stream, hls.FORMAT.output, TsPackager)
+            if isinstance(output, TsPackager):
+                # Hot path: players ask again and again for the same delta update.
+                cached = output.cache.get(("query", request.raw_query))
+                if isinstance(cached, Response):
+                    return cached
+            seconds = rewind_seconds(request)
+            if isinstance(seconds, Response):
+                return seconds
+            if seconds and stream.channel.rewind_reach:
+                return self._playlist(request, stream, seconds)
+        elif stream.channel.rewind_reach:
+            return self._segment(request, stream, rest)
+        return hls.hls(request, stream, rest)
+
+    def master(self, request: Request, stream: Stream) -> EventualResponse | None:
+        """Answers `master.m3u8` if it has the parameter `rewind`; None: it is answered as without it.
+
+        The playlist has one variant, the rewind playlist of MPEG-TS.
+        """
+        seconds = rewind_seconds(request)
+        if isinstance(seconds, Response):
+            return seconds
+        if not seconds or not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
+            return None
+
+        def render(output: TsPackager, suffix: str) -> Response:
+            variant = output.variant(f"{hls.LIVE_M3U8}?{REWIND}{seconds}")
+            body = media_playlist.with_suffix(multivariant([variant]), suffix.replace("?", "&", 1))
+            return Response(200, body, M3U8, cache=PLAYLIST_CACHE, compress=True)
+
+        return playlist(request, stream, hls.FORMAT.output, TsPackager, render)
+
+    def oldest(self, stream: Stream) -> float | None:
+        """Returns the date of the oldest picture that viewers can go back to; None if it is not known yet.
+
+        The first call for a stream starts to read the stored pieces.
+        """
+        if not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
+            return None
+        output = stream.output(hls.FORMAT.output)
+        if not isinstance(output, TsPackager) or not output.ready or (state := self._state(output)) is None:
+            return None
+        if not state.loaded:
+            self._load(stream, output, state)
+            return None
+        self._check_some(stream, output, state, MAX_SEGMENTS)
+        first = state.rewind.first(round(stream.channel.rewind_reach), output.window)
+        return state.rewind.history[first].wall
+
+    def segment_at(self, stream: Stream, wall: float) -> tuple[int, Callable[[], AsyncIterator[bytes]]] | None:
+        """Returns the number in the file name of the segment with this date, and a reader of its bytes.
+
+        wall: seconds since the epoch. Returns None if viewers cannot go back to it.
+        """
+        oldest, output = self.oldest(stream), stream.output(hls.FORMAT.output)
+        if oldest is None or not isinstance(output, TsPackager) or output.history is None:
+            return None
+        history = output.history
+        if not oldest - 1 <= wall <= history.end_wall:
+            return None
+        number = max(history.since(wall), self._states[output].rewind.floor)
+        past = history[number]
+        if number < history.own:
+            return past.name, lambda: self._objects.read(media_keys.segment_key(stream.channel.id, past.name))
+        segment, recording = output.window.find(f"{past.name}.ts"), _recording(stream)
+        if segment is not None:
+            return past.name, lambda: _whole(segment.body())
+        if recording is None or number + 1 >= history.end:
+            return None
+        spans = recording.pieces.spans(past.start, history[number + 1].start)
+        return (past.name, lambda: _bytes(recording, spans, 0, sum(s.size for s in spans))) if spans else None
+
+    # ---- playlists ----
+
+    def _playlist(self, request: Request, stream: Stream, seconds: int) -> EventualResponse:
+        seconds = min(seconds, round(stream.channel.rewind_reach))
+
+        def render(output: TsPackager, suffix: str) -> EventualResponse:
+            state = self._state(output)
+            if state is None:  # the channel got `rewind` after the packager had begun
+                return hls.hls(request, stream, hls.LIVE_M3U8)
+            if not state.loaded:
+                return self._first(request, stream, output, state, seconds, suffix)
+            return self._render(request, stream, output, state, seconds, suffix)
+
+        return playlist(request, stream, hls.FORMAT.output, TsPackager, render)
+
+    async def _first(
+        self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
+    ) -> Response:
+        await asyncio.shield(self._load(stream, output, state))
+        if not state.loaded:
+            return service_unavailable("recordings cannot be read now", 1)
+        answer = self._render(request, stream, output, state, seconds, suffix)
+        return answer if isinstance(answer, Response) else await answer
+
+    def _render(
+        self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
+    ) -> EventualResponse:
+        parameters = directives(request)
+        msn = parameters.get("_HLS_msn")
+        delta = parameters.get("_HLS_skip") in ("YES", "v2")
+        if msn is None:
+            answer = self._text(stream, output, state, (seconds, delta, False), suffix)
+            return self._cached(request, output, answer, delta)
+        if not _NUMBER.fullmatch(msn):
+            return text(400, "_HLS_msn is a whole number")
+        number = int(msn)
+        last = output.window[-1].number
+        if output.over or number <= last:
+            answer = self._text(stream, output, state, (seconds, delta, True), suffix)
+            return self._cached(request, output, answer, delta)
+        if number > last + _MAX_SEGMENTS_AHEAD:
+            return text(400, f"_HLS_msn {number} is too far ahead of {last}")
+        return self._wait(stream, output, state, (seconds, delta, True), suffix, number)
+
+    @staticmethod
+    def _cached(request: Request, output: TsPackager, answer: Response, delta: bool) -> Response:
+        """Keeps the answer to equal requests until the next segment. It is small, and only some are kept."""
+        cache = output.cache
+        if delta and len(cache) < _MAX_QUERIES:
+            cache["query", request.raw_query] = answer
+        return answer
+
+    async def _wait(
+        self,
+        stream: Stream,
+        output: TsPackager,
+        state: _State,
+        variant: _Variant,
+        suffix: str,
+        number: int,
+    ) -> Response:
+        """Answers when segment `number` is complete (§6.2.5.2), or with the old playlist while no publisher sends."""
+        hold = HOLD * output.window.target
+        await wait_until(output, output.changed, hold, stream, lambda: output.window[-1].number >= number)
+        if output.window[-1].number < number and not output.over:
+            return service_unavailable("the segment is not there yet", 1)
+        return self._text(stream, output, state, variant, suffix)
+
+    def _text(self, stream: Stream, output: TsPackager, state: _State, variant: _Variant, suffix: str) -> Response:
+        """Returns the current playlist."""
+        seconds, delta, blocking = variant
+        cache = output.cache
+        cached = cache.get(("rewind", variant)) if not suffix else None
+        if isinstance(cached, Response):
+            return cached
+        template = cache.get(("rewind", seconds, delta))
+        if not isinstance(template, str):
+            self._check_some(stream, output, state, MAX_SEGMENTS)
+            rewind, window = state.rewind, output.window
+            template = rewind.text(seconds, window, ended=output.ended, delta=delta)
+            self._keep(cache, ("rewind", seconds, delta), template, delta)
+        control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
+        answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)
+        if not suffix:
+            self._keep(cache, ("rewind", variant), answer, delta)
+        return answer
+
+    @staticmethod
+    def _keep(cache: dict[object, object], key: object, value: object, delta: bool) -> None:
+        """Caches a playlist until the next segment. Whole playlists are large, so that only some are cached."""
+        if not delta:
+            count = cache.get("rewinds", 0)
+            assert isinstance(count, int)
+            if count >= 2 * _MAX_CACHED:
+                return
+            cache["rewinds"] = count + 1
+        cache[key] = value
+
+    # ---- segments ----
+
+    def _segment(self, request: Request, stream: Stream, name: str) -> EventualResponse:
+        output = packager(stream, hls.FORMAT.output, TsPackager)
+        if isinstance(output, Response):
+            return output
+        segment = output.window.find(name)
+        if segment is not None:
+            return segment_response(segment, "video/mp2t")
+        recording, history, match = _recording(stream), output.history, _NAME.fullmatch(name)
+        if recording is not None and history is not None and match is not None:
+            number = output.number_of(int(match[1]))
+            if max(history.first, history.own) <= number < history.end:
+                past = history[number]
+                end = history[number + 1].start if number + 1 < history.end else None
+                spans = recording.pieces.spans(past.start, end)
+                if spans:
+                    return _answer(request, recording, spans, past)
+        return text(404, f"{name} is not here (any more)")
+
+    # ---- what can be listed ----
+
+    def _state(self, output: TsPackager) -> _State | None:
+        state = self._states.get(output)
+        if state is None and output.history is not None and len(output.history):
+            state = self._states[output] = _State(RewindPlaylist(output.history))
+        return state
+
+    def _load(self, stream: Stream, output: TsPackager, state: _State) -> asyncio.Task[None]:
+        """Reads the stored pieces of earlier publishes, once for all viewers."""
+        if state.loading is None:
+            state.loading = self._tasks.start(self._read(stream, output, state), stream.name)
+        return state.loading
+
+    async def _read(self, stream: Stream, output: TsPackager, state: _State) -> None:
+        history, reach = state.rewind.history, stream.channel.rewind_reach
+        history.reach = reach
+        end = history[history.own].wall
+        try:
+            found = await self._pieces.segments(stream.channel.id, history.end_wall - reach, end)
+            for _ in range(0, MAX_SEGMENTS, _PER_TURN):
+                if self._check_some(stream, output, state, _PER_TURN):
+                    break
+                await asyncio.sleep(0)
+        except (StoreUnavailable, OSError) as error:
+            log.warning("stored pieces cannot be read now", stream=stream.name, reason=str(error))
+            state.loading = None
+            return
+        if state.rewind.floor <= history.own:
+            state.rewind.prepend(_in_order(found, end))
+        state.loaded = True
+
+    def _check_some(self, stream: Stream, output: TsPackager, state: _State, count: int) -> bool:
+        """Checks whether the recording has the next segments that left the memory. Returns whether all are checked.
+
+        A playlist must list no segment that cannot be fetched, so it begins after a missing one.
+        """
+        history, rewind = state.rewind.history, state.rewind
+        in_memory = next(output.window.unlisted(), output.window[0]).number
+        recording = _recording(stream)
+        begin = max(state.checked, history.own, history.first)
+        end = min(begin + count, in_memory)
+        for number in range(begin, end):
+            if recording is None or not recording.pieces.has(history[number].start, history[number + 1].start):
+                rewind.floor = number + 1
+        state.checked = max(state.checked, end)
+        return state.checked >= in_memory
+
+
+def _recording(stream: Stream) -> OnDemandRecording | None:
+    output = stream.output("ondemand")
+    return output if isinstance(output, OnDemandRecording) else None
+
+
+def _in_order(pieces: Sequence[StoredPiece], end: float) -> list[PastSegment]:
+    """Returns the pieces that end before `end`, without those that overlap a later one, in order of time."""
+    found: list[PastSegment] = []
+    for piece in reversed(pieces[-MAX_SEGMENTS:]):
+        if piece.end > end + _OVERLAP:
+            continue
+        end = piece.start
+        parsed = media_keys.parse(piece.key)
+        if parsed is not None:
+            name = round(parsed.start * 1000)
+            found.append(PastSegment(name, piece.seconds, piece.start, int(piece.discontinuity)))
+    return found[::-1]
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _bytes(recording: OnDemandRecording, spans: Sequence[Span], first: int, end: int) -> AsyncIterator[bytes]:
+    """Yields the bytes from `first` to `end` of a segment in the pieces of the recording."""
+    at = 0
+    for span in spans:
+        start, stop = max(first - at, 0), min(end - at, span.size)
+        at += span.size
+        if start < stop:
+            part = Span(span.piece, span.start + start, span.start + stop)
+            try:
+                async for data in recording.read(part):
+                    yield data
+            except NoSuchObject:
+                log.info("a recorded piece does not exist any more", piece=span.piece)
+                return  # the server notices the wrong length
+
+
+def _answer(request: Request, recording: OnDemandRecording, spans: Sequence[Span], past: PastSegment) -> Response:
+    """Answers with the bytes of a segment from the pieces of the recording."""
+    size = sum(span.size for span in spans)
+
+    def body(first: int, end: int) -> AsyncIterator[bytes]:
+        return _bytes(recording, spans, first, end)
+
+    tag = f'"{past.name:x}-{size:x}"'
+    return file_response(request, body, size, tag=tag, modified=past.wall, kind="video/mp2t", cache=SEGMENT_CACHE)

@@ -1,0 +1,175 @@
+"""Clips and exports by the real program: exactly the frames of the time, while live and after, over gaps."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import probe, push, until
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
+from tests.support.tools import need
+
+FILM = Film("clipped", seconds=12, bframes=2, gop=60)
+OTHER = Film("clipped-other", seconds=5, gop=60, size="640x360")
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("ffmpeg", "ffprobe")
+    with running() as started:
+        yield started
+
+
+def frames(file: Path) -> Take:
+    done = subprocess.run(framehash_command(file), check=True, capture_output=True, timeout=60)
+    assert not done.stderr, done.stderr.decode()
+    return parse_framehash(done.stdout.decode())
+
+
+def digests(take: Take) -> tuple[list[str], list[str]]:
+    return [f.digest for f in take.video], [f.digest for f in take.audio]
+
+
+def record(gateway: Gateway, *films: Film, **fields: Any) -> Channel:
+    """A channel with the recorded pushes of these films."""
+    channel = gateway.channel(**fields)
+    for n, film in enumerate(films):
+        with push(film, channel.push) as publisher:
+            publisher.wait(30)
+        until(lambda count=n + 1: len(dates(gateway, channel)) >= count or bool(fields.get("isVideo")), "recorded")
+        until(lambda: channel.session()["state"] != "live", "the push ended")
+    return channel
+
+
+def dates(gateway: Gateway, channel: Channel) -> list[float]:
+    """The starts of the recorded timelines."""
+    found = []
+    for file in sorted((gateway.data / "media" / channel.id).glob("vod-*.m3u8")):
+        for date in re.findall(r"PROGRAM-DATE-TIME:(\S+)", file.read_text()):
+            found.append(datetime.fromisoformat(date).timestamp())
+    return found
+
+
+def clip(gateway: Gateway, channel: Channel, **wanted: Any) -> dict[str, Any]:
+    reply = gateway.api("POST", f"/videostream/{channel.id}/clips", wanted)
+    assert reply.status == 201, f"{reply.text}\n{gateway.log[-3000:]}"
+    return reply.json()  # type: ignore[no-any-return]
+
+
+def fetched(made: dict[str, Any], folder: Path) -> Path:
+    reply = http("GET", made["url"])
+    assert (reply.status, reply.headers["content-type"]) == (200, "video/mp4")
+    assert len(reply.body) == made["size"]
+    path = folder / "clip.mp4"
+    path.write_bytes(reply.body)
+    return path
+
+
+def test_a_clip_has_exactly_the_frames_of_its_time_while_live_and_after(gateway: Gateway, tmp_path: Path) -> None:
+    channel = gateway.channel(isOnDemand=True, ondemand_time="4", playAuth="sign")
+    source = digests(FILM.hashes())
+    with push(FILM, channel.push) as publisher:
+        time.sleep(8)  # in the middle of the film
+        began = time.time()
+        made = clip(gateway, channel, last=3)
+        took = time.time() - began
+        live = frames(fetched(made, tmp_path))
+        publisher.wait(30)
+    video, audio = digests(live)
+    start = excerpt(video, source[0], least=3 * FRAMES_PER_SECOND - 1)
+    assert len(video) <= 3 * FRAMES_PER_SECOND + 1
+    newest = (start + len(video)) / FRAMES_PER_SECOND
+    assert newest > 7, "the newest second is in the clip"
+    excerpt(audio, source[1], least=130)
+    assert live.video[0].time == pytest.approx(0, abs=0.001)
+    assert took < 5  # a bound for loaded machines; tests/load measures it
+    until(lambda: len(dates(gateway, channel)) == 1, "recorded")
+    (zero,) = dates(gateway, channel)
+    for first, end in ((75, 273), (0, 60), (60, 121), (301, 302)):
+        made = clip(gateway, channel, **{"from": zero + first / 30, "to": zero + end / 30})
+        take = frames(fetched(made, tmp_path))
+        assert digests(take)[0] == source[0][first:end]
+        assert made["seconds"] == pytest.approx((end - first) / 30, abs=0.002)
+        assert take.video[0].time == pytest.approx(0, abs=0.001)
+        # Sound is cut at the same time: the packet that begins the clip contains its first sample.
+        at = source[1].index(digests(take)[1][-1])
+        assert FILM.hashes().audio[at].time == pytest.approx(FILM.hashes().video[0].time + end / 30, abs=0.045)
+    assert http("GET", made["url"].partition("?")[0]).status == 403
+    listed = gateway.api("GET", f"/videostream/{channel.id}/recordings?kind=clip").json()
+    assert len(listed) == 5
+    assert {item["key"] for item in listed} >= {made["key"]}
+    assert not list((gateway.data / "media" / ".unfinished" / "clips").iterdir())
+
+
+def test_mp4_recordings_are_joined_too_also_the_one_that_grows(gateway: Gateway, tmp_path: Path) -> None:
+    channel = gateway.channel(isVideo=True, video_time="4")
+    source = digests(FILM.hashes())
+    with push(FILM, channel.push) as publisher:
+        time.sleep(7)
+        made = clip(gateway, channel, last=5)  # reaches over two recordings
+        live = digests(frames(fetched(made, tmp_path)))
+        publisher.wait(30)
+    start = excerpt(live[0], source[0], least=5 * FRAMES_PER_SECOND - 2)
+    assert start + len(live[0]) > 6 * FRAMES_PER_SECOND
+    excerpt(live[1], source[1], least=220)
+    folder = gateway.data / "media" / channel.id / "mp4"
+    until(lambda: len(list(folder.glob("**/*.mp4"))) == 3, "recorded")
+    zero = min(int(p.stem.rpartition("-")[2]) for p in folder.glob("**/*.mp4")) / 1000
+    # The second recording begins after two GOPs, at frame 120, and is anchored by its own name.
+    made = clip(gateway, channel, **{"from": zero + 40 / 30, "to": zero + 8.1})
+    take = digests(frames(fetched(made, tmp_path)))
+    assert excerpt(take[0], source[0], least=200) == 40
+    assert len(take[0]) == pytest.approx(203, abs=4)  # names have the arrival of each file's first picture
+
+
+def test_a_clip_over_a_gap_and_other_parameters_is_one_time_line(gateway: Gateway, tmp_path: Path) -> None:
+    channel = record(gateway, FILM, OTHER, isOnDemand=True, ondemand_time="4", videoname="A test")
+    first, second = dates(gateway, channel)
+    assert second - first > FILM.seconds
+    reply = gateway.api("GET", f"/videostream/{channel.id}/export?from={first + 9}&to={second + 3}")
+    assert (reply.status, reply.headers["content-type"]) == (200, "video/mp4")
+    name = reply.headers["content-disposition"]
+    assert re.fullmatch(r'attachment; filename="A_test-[0-9_-]+\.mp4"; filename\*=UTF-8.{2}A%20test-.*', name)
+    path = tmp_path / "export.mp4"
+    path.write_bytes(reply.body)
+    take = frames(path)
+    films = [digests(film.hashes()) for film in (FILM, OTHER)]
+    assert digests(take)[0] == films[0][0][270:] + films[1][0][:90]
+    steps = [b.time - a.time for a, b in zip(take.video, take.video[1:], strict=False)]
+    assert max(steps) < 0.05, "the gap is closed"
+    # Sound follows its picture in both parts: the first packets of the second push begin with its first picture.
+    cut = take.video[90].time
+    joined = next(f.time for f in take.audio if f.digest == films[1][1][2])
+    assert joined - cut == pytest.approx(OTHER.hashes().audio[2].time - OTHER.hashes().video[0].time, abs=0.02)
+    assert float(probe(path)["video"]["duration"]) == pytest.approx(6, abs=0.01)
+
+
+def test_refusals_say_what_to_do(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    now = time.time()
+
+    def refused(body: dict[str, Any], status: int, text: str, id: str = channel.id) -> None:
+        reply = gateway.api("POST", f"/videostream/{id}/clips", body)
+        assert (reply.status, text in reply.json()["error"]) == (status, True), reply.text
+
+    refused({"last": 30}, 409, "isOnDemand")
+    refused({"from": now - 30, "to": now - 40}, 400, "after the start")
+    refused({"from": now + 30}, 400, "future")
+    refused({"from": now - 3600, "to": now}, 400, "export")
+    refused({}, 400, "expected a time")
+    refused({"last": "much"}, 400, "seconds")
+    refused({"last": 5, "from": now}, 400, "either")
+    refused({"from": "2020-01-01T00:00:00Z", "to": "2020-01-01T00:01:00+00:00"}, 409, "rewind")
+    refused({"last": 30}, 404, "", "00000000-0000-4000-8000-000000000000")
+    recorded = gateway.channel(isVideo=True)
+    refused({"last": 30}, 404, "nothing", recorded.id)
+    assert gateway.api("GET", f"/videostream/{recorded.id}/export?last=30").status == 404
+    assert gateway.api("GET", f"/videostream/{recorded.id}/export?from=x").status == 400

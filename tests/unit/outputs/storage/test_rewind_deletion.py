@@ -1,0 +1,91 @@
+"""Sessions for rewinding are deleted when they are too old; nothing else is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.channels.channel import Channel
+from gateway.outputs.recording.on_demand_session import RecordedSegment, playlist
+from gateway.outputs.storage import rewind_deletion
+from gateway.outputs.storage.rewind_deletion import RewindDeletion
+from gateway.ports import media_keys
+
+HOUR = 3_600
+NOW = 1_790_000_000.0
+
+
+class Channels:
+    """A ChannelStore that only lists."""
+
+    def __init__(self, *items: dict[str, Any]) -> None:
+        self._items = items
+
+    async def list(self) -> list[Channel]:
+        return [Channel(item) for item in self._items]
+
+
+def session(root: Path, channel: str, hours: float, *, kept: bool, seconds: float = 100.0) -> list[str]:
+    """Stores a session that began `hours` ago. Returns its keys."""
+    start = NOW - hours * HOUR
+    number = int(start * 1000)
+    entries = [RecordedSegment(number + n, seconds, 1, n == 0, start + n * seconds) for n in range(5)]
+    keys = [media_keys.playlist_key(channel, number), *(media_keys.segment_key(channel, e.number) for e in entries)]
+    for key in keys:
+        file = root / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(playlist(entries, kept) if key.endswith(".m3u8") else "x")
+        os.utime(file, (start + 5 * seconds, start + 5 * seconds))
+    return keys
+
+
+def stored(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewind_deletion, "_PAUSE_SECONDS", 0)
+
+
+def deletion(root: Path, *items: dict[str, Any]) -> RewindDeletion:
+    return RewindDeletion(LocalObjects(root), Channels(*items), lambda: NOW)  # type: ignore[arg-type]
+
+
+async def test_only_old_sessions_for_rewinding_are_deleted(tmp_path: Path) -> None:
+    old = session(tmp_path, "a", 6, kept=False)
+    kept = [
+        *session(tmp_path, "a", 1, kept=False),  # not old yet
+        *session(tmp_path, "a", 8, kept=True),  # of isOnDemand
+        *session(tmp_path, "b", 6, kept=False),  # another channel, which keeps 24 hours
+        *session(tmp_path, "c", 6, kept=False),  # isOnDemand is on now
+        *session(tmp_path, "d", 6, kept=False),  # the channel never had the field
+    ]
+    movie = tmp_path / media_keys.video_key("a", int((NOW - 9 * HOUR) * 1000))
+    movie.parent.mkdir(parents=True)
+    movie.write_text("x")
+    channels = (
+        {"id": "a", "rewind": 4},
+        {"id": "b", "rewind": "24"},
+        {"id": "c", "rewind": 4, "isOnDemand": True},
+        {"id": "d"},
+    )
+    one = deletion(tmp_path, *channels)
+    assert await one.run_once() == len(old) == 6
+    assert stored(tmp_path) == {*kept, movie.relative_to(tmp_path).as_posix()}
+    assert await one.run_once() == 0
+
+
+async def test_a_session_whose_end_is_in_reach_stays(tmp_path: Path) -> None:
+    session(tmp_path, "a", 6, kept=False, seconds=HOUR)  # it lasted five hours
+    assert await deletion(tmp_path, {"id": "a", "rewind": 4}).run_once() == 0
+
+
+async def test_sessions_go_when_rewind_is_switched_off(tmp_path: Path) -> None:
+    session(tmp_path, "a", 1, kept=False)
+    assert await deletion(tmp_path, {"id": "a", "rewind": 0}).run_once() == 6
+    assert not stored(tmp_path)
