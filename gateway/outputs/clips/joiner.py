@@ -99,6 +99,7 @@ class Joiner:
         self._gop_bytes = 0
         self._sounds: list[AccessUnit] = []  # like that
         self._tail: list[AccessUnit] = []  # pictures after the range that earlier ones may need
+        self._stop = 1 << 62  # movie time of the first picture after the range
         self._step = _DEFAULT_STEP
         self._last_dts: int | None = None  # of this run's pictures
         self._recent: deque[int] = deque(maxlen=_MAX_REORDERED)  # movie times of the last pictures
@@ -178,7 +179,7 @@ class Joiner:
             else:
                 return None
         reached = self._video_done if self._video is not None else self._audio_done
-        stop = self._to + self._offset
+        stop = min(self._stop, self._to + self._offset)
         self._end_run()
         lanes = [lane for lane in (self._video, self._audio) if lane is not None]
         for lane in lanes:
@@ -282,6 +283,8 @@ class Joiner:
         if self._video_done:
             return
         if shown >= self._to - _TOLERANCE:
+            # An edit list that ended up to a millisecond later would show this picture, if later ones need it.
+            self._stop = min(self._stop, shown + self._offset)
             if unit.dts >= self._to - _TOLERANCE:
                 self._video_done = True
                 self._tail = []
