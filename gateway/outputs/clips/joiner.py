@@ -182,6 +182,8 @@ class Joiner:
         stop = min(self._stop, self._to + self._offset)
         self._end_run()
         lanes = [lane for lane in (self._video, self._audio) if lane is not None]
+        if not lanes or (self._video is not None and self._first_shown is None):
+            return None  # the media after the range, or none of its pictures
         for lane in lanes:
             self._write(lane)
         end = stop if reached else self._complete_end(max(_in_video_ticks(lane, lane.end) for lane in lanes))
@@ -350,16 +352,16 @@ class Joiner:
         track = unit.track
         if lane is not None and lane.codec == track.codec and lane.descriptions.get(track.config) == lane.description:
             return lane
+        if lane is not None and lane.codec != track.codec:
+            raise CannotJoin(
+                f"the {track.kind} changes from {lane.codec} to {track.codec} in this time: take the parts one by one"
+            )
         is_video = track.kind is Kind.VIDEO
         scale = VIDEO_CLOCK if is_video else codecs.audio_rate(track, unit.payload)
         size = codecs.video_size(track, unit.payload) if is_video else None
         init = TrackInit(track, 1 if is_video else 2, scale, size, unit.payload)
         if lane is None:
             return _Lane(new_track(init), track.codec, {track.config: 1})
-        if lane.codec != track.codec:
-            raise CannotJoin(
-                f"the {track.kind} changes from {lane.codec} to {track.codec} in this time: take the parts one by one"
-            )
         self._write(lane)
         index = lane.descriptions.get(track.config)
         if index is None:
