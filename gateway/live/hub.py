@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,20 @@ from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import ActivePublisher, Stream
+from gateway.live.track_publisher import TrackPublisher
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
 
 KEEP_ENDED = 60.0  # contract: seconds for which an ended stream's playlists stay
+TRANSCODE = "transcode"  # protocol of the publishers that workers are
+# A further track's GOP cache has this part of `gop_bytes`, so that all of them have less than four streams.
+TRACK_GOP_SHARE = 4
 # Seconds for which a start buffer exists:
 WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a few turns of the event loop
 NODES_SECONDS = 5.0  # for other nodes, which search a stream every half second in a remote registry
@@ -153,6 +159,7 @@ class Hub:
             stream.first_number = first_number
             if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
                 stream.change_limiter = self._ended[name].change_limiter
+                stream.rendition_limiter = self._ended[name].rendition_limiter
             self._streams[name] = stream
             stream.outputs = outputs = Outputs(stream, self._specs, self.events)
             outputs.open()
@@ -171,8 +178,45 @@ class Hub:
         origin = PushOrigin(protocol, peer, keep_time, trusted)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
         if stream.is_source:
+            publisher.further = TrackPublisher(publisher, lambda track: self._publish_track(publisher, track))
             self._emit(EventType.PUBLISH_STARTED, stream, protocol=protocol, peer=peer)
         return publisher
+
+    def _publish_track(self, source: StreamPublisher, track: str) -> StreamPublisher:
+        """Returns the lease on the rendition `<id>@<track>`, which the source's publisher sends itself.
+
+        It takes the name from a worker's rendition. Renditions of earlier pushes end first if there are too many.
+        Raises NameInUse, AtCapacity.
+        """
+        stream = source.stream
+        name = f"{stream.name}@{track}"
+        current = self._streams.get(name)
+        if current is not None and current.publisher is not None and current.publisher.protocol == TRANSCODE:
+            current.publisher.last_media = -math.inf
+        if not stream.pushed_tracks:
+            stream.when_ended(lambda reason: self._end_tracks(stream, reason))
+        elif track not in stream.pushed_tracks.by_name and len(stream.pushed_tracks.by_name) >= MAX_PUSHED:
+            for old in list(stream.pushed_tracks.by_name):
+                rendition = self._streams.get(f"{stream.name}@{old}")
+                if rendition is not None and rendition.publisher is None:
+                    self.end(rendition.name, EndReason.PUBLISHER_GONE)
+        publisher = self.publish(
+            stream.channel, name, protocol=source.protocol, peer=source.peer, evict=lambda reason: None,
+            keep_time=True, trusted=True,
+        )  # fmt: skip
+        rendition = publisher.stream
+        rendition.gop.max_bytes = self.limits.gop_bytes // TRACK_GOP_SHARE
+        rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
+        return publisher
+
+    def _end_tracks(self, stream: Stream, reason: EndReason) -> None:
+        for track in list(stream.pushed_tracks.by_name):
+            self.end(f"{stream.name}@{track}", reason)
+
+    def _forget_soon(self, source: Stream, rendition: Stream) -> None:
+        """Forgets the playlists of a rendition that ended before its source, so that a push cannot pile them up."""
+        if source.ended is None:
+            asyncio.get_running_loop().call_soon(self._forget, rendition)
 
     async def lease(
         self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]

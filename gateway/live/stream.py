@@ -15,6 +15,7 @@ from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
+from gateway.live.pushed_tracks import MAX_PUSHED, PushedTracks
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.clock import PublisherTimeline
@@ -100,6 +101,9 @@ class Stream(Fanout):
         self.original = Fanout(self.gop)  # one cache for both while they are equal
         self.publisher: ActivePublisher | None = None
         self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
+        # The same for its further tracks together: a push, and two reconnections of it, change all of them at once.
+        self.rendition_limiter = IntervalLimiter(3 * MAX_PUSHED)
+        self.pushed_tracks = PushedTracks()
         self.outputs: OutputSwitch | None = None
         self.health: HealthReport | None = None  # of a source stream
         self.first_number = 0  # of its playlists: higher than on the node that held the stream before
