@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -178,13 +179,14 @@ class Hub:
         origin = PushOrigin(protocol, peer, keep_time, trusted)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
         if stream.is_source:
-            publisher.further = TrackPublisher(publisher, lambda track: self._publish_track(publisher, track))
+            publisher.further = TrackPublisher(publisher, partial(self._publish_track, publisher))
             self._emit(EventType.PUBLISH_STARTED, stream, protocol=protocol, peer=peer)
         return publisher
 
-    def _publish_track(self, source: StreamPublisher, track: str) -> StreamPublisher:
+    def _publish_track(self, source: StreamPublisher, track: str, aligned: bool) -> StreamPublisher:
         """Returns the lease on the rendition `<id>@<track>`, which the source's publisher sends itself.
 
+        aligned: whether its segments begin with those of the channel's other streams.
         It takes the name from a worker's rendition. Renditions of earlier pushes end first if there are too many.
         Raises NameInUse, AtCapacity.
         """
@@ -205,6 +207,8 @@ class Hub:
             keep_time=True, trusted=True,
         )  # fmt: skip
         rendition = publisher.stream
+        rendition.budget = stream.pushed_tracks.budget
+        rendition.is_aligned = aligned
         rendition.gop.max_bytes = self.limits.gop_bytes // TRACK_GOP_SHARE
         rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
         return publisher

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from gateway.live.fanout import Fanout
 from gateway.media.track import AmfValue, Kind, MediaTrack
 
 MAX_PUSHED: Final = 14  # renditions of one stream: 7 of each kind, beside the default tracks
+MAX_BUDGET: Final = 256_000_000  # bytes; the playlists of one stream may have three quarters of it
 _MAX_LABEL: Final = 64
 _MAX_BITRATE: Final = 1_000_000_000
 _MAX_SIDE: Final = 16_384
@@ -82,15 +84,37 @@ class PushedTrack:
     size: tuple[int, int] | None = None
 
 
+class MediaBudget:
+    """The memory that the playlists of all further tracks of a push share, in bytes.
+
+    A user that is dropped returns its part.
+    """
+
+    __slots__ = ("_parts", "max_bytes")
+
+    def __init__(self, max_bytes: int = MAX_BUDGET) -> None:
+        self.max_bytes = max_bytes
+        self._parts: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+
+    def add(self, user: object, used: int) -> None:
+        """Sets what one user needs now."""
+        self._parts[user] = used
+
+    @property
+    def exceeded(self) -> bool:
+        return sum(self._parts.values()) > self.max_bytes
+
+
 class PushedTracks:
     """The further tracks of one stream, by the names of their renditions; also those that linger.
 
-    default: the info of the default audio track.
+    default: the info of the default audio track. budget: the memory for the playlists of all of them.
     """
 
     def __init__(self) -> None:
         self.by_name: dict[str, PushedTrack] = {}
         self.default = NO_INFO
+        self.budget = MediaBudget()
         self._watchers: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:

@@ -15,7 +15,7 @@ from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
-from gateway.live.pushed_tracks import MAX_PUSHED, PushedTracks
+from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.clock import PublisherTimeline
@@ -104,6 +104,8 @@ class Stream(Fanout):
         # The same for its further tracks together: a push, and two reconnections of it, change all of them at once.
         self.rendition_limiter = IntervalLimiter(3 * MAX_PUSHED)
         self.pushed_tracks = PushedTracks()
+        self.budget: MediaBudget | None = None  # the memory that its playlists share with those of other streams
+        self.is_aligned = True  # whether its segments begin with those of the channel's other streams
         self.outputs: OutputSwitch | None = None
         self.health: HealthReport | None = None  # of a source stream
         self.first_number = 0  # of its playlists: higher than on the node that held the stream before

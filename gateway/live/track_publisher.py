@@ -37,8 +37,11 @@ class TrackPublisher:
     then are dropped, so that nothing is stored.
     """
 
-    def __init__(self, source: StreamPublisher, publish: Callable[[str], StreamPublisher]) -> None:
-        """publish(name): returns the lease on the rendition of this name. Raises GatewayError."""
+    def __init__(self, source: StreamPublisher, publish: Callable[[str, bool], StreamPublisher]) -> None:
+        """publish(name, aligned): returns the lease on the rendition of this name. Raises GatewayError.
+
+        aligned: whether its segments begin with those of the stream.
+        """
         self._source = source
         self._publish = publish
         self._renditions: dict[tuple[Kind, int], _Rendition] = {}
@@ -111,7 +114,7 @@ class TrackPublisher:
         size = _size(track, info)
         name = self._name(track_id, kind, size)
         try:
-            publisher = self._publish(name)
+            publisher = self._publish(name, kind is Kind.VIDEO)
         except GatewayError as error:
             self._refused.add((kind, track_id))
             log.warning("a track cannot be published", stream=stream.name, kind=str(kind), track=track_id,

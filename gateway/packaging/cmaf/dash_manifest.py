@@ -111,6 +111,14 @@ def lags_too_far(source: CmafTrack, rendition: CmafTrack) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioLabel:
+    """Language (BCP 47) and name of an audio track; "" if unknown."""
+
+    language: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class MpdSnapshot:
     """The content of an MPD at one moment.
 
@@ -119,6 +127,7 @@ class MpdSnapshot:
     start: availabilityStartTime.
     now: publishTime.
     part: seconds of a chunk.
+    audio: languages and names by track, if there are several audio tracks.
     """
 
     tracks: Sequence[CmafTrack]
@@ -127,6 +136,7 @@ class MpdSnapshot:
     start: float
     now: float
     part: float
+    audio: Mapping[str, AudioLabel] = field(default_factory=dict)
 
     def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
         """Returns the values of the current MPD.
@@ -157,6 +167,11 @@ class MpdSnapshot:
                 header = track.headers.get(number)
                 if not segments or header is None:
                     continue
+                label = self.audio.get(track.kind)
+                is_further = label is not None and track.kind != "audio"
+                if is_further and not sets:
+                    continue  # its Period has no media of the main tracks
+                own_end, own_grid = end, grid
                 end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
                 # An ended Period keeps its addressing: shaka-player (5.2.12) fails on a manifest in which a Period
                 # has changed its addressing.
@@ -168,16 +183,24 @@ class MpdSnapshot:
                     grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
                 else:
                     template = _by_time(header, e, segments)
+                if is_further:  # the main tracks decide where a Period ends
+                    end, grid = own_end, own_grid
                 main = representation(track, header, frame_rate)
                 set_alternates = alternates if not index else ()
                 same_codec, other_codecs = _renditions(set_alternates, track, e, segments, by_number, part, main.codecs)
                 if same_codec:
                     main = replace(main, template=template)
                 sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
-                sets.append(AdaptationSet(index + 1, track.kind, template, (main, *same_codec), wall_time, sap))
+                sets.append(
+                    AdaptationSet(
+                        index + 1, track.media, template, (main, *same_codec), wall_time, sap,
+                        label.language if label is not None else "", label.name if label is not None else "",
+                        "" if label is None else "alternate" if is_further else "main",
+                    )
+                )  # fmt: skip
                 if other_codecs:
                     sets.append(
-                        AdaptationSet(len(tracks) + 1, track.kind, template, tuple(other_codecs), wall_time, sap)
+                        AdaptationSet(len(tracks) + 1, track.media, template, tuple(other_codecs), wall_time, sap)
                     )
             end = min(end, grid)
             has_ended = number != last_number or ended
