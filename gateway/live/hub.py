@@ -15,7 +15,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
-from gateway.live.pushed_tracks import MAX_PUSHED
+from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import ActivePublisher, Stream
@@ -136,11 +136,14 @@ class Hub:
         keep_time: bool = False,
         trusted: bool = False,
         first_number: int = 0,
+        shares: MediaBudget | None = None,
+        aligned: bool = True,
     ) -> StreamPublisher:
         """Returns the lease on `name`.
 
         keep_time, trusted: see StreamPublisher.
         first_number: the first playlist number of a new stream, see Stream.
+        shares, aligned: for a further track, see Stream.
         Raises NameInUse while another publisher sends media, AtCapacity at the limit or during shutdown.
         """
         now = time.monotonic()
@@ -158,6 +161,7 @@ class Hub:
         if stream is None:
             stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
             stream.first_number = first_number
+            stream.budget, stream.is_aligned = shares, aligned
             if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
                 stream.change_limiter = self._ended[name].change_limiter
                 stream.rendition_limiter = self._ended[name].rendition_limiter
@@ -204,11 +208,9 @@ class Hub:
                     self.end(rendition.name, EndReason.PUBLISHER_GONE)
         publisher = self.publish(
             stream.channel, name, protocol=source.protocol, peer=source.peer, evict=lambda reason: None,
-            keep_time=True, trusted=True,
+            keep_time=True, trusted=True, shares=stream.pushed_tracks.budget, aligned=aligned,
         )  # fmt: skip
         rendition = publisher.stream
-        rendition.budget = stream.pushed_tracks.budget
-        rendition.is_aligned = aligned
         rendition.gop.max_bytes = self.limits.gop_bytes // TRACK_GOP_SHARE
         rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
         return publisher

@@ -128,6 +128,11 @@ class Stream(Fanout):
         return self.name == channel_of(self.name)
 
     @property
+    def is_pushed_track(self) -> bool:
+        """Whether the stream is a rendition that the channel's publisher sends as a further track."""
+        return self.budget is not None
+
+    @property
     def is_awaited(self) -> bool:
         """Whether any sink, also of the original, needs units as soon as they arrive."""
         return super().is_awaited or self.original.is_awaited

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from gateway.formats.hls import media_playlist
@@ -40,11 +40,20 @@ TsRendition: TypeAlias = LadderRendition[TsPackager]
 CmafRendition: TypeAlias = LadderRendition[CmafPackager]
 
 
-def ts_index(renditions: Sequence[TsRendition]) -> str:
-    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs. It keeps the order of `renditions`."""
-    return multivariant(
-        [r.output.variant(f"{r.name}/index.m3u8", r.max_bitrate) for r in renditions], version=_TS_VERSION
-    )
+def ts_index(
+    renditions: Sequence[TsRendition], source: TsPackager | None = None, audio: Sequence[AudioRendition] = ()
+) -> str:
+    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs. It keeps the order of `renditions`.
+
+    source: listed last, if it is not None. audio: the audio tracks, if there are several.
+    """
+    variants = [r.output.variant(f"{r.name}/index.m3u8", r.max_bitrate) for r in renditions]
+    if source is not None:
+        variants.append(source.variant("live.m3u8"))
+        variants.sort(key=lambda v: v.bandwidth)
+    if audio:
+        variants = [replace(v, audio=AUDIO_GROUP) for v in variants]
+    return multivariant(variants, audio, version=_TS_VERSION)
 
 
 def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
@@ -70,8 +79,9 @@ def master(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
     """
     manifests = source.manifests
     audio = manifests.track("audio") if len(manifests.tracks) > 1 else None
+    further = [track for track in manifests.tracks if track.media == "audio" and track is not audio]
     return manifests.master(
-        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate) for r in renditions]
+        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate, further) for r in renditions]
     )
 
 

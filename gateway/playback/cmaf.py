@@ -29,7 +29,9 @@ from gateway.playback.playlist_response import (
 
 MASTER: Final = "master.m3u8"
 MANIFEST: Final = "manifest.mpd"
-_PATH: Final = re.compile(r"(video|audio(?:-[0-9]{1,3})?)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII)
+_PATH: Final = re.compile(
+    r"(video|audio(?:-[0-9]{1,3})?)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII
+)
 MANIFEST_LOAD_SECONDS: Final = 1.0  # after the update period; then every player has loaded the last manifest
 # Folders of the publisher's further audio tracks: ids are one byte.
 FURTHER_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))

@@ -19,7 +19,6 @@ from gateway.playback.flv import LIVE_FLV, FlvViewers
 from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
-from gateway.playback.ladder_view import OUTPUT as LADDER_OUTPUT
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
 from gateway.playback.playlist_response import not_enabled, not_streaming
@@ -105,7 +104,7 @@ class MediaRoutes:
     def of(cls, ladders: LadderResponders, snapshot: Responder) -> Self:
         """Returns the routes of all formats, of ladders with a folder for each rendition, and of the snapshot."""
         names = {
-            LADDER_INDEX: MediaRoute(LADDER_OUTPUT, ladders.index),
+            LADDER_INDEX: MediaRoute("", ladders.index),
             _SNAPSHOT: MediaRoute("", snapshot),
         }
         folders: dict[str, MediaRoute] = {}
@@ -117,7 +116,7 @@ class MediaRoutes:
                 names |= {address.path: route for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
-        return cls(names, folders, suffixes, MediaRoute(LADDER_OUTPUT, ladders.rendition))
+        return cls(names, folders, suffixes, MediaRoute("", ladders.rendition))
 
     def find(self, path: str) -> MediaRoute | None:
         route = self.names.get(path)

@@ -200,9 +200,7 @@ class MediaDemuxer:
 
     # Multitrack bodies
 
-    def _multitrack(
-        self, kind: Kind, dts: int, body: bytes, position: int, wall: float
-    ) -> Demuxed:
+    def _multitrack(self, kind: Kind, dts: int, body: bytes, position: int, wall: float) -> Demuxed:
         """Reads the tracks of a body, each with its own demuxer. Hot path. Raises InvalidData for the whole body."""
         packet, tracks = _split_tracks(body, position)
         media: list[tuple[int, TrackMedia]] = []

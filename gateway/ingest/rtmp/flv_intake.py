@@ -147,8 +147,10 @@ class FlvIntake:
         if self._announced:
             # A changed or late sequence header: a new epoch for every consumer.
             self._set_tracks(now)
-        elif self._preroll and isinstance(item, MediaTrack) and any(
-            not i and u.track.kind is item.kind for i, u in self._preroll
+        elif (
+            self._preroll
+            and isinstance(item, MediaTrack)
+            and any(not i and u.track.kind is item.kind for i, u in self._preroll)
         ):
             # It changed before it was announced. The waiting units belong to the old header.
             self._preroll = [(i, u) for i, u in self._preroll if i or u.track.kind is not item.kind]
@@ -197,7 +199,7 @@ class FlvIntake:
                 self._publisher.push(unit, now)
 
     def _describe_tracks(self, now: float) -> None:
-        """Applies what onMetaData says about each track, at most once a second; later changes come with the next one."""
+        """Applies what onMetaData says about each track. Changes that come too soon come with the next one."""
         further, metadata = self._publisher.further, self._metadata
         if further is None or not self._demux.others:
             return

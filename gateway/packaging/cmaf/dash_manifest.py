@@ -160,7 +160,7 @@ class MpdSnapshot:
             e = epochs[number]
             wall_time = e.wall.at(e.origin / VIDEO_CLOCK)
             begin = wall_time - start
-            sets = []
+            sets: list[AdaptationSet] = []
             end, grid = 0.0, math.inf
             for index, track in enumerate(tracks):
                 segments = [s for s in track.window if s.epoch == number]
