@@ -155,6 +155,16 @@ class Job(Schema):
     updated: Time
 
 
+class ObsMultitrack(Schema):
+    """The configuration of OBS Multitrack Video, in the form of OBS. authentication has the stream key."""
+
+    meta: dict[str, str]
+    status: dict[str, str | None]
+    ingest_endpoints: list[dict[str, str]]
+    encoder_configurations: list[dict[str, Any]]
+    audio_configurations: dict[str, list[dict[str, Any]]]
+
+
 class ProcessObject(OpenSchema):
     """An object, or an S3 event. The keys in an event are URL-encoded."""
 
@@ -452,6 +462,7 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "DeletedFilm": TypeAdapter(DeletedFilm),
     "Jobs": TypeAdapter(list[Job]),
     "ProcessObject": TypeAdapter(ProcessObject),
+    "ObsMultitrack": TypeAdapter(ObsMultitrack),
     "Processed": TypeAdapter(Processed),
     "QueuedProcess": TypeAdapter(QueuedProcess),
     "ToSignOfChannel": TypeAdapter(ToSignOfChannel),

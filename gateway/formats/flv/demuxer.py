@@ -251,7 +251,7 @@ class MediaDemuxer:
         self.audio_track = track
         return track
 
-    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> Demuxed:
+    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> TrackMedia | None:
         if not payload:
             return None
         track = self.audio_track
