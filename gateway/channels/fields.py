@@ -29,6 +29,9 @@ _REFERER = re.compile(
 _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 _LADDER = re.compile(r"[a-z0-9_-]+", re.ASCII)
+# Language, or language=name, of each audio track: `en=English, fr=Français, de`.
+_AUDIO_TRACK = r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}(=[^,=\"\x00-\x1f\x7f]{1,64})?"
+_AUDIO_TRACKS = re.compile(rf"{_AUDIO_TRACK}(\s*,\s*{_AUDIO_TRACK}){{0,7}}")
 _KVS_STREAM = re.compile(
     r"[A-Za-z0-9_.-]{1,256}|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20}",
     re.ASCII,
@@ -223,6 +226,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "hls_list_size": Number(6, 1, 100, integer=True),
         "playAuth": PLAY_AUTH,
         "refererAllow": REFERER_ALLOW,
+        "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
     },
     "recording": {
         "isVideo": Flag(),

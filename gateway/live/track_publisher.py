@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -49,13 +49,21 @@ class TrackPublisher:
         self._audio: MediaTrack | None = None  # of the video renditions
         self._video: tuple[_Rendition, ...] = ()
 
+    def _named(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
+        """Returns the info with the language and name that the channel gives to an audio track."""
+        names = self._source.stream.channel.audio_tracks
+        if kind is not Kind.AUDIO or track_id >= len(names):
+            return info
+        language, label = names[track_id]
+        return replace(info, language=language, label=label or info.label)
+
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging."""
         key = track.kind, track_id
         rendition = self._renditions.get(key)
         if rendition is None:
             if key not in self._refused:
-                self._add(track_id, track, info)
+                self._add(track_id, track, self._named(track.kind, track_id, info))
             return
         if rendition.pushed.track != track:
             self._source.count_change(now)
@@ -66,9 +74,9 @@ class TrackPublisher:
     def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         """Applies a changed onMetaData. info(kind, id): returns the info of a track; the default track has id 0."""
         tracks = self._source.stream.pushed_tracks
-        tracks.default = info(Kind.AUDIO, 0)
+        tracks.default = self._named(Kind.AUDIO, 0, info(Kind.AUDIO, 0))
         for (kind, track_id), rendition in self._renditions.items():
-            rendition.pushed.info = info(kind, track_id)
+            rendition.pushed.info = self._named(kind, track_id, info(kind, track_id))
         tracks.changed()
 
     def push(self, track_id: int, unit: AccessUnit, now: float) -> None:
