@@ -37,7 +37,7 @@ def _schema_of(field: fields.Field[Any]) -> Any:
             kind = str | list[str]
     if field.default is None:
         kind = kind | None
-    text = "the gateway's own setting" if field.default in (None, ()) else f"{field.default!r}"
+    text = "the gateway's own setting" if field.default in (None, ()) else f"{described_field['default']!r}"
     return (kind, Field(default=None, description=f"Missing means {text}."))
 
 

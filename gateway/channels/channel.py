@@ -149,6 +149,11 @@ class Channel:
         return fields.read("recordSchedule", self.item, fields.RECORD_SCHEDULE)
 
     @property
+    def record_tracks(self) -> fields.TrackChoice:
+        """The further tracks in MP4 recordings."""
+        return fields.read("recordTracks", self.item, fields.RECORD_TRACKS)
+
+    @property
     def retention_days(self) -> int | None:
         """The days after which recordings and pictures are deleted; 0: never.
 

@@ -1,5 +1,6 @@
 """A new ffmpeg pushes several video and audio tracks by Enhanced RTMP; players get each of them."""
 
+import itertools
 import json
 import re
 import struct
@@ -38,7 +39,8 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def channel(gateway: Gateway) -> Iterator[Channel]:
-    channel = gateway.channel(audioTracks="en=English, fr=Français, de")
+    fields = {"isVideo": True, "video_time": "3", "recordTracks": "144p, FR"}
+    channel = gateway.channel(audioTracks="en=English, fr=Français, de", **fields)
     with clients.Program(push_command(channel.push)):
         channel.wait_live()
         channel.wait_playable("index.m3u8", "master.m3u8", "manifest.mpd", "144p/index.m3u8", "audio2/index.m3u8")
@@ -103,7 +105,7 @@ def tone(address: str) -> float:
     ]
     pcm = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
     samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
-    rises = sum(a < 0 <= b for a, b in zip(samples, samples[1:], strict=False))
+    rises = sum(a < 0 <= b for a, b in itertools.pairwise(samples))
     return rises * 48_000 / len(samples)
 
 
@@ -175,3 +177,58 @@ def test_a_channel_without_hls_does_not_show_its_tracks_as_hls(gateway: Gateway)
             assert http("GET", channel.url(path)).status == 404, path
         reply = http("GET", channel.url("live.m3u8").replace(channel.id, f"{channel.id}@240p"))
         assert reply.status == 404
+
+
+def test_a_recording_has_the_chosen_tracks_whole(gateway: Gateway, channel: Channel) -> None:
+    files = clients.until(lambda: sorted(gateway.data.glob(f"media/{channel.id}/mp4/**/*.mp4"))[1:], "two recordings")
+    command = ["ffprobe", "-v", "error", "-count_frames", "-of", "json", "-show_streams", str(files[0])]
+    streams = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)["streams"]
+    video = {s["height"]: s for s in streams if s["codec_type"] == "video"}
+    assert {height: int(s["nb_read_frames"]) for height, s in video.items()} == {360: 75, 144: 75}
+    audio = [(s["tags"]["language"], s["tags"]["handler_name"]) for s in streams if s["codec_type"] == "audio"]
+    assert audio == [("eng", "English"), ("fra", "Français")]
+    starts = [float(s["start_time"]) for s in streams]
+    assert max(starts) - min(starts) < 0.05
+
+
+def test_the_api_and_obs_get_one_configuration(gateway: Gateway, channel: Channel) -> None:
+    reply = gateway.api("GET", f"/videostream/{channel.id}/obs-multitrack?size=1280x720&fps=60&encoder=nvenc&tracks=2")
+    assert reply.status == 200, reply.text
+    canvas = {"width": 1280, "height": 720, "framerate": {"numerator": 60, "denominator": 1}}
+    wanted = {
+        "authentication": channel.obs_key,
+        "capabilities": {"gpu": [{"vendor_id": 0x10DE}]},
+        "preferences": {"canvases": [canvas], "maximum_video_tracks": 2},
+    }
+    answer = http("POST", channel.url("GetClientConfiguration"), body=wanted)
+    assert answer.status == 200, answer.text
+    assert answer.json() == reply.json()
+    assert answer.json()["ingest_endpoints"] == [
+        {
+            "protocol": "RTMP",
+            "url_template": f"{channel.obs_server}/{{stream_key}}",
+            "authentication": channel.obs_key,
+        }
+    ]
+    assert gateway.api("GET", f"/videostream/{channel.id}/obs-multitrack?size=9x9").status == 400
+    assert gateway.api("GET", "/videostream/none/obs-multitrack").status == 404
+
+
+@pytest.mark.parametrize(
+    ("id", "body", "status"),
+    [
+        ("", {"authentication": "{key}0"}, 403),
+        ("", {"authentication": "other?sign={sign}"}, 403),
+        ("unknown", {"authentication": "unknown?sign={sign}"}, 403),
+        ("", {"authentication": 5}, 400),
+        ("", [], 400),
+        ("", {"authentication": "{key}", "preferences": {"canvases": [{"width": 10**9}]}}, 400),
+        ("", {"authentication": "x" * 70_000}, 413),
+    ],
+)
+def test_strangers_get_no_configuration(channel: Channel, id: str, body: object, status: int) -> None:
+    text = json.dumps(body).replace("{key}", channel.obs_key).replace("{sign}", channel.key)
+    address = channel.url("GetClientConfiguration").replace(channel.id, id or channel.id)
+    reply = http("POST", address, body=json.loads(text))
+    assert reply.status == status, reply.text
+    assert channel.key not in reply.text
