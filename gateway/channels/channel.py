@@ -149,6 +149,11 @@ class Channel:
         return fields.read("recordSchedule", self.item, fields.RECORD_SCHEDULE)
 
     @property
+    def relay_tracks(self) -> fields.TrackChoice:
+        """The further tracks that relays send, to targets that take several tracks."""
+        return fields.read("relayTracks", self.item, fields.RELAY_TRACKS)
+
+    @property
     def record_tracks(self) -> fields.TrackChoice:
         """The further tracks in MP4 recordings."""
         return fields.read("recordTracks", self.item, fields.RECORD_TRACKS)

@@ -244,6 +244,7 @@ RELAY_URL: Final = Targets()
 RECORD_SCHEDULE: Final = ScheduleField()
 RETENTION_DAYS: Final = Days()
 RECORD_TRACKS: Final = TracksField()
+RELAY_TRACKS: Final = TracksField()
 
 # All fields, in the groups and the order of the form. Names and defaults are those of the old system.
 # Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
@@ -308,6 +309,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "relay": {
         "isRelay": Flag(),
         "relayURL": RELAY_URL,
+        "relayTracks": RELAY_TRACKS,
     },
     "kinesis": {
         "isKvs": Flag(),

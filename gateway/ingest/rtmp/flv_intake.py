@@ -168,6 +168,7 @@ class FlvIntake:
         track = item.track if isinstance(item, TrackStart) else item
         if self._announced:
             self._publisher.set_further(track_id, track, track_info(self._metadata, track.kind, track_id), now)
+            self._describe_tracks(now)
         else:
             self._preroll = [(i, u) for i, u in self._preroll if i != track_id or u.track.kind is not track.kind]
         if isinstance(item, TrackStart):

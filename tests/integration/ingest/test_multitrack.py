@@ -33,13 +33,20 @@ def push_command(address: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    with running() as gateway:
+    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
-def channel(gateway: Gateway) -> Iterator[Channel]:
+def target(gateway: Gateway) -> Channel:
+    """Gets the relay of `channel`."""
+    return gateway.channel("target")
+
+
+@pytest.fixture(scope="module")
+def channel(gateway: Gateway, target: Channel) -> Iterator[Channel]:
     fields = {"isVideo": True, "video_time": "3", "recordTracks": "144p, FR"}
+    fields |= {"isRelay": True, "relayURL": target.push, "relayTracks": "all"}
     channel = gateway.channel(audioTracks="en=English, fr=Français, de", **fields)
     with clients.Program(push_command(channel.push)):
         channel.wait_live()
@@ -189,6 +196,15 @@ def test_a_recording_has_the_chosen_tracks_whole(gateway: Gateway, channel: Chan
     assert audio == [("eng", "English"), ("fra", "Français")]
     starts = [float(s["start_time"]) for s in streams]
     assert max(starts) - min(starts) < 0.05
+
+
+def test_a_relay_sends_all_tracks_to_a_target_that_takes_them(channel: Channel, target: Channel) -> None:
+    def seen(of: Channel) -> list[tuple[str, int, str, str]]:
+        return [(t["kind"], t["id"], t["rendition"], t["language"]) for t in of.session()["tracks"]]
+
+    clients.until(lambda: seen(target) == seen(channel), "the same tracks at the target")
+    target.wait_playable("audio2/index.m3u8")
+    assert tone(target.url("audio2/index.m3u8")) == pytest.approx(1200, rel=0.03)
 
 
 def test_the_api_and_obs_get_one_configuration(gateway: Gateway, channel: Channel) -> None:
