@@ -17,6 +17,7 @@ from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
+_AUDIO = Kind.AUDIO
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
@@ -29,8 +30,8 @@ class FurtherTracks(Protocol):
     def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         """Applies a changed onMetaData. info(kind, id): returns the info of a track."""
 
-    def push(self, track_id: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a further track."""
+    def push(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a further track. number: twice its id, and one more for audio."""
 
     def default_audio(self, unit: AccessUnit, now: float) -> None:
         """Takes each unit of the default audio track, after the stream got it."""
@@ -166,7 +167,7 @@ class StreamPublisher:
         if dts_ms > stream.last_dts_ms:
             stream.last_dts_ms = dts_ms
         stream.push(unit)
-        if self._has_further and self.further is not None and unit.track.kind is Kind.AUDIO:
+        if self._has_further and self.further is not None and unit.track.kind is _AUDIO:
             self.further.default_audio(unit, now)
 
     def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
@@ -175,18 +176,17 @@ class StreamPublisher:
             self._has_further = True
             self.further.set_track(track_id, track, info, now)
 
-    def push_further(self, track_id: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a further track. Hot path."""
+    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a further track. Hot path. number: twice its id, and one more for audio."""
         if self.further is not None:
-            self.further.push(track_id, unit, now)
+            self.further.push(number, unit, now)
 
     def shift(self, unit: AccessUnit, now: float) -> int:
         """Returns what is added to the unit's dts, in its ticks, for the time of the stream."""
-        scale = unit.track.timescale
         shift = self._shift_ms
         if shift is None:
-            shift = self._shift_ms = self._first_shift(unit.dts * 1000 // scale, now)
-        return shift * scale // 1000
+            shift = self._shift_ms = self._first_shift(unit.dts * 1000 // unit.track.timescale, now)
+        return shift * unit.track.timescale // 1000 if shift else 0
 
     def count_change(self, now: float) -> None:
         """Counts a change of tracks. Raises KeepsChanging if there are too many. now: monotonic seconds."""

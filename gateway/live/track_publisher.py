@@ -9,6 +9,7 @@ import structlog
 
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import PushedTrack, TrackInfo
+from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Kind, MediaTrack
@@ -17,6 +18,8 @@ from gateway.ports.errors import GatewayError
 
 log = structlog.get_logger(__name__)
 
+_AUDIO = Kind.AUDIO
+
 
 @dataclass(slots=True)
 class _Rendition:
@@ -24,6 +27,7 @@ class _Rendition:
 
     pushed: PushedTrack
     publisher: StreamPublisher
+    stream: Stream
     waits: bool = True
     key_due: bool = True
 
@@ -44,8 +48,8 @@ class TrackPublisher:
         """
         self._source = source
         self._publish = publish
-        self._renditions: dict[tuple[Kind, int], _Rendition] = {}
-        self._refused: set[tuple[Kind, int]] = set()
+        self._renditions: dict[int, _Rendition] = {}  # by twice the id, and one more for audio
+        self._refused: set[int] = set()
         self._audio: MediaTrack | None = None  # of the video renditions
         self._video: tuple[_Rendition, ...] = ()
 
@@ -59,7 +63,7 @@ class TrackPublisher:
 
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging."""
-        key = track.kind, track_id
+        key = 2 * track_id + (track.kind is _AUDIO)
         rendition = self._renditions.get(key)
         if rendition is None:
             if key not in self._refused:
@@ -75,13 +79,17 @@ class TrackPublisher:
         """Applies a changed onMetaData. info(kind, id): returns the info of a track; the default track has id 0."""
         tracks = self._source.stream.pushed_tracks
         tracks.default = self._named(Kind.AUDIO, 0, info(Kind.AUDIO, 0))
-        for (kind, track_id), rendition in self._renditions.items():
+        for rendition in self._renditions.values():
+            kind, track_id = rendition.pushed.kind, rendition.pushed.id
             rendition.pushed.info = self._named(kind, track_id, info(kind, track_id))
         tracks.changed()
 
-    def push(self, track_id: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a further track. Hot path. unit.dts: in the publisher's time. now: monotonic seconds."""
-        rendition = self._renditions.get((unit.track.kind, track_id))
+    def push(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a further track. Hot path.
+
+        number: twice its id, and one more for audio. unit.dts: in the publisher's time. now: monotonic seconds.
+        """
+        rendition = self._renditions.get(number)
         source = self._source
         if rendition is None:
             source.dropped["tracks"] += 1
@@ -96,7 +104,7 @@ class TrackPublisher:
             rendition.key_due = False
         if shift := source.shift(unit, now):
             unit.dts += shift
-        rendition.publisher.push(unit, now)
+        _push(rendition, unit, now)
 
     def default_audio(self, unit: AccessUnit, now: float) -> None:
         """Pushes a unit of the default audio track to the video renditions. Hot path. Its dts is in stream time."""
@@ -107,7 +115,7 @@ class TrackPublisher:
             self._audio = unit.track
         for rendition in self._video:
             if not rendition.waits and not rendition.key_due:
-                rendition.publisher.push(unit, now)
+                _push(rendition, unit, now)
 
     def close(self) -> None:
         """Ends the push of all renditions. They linger as their source does."""
@@ -124,13 +132,13 @@ class TrackPublisher:
         try:
             publisher = self._publish(name, kind is Kind.VIDEO)
         except GatewayError as error:
-            self._refused.add((kind, track_id))
+            self._refused.add(2 * track_id + (kind is _AUDIO))
             log.warning("a track cannot be published", stream=stream.name, kind=str(kind), track=track_id,
                         reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
             return
         pushed = PushedTrack(track_id, kind, name, publisher.stream, track, info, size)
-        self._renditions[kind, track_id] = _Rendition(pushed, publisher)
-        self._video = tuple(r for (k, _), r in self._renditions.items() if k is Kind.VIDEO)
+        self._renditions[2 * track_id + (kind is _AUDIO)] = _Rendition(pushed, publisher, publisher.stream)
+        self._video = tuple(r for r in self._renditions.values() if r.pushed.kind is Kind.VIDEO)
         tracks = stream.original.tracks
         if tracks is not None:
             self._audio = tracks.audio
@@ -161,6 +169,16 @@ class TrackPublisher:
             video, audio = None, pushed.track
         rendition.publisher.set_tracks(video, audio, _metadata(pushed))
         return True
+
+
+def _push(rendition: _Rendition, unit: AccessUnit, now: float) -> None:
+    """Does what `StreamPublisher.push` does for a publisher with the times of its stream. Hot path."""
+    stream, scale = rendition.stream, unit.track.timescale
+    rendition.publisher.last_media = stream.last_push = now
+    dts = unit.dts if scale == 1000 else unit.dts * 1000 // scale
+    if dts > stream.last_dts_ms:
+        stream.last_dts_ms = dts
+    stream.push(unit)
 
 
 def _size(track: MediaTrack, info: TrackInfo) -> tuple[int, int] | None:

@@ -40,17 +40,23 @@ _LEGACY_FRAMES = {
     for codec_id, codec in ((AVC, Codec.H264), (HEVC, Codec.H265))
 }
 _AAC = Codec.AAC
+_VIDEO, _AUDIO = Kind.VIDEO, Kind.AUDIO
 _WITH_CTS = (Codec.H264, Codec.H265)
 # Codecs that need a sequence header before their first frame. Frames of the other codecs describe themselves.
 _NEEDS_CONFIG = frozenset({Codec.H264, Codec.H265, Codec.AAC, Codec.OPUS, Codec.FLAC})
 _SMALLEST_CONFIG = {Codec.H264: 7, Codec.H265: 23, Codec.AV1: 4, Codec.VP8: 8, Codec.VP9: 8, Codec.AAC: 2}
 
 
+def track_number(kind: Kind, track_id: int) -> int:
+    """Returns one number for kind and id: twice the id for video, one more for audio."""
+    return 2 * track_id + (kind is Kind.AUDIO)
+
+
 class MediaDemuxer:
     """Demuxes the audio and video bodies of one publisher. It stores only the current tracks.
 
-    `video_track` and `audio_track` are the default tracks (id 0); `others` has a demuxer for each further track, by
-    kind and id. Each kind has at most MAX_TRACKS tracks.
+    `video_track` and `audio_track` are the default tracks (id 0). `others` has a demuxer for each further track, by
+    `track_number`. Each kind has at most MAX_TRACKS tracks.
 
     `video` and `audio` read a body and return
     - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
@@ -69,7 +75,7 @@ class MediaDemuxer:
     def __init__(self) -> None:
         self.video_track: MediaTrack | None = None
         self.audio_track: MediaTrack | None = None
-        self.others: dict[tuple[Kind, int], MediaDemuxer] = {}
+        self.others: dict[int, MediaDemuxer] = {}
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped = 0
 
@@ -202,11 +208,17 @@ class MediaDemuxer:
 
     def _multitrack(self, kind: Kind, dts: int, body: bytes, position: int, wall: float) -> Demuxed:
         """Reads the tracks of a body, each with its own demuxer. Hot path. Raises InvalidData for the whole body."""
+        if len(body) > position + 5 and not body[position] >> 4 and (track_id := body[position + 5]):
+            other = self.others.get(2 * track_id + (kind is _AUDIO))
+            if other is not None:  # the usual case: one track, which is known
+                packet, fourcc = body[position] & 15, body[position + 1 : position + 5]
+                read = other._video_packet if kind is _VIDEO else other._audio_packet
+                item = read(packet, fourcc, dts, body, position + 6, len(body), wall)
+                return [(track_id, item)] if item is not None else None
         packet, tracks = _split_tracks(body, position)
         media: list[tuple[int, TrackMedia]] = []
         for track_id, fourcc, start, end in tracks:
-            demuxer = self if not track_id else self.others.get((kind, track_id)) or self._other(kind, track_id)
-            item: TrackMedia | None
+            demuxer = self if not track_id else self._other(kind, track_id)
             if demuxer is None:
                 item = self._refuse(kind, f"more than {MAX_TRACKS} {kind} tracks")
             elif kind is Kind.VIDEO:
@@ -220,10 +232,14 @@ class MediaDemuxer:
         return media or None
 
     def _other(self, kind: Kind, track_id: int) -> MediaDemuxer | None:
-        """Returns the new demuxer of a further track; None if the kind has MAX_TRACKS tracks already."""
-        if sum(k is kind for k, _ in self.others) >= MAX_TRACKS - 1:
+        """Returns the demuxer of a further track; None if the kind has MAX_TRACKS other tracks."""
+        number = track_number(kind, track_id)
+        demuxer = self.others.get(number)
+        if demuxer is not None:
+            return demuxer
+        if sum(other % 2 == number % 2 for other in self.others) >= MAX_TRACKS - 1:
             return None
-        demuxer = self.others[kind, track_id] = MediaDemuxer()
+        demuxer = self.others[number] = MediaDemuxer()
         demuxer._refused = self._refused
         return demuxer
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from gateway.formats.flv.demuxer import MediaDemuxer
+from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
@@ -23,7 +23,6 @@ PREROLL_MS: Final = 500
 PREROLL_UNITS: Final = 120
 PREROLL_BYTES: Final = 2_000_000
 METADATA_BYTES: Final = 65_536
-_DEFAULT_AUDIO: Final = (Kind.AUDIO, 0)
 
 VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline; a further track adds 2 times its id
 
@@ -47,6 +46,7 @@ class FlvIntake:
         self._timeline = publisher.timeline = PublisherTimeline()
         self._stamp = self._timeline.stamp
         self._push = publisher.push
+        self._push_further = publisher.push_further
         self._metadata: dict[str, AmfValue] = {}
         self._expected: set[Kind] | None = None
         self._announced = False
@@ -88,8 +88,14 @@ class FlvIntake:
         """Processes the media of a multitrack message. Hot path."""
         for track_id, item in items:
             if isinstance(item, AccessUnit):
-                item.dts = self._stamp(index + 2 * track_id, timestamp)
-                self._unit(track_id, item, now)
+                number = index + 2 * track_id
+                item.dts = self._stamp(number, timestamp)
+                if self._announced and track_id:
+                    self._malformed_in_row = 0
+                    self.units += 1
+                    self._push_further(number, item, now)
+                else:
+                    self._unit(track_id, item, now)
             elif not track_id:
                 self._on_track_change(item, index, timestamp, now)
             else:
@@ -100,7 +106,7 @@ class FlvIntake:
         self.units += 1
         if self._announced:
             if track_id:
-                self._publisher.push_further(track_id, unit, now)
+                self._push_further(track_number(unit.track.kind, track_id), unit, now)
             else:
                 self._push(unit, now)
             return
@@ -187,15 +193,16 @@ class FlvIntake:
     def _announce(self, now: float) -> None:
         self._announced = True
         self._set_tracks(now)
-        for (kind, track_id), demux in self._demux.others.items():
+        for number, demux in self._demux.others.items():
             track = demux.video_track or demux.audio_track
             if track is not None:
-                self._publisher.set_further(track_id, track, track_info(self._metadata, kind, track_id), now)
+                info = track_info(self._metadata, track.kind, number // 2)
+                self._publisher.set_further(number // 2, track, info, now)
         self._describe_tracks(now)
         waiting, self._preroll = self._preroll, []
         for track_id, unit in waiting:
             if track_id:
-                self._publisher.push_further(track_id, unit, now)
+                self._push_further(track_number(unit.track.kind, track_id), unit, now)
             else:
                 self._publisher.push(unit, now)
 
@@ -204,7 +211,8 @@ class FlvIntake:
         further, metadata = self._publisher.further, self._metadata
         if further is None or not self._demux.others:
             return
-        infos = tuple(track_info(metadata, kind, track_id) for kind, track_id in [*self._demux.others, _DEFAULT_AUDIO])
+        numbers = [*self._demux.others, AUDIO_INDEX]
+        infos = tuple(track_info(metadata, (Kind.VIDEO, Kind.AUDIO)[n % 2], n // 2) for n in numbers)
         if infos != self._infos and self._info_limiter.take(now):
             self._infos = infos
             further.describe(lambda kind, track_id: track_info(metadata, kind, track_id))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.flv.demuxer import MediaDemuxer
+from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -175,7 +175,7 @@ def test_one_track_bodies_belong_to_the_track_that_they_name() -> None:
     assert demux.video(7, one_track(1, 1, b"hvc1", 1, b"\0\0\x21x"), 1.5) == [(1, unit)]
     assert demux.video(7, one_track(1, 2, b"hvc1", 1, b"")) is None  # end of its sequence
     assert demux.video_track == video_track(Codec.H264, AVCC)
-    assert demux.others[Kind.VIDEO, 1].video_track == track
+    assert demux.others[track_number(Kind.VIDEO, 1)].video_track == track
 
 
 def test_many_tracks_share_a_codec_and_have_sizes() -> None:
@@ -213,7 +213,7 @@ def test_multitrack_after_a_mod_ex_prefix() -> None:
 def test_each_track_needs_its_own_sequence_header() -> None:
     demux = avc()
     assert demux.video(0, one_track(1, 3, b"avc1", 1, b"x")) is None
-    assert demux.others[Kind.VIDEO, 1].dropped == 1
+    assert demux.others[track_number(Kind.VIDEO, 1)].dropped == 1
     assert demux.dropped == 0
 
 

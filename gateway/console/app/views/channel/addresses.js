@@ -10,6 +10,7 @@ import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
 import { Button, Card, CopyField, html, Icon, LinkButton, Notice } from "../../ui.js";
 import { SignedAddresses } from "./cloudfront.js";
+import { Multitrack } from "./multitrack.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
@@ -78,6 +79,7 @@ export function Push({ channel, onChanged }) {
       </div>
       ${shown && html`<${QrCode} channel=${channel} which="push" label=${t("push.qr")} />`}
     </div>
+    <${Multitrack} channel=${channel} shown=${shown} />
   <//>`;
 }
 
