@@ -261,8 +261,9 @@ def up(stack: str, file: Path | None) -> None:
         folder = ROOT / "proxy" / "haproxy"
         haproxy_tag = f"haproxy-{content_version(folder)}-{known['Architecture'].lower()}"
         parameters["HaproxyImage"] = image(kept["ImageRepository"], haproxy_tag, platform, folder)
-    if "EnvironmentFile" in given and not given["EnvironmentFile"].startswith("arn:") and given["EnvironmentFile"]:
-        parameters["EnvironmentFile"] = store_variables(given["EnvironmentFile"], kept["TemplatesBucket"], where)
+    variables = given.get("EnvironmentFile", "")
+    if variables and not variables.startswith("arn:"):
+        parameters["EnvironmentFile"] = store_variables(variables, kept["TemplatesBucket"], where)
     if known["Cdn"] == "True" and "PlaybackFrom" not in given and not where.china:
         parameters["PlaybackFrom"] = edge_locations()
     with tempfile.TemporaryDirectory() as folder_:

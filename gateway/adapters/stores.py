@@ -49,11 +49,8 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
-        vod = settings.vod
-        shared = (settings.channels, settings.objects, settings.registry)
-        stored = (*shared, vod.jobs, vod.films, settings.admin.store, settings.events.store)
-        queues = (vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
-        if remote := [url for url in (*stored, *queues) if _in_cloud(url)]:
+        queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
+        if remote := [url for url in (*settings.store_urls(), *queues) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore
         domains: DomainStore

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, TypeAdapter
 
 from gateway.api.schema_base import OpenSchema, Ports, Schema, Time
+from gateway.ports.users import MAX_CHANNELS
+
+RoleName: TypeAlias = Literal["administrator", "broadcaster"]
 
 
 class Cpu(Schema):
@@ -106,7 +109,7 @@ class SignedIn(Schema):
 
     name: str
     kind: Literal["token", "user", "oidc"]
-    role: Literal["administrator", "broadcaster"]
+    role: RoleName
 
 
 class SignInProvider(Schema):
@@ -138,7 +141,7 @@ class User(Schema):
     """A user of the console. channels: the ids that a broadcaster may use. changed: when the password was last set."""
 
     name: str
-    role: Literal["administrator", "broadcaster"]
+    role: RoleName
     channels: list[str]
     created: Time
     changed: Time
@@ -147,8 +150,8 @@ class User(Schema):
 class UserRights(BaseModel):
     """The role of a user; for a broadcaster, the ids of the channels, at most 100."""
 
-    role: Literal["administrator", "broadcaster"] = "administrator"
-    channels: Annotated[list[str], Field(max_length=100)] = []
+    role: RoleName = "administrator"
+    channels: Annotated[list[str], Field(max_length=MAX_CHANNELS)] = []
 
 
 class NewUser(UserRights):

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.context import CONTEXT
+from gateway.api.page_limit import page_limit
 from gateway.api.sessions import rfc3339
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
@@ -52,17 +53,16 @@ def _event_json(event: StoredEvent) -> dict[str, Any]:
 def _query(request: web.Request) -> EventQuery:
     """Returns the checked query. Raises BadRequest."""
     query = request.query
-    channel, type, limit = query.get("channel", ""), query.get("type", ""), query.get("limit", "100")
+    channel, type = query.get("channel", ""), query.get("type", "")
     if channel and not is_channel_id(channel):
         raise BadRequest("expected the id of a channel", field="channel")
     if type and type not in set(EventType):
         raise BadRequest(f"expected one of {', '.join(EventType)}", field="type")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
-        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
+    limit = page_limit(query.get("limit", "100"), _MAX_LIMIT)
     before = query.get("before", "")
     if not _ID.fullmatch(before):
         before = _first_id(before, "before", "the id of an event, ")
-    return EventQuery(int(limit), channel, type, _first_id(query.get("since", ""), "since"), before)
+    return EventQuery(limit, channel, type, _first_id(query.get("since", ""), "since"), before)
 
 
 def _first_id(text: str, field: str, other: str = "") -> str:

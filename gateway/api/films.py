@@ -15,6 +15,7 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, vod_service
+from gateway.api.page_limit import page_limit
 from gateway.api.sessions import rfc3339
 from gateway.channels.names import is_object_key
 from gateway.ports.errors import NoSuchFilm
@@ -34,10 +35,8 @@ PAGE_QUERY: Final = (
 
 async def index(request: web.Request) -> web.Response:
     """Returns a JSON array, newest first."""
-    limit, before = request.query.get("limit", str(_DEFAULT_LIMIT)), request.query.get("before", "")
-    search = request.query.get("search", "").strip()
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
-        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
+    limit = page_limit(request.query.get("limit", str(_DEFAULT_LIMIT)), _MAX_LIMIT)
+    before, search = request.query.get("before", ""), request.query.get("search", "").strip()
     if len(search) > _MAX_SEARCH or not is_text(search):
         raise BadRequest(f"expected a text of at most {_MAX_SEARCH} characters", field="search")
     store, after = vod_service(request).films.store, None
@@ -48,7 +47,7 @@ async def index(request: web.Request) -> web.Response:
             after = (await store.get(before)).order
         except NoSuchFilm:
             raise BadRequest("expected the key of a film", field="before") from None
-    return answer(await _present(request, await store.newest(int(limit), after, search)))
+    return answer(await _present(request, await store.newest(limit, after, search)))
 
 
 async def show(request: web.Request) -> web.Response:

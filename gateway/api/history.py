@@ -45,7 +45,7 @@ async def show(request: web.Request) -> web.Response:
     recorder = context.recorder
     now = recorder.now()
     reported = await context.cluster.everywhere(f"history/{seconds}/{channel or NODE}")
-    wanted = _is_wanted(context, channel or request.query.get("nodes") == "all")
+    wanted = _is_wanted(context, bool(channel) or request.query.get("nodes") == "all")
     parts = [_points(local_points(recorder, channel, seconds))]
     parts += [_points(item.get("points")) for node, items in reported.answers.items() if wanted(node) for item in items]
     step = next(r.step for r in RESOLUTIONS if r.span >= seconds)
@@ -54,10 +54,10 @@ async def show(request: web.Request) -> web.Response:
     return answer(body, headers=unanswered_nodes_header([node for node in reported.silent if wanted(node)]))
 
 
-def _is_wanted(context: Context, all_nodes: object) -> Callable[[str], bool]:
+def _is_wanted(context: Context, all_nodes: bool) -> Callable[[str], bool]:
     """Returns whether a node's part counts: of all nodes, or only of the processes of this host."""
     host = context.cluster.node.partition(".")[0]
-    return lambda node: bool(all_nodes) or node.partition(".")[0] == host
+    return lambda node: all_nodes or node.partition(".")[0] == host
 
 
 def _channel_rule(series: str) -> Callable[..., float]:

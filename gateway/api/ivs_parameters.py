@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from gateway.api.answers import BadRequest, Missing, answer, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
-from gateway.ports.users import PROFILE, profile_key
+from gateway.api.users import store_profile, stored_profile
 
 _FIELDS: Final = ("channelType", "rtmpURL", "streamKey", "playURL")
 _TYPES: Final = ("IVS", "EML", "CUSTOM")
@@ -20,8 +20,7 @@ _MEMBER: Final = "ivs"  # of the profile
 
 async def store(request: web.Request) -> web.Response:
     """Replaces the parameters of the signed-in user. Those of other users cannot be changed."""
-    context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
+    body = await json_object(request, request.app[CONTEXT].limits.request)
     for field in ("username", *_FIELDS):
         if not isinstance(body.get(field), str) or len(body[field]) > _MAX_TEXT:
             raise BadRequest(f"expected text of at most {_MAX_TEXT} characters", field=field)
@@ -30,8 +29,7 @@ async def store(request: web.Request) -> web.Response:
     if body["username"] != request[USER].name:
         return _not_yours()
     parameters = {field: body[field] for field in _FIELDS}
-    profile = await _profile(request)
-    await context.authenticators.store.put(PROFILE, _key(request), {**profile, _MEMBER: parameters})
+    await store_profile(request, {**await stored_profile(request), _MEMBER: parameters})
     return answer({"username": body["username"], **parameters})
 
 
@@ -40,19 +38,11 @@ async def show(request: web.Request) -> web.Response:
     name = request.match_info["username"]
     if name != request[USER].name:
         return _not_yours()
-    stored = (await _profile(request)).get(_MEMBER)
+    stored = (await stored_profile(request)).get(_MEMBER)
     if not isinstance(stored, dict):
         raise Missing("no parameters are stored for this user")
     item = {"username": name, **{field: str(stored.get(field, "")) for field in _FIELDS}}
     return answer({field: {"S": text} for field, text in item.items()})
-
-
-async def _profile(request: web.Request) -> dict[str, Any]:
-    return await request.app[CONTEXT].authenticators.store.get(PROFILE, _key(request)) or {}
-
-
-def _key(request: web.Request) -> str:
-    return profile_key(request[USER].kind, request[USER].id)
 
 
 def _not_yours() -> web.Response:

@@ -14,6 +14,7 @@ from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
 from gateway.api.film_texts import film_texts
+from gateway.api.page_limit import page_limit
 from gateway.api.sessions import rfc3339
 from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id
@@ -101,12 +102,11 @@ async def submit(request: web.Request) -> web.Response:
 
 async def index(request: web.Request) -> web.Response:
     """Returns a JSON array, newest first. For the next page, `before` is the last id of the current page."""
-    limit, before = request.query.get("limit", str(_DEFAULT_LIMIT)), request.query.get("before", "")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
-        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
+    limit = page_limit(request.query.get("limit", str(_DEFAULT_LIMIT)), _MAX_LIMIT)
+    before = request.query.get("before", "")
     if before and not _ID.fullmatch(before):
         raise BadRequest("expected the id of a job", field="before")
-    jobs = await vod_service(request).queue.store.newest(int(limit), before)
+    jobs = await vod_service(request).queue.store.newest(limit, before)
     return answer(await present_jobs(request, jobs))
 
 

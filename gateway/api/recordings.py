@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
+from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
 from gateway.api.sessions import rfc3339
 from gateway.channels.channel import Channel
@@ -111,8 +112,4 @@ def kinds_of(text: str, default: tuple[MediaKind, ...] = RECORDED) -> tuple[Medi
 
 def limit_of(text: str) -> int:
     """Returns the limit of a query. Raises BadRequest."""
-    if not text:
-        return _DEFAULT_LIMIT
-    if not text.isascii() or not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
-        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
-    return int(text)
+    return page_limit(text, _MAX_LIMIT) if text else _DEFAULT_LIMIT

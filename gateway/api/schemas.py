@@ -16,6 +16,7 @@ from gateway.api.session_schemas import SCHEMAS as SESSIONS
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
 from gateway.playback.formats import FORMATS, LADDER
+from gateway.ports.films import MAX_DESCRIPTION, MAX_TITLE
 
 
 def _schema_of(field: fields.Field[Any]) -> Any:
@@ -96,8 +97,8 @@ class NewJob(BaseModel):
     """
 
     source: Annotated[str, Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"])]
-    title: Annotated[str, Field(max_length=200)] = ""
-    description: Annotated[str, Field(max_length=5000)] = ""
+    title: Annotated[str, Field(max_length=MAX_TITLE)] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] = ""
 
 
 class Film(Schema):
@@ -127,8 +128,8 @@ class Film(Schema):
 class FilmChanges(BaseModel):
     """The texts of a video on demand. A missing field keeps its value."""
 
-    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    description: Annotated[str, Field(max_length=5000)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | None = None
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None = None
 
 
 class DeletedFilm(Schema):
@@ -290,8 +291,8 @@ class NewUpload(BaseModel):
     """An upload to announce. name: of the video file; its extension is kept. Without a title it is the name."""
 
     name: Annotated[str, Field(min_length=1, max_length=1024, examples=["holiday.mp4"])]
-    title: Annotated[str, Field(max_length=200)] = ""
-    description: Annotated[str, Field(max_length=5000)] = ""
+    title: Annotated[str, Field(max_length=MAX_TITLE)] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] = ""
 
 
 class Upload(Schema):

@@ -19,7 +19,8 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
 from gateway.api.sessions import rfc3339
-from gateway.ports.errors import NoSuchChannel, TooLarge
+from gateway.channels.stores import find_channel
+from gateway.ports.errors import TooLarge
 from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, Role, profile_key
 
 log = structlog.get_logger(__name__)
@@ -66,10 +67,8 @@ async def _rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
         raise BadRequest("expected a list of ids", field="channels")
     rights = Rights.checked(_text(body, "role"), channels)
     for id in rights.channels:
-        try:
-            await request.app[CONTEXT].channels.get(id)
-        except NoSuchChannel:
-            raise BadRequest(f"there is no channel {id}", field="channels") from None
+        if await find_channel(request.app[CONTEXT].channels, id) is None:
+            raise BadRequest(f"there is no channel {id}", field="channels")
     return rights
 
 
@@ -86,19 +85,28 @@ async def delete(request: web.Request) -> web.Response:
 
 async def profile(request: web.Request) -> web.Response:
     """Returns the profile of the signed-in user; an empty object if nothing is stored."""
-    stored = await request.app[CONTEXT].authenticators.store.get(PROFILE, _profile_key(request))
-    return answer(stored or {})
+    return answer(await stored_profile(request))
 
 
 async def update_profile(request: web.Request) -> web.Response:
     """Replaces the whole profile. Members that are missing in the request are removed."""
+    profile = await json_object(request, request.app[CONTEXT].limits.request)
+    await store_profile(request, profile)
+    return answer(profile)
+
+
+async def stored_profile(request: web.Request) -> dict[str, Any]:
+    """Returns the profile of the signed-in user; {} if nothing is stored."""
+    return await request.app[CONTEXT].authenticators.store.get(PROFILE, _profile_key(request)) or {}
+
+
+async def store_profile(request: web.Request, profile: dict[str, Any]) -> None:
+    """Replaces the profile of the signed-in user. Raises TooLarge."""
     context = request.app[CONTEXT]
-    profile = await json_object(request, context.limits.request)
     size = len(json.dumps(profile, separators=(",", ":")))
     if size > context.limits.item > 0:
         raise TooLarge(size, context.limits.item, "the profile")
     await context.authenticators.store.put(PROFILE, _profile_key(request), profile)
-    return answer(profile)
 
 
 def _profile_key(request: web.Request) -> str:

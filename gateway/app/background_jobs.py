@@ -105,9 +105,13 @@ def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     local = settings.channels.startswith("sqlite:")
     single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or single
-    deletion = MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
-    deletion.when_film_deleted(lambda prefix: forget_film(stores.films, prefix))
-    return deletion
+    return MediaDeletion(
+        stores.objects,
+        stores.channels,
+        is_film=is_vod_file,
+        shared=shared,
+        forget_film=lambda prefix: forget_film(stores.films, prefix),
+    )
 
 
 def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:

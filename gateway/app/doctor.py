@@ -121,9 +121,7 @@ def modules(
         findings.append(_ok("uvloop", "installed"))
     else:
         findings.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
-    shared, vod = (settings.channels, settings.objects, settings.registry), settings.vod
-    stores = (*shared, vod.jobs, vod.films, settings.admin.store, settings.events.store)
-    if any(url.startswith(("dynamodb:", "s3:")) for url in stores):
+    if any(url.startswith(("dynamodb:", "s3:")) for url in settings.store_urls()):
         if installed("aioboto3"):
             findings.append(_ok("aioboto3", "installed"))
         else:

@@ -6,10 +6,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from gateway import __version__
-from gateway.adapters.local.host import shown_host
+from gateway.adapters.local.host import shown_addresses, shown_host
 from gateway.adapters.stores import Stores
 from gateway.api.presenter import Presenter
-from gateway.channels.addresses import Addresses, OpenPorts
+from gateway.app.node_parts import NodeParts
+from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel, create_item
 from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelStore
@@ -17,7 +18,6 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.registry import push_addresses
 from gateway.playback.formats import ADDRESSES, LADDER
 from gateway.ports.events import Events
-from gateway.settings import Settings
 
 _KEY_DAYS = 365  # lifetime of the first channel's key
 _ALL = ("0.0.0.0", "::")  # the hosts of listeners on all addresses
@@ -45,17 +45,11 @@ async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limi
     return channel
 
 
-async def welcome_text(
-    settings: Settings, secrets: SigningSecrets, stores: Stores, ports: OpenPorts, events: Events
-) -> str:
-    """Returns the text. Its addresses are those of the console.
-
-    ports: the open ports, as users see them. events: get the creation of the channel.
-    """
-    channel = await _first_channel(stores.channels, secrets, settings.limits.item, events)
-    push, pull = shown_host(settings.rtmp.host), shown_host(settings.http.host)
-    domains = await stores.domains.get_domains()
-    addresses = Addresses.of(domains, ports, push, pull, settings.playback.public_url)
+async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> str:
+    """Returns the text. Its addresses are those of the console. ports: the open ports, as users see them."""
+    settings, secrets = parts.settings, parts.secrets
+    channel = await _first_channel(stores.channels, secrets, settings.limits.item, parts.events)
+    addresses = shown_addresses(settings, await stores.domains.get_domains(), ports)
     presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
     now = time.time()
     item = presenter.present(channel, now)
@@ -84,6 +78,7 @@ async def welcome_text(
         "",
         f"Console: {scheme}://{host}:{ports['admin']}/ (log in with the admin token)",
     ]
+    pull = shown_host(settings.http.host)
     if settings.http.host in _ALL and pull != "127.0.0.1":
         lines.append(f"On this machine, 127.0.0.1 works instead of {pull} too.")
     lines += ["Stop with Ctrl-C.", ""]

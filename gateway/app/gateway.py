@@ -197,10 +197,9 @@ class Gateway(node.Role):
         self._parts.stack.callback(self._running.cancel)  # before the listeners close
         await self._outputs.find_own_address(ports)
 
-    async def welcome(self, ports: OpenPorts) -> None:
+    async def welcome(self) -> None:
         if self._welcome:
-            parts, ports = self._parts, self._shown_ports
-            text = await first_run.welcome_text(self._settings, parts.secrets, self._stores, ports, parts.events)
+            text = await first_run.welcome_text(self._parts, self._stores, self._shown_ports)
             print(text, flush=True)  # noqa: T201
 
     def retire(self) -> None:
@@ -368,8 +367,7 @@ class Gateway(node.Role):
     async def _live_public_channels(self) -> Mapping[str, int]:
         """Returns the number of viewers of the live public channels of all nodes, by id."""
         own = list(live_public_channels(self.hub, self._remote_viewers))
-        cluster = self._member.cluster if self._member is not None else SingleNode()
-        found = await cluster.everywhere("public-live")
+        found = await self._cluster.everywhere("public-live")
         return {entry["id"]: entry["viewers"] for entries in (*found.answers.values(), own) for entry in entries}
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:

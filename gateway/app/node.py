@@ -45,7 +45,7 @@ class Role(NodeServers, Protocol):
     async def join(self, ports: OpenPorts) -> None:
         """Finds addresses and joins the cluster; called when the ports are open."""
 
-    async def welcome(self, ports: OpenPorts) -> None:
+    async def welcome(self) -> None:
         """Prints a first channel for the operator. Called in the first process, when all processes serve."""
 
     def retire(self) -> None:
@@ -117,7 +117,7 @@ async def serve(
         if link is not None:
             link.ready()
         if parts.first and await shutdown_signals.all_opened():
-            await role.welcome(listeners.ports)
+            await role.welcome()
             if new_token is not None:
                 print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
         if await shutdown_signals.requested():

@@ -35,3 +35,8 @@ def is_object_key(text: str) -> bool:
         and "\\" not in text
         and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in text.split("/"))
     )
+
+
+def is_served_key(text: str) -> bool:
+    """Whether the text can be the key of an object for viewers. Names that begin with "." are unfinished or private."""
+    return is_object_key(text) and not any(part.startswith(".") for part in text.split("/"))

@@ -273,22 +273,15 @@ def _run(config: Path | None, profile: str | None, run_command: Callable[[_Comma
 @asynccontextmanager
 async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]:
     from gateway.adapters.local.credentials import signing_secret
-    from gateway.adapters.local.host import known_ports, shown_host
+    from gateway.adapters.local.host import known_ports, shown_addresses
     from gateway.adapters.secret_resolver import resolved
     from gateway.adapters.stores import open_stores
     from gateway.api.presenter import Presenter
-    from gateway.channels.addresses import Addresses
     from gateway.ingest.registry import push_addresses
 
     secrets = signing_secret(await resolved(settings))
     async with open_stores(settings) as stores:
-        addresses = Addresses.of(
-            await stores.domains.get_domains(),
-            known_ports(settings),
-            shown_host(settings.rtmp.host),
-            shown_host(settings.http.host),
-            settings.playback.public_url,
-        )
+        addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
         presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
         yield _CommandContext(stores, secrets, presenter, settings)
 

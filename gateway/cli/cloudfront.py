@@ -104,20 +104,17 @@ def sign(
 def _conditions(expires: str, start: str | None, ip: str, policy: PolicyKind) -> SigningConditions:
     from gateway.playback.cloudfront_signer import SigningConditions
 
-    after = parse_expiry(start) if start is not None else None
+    after = parse_expiry(start, "--from") if start is not None else None
     return SigningConditions.of(parse_expiry(expires), after, ip, policy.value)
 
 
 async def _pull_address(settings: Settings) -> str:
     """Returns the address of playback: the stored pull domain, `playback.public_url`, or this machine."""
-    from gateway.adapters.local.host import known_ports, shown_host
+    from gateway.adapters.local.host import known_ports, shown_addresses
     from gateway.adapters.stores import open_stores
-    from gateway.channels.addresses import Addresses
 
     async with open_stores(settings) as stores:
-        domains = await stores.domains.get_domains()
-    hosts = shown_host(settings.rtmp.host), shown_host(settings.http.host)
-    return Addresses.of(domains, known_ports(settings), *hosts, settings.playback.public_url).pull
+        return shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings)).pull
 
 
 def _signer(settings: Settings, key_pair_id: str, private_key: Path | None) -> CloudFrontSigner:

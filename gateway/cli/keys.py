@@ -67,15 +67,15 @@ def verify(
         raise typer.Exit(common.FAILED)
 
 
-def parse_expiry(text: str) -> int:
-    """Parses an expiry to seconds since 1970. Exits with a usage error if it is invalid."""
+def parse_expiry(text: str, option: str = "--expires") -> int:
+    """Parses the time of an option to seconds since 1970. Exits with a usage error if it is invalid."""
     from gateway.channels.expiry import parse_outdate
     from gateway.ports.errors import InvalidField
 
     try:
         return parse_outdate(text)
     except InvalidField as e:
-        common.fail(common.USAGE, f"--expires {common.plain(text)}: {e.message}")
+        common.fail(common.USAGE, f"{option} {common.plain(text)}: {e.message}")
 
 
 def _secrets(

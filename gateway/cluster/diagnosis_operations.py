@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gateway.api.answers import BadRequest
 from gateway.api.history import MAX_SECONDS, NODE, local_points
 from gateway.channels.names import is_channel_id
 from gateway.cluster.gateway_operations import to_response
@@ -60,7 +61,10 @@ class DiagnosisOperations:
     def _add_experience(self, request: Request, id: str) -> Response:
         """Adds the totals of viewers at another node, by protocol."""
         self._check_held(id)
-        totals = {name: Totals.decode(request.query[name]) for name in PROTOCOLS if name in request.query}
+        try:
+            totals = {name: Totals.decode(request.query[name]) for name in PROTOCOLS if name in request.query}
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
         self._experience.merge(id, totals)
         return json_response({"node": self._rpc.node})
 

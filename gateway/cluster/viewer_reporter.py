@@ -86,7 +86,7 @@ class ViewerReporter:
     ) -> None:
         query = {protocol: one.encode() for protocol, one in totals.items()}
         if not await self._post(semaphore, "experienced", channel, query):
-            self._experience.merge(channel, totals, unsent=True)
+            self._experience.put_back(channel, totals)
 
     async def _post(self, semaphore: asyncio.Semaphore, operation: str, name: str, query: Mapping[str, str]) -> bool:
         """Sends numbers to the node that holds a stream. Returns False if they have to be sent again."""

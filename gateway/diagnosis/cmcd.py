@@ -18,6 +18,8 @@ MAX_CHARACTERS: Final = 1024  # of a line; a longer one is not read
 _HEADERS: Final = ("cmcd-session", "cmcd-status", "cmcd-request", "cmcd-object")
 _MAX_SESSION: Final = 64  # characters (CTA-5004-B)
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+# The keys bs and su in a query. Hot path: a search for the plain letters comes first, which is faster.
+_NEWS: Final = re.compile(r"(?:bs|su)(?:%2C|[,&]|\Z)")
 _MAX_DIGITS: Final = 10
 _TOKEN: Final = re.compile(r"[a-z]{1,16}", re.ASCII)
 
@@ -48,17 +50,7 @@ class Cmcd(NamedTuple):
 def is_news(raw_query: str, headers: dict[str, str]) -> bool:
     """Whether a request says that the player starts or had an empty buffer. Other requests only repeat values."""
     if "CMCD=" in raw_query:
-        if "bs" not in raw_query and "su" not in raw_query:
-            return False
-        return (
-            "bs%2C" in raw_query
-            or "su%2C" in raw_query
-            or raw_query.endswith(("bs", "su"))
-            or "bs," in raw_query
-            or "su," in raw_query
-            or "su&" in raw_query
-            or "bs&" in raw_query
-        )
+        return ("bs" in raw_query or "su" in raw_query) and _NEWS.search(raw_query) is not None
     return "cmcd-status" in headers or "su" in headers.get("cmcd-request", "")
 
 

@@ -25,30 +25,18 @@ _SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the sa
 _MAX_STALLS: Final = 1000  # in one report
 _MAX_STALL_SECONDS: Final = 3600.0  # in one report
 _SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
-_COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+# The largest values of these two forms. Viewers can report any number of long stalls while a node does not answer.
+_MAX_COUNT: Final = 9_999_999
+_MAX_NUMBER: Final = 999_999_999
 
 # Upper bounds of the buckets; a value above the last one counts in one more bucket.
 _STARTUP: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # seconds
 _LATENCY: Final = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # seconds
 _BITRATE: Final = (
-    100,
-    200,
-    400,
-    600,
-    800,
-    1000,
-    1500,
-    2000,
-    2500,
-    3000,
-    4000,
-    5000,
-    6000,
-    8000,
-    10_000,
-    15_000,
-    25_000,
-)
+    *(100, 200, 400, 600, 800, 1000, 1500, 2000, 2500, 3000, 4000, 5000),
+    *(6000, 8000, 10_000, 15_000, 25_000),
+)  # kbit/s
 _HEIGHT: Final = (144, 240, 360, 480, 540, 720, 1080, 1440, 2160, 4320)  # pixels
 
 
@@ -84,7 +72,7 @@ class Distribution:
 
     def encode(self) -> str:
         """Returns the counts that are not 0, such as `3-1.7-12`."""
-        return ".".join(f"{n}-{count}" for n, count in enumerate(self.counts) if count)
+        return ".".join(f"{n}-{min(count, _MAX_COUNT)}" for n, count in enumerate(self.counts) if count)
 
     def decode(self, text: str) -> None:
         """Reads what `encode` has written. Raises ValueError."""
@@ -122,16 +110,17 @@ class Totals:
             own.merge(added)
 
     def encode(self) -> str:
-        """Returns the totals as text of URL characters, at most 600."""
+        """Returns the totals as text of URL characters, at most 600. `decode` can read the largest numbers too."""
         numbers = (self.viewers, self.stalls, round(self.stall_seconds * 1000))
-        return "_".join((*map(str, numbers), *(d.encode() for d in self.distributions())))
+        texts = [str(min(number, _MAX_NUMBER)) for number in numbers]
+        return "_".join((*texts, *(d.encode() for d in self.distributions())))
 
     @classmethod
     def decode(cls, text: str) -> Totals:
         """Reads what `encode` has written. Raises ValueError."""
         fields = text.split("_")
         totals = cls()
-        if len(fields) != 7 or not all(map(_COUNT.fullmatch, fields[:3])):
+        if len(fields) != 7 or not all(map(_NUMBER.fullmatch, fields[:3])):
             raise ValueError("not totals of viewers")
         totals.viewers, totals.stalls, milliseconds = map(int, fields[:3])
         totals.stall_seconds = milliseconds / 1000
@@ -243,12 +232,17 @@ class Experience:
             if data.height is not None:
                 totals.height.add(data.height)
 
-    def merge(self, channel: str, totals: Mapping[str, Totals], *, unsent: bool = False) -> None:
-        """Adds the totals of other nodes, by protocol. unsent: they were taken here, and could not be sent."""
+    def merge(self, channel: str, totals: Mapping[str, Totals]) -> None:
+        """Adds the totals of another node, by protocol."""
         now = self._clock()
         for protocol, added in totals.items():
-            for into in self._both(channel, protocol, now) if not unsent else [self._unsent_of(channel, protocol)]:
+            for into in self._both(channel, protocol, now):
                 into.merge(added)
+
+    def put_back(self, channel: str, totals: Mapping[str, Totals]) -> None:
+        """Keeps totals from `take` that could not be sent for the next call."""
+        for protocol, unsent in totals.items():
+            self._unsent_of(channel, protocol).merge(unsent)
 
     def take(self, held_here: Callable[[str], bool]) -> dict[str, dict[str, Totals]]:
         """Returns what is new since the last call, by channel and protocol, for channels that another node holds."""

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, Self, TypeAlias
 
 # One point: the time of its bucket, seconds since 1970, and by series (average, minimum, maximum).
@@ -274,18 +275,14 @@ def merged(
 
 def _brought_to(points: Sequence[Point], step: int, recent: int) -> Iterator[Point]:
     """Yields the points with the step `step`; those from `recent` on as they are. Unknown values are left out."""
-    at, grouped = 0, dict[str, list[tuple[float, float, float]]]()
-    for time, values in points:
-        bucket = time if time >= recent else _bucket(time, step)
-        if bucket != at and grouped:
-            yield at, {name: _combined(triples, _mean, min, max) for name, triples in grouped.items()}
-            grouped = {}
-        at = bucket
-        for name, triple in values.items():
-            if triple[0] == triple[0]:  # NaN differs from itself
-                grouped.setdefault(name, []).append(triple)
-    if grouped:
-        yield at, {name: _combined(triples, _mean, min, max) for name, triples in grouped.items()}
+    for at, group in groupby(points, lambda point: point[0] if point[0] >= recent else _bucket(point[0], step)):
+        found: dict[str, list[tuple[float, float, float]]] = {}
+        for _, values in group:
+            for name, triple in values.items():
+                if triple[0] == triple[0]:  # NaN differs from itself
+                    found.setdefault(name, []).append(triple)
+        if found:
+            yield at, {name: _combined(triples, _mean, min, max) for name, triples in found.items()}
 
 
 def _combined(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from gateway.diagnosis.history import MAX_FILE_BYTES, History
+from gateway.lib.whole_file import replace_file
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +42,7 @@ async def save(history: History, path: Path) -> None:
 
 
 def _replace(path: Path, parts: list[bytes]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with unfinished.open("wb") as file:
-            file.writelines(parts)
-        unfinished.replace(path)
+        replace_file(path, parts)
     except OSError as error:
         log.warning("the history cannot be saved", file=path.name, reason=error.strerror)
-        unfinished.unlink(missing_ok=True)

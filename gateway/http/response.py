@@ -149,6 +149,12 @@ def text(status: int, message: str, *, headers: Mapping[str, str] | None = None)
     return Response(status, message.encode("utf-8", "replace") + b"\n", headers=headers)
 
 
+def moved(request: Request, location: str) -> Response:
+    """Returns 302 to another address with the request's query."""
+    query = f"?{request.raw_query}" if request.raw_query else ""
+    return text(302, f"it is at {location}", headers={"Location": location + query})
+
+
 def service_unavailable(message: str, seconds: int, status: int = 503) -> Response:
     """Returns 503 (or 429) with Retry-After."""
     return text(status, message, headers={"Retry-After": str(seconds)})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PARAMETERS: Final = ("Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm")
 _UNSIGNED_PREFIX: Final = "_HLS_"  # delivery directives, which a player adds to the signed address
 _UNSIGNED_NAME: Final = "CMCD"  # the player's own data (CTA-5004), which it adds to the signed address
-_COOKIE: Final = "CloudFront-"
+COOKIE: Final = "CloudFront-"  # prefix of the names
 _HASHES: Final = frozenset({"SHA1", "SHA256"})
 _MAX_VERIFIED: Final = 4096
 _MAX_TIME: Final = 2**53
@@ -251,8 +251,8 @@ def _signing_cookies(header: str) -> tuple[dict[str, str], bool]:
     is_repeated = False
     for part in header.split(";"):
         name, equals, value = part.strip().partition("=")
-        if equals and name.startswith(_COOKIE):
-            name = name.removeprefix(_COOKIE)
+        if equals and name.startswith(COOKIE):
+            name = name.removeprefix(COOKIE)
             is_repeated |= name in found
             found[name] = value.strip('"')
     return found, is_repeated

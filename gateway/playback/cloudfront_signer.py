@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.playback.cloudfront import canned_policy
+from gateway.playback.cloudfront import COOKIE, canned_policy
 from gateway.ports.errors import InvalidField
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def signed_url(url: str, parameters: Mapping[str, str]) -> str:
 
 def signed_cookies(parameters: Mapping[str, str]) -> dict[str, str]:
     """Returns the cookies of a signature."""
-    return {f"CloudFront-{name}": value for name, value in parameters.items()}
+    return {COOKIE + name: value for name, value in parameters.items()}
 
 
 def resource_of(url: str) -> str:

@@ -12,10 +12,11 @@ from urllib.parse import quote
 import structlog
 
 from gateway.channels.media_owners import MediaOwners
-from gateway.channels.names import is_object_key
+from gateway.channels.names import is_served_key
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.assets import TYPES, Assets
+from gateway.playback.pages import PAGE_HEADERS
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchFilm, NoSuchObject, StoreUnavailable
 from gateway.ports.films import Film, FilmState, FilmStore
@@ -31,16 +32,6 @@ _MISSING: Final = "There is no such video, or it is not ready yet."
 _CACHE: Final = "public, max-age=10"  # a new title appears after this time
 _NO_METHOD: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 _MAX_SUMMARY: Final = 300  # characters of the description for programs that show links
-# Scripts and styles are files of this origin. Media comes from files, or from Media Source objects with blob URLs.
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
-    "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors *"
-)
-_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 _PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.MOTION}
 
 
@@ -60,7 +51,7 @@ class FilmPages:
         """Answers `/vod/<folder>/`."""
         if request.method not in ("GET", "HEAD"):
             return _NO_METHOD
-        if not is_object_key(folder) or any(part.startswith(".") for part in folder.split("/")):
+        if not is_served_key(folder):
             return await self._missing()
         try:
             found = await self._find(folder)
@@ -144,7 +135,7 @@ class FilmPages:
         asset = await self._assets.load(_ASSET)
         assert asset is not None and _MARK in asset.data, "the page is a file of the package"
         body = asset.data.replace(_MARK, head.encode("utf-8", "replace"), 1)
-        return Response(status, body, TYPES["html"], cache=cache, headers=_HEADERS, compress=True)
+        return Response(status, body, TYPES["html"], cache=cache, headers=PAGE_HEADERS, compress=True)
 
 
 def _iso(seconds: float) -> str:

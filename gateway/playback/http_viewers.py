@@ -63,24 +63,22 @@ class HttpViewers:
         if entry is not None and entry.stream is stream:
             entry.at = self._clock()
             self._entries.move_to_end(key)
-            if "CMCD=" in request.raw_query or "cmcd-session" in request.headers:
-                self._report(request, entry, protocol)
-            return
-        if entry is not None:
-            self._forget(key)  # the player watched an earlier stream of this name
+        else:
+            if entry is not None:
+                self._forget(key)  # the player watched an earlier stream of this name
+            entry = self._begin(key, stream)
+        if self._reports is not None and ("CMCD=" in request.raw_query or "cmcd-session" in request.headers):
+            entry.reports += 1
+            self._reports.read(request, stream.name, protocol, entry.reports)
+
+    def _begin(self, key: tuple[str, str, int], stream: WatchedStream) -> _Entry:
         entry = self._entries[key] = _Entry(stream, self._clock())
-        stream.viewers[protocol] += 1
-        if "CMCD=" in request.raw_query or "cmcd-session" in request.headers:
-            self._report(request, entry, protocol)
+        stream.viewers[key[1]] += 1
         if len(self._entries) > self._max_viewers:
             self._forget(next(iter(self._entries)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
-
-    def _report(self, request: Request, entry: _Entry, protocol: str) -> None:
-        entry.reports += 1
-        if self._reports is not None:
-            self._reports.read(request, entry.stream.name, protocol, entry.reports)
+        return entry
 
     def expire(self) -> None:
         """Removes players without a request within the window."""

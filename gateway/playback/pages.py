@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
 from gateway.http.request import Request
-from gateway.http.response import IMMUTABLE, JSON, Response, text
+from gateway.http.response import IMMUTABLE, JSON, Response, moved, text
 from gateway.lib.assets import Asset, Assets
 
 # Scripts, styles and workers are files of this origin. Media comes from Media Source objects, which have blob URLs.
@@ -44,7 +44,7 @@ _NOT_PLAYABLE: Final = text(
 _HOME: Final = "home.html"
 _WATCH: Final = "watch.html"
 _NO_FILE: Final = text(404, "no such file")
-_PAGE_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -72,7 +72,7 @@ class _FileResponses:
             policy = _PLAYER_POLICY.format(hosts="".join(f" https://{host}" for host in player_hosts))
             headers |= {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         elif asset.suffix == "html":
-            headers |= _PAGE_HEADERS
+            headers |= PAGE_HEADERS
         data, kind, compressed = asset.data, asset.kind, asset.packed
         self.revalidated = Response(200, data, kind, cache="no-cache", headers=headers)
         self.immutable = Response(200, data, kind, cache=IMMUTABLE, headers=headers)
@@ -117,12 +117,12 @@ class Pages:
         it. Both get the same page.
         """
         if channel is None or not channel.name:
-            return await _completed(self._serve(request, f"players/{_WATCH}"))
+            return await self._load(request, f"players/{_WATCH}")
         asset = await self._assets.load(f"players/{_WATCH}")
         if asset is None:
             return _NO_FILE
         page = asset.data.decode().replace(_TITLE, self._preview(request, name, channel))
-        return Response(200, page.encode(), asset.kind, cache="no-cache", headers=_PAGE_HEADERS, compress=True)
+        return Response(200, page.encode(), asset.kind, cache="no-cache", headers=PAGE_HEADERS, compress=True)
 
     def _preview(self, request: Request, name: str, channel: Channel) -> str:
         """Returns the title and the Open Graph tags of a watch page, https://ogp.me."""
@@ -157,7 +157,7 @@ class Pages:
 
     def player_view(self, request: Request) -> Response:
         """Answers `/PlayerView?url=<HLS address>`, the old system's address of that player."""
-        return text(302, "the player is at /player.html", headers={"Location": f"/player.html?{request.raw_query}"})
+        return moved(request, "/player.html")
 
     def push_ports(self, request: Request) -> Response:
         """Answers `/broadcast.json`: the ports to which the broadcaster can push."""
@@ -205,7 +205,3 @@ def _is_playable(address: str, hosts: Sequence[str]) -> bool:
     if "@" in parts.netloc or not standard_port or not parts.path.endswith(".m3u8"):
         return False
     return any(host.endswith(name[1:]) if name.startswith("*.") else host == name for name in hosts)
-
-
-async def _completed(answering: Response | Coroutine[Any, Any, Response]) -> Response:
-    return answering if isinstance(answering, Response) else await answering

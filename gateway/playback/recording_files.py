@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from gateway.channels.names import is_object_key
+from gateway.channels.names import is_served_key
 from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, Response, service_unavailable, text
 from gateway.http.validators import file_response, unchanged, validators
@@ -52,7 +52,7 @@ class RecordingFiles:
 
         cache: Cache-Control of media.
         """
-        if not is_object_key(key) or any(part.startswith(".") for part in key.split("/")):
+        if not is_served_key(key):
             return NO_RECORDING
         try:
             if key.endswith(".m3u8"):

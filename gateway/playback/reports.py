@@ -59,8 +59,7 @@ class ViewerReports:
             self._counter.add("malformed")
             return _MALFORMED
         for report in reports:
-            protocol = report.protocol or _FORMATS.get(report.format, "")
-            self._experience.add(channel, protocol if protocol in PROTOCOLS else "other", report)
+            self._experience.add(channel, _known(report.protocol or _FORMATS.get(report.format, "")), report)
             self._counter.add("page")
         return _TAKEN
 
@@ -86,5 +85,9 @@ class RequestReports:
         data = cmcd.of_query(query) if "CMCD=" in query else cmcd.of_headers(headers)
         if data is not None:
             protocol = "dash" if data.format == "d" and protocol == "cmaf" else protocol
-            self._experience.add(channel_of(name), protocol if protocol in PROTOCOLS else "other", data)
+            self._experience.add(channel_of(name), _known(protocol), data)
             self._counter.add("request")
+
+
+def _known(protocol: str) -> str:
+    return protocol if protocol in PROTOCOLS else "other"

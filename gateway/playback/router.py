@@ -12,7 +12,7 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id, is_stream_name
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, service_unavailable, text
+from gateway.http.response import Answer, Response, moved, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.playback.flv import FORMAT as FLV
 from gateway.playback.flv import LIVE_FLV, FlvViewers
@@ -262,8 +262,7 @@ class PlaybackRouter:
             return respond(request)
         if not is_stream_name(name) or name in self._folders or name in _NOT_PAGES:
             return _NO_PAGE
-        query = f"?{request.raw_query}" if request.raw_query else ""
-        return text(302, f"the page is at {name}/", headers={"Location": f"{name}/{query}"})
+        return moved(request, f"{name}/")
 
     # ---- HLS and DASH ----
 
@@ -324,10 +323,7 @@ class PlaybackRouter:
         if isinstance(channel, Response):
             return channel
         path = await self._posters.path(channel) if channel is not None and self._posters is not None else None
-        if path is None:
-            return _NO_POSTER
-        query = f"?{request.raw_query}" if request.raw_query else ""
-        return text(302, f"the picture is at {path}", headers={"Location": path + query})
+        return _NO_POSTER if path is None else moved(request, path)
 
     # ---- recordings ----
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from gateway.channels.media_owners import MediaOwner, MediaOwners
 from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
-from gateway.http.response import Response, service_unavailable, text
+from gateway.http.response import Response, moved, service_unavailable, text
 from gateway.lib.content_types import is_media_name
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports import media_keys
@@ -60,7 +60,7 @@ class VodFiles:
             if not folder:
                 return _NO_VOD
         elif not is_vod_file(path):
-            return _NO_VOD if is_media_name(file) else _to_page(request, file)
+            return _NO_VOD if is_media_name(file) else moved(request, f"{quote(file)}/")
         try:
             owner = await self._owner(folder)
         except StoreUnavailable as error:
@@ -81,11 +81,6 @@ class VodFiles:
         """
         id, slash, _ = folder.partition("/")
         return await self._owners.find(id) if slash and is_channel_id(id) else None
-
-
-def _to_page(request: Request, name: str) -> Response:
-    query = f"?{request.raw_query}" if request.raw_query else ""
-    return text(302, "the player is one folder below", headers={"Location": f"{quote(name)}/{query}"})
 
 
 def _is_withheld(folder: str, owner: MediaOwner | None) -> bool:

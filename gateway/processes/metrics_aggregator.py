@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +20,7 @@ from gateway.http.response import JSON, Response
 from gateway.lib.metric_table import PROCESSES
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.lib.whole_file import replace_file
 from gateway.ports.errors import GatewayError
 
 log = structlog.get_logger(__name__)
@@ -152,10 +151,8 @@ def _read(path: Path) -> tuple[set[str], MetricsSnapshot]:
 
 def _write(path: Path, text: bytes, workers: Sequence[str] = ()) -> None:
     """Writes a file of counters, completely or not at all. A disk error is only logged."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        unfinished.write_bytes(json.dumps(list(workers)).encode() + b"\n" + text)
-        unfinished.replace(path)
+        replace_file(path, (json.dumps(list(workers)).encode(), b"\n", text))
     except OSError as error:
         log.warning("the counters of this process cannot be saved", file=path.name, reason=error.strerror)
 

@@ -17,14 +17,13 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.settings.models import Section, Settings
+from gateway.settings.models import STORES, Section, Settings
 from gateway.settings.option_types import Expected, expand_home, is_short
 
 PREFIX = "MILLRACE_"
 PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these select files and are not options
 _MAX_FILE_BYTES = 1_000_000
 _PACKAGE = Path(__file__).resolve().parent.parent
-_STORES = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
 # Variables of the old system that set an option. The option's own variable overrides them.
 ALIASES = {
     "ECS_ROLE": "kvs.role",
@@ -113,7 +112,7 @@ class MergedOptions:
     def value(self, name: str) -> Any:
         """Returns the value of an option. In a store's address, `{data}` is replaced by the data folder."""
         value = self.values[name].value
-        if name in _STORES and isinstance(value, str) and isinstance(data := self.values["data"].value, str):
+        if name in STORES and isinstance(value, str) and isinstance(data := self.values["data"].value, str):
             with suppress(ValueError):  # the check of the option `data` reports this problem
                 return value.replace("{data}", str(expand_home(data)))
         return value

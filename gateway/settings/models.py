@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -302,6 +303,10 @@ class ListenAddress:
     tls: bool = False
 
 
+# The options with the URLs of stores.
+STORES: Final = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
+
+
 class Settings(Section):
     """All settings, merged. `{data}` in a store's address has been replaced by the data folder."""
 
@@ -358,6 +363,10 @@ class Settings(Section):
             elif isinstance(section, TlsListenerSettings) and self.has_tls:
                 found.append(ListenAddress(name, getattr(self, name[:-1]).host, section.port, tls=True))
         return found
+
+    def store_urls(self) -> tuple[str, ...]:
+        """Returns the URLs of STORES; "" if there is no registry."""
+        return tuple(attrgetter(name)(self) for name in STORES)
 
     def tls_ports(self) -> dict[str, int]:
         """Returns the ports over TLS by the listeners' names, also of listeners that are not open."""

@@ -12,7 +12,7 @@ from gateway.ports.errors import NoSuchFilm, NoSuchObject
 from gateway.ports.films import MAX_TITLE, Film, FilmState, FilmStore
 from gateway.ports.jobs import VOD, JobState
 from gateway.ports.stores import JobStore, ObjectStore
-from gateway.ports.vod_names import VodNames, vod_names_of
+from gateway.ports.vod_names import VodNames, names_in, vod_names_of
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class FilmImport:
 
     async def complete(self, film: Film) -> None:
         """Stores the end of a film whose job has ended: it is ready if its files exist."""
-        names = vod_names_of(film.files.get("hls", "")) or VodNames(film.key, PurePosixPath(film.key).name)
+        names = vod_names_of(film.files.get("hls", "")) or names_in(film.key)
         made = await find_files(self._objects, names)
         end = film.to(state=FilmState.READY, **made) if made else film.to(state=FilmState.ERROR, error="the job ended")
         await self._store.change(end)

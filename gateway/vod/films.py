@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -18,11 +18,11 @@ from gateway.ports.stores import JobStore
 from gateway.ports.vod_names import VodNames, names_in, names_of
 from gateway.vod.film_import import FilmImport, title_of
 from gateway.vod.sources import VodSources, is_upload
+from gateway.vod.store_wait import wait_for_store
 
 log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 20  # of a change that others interrupt
-_STORE_TIMEOUT: Final = 900.0  # maximum seconds that the store may be unavailable at the end of a job
 _ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which an upload that never came is forgotten
 _ROUND_SECONDS: Final = 6 * 3600.0  # between two rounds over unfinished films
 _RETRY_SECONDS: Final = 60.0
@@ -53,9 +53,8 @@ class Films:
     # ---- from the upload to the finished film ----
 
     async def expect_upload(self, key: str, title: str, description: str) -> None:
-        """Stores a film that becomes visible with its job. key: of the upload. title: "": made from the key."""
-        names = names_of(key)
-        film = Film(names.prefix, title or title_of(key), self._clock(), description, FilmState.UPLOADING, key)
+        """Stores a film that becomes visible with its job. key: of the upload."""
+        film = Film(names_of(key).prefix, title, self._clock(), description, FilmState.UPLOADING, key)
         await self.store.add(film)
 
     async def judge(self, names: VodNames) -> None:
@@ -64,8 +63,7 @@ class Films:
             film = await self.store.get(names.prefix)
         except NoSuchFilm:
             return
-        if film.state is FilmState.DELETING:
-            raise FilmInUse(f"film {film.key} is being deleted: try again later")
+        _refuse_deleted(film)
 
     async def begin(self, names: VodNames, source: str, title: str = "", description: str = "") -> None:
         """Stores that a job makes this film. A film that can be played stays so meanwhile.
@@ -75,8 +73,7 @@ class Films:
         given = {name: text for name, text in (("title", title), ("description", description)) if text}
 
         def begun(film: Film) -> Film:
-            if film.state is FilmState.DELETING:
-                raise FilmInUse(f"film {film.key} is being deleted: try again later")
+            _refuse_deleted(film)
             if film.state is FilmState.READY:
                 return film.to(source=source, **given) if given or film.source != source else film
             # An uploaded film appears in lists at the time of its job, not of its address.
@@ -89,11 +86,12 @@ class Films:
     async def ready(self, names: VodNames, source: str, made: dict[str, Any]) -> None:
         """Stores that a film can be played. made: its `files`, `duration` and `size`.
 
-        Waits for an unavailable store, at most 900 s.
+        Waits for an unavailable store.
         """
         first = Film(names.prefix, title_of(source), self._clock(), source=source, state=FilmState.READY, **made)
-        await self._with_retries(
-            lambda: self._store(first, lambda film: film.to(state=FilmState.READY, source=source, error="", **made))
+        await wait_for_store(
+            lambda: self._store(first, lambda film: film.to(state=FilmState.READY, source=source, error="", **made)),
+            film=first.key,
         )
 
     async def fail(self, names: VodNames, error: str) -> None:
@@ -131,7 +129,7 @@ class Films:
         """
         for _ in range(_ATTEMPTS):
             film = await self.visible(key)
-            if await self._has_job(key):
+            if key in await self._in_progress():
                 raise FilmInUse(f"a job makes film {key}: cancel it first")
             deleting = film.to(state=FilmState.DELETING)
             if await self.store.change(deleting):
@@ -175,8 +173,9 @@ class Films:
                 log.info("the store is unavailable, a deletion waits for it", film=film.key, reason=str(error))
                 await asyncio.sleep(backoff.next())
 
-    async def _has_job(self, key: str) -> bool:
-        return key in {self._prefix_of(job.source) for job in await self._jobs.unfinished() if job.kind == VOD}
+    async def _in_progress(self) -> set[str | None]:
+        """Returns the keys of the films that unfinished jobs make."""
+        return {self._prefix_of(job.source) for job in await self._jobs.unfinished() if job.kind == VOD}
 
     def _prefix_of(self, source: str) -> str | None:
         """Returns the key of the film that a job makes; None if its source is not usable any more."""
@@ -209,8 +208,10 @@ class Films:
         for film in await self.store.in_state(FilmState.UPLOADING):
             if film.created < self._clock() - _ABANDONED_UPLOAD:
                 await self.store.delete(film)
-        for film in await self.store.in_state(FilmState.PROCESSING):
-            if await self._has_job(film.key):
+        processing = await self.store.in_state(FilmState.PROCESSING)
+        in_progress = await self._in_progress() if processing else set()
+        for film in processing:
+            if film.key in in_progress:
                 continue
             current = await self._unmade(film.key)
             if current is not None and current.version == film.version:  # its process ended between two writes
@@ -246,16 +247,6 @@ class Films:
             if film is None or await self.store.change(change(film)):
                 return
 
-    async def _with_retries(self, store: Callable[[], Awaitable[None]]) -> None:
-        backoff, deadline = Backoff(1, 30), time.monotonic() + _STORE_TIMEOUT
-        while True:
-            try:
-                return await store()
-            except StoreUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(backoff.next())
-
 
 async def forget_film(store: FilmStore, key: str) -> None:
     """Removes the record of a film whose files are deleted with their channel. Raises StoreUnavailable."""
@@ -263,6 +254,11 @@ async def forget_film(store: FilmStore, key: str) -> None:
         await store.delete(await store.get(key))
     except NoSuchFilm:
         return
+
+
+def _refuse_deleted(film: Film) -> None:
+    if film.state is FilmState.DELETING:
+        raise FilmInUse(f"film {film.key} is being deleted: try again later")
 
 
 def _failed(name: str, error: BaseException) -> None:

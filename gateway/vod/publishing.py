@@ -14,15 +14,14 @@ from typing import Final
 
 import structlog
 
-from gateway.lib.backoff import Backoff
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import ObjectStore
 from gateway.ports.vod_names import VodNames
+from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageResult
 
 log = structlog.get_logger(__name__)
 
-_TIMEOUT_SECONDS: Final = 900.0  # maximum seconds that a store may be unavailable
 _CLEANUP_SECONDS: Final = 20.0  # maximum seconds for the removal of files after a failure
 
 
@@ -73,18 +72,7 @@ async def _exists(store: ObjectStore, key: str) -> bool:
 
 
 async def _put(store: ObjectStore, key: str, file: Path) -> None:
-    backoff = Backoff(1, 30)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _TIMEOUT_SECONDS
-    while True:
-        try:
-            await store.put(key, file)
-            return
-        except StoreUnavailable as error:
-            if loop.time() > deadline:
-                raise
-            log.info("the store is unavailable, a VOD waits for it", object=key, reason=str(error))
-            await asyncio.sleep(backoff.next())
+    await wait_for_store(lambda: store.put(key, file), object=key)
 
 
 def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:

@@ -26,6 +26,7 @@ from gateway.vod.films import Films
 from gateway.vod.package_client import request_package
 from gateway.vod.publishing import publish
 from gateway.vod.sources import VodSource
+from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.vod_bounds import Bounds, UnusableMedia, while_room
 from gateway.workers.worker_pool import WorkerPool
@@ -38,7 +39,6 @@ _CHECK_SECONDS: Final = 1.0  # seconds between checks of a job's progress
 _MAX_WRITE_INTERVAL: Final = 10.0  # maximum seconds between two writes of a running job
 _ABANDONED_SECONDS: Final = 60.0  # without a write, after which a job counts as abandoned
 _MAX_ATTEMPTS: Final = 5  # starts of a job; then the job itself probably kills its processes
-_STORE_TIMEOUT: Final = 900.0  # maximum seconds that stores may be unavailable during a job
 _TRIM_INTERVAL: Final = 50
 
 
@@ -197,22 +197,17 @@ class VodRunner:
                 await asyncio.sleep(backoff.next())
 
     async def _fetch(self, source: VodSource, folder: Path) -> Path:
-        backoff = Backoff(1, 30)
-        deadline = time.monotonic() + _STORE_TIMEOUT
-        while True:
-            try:
-                size = 0 if source.path is not None else (await self._sources.check(source)).size
-                await asyncio.to_thread(self._bounds.judge_room, folder, size)
-                return await self._sources.fetch(source, folder)
-            except InvalidField as error:
-                raise UnusableMedia(error.message) from None
-            except NoSuchObject:
-                raise UnusableMedia("there is no such object") from None
-            except StoreUnavailable as error:
-                if time.monotonic() > deadline:
-                    raise
-                log.info("the store is unavailable, a job waits for it", source=source.text, reason=str(error))
-                await asyncio.sleep(backoff.next())
+        async def fetch() -> Path:
+            size = 0 if source.path is not None else (await self._sources.check(source)).size
+            await asyncio.to_thread(self._bounds.judge_room, folder, size)
+            return await self._sources.fetch(source, folder)
+
+        try:
+            return await wait_for_store(fetch, source=source.text)
+        except InvalidField as error:
+            raise UnusableMedia(error.message) from None
+        except NoSuchObject:
+            raise UnusableMedia("there is no such object") from None
 
     async def finished(self) -> None:
         """Called after each job."""
@@ -283,22 +278,17 @@ class _RunningJob:
         self._progress = progress
 
     async def _conclude(self, outcome: dict[str, str] | str) -> None:
-        """Stores the end of the job. Waits for an unavailable store, because hours of work could be lost."""
-        backoff = Backoff(1, 30)
-        deadline = time.monotonic() + _STORE_TIMEOUT
-        while True:
-            try:
-                job = await self._get_owned()
-                if isinstance(outcome, str):
-                    await self._runner.films.fail(self._source.names, outcome)
-                    await self._queue.fail(job, outcome)
-                else:
-                    await self._queue.complete(job, outcome)
-                return
-            except StoreUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(backoff.next())
+        """Stores the end of the job."""
+
+        async def conclude() -> None:
+            job = await self._get_owned()
+            if isinstance(outcome, str):
+                await self._runner.films.fail(self._source.names, outcome)
+                await self._queue.fail(job, outcome)
+            else:
+                await self._queue.complete(job, outcome)
+
+        await wait_for_store(conclude, job=self._job.id)
 
     async def _update(self) -> None:
         written, at = -1, time.monotonic()

@@ -106,10 +106,10 @@ class JpegService:
         # Shielded: a caller that is cancelled must not cancel the picture of the other callers.
         return await asyncio.shield(latest[1])
 
-    def session(self) -> JpegSession:
-        """Returns a session for comparisons of one stream."""
+    def session(self, stream: Stream | None = None) -> JpegSession:
+        """Returns a session for comparisons of one stream. stream: its health gets the decoded pictures."""
         queue = min(self._queues, key=lambda queue: queue.sessions)
-        return JpegSession(next(self._numbers), queue, self._quality)
+        return JpegSession(next(self._numbers), queue, self._quality, stream)
 
     async def _encode(self, stream: Stream, key: AccessUnit) -> bytes:
         try:
@@ -125,11 +125,11 @@ class JpegService:
 class JpegSession:
     """Comparisons of one stream in one worker. Call `close` at the end."""
 
-    def __init__(self, number: int, queue: _WorkerQueue, quality: int) -> None:
+    def __init__(self, number: int, queue: _WorkerQueue, quality: int, stream: Stream | None) -> None:
         self._number = number
         self._queue = queue
         self._quality = quality
-        self.stream: Stream | None = None  # its health gets the decoded pictures
+        self._stream = stream
         self._request_count = 0
         queue.sessions += 1
 
@@ -143,7 +143,7 @@ class JpegSession:
         """
         request = self._request(JpegAction.COMPARE, fresh=fresh, difference=difference, track=track, units=units)
         reply = await self._queue.ask(request)
-        _report(reply, units, self.stream)
+        _report(reply, units, self._stream)
         try:
             return PictureDifference.decode(reply.body)
         except InvalidData as error:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Final, Self
 from urllib.parse import quote
 
-from gateway.channels.names import is_object_key
+from gateway.channels.names import is_served_key
 from gateway.cluster.cached_response import Cache, CachedResponse, to_cached_response
 from gateway.cluster.request_coalescer import RequestCoalescer, SharedRequest, TruncatedBody
 from gateway.cluster.upstream_client import UpstreamResponse
@@ -74,7 +74,7 @@ class EdgeRecordings:
 
     async def _file(self, request: Request, key: str, target: str, channel: str) -> Response:
         name = key.removesuffix("/")  # of a page, the key ends in a slash
-        if not is_object_key(name) or any(part.startswith(".") for part in name.split("/")):
+        if not is_served_key(name):
             return _NOT_FOUND
         try:
             if key.endswith(_SMALL_SUFFIXES) and target not in self._large and "download" not in request.query:

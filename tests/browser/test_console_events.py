@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from gateway.channels.stream_key import sign
-from tests.support.browser import axe, chromium
+from tests.support.browser import axe
 from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway, running
@@ -21,13 +20,6 @@ FILM = Film("console-events", seconds=2)
 
 # One browser for all: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +45,7 @@ def refuse(gateway: Gateway, channel: Channel) -> None:
 async def test_the_channel_page_says_why_a_push_was_refused_and_leads_to_the_events(
     browser: Browser, channel: Channel
 ) -> None:
-    wide = {"width": 1280, "height": 900}
-    async with signed_in(browser, channel.gateway, f"#/channels/{channel.id}", viewport=wide) as watched:
+    async with signed_in(browser, channel.gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
         notice = page.locator(".notice", has_text="Refused")
         refused = "from 127.0.0.1 (RTMP): the key expired on Sep 9, 2001"
@@ -73,8 +64,7 @@ async def test_the_channel_page_says_why_a_push_was_refused_and_leads_to_the_eve
 
 
 async def test_events_are_filtered_paged_and_follow_what_happens(browser: Browser, channel: Channel) -> None:
-    wide = {"width": 1280, "height": 900}
-    async with signed_in(browser, channel.gateway, "#/events", viewport=wide) as watched:
+    async with signed_in(browser, channel.gateway, "#/events") as watched:
         page = watched.page
         items = page.get_by_role("list", name="Events").get_by_role("listitem")
         await expect(items).to_have_count(50, timeout=20_000)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from tests.support.browser import axe, chromium
+from tests.support.browser import axe
 from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.fleet import nodes, sharing
@@ -25,13 +24,6 @@ NARROW = {"width": 360, "height": 740}
 
 # One browser for all: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @dataclass

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import pytest_asyncio
 from PIL import Image
 from playwright.async_api import Browser, Locator, Page, Request, Route, expect
 
-from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.browser import Watched, axe, opened
 from tests.support.clients import Program, pull
 from tests.support.films import plain
 from tests.support.gateway import Channel, Gateway, http, running
@@ -24,12 +24,12 @@ from tests.support.ivs import KEY, ivs_api
 from tests.support.media import Film
 from tests.support.tools import need
 
-VIEWS = ["live", "recordings", "recordings?kind=image", "films", "domains", "ivs", "users", "system"]
+VIEWS = ["live", "recordings", "recordings?kind=image", "films", "events", "domains", "ivs", "users", "system"]
 WIDE = {"width": 1360, "height": 900}
 NARROW = {"width": 360, "height": 740}
 FILM = Film("console", seconds=20, size="640x360")
 # A word that was asked for by a key that does not exist is shown as that key.
-KEYS = re.compile(r"\b(?:chart|domains|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b")
+KEYS = re.compile(r"\b(?:chart|domains|events?|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b")
 SECRET = "a long password"
 COPY = ("-c", "copy", "-f", "flv")
 
@@ -43,13 +43,6 @@ def looping(url: str) -> Program:
 
 # One browser for all that need the same: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +236,23 @@ async def test_a_fault_of_a_push_is_shown_with_what_to_do(browser: Browser, gate
                 ]
             )
             assert not await axe(page)
+
+
+async def test_the_size_of_a_fault_is_shown_as_exactly_as_the_gateway_tells_it(
+    browser: Browser, gateway: Gateway
+) -> None:
+    async with signed_in(browser, gateway) as watched:
+        texts = await watched.page.evaluate("""async () => {
+          const { faultText } = await import("/console/app/views/parts/health.js");
+          return [["timestamps_jump", -1.44], ["arrivals_late", 12.34], ["gop_long", 9.6], ["fps_low", 12.2]]
+            .map(([code, value]) => faultText({ code, text: "", since: "", value }, { declaredFps: 25 }).split(":")[0]);
+        }""")
+        assert texts == [
+            "The timestamps jumped by 1.4 s",
+            "Media arrives 12.3 s late",
+            "Key frame every 10 s",
+            "12 of 25 frames arrive",
+        ]
 
 
 async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway, stage: Channel) -> None:
@@ -462,6 +472,31 @@ async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway:
         await button(page.get_by_role("alertdialog"), "Delete").click()
         await expect(button(page, "Open Ferien <b>am See</b>")).to_have_count(0)
     assert gateway.api("GET", "/films").json() == []
+
+
+async def test_new_films_push_no_film_out_of_the_list(browser: Browser, gateway: Gateway) -> None:
+    absent = dict.fromkeys(("duration", "size", "error", "hls", "poster"))
+    rest = {"description": "", "state": "READY", "created": "2026-01-02T03:04:05Z", "source": "", "page": "", **absent}
+    films: list[dict[str, Any]] = [{"key": f"film{n}", "title": f"Film {n}", **rest} for n in range(62, 0, -1)]
+
+    async def serve(handled: Route) -> None:
+        before = parse_qs(urlsplit(handled.request.url).query).get("before", [""])[0]
+        begin = next((n + 1 for n, film in enumerate(films) if film["key"] == before), 0)
+        await handled.fulfill(json=films[begin : begin + 60])
+
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await page.route("**/films?*", serve)
+        await go(page, "films")
+        shown = page.locator(".shelf > li")
+        await expect(shown).to_have_count(60)
+        await button(page, "Older videos").click()
+        await expect(shown).to_have_count(62)
+        films.insert(0, films[0] | {"key": "new", "title": "New"})
+        await expect(button(page, "Open New")).to_be_visible(timeout=20_000)
+        await expect(shown).to_have_count(63)
+        await expect(button(page, "Older videos")).to_have_count(0)
+        assert not watched.complaints
 
 
 async def film_page_plays(browser: Browser, address: str) -> None:

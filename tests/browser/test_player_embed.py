@@ -4,11 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Frame
 
-from tests.support.browser import Watched, chromium, opened
+from tests.support.browser import Watched, opened
 from tests.support.clients import push
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
@@ -28,13 +27,6 @@ SIZES = """() => { const { width, height, x, y } = document.querySelector("#stag
 
 # One browser for all: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

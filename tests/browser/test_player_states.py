@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.support.browser import chromium, opened
+from tests.support.browser import opened
 from tests.support.clients import new_ffmpeg
 from tests.support.media import Film
 from tests.support.player_stub import CONSOLE, Stub, serving
@@ -18,13 +18,6 @@ PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 
 # One browser for all: each test has a context of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest_asyncio.fixture(loop_scope="module")

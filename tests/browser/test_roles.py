@@ -1,13 +1,13 @@
 """A broadcaster in Chromium: the own channel, the page to go live, and nothing of the administrators'."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Route, expect
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened
 from tests.support.clients import Program
 from tests.support.console import WIDE, address, signed_in
 from tests.support.gateway import Gateway, http, running
@@ -18,13 +18,6 @@ PASSWORD = "a long password"
 FILM = Film("roles", seconds=20, size="320x180")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +77,32 @@ async def test_a_broadcaster_sees_the_own_channel_and_goes_live(browser: Browser
         assert watched.complaints == []
         await page.goto(address(gateway, f"#/channels/{other.id}"))
         await expect(page.get_by_text("this is not one of your channels")).to_be_visible()
+
+
+async def test_only_an_administrator_is_led_from_refused_pushes_to_the_events(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = gateway.channel(videoname="Refusing")
+    gateway.api(
+        "POST", "/users", {"name": "ian", "password": PASSWORD, "role": "broadcaster", "channels": [channel.id]}
+    )
+    session = gateway.api("GET", f"/videostream/{channel.id}/session").json()
+    refusal = {"at": datetime.now(UTC).isoformat(), "peer": "192.0.2.7", "protocol": "rtmp", "reason": "wrong"}
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.route(f"**/{channel.id}/session", lambda asked: asked.fulfill(json=refused))
+
+    refused = session | {"refusals": [refusal, refusal]}
+    path = f"#/channels/{channel.id}"
+    async with signed_in(browser, gateway, path, prepare=prepare) as watched:
+        await expect(watched.page.get_by_role("link", name="All 2 refusals")).to_be_visible()
+    async with opened(browser, address(gateway, path), locale="en-US", viewport=WIDE, prepare=prepare) as watched:
+        page = watched.page
+        await page.get_by_label("User name").fill("ian")
+        await page.get_by_label("Token or password").fill(PASSWORD)
+        await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_text("from 192.0.2.7 (RTMP): the key is wrong")).to_be_visible()
+        await expect(page.get_by_role("link", name="All 2 refusals")).to_have_count(0)
 
 
 async def test_an_ivs_address_plays_on_the_public_page(browser: Browser, gateway: Gateway) -> None:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, expect
 
-from tests.support.browser import axe, chromium, opened
+from tests.support.browser import axe, opened
 from tests.support.clients import push
 from tests.support.console import signed_in
 from tests.support.gateway import running
 from tests.support.media import Film
-from tests.support.tools import need
 
 FILM = Film("reports-90", seconds=90, size="640x360")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium", "ffmpeg")
-    async with chromium() as instance:
-        yield instance
 
 
 async def without_tracking(context: BrowserContext) -> None:

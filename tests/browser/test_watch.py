@@ -1,12 +1,11 @@
 """The watch page of a channel and the home page, as viewers meet them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, WebSocketRoute
 
-from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.browser import Watched, axe, opened
 from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
@@ -16,13 +15,6 @@ FILM = Film("players", seconds=120, size="640x360", bframes=2)
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    need("chromium")
-    async with chromium() as instance:
-        yield instance
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import av
-from harness.picture_clock import PictureClock, ages
+from harness.picture_clock import BITS, PictureClock, ages
 from playwright.async_api import async_playwright
 
 from gateway.formats.flv.demuxer import MediaDemuxer
@@ -47,7 +47,6 @@ from tests.support.gateway import Channel, running
 
 WANTED = {"frames": 400, "container": 1500, "instant": 200, "instant-sound": 200, "flv": 900, "hls": 1700}  # ms, median
 PAGES = {"instant": "instant.html", "instant-sound": "instant.html", "flv": "flv.html", "hls": "hls.html"}
-BITS = 44  # of the time, milliseconds since 1970
 WARM = 5.0  # seconds that are not measured: encoders begin, the viewer gets what it missed at once
 
 # Bits from left to right over the upper half, each as wide as the picture allows; their complement in the lower half.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ class ConditionFailed(Exception):
 
 
 class DynamoTable:
-    """A table. Its methods raise StoreUnavailable if DynamoDB is unavailable. Reads are consistent.
+    """A table. Its methods raise StoreUnavailable if DynamoDB is unavailable. `get` and `read_all` read consistently.
 
     label: how messages name the table.
     """
@@ -47,12 +48,16 @@ class DynamoTable:
         return item
 
     async def read_all(self, operation: str = "scan", **parameters: Any) -> list[dict[str, Any]]:
-        """Returns the items of all pages of a scan or query. The time-out applies to each page of at most 1 MB."""
-        items: list[dict[str, Any]] = []
-        page: dict[str, Any] = {}
+        """Returns the items of all pages of a scan or query."""
+        pages = self.pages(operation, ConsistentRead=True, **parameters)
+        return [item async for page in pages for item in page]
+
+    async def pages(self, operation: str, **parameters: Any) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yields the items of each page of a scan or query. The time-out applies to each page of at most 1 MB."""
+        start: dict[str, Any] = {}
         while True:
-            answer = await self.call(operation, ConsistentRead=True, **parameters, **page)
-            items += answer["Items"]
+            answer = await self.call(operation, **parameters, **start)
+            yield answer["Items"]
             if not (last := answer.get("LastEvaluatedKey")):
-                return items
-            page = {"ExclusiveStartKey": last}
+                return
+            start = {"ExclusiveStartKey": last}

@@ -78,12 +78,11 @@ class DynamoEvents:
             parameters["ExpressionAttributeNames"]["#type"] = "type"
             parameters["ExpressionAttributeValues"][":type"] = {"S": query.type}
         found: list[StoredEvent] = []
-        while True:
-            answer = await self._table.call("query", **parameters)
-            found += (_event(item) for item in answer["Items"] if item["id"]["S"] != query.before)
-            if len(found) >= query.limit or not (last := answer.get("LastEvaluatedKey")):
-                return found[: query.limit]
-            parameters["ExclusiveStartKey"] = last
+        async for page in self._table.pages("query", **parameters):
+            found += (_event(item) for item in page if item["id"]["S"] != query.before)
+            if len(found) >= query.limit:
+                break
+        return found[: query.limit]
 
     async def trim(self, oldest: str, most: int) -> None:
         """Does nothing: DynamoDB deletes each event at its own time, and a node limits its refusals."""

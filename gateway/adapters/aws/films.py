@@ -68,14 +68,12 @@ class DynamoFilms:
         if names:
             parameters["ExpressionAttributeNames"] = names
         found: list[Film] = []
-        while True:
-            # `Limit` counts items before the filter, so a page may have fewer.
-            answer = await self._table.call("query", Limit=_PAGE if wanted else limit + 1, **parameters)
-            found += [_film(item) for item in answer["Items"]]
-            last = answer.get("LastEvaluatedKey")
-            if len(found) >= limit or not last:
-                return found[:limit]
-            parameters["ExclusiveStartKey"] = last
+        # `Limit` counts items before the filter, so a page may have fewer.
+        async for page in self._table.pages("query", Limit=_PAGE if wanted else limit + 1, **parameters):
+            found += map(_film, page)
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def in_state(self, state: FilmState) -> list[Film]:
         items = await self._table.read_all(

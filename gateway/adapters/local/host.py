@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from gateway.channels.addresses import OpenPorts
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.settings import Settings
 
 PORTS_FILE = "ports.json"
@@ -39,6 +39,12 @@ def _own_address() -> str:
         if not ipaddress.ip_address(address).is_unspecified:
             return address
     return "127.0.0.1"
+
+
+def shown_addresses(settings: Settings, domains: PublicDomains, ports: OpenPorts) -> Addresses:
+    """Returns the addresses that users enter, of the configured domains, else of this machine."""
+    push, pull = shown_host(settings.rtmp.host), shown_host(settings.http.host)
+    return Addresses.of(domains, ports, push, pull, settings.playback.public_url)
 
 
 def known_ports(settings: Settings) -> OpenPorts:

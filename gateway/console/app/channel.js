@@ -20,7 +20,7 @@ import { installedSwitches } from "./installed_outputs.js";
  * @property {Output[]} outputs
  * @property {import("./views/parts/health.js").Finding[]} [health]
  * @property {import("./views/parts/health.js").Measured} [measured]
- * @property {{at: string, peer: string, protocol: string, reason: string, expired?: string}[]} [refusals]  newest first
+ * @property {import("./views/parts/events.js").Refusal[]} [refusals]  newest first
  * @property {string} [node]  the node that holds the stream
  */
 

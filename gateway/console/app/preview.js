@@ -2,11 +2,11 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
+import { loadDash, loadFlv, loadHls } from "../players/engines.js";
 import { mayEmbed } from "./channel.js";
 import { t } from "./i18n.js";
 import { Button, html, Tabs } from "./ui.js";
 
-/** @typedef {import("../players/types.js").OpenEngine} OpenEngine */
 /** @typedef {import("../players/types.js").Engine} Engine */
 /** @typedef {import("../players/types.js").Status} Status */
 /** @typedef {import("./channel.js").Channel} Channel */
@@ -16,7 +16,7 @@ import { Button, html, Tabs } from "./ui.js";
  * @property {string} id       the address's name in a channel's `playUrls`
  * @property {string} label
  * @property {string} output   its name in the status of the playback listener; the ladder has its own entry there
- * @property {() => Promise<{open: OpenEngine, unsupported: string | null}>} load
+ * @property {() => Promise<import("../players/engines.js").Loaded>} load
  */
 
 /** @type {Format[]} */
@@ -24,38 +24,9 @@ export const FORMATS = [
   { id: "flv", label: "HTTP-FLV", output: "flv", load: loadFlv },
   { id: "hls", label: "HLS", output: "hls", load: () => loadHls(false) },
   { id: "cmaf", label: "LL-HLS", output: "cmaf", load: () => loadHls(true) },
-  {
-    id: "dash", label: "DASH", output: "cmaf",
-    load: async () => {
-      const { dashEngine, unsupported } = await import("../players/dash-engine.js");
-      return { open: dashEngine, unsupported };
-    },
-  },
+  { id: "dash", label: "DASH", output: "cmaf", load: loadDash },
   { id: "ladder", label: "ABR", output: "codec", load: () => loadHls(false) },
 ];
-
-/** @param {boolean} lowLatency */
-async function loadHls(lowLatency) {
-  const { hlsEngine, unsupported } = await import("../players/hls-engine.js");
-  return { open: hlsEngine(lowLatency), unsupported };
-}
-
-/** @type {Promise<void> | null} */
-let mpegts = null;
-
-async function loadFlv() {
-  // A classic script that sets a global.
-  mpegts ??= new Promise((done, failed) => {
-    const script = document.createElement("script");
-    script.src = "/console/vendor/mpegts.js/mpegts.min.js";
-    script.onload = () => done();
-    script.onerror = () => { mpegts = null; failed(new Error("mpegts.min.js")); };
-    document.head.append(script);
-  });
-  await mpegts;
-  const { flvEngine, flvUnsupported } = await import("../players/flv-engine.js");
-  return { open: flvEngine, unsupported: flvUnsupported() };
-}
 
 /**
  * @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost"

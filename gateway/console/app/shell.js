@@ -81,7 +81,9 @@ function Frame() {
       ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
       <div>
         ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
-        <main id="main" tabindex="-1"><${Viewed} load=${allowed(at.name, at.parts[1]) ? VIEWS[at.name]?.load : undefined} name=${at.name} parts=${at.parts} /></main>
+        <main id="main" tabindex="-1">
+          <${Viewed} load=${allowed(at.name, at.parts[1]) ? VIEWS[at.name]?.load : undefined} name=${at.name} parts=${at.parts} />
+        </main>
       </div>
     </div>`;
 }

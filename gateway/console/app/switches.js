@@ -7,19 +7,19 @@ import { installedSwitches } from "./installed_outputs.js";
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./channel.js").Session} Session */
 
-/** The outputs by purpose, in the order of the page. */
-const GROUPS = /** @type {const} */ ([
+/** The outputs by purpose, in the order of the page. @type {readonly [group: string, names: string[]][]} */
+const GROUPS = [
   ["watch", ["flv", "hls", "cmaf", "codec", "watermark"]],
   ["keep", ["video", "ondemand", "image", "motion"]],
   ["send", ["relay", "kvs"]],
-]);
+];
 
 const FLAGS = /** @type {Record<string, string>} */ (Object.fromEntries(OUTPUTS.map(([flag, name]) => [name, flag])));
 
-/** The names of all outputs by group; installed outputs are the group "installed". @returns {[group: string, names: string[]][]} */
+/** The names of all outputs by group; installed outputs are the group "installed". @returns {typeof GROUPS} */
 export function groups() {
-  const own = GROUPS.map(([group, names]) => /** @type {[string, string[]]} */ ([group, [...names]]));
-  return installedSwitches.value.length ? [...own, ["installed", installedSwitches.value.map(([name]) => name)]] : own;
+  const installed = installedSwitches.value.map(([name]) => name);
+  return installed.length ? [...GROUPS, ["installed", installed]] : GROUPS;
 }
 
 /** @param {string} name @returns {string | undefined} the channel field that switches the output on */

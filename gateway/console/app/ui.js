@@ -1,7 +1,7 @@
 /** Exports all components. Each is described in its file in kit/. */
 
 export { classes, html, uniqueId } from "./html.js";
-export { Button, IconButton, LinkButton } from "./kit/button.js";
+export { Button, IconButton, IconLink, LinkButton } from "./kit/button.js";
 export { CopyButton, CopyField, copyText } from "./kit/copy.js";
 export { Field, Select, Switch } from "./kit/field.js";
 export { Icon } from "./kit/icon.js";

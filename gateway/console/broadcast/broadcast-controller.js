@@ -244,8 +244,8 @@ export class BroadcastController {
       note(t(figures.slow ? "details.slower" : "details.full", { now: bitrate(figures.wanted), wanted: bitrate(wanted) }));
     }
     const frameRate = this.inputs.screen === null && !this.hidden ? this.#start?.picture.frameRate ?? 0 : 0;
-    const trouble = this.health.judge(figures, wanted, this.#start?.transport ?? "frames", frameRate);
-    this.warning = this.phase === "live" ? trouble ?? this.#advice() : null;
+    this.warning = this.phase === "live"
+      ? this.health.judge(figures, wanted, this.#start?.transport ?? "frames", frameRate) ?? this.#advice() : null;
     this.#changed();
   }
 

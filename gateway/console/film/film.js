@@ -1,12 +1,12 @@
 /** The page of a film or a recording: the player, the description, and chapters of small pictures. */
 
+import { titleBar } from "../players/bar.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
-import { changeLanguage, languageTag, speak, speaks } from "../players/language.js";
-import { keep, recall } from "../players/memory.js";
+import { languageTag, speak, speaks } from "../players/language.js";
 import { Share } from "../players/share.js";
-import { neighbour } from "../players/status.js";
-import { themeButton } from "../players/theme-button.js";
+import { EMBEDDED, neighbour } from "../players/status.js";
+import { Volume } from "../players/volume.js";
 import { keepPosition, recallPosition } from "./position.js";
 import { loadPreviews, picture } from "./previews.js";
 import { open } from "./source.js";
@@ -32,9 +32,6 @@ const MAX_CHAPTERS = 10;
 const [STEP, LONG_STEP] = [5, 10]; // seconds of the arrow keys, and of J and L
 const KEEP_EVERY = 5_000; // ms between two writes of the position
 
-/** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
-const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";
-
 class Page {
   #shown;
   #video = h("video", { id: "video", playsinline: true, tabindex: "-1", preload: "metadata" });
@@ -46,6 +43,7 @@ class Page {
   #announcer = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
   #chapters = h("ol", { class: "chapters" });
   #bar = new TimeBar(this.#video);
+  #volume = new Volume(this.#video, false);
   #controls;
   /** @type {Problem | null} */
   #problem = null;
@@ -57,7 +55,7 @@ class Page {
     this.#shown = shown;
     const share = new Share(shown?.hls ?? shown?.file ?? "", () => t("share.title"));
     this.#controls = new Controls(this.#stage, this.#video, {
-      toggle: () => this.#toggle(), mute: () => this.#mute(), share: () => share.open(),
+      toggle: () => this.#toggle(), mute: () => this.#volume.toggle(), share: () => share.open(),
     });
     this.#build(share);
     this.#listen();
@@ -86,25 +84,12 @@ class Page {
   async #play() {
     if (this.#problem) return;
     this.#stage.dataset.begun = "";
-    try {
-      await this.#video.play();
-    } catch (error) {
-      // AbortError: a newer load or pause replaced this call and has its own result.
-      if (!(error instanceof DOMException) || error.name !== "NotAllowedError") return;
-      this.#video.muted = true; // the browser forbids sound without a click
-      await this.#video.play().catch(() => undefined);
-    }
+    await this.#volume.play();
   }
 
   #toggle() {
     if (this.#video.paused) void this.#play();
     else this.#video.pause();
-  }
-
-  #mute() {
-    const video = this.#video;
-    if (video.volume === 0) video.volume = 1;
-    else video.muted = !video.muted;
   }
 
   /** @param {number} to  seconds */
@@ -132,13 +117,6 @@ class Page {
     for (const event of ["playing", "seeked", "canplay", "pause"]) {
       video.addEventListener(event, () => { delete this.#stage.dataset.busy; });
     }
-    const volume = Number(recall("volume") ?? 1);
-    video.volume = volume >= 0 && volume <= 1 ? volume : 1;
-    video.muted = recall("muted") === "yes";
-    video.addEventListener("volumechange", () => {
-      keep("muted", video.muted ? "yes" : "no");
-      keep("volume", String(video.volume));
-    });
     video.addEventListener("timeupdate", () => {
       if (!video.paused && performance.now() - this.#kept > KEEP_EVERY) this.#keep();
     });
@@ -165,7 +143,7 @@ class Page {
     const key = event.key.toLowerCase();
     if (/^[0-9]$/.test(key)) this.#seek((this.#bar.length * Number(key)) / 10);
     else if (key === "k" || (key === " " && !busy)) this.#toggle();
-    else if (key === "m") this.#mute();
+    else if (key === "m") this.#volume.toggle();
     else if (key === "f") void this.#controls.toggleFull();
     else if (key === "p") void this.#controls.togglePip();
     else if (key === "arrowleft" && !onSound) this.#seek(at - STEP);
@@ -207,13 +185,10 @@ class Page {
     const words = h("p", { class: "about-text", dir: "auto" }, description);
     const label = h("h2", { class: "visually-hidden" });
     const keys = h("p");
-    const language = h("button", { id: "language", class: "plain", type: "button", onclick: changeLanguage });
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     document.querySelector(".note")?.remove(); // the text for browsers without scripts
     document.body.append(
-      h("header", { class: "bar" },
-        h("div", { class: "name" }, h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), heading),
-        h("div", { class: "switches" }, language, themeButton())),
+      titleBar(heading),
       h("main", {}, this.#stage, this.#announcer,
         h("section", { class: "about", hidden: this.#shown === null }, when, words, label, this.#chapters)),
       h("footer", {}, keys), share.element);
@@ -226,8 +201,6 @@ class Page {
       this.#retry.textContent = t("do.retry");
       this.#start.setAttribute("aria-label", t("do.play"));
       label.textContent = t("page.chapters");
-      language.textContent = t("language.other");
-      language.lang = languageTag() === "en" ? "zh-CN" : "en";
       keys.replaceChildren(h("kbd", {}, t("key.space")), ` ${t("key.play")} · `, h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
         ` ${t("key.seek")} · `, h("kbd", {}, "M"), ` ${t("key.sound")} · `, h("kbd", {}, "F"), ` ${t("key.full")}`);
       this.#refresh();

@@ -1,13 +1,9 @@
 /** Opens the media of a page in a video element: a file, or HLS by hls.js or, on Apple's devices, the browser itself. */
 
 import Hls from "../players/hls.min.js";
-import { empty } from "../players/media.js";
+import { empty, nativeHls } from "../players/media.js";
 
 /** The reason why it does not play. @typedef {"denied" | "lost" | "codec"} Trouble */
-
-// Chromium answers "maybe" too, but plays worse than hls.js. So only Apple's browsers count.
-const native = /apple/i.test(navigator.vendor)
-  && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";
 
 const MAX_REPAIRS = 2; // recoveries from decoder errors; after more, the media are broken
 const BUFFER_BYTES = 60_000_000;
@@ -21,7 +17,7 @@ const BUFFER_BYTES = 60_000_000;
  * @returns {() => void}  closes it; may be called twice
  */
 export function open(video, url, hls, at, fail) {
-  if (hls && !native) return openHlsJs(video, url, at, fail);
+  if (hls && !nativeHls) return openHlsJs(video, url, at, fail);
   const listening = new AbortController();
   const { signal } = listening;
   const close = () => {
@@ -66,7 +62,7 @@ function openHlsJs(video, url, at, fail) {
   }
   const hls = new Hls({
     workerPath: new URL("../players/hls.worker.js", import.meta.url).href,
-    startPosition: at || 0, // a recording that still grows begins at its first picture too
+    startPosition: at, // a recording that still grows begins at its first picture too
     maxBufferSize: BUFFER_BYTES,
   });
   let repairs = 0;

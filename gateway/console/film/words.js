@@ -6,7 +6,6 @@ const EN = {
   "page.video": "Video",
   "page.player": "Player",
   "page.chapters": "Chapters",
-  "state.starting": "Loading the video",
   "state.denied": "Not allowed",
   "state.lost": "The video cannot be loaded",
   "state.codec": "This browser cannot play the video",
@@ -26,7 +25,6 @@ const EN = {
   "key.seek": "5 s back or forward",
   "key.sound": "sound",
   "key.full": "full screen",
-  "language.other": "中文",
 };
 
 /** @typedef {keyof typeof EN} Word */
@@ -36,7 +34,6 @@ const ZH = {
   "page.video": "视频",
   "page.player": "播放器",
   "page.chapters": "章节",
-  "state.starting": "正在加载视频",
   "state.denied": "无权观看",
   "state.lost": "无法加载视频",
   "state.codec": "此浏览器无法播放该视频",
@@ -56,7 +53,6 @@ const ZH = {
   "key.seek": "后退或前进 5 秒",
   "key.sound": "声音",
   "key.full": "全屏",
-  "language.other": "English",
 };
 
 export const TABLES = { en: EN, zh: ZH };

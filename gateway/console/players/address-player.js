@@ -1,9 +1,9 @@
 /** The player page for an HLS address of another server, such as Amazon IVS: `/player.html?url=…`. */
 
+import { titleBar } from "./bar.js";
 import { h } from "./dom.js";
 import { hlsEngine, unsupported } from "./hls-engine.js";
-import { changeLanguage, languageTag, speak } from "./language.js";
-import { themeButton } from "./theme-button.js";
+import { languageTag, speak } from "./language.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./words.js").Word} Word */
@@ -14,23 +14,16 @@ const PAUSES = [2, 4, 8, 15]; // seconds before the next try; the last one is re
 const url = new URL(location.href).searchParams.get("url") ?? "";
 const video = h("video", { controls: true, playsinline: true, autoplay: true });
 video.muted = true; // browsers play by themselves only without sound
-const language = h("button", { class: "plain", type: "button", onclick: changeLanguage });
 const title = h("h1");
 const state = h("p", { role: "status" });
 let word = /** @type {Word | ""} */ ("state.connecting");
 let tries = 0;
 
-document.body.append(
-  h("header", { class: "bar" },
-    h("div", { class: "name" }, h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), title),
-    h("div", { class: "switches" }, language, themeButton())),
-  h("main", { class: "address-player" }, video, state),
-);
+document.body.append(titleBar(title), h("main", { class: "address-player" }, video, state));
 speak(() => {
   document.documentElement.lang = languageTag();
   document.title = `${t("address.title")} · Millrace`;
   title.textContent = t("address.title");
-  language.textContent = t("language.other");
   video.setAttribute("aria-label", t("page.video"));
   say(word);
 });

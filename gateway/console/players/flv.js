@@ -1,7 +1,7 @@
 /** The HTTP-FLV page; each rendition is a separate stream with its own address. */
 
 import { flvEngine, flvUnsupported } from "./flv-engine.js";
-import { flvRenditions } from "./flv-renditions.js";
+import { flvRenditions } from "./renditions.js";
 import { start } from "./page.js";
 
 start({ label: "HTTP-FLV", output: "flv", media: "live.flv", others: flvRenditions, unsupported: flvUnsupported(), open: flvEngine });

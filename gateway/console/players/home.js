@@ -1,9 +1,8 @@
 /** The home page: the public channels, live ones first. */
 
+import { titleBar } from "./bar.js";
 import { h } from "./dom.js";
 import { languageTag, speak } from "./language.js";
-import { themeButton } from "./theme-button.js";
-import { languageButton } from "./view.js";
 import { t } from "./words.js";
 
 /** @typedef {{id: string, name: string, description: string, live: boolean, viewers: number}} Channel */
@@ -77,11 +76,7 @@ async function load() {
   show();
 }
 
-document.body.append(
-  h("header", { class: "bar" }, h("div", { class: "name" },
-    h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), heading),
-  h("div", { class: "switches" }, languageButton(), themeButton())),
-  h("main", {}, note, list));
+document.body.append(titleBar(heading), h("main", {}, note, list));
 speak(show);
 void load();
 setInterval(() => { if (!document.hidden) void load(); }, EVERY);

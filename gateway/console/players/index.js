@@ -2,6 +2,6 @@
 
 import { hlsEngine, unsupported } from "./hls-engine.js";
 import { start } from "./page.js";
-import { hlsRenditions } from "./ways.js";
+import { hlsRenditions } from "./renditions.js";
 
 start({ label: "HLS", output: "hls", media: "live.m3u8", others: hlsRenditions, unsupported, open: hlsEngine(false) });

@@ -1,6 +1,6 @@
 /** The page of the shortest delay; each rendition is a separate stream with its own address. */
 
-import { flvRenditions } from "./flv-renditions.js";
+import { flvRenditions } from "./renditions.js";
 import { instantEngine } from "./instant-engine.js";
 import { start } from "./page.js";
 

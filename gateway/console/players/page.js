@@ -388,8 +388,7 @@ class Page {
     const { video } = this.view;
     const { shown, newest: end } = this.#times();
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
-    // While the picture stands still, the buffer is not the delay.
-    const delay = playing && !isStarved(video) ? this.#delay() : null;
+    const delay = playing ? this.#delay() : null;
     const buffer = playing && end !== null ? end - shown : null;
     this.view.facts({ delay, buffer, dropped: this.#engine?.dropped?.(), decoder: this.#engine?.decoder?.() });
     if (delay !== null) {

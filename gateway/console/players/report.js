@@ -7,8 +7,8 @@ const SHORTEST_STALL = 250; // ms; shorter stops of the picture are not visible
 
 /**
  * @typedef {object} Source
- * @property {() => number | null} [delay]  seconds between publisher and picture; null while unknown
- * @property {() => {bitrate: number, height: number} | null} [quality]  bits a second and pixels, 0 while unknown
+ * @property {() => number | null} delay  seconds between publisher and picture; null while unknown
+ * @property {() => {bitrate: number, height: number}} quality  bits a second and pixels, 0 while unknown
  */
 
 /**
@@ -17,8 +17,7 @@ const SHORTEST_STALL = 250; // ms; shorter stops of the picture are not visible
  * A report is one line of CMCD version 2 (CTA-5004-B, event mode). Its session id is random, and new for each protocol.
  * Nothing is sent with `?report=0`, with Global Privacy Control or Do Not Track, or if the gateway wants no reports.
  *
- * Use: `opening` when a stream is opened; then either `follow(video)`, or `playing`, `stalled` and `resting` from the
- * player itself; `close` at the end.
+ * Use: `follow` the video; `opening` when a stream is opened; `stalled` and `resting` when it stops.
  */
 export class Report {
   #source;
@@ -33,8 +32,8 @@ export class Report {
   #stalledAt = 0;   // 0: the picture moves, or nobody waits for it
   #closed = true;
 
-  /** @param {Source} [source] */
-  constructor(source = {}) {
+  /** @param {Source} source */
+  constructor(source) {
     this.#source = source;
     setInterval(() => this.#send("t"), EVERY);
     addEventListener("pagehide", () => this.#send("t"));
@@ -43,15 +42,15 @@ export class Report {
   /**
    * A stream is opened. The first call, and each call with another protocol, begins a new measurement.
    * @param {string} protocol  name of the address in `playUrls` (flv, wsflv, hls, cmaf, dash), or `instant`, `whep`
-   * @param {boolean} [wanted]  whether the gateway wants reports: `status.reports === true`
+   * @param {boolean} wanted  whether the gateway wants reports: `status.reports === true`
    */
-  opening(protocol, wanted = true) {
+  opening(protocol, wanted) {
     if (!wanted || isRefused()) {
       this.#closed = true;
       return;
     }
     if (!this.#closed && protocol === this.#protocol) return;
-    this.close();
+    this.#close();
     this.#closed = false;
     this.#protocol = protocol;
     this.#session = Array.from(crypto.getRandomValues(new Uint8Array(8)), (n) => n.toString(16).padStart(2, "0")).join("");
@@ -61,7 +60,7 @@ export class Report {
   }
 
   /** The picture moves. */
-  playing() {
+  #playing() {
     if (this.#closed) return;
     this.#endStall();
     if (this.#startup !== null) return;
@@ -80,30 +79,33 @@ export class Report {
   /**
    * Measures a media element.
    * @param {HTMLVideoElement} video
-   * @param {AbortSignal} [signal]  ends it
    */
-  follow(video, signal) {
-    const options = signal ? { signal } : {};
+  follow(video) {
     video.addEventListener("timeupdate", () => {
-      if (!video.paused && !video.seeking && video.readyState > HTMLMediaElement.HAVE_CURRENT_DATA) this.playing();
-    }, options);
-    video.addEventListener("waiting", () => { if (!video.seeking && !video.paused) this.stalled(); }, options);
-    video.addEventListener("pause", () => this.resting(), options);
+      if (!video.paused && !video.seeking && video.readyState > HTMLMediaElement.HAVE_CURRENT_DATA) this.#playing();
+    });
+    video.addEventListener("waiting", () => { if (!video.seeking && !video.paused) this.stalled(); });
+    video.addEventListener("pause", () => this.resting());
   }
 
-  /** Sends the last report. */
-  close() {
+  /** Sends the last report of a measurement. */
+  #close() {
     if (this.#closed) return;
     this.#endStall();
     this.#send("t");
     this.#closed = true;
   }
 
+  /** Milliseconds since the picture stopped; 0 while it moves, or until a stop is visible. */
+  get #standing() {
+    const ms = this.#stalledAt ? performance.now() - this.#stalledAt : 0;
+    return ms < SHORTEST_STALL ? 0 : ms;
+  }
+
   #endStall() {
-    if (!this.#stalledAt) return;
-    const ms = performance.now() - this.#stalledAt;
+    const ms = this.#standing;
     this.#stalledAt = 0;
-    if (ms < SHORTEST_STALL) return;
+    if (!ms) return;
     this.#stalls += 1;
     this.#stallMs += ms;
   }
@@ -112,13 +114,12 @@ export class Report {
   #send(event) {
     if (this.#closed || this.#startup === null) return;
     // A stall that goes on is counted up to now.
-    const now = this.#stalledAt;
-    const running = now ? performance.now() - now : 0;
-    const delay = this.#source.delay?.() ?? null;
-    const { bitrate = 0, height = 0 } = this.#source.quality?.() ?? {};
+    const standing = this.#standing;
+    const delay = this.#source.delay();
+    const { bitrate, height } = this.#source.quality();
     const fields = [
-      `bsa=(${this.#stalls + (running >= SHORTEST_STALL ? 1 : 0)})`,
-      `bsda=(${Math.round(this.#stallMs + (running >= SHORTEST_STALL ? running : 0))})`,
+      `bsa=(${this.#stalls + (standing ? 1 : 0)})`,
+      `bsda=(${Math.round(this.#stallMs + standing)})`,
       `e=${event}`,
       ...(delay === null || !Number.isFinite(delay) ? [] : [`ltc=${Math.max(0, Math.round(delay * 1000))}`]),
       ...(height > 0 ? [`millrace-h=${Math.round(height)}`] : []),

@@ -1,6 +1,7 @@
 /** The dialog with the addresses to share. */
 
 import { h, icon } from "./dom.js";
+import { embedCode } from "./embed.js";
 import { speak } from "./language.js";
 import { neighbour, query } from "./status.js";
 import { t } from "./words.js";
@@ -19,9 +20,6 @@ export class Share {
    */
   constructor(media, heading = () => t("share.title")) {
     const page = neighbour(location.pathname);
-    const framed = `${page}${query ? "&" : "?"}embed=1`;
-    const embed = `<iframe src="${framed.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="640" height="360" `
-      + 'allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>';
     const title = h("h2", { id: "share-title" });
     const close = h("button", { type: "button", class: "control", onclick: () => this.element.close() }, icon("close"));
     const note = h("p", { class: "note", hidden: query === "" });
@@ -32,7 +30,7 @@ export class Share {
     });
     this.#media = input("media", neighbour(media));
     this.element.append(h("div", { class: "head" }, title, close), this.#field("share.page", input("page", page)),
-      this.#field("share.embed", input("embed", embed)), this.#field("share.media", this.#media), note,
+      this.#field("share.embed", input("embed", embedCode(page))), this.#field("share.media", this.#media), note,
       h("div", { class: "foot" }, this.#said, send));
     // A press outside closes it, like Escape.
     this.element.addEventListener("click", (event) => { if (event.target === this.element) this.element.close(); });

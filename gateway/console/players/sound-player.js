@@ -20,9 +20,6 @@ const FRESH = 500;        // ms for which a report of the worklet counts
 
 /** Plays the frames of one track while it is wanted. The context exists only then, because a browser may forbid it before. */
 export class SoundPlayer {
-  /** Seconds in which the sound was missing. */
-  missing = 0;
-
   #owner;
   /** @type {AudioDecoderConfig | null} */
   #config = null;
@@ -49,9 +46,6 @@ export class SoundPlayer {
     if (volume === 0) this.#closeDecoder();
     this.#output?.volume(volume);
   }
-
-  /** Whether sound can be heard now. */
-  get heard() { return this.#volume > 0 && this.#output !== null && this.#output.runs; }
 
   /**
    * The delay that the heard sound has; null while none is heard.
@@ -120,14 +114,11 @@ export class SoundPlayer {
     const time = sound.timestamp / 1000;
     this.#owner.ready(time, now + output.latency + TRANSPORT);
     output.push(time, stereo(sound), this.#owner.delay());
-    this.missing = output.missing;
   }
 }
 
 /** A context with the worklet, for one sample rate. */
 class Output {
-  missing = 0;
-
   #context; #gain;
   /** @type {AudioWorkletNode | null} */
   #node = null;
@@ -159,7 +150,6 @@ class Output {
     node.port.onmessage = (/** @type {MessageEvent<FromWorklet>} */ { data }) => {
       this.#report = data;
       this.#reported = performance.now();
-      this.missing = data.missing;
     };
     node.connect(this.#gain);
     this.#node = node;

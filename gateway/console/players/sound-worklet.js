@@ -17,8 +17,8 @@ const scope = /** @type {WorkletScope} */ (/** @type {unknown} */ (globalThis));
  */
 
 /**
- * A message from the worklet. at: time of the context; time: media time that is played at it; ahead, missing: seconds.
- * @typedef {{at: number, time: number, ahead: number, missing: number, playing: boolean}} FromWorklet
+ * A message from the worklet. at: time of the context; time: media time that is played at it.
+ * @typedef {{at: number, time: number, playing: boolean}} FromWorklet
  */
 
 const REPORT = 0.05; // seconds between two reports
@@ -45,8 +45,7 @@ class Sound extends scope.AudioWorkletProcessor {
     this.#queue.read(output, at + this.#offset);
     if (at - this.#reported >= REPORT) {
       this.#reported = at;
-      const { ahead, missing, playing } = this.#queue;
-      this.port.postMessage(/** @type {FromWorklet} */ ({ at, time, ahead, missing, playing }));
+      this.port.postMessage(/** @type {FromWorklet} */ ({ at, time, playing: this.#queue.playing }));
     }
     return true;
   }

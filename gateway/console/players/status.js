@@ -8,6 +8,9 @@
 /** The page's query without `embed`, unchanged, because every request and page needs the signature in it. */
 export const query = location.search.replace(/([?&])embed=[^&]*&?/g, "$1").replace(/[?&]$/, "");
 
+/** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
+export const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";
+
 /**
  * Returns the address of `file` in the page's folder, with the page's query.
  * @param {string} file

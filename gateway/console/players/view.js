@@ -1,12 +1,12 @@
 /** The user interface of a player page; independent of the protocol. */
 
+import { titleBar } from "./bar.js";
 import { Controls } from "./controls.js";
 import { h, icon } from "./dom.js";
-import { changeLanguage, languageTag, speak } from "./language.js";
-import { keep, recall } from "./memory.js";
+import { languageTag, speak } from "./language.js";
 import { Share } from "./share.js";
-import { query } from "./status.js";
-import { themeButton } from "./theme-button.js";
+import { EMBEDDED, query } from "./status.js";
+import { Volume } from "./volume.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./types.js").Format} Format */
@@ -34,13 +34,10 @@ const PAGES = /** @type {const} */ ([
   ["instant.html", "flv", "Instant"],
 ]);
 
-/** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
-const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";
-
 /**
  * What a page shows around the stage, instead of the tabs and facts of a page for one format.
  * @typedef {object} Layout
- * @property {(parts: {stage: HTMLElement, facts: HTMLElement, keys: HTMLElement, switches: HTMLElement, controls: Controls}) => Node[]} build
+ * @property {(parts: {stage: HTMLElement, facts: HTMLElement, keys: HTMLElement, controls: Controls}) => Node[]} build
  *   returns the content of the page
  * @property {(status: Status) => void} about  shows what is known of the channel
  * @property {(label: string) => void} uses    shows the way that plays
@@ -60,7 +57,7 @@ export class View {
   #detail = "";
   /** @type {string[] | null} */
   #outputs = null;
-  #mutedByBrowser = false;
+  #volume = new Volume(this.video, true); // browsers allow the first visit to play by itself only without sound
   #stage = h("section", { id: "stage", class: "stage", "data-state": "connecting" });
   #poster = h("img", { class: "poster", alt: "", hidden: true });
   #held = h("canvas", { class: "held", hidden: true, "aria-hidden": "true" });
@@ -71,7 +68,7 @@ export class View {
   #startWords = h("span");
   #badge = h("span", { class: "badge", id: "badge", "aria-hidden": "true" });
   #lag = h("span", { class: "lag" });
-  #unmute = h("button", { id: "unmute", class: "hint", type: "button", hidden: true, onclick: () => this.unmute() });
+  #unmute = h("button", { id: "unmute", class: "hint", type: "button", hidden: true, onclick: () => this.muteOrNot() });
   #announcer = h("p", { class: "visually-hidden", id: "announcer", role: "status", "aria-live": "polite" });
   #tabs = PAGES.map(([page, output, label]) =>
     h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
@@ -94,7 +91,6 @@ export class View {
       toggle: () => this.toggle(), mute: () => this.muteOrNot(), share: () => this.#share.open(),
     });
     this.#build(name);
-    this.#sound();
     speak(() => {
       document.documentElement.lang = languageTag();
       document.title = layout?.title() ?? `${name || t("page.title")} · Millrace`;
@@ -167,18 +163,7 @@ export class View {
   }
 
   /** Starts playback; muted if the browser forbids sound, and after a click if it forbids that too. */
-  async play() {
-    try {
-      await this.video.play();
-    } catch (error) {
-      // AbortError: a newer load or pause replaced this call and has its own result.
-      if (!(error instanceof DOMException) || error.name !== "NotAllowedError") return;
-      if (this.video.muted) return this.show("blocked");
-      this.#mutedByBrowser = true;
-      this.video.muted = true;
-      await this.play();
-    }
-  }
+  async play() { if (!await this.#volume.play()) this.show("blocked"); }
 
   toggle() {
     if (this.state === "blocked") this.#start.click();
@@ -186,28 +171,9 @@ export class View {
     else this.video.pause();
   }
 
-  unmute() {
-    this.video.muted = false;
-    if (this.video.volume === 0) this.video.volume = 1;
-    this.#chosen();
-    if (document.activeElement === this.#unmute) this.controls.focus();
-  }
-
   muteOrNot() {
-    if (this.video.muted || this.video.volume === 0) return this.unmute();
-    this.video.muted = true;
-    this.#chosen();
-  }
-
-  /** Stores the viewer's choice at once, because a closing page may not get the change event any more. */
-  #chosen() {
-    this.#mutedByBrowser = false;
-    this.#keepSound();
-  }
-
-  #keepSound() {
-    keep("muted", this.video.muted ? "yes" : "no");
-    keep("volume", String(this.video.volume));
+    this.#volume.toggle();
+    if (document.activeElement === this.#unmute) this.controls.focus();
   }
 
   /** @param {Status} status */
@@ -256,24 +222,11 @@ export class View {
 
   #hint() { this.#unmute.hidden = !(this.video.muted && (this.state === "live" || this.state === "paused")); }
 
-  /** Restores the viewer's volume and mute state. The first visit begins muted, as browsers require. */
-  #sound() {
-    const { video } = this;
-    const volume = Number(recall("volume") ?? 1);
-    video.volume = volume >= 0 && volume <= 1 ? volume : 1;
-    video.muted = recall("muted") !== "no";
-    video.addEventListener("volumechange", () => {
-      if (!video.muted) this.#mutedByBrowser = false;
-      if (!this.#mutedByBrowser) this.#keepSound();
-      this.#hint();
-    });
-  }
-
   /** @param {string} name */
   #build(name) {
-    const switches = h("div", { class: "switches" }, languageButton(), themeButton());
     this.#protocol.textContent = this.#format.label;
     this.#start.append(this.#startWords);
+    this.video.addEventListener("volumechange", () => this.#hint());
     this.#poster.addEventListener("load", () => { this.#poster.hidden = this.state === "live" || this.state === "paused"; });
     this.#stage.append(this.#poster, this.video, this.#held,
       h("div", { class: "veil" },
@@ -287,11 +240,8 @@ export class View {
     const keys = h("p");
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     this.#stage.append(this.#announcer);
-    const page = this.#layout?.build({ stage: this.#stage, facts, keys, switches, controls: this.controls })
-      ?? [h("header", { class: "bar" },
-        h("div", { class: "name" },
-          h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), h("h1", { id: "title" }, name)),
-        said("nav", "page.formats", { class: "tabs" }, ...this.#tabs), switches),
+    const page = this.#layout?.build({ stage: this.#stage, facts, keys, controls: this.controls })
+      ?? [titleBar(h("h1", { id: "title" }, name), said("nav", "page.formats", { class: "tabs" }, ...this.#tabs)),
       h("main", {}, this.#stage, facts), h("footer", {}, keys)];
     document.body.append(...page, this.#share.element);
     speak(() => {
@@ -331,13 +281,4 @@ function fact(word, value, why) {
     if (why) term.title = t(why);
   });
   return h("div", {}, term, value);
-}
-
-export function languageButton() {
-  const button = h("button", { id: "language", class: "plain", type: "button", onclick: changeLanguage });
-  speak(() => {
-    button.textContent = t("language.other");
-    button.lang = languageTag() === "en" ? "zh-CN" : "en";
-  });
-  return button;
 }

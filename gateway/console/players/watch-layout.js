@@ -1,5 +1,6 @@
 /** What the watch page shows around the picture: the channel's name and description, and the settings behind a gear. */
 
+import { bar, mark } from "./bar.js";
 import { button, name as named } from "./controls.js";
 import { h } from "./dom.js";
 import { speak } from "./language.js";
@@ -41,8 +42,8 @@ export class WatchLayout {
   }
 
   /** @type {Layout["build"]} */
-  build({ stage, facts, keys, switches, controls }) {
-    const home = h("a", { class: "home", href: "/" }, h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }));
+  build({ stage, facts, keys, controls }) {
+    const home = h("a", { class: "home", href: "/" }, mark());
     const channels = h("span");
     home.append(channels);
     controls.add(this.#gear);
@@ -76,7 +77,7 @@ export class WatchLayout {
     });
     const about = h("section", { class: "about" },
       h("div", { class: "line" }, this.#heading, this.#pill, this.#watching), this.#description);
-    return [h("header", { class: "bar" }, home, switches), h("main", {}, stage, about), h("footer", {}, keys)];
+    return [bar(home), h("main", {}, stage, about), h("footer", {}, keys)];
   }
 
   /** @param {Status} status */

@@ -1,8 +1,9 @@
 /** Chooses how to play a stream: the viewer's choice, else the best way, and the next one if that fails. */
 
-import { flvRenditions } from "./flv-renditions.js";
+import { loadDash, loadFlv, loadHls } from "./engines.js";
 import { nativeHls } from "./media.js";
 import { AUTO } from "./quality.js";
+import { flvRenditions, hlsRenditions } from "./renditions.js";
 
 /** @typedef {import("./types.js").Format} Format */
 /** @typedef {import("./types.js").Status} Status */
@@ -10,40 +11,17 @@ import { AUTO } from "./quality.js";
 
 const FORGET = 300_000; // ms after which a way that failed may be chosen again
 
-/** @type {NonNullable<Format["others"]>} */
-export const hlsRenditions = ({ ladder, renditions = [] }) => ladder === "hls"
-  ? [{ id: AUTO, bitrate: 0 }, ...renditions.map(({ name: id, bitrate }) => ({ id, bitrate }))].map((one) => ({ ...one, file: "index.m3u8" }))
-  : [];
-
-async function flv() {
-  const engine = await import("./flv-engine.js");
-  await engine.loadLibrary();
-  return engine;
-}
-
-/** @param {boolean} lowLatency */
-async function hls(lowLatency) {
-  const { hlsEngine, unsupported } = await import("./hls-engine.js");
-  return { open: hlsEngine(lowLatency), unsupported };
-}
-
 /** All ways, in the order of the menu. @type {Way[]} */
 export const WAYS = [
   {
     id: "wsflv", label: "WS-FLV", output: "flv", protocol: "wsflv", media: "live.flv", others: flvRenditions,
     load: async () => {
-      const { flvEngine, flvUnsupported } = await flv();
-      return { open: (video, url, now) => flvEngine(video, url.replace(/^http/, "ws"), now), unsupported: flvUnsupported() };
+      const { open, unsupported } = await loadFlv();
+      return { open: (video, url, now) => open(video, url.replace(/^http/, "ws"), now), unsupported };
     },
   },
-  { id: "cmaf", label: "LL-HLS", output: "cmaf", media: "master.m3u8", load: () => hls(true) },
-  {
-    id: "flv", label: "HTTP-FLV", output: "flv", media: "live.flv", others: flvRenditions,
-    load: async () => {
-      const { flvEngine, flvUnsupported } = await flv();
-      return { open: flvEngine, unsupported: flvUnsupported() };
-    },
-  },
+  { id: "cmaf", label: "LL-HLS", output: "cmaf", media: "master.m3u8", load: () => loadHls(true) },
+  { id: "flv", label: "HTTP-FLV", output: "flv", media: "live.flv", others: flvRenditions, load: loadFlv },
   {
     id: "instant", label: "Instant", output: "flv", protocol: "instant", media: "live.flv", others: flvRenditions,
     load: async () => {
@@ -51,14 +29,8 @@ export const WAYS = [
       return { open: instantEngine, unsupported: supported() ? null : "WebCodecs" };
     },
   },
-  { id: "hls", label: "HLS", output: "hls", media: "live.m3u8", others: hlsRenditions, load: () => hls(false) },
-  {
-    id: "dash", label: "DASH", output: "cmaf", protocol: "dash", media: "manifest.mpd",
-    load: async () => {
-      const { dashEngine, unsupported } = await import("./dash-engine.js");
-      return { open: dashEngine, unsupported };
-    },
-  },
+  { id: "hls", label: "HLS", output: "hls", media: "live.m3u8", others: hlsRenditions, load: () => loadHls(false) },
+  { id: "dash", label: "DASH", output: "cmaf", protocol: "dash", media: "manifest.mpd", load: loadDash },
 ];
 
 /** The ways that are chosen automatically, the best first. Apple's browsers play HLS themselves, without a library. */

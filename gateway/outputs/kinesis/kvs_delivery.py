@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ class KvsDelivery:
         self._final_event: AckEventType | None = None
         self._connection: PutMediaConnection | None = None
         self._last_ack: Ack | None = None
-        self._acks: dict[AckEventType, int] = {}  # numbers of acknowledgements by kind
+        self._acks: Counter[AckEventType] = Counter()  # acknowledgements by kind
         self._first_number: asyncio.Future[str] | None = None
         self.arn = stream
         self.error: str | None = None
@@ -173,7 +174,8 @@ class KvsDelivery:
             self.error = None
         if ack.number:
             self._resolve_first(ack.number)
-        count = self._acks[ack.event] = self._acks.get(ack.event, 0) + 1
+        self._acks[ack.event] += 1
+        count = self._acks[ack.event]
         every = self._kvs.log_every
         if ack.event is AckEventType.PERSISTED or (every and (count - 1) % every == 0):
             self._log.info("kinesis acknowledges", event_type=str(ack.event), timecode=ack.timecode, count=count)

@@ -128,8 +128,7 @@ class MotionOutput(RecordingOutput):
         name = f"motion of {stream.name}"
         async with Tasks(name, self._crashed) as tasks, Tasks(name, self._crashed) as pictures:
             self._tasks, self._pictures = tasks, pictures
-            self._session = self._jpegs.session()
-            self._session.stream = stream
+            self._session = self._jpegs.session(stream)
             try:
                 await super().run(stream)
             finally:

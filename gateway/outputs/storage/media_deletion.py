@@ -48,18 +48,20 @@ class MediaDeletion:
         *,
         is_film: Callable[[str], bool],
         shared: bool,
+        forget_film: Callable[[str], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
         pauses: tuple[float, ...] = PAUSES,
     ) -> None:
         """is_film(key): whether an object is a file of a VOD.
         shared: whether all gateways with this channel store use this object store too.
         Only then an empty folder means that a channel has no media.
+        forget_film: called with the folder of each VOD that is deleted with its channel.
         """
         self._objects = objects
         self._channels = channels
         self._is_film = is_film
         self._shared = shared
-        self._forget_film: Callable[[str], Awaitable[None]] | None = None
+        self._forget_film = forget_film
         self._clock = clock
         self._pauses = pauses
         self._tasks: Tasks | None = None
@@ -68,10 +70,6 @@ class MediaDeletion:
         self._checked = ""  # the last id that a round checked
 
     # ---- for the app ----
-
-    def when_film_deleted(self, forget: Callable[[str], Awaitable[None]]) -> None:
-        """Calls `forget` with the folder of each VOD that is deleted with its channel."""
-        self._forget_film = forget
 
     async def run(self) -> None:
         """Runs `round` regularly, until cancelled."""

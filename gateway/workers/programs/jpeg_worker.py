@@ -84,14 +84,17 @@ def difference(before: Image.Image, now: Image.Image, threshold: int) -> Picture
     return PictureDifference(round(fraction * 100, 2), regions.index(max(regions)) + 1)
 
 
-def _shrink(frame: av.VideoFrame) -> Image.Image:
-    width, height = max(1, frame.width // _SHRINK), max(1, frame.height // _SHRINK)
+def _gray(frame: av.VideoFrame, width: int, height: int) -> Image.Image:
     return _image(frame.reformat(width, height, "gray", interpolation=Interpolation.AREA), "L")
+
+
+def _shrink(frame: av.VideoFrame) -> Image.Image:
+    return _gray(frame, max(1, frame.width // _SHRINK), max(1, frame.height // _SHRINK))
 
 
 def _overview(frame: av.VideoFrame) -> bytes:
     """Returns the pixels of a PictureOverview."""
-    return _image(frame.reformat(WIDTH, HEIGHT, "gray", interpolation=Interpolation.AREA), "L").tobytes()
+    return _gray(frame, WIDTH, HEIGHT).tobytes()
 
 
 def _image(frame: av.VideoFrame, mode: str) -> Image.Image:
@@ -148,8 +151,10 @@ class JpegWorker:
         before, now = session.small, _shrink(picture.frame)
         session.small, session.picture = now, picture
         if before is None or before.size != now.size:
-            return PictureDifference(first=True), _overview(picture.frame)
-        return difference(before, now, request.difference), _overview(picture.frame)
+            found = PictureDifference(first=True)
+        else:
+            found = difference(before, now, request.difference)
+        return found, _overview(picture.frame)
 
 
 def work(link: program.ParentLink) -> None:

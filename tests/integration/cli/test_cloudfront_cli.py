@@ -60,7 +60,8 @@ def test_an_address_is_signed_by_either_policy(key: list[str], capsys: pytest.Ca
     ("arguments", "words"),
     [
         (["not an id!", "--expires", "2090-01-01"], "an address or the id of a channel"),
-        (["c1", "--expires", "soon"], "--expires"),
+        (["c1", "--expires", "soon"], "--expires soon"),
+        (["c1", "--expires", "2090-01-01", "--from", "soon"], "--from soon"),
         (["c1", "--expires", "2090-01-01", "--ip", "x"], "ip: expected an IPv4"),
         (["c1", "--expires", "2090-01-01", "--policy", "canned", "--from", "2020-01-01"], "policy: a canned policy"),
         (["c1", "--expires", "2090-01-01", "--policy", "canned", "--resource", f"{HOST}/*"], "--resource"),

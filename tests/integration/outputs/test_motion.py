@@ -144,7 +144,7 @@ class Late:
         self.now = 0.0
         self._further = asyncio.Condition()
 
-    def session(self) -> "Late":
+    def session(self, stream: Stream) -> "Late":
         return self
 
     async def compare(

@@ -123,6 +123,20 @@ async def test_a_deletion_that_a_stopped_process_began_is_finished(tmp_path: Pat
         assert await at.studio.films.store.in_state(FilmState.DELETING) == []
 
 
+async def test_films_whose_process_ended_are_completed(tmp_path: Path) -> None:
+    async with bench(tmp_path, run=False) as at:
+        names = names_of("My holiday.mp4")
+        files = {names.master: b"#EXTM3U\n", names.playlist: PLAYLIST}
+        put(at, **{names.key(file): data for file, data in files.items()}, **{"next.mp4": b"source"})
+        await at.studio.submit("next.mp4")
+        for key in ("My holiday", "lost"):
+            await at.studio.films.store.add(Film(key, key, 1.0))
+        await at.studio.films._round()
+        found = {key: await at.studio.films.visible(key) for key in ("My holiday", "lost", "next")}
+        assert [film.state for film in found.values()] == [FilmState.READY, FilmState.ERROR, FilmState.PROCESSING]
+        assert found["My holiday"].files == {"hls": names.key(names.master)}
+
+
 async def test_films_of_older_versions_are_listed_once(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         older_film(at, "one")

@@ -65,8 +65,7 @@ async def test_decoded_pictures_tell_the_health_of_their_stream_whether_they_are
     black = video(sources.source("-f", "lavfi", "-i", "color=black:s=320x180", "-t", "1", *sources.X264))
     bars = video(sources.source("-f", "lavfi", "-i", "smptebars=s=320x180", "-t", "1", *sources.X264))
     async with stills() as service:
-        session = service.session()
-        session.stream = stream
+        session = service.session(stream)
         for at, units in enumerate((black, bars, bars)):
             last = [replace(unit, wall=float(at)) for unit in units[:1]]
             await (service.picture(last, stream) if at else session.compare(last[0].track, last, True, 30))

@@ -13,7 +13,7 @@ from typing import Any
 
 from playwright.async_api import Page
 
-BITS = 44  # of the time
+BITS = 44  # of the time, milliseconds since 1970
 MARGIN = 1  # bars at each side, so that no bit touches the edge
 
 # Reads each picture when the browser presents it. `expectedDisplayTime` is when the screen shows it.
@@ -48,23 +48,12 @@ class PictureClock:
     def __init__(self, url: str, *, width: int = 1280, height: int = 720, rate: int = 30) -> None:
         self._width, self._height, self._rate = width, height, rate
         size = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-framerate", str(rate)]
-        command = [
-            "ffmpeg",
-            "-nostdin",
-            "-v",
-            "error",
-            "-probesize",
-            "32",
-            "-fflags",
-            "nobuffer",
-            *size,
-            "-i",
-            "pipe:0",
-        ]
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-probesize", "32", "-fflags", "nobuffer"]
+        command += [*size, "-i", "/dev/stdin"]
         command += ["-f", "lavfi", "-i", "sine=440:r=48000", "-pix_fmt", "yuv420p", "-c:v", "libx264"]
         command += ["-preset", "superfast", "-tune", "zerolatency", "-b:v", "2500k", "-g", str(2 * rate)]
         command += ["-c:a", "aac", "-b:a", "96k", "-shortest", "-flush_packets", "1", "-f", "flv", url]
-        self._ffmpeg = subprocess.Popen([arg.replace("pipe:0", "/dev/stdin") for arg in command], stdin=subprocess.PIPE)
+        self._ffmpeg = subprocess.Popen(command, stdin=subprocess.PIPE)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True)
 

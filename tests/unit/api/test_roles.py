@@ -150,6 +150,14 @@ async def test_ivs_parameters_belong_to_one_user(studio: Studio):
     assert (await studio.eva.call("POST", "/putitens", {**parameters, "channelType": "X"})).status == 400
 
 
+async def test_ivs_parameters_respect_the_limit_of_a_profile(studio: Studio):
+    profile = {"x": "x" * 63_900}
+    await studio.eva.json("PUT", "/profile", profile)
+    parameters = {"username": "eva", "channelType": "IVS", "rtmpURL": "x" * 100, "streamKey": "", "playURL": ""}
+    assert (await studio.eva.call("POST", "/putitens", parameters)).status == 413
+    assert await studio.eva.json("GET", "/profile") == profile
+
+
 @pytest.mark.parametrize("changes", [{"role": "administrator"}, {"role": "broadcaster", "channels": []},
                                      {"password": "another horse"}])  # fmt: skip
 async def test_a_change_ends_the_sessions_at_once(studio: Studio, changes: dict[str, Any]):

@@ -268,3 +268,37 @@ def test_previews_of_a_film_are_read_and_chosen() -> None:
         (0, 2, 0, "thumbnails.jpg"), (3602, 3604.5, 160, "thumbnails.jpg"),
     ]  # fmt: skip
     assert (found["at"], found["none"], found["some"]) == ([0, 0, 160], [], 1)
+
+
+_VOLUME = """
+class Video extends EventTarget {
+  #muted = false;
+  volume = 1;
+  get muted() { return this.#muted; }
+  set muted(muted) { this.#muted = muted; this.dispatchEvent(new Event("volumechange")); }
+  async play() { if (!this.#muted || input.forbidden) throw new DOMException("", "NotAllowedError"); }
+}
+const { keep, recall } = await import(input.memory);
+for (const [name, value] of Object.entries(input.kept ?? {})) keep(name, value);
+const video = new Video();
+const volume = new Volume(video, false);
+const plays = input.plays ? await volume.play() : null;
+if (input.toggles) volume.toggle();
+out([plays, video.muted, video.volume, recall("muted")]);
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"plays": True, "kept": {"muted": "no"}}, [True, True, 1, "no"]),
+        ({"plays": True, "kept": {"muted": "no"}, "forbidden": True}, [False, True, 1, "no"]),
+        ({"plays": True, "toggles": True}, [True, False, 1, "no"]),
+        ({"toggles": True}, [None, True, 1, "yes"]),
+        ({"toggles": True, "kept": {"muted": "yes", "volume": "0"}}, [None, False, 1, "no"]),
+    ],
+    ids=["muted by the browser", "a click is needed", "heard after it", "muted by the viewer", "heard again"],
+)
+def test_only_the_viewer_s_own_muting_is_kept(given: dict[str, Any], expected: list[Any]) -> None:
+    memory = (CONSOLE / "players/memory.js").as_uri()
+    assert run("players/volume.js", "Volume", _VOLUME, given | {"memory": memory}) == expected

@@ -113,7 +113,7 @@ def test_compose_sets_options_that_exist_and_mounts_files_that_do():
             known = name == "MILLRACE_PROFILE" or name.removesuffix("_FILE") in options or name in ALIASES
             assert known or (service == "aws" and (name == "HOME" or name.startswith("AWS_"))), name
     for service in compose["services"].values():
-        for mount in service["volumes"]:
+        for mount in service.get("volumes", []):
             source = mount.split(":")[0]
             if source == "${HOME}/.aws":
                 assert mount.endswith(":ro")

@@ -111,7 +111,7 @@ def test_what_another_node_holds_is_taken_once_and_added_there(reports: Experien
     holder = Experience(Metrics("1"), clock)
     holder.merge("c1", {name: Totals.decode(totals.encode()) for name, totals in taken["c1"].items()})
     assert holder.of("c1")["flv"].as_json() == reports.of("c1")["flv"].as_json()
-    reports.merge("c1", taken["c1"], unsent=True)
+    reports.put_back("c1", taken["c1"])
     assert reports.take(lambda channel: False)["c1"]["flv"].viewers == 1
     assert reports.of("c1")["flv"].viewers == 1, "what is sent again is not counted again here"
 
@@ -132,6 +132,15 @@ def test_full_totals_fit_into_a_query():
             distribution.counts[n] = 9_999_999
     assert len(totals.encode()) * len(module.PROTOCOLS) < 7000
     assert Totals.decode(totals.encode()).encode() == totals.encode()
+
+
+def test_totals_that_grew_too_large_can_still_be_sent():
+    totals = Totals()
+    totals.viewers, totals.stalls, totals.stall_seconds = 2 * 10**9, 2 * 10**9, 10**7
+    totals.startup.counts[0] = 20_000_000
+    sent = Totals.decode(totals.encode())
+    assert (sent.viewers, sent.stalls, sent.stall_seconds) == (999_999_999, 999_999_999, 999_999.999)
+    assert sent.startup.counts[0] == 9_999_999
 
 
 def test_quantiles_are_interpolated_within_their_bucket():

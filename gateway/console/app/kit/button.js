@@ -20,6 +20,8 @@ export function Button({ kind = "plain", icon, busy = false, small = false, type
   </button>`;
 }
 
+const NEW_TAB = { target: "_blank", rel: "noopener" };
+
 /**
  * A link that looks like a button. `external`: opens in a new tab.
  * @param {{href: string, kind?: ButtonKind, icon?: IconName, small?: boolean, external?: boolean,
@@ -27,7 +29,7 @@ export function Button({ kind = "plain", icon, busy = false, small = false, type
  */
 export function LinkButton({ href, kind = "plain", icon, small = false, external = false, children, class: more, ...rest }) {
   return html`<a href=${href} class=${classes("button", kind, small && "small", more)}
-      ...${external ? { target: "_blank", rel: "noopener" } : {}} ...${rest}>
+      ...${external ? NEW_TAB : {}} ...${rest}>
     ${icon && html`<${Icon} name=${icon} />`}<span class="words">${children}</span>
   </a>`;
 }
@@ -41,3 +43,10 @@ export function IconButton({ icon, label, onClick, disabled = false, kind = "qui
   return html`<button type="button" class=${classes("button icon-only", kind, more)} aria-label=${label} title=${label}
       disabled=${disabled} onClick=${onClick} ...${rest}><${Icon} name=${icon} /></button>`;
 }
+
+/**
+ * A link in a new tab that looks like an icon button; `label` is its accessible name and tooltip.
+ * @param {{icon: IconName, label: string, href: string}} props
+ */
+export const IconLink = ({ icon, label, href }) => html`<a class="button icon-only quiet" href=${href} ...${NEW_TAB}
+  aria-label=${label} title=${label}><${Icon} name=${icon} /></a>`;

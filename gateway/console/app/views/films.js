@@ -7,13 +7,14 @@ import { api, ApiError } from "../../players/api.js";
 import { ask } from "../dialog.js";
 import { moment, percent } from "../format.js";
 import { t } from "../i18n.js";
-import { refresh, usePoll } from "../poll.js";
+import { refresh } from "../poll.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, PageHead, Table } from "../ui.js";
 import { Library, LIBRARY } from "./films/library.js";
 import { active, TONES } from "./films/model.js";
 import { title } from "./films/names.js";
 import { Uploads } from "./films/uploads.js";
+import { usePages } from "./parts/pages.js";
 import { attempt, reason, Trouble } from "./parts/trouble.js";
 
 export { default as words } from "../words/films.js";
@@ -26,30 +27,16 @@ const [BUSY, QUIET] = [1500, 8000]; // ms between two polls: while a job runs, a
 
 export default function Films() {
   const busy = useSignal(false);
-  /** @type {import("../poll.js").PolledSignal<Job[]>} */
-  const polled = usePoll(JOBS, busy.value ? BUSY : QUIET);
-  const older = useSignal(/** @type {Job[]} */ ([]));
-  const more = useSignal(/** @type {boolean | null} */ (null)); // null: no older jobs were loaded yet
-  const { data, error } = polled.value;
-  const newest = data ?? [];
+  const jobs = usePages(JOBS, { size: PAGE, every: busy.value ? BUSY : QUIET, keyOf: (/** @type {Job} */ job) => job.id });
   useEffect(() => {
-    const runs = newest.some(active);
+    const runs = (jobs.first ?? []).some(active);
     if (busy.peek() && !runs) refresh(LIBRARY); // the last job has ended
     busy.value = runs;
-  }, [data]);
-  const seen = new Set(newest.map((job) => job.id));
-  const jobs = [...newest, ...older.value.filter((job) => !seen.has(job.id))];
-
-  const further = () => attempt(async () => {
-    /** @type {Job[]} */
-    const found = await api.get(`${JOBS}&before=${encodeURIComponent(jobs.at(-1)?.id ?? "")}`);
-    older.value = [...older.peek(), ...found];
-    more.value = found.length === PAGE;
-  });
+  }, [jobs.first]);
 
   return html`
     <${PageHead} title=${t("films.title")} text=${t("films.text")} />
-    <${Trouble} error=${error} />
+    <${Trouble} error=${jobs.error} />
     <div class="stack">
       <div class="columns">
         <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} jobs=${JOBS} /></div><//>
@@ -57,10 +44,10 @@ export default function Films() {
       </div>
       <${Library} />
       <${Card} title=${t("films.jobs")}>
-        <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${data === null && !error ? null : jobs}
+        <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${jobs.rows ?? (jobs.error ? [] : null)}
           keyOf=${(/** @type {Job} */ job) => job.id}
           columns=${columns()} empty=${html`<${Empty} icon="clock" title=${t("films.noJobs")} text=${t("films.noJobsText")} />`} />
-        ${(more.value ?? newest.length === PAGE) && html`<p class="shelf-more"><${Button} onClick=${further}>${t("films.older")}<//></p>`}
+        ${jobs.more && html`<p class="shelf-more"><${Button} busy=${jobs.busy} onClick=${jobs.load}>${t("films.older")}<//></p>`}
       <//>
     </div>`;
 }

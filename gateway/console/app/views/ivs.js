@@ -8,7 +8,7 @@ import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { go, route } from "../router.js";
 import { toast } from "../toast.js";
-import { Badge, Button, Card, CopyButton, Empty, Field, html, Icon, IconButton, PageHead, Skeleton, Table } from "../ui.js";
+import { Badge, Button, Card, CopyButton, Empty, Field, html, IconButton, IconLink, PageHead, Skeleton, Table } from "../ui.js";
 import { Create, Relay } from "./ivs/dialogs.js";
 import { available, playAddress, playProblem } from "./ivs/model.js";
 import { Player } from "./parts/player.js";
@@ -61,8 +61,7 @@ export default function Ivs() {
       key: "acts", label: t("views.actions"), actions: true,
       cell: (one) => html`
         <${IconButton} icon="play" label=${t("ivs.playOf", { name: one.name })} onClick=${() => go(playAddress(one.playbackUrl))} />
-        <a class="button quiet icon-only" href=${one.playerUrl} target="_blank" rel="noopener"
-          aria-label=${t("ivs.pageOf", { name: one.name })} title=${t("ivs.pageOf", { name: one.name })}><${Icon} name="external" /></a>
+        <${IconLink} icon="external" label=${t("ivs.pageOf", { name: one.name })} href=${one.playerUrl} />
         <${CopyButton} label=${t("ivs.arn")} name=${t("ivs.arnOf", { name: one.name })} value=${one.arn} />
         <${IconButton} icon="relay" label=${t("ivs.relayOf", { name: one.name })} onClick=${() => { relaying.value = one; }} />
         <${IconButton} icon="delete" label=${t("ivs.deleteOf", { name: one.name })} onClick=${() => remove(one)} />`,

@@ -3,12 +3,15 @@
 import { useState } from "preact/hooks";
 
 import { api } from "../../../players/api.js";
+import { embedCode } from "../../../players/embed.js";
+import { keep, recall } from "../../../players/memory.js";
 import { expiry, nameOf } from "../../channel.js";
 import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { administers } from "../../session.js";
 import { toast } from "../../toast.js";
-import { Button, Card, CopyField, html, Icon, LinkButton, Notice } from "../../ui.js";
+import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../../ui.js";
+import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
 import { Multitrack } from "./multitrack.js";
 
@@ -21,7 +24,7 @@ const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "das
 const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
-const SHOWN = "millrace.keys"; // whether stream keys are shown, in the storage of this browser
+const SHOWN = "keys"; // name of the choice whether stream keys are shown
 const HIDDEN_SIGN = /(sign=)[^&"\s]*/g;
 
 /** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
@@ -32,18 +35,11 @@ function beside(url, file) {
 }
 
 /**
- * An address as a QR code. Its space is reserved until the image is loaded.
- * @param {{channel: Channel, which: string, label: string}} props
+ * The image of an address as a QR code. A new expiry creates a new key, so it is loaded again.
+ * @param {Channel} channel @param {string} which
  */
-function QrCode({ channel, which, label }) {
-  const [state, setState] = useState("loading");
-  if (state === "failed") return null;
-  // A new expiry creates a new key, so the image is loaded again.
-  const src = `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
-  return html`<figure class="qr"><span class="paper">
-    <img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}
-    onLoad=${() => setState("there")} onError=${() => setState("failed")} /></span><figcaption>${label}</figcaption></figure>`;
-}
+const qrOf = (channel, which) =>
+  `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
 
 /** Makes a new key with the same expiry; the second after it, because a key follows from its expiry. @param {Channel} channel */
 async function renew(channel) {
@@ -57,9 +53,9 @@ async function renew(channel) {
 
 /** @param {{channel: Channel, onChanged: () => void}} props */
 export function Push({ channel, onChanged }) {
-  const [shown, setShown] = useState(localStorage.getItem(SHOWN) === "shown");
+  const [shown, setShown] = useState(recall(SHOWN) === "shown");
   const turn = () => {
-    localStorage.setItem(SHOWN, shown ? "hidden" : "shown");
+    keep(SHOWN, shown ? "hidden" : "shown");
     setShown(!shown);
   };
   const line = `ffmpeg -re -i input.mp4 -c copy -f flv "${channel.pushUrl}"`;
@@ -77,7 +73,7 @@ export function Push({ channel, onChanged }) {
         ${channel["wsUrl"] && field(t("push.ws"), channel["wsUrl"])}
         ${field(t("push.ffmpeg"), line)}
       </div>
-      ${shown && html`<${QrCode} channel=${channel} which="push" label=${t("push.qr")} />`}
+      ${shown && html`<${QrFigure} src=${qrOf(channel, "push")} label=${t("push.qr")} />`}
     </div>
     <${Multitrack} channel=${channel} shown=${shown} />
   <//>`;
@@ -99,8 +95,6 @@ export function Play({ channel }) {
   const others = Object.keys(urls).filter((name) => !NAMED.includes(name)); // formats that the console has no texts for
   const playable = urls["flv"] ?? urls["cmaf"] ?? urls["hls"];
   const page = playable && beside(playable, "");
-  const framed = page && `${page}${page.includes("?") ? "&" : "?"}embed=1`.replaceAll("&", "&amp;");
-  const embed = `<iframe src="${framed}" width="640" height="360" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>`;
   return html`<${Card} title=${t("play.title")} class="is-play" actions=${page && html`
       ${"share" in navigator && html`<${Button} small icon="relay" onClick=${() => void share(nameOf(channel), page)}>${t("play.share")}<//>`}
       <${LinkButton} small href=${page} icon="external" external>${t("play.open")}<//>`}>
@@ -111,17 +105,17 @@ export function Play({ channel }) {
     ${page && html`<div class="addresses">
       <div class="stack">
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />
-        <${CopyField} label=${t("play.embed")} value=${embed} hint=${t("play.embed.hint")} />
+        <${CopyField} label=${t("play.embed")} value=${embedCode(page)} hint=${t("play.embed.hint")} />
       </div>
-      <${QrCode} channel=${channel} which="page" label=${t("play.watch")} />
+      <${QrFigure} src=${qrOf(channel, "page")} label=${t("play.watch")} />
     </div>`}
     <details class="for-players"><summary>${t("play.players")}</summary>
       <div class="stack">${[...PLAYS, ...others].filter((name) => urls[name]).map((name) => {
         const [url = "", playerPage] = [urls[name], pages[name]];
         const label = NAMED.includes(name) ? t(`play.${name}`) : name;
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
-          after=${playerPage && html`<a class="button quiet icon-only" href=${beside(url, playerPage)} target="_blank" rel="noopener"
-            aria-label=${t("play.page", { what: label })} title=${t("play.page", { what: label })}><${Icon} name="external" /></a>`} />`;
+          after=${playerPage && html`<${IconLink} icon="external" label=${t("play.page", { what: label })}
+            href=${beside(url, playerPage)} />`} />`;
       })}</div>
     </details>
   <//>`;

@@ -1,6 +1,7 @@
 /** The last refused push of a channel, with the reason and what to do: most encoders show no reason. */
 
 import { t } from "../../i18n.js";
+import { administers } from "../../session.js";
 import { html, LinkButton, Notice } from "../../ui.js";
 import { refusalText } from "../parts/events.js";
 
@@ -18,7 +19,7 @@ export function Refusals({ channel, session }) {
   if (!last) return null;
   // An expired key of a channel with a later expiry is only an old key.
   const advice = last.reason === "expired" && !channel.expired ? "revoked" : last.reason;
-  return html`<div class="bar"><${Notice} kind="warn" title=${refusalText(last)} actions=${recent.length > 1
+  return html`<div class="bar"><${Notice} kind="warn" title=${refusalText(last)} actions=${administers.value && recent.length > 1
     && html`<${LinkButton} small href=${`#/events?channel=${encodeURIComponent(session.id)}&type=publish.refused`}>
       ${t("refusal.count", { n: recent.length })}<//>`}>
     ${t(`refusal.do.${advice}`)}<//></div>`;

@@ -4,12 +4,14 @@ import { useSignal } from "@preact/signals";
 import { useState } from "preact/hooks";
 
 import { api, ApiError } from "../../../players/api.js";
+import { embedCode } from "../../../players/embed.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
 import { toast } from "../../toast.js";
 import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
+import { QrFigure } from "../parts/qr.js";
 import { reason } from "../parts/trouble.js";
 import { TONES } from "./model.js";
 
@@ -55,13 +57,10 @@ function FilmDialog({ film, onChanged, onClose }) {
     onChanged(film.key, null);
     onClose();
   };
-  const embed = `<iframe src="${film.page.replaceAll("&", "&amp;")}${film.page.includes("?") ? "&amp;" : "?"}embed=1" width="640" `
-    + 'height="360" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>';
   return html`<${Dialog} wide class="viewer" title=${film.title} onClose=${onClose} footer=${html`
       <${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>
       <${Button} icon="edit" onClick=${() => setEditing(true)}>${t("films.edit")}<//>
-      ${film.hls && html`<${LinkButton} kind="primary" icon="external" href=${film.page} target="_blank"
-        rel="noopener">${t("films.page")}<//>`}`}>
+      ${film.hls && html`<${LinkButton} kind="primary" icon="external" external href=${film.page}>${t("films.page")}<//>`}`}>
     ${film.hls && html`<${Player} src=${film.hls} hls poster=${film.poster} label=${film.title} autoplay />`}
     ${film.description && html`<p class="film-about" dir="auto">${film.description}</p>`}
     ${film.error && html`<p class="error">${film.error}</p>`}
@@ -73,12 +72,11 @@ function FilmDialog({ film, onChanged, onClose }) {
     ]} />
     ${film.hls && html`<div class="addresses"><div class="stack">
         <${CopyField} label=${t("films.pageAddress")} value=${film.page} />
-        <${CopyField} label=${t("films.embed")} value=${embed} />
+        <${CopyField} label=${t("films.embed")} value=${embedCode(film.page)} />
         <${CopyField} label=${t("films.address")} value=${film.hls} />
         ${film.poster && html`<${CopyField} label=${t("films.poster")} value=${film.poster} />`}
       </div>
-      <figure class="qr"><span class="paper"><img class="there" src=${`/filmqr/${path(film.key)}`} width="132" height="132"
-        alt=${t("qr.alt", { what: t("films.pageAddress") })} /></span><figcaption>${t("films.pageAddress")}</figcaption></figure>
+      <${QrFigure} src=${`/filmqr/${path(film.key)}`} label=${t("films.pageAddress")} />
     </div>`}
   <//>`;
 }

@@ -1,5 +1,6 @@
 /** The faults of a push, in words of the user's language. */
 
+import { number } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
 
 /**
@@ -20,6 +21,9 @@ import { hasWords, t } from "../../i18n.js";
  * @property {boolean | null} bFrames
  */
 
+/** The faults with a few seconds as their value, which are shown in tenths. */
+const TENTHS = ["arrivals_late", "timestamps_jump"];
+
 /**
  * Returns what is wrong and what to do. The gateway puts the worst fault first.
  * @param {Finding} finding
@@ -28,7 +32,6 @@ import { hasWords, t } from "../../i18n.js";
  */
 export function faultText({ code, text, value }, measured) {
   if (!hasWords(`health.fault.${code}`)) return text;
-  const size = Math.abs(value);
-  return t(`health.fault.${code}`, { value: size < 10 && code === "arrivals_late" ? Math.round(size * 10) / 10 : Math.round(size),
-    declared: Math.round(measured?.declaredFps ?? value) });
+  const digits = TENTHS.includes(code) ? 1 : 0;
+  return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(measured?.declaredFps ?? value) });
 }

@@ -1,0 +1,49 @@
+"""What nodes tell each other of the experience of viewers."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from gateway.cluster.diagnosis_operations import DiagnosisOperations
+from gateway.cluster.node_identity import SiblingProcesses
+from gateway.cluster.peers import Peers
+from gateway.diagnosis.experience import Experience, Totals
+from gateway.diagnosis.recorder import Recorder
+from gateway.diagnosis.refusal_log import RefusalLog
+from gateway.http.response import Response
+from gateway.lib.metrics import Metrics
+from tests.support.builders import AUDIO, VIDEO, hub, publish
+from tests.support.http import request
+
+
+async def post(experience: Experience, channel: str, query: str) -> Response:
+    on = hub([])
+    publish(on, "c1").set_tracks(VIDEO, AUDIO, {})
+    recorder = Recorder(on, dict, lambda stream: {})
+    operations = DiagnosisOperations(SiblingProcesses("h.1", cast(Peers, None)), on, recorder, experience, RefusalLog())
+    try:
+        target = f"/_node/.node/experienced/{channel}?{query}"
+        return await operations.table()["experienced"](request(target, "POST"), channel)
+    finally:
+        on.drain()
+        await on.drained()
+
+
+async def test_totals_of_another_node_are_added():
+    experience, totals = Experience(Metrics("1")), Totals()
+    totals.viewers = 3
+    assert (await post(experience, "c1", f"flv={totals.encode()}")).status == 200
+    assert experience.of("c1")["flv"].viewers == 3
+
+
+@pytest.mark.parametrize("value", ["1", "1_2_3____x", "9999999999_0_0____"])
+async def test_what_is_no_totals_is_refused(value: str):
+    experience = Experience(Metrics("1"))
+    assert (await post(experience, "c1", f"flv={value}")).status == 400
+    assert experience.of("c1") == {}
+
+
+async def test_totals_for_what_is_not_held_go_elsewhere():
+    assert (await post(Experience(Metrics("1")), "c2", f"flv={Totals().encode()}")).status == 421
