@@ -104,11 +104,15 @@ class CmafPackager(Packager):
     # ---- further audio tracks ----
 
     def begin(self, stream: Stream) -> None:
-        self._stream = stream
         if stream.is_source:
-            stream.pushed_tracks.watch(self._find_tracks)
-            self._find_tracks()
+            self.follow_tracks(stream)
         super().begin(stream)
+
+    def follow_tracks(self, stream: Stream) -> None:
+        """Packages the further audio tracks of a source, also those that come later."""
+        self._stream = stream
+        stream.pushed_tracks.watch(self._find_tracks)
+        self._find_tracks()
 
     async def run(self, stream: Stream) -> None:
         try:
