@@ -239,7 +239,8 @@ class Hub:
             if seconds := max(wait_seconds, self.limits.beginning):
                 StartBuffer(stream, seconds, self.limits.gop_bytes, self._start_budget)
             self._ended.pop(stream.name, None)
-            self._emit(EventType.STREAM_STARTED, stream)
+            if not stream.is_pushed_track:  # it is a part of its source's push
+                self._emit(EventType.STREAM_STARTED, stream)
         for future in self._waiting.get(stream.name, ()):
             if not future.done():
                 future.set_result(stream)
@@ -278,7 +279,8 @@ class Hub:
             self._ended[name] = stream
             asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
             seconds = round(time.time() - stream.started, 3)
-            self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=stream.bytes_in)
+            if not stream.is_pushed_track:
+                self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=stream.bytes_in)
         return True
 
     def channel_changed(self, channel: Channel) -> None:

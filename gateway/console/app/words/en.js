@@ -208,6 +208,7 @@ export default {
   "now.publisher": "Pushed from",
   "now.since": "Live for",
   "now.title": "Now",
+  "now.tracks": "Further tracks",
   "now.video": "Picture",
   "now.viewers": "Viewers",
   "output.cmaf": "LL-HLS and DASH",

@@ -208,6 +208,7 @@ export default {
   "now.publisher": "推流来源",
   "now.since": "已直播",
   "now.title": "当前",
+  "now.tracks": "其他轨道",
   "now.video": "画面",
   "now.viewers": "观众",
   "output.cmaf": "LL-HLS 与 DASH",

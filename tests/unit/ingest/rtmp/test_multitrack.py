@@ -15,6 +15,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import KeepsChanging
 from gateway.media.track import AmfValue, Kind
+from gateway.ports.events import Events
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
 
@@ -285,4 +286,16 @@ async def test_frames_of_refused_tracks_are_counted() -> None:
         push.audio(head(track))
     push.audio(sample(9, 0))
     assert len(push.stream.pushed_tracks.audio) == 7
+    await push.close()
+
+
+async def test_further_tracks_send_no_events_of_their_own() -> None:
+    seen: list[str] = []
+    events = Events()
+    events.listen(lambda event: seen.append(str(event.type)))
+    push = Push(builders.hub(events=events))
+    push.begin(2, 3)
+    push.frames(2, 3)
+    push.hub.end("c1", EndReason.KICKED)
+    assert seen == ["publish.started", "stream.started", "publish.ended", "stream.ended"]
     await push.close()

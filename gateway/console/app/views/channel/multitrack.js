@@ -18,7 +18,7 @@ const KEY = /(sign=)[^&"\s]*/g;
  */
 export function Multitrack({ channel, shown }) {
   const [open, setOpen] = useState(false);
-  return html`<details class="for-players" onToggle=${(/** @type {Event} */ event) => setOpen(/** @type {HTMLDetailsElement} */ (event.target).open)}>
+  return html`<details class="for-players multitrack" onToggle=${(/** @type {Event} */ event) => setOpen(/** @type {HTMLDetailsElement} */ (event.target).open)}>
     <summary>${t("multitrack.title")}</summary>
     ${open && html`<${Configuration} channel=${channel} shown=${shown} />`}
   </details>`;
