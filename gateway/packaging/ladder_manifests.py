@@ -9,7 +9,7 @@ from typing import Generic, TypeAlias, TypeVar
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import AudioRendition, multivariant
 from gateway.packaging.cmaf import dash_manifest
-from gateway.packaging.cmaf.dash_manifest import AlternateRendition
+from gateway.packaging.cmaf.dash_manifest import RENDITION_DELAY, AlternateRendition
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -29,11 +29,13 @@ class LadderRendition(Generic[P]):
     name: the rendition's name, also its folder.
     output: its packager, which must be ready.
     max_bitrate: upper limit with audio, bits a second; 0 if only the measured bitrate is known.
+    pushed: whether the source's publisher sends it, so it is not late.
     """
 
     name: str
     output: P
     max_bitrate: int = 0
+    pushed: bool = False
 
 
 TsRendition: TypeAlias = LadderRendition[TsPackager]
@@ -141,7 +143,7 @@ def lags_too_far(source: CmafPackager, rendition: CmafPackager) -> bool:
 
 def _alternates(renditions: Sequence[CmafRendition]) -> list[AlternateRendition]:
     return [
-        AlternateRendition(r.name, track, r.output.manifests.frame_rate)
+        AlternateRendition(r.name, track, r.output.manifests.frame_rate, 0.0 if r.pushed else RENDITION_DELAY)
         for r in renditions
         if (track := r.output.manifests.track("video")) is not None
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
@@ -47,6 +47,7 @@ class LadderView:
     yet. is_known: whether the transcoder has planned its renditions, or the publisher sends renditions.
     source: the packager of the source, if it is part of the ladder: its publisher sends the renditions itself.
     audio: the publisher's audio tracks that can be played, the default one first; empty if there is only one.
+    pushed: the names of the renditions that the publisher sends.
     """
 
     steps: Sequence[tuple[LadderStep, Packager]]
@@ -54,6 +55,7 @@ class LadderView:
     is_known: bool
     source: Packager | None = None
     audio: Sequence[AudioRendition] = ()
+    pushed: Container[str] = ()
 
     @property
     def is_listable(self) -> bool:
@@ -77,7 +79,7 @@ class LadderView:
     @property
     def cmaf(self) -> list[CmafRendition]:
         return [
-            CmafRendition(r.name, output, _max_bitrate(r))
+            CmafRendition(r.name, output, _max_bitrate(r), r.name in self.pushed)
             for r, output in self.steps
             if isinstance(output, CmafPackager)
         ]
@@ -129,7 +131,7 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -
         else:
             missing.append(plan.name)
     audio = _audio(stream, find) if format is TS and pushed else ()
-    return LadderView(steps, missing, bool(rungs) or bool(pushed), source, audio)
+    return LadderView(steps, missing, bool(rungs) or bool(pushed), source, audio, pushed.by_name)
 
 
 def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRendition]:

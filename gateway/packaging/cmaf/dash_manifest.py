@@ -22,7 +22,7 @@ _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
 _MAX_LATENESS = 1.0  # seconds by which a segment may be late before a template's availability times are wrong
-_RENDITION_DELAY = 0.5  # seconds by which a rendition is later than its source
+RENDITION_DELAY = 0.5  # seconds by which a rendition from a worker is later than its source
 _MAX_WORKER_DELAY = 1.9  # seconds, in addition to a segment, by which an overloaded worker may be late
 _MAX_LATE_START = 3  # segments by which a rendition may begin after its source and still be listed
 
@@ -88,11 +88,15 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class AlternateRendition:
-    """A video rendition with the source's numbers and times. name: also its folder."""
+    """A video rendition with the source's numbers and times.
+
+    name: also its folder. delay: seconds by which it is later than its source.
+    """
 
     name: str
     track: CmafTrack
     frame_rate: Fraction | None
+    delay: float = RENDITION_DELAY
 
     def covers(self, source: CmafTrack) -> bool:
         """Whether it has all listed segments of the source. Then a player that switches finds no gap."""
@@ -277,7 +281,7 @@ def _renditions(
             continue
         folder = f"{alternate.name}/{track.kind}"
         if by_number:
-            template = _by_number(source, header, epoch, part + _RENDITION_DELAY, folder)
+            template = _by_number(source, header, epoch, part + alternate.delay, folder)
         else:
             rendition_segments = [s for s in track.window if s.epoch == epoch.number]
             if not rendition_segments or rendition_segments[-1].number < segments[-1].number - 1:
