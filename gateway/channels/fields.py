@@ -31,7 +31,7 @@ _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 _LADDER = re.compile(r"[a-z0-9_-]+", re.ASCII)
 # Language, or language=name, of each audio track: `en=English, fr=Français, de`.
-_AUDIO_TRACK = r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}(=[^,=\"\x00-\x1f\x7f]{1,64})?"
+_AUDIO_TRACK = r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}(=[^,=\"\x00-\x1f\x7f-\x9f\ud800-\uf8ff]{1,64})?"
 _AUDIO_TRACKS = re.compile(rf"{_AUDIO_TRACK}(\s*,\s*{_AUDIO_TRACK}){{0,7}}")
 _TRACK_NAME = re.compile(r"[a-z0-9]{1,32}(-[a-z0-9]{1,8}){0,3}", re.ASCII)
 _KVS_STREAM = re.compile(

@@ -212,7 +212,8 @@ class Hub:
         )  # fmt: skip
         rendition = publisher.stream
         rendition.gop.max_bytes = self.limits.gop_bytes // TRACK_GOP_SHARE
-        rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
+        if rendition is not current:
+            rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
         return publisher
 
     def _end_tracks(self, stream: Stream, reason: EndReason) -> None:

@@ -67,7 +67,7 @@ def _number(value: AmfValue, maximum: float) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value <= maximum else 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class PushedTrack:
     """One further track of a push.
 
@@ -131,13 +131,18 @@ class PushedTracks:
         """The audio tracks in the order of their ids."""
         return sorted((t for t in self.by_name.values() if t.kind is Kind.AUDIO), key=lambda t: t.id)
 
-    def add(self, track: PushedTrack) -> None:
+    def add(self, track: PushedTrack) -> bool:
+        """Adds a track, instead of an earlier one of this name. Returns whether its rendition is a new stream."""
+        earlier = self.by_name.get(track.name)
         self.by_name[track.name] = track
         self.changed()
+        return earlier is None or earlier.stream is not track.stream
 
-    def remove(self, track: PushedTrack) -> None:
-        if self.by_name.get(track.name) is track:
-            del self.by_name[track.name]
+    def remove(self, name: str, stream: Fanout) -> None:
+        """Removes the track with this rendition."""
+        track = self.by_name.get(name)
+        if track is not None and track.stream is stream:
+            del self.by_name[name]
             self.changed()
 
     def watch(self, call: Callable[[], None]) -> None:

@@ -142,8 +142,9 @@ class TrackPublisher:
         tracks = stream.original.tracks
         if tracks is not None:
             self._audio = tracks.audio
-        stream.pushed_tracks.add(pushed)
-        publisher.stream.when_ended(lambda reason: stream.pushed_tracks.remove(pushed))
+        if stream.pushed_tracks.add(pushed):
+            rendition = publisher.stream
+            rendition.when_ended(lambda reason: stream.pushed_tracks.remove(name, rendition))
         log.info("further track", stream=stream.name, kind=str(kind), track=track_id, rendition=name,
                  codec=str(track.codec), language=info.language)  # fmt: skip
         if stream.outputs is not None:

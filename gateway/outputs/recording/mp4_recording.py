@@ -81,8 +81,9 @@ class Mp4Recording(SegmentedRecording):
                 return
             try:
                 further = self._further[item.name] = FurtherTrack(pushed, item.unit)
-            except InvalidData as error:
-                raise OutputUnsupported(f"{item.name}: {error}") from error
+            except InvalidData:  # only this track cannot be recorded
+                self._dropped += 1
+                return
         further.hold(item.unit)
         if self._cutter is not None:
             self._cutter.waits = True

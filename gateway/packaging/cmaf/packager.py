@@ -133,13 +133,16 @@ class CmafPackager(Packager):
         """Adds new audio tracks of the publisher, and leaves out those that have ended."""
         assert self._stream is not None
         tracks = self._stream.pushed_tracks
-        pushed = tracks.audio
-        for gone in [f for f in self._further if f.pushed not in pushed]:
-            self._further.remove(gone)
-            gone.pushed.stream.detach(gone)
-        known = [f.pushed for f in self._further]
-        for new in pushed:
-            if new not in known:
+        by_stream = {id(track.stream): track for track in tracks.audio}
+        for further in list(self._further):
+            now = by_stream.pop(id(further.pushed.stream), None)
+            if now is not None:
+                further.pushed = now  # the publisher has returned, or it is unchanged
+            else:
+                self._further.remove(further)
+                further.pushed.stream.detach(further)
+        for new in by_stream.values():
+            if new.id not in [f.pushed.id for f in self._further]:
                 size = max(self._plan.size, _MIN_WINDOW)
                 track = CmafTrack(f"audio-{new.id}", self._plan.part, size, (1, 1), self.waiters, tracks.budget)
                 audio = AudioPackaging(track, self._video, self.manifests, self._segmenter)
