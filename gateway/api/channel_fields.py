@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -15,6 +15,8 @@ from gateway.channels.schedule import MAX_LENGTH
 from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
+
+MAX_TRACKS_LENGTH: Final = 1_024
 
 
 async def index(request: web.Request) -> web.Response:
@@ -93,6 +95,8 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
             description |= {"type": "targets", "maximum": fields.MAX_RELAYS}
         case fields.TextField():
             description["maximum"] = field.max_length
+        case fields.TracksField():
+            description |= {"default": "default", "maximum": MAX_TRACKS_LENGTH}
         case fields.ScheduleField():
             description["maximum"] = MAX_LENGTH
     return description

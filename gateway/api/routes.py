@@ -30,6 +30,7 @@ from gateway.api import (
     logs,
     media,
     nms,
+    obs,
     oidc,
     qr_code,
     recordings,
@@ -117,6 +118,14 @@ ROUTES: Final = (
             "An address of the channel as a QR code",
             "image/svg+xml",
             query=_QR_QUERY,
+            role=_BROADCASTER,
+        ),
+        Route(
+            "GET /videostream/{id}/obs-multitrack",
+            obs.multitrack,
+            "The configuration of OBS Multitrack Video for a channel",
+            "ObsMultitrack",
+            query=obs.QUERY,
             role=_BROADCASTER,
         ),
         Route(

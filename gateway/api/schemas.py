@@ -41,7 +41,7 @@ def _schema_of(field: fields.Field[Any]) -> Any:
             kind = str | list[str]
     if field.default is None:
         kind = kind | None
-    text = "the gateway's own setting" if field.default in (None, ()) else f"{field.default!r}"
+    text = "the gateway's own setting" if field.default in (None, ()) else f"{described_field['default']!r}"
     return (kind, Field(default=None, description=f"Missing means {text}."))
 
 
@@ -157,6 +157,16 @@ class Job(Schema):
     error: str | None
     created: Time
     updated: Time
+
+
+class ObsMultitrack(Schema):
+    """The configuration of OBS Multitrack Video, in the form of OBS. authentication has the stream key."""
+
+    meta: dict[str, str]
+    status: dict[str, str | None]
+    ingest_endpoints: list[dict[str, str]]
+    encoder_configurations: list[dict[str, Any]]
+    audio_configurations: dict[str, list[dict[str, Any]]]
 
 
 class ProcessObject(OpenSchema):
@@ -479,6 +489,7 @@ SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "DeletedFilm": TypeAdapter(DeletedFilm),
     "Jobs": TypeAdapter(list[Job]),
     "ProcessObject": TypeAdapter(ProcessObject),
+    "ObsMultitrack": TypeAdapter(ObsMultitrack),
     "Processed": TypeAdapter(Processed),
     "QueuedProcess": TypeAdapter(QueuedProcess),
     "ToSignOfChannel": TypeAdapter(ToSignOfChannel),

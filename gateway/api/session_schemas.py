@@ -39,6 +39,8 @@ class Track(Schema):
     """A track of a stream. null: the publisher did not send the value.
 
     width, height, frameRate: of video. sampleRate, channels: of audio.
+    id: the publisher's number; 0 is the default track. language: BCP 47. name: for viewers. "": unknown.
+    rendition: a further track is the stream `<channel>@<rendition>`; "" for the default tracks.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -51,6 +53,10 @@ class Track(Schema):
     frameRate: float | None = None
     sampleRate: int | None = None
     channels: int | None = None
+    id: int = 0
+    language: str = ""
+    name: str = ""
+    rendition: str = ""
 
 
 class HealthFinding(Schema):

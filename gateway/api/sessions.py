@@ -25,10 +25,12 @@ from gateway.channels.names import is_channel_id
 from gateway.diagnosis.refusal_log import newest
 from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.live.hub import Hub
+from gateway.live.pushed_tracks import PushedTrack, labels
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import describe
+from gateway.media.track import Kind
 from gateway.playback.formats import ADDRESSES
 from gateway.ports.errors import NoSuchStream
 
@@ -81,11 +83,36 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         "input": stream.input,
         "fallback": stream.input not in (None, stored_inputs(stream.channel.item)[0].name),
         "viewers": _viewers(stream, remote_viewers or {}),
-        "tracks": [] if stream.tracks is None else [describe(track) for track in stream.tracks],
+        "tracks": _tracks(stream),
         "outputs": [] if stream.outputs is None else stream.outputs.status(),
         "health": [] if health is None else [{**asdict(f), "since": rfc3339(f.since)} for f in health.findings],
         "measured": UNMEASURED if health is None else health.measured(),
     }
+
+
+def _tracks(stream: Stream) -> list[dict[str, Any]]:
+    """Returns the tracks: the default ones, then further ones of the publisher, which have a rendition."""
+    pushed = stream.pushed_tracks
+    default, name = pushed.default, labels(pushed.default, [])[0] if pushed.audio else ""
+    found: list[dict[str, Any]] = []
+    for track in stream.tracks or ():
+        is_audio = track.kind is Kind.AUDIO
+        about = (default.language, name) if is_audio else ("", "")
+        found.append({**describe(track), "id": 0, "language": about[0], "name": about[1], "rendition": ""})
+    names = labels(default, pushed.audio)[1:]
+    for further in pushed.video:
+        found.append({**describe(further.track), **_further(further, further.info.label or further.name)})
+        if further.size is not None:
+            found[-1]["width"], found[-1]["height"] = further.size
+    found += [
+        {**describe(further.track), **_further(further, name)}
+        for further, name in zip(pushed.audio, names, strict=True)
+    ]
+    return found
+
+
+def _further(track: PushedTrack, name: str) -> dict[str, Any]:
+    return {"id": track.id, "language": track.info.language, "name": name, "rendition": track.name}
 
 
 def _viewers(stream: Stream, remote_viewers: Mapping[str, int]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
 from gateway.api.clips import make_clip
 from gateway.api.cluster_queries import ClusterQueries, SingleNode
-from gateway.api.context import AddressDefaults, Context, RequestLimits
+from gateway.api.context import AddressDefaults, Context, RequestLimits, hostname
 from gateway.api.hub_samples import HubSamples
 from gateway.api.key_servers import KeyServers
 from gateway.api.routes import make_app
@@ -31,7 +31,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.node_values import NodeValues
 from gateway.app.output_factory import OutputFactory
 from gateway.app.viewer_parts import http_viewers, viewer_reports
-from gateway.channels.addresses import OpenPorts
+from gateway.channels.addresses import Addresses, OpenPorts
 from gateway.channels.media_owners import StoredDeletions
 from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.health_monitor import HealthMonitor
@@ -63,6 +63,8 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
+from gateway.playback.obs_configuration import PER_MINUTE as OBS_REQUESTS_PER_MINUTE
+from gateway.playback.obs_configuration import ObsConfiguration
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.playlist_response import ready
@@ -324,6 +326,11 @@ class Gateway(node.Role):
         secure = {f"{listener.name}s" for listener in all_listeners()}
         return self._ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
 
+    async def _push_addresses(self, host: str) -> Addresses:
+        """Returns the addresses for a client that requested this host. Raises StoreUnavailable."""
+        name = hostname(host) or shown_host(self._settings.rtmp.host)
+        return Addresses.of(await self._stores.domains.get_domains(), self._shown_ports, name, name)
+
     async def playback(self, ports: OpenPorts) -> PlaybackRouter:
         self._ports = self._outputs.ports = ports
         settings, limits, member = self._settings, self._settings.limits, self._member
@@ -351,12 +358,15 @@ class Gateway(node.Role):
         tasks = self._parts.tasks
         public = PublicChannels(self._stores.channels.list, self._live_public_channels, settings.playback.auth, tasks)
         channel_list = ChannelList(public.entries, tasks)
+        obs = ObsConfiguration(
+            channels.cached, self._parts.secrets, self._push_addresses, Refusals(OBS_REQUESTS_PER_MINUTE)
+        )
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
             live,
             Pages(lambda: self._shown_ports, settings.playback.public_url, settings.playback.player_hosts),
             Health(self._parts.readiness.missing),
-            StoredPlayback(recordings, Posters(self._stores.objects, tasks), channel_list),
+            StoredPlayback(recordings, Posters(self._stores.objects, tasks), channel_list, obs),
             {"vod": vod_files, "_servers": self._key_servers.respond},
         )
         if member is None:

@@ -135,6 +135,13 @@ class Addresses:
         """
         return _with_port(name, host or self.host, self.ports[name])
 
+    def rtmp_server(self, channel: Channel) -> str:
+        """Returns the server for OBS: rtmp://host:1935/stream. With TLS if it must be and its port is open."""
+        server = self.push
+        if channel.is_rtmps and self.ports["rtmps"] and not server.startswith("rtmps:"):
+            server = self.server("rtmps", urlsplit(server).hostname)
+        return f"{server}/{APP}"
+
     def play_bases(self, channel: Channel) -> dict[str, str]:
         """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp"."""
         http = f"{self.pull}/{channel.id}/"

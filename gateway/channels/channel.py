@@ -139,9 +139,25 @@ class Channel:
         return fields.read("refererAllow", self.item, fields.REFERER_ALLOW)
 
     @property
+    def audio_tracks(self) -> list[tuple[str, str]]:
+        """Language (BCP 47) and name of each audio track, by its id; a name may be "". Encoders do not send them."""
+        entries = [e.strip() for e in self.text("audioTracks").split(",") if e.strip()]
+        return [(language, name.strip()) for language, _, name in (e.partition("=") for e in entries)]
+
+    @property
     def record_schedule(self) -> Schedule | None:
         """The times at which recordings are made; None: always, if recording is on."""
         return fields.read("recordSchedule", self.item, fields.RECORD_SCHEDULE)
+
+    @property
+    def relay_tracks(self) -> fields.TrackChoice:
+        """The further tracks that relays send, to targets that take several tracks."""
+        return fields.read("relayTracks", self.item, fields.RELAY_TRACKS)
+
+    @property
+    def record_tracks(self) -> fields.TrackChoice:
+        """The further tracks in MP4 recordings."""
+        return fields.read("recordTracks", self.item, fields.RECORD_TRACKS)
 
     @property
     def retention_days(self) -> int | None:

@@ -23,6 +23,7 @@ MAX_RELAYS: Final = 16
 MAX_REFERERS: Final = 100
 MAX_DAYS: Final = 36_500
 MAX_REWIND_HOURS: Final = 720
+MAX_TRACK_NAMES: Final = 16
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _REFERER = re.compile(
@@ -32,6 +33,10 @@ _REFERER = re.compile(
 _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 _LADDER = re.compile(r"[a-z0-9_-]+", re.ASCII)
+# Language, or language=name, of each audio track: `en=English, fr=Français, de`.
+_AUDIO_TRACK = r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}(=[^,=\"\x00-\x1f\x7f-\x9f\ud800-\uf8ff]{1,64})?"
+_AUDIO_TRACKS = re.compile(rf"{_AUDIO_TRACK}(\s*,\s*{_AUDIO_TRACK}){{0,7}}")
+_TRACK_NAME = re.compile(r"[a-z0-9]{1,32}(-[a-z0-9]{1,8}){0,3}", re.ASCII)
 _KVS_STREAM = re.compile(
     r"[A-Za-z0-9_.-]{1,256}|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20}",
     re.ASCII,
@@ -188,6 +193,40 @@ class InputList:
             raise ValueError(error.message) from None
 
 
+@dataclass(frozen=True, slots=True)
+class TrackChoice:
+    """The further tracks that an output has besides the default ones.
+
+    names: names of renditions, or languages; None: all of them.
+    """
+
+    names: frozenset[str] | None = frozenset()
+
+    def includes(self, name: str, language: str) -> bool:
+        """Whether a track is chosen. name: of its rendition. language: BCP 47, "" if unknown."""
+        return self.names is None or name in self.names or (bool(language) and language.lower() in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class TracksField:
+    """A text: `default`, `all`, or names of tracks separated by commas."""
+
+    default: TrackChoice = TrackChoice()
+
+    def read(self, value: Any) -> TrackChoice:
+        expected = f"expected default, all, or at most {MAX_TRACK_NAMES} names such as 720p, audio1 or fr"
+        if not isinstance(value, str):
+            raise ValueError(expected)
+        names = [name.strip().lower() for name in value.split(",")]
+        if names in (["default"], [""]):
+            return TrackChoice()
+        if names == ["all"]:
+            return TrackChoice(None)
+        if len(names) > MAX_TRACK_NAMES or not all(_TRACK_NAME.fullmatch(name) for name in names):
+            raise ValueError(expected)
+        return TrackChoice(frozenset(names))
+
+
 def _names(*values: str) -> dict[str, str]:
     return {v: v for v in values}
 
@@ -221,6 +260,8 @@ RELAY_URL: Final = Targets()
 RECORD_SCHEDULE: Final = ScheduleField()
 RETENTION_DAYS: Final = Days()
 INPUTS: Final = InputList()
+RECORD_TRACKS: Final = TracksField()
+RELAY_TRACKS: Final = TracksField()
 
 # All fields, in the groups and the order of the form. Names and defaults are those of the old system.
 # Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
@@ -240,10 +281,12 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "hls_list_size": Number(6, 1, 100, integer=True),
         "playAuth": PLAY_AUTH,
         "refererAllow": REFERER_ALLOW,
+        "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
     },
     "recording": {
         "isVideo": Flag(),
         "video_time": Number(30, 1, 86_400, unit="s"),
+        "recordTracks": RECORD_TRACKS,
         "isOnDemand": Flag(),
         "ondemand_time": Number(60, 1, 3_600, unit="s"),
         "ondemand_list_size": Number(2, 0, 1_000, integer=True),
@@ -285,6 +328,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "relay": {
         "isRelay": Flag(),
         "relayURL": RELAY_URL,
+        "relayTracks": RELAY_TRACKS,
     },
     "kinesis": {
         "isKvs": Flag(),

@@ -6,9 +6,11 @@ from typing import Final
 
 import structlog
 
-from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.tag import Script, TrackStart, Unsupported
+from gateway.formats.flv.demuxer import MediaDemuxer, track_number
+from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
 from gateway.live.publisher import StreamPublisher
+from gateway.live.pushed_tracks import TrackInfo, track_info
+from gateway.live.track_changes import IntervalLimiter
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Kind, MediaTrack
@@ -22,7 +24,7 @@ PREROLL_UNITS: Final = 120
 PREROLL_BYTES: Final = 2_000_000
 METADATA_BYTES: Final = 65_536
 
-VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline
+VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline; a further track adds 2 times its id
 
 
 class FlvIntake:
@@ -30,6 +32,7 @@ class FlvIntake:
 
     A track that comes after the first units (a late sequence header) would start a new epoch.
     So the first units wait until all tracks in the metadata are known, or PREROLL_MS have passed.
+    Further tracks (Enhanced RTMP multitrack) go to `publisher.set_further` and `push_further`, with the same clock.
     Malformed bodies are counted and dropped, so one bad frame does not end the push.
     `MAX_MALFORMED` in a row raise InvalidData.
     """
@@ -43,11 +46,14 @@ class FlvIntake:
         self._timeline = publisher.timeline = PublisherTimeline()
         self._stamp = self._timeline.stamp
         self._push = publisher.push
+        self._push_further = publisher.push_further
         self._metadata: dict[str, AmfValue] = {}
         self._expected: set[Kind] | None = None
         self._announced = False
-        self._preroll: list[AccessUnit] = []
+        self._preroll: list[tuple[int, AccessUnit]] = []  # with the id of the track
         self._preroll_bytes = 0
+        self._infos: tuple[TrackInfo, ...] = ()
+        self._info_limiter = IntervalLimiter()
         self._malformed_in_row = 0
         self.malformed = 0
         self.units = 0
@@ -72,19 +78,41 @@ class FlvIntake:
                 self.units += 1
                 self._push(item, now)
             else:
-                self._unit(item, now)
+                self._unit(0, item, now)
+        elif isinstance(item, list):
+            self._tracks(item, index, timestamp, now)
         elif item is not None:
             self._on_track_change(item, index, timestamp, now)
 
-    def _unit(self, unit: AccessUnit, now: float) -> None:
+    def _tracks(self, items: list[tuple[int, TrackMedia]], index: int, timestamp: int, now: float) -> None:
+        """Processes the media of a multitrack message. Hot path."""
+        for track_id, item in items:
+            if isinstance(item, AccessUnit):
+                number = index + 2 * track_id
+                item.dts = self._stamp(number, timestamp)
+                if self._announced and track_id:
+                    self._malformed_in_row = 0
+                    self.units += 1
+                    self._push_further(number, item, now)
+                else:
+                    self._unit(track_id, item, now)
+            elif not track_id:
+                self._on_track_change(item, index, timestamp, now)
+            else:
+                self._on_further_change(track_id, item, index, timestamp, now)
+
+    def _unit(self, track_id: int, unit: AccessUnit, now: float) -> None:
         self._malformed_in_row = 0
         self.units += 1
         if self._announced:
-            self._push(unit, now)
+            if track_id:
+                self._push_further(track_number(unit.track.kind, track_id), unit, now)
+            else:
+                self._push(unit, now)
             return
-        self._preroll.append(unit)
+        self._preroll.append((track_id, unit))
         self._preroll_bytes += len(unit.payload)
-        waited = unit.dts - self._preroll[0].dts
+        waited = unit.dts - self._preroll[0][1].dts
         if (
             self._complete()
             or waited >= PREROLL_MS
@@ -107,6 +135,7 @@ class FlvIntake:
             self._expected = _announced_kinds(values)
             if self._announced:
                 self._set_tracks(now)
+                self._describe_tracks(now)
         elif self._announced:
             self._publisher.push_timed(Timed(time, script.name, script.amf))
 
@@ -124,12 +153,33 @@ class FlvIntake:
         if self._announced:
             # A changed or late sequence header: a new epoch for every consumer.
             self._set_tracks(now)
-        elif self._preroll and isinstance(item, MediaTrack) and any(u.track.kind is item.kind for u in self._preroll):
+        elif (
+            self._preroll
+            and isinstance(item, MediaTrack)
+            and any(not i and u.track.kind is item.kind for i, u in self._preroll)
+        ):
             # It changed before it was announced. The waiting units belong to the old header.
-            self._preroll = [u for u in self._preroll if u.track.kind is not item.kind]
+            self._preroll = [(i, u) for i, u in self._preroll if i or u.track.kind is not item.kind]
         if isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index, timestamp)
-            self._unit(item.unit, now)
+            self._unit(0, item.unit, now)
+
+    def _on_further_change(
+        self, track_id: int, item: MediaTrack | TrackStart | Unsupported, index: int, timestamp: int, now: float
+    ) -> None:
+        if isinstance(item, Unsupported):
+            log.warning("not carried", stream=self._publisher.stream.name, kind=str(item.kind), track=track_id,
+                        what=item.what)  # fmt: skip
+            return
+        track = item.track if isinstance(item, TrackStart) else item
+        if self._announced:
+            self._publisher.set_further(track_id, track, track_info(self._metadata, track.kind, track_id), now)
+            self._describe_tracks(now)
+        else:
+            self._preroll = [(i, u) for i, u in self._preroll if i != track_id or u.track.kind is not track.kind]
+        if isinstance(item, TrackStart):
+            item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
+            self._unit(track_id, item.unit, now)
 
     def _complete(self) -> bool:
         video, audio = self._demux.video_track, self._demux.audio_track
@@ -143,9 +193,29 @@ class FlvIntake:
     def _announce(self, now: float) -> None:
         self._announced = True
         self._set_tracks(now)
+        for number, demux in self._demux.others.items():
+            track = demux.video_track or demux.audio_track
+            if track is not None:
+                info = track_info(self._metadata, track.kind, number // 2)
+                self._publisher.set_further(number // 2, track, info, now)
+        self._describe_tracks(now)
         waiting, self._preroll = self._preroll, []
-        for unit in waiting:
-            self._publisher.push(unit, now)
+        for track_id, unit in waiting:
+            if track_id:
+                self._push_further(track_number(unit.track.kind, track_id), unit, now)
+            else:
+                self._publisher.push(unit, now)
+
+    def _describe_tracks(self, now: float) -> None:
+        """Applies what onMetaData says about each track. Changes that come too soon come with the next one."""
+        further, metadata = self._publisher.further, self._metadata
+        if further is None or not self._demux.others:
+            return
+        numbers = [*self._demux.others, AUDIO_INDEX]
+        infos = tuple(track_info(metadata, (Kind.VIDEO, Kind.AUDIO)[n % 2], n // 2) for n in numbers)
+        if infos != self._infos and self._info_limiter.take(now):
+            self._infos = infos
+            further.describe(lambda kind, track_id: track_info(metadata, kind, track_id))
 
     def _set_tracks(self, now: float) -> None:
         video, audio = self._demux.video_track, self._demux.audio_track

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -13,15 +15,20 @@ from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import PublishSource, PushOrigin, StreamPublisher
+from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import ActivePublisher, Stream
+from gateway.live.track_publisher import TrackPublisher
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
 
 KEEP_ENDED = 60.0  # contract: seconds for which an ended stream's playlists stay
+TRANSCODE = "transcode"  # protocol of the publishers that workers are
+# A further track's GOP cache has this part of `gop_bytes`, so that all of them have less than four streams.
+TRACK_GOP_SHARE = 4
 # Seconds for which a start buffer exists:
 WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a few turns of the event loop
 NODES_SECONDS = 5.0  # for other nodes, which search a stream every half second in a remote registry
@@ -166,8 +173,11 @@ class Hub:
         name: str,
         evict: Callable[[EndReason], None],
         first_number: int = 0,
+        *,
+        shares: MediaBudget | None = None,
+        aligned: bool = True,
     ) -> StreamPublisher:
-        """Returns the lease on `name`, like `publish`."""
+        """Returns the lease on `name`, like `publish`. shares, aligned: for a further track, see Stream."""
         now = time.monotonic()
         if self._retiring and name == channel.id:
             self._end_if_inactive(name, now)
@@ -181,7 +191,7 @@ class Hub:
         if limit and adds and self._count_publishers() >= limit:
             raise AtCapacity(f"{limit} publishers are on this node")
         if stream is None:
-            stream = self._make_stream(channel, name, first_number)
+            stream = self._make_stream(channel, name, first_number, shares, aligned=aligned)
         else:
             current = stream.publisher
             if current is not None:
@@ -195,8 +205,47 @@ class Hub:
             self.channel_changed(channel)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
         if stream.is_source and origin.announced:
+            if name == channel.id:
+                publisher.further = TrackPublisher(publisher, partial(self._publish_track, publisher))
             self._emit(EventType.PUBLISH_STARTED, stream, protocol=origin.protocol, peer=origin.peer)
         return publisher
+
+    def _publish_track(self, source: StreamPublisher, track: str, aligned: bool) -> StreamPublisher:
+        """Returns the lease on the rendition `<id>@<track>`, which the source's publisher sends itself.
+
+        aligned: whether its segments begin with those of the channel's other streams.
+        It takes the name from a worker's rendition. Renditions of earlier pushes end first if there are too many.
+        Raises NameInUse, AtCapacity.
+        """
+        stream = source.stream
+        name = f"{stream.name}@{track}"
+        current = self._streams.get(name)
+        if current is not None and current.publisher is not None and current.publisher.protocol == TRANSCODE:
+            current.publisher.last_media = -math.inf
+        if not stream.pushed_tracks:
+            stream.when_ended(lambda reason: self._end_tracks(stream, reason))
+        elif track not in stream.pushed_tracks.by_name and len(stream.pushed_tracks.by_name) >= MAX_PUSHED:
+            for old in list(stream.pushed_tracks.by_name):
+                rendition = self._streams.get(f"{stream.name}@{old}")
+                if rendition is not None and rendition.publisher is None:
+                    self.end(rendition.name, EndReason.PUBLISHER_GONE)
+        origin = PushOrigin(source.protocol, source.peer, keep_time=True, trusted=True)
+        shares = stream.pushed_tracks.budget
+        publisher = self.publish_from(origin, stream.channel, name, lambda reason: None, shares=shares, aligned=aligned)
+        rendition = publisher.stream
+        rendition.gop.max_bytes = self.limits.gop_bytes // TRACK_GOP_SHARE
+        if rendition is not current:
+            rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
+        return publisher
+
+    def _end_tracks(self, stream: Stream, reason: EndReason) -> None:
+        for track in list(stream.pushed_tracks.by_name):
+            self.end(f"{stream.name}@{track}", reason)
+
+    def _forget_soon(self, source: Stream, rendition: Stream) -> None:
+        """Forgets the playlists of a rendition that ended before its source, so that a push cannot pile them up."""
+        if source.ended is None:
+            asyncio.get_running_loop().call_soon(self._forget, rendition)
 
     def publish_source(
         self,
@@ -242,11 +291,21 @@ class Hub:
         stream.publisher = publisher
         return stream
 
-    def _make_stream(self, channel: Channel, name: str, first_number: int = 0) -> Stream:
+    def _make_stream(
+        self,
+        channel: Channel,
+        name: str,
+        first_number: int = 0,
+        shares: MediaBudget | None = None,
+        *,
+        aligned: bool = True,
+    ) -> Stream:
         stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
         stream.first_number = first_number
+        stream.budget, stream.is_aligned = shares, aligned
         if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
             stream.change_limiter = self._ended[name].change_limiter
+            stream.rendition_limiter = self._ended[name].rendition_limiter
         self._streams[name] = stream
         stream.outputs = outputs = Outputs(stream, self._specs, self.events)
         outputs.open()
@@ -262,7 +321,8 @@ class Hub:
             if seconds := max(wait_seconds, self.limits.beginning):
                 StartBuffer(stream, seconds, self.limits.gop_bytes, self._start_budget)
             self._ended.pop(stream.name, None)
-            self._emit(EventType.STREAM_STARTED, stream)
+            if not stream.is_pushed_track:  # it is a part of its source's push
+                self._emit(EventType.STREAM_STARTED, stream)
         for future in self._waiting.get(stream.name, ()):
             if not future.done():
                 future.set_result(stream)
@@ -301,7 +361,8 @@ class Hub:
             self._ended[name] = stream
             asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
             seconds = round(time.time() - stream.started, 3)
-            self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=stream.bytes_in)
+            if not stream.is_pushed_track:
+                self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=stream.bytes_in)
         return True
 
     def channel_changed(self, channel: Channel) -> None:

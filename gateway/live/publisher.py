@@ -9,14 +9,35 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.channels.channel import Channel
+from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import AmfValue, MediaTrack, Tracks
+from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
+_AUDIO = Kind.AUDIO
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
+
+
+class FurtherTracks(Protocol):
+    """The further tracks of a push; implemented by `TrackPublisher`."""
+
+    def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        """Announces or changes a track. Raises KeepsChanging."""
+
+    def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+        """Applies a changed onMetaData. info(kind, id): returns the info of a track."""
+
+    def push(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a further track. number: twice its id, and one more for audio."""
+
+    def default_audio(self, unit: AccessUnit, now: float) -> None:
+        """Takes each unit of the default audio track, after the stream got it."""
+
+    def close(self) -> None:
+        """Ends the push of all further tracks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +85,8 @@ class StreamPublisher:
         self.last_media = now
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
+        self.further: FurtherTracks | None = None  # None: this push can only have the default tracks
+        self._has_further = False  # a further track was announced
         self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
@@ -98,11 +121,7 @@ class StreamPublisher:
             return stream.set_tracks(video, audio, dict(metadata), continuous)
         now = time.monotonic() if now is None else now
         if changed:
-            try:
-                self._changes.count(now)
-            except KeepsChanging:
-                self.fault = EndReason.KEPT_CHANGING
-                raise
+            self.count_change(now)
         waits, current = self._delayed is not None and self._delayed.media, stream.original.tracks
         if waits or not continuous or changed or current is None:
             self._announce(
@@ -151,6 +170,36 @@ class StreamPublisher:
         if dts_ms > stream.last_dts_ms:
             stream.last_dts_ms = dts_ms
         stream.push(unit)
+        if self._has_further and self.further is not None and unit.track.kind is _AUDIO:
+            self.further.default_audio(unit, now)
+
+    def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        """Announces or changes a further track. Raises KeepsChanging. now: monotonic seconds."""
+        if self.further is not None:
+            self._has_further = True
+            self.further.set_track(track_id, track, info, now)
+
+    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a further track. Hot path. number: twice its id, and one more for audio."""
+        if self.further is not None:
+            self.further.push(number, unit, now)
+
+    def shift(self, unit: AccessUnit, now: float) -> int:
+        """Returns what is added to the unit's dts, in its ticks, for the time of the stream."""
+        shift = self._shift_ms
+        if shift is None:
+            shift = self._shift_ms = self._first_shift(unit.dts * 1000 // unit.track.timescale, now)
+        return shift * unit.track.timescale // 1000 if shift else 0
+
+    def count_change(self, now: float) -> None:
+        """Counts a change of tracks. Raises KeepsChanging if there are too many. now: monotonic seconds."""
+        if self._changes is None:
+            return
+        try:
+            self._changes.count(now)
+        except KeepsChanging:
+            self.fault = EndReason.KEPT_CHANGING
+            raise
 
     def _delays(self, change: DelayedChange, unit: AccessUnit, now: float) -> bool:
         """Whether the unit is delayed with a change. Announces the change if it is due, and pushes its units."""
@@ -178,19 +227,27 @@ class StreamPublisher:
         if self._evict is not None:
             self._evict = None
             self._on_close(self)
+        self._close_further()
 
     def evict(self, reason: EndReason) -> None:
         """Revokes the lease. Only the hub calls it."""
         evict, self._evict = self._evict, None
         if evict is not None:
             evict(reason)
+        self._close_further()
+
+    def _close_further(self) -> None:
+        further, self.further = self.further, None
+        if further is not None:
+            further.close()
 
     @property
     def active(self) -> bool:
         return self._evict is not None
 
     def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None]) -> None:
-        """Publishes into another stream from now on. Only the hub calls it."""
+        """Publishes into another stream from now on, without further tracks. Only the hub calls it."""
+        self._close_further()
         self.stream = stream
         self._on_close = on_close
 

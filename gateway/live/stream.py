@@ -16,6 +16,7 @@ from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
+from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.clock import PublisherTimeline
@@ -104,6 +105,11 @@ class Stream(Fanout):
         self.publisher: ActivePublisher | None = None
         self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
         self.input: str | None = MAIN  # the name of the channel's input that is on air
+        # The same for its further tracks together: a push, and two reconnections of it, change all of them at once.
+        self.rendition_limiter = IntervalLimiter(3 * MAX_PUSHED)
+        self.pushed_tracks = PushedTracks()
+        self.budget: MediaBudget | None = None  # the memory that its playlists share with those of other streams
+        self.is_aligned = True  # whether its segments begin with those of the channel's other streams
         self.outputs: OutputSwitch | None = None
         self.health: HealthReport | None = None  # of a source stream
         self.first_number = 0  # of its playlists: higher than on the node that held the stream before
@@ -124,6 +130,11 @@ class Stream(Fanout):
     def is_source(self) -> bool:
         """Whether the stream is pushed from outside; false for a rendition."""
         return self.name == channel_of(self.name)
+
+    @property
+    def is_pushed_track(self) -> bool:
+        """Whether the stream is a rendition that the channel's publisher sends as a further track."""
+        return self.budget is not None
 
     @property
     def is_awaited(self) -> bool:

@@ -22,7 +22,15 @@ class End:
     reason: EndReason
 
 
-Item: TypeAlias = "Tracks | AccessUnit | Timed | End"
+@dataclass(slots=True)
+class FurtherUnit:
+    """A unit of another stream with the same times, such as a further track. name: of this stream's rendition."""
+
+    name: str
+    unit: AccessUnit
+
+
+Item: TypeAlias = "Tracks | AccessUnit | FurtherUnit | Timed | End"
 
 
 class Subscription:
@@ -46,6 +54,7 @@ class Subscription:
         self._first_dts: float | None = None
         self._skipping = False
         self._has_video = False
+        self._whole: set[str] = set()  # further tracks whose key frame was queued since units were last dropped
         self._wake: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.dropped = 0
@@ -66,6 +75,8 @@ class Subscription:
                 if isinstance(item, AccessUnit):
                     self._bytes -= len(item.payload)
                     self._first_dts = item.dts / item.track.timescale
+                elif isinstance(item, FurtherUnit):
+                    self._bytes -= len(item.unit.payload)
                 yield item
                 if isinstance(item, End):
                     return
@@ -109,6 +120,17 @@ class Subscription:
         self._bytes += len(unit.payload)
         self._put(unit)
 
+    def on_further(self, name: str, unit: AccessUnit) -> None:
+        """Queues a unit of a further track within the same limits. After a drop, it begins again at a key frame."""
+        size = len(unit.payload)
+        if self._skipping or (not unit.key and name not in self._whole) or self._bytes + size > self._max_bytes:
+            self._whole.discard(name)
+            self.dropped += 1
+            return
+        self._whole.add(name)
+        self._bytes += size
+        self._put(FurtherUnit(name, unit))
+
     def on_timed(self, timed: Timed) -> None:
         if not self._skipping:
             self._put(timed)
@@ -123,7 +145,8 @@ class Subscription:
     def _drop_waiting(self) -> None:
         tracks = [i for i in self._items if isinstance(i, Tracks)]
         ends = [i for i in self._items if isinstance(i, End)]
-        self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
+        self.dropped += sum(isinstance(i, AccessUnit | FurtherUnit) for i in self._items)
+        self._whole.clear()
         self._items = deque([*tracks[-1:], *ends])
         self._bytes = 0
         self._first_dts = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import AudioRendition, multivariant
 from gateway.packaging.cmaf import dash_manifest
-from gateway.packaging.cmaf.dash_manifest import AlternateRendition
+from gateway.packaging.cmaf.dash_manifest import RENDITION_DELAY, AlternateRendition
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -29,22 +29,33 @@ class LadderRendition(Generic[P]):
     name: the rendition's name, also its folder.
     output: its packager, which must be ready.
     max_bitrate: upper limit with audio, bits a second; 0 if only the measured bitrate is known.
+    pushed: whether the source's publisher sends it, so it is not late.
     """
 
     name: str
     output: P
     max_bitrate: int = 0
+    pushed: bool = False
 
 
 TsRendition: TypeAlias = LadderRendition[TsPackager]
 CmafRendition: TypeAlias = LadderRendition[CmafPackager]
 
 
-def ts_index(renditions: Sequence[TsRendition]) -> str:
-    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs. It keeps the order of `renditions`."""
-    return multivariant(
-        [r.output.variant(f"{r.name}/index.m3u8", r.max_bitrate) for r in renditions], version=_TS_VERSION
-    )
+def ts_index(
+    renditions: Sequence[TsRendition], source: TsPackager | None = None, audio: Sequence[AudioRendition] = ()
+) -> str:
+    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs. It keeps the order of `renditions`.
+
+    source: listed last, if it is not None. audio: the audio tracks, if there are several.
+    """
+    variants = [r.output.variant(f"{r.name}/index.m3u8", r.max_bitrate) for r in renditions]
+    if source is not None:
+        variants.append(source.variant("live.m3u8"))
+        variants.sort(key=lambda v: v.bandwidth)
+    if audio:
+        variants = [replace(v, audio=AUDIO_GROUP) for v in variants]
+    return multivariant(variants, audio, version=_TS_VERSION)
 
 
 def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
@@ -70,8 +81,9 @@ def master(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
     """
     manifests = source.manifests
     audio = manifests.track("audio") if len(manifests.tracks) > 1 else None
+    further = [track for track in manifests.tracks if track.media == "audio" and track is not audio]
     return manifests.master(
-        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate) for r in renditions]
+        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate, further) for r in renditions]
     )
 
 
@@ -131,7 +143,7 @@ def lags_too_far(source: CmafPackager, rendition: CmafPackager) -> bool:
 
 def _alternates(renditions: Sequence[CmafRendition]) -> list[AlternateRendition]:
     return [
-        AlternateRendition(r.name, track, r.output.manifests.frame_rate)
+        AlternateRendition(r.name, track, r.output.manifests.frame_rate, 0.0 if r.pushed else RENDITION_DELAY)
         for r in renditions
         if (track := r.output.manifests.track("video")) is not None
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from gateway.lib.gate import Gate, Waiters
+from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
@@ -29,11 +30,13 @@ class SegmentPlan:
 
     seconds, size: the channel's hls_time and hls_list_size.
     part: wanted seconds of a part; only for CMAF.
+    budget: the memory that the stream shares with others; None: it has only its own limits.
     """
 
     seconds: float
     size: int
     part: float = 0.0
+    budget: MediaBudget | None = None
 
 
 class Packager:

@@ -58,10 +58,11 @@ class PackagerFactory(Generic[P, N]):
         return self.make(stream, channel.hls_time, channel.hls_list_size, time.time())
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> P:
-        alignment = self._alignments.of(stream) if self._aligns_source or not stream.is_source else None
+        aligned = stream.is_aligned and (self._aligns_source or not stream.is_source)
+        alignment = self._alignments.of(stream) if aligned else None
         next_numbers = self._next.get(stream)
         numbers = next_numbers() if next_numbers is not None else self._first_numbers(stream)
-        plan = SegmentPlan(seconds, size, self._part)
+        plan = SegmentPlan(seconds, size, self._part, stream.budget)
         packager = self._create(stream.name, plan, now, numbers, self._metrics, alignment)
         self._set_last(stream, packager)
         return packager

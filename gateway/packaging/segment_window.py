@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gateway.live.pushed_tracks import MediaBudget
+
 # Durations are multiples of 10 µs, as in the playlist. The rounding errors of their sums are far smaller.
 EPSILON = 1e-6
 # Maximum memory of one playlist's media. Above it, the oldest segments are dropped, listed or not, down to one.
@@ -102,9 +104,11 @@ class SegmentWindow:
     target: Target Duration in seconds. It must be set before the list is served.
     """
 
-    def __init__(self, size: int, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, size: int, max_bytes: int = MAX_BYTES, budget: MediaBudget | None = None) -> None:
+        """budget: memory that several windows share; a window that adds a segment above it drops its own oldest."""
         self._size = max(size, 1)
         self._max_bytes = max_bytes
+        self._budget = budget
         self._listed: deque[Segment] = deque()
         self._unlisted: deque[Segment] = deque()
         self._by_uri: dict[str, Segment] = {}
@@ -158,6 +162,9 @@ class SegmentWindow:
         self._by_uri[segment.uri] = segment
         size = segment.body.size
         self.bytes += size
+        budget = self._budget
+        if budget is not None:
+            budget.add(self, self.bytes)
         self.total_bytes += size
         self.seconds += segment.duration
         self.total_seconds += segment.duration
@@ -172,7 +179,7 @@ class SegmentWindow:
         # the duration of the longest Playlist file distributed by the server containing that segment".
         while self._unlisted and self._unlisted_seconds > self.seconds + self.longest + self._unlisted[0].duration:
             removed.append(self._remove_oldest())
-        while self.bytes > self._max_bytes and len(listed) > 1:
+        while (self.bytes > self._max_bytes or (budget is not None and budget.exceeded)) and len(listed) > 1:
             if not self._unlisted:
                 self._unlist()
             removed.append(self._remove_oldest())
@@ -188,5 +195,7 @@ class SegmentWindow:
         segment = self._unlisted.popleft()
         self._unlisted_seconds -= segment.duration
         self.bytes -= segment.body.size
+        if self._budget is not None:
+            self._budget.add(self, self.bytes)
         del self._by_uri[segment.uri]
         return segment

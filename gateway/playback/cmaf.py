@@ -29,9 +29,13 @@ from gateway.playback.playlist_response import (
 
 MASTER: Final = "master.m3u8"
 MANIFEST: Final = "manifest.mpd"
-_PATH: Final = re.compile(r"(video|audio)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII)
+_PATH: Final = re.compile(
+    r"(video|audio(?:-[0-9]{1,3})?)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII
+)
 MANIFEST_LOAD_SECONDS: Final = 1.0  # after the update period; then every player has loaded the last manifest
-_MEDIA_PLAYLISTS: Final = {"video/index.m3u8": "video", "audio/index.m3u8": "audio"}
+# Folders of the publisher's further audio tracks: ids are one byte.
+FURTHER_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
+_MEDIA_PLAYLISTS: Final = {f"{folder}/index.m3u8": folder for folder in ("video", "audio", *FURTHER_AUDIO)}
 
 
 def cmaf(
@@ -63,7 +67,7 @@ def _fragment(stream: Stream, rest: str, match: re.Match[str], source: CmafTrack
     if track is None:
         return _not_found(rest)
     uri = rest.partition("/")[2]
-    kind = f"{track.kind}/mp4"
+    kind = f"{track.media}/mp4"
     if match[3] == "init-":
         init = track.inits.get(uri)
         return _not_found(rest) if init is None else Response(200, init, kind, cache=SEGMENT_CACHE)
@@ -99,7 +103,7 @@ def _missing_segment(track: CmafTrack, rest: str, uri: str) -> Response:
     The next epoch's media is never sent, because it needs another initialization segment.
     """
     return (
-        Response(200, STYP, f"{track.kind}/mp4", cache="no-store") if track.may_be_requested(uri) else _not_found(rest)
+        Response(200, STYP, f"{track.media}/mp4", cache="no-store") if track.may_be_requested(uri) else _not_found(rest)
     )
 
 
@@ -111,7 +115,7 @@ async def _hinted(output: CmafPackager, track: CmafTrack, stream: Stream, uri: s
     )
     part = track.part(uri)
     if part is not None:
-        return Response(200, part, f"{track.kind}/mp4", cache=SEGMENT_CACHE)
+        return Response(200, part, f"{track.media}/mp4", cache=SEGMENT_CACHE)
     return (
         _not_found(uri)
         if output.over or track.header is not header
@@ -134,15 +138,15 @@ async def _unfinished(output: CmafPackager, track: CmafTrack, stream: Stream, nu
         await asyncio.sleep(track.window.longest + MANIFEST_LOAD_SECONDS)
     segment = track.window.find(uri)
     if segment is not None:
-        return Response(200, segment.body(), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
+        return Response(200, segment.body(), f"{track.media}/mp4", cache=SEGMENT_CACHE)
     if track.header is not header:
         return _missing_segment(track, uri, uri)
     first = track.part_at(number, 0)
     if first is None:
         if output.ended:
-            return Response(200, STYP, f"{track.kind}/mp4", cache="no-store")
+            return Response(200, STYP, f"{track.media}/mp4", cache="no-store")
         return _not_found(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
-    return Response(200, _pieces(output, track, stream, number, first), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
+    return Response(200, _pieces(output, track, stream, number, first), f"{track.media}/mp4", cache=SEGMENT_CACHE)
 
 
 async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> Response:
@@ -161,8 +165,8 @@ async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Str
     if track.part_at(number, 0) is None or track.header is not header:
         segment = track.window.find(uri)  # the last segment of its epoch
         if segment is not None:
-            return Response(200, segment.body(), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
-        return Response(200, STYP, f"{track.kind}/mp4", cache="no-store")
+            return Response(200, segment.body(), f"{track.media}/mp4", cache=SEGMENT_CACHE)
+        return Response(200, STYP, f"{track.media}/mp4", cache="no-store")
     return await _unfinished(output, track, stream, number)
 
 
@@ -226,5 +230,5 @@ FORMAT: Final = PlayFormat(
         "m4s": CacheClass.MEDIA,
         "mp4": CacheClass.MEDIA,
     },
-    folders=("video", "audio"),
+    folders=("video", "audio", *FURTHER_AUDIO),
 )

@@ -29,6 +29,7 @@ from gateway.playback.ladder_view import (
     LadderFormat,
     LadderView,
     current_ladder,
+    has_ladder,
     ladder_format,
     transcoder_failure,
     wait_for_rendition,
@@ -40,6 +41,7 @@ from gateway.playback.playlist_response import (
     PLAYLIST_CACHE,
     EventualResponse,
     copied_query,
+    not_enabled,
     not_streaming,
     playlist,
 )
@@ -113,9 +115,15 @@ class LadderPlayback:
         suffix = copied_query(request)
         if isinstance(suffix, Response):
             return suffix
+        if not has_ladder(stream):
+            return not_enabled(OUTPUT, stream.name)
         format = ladder_format(stream)
+        if not stream.has_output(OUTPUT) and not stream.has_output(format[0]):
+            return not_enabled(format[0], stream.name)
+        if format is CMAF and stream.pushed_tracks:
+            return self.cmaf(request, stream, cmaf.MASTER)
         ladder = current_ladder(self._hub, stream, format)
-        if ladder.steps and self._is_complete_enough(stream, ladder):
+        if ladder.is_listable and self._is_complete_enough(stream, ladder):
             return _index(ladder, suffix)
         return self._first_index(stream, format, suffix)
 
@@ -125,6 +133,8 @@ class LadderPlayback:
         full = f"{stream.name}@{name}"
         if not stream.is_source or not is_stream_name(full):
             return text(404, "not found")
+        if not has_ladder(stream):
+            return not_enabled(OUTPUT, stream.name)
         rendition = self._hub.find_recent(full)
         if rendition is not None:
             if path.endswith("index.m3u8") and _is_lost(stream, rendition, path):
@@ -143,7 +153,7 @@ class LadderPlayback:
             answer = self._rewind.master(request, stream)
             if answer is not None:
                 return answer
-        if not stream.has_output(OUTPUT):
+        if not has_ladder(stream):
             return cmaf.cmaf(request, stream, rest)
         if manifest is None:
             return cmaf.cmaf(request, stream, rest, reports=self._reports(stream, "../"))
@@ -167,6 +177,8 @@ class LadderPlayback:
     def _rendition(self, request: Request, stream: Stream, rendition: Stream, path: str) -> EventualResponse:
         index = path == "index.m3u8"
         ts = path.endswith(".ts") or (index and ladder_format(stream) is TS)
+        if rendition.is_pushed_track and not stream.has_output(TS[0] if ts else CMAF[0]):
+            return not_enabled(TS[0] if ts else CMAF[0], stream.name)
         if stream.ended is None:
             self._viewers.record(request, stream, "hls" if ts else "cmaf")
         if ts:
@@ -237,7 +249,7 @@ class LadderPlayback:
         while True:
             ladder = current_ladder(self._hub, stream, format)
             remaining = end - self._clock()
-            if ladder.steps and (self._is_complete_enough(stream, ladder) or remaining <= 0):
+            if ladder.is_listable and (self._is_complete_enough(stream, ladder) or remaining <= 0):
                 return _index(ladder, suffix)
             if stream.ended is not None:
                 return not_streaming(stream.name)
@@ -280,14 +292,18 @@ def _source_track(stream: Stream) -> CmafTrack | None:
 
 def _index(ladder: LadderView, suffix: str) -> Response:
     """Returns the index. It is cached in the packager of the first rendition, for these renditions."""
-    output = ladder.steps[0][1]
+    output = ladder.steps[0][1] if ladder.steps else ladder.source
     assert isinstance(output, TsPackager | CmafPackager)  # the only two formats
     ts = isinstance(output, TsPackager)
 
     def make() -> str:
-        return ladder_manifests.ts_index(ladder.ts) if ts else ladder_manifests.cmaf_index(ladder.cmaf)
+        if not ts:
+            return ladder_manifests.cmaf_index(ladder.cmaf)
+        source = ladder.source if isinstance(ladder.source, TsPackager) else None
+        return ladder_manifests.ts_index(ladder.ts, source, ladder.audio)
 
-    return _cached_response(output.cache, ("index", ladder.names), make, M3U8, media_playlist.with_suffix, suffix)
+    key = ("index", ladder.names, ladder.source is not None, tuple(ladder.audio))
+    return _cached_response(output.cache, key, make, M3U8, media_playlist.with_suffix, suffix)
 
 
 def _cached_response(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
+from gateway.formats.hls.multivariant_playlist import AudioRendition
 from gateway.live.output import OutputState
+from gateway.live.pushed_tracks import labels
 from gateway.live.stream import Stream
+from gateway.media.track import Codec
+from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
 from gateway.packaging.packager import Packager
@@ -40,12 +44,23 @@ class LadderView:
     """A ladder at one moment, in one format.
 
     steps: the available renditions, the smallest first. missing: the names of the renditions that are not available
-    yet. is_known: whether the transcoder has planned its renditions.
+    yet. is_known: whether the transcoder has planned its renditions, or the publisher sends renditions.
+    source: the packager of the source, if it is part of the ladder: its publisher sends the renditions itself.
+    audio: the publisher's audio tracks that can be played, the default one first; empty if there is only one.
+    pushed: the names of the renditions that the publisher sends.
     """
 
     steps: Sequence[tuple[LadderStep, Packager]]
     missing: Sequence[str]
     is_known: bool
+    source: Packager | None = None
+    audio: Sequence[AudioRendition] = ()
+    pushed: Container[str] = ()
+
+    @property
+    def is_listable(self) -> bool:
+        """Whether any rendition can be played."""
+        return bool(self.steps) or self.source is not None
 
     @property
     def is_complete(self) -> bool:
@@ -64,7 +79,7 @@ class LadderView:
     @property
     def cmaf(self) -> list[CmafRendition]:
         return [
-            CmafRendition(r.name, output, _max_bitrate(r))
+            CmafRendition(r.name, output, _max_bitrate(r), r.name in self.pushed)
             for r, output in self.steps
             if isinstance(output, CmafPackager)
         ]
@@ -74,15 +89,33 @@ def _max_bitrate(plan: LadderStep) -> int:
     return int(plan.bitrate * plan.vbv) + plan.audio
 
 
+def has_ladder(stream: Stream) -> bool:
+    """Whether a source has renditions, of a transcoder or of its publisher."""
+    return stream.has_output(OUTPUT) or bool(stream.pushed_tracks)
+
+
 def ladder_format(stream: Stream) -> LadderFormat:
-    """Returns the ladder's format: CMAF for HEVC, because browsers play HEVC only from CMAF."""
-    return CMAF if stream.channel.codec == "libx265" else TS
+    """Returns the ladder's format: CMAF for HEVC and AV1, because browsers play them only from CMAF."""
+    if stream.channel.codec == "libx265" and stream.has_output(OUTPUT):
+        return CMAF
+    pushed = stream.pushed_tracks.video
+    own = stream.tracks.video if stream.tracks is not None and pushed else None
+    sent = [t.track for t in pushed] + ([own] if own is not None else [])
+    return CMAF if any(track.codec is not Codec.H264 for track in sent) else TS
 
 
 def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -> LadderView:
     """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
     transcoder = stream.output(OUTPUT)
     rungs: Sequence[LadderStep] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
+    pushed = stream.pushed_tracks
+    own = [LadderStep(t.name, *(t.size or (0, 0)), t.info.bitrate, 0, 1.0) for t in pushed.video]
+    source: Packager | None = None
+    if pushed and (own or not rungs):
+        found = packager(stream, *format)
+        source = found if isinstance(found, Packager) and found.ready else None
+    if own:
+        rungs = sorted([*rungs, *own], key=lambda step: (step.height * step.width, step.bitrate))
     find = hub.find if stream.ended is None else hub.find_recent
     steps: list[tuple[LadderStep, Packager]] = []
     missing: list[str] = []
@@ -97,7 +130,27 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -
             steps.append((plan, output))
         else:
             missing.append(plan.name)
-    return LadderView(steps, missing, bool(rungs))
+    audio = _audio(stream, find) if format is TS and pushed else ()
+    return LadderView(steps, missing, bool(rungs) or bool(pushed), source, audio, pushed.by_name)
+
+
+def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRendition]:
+    """Returns the audio renditions in MPEG-TS. The default track is in the variants, so it has no URI."""
+    tracks, found = stream.pushed_tracks, []
+    for track, name in zip(tracks.audio, labels(tracks.default, tracks.audio)[1:], strict=True):
+        rendition = find(f"{stream.name}@{track.name}")
+        output = packager(rendition, *TS) if rendition is not None else None
+        if isinstance(output, TsPackager) and output.ready:
+            uri = f"{track.name}/index.m3u8"
+            found.append(AudioRendition(AUDIO_GROUP, name, uri, 0, False, track.info.language))
+    if not found:
+        return []
+    return [
+        AudioRendition(
+            AUDIO_GROUP, labels(tracks.default, [])[0], "", 0, True, tracks.default.language
+        ),
+        *found,
+    ]  # fmt: skip
 
 
 def transcoder_failure(stream: Stream) -> str | None:

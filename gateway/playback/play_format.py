@@ -98,7 +98,7 @@ class PlayFormat:
             channel = stream.channel
             if not self.flag or channel.flag(self.flag):
                 return True
-            return not stream.is_source and channel.codec == self.rendition_codec
+            return not stream.is_source and not stream.is_pushed_track and channel.codec == self.rendition_codec
 
         on_demand = self.on_demand(services.settings)
         return OutputSpec(self.output, self.packager(services), wanted, on_demand, listed=bool(self.flag))

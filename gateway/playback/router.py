@@ -19,7 +19,8 @@ from gateway.playback.flv import LIVE_FLV, FlvViewers
 from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
-from gateway.playback.ladder_view import OUTPUT as LADDER_OUTPUT
+from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
+from gateway.playback.obs_configuration import ObsConfiguration
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
 from gateway.playback.playlist_response import not_enabled, not_streaming
@@ -106,7 +107,7 @@ class MediaRoutes:
     def of(cls, ladders: LadderResponders, snapshot: Responder, rewind_pictures: Responder | None = None) -> Self:
         """Returns the routes of all formats, of ladders with a folder for each rendition, and of pictures."""
         names = {
-            LADDER_INDEX: MediaRoute(LADDER_OUTPUT, ladders.index),
+            LADDER_INDEX: MediaRoute("", ladders.index),
             _SNAPSHOT: MediaRoute("", snapshot),
         }
         folders: dict[str, MediaRoute] = {}
@@ -120,7 +121,7 @@ class MediaRoutes:
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
         if rewind_pictures is not None:
             folders[REWIND_PICTURES] = MediaRoute("", rewind_pictures)
-        return cls(names, folders, suffixes, MediaRoute(LADDER_OUTPUT, ladders.rendition))
+        return cls(names, folders, suffixes, MediaRoute("", ladders.rendition))
 
     def find(self, path: str) -> MediaRoute | None:
         route = self.names.get(path)
@@ -174,11 +175,13 @@ class StoredPlayback:
     """The services of the router for stored media and channels.
 
     recordings: answers below `/<id>/vod/`. posters: finds stored pictures. public_channels: answers `/channels.json`.
+    obs: answers OBS with the configuration of Multitrack Video.
     """
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None
+    obs: ObsConfiguration | None = None
 
 
 class PlaybackRouter:
@@ -208,6 +211,7 @@ class PlaybackRouter:
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
+        self._obs = stored.obs
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.home,
@@ -236,6 +240,8 @@ class PlaybackRouter:
         if folder is not None:
             return folder(request, rest)
         if request.method == "POST":
+            if rest == OBS_CONFIGURATION and self._obs is not None and is_channel_id(name):
+                return self._obs.respond(request, name)
             return self._report(request, name) if rest == REPORT and is_stream_name(name) else _NO_POST
         if self._recordings is not None and rest.startswith("vod/"):
             return self._recording(request, name, rest[4:], self._recordings)

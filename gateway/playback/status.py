@@ -78,14 +78,14 @@ class StatusResponder:
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)
-        if not isinstance(transcoder, LadderTranscoder):
-            return []
+        plans = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
+        names = [(plan.name, plan.bitrate + plan.audio) for plan in plans]
+        names += [(track.name, track.info.bitrate) for track in stream.pushed_tracks.video]
         renditions: list[dict[str, Any]] = []
-        for plan in transcoder.rungs:
-            rendition = self._hub.find(f"{stream.name}@{plan.name}")
+        for name, bitrate in names:
+            rendition = self._hub.find(f"{stream.name}@{name}")
             if rendition is not None and rendition.state is StreamState.LIVE:
-                bitrate = plan.bitrate + plan.audio
-                renditions.append({"name": plan.name, "bitrate": bitrate, "outputs": _enabled(rendition)})
+                renditions.append({"name": name, "bitrate": bitrate, "outputs": _enabled(rendition)})
         return renditions
 
 

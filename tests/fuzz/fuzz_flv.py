@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.tag import Script, TrackStart, Unsupported
+from gateway.formats.flv.tag import MAX_TRACKS, Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
@@ -19,7 +19,16 @@ def seeds() -> list[bytes]:
     """Bodies as clients sent them, and a stream of tags made of them."""
     media = captures.media()
     stream = b"".join(muxer.tag(m.type_id, m.timestamp, m.payload[:80]) for m in media[:20])
-    return [stream, *(m.payload for m in media)]
+    return [stream, *(m.payload for m in media), *MULTITRACK]
+
+
+# Sequence headers and frames of further tracks: one track, many tracks, many tracks with many codecs.
+_AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x00"
+MULTITRACK = (
+    b"\x96\x00avc1\x01" + _AVCC,
+    b"\x96\x13avc1\x00\x00\x00\x02ab\x01\x00\x00\x01c",
+    b"\x95\x21mp4a\x00\x00\x00\x01aac-3\x02\x00\x00\x01b",
+)
 
 
 def fuzz(data: bytes) -> None:
@@ -36,7 +45,9 @@ def fuzz(data: bytes) -> None:
                 event = take(at, body)
             except InvalidData:
                 continue
-            assert event is None or isinstance(event, _RESULTS)
+            items = [item for _, item in event] if isinstance(event, list) else [event]
+            assert all(item is None or isinstance(item, _RESULTS) for item in items)
+            assert len(demux.others) <= 2 * (MAX_TRACKS - 1)
             if isinstance(event, AccessUnit):
                 again = MediaDemuxer()
                 for header in (muxer.track_body(event.track),):

@@ -8,8 +8,10 @@ from contextlib import suppress
 from gateway.formats.flv.demuxer import parse_script
 from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.live.track_publisher import TrackPublisher
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
@@ -28,11 +30,41 @@ _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
 
 
 def seeds() -> list[bytes]:
-    """What each captured client pushed first, three times over: the next key frame closes a segment."""
-    return [
+    """What each captured client pushed first, three times over: the next key frame closes a segment.
+
+    The last two have the media of the first one as further tracks too, one of them as many tracks in one body.
+    """
+    pushes = captures.pushes()
+    plain = [
         b"".join(_record(m.type_id, m.timestamp + later, m.payload) for later in (0, 800, 1600) for m in push[:18])
-        for push in captures.pushes()
+        for push in pushes
     ]
+    further = [
+        b"".join(
+            _record(m.type_id, m.timestamp + later, body)
+            for later in (0, 800, 1600)
+            for m in pushes[0][:18]
+            for body in (m.payload, *_further(m.type_id, m.payload, many))
+        )
+        for many in (False, True)
+    ]
+    return plain + further
+
+
+def _further(kind: int, body: bytes, many: bool) -> list[bytes]:
+    """A legacy H.264 or AAC body as two further tracks; nothing for others."""
+    if kind == _VIDEO and len(body) > 5 and body[0] & 15 == 7 and body[1] < 2:
+        first, fourcc = bytes((0x80 | body[0] & 0x70 | 6,)), b"avc1"
+        data = body[2:] if body[1] else body[5:]
+    elif kind == _AUDIO and len(body) > 2 and body[0] >> 4 == 10:
+        first, fourcc, data = b"\x95", b"mp4a", body[2:]
+    else:
+        return []
+    packet = body[1]
+    if not many:
+        return [first + bytes((packet,)) + fourcc + bytes((track,)) + data for track in (1, 2)]
+    parts = b"".join(bytes((track,)) + len(data).to_bytes(3, "big") + data for track in (1, 2))
+    return [first + bytes((0x10 | packet,)) + fourcc + parts]
 
 
 def _record(kind: int, time: int, body: bytes) -> bytes:
@@ -94,12 +126,24 @@ def fuzz(data: bytes) -> None:
     )
     for sink in (ts, parts, _Viewers()):
         stream.attach(sink)
+    renditions: list[Stream] = []
+
+    def publish(name: str, aligned: bool) -> StreamPublisher:
+        rendition = Stream(f"f@{name}", stream.channel, _WALL, 100_000, 5.0)
+        rendition.attach(_Viewers())
+        renditions.append(rendition)
+        origin = PushOrigin("rtmp", "192.0.2.1", keep_time=True, trusted=True)
+        return StreamPublisher(rendition, origin, 0.0, lambda reason: None, lambda publisher: None)
+
+    publisher.further = TrackPublisher(publisher, publish)
+    parts.follow_tracks(stream)
     with suppress(InvalidData):
         _push(FlvIntake(publisher), data)
     if stream.tracks is not None:
         for track in stream.tracks:
             json.dumps(codecs.describe(track), allow_nan=False)
-    assert stream.gop._bytes <= 100_000 + len(data)
+    assert len(renditions) <= MAX_PUSHED
+    assert all(s.gop._bytes <= 100_000 + len(data) for s in (stream, *renditions))
     stream.end(EndReason.PUBLISHER_GONE)
     if ts.ready:
         ts.playlist()

@@ -93,6 +93,7 @@ class AdaptationSet:
     wall: capture time of the media at the template's offset, seconds since the epoch, for ProducerReferenceTime
     (§5.12).
     sap: maximum type of the stream access points at the start of all segments; 0: some segments begin without one.
+    language, label: of audio; "" if unknown. role: urn:mpeg:dash:role:2011, "" for none; players begin with "main".
     """
 
     id: int
@@ -101,6 +102,9 @@ class AdaptationSet:
     representations: tuple[Representation, ...]
     wall: float | None = None
     sap: int = 1
+    language: str = ""
+    label: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +187,13 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
     yield f'<Period id="{escape(p.id)}" start="{duration(p.start)}"{length}>\n'
     for s in p.sets:
         sap = f' startWithSAP="{s.sap}"' if s.sap else ""
+        lang = f' lang="{escape(s.language)}"' if s.language else ""
         yield (
-            f'<AdaptationSet id="{s.id}" contentType="{s.kind}" mimeType="{s.kind}/mp4" segmentAlignment="true"{sap}>\n'
+            f'<AdaptationSet id="{s.id}" contentType="{s.kind}"{lang} mimeType="{s.kind}/mp4" '
+            f'segmentAlignment="true"{sap}>\n'
         )
+        if s.label:
+            yield f"<Label>{escape(s.label)}</Label>\n"
         if s.wall is not None and low_latency:
             yield (
                 f'<ProducerReferenceTime id="0" type="captured" wallClockTime="{date(s.wall)}" '
@@ -193,6 +201,8 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
                 f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{escape(clock)}"/>'
                 "</ProducerReferenceTime>\n"
             )
+        if s.role:
+            yield f'<Role schemeIdUri="urn:mpeg:dash:role:2011" value="{s.role}"/>\n'
         if not all(r.template for r in s.representations):
             yield "".join(_template(s.template))
         for r in s.representations:

@@ -12,6 +12,7 @@ from gateway.formats.flv.tag import (
     AVC,
     EX_AUDIO,
     HEVC,
+    MAX_TRACKS,
     MP3,
     MP3_8K,
     SOUND_FORMAT_NAMES,
@@ -21,7 +22,9 @@ from gateway.formats.flv.tag import (
     AudioPacket,
     Demuxed,
     FrameType,
+    Multitrack,
     Script,
+    TrackMedia,
     TrackStart,
     Unsupported,
     VideoPacket,
@@ -37,32 +40,42 @@ _LEGACY_FRAMES = {
     for codec_id, codec in ((AVC, Codec.H264), (HEVC, Codec.H265))
 }
 _AAC = Codec.AAC
+_VIDEO, _AUDIO = Kind.VIDEO, Kind.AUDIO
 _WITH_CTS = (Codec.H264, Codec.H265)
-_MULTITRACK_ONE = 0
 # Codecs that need a sequence header before their first frame. Frames of the other codecs describe themselves.
 _NEEDS_CONFIG = frozenset({Codec.H264, Codec.H265, Codec.AAC, Codec.OPUS, Codec.FLAC})
 _SMALLEST_CONFIG = {Codec.H264: 7, Codec.H265: 23, Codec.AV1: 4, Codec.VP8: 8, Codec.VP9: 8, Codec.AAC: 2}
 
 
+def track_number(kind: Kind, track_id: int) -> int:
+    """Returns one number for kind and id: twice the id for video, one more for audio."""
+    return 2 * track_id + (kind is Kind.AUDIO)
+
+
 class MediaDemuxer:
     """Demuxes the audio and video bodies of one publisher. It stores only the current tracks.
+
+    `video_track` and `audio_track` are the default tracks (id 0). `others` has a demuxer for each further track, by
+    `track_number`. Each kind has at most MAX_TRACKS tracks.
 
     `video` and `audio` read a body and return
     - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
     - `AccessUnit` for a frame: `dts` is the parameter, `cts` signed milliseconds, `track` the current track,
     - `TrackStart` for the first frame of a codec without sequence header,
     - `Unsupported` once for each unsupported case,
+    - a list of track ids, each with one of the values above, for a multitrack body with further tracks,
     - None for bodies without picture or sound: end of sequence, commands, metadata, empty bodies, and frames before
     their sequence header (counted in `dropped`).
     Both raise InvalidData for a body that violates its specification. The demuxer is still usable then.
     dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since the epoch.
     """
 
-    __slots__ = ("_refused", "audio_track", "dropped", "video_track")
+    __slots__ = ("_refused", "audio_track", "dropped", "others", "video_track")
 
     def __init__(self) -> None:
         self.video_track: MediaTrack | None = None
         self.audio_track: MediaTrack | None = None
+        self.others: dict[int, MediaDemuxer] = {}
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped = 0
 
@@ -135,34 +148,35 @@ class MediaDemuxer:
         if frame_type == FrameType.COMMAND and packet != VideoPacket.METADATA:
             return None
         if packet == VideoPacket.MULTITRACK:
-            packet, position, what = _one_track(body, position)
-            if what:
-                return self._refuse(Kind.VIDEO, what)
-            fourcc = body[position - 5 : position - 1]
-        else:
-            fourcc = body[position : position + 4]
-            position += 4
+            return self._multitrack(Kind.VIDEO, dts, body, position, wall)
+        fourcc = body[position : position + 4]
+        return self._video_packet(packet, fourcc, dts, body, position + 4, len(body), wall)
+
+    def _video_packet(
+        self, packet: int, fourcc: bytes, dts: int, body: bytes, position: int, end: int, wall: float
+    ) -> TrackMedia | None:
+        """Reads one track's data, from `position` to `end`. Hot path."""
         codec = VIDEO_FOURCC.get(fourcc)
         if codec is None:
             return self._unknown_fourcc(Kind.VIDEO, fourcc)
         if packet == VideoPacket.CODED_FRAMES or packet == VideoPacket.CODED_FRAMES_X:
-            cts = 0
+            frame_type, cts = body[0] >> 4 & 7, 0
             if packet == VideoPacket.CODED_FRAMES and codec in _WITH_CTS:
                 cts = int.from_bytes(body[position : position + 3], "big", signed=True)
                 position += 3
-            if len(body) <= position:
+            if end <= position:
                 return None
             key = frame_type in (FrameType.KEY, FrameType.GENERATED_KEY)
             track = self.video_track
             if track is not None and track.codec is codec:
-                return AccessUnit(track, dts, cts, key, wall, body[position:])
+                return AccessUnit(track, dts, cts, key, wall, body[position:end])
             if codec in _NEEDS_CONFIG or not key:
                 self.dropped += 1
                 return None
             self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
-            return TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:]))
+            return TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:end]))
         if packet == VideoPacket.SEQUENCE_START:
-            return self._video_config(codec, body[position:])
+            return self._video_config(codec, body[position:end])
         if packet == VideoPacket.MPEG2TS_SEQUENCE_START:
             return self._refuse(Kind.VIDEO, "MPEG-2 TS sequence start")
         return None  # end of sequence, metadata
@@ -173,21 +187,61 @@ class MediaDemuxer:
         if packet == AudioPacket.MOD_EX:
             packet, position = _skip_mod_ex(body, AudioPacket.MOD_EX)
         if packet == AudioPacket.MULTITRACK:
-            packet, position, what = _one_track(body, position)
-            if what:
-                return self._refuse(Kind.AUDIO, what)
-            fourcc = body[position - 5 : position - 1]
-        else:
-            fourcc = body[position : position + 4]
-            position += 4
+            return self._multitrack(Kind.AUDIO, dts, body, position, wall)
+        fourcc = body[position : position + 4]
+        return self._audio_packet(packet, fourcc, dts, body, position + 4, len(body), wall)
+
+    def _audio_packet(
+        self, packet: int, fourcc: bytes, dts: int, body: bytes, position: int, end: int, wall: float
+    ) -> TrackMedia | None:
+        """Reads one track's data, from `position` to `end`. Hot path."""
         codec = AUDIO_FOURCC.get(fourcc)
         if codec is None:
             return self._unknown_fourcc(Kind.AUDIO, fourcc)
         if packet == AudioPacket.CODED_FRAMES:
-            return self._audio_frame(codec, dts, body[position:], wall)
+            return self._audio_frame(codec, dts, body[position:end], wall)
         if packet == AudioPacket.SEQUENCE_START:
-            return self._audio_config(codec, body[position:])
+            return self._audio_config(codec, body[position:end])
         return None  # end of sequence; the codecs' headers also contain the channel order (MultichannelConfig)
+
+    # Multitrack bodies
+
+    def _multitrack(self, kind: Kind, dts: int, body: bytes, position: int, wall: float) -> Demuxed:
+        """Reads the tracks of a body, each with its own demuxer. Hot path. Raises InvalidData for the whole body."""
+        if len(body) > position + 5 and not body[position] >> 4 and (track_id := body[position + 5]):
+            other = self.others.get(2 * track_id + (kind is _AUDIO))
+            if other is not None:  # the usual case: one track, which is known
+                packet, fourcc = body[position] & 15, body[position + 1 : position + 5]
+                read = other._video_packet if kind is _VIDEO else other._audio_packet
+                item = read(packet, fourcc, dts, body, position + 6, len(body), wall)
+                return [(track_id, item)] if item is not None else None
+        packet, tracks = _split_tracks(body, position)
+        media: list[tuple[int, TrackMedia]] = []
+        for track_id, fourcc, start, end in tracks:
+            demuxer = self if not track_id else self._other(kind, track_id)
+            if demuxer is None:
+                item = self._refuse(kind, f"more than {MAX_TRACKS} {kind} tracks")
+            elif kind is Kind.VIDEO:
+                item = demuxer._video_packet(packet, fourcc, dts, body, start, end, wall)
+            else:
+                item = demuxer._audio_packet(packet, fourcc, dts, body, start, end, wall)
+            if not track_id and len(tracks) == 1:
+                return item
+            if item is not None:
+                media.append((track_id, item))
+        return media or None
+
+    def _other(self, kind: Kind, track_id: int) -> MediaDemuxer | None:
+        """Returns the demuxer of a further track; None if the kind has MAX_TRACKS other tracks."""
+        number = track_number(kind, track_id)
+        demuxer = self.others.get(number)
+        if demuxer is not None:
+            return demuxer
+        if sum(other % 2 == number % 2 for other in self.others) >= MAX_TRACKS - 1:
+            return None
+        demuxer = self.others[number] = MediaDemuxer()
+        demuxer._refused = self._refused
+        return demuxer
 
     # Both
 
@@ -213,7 +267,7 @@ class MediaDemuxer:
         self.audio_track = track
         return track
 
-    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> Demuxed:
+    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> TrackMedia | None:
         if not payload:
             return None
         track = self.audio_track
@@ -277,17 +331,42 @@ def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
     return packet, position
 
 
-def _one_track(body: bytes, position: int) -> tuple[int, int, str]:
-    """Returns the packet type, the position of its data, and the unsupported case ("" for one track, number 0)."""
-    if position + 6 > len(body):
+def _split_tracks(body: bytes, position: int) -> tuple[int, list[tuple[int, bytes, int, int]]]:
+    """Returns the packet type of a multitrack body, and id, FourCC, start and end of each track's data.
+
+    position: of the multitrack type. Raises InvalidData.
+    """
+    end = len(body)
+    if position >= end:
         raise InvalidData("body ends inside its multitrack header")
     kind, packet = body[position] >> 4, body[position] & 15
-    if kind != _MULTITRACK_ONE:
-        return packet, position, "several tracks in one message"
-    track = body[position + 5]
-    if track != 0:
-        return packet, position, f"track {track} beside track 0"
-    return packet, position + 6, ""
+    position += 1
+    fourcc = b""
+    if kind != Multitrack.MANY_TRACKS_MANY_CODECS:
+        fourcc = body[position : position + 4]
+        position += 4
+    if kind == Multitrack.ONE_TRACK:
+        if position >= end:
+            raise InvalidData("body ends inside its multitrack header")
+        return packet, [(body[position], fourcc, position + 1, end)]
+    if kind > Multitrack.MANY_TRACKS_MANY_CODECS:
+        raise InvalidData(f"multitrack type {kind}")
+    tracks: list[tuple[int, bytes, int, int]] = []
+    while position < end:
+        if kind == Multitrack.MANY_TRACKS_MANY_CODECS:
+            fourcc = body[position : position + 4]
+            position += 4
+        start = position + 4  # after the id and the size of 24 bits
+        if start > end:
+            raise InvalidData("body ends inside the header of a track")
+        stop = start + int.from_bytes(body[position + 1 : start], "big")
+        if stop > end:
+            raise InvalidData("body ends inside a track")
+        if len(tracks) == 2 * MAX_TRACKS:
+            raise InvalidData(f"body of more than {2 * MAX_TRACKS} tracks")
+        tracks.append((body[position], fourcc, start, stop))
+        position = stop
+    return packet, tracks
 
 
 def parse_script(timestamp: int, body: bytes) -> Script:

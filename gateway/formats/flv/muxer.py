@@ -34,6 +34,7 @@ _STALE = frozenset(
     {"duration", "filesize", "keyframes", "lasttimestamp", "lastkeyframetimestamp", "lastkeyframelocation"}
 )
 _STALE_PREFIXES = ("has", "canseek")
+_FURTHER_TRACKS = frozenset({"audiotrackidinfomap", "videotrackidinfomap"})  # in lower case
 # Names in onMetaData, and those of the same values in `codecs.describe`.
 _DESCRIBED = {"width": "width", "height": "height", "audiosamplerate": "sampleRate", "audiochannels": "channels"}
 
@@ -105,6 +106,30 @@ def unit_body(unit: AccessUnit) -> bytes:
     return b"".join((b"\x91", FOURCC[codec], unit.payload))
 
 
+def further_body(track_id: int, unit: AccessUnit) -> bytes:
+    """Returns the body of one frame of a further track: Enhanced RTMP multitrack, one track."""
+    codec = unit.track.codec
+    if unit.track.kind is not _VIDEO_KIND:
+        return b"".join((b"\x95\x01", FOURCC[codec], bytes((track_id,)), unit.payload))
+    first = b"\x96" if unit.key else b"\xa6"
+    if codec is not _H264 and codec is not _H265:
+        return b"".join((first, b"\x01", FOURCC[codec], bytes((track_id,)), unit.payload))
+    cts = unit.cts if unit.track.timescale == TIMESCALE else _milliseconds(unit)[1]
+    shift = (cts & 0xFFFFFF).to_bytes(3, "big")
+    return b"".join((first, b"\x01", FOURCC[codec], bytes((track_id,)), shift, unit.payload))
+
+
+def further_track_body(track_id: int, track: MediaTrack) -> bytes:
+    """Returns the sequence header of a further track; empty for codecs without one."""
+    config, codec = track.config, track.codec
+    if not config:
+        return b""
+    if codec in (Codec.VP8, Codec.VP9):
+        config = b"\x01\0\0\0" + config  # see `track_body`
+    first = b"\x96\x00" if track.kind is _VIDEO_KIND else b"\x95\x00"
+    return first + FOURCC[codec] + bytes((track_id,)) + config
+
+
 def unit_time(unit: AccessUnit) -> int:
     """Returns the unit's dts in milliseconds modulo 2**32, as FLV tags and RTMP messages carry it."""
     if unit.track.timescale == TIMESCALE:
@@ -145,8 +170,10 @@ def sequence_headers(tracks: Tracks, timestamp: int) -> bytes:
     return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks))
 
 
-def metadata_body(tracks: Tracks) -> bytes:
+def metadata_body(tracks: Tracks, *, further: bool = False) -> bytes:
     """Returns onMetaData: the publisher's values without those that are wrong in a live stream.
+
+    further: whether further tracks follow; otherwise their descriptions are left out.
 
     Codec ids are those of the sent tags. Sizes, sample rates and channels are those of the sequence headers, because
     the publisher's values are wrong after a change during the stream, and for a rendition.
@@ -154,7 +181,9 @@ def metadata_body(tracks: Tracks) -> bytes:
     values: dict[str, AmfValue] = amf0.EcmaArray(
         (key, value)
         for key, value in tracks.metadata.items()
-        if key.lower() not in _STALE and not key.lower().startswith(_STALE_PREFIXES)
+        if key.lower() not in _STALE
+        and not key.lower().startswith(_STALE_PREFIXES)
+        and (further or key.lower() not in _FURTHER_TRACKS)
     )
     if tracks.video is not None:
         codec = tracks.video.codec

@@ -53,6 +53,17 @@ class AudioPacket(IntEnum):
     MOD_EX = 7
 
 
+class Multitrack(IntEnum):
+    """AvMultitrackType: how many tracks a body has, and whether each one has its own FourCC."""
+
+    ONE_TRACK = 0
+    MANY_TRACKS = 1
+    MANY_TRACKS_MANY_CODECS = 2
+
+
+# Tracks of each kind that one publisher may send, with the default track. Further tracks are refused.
+MAX_TRACKS = 8
+
 AVC, HEVC = 7, 12  # supported legacy video codec ids
 EX_AUDIO, AAC, MP3, MP3_8K = 9, 10, 2, 14  # sound formats
 
@@ -119,4 +130,7 @@ class Script:
     amf: bytes
 
 
-Demuxed: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | None"
+# What one track of a body contains.
+TrackMedia: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported"
+# What a body contains; a list of track ids and media for a multitrack body.
+Demuxed: TypeAlias = "TrackMedia | list[tuple[int, TrackMedia]] | None"

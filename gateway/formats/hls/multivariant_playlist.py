@@ -10,13 +10,17 @@ from gateway.formats.hls.media_playlist import MARK
 
 @dataclass(frozen=True, slots=True)
 class AudioRendition:
-    """An alternative audio rendition, EXT-X-MEDIA (§4.4.6.1). channels: 0 if unknown."""
+    """An alternative audio rendition, EXT-X-MEDIA (§4.4.6.1).
+
+    uri: "" if its media is in the variants. channels: 0 if unknown. language: BCP 47; "" if unknown.
+    """
 
     group: str
     name: str
     uri: str
     channels: int
     default: bool = True
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,11 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
     for r in renditions:
         default = "YES" if r.default else "NO"
         channels = f',CHANNELS="{r.channels}"' if r.channels else ""
+        language = f',LANGUAGE="{r.language}"' if r.language else ""
+        uri = f',URI="{r.uri}{MARK}"' if r.uri else ""
         lines.append(
-            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{r.group}",NAME="{r.name}",DEFAULT={default},AUTOSELECT=YES{channels},'
-            f'URI="{r.uri}{MARK}"\n'
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{r.group}",NAME="{r.name}"{language},DEFAULT={default},AUTOSELECT=YES'
+            f"{channels}{uri}\n"
         )
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]

@@ -16,7 +16,15 @@ from gateway.media.track import Codec, Kind, MediaTrack
 FTYP = box(b"ftyp", b"iso6", (0).to_bytes(4, "big"), b"iso6cmfcmp41")
 
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-_LANGUAGE = 0x55C4  # "und", three letters of five bits
+_UNKNOWN_LANGUAGE = "und"
+# ISO 639-2 codes of languages that publishers write with two letters. Other tracks have only the `elng` box.
+_LANGUAGES = {
+    "ar": "ara", "bg": "bul", "ca": "cat", "cs": "ces", "da": "dan", "de": "deu", "el": "ell", "en": "eng", "es": "spa",
+    "et": "est", "fa": "fas", "fi": "fin", "fr": "fra", "he": "heb", "hi": "hin", "hr": "hrv", "hu": "hun", "id": "ind",
+    "it": "ita", "ja": "jpn", "ko": "kor", "lt": "lit", "lv": "lav", "ms": "msa", "nl": "nld", "no": "nor", "pl": "pol",
+    "pt": "por", "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "sr": "srp", "sv": "swe", "ta": "tam", "th": "tha",
+    "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "zh": "zho",
+}  # fmt: skip
 _MAX_WIDTH = 0xFFFF_FFFF  # maximum of a 16.16 number
 _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 
@@ -46,6 +54,8 @@ class TrackInit:
 
     timescale: ticks a second of its fragments.
     size, payload: see `init_segment`.
+    language: BCP 47; "" if unknown. name: for players; "" if it has none.
+    group: players play one track of each group at a time; 0: no group.
     """
 
     track: MediaTrack
@@ -53,6 +63,9 @@ class TrackInit:
     timescale: int
     size: tuple[int, int] | None = None
     payload: bytes | None = None
+    language: str = ""
+    name: str = ""
+    group: int = 0
 
 
 def movie_init(tracks: Sequence[TrackInit], *, timescale: int = 90_000) -> bytes:
@@ -73,20 +86,30 @@ def movie_header(timescale: int, duration: int, next_track_id: int, created: int
     return _timed_box(b"mvhd", 0, (created, created), struct.pack(">I", timescale), duration, *rest)
 
 
-def track_header(track_id: int, duration: int, volume: int, width: int, height: int, created: int = 0) -> bytes:
+def track_header(
+    track_id: int, duration: int, volume: int, width: int, height: int, created: int = 0, group: int = 0
+) -> bytes:
     """Returns tkhd (§8.3.2).
 
     duration: ticks of the movie.
     width, height: of the displayed picture, in 65,536ths of a pixel.
+    group: alternate_group: players play one of its tracks at a time; 0: none.
     """
-    rest = (struct.pack(">8x4H", 0, 0, volume, 0), _MATRIX, struct.pack(">II", width, height))
+    rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width, height))
     return _timed_box(b"tkhd", _TKHD_FLAGS, (created, created), struct.pack(">II", track_id, 0), duration, *rest)
 
 
-def media_header(timescale: int, duration: int, created: int = 0) -> bytes:
-    """Returns mdhd (§8.4.2). duration: ticks of the track."""
-    rest = struct.pack(">HH", _LANGUAGE, 0)
+def media_header(timescale: int, duration: int, created: int = 0, language: int | None = None) -> bytes:
+    """Returns mdhd (§8.4.2). duration: ticks of the track. language: packed, see `packed_language`; None: unknown."""
+    rest = struct.pack(">HH", packed_language("") if language is None else language, 0)
     return _timed_box(b"mdhd", 0, (created, created), struct.pack(">I", timescale), duration, rest)
+
+
+def packed_language(language: str) -> int:
+    """Returns the ISO 639-2 code of a BCP 47 language as three letters of five bits; "und" if it has none."""
+    main = language.partition("-")[0].lower()
+    code = _LANGUAGES.get(main, main if len(main) == 3 and main.isalpha() else _UNKNOWN_LANGUAGE)
+    return (ord(code[0]) - 0x60) << 10 | (ord(code[1]) - 0x60) << 5 | (ord(code[2]) - 0x60)
 
 
 def _timed_box(kind: bytes, flags: int, times: tuple[int, int], middle: bytes, duration: int, *rest: bytes) -> bytes:
@@ -117,6 +140,7 @@ def _trak(of: TrackInit) -> bytes:
         entry = _audio_entry(track, payload)
         handler, name, header = b"soun", b"SoundHandler\x00", full_box(b"smhd", 0, 0, bytes(4))
         volume = 0x0100
+    name = of.name.encode() + b"\x00" if of.name else name
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), name)
     dinf = box(b"dinf", full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), full_box(b"url ", 0, 1)))
     stbl = box(
@@ -127,8 +151,11 @@ def _trak(of: TrackInit) -> bytes:
         full_box(b"stsz", 0, 0, bytes(8)),
         full_box(b"stco", 0, 0, bytes(4)),
     )
-    mdia = box(b"mdia", media_header(scale, 0), hdlr, box(b"minf", header, dinf, stbl))
-    return box(b"trak", track_header(of.track_id, 0, volume, width, height), mdia)
+    # §8.4.6: the extended language tag has the whole BCP 47 language.
+    elng = full_box(b"elng", 0, 0, of.language.encode() + b"\x00") if of.language else b""
+    head = media_header(scale, 0, language=packed_language(of.language))
+    mdia = box(b"mdia", head, elng, hdlr, box(b"minf", header, dinf, stbl))
+    return box(b"trak", track_header(of.track_id, 0, volume, width, height, group=of.group), mdia)
 
 
 def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect, payload: bytes | None) -> bytes:

@@ -33,8 +33,10 @@ class MovieTrack:
     width: int  # as in a tkhd
     height: int
     stsd: bytes
-    kept: tuple[bytes, bytes, bytes]  # hdlr, the media header of its kind, dinf
+    kept: tuple[bytes, bytes, bytes]  # elng (if any) and hdlr, the media header of its kind, dinf
     table: Table
+    language: int  # as in a mdhd
+    group: int  # as in a tkhd
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,11 @@ def _moov(traks: Sequence[MovieTrack], positions: list[array[int]], wide: bool, 
         lift = max(-first, 0)
         hdlr, header, dinf = trak.kept
         stbl = table.boxes(trak.stsd, positions[n], wide=wide, lift=lift)
-        mdia = box(b"mdia", media_header(scale, table.duration, created), hdlr, box(b"minf", header, dinf, stbl))
+        mdia = box(
+            b"mdia", media_header(scale, table.duration, created, trak.language), hdlr, box(b"minf", header, dinf, stbl)
+        )
         volume = 0 if trak.video else 0x0100
-        tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created)
+        tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created, trak.group)
         boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))
     head = movie_header(_SCALE, longest, max(t.track_id for t in traks) + 1, created)
     return box(b"moov", head, *boxes_), longest / _SCALE
@@ -145,11 +149,15 @@ def read_tracks(moov: bytes) -> list[MovieTrack]:
             raise InvalidData("a timescale of 0")
         width, height = struct.unpack_from(">II", moov, tkhd.payload + 76)
         kept = [moov[b.start : b.end] for b in (hdlr, header, inner(b"mdia", b"minf", b"dinf"))]
+        if (elng := find(moov, b"mdia", b"elng", start=trak.payload, end=trak.end)) is not None:
+            kept[0] = moov[elng.start : elng.end] + kept[0]
+        language = int.from_bytes(moov[mdhd.payload + 20 : mdhd.payload + 22], "big")
+        group = int.from_bytes(moov[tkhd.payload + 34 : tkhd.payload + 36], "big")
         track_id = int.from_bytes(moov[tkhd.payload + 12 : tkhd.payload + 16], "big")
         found.append(
             MovieTrack(
                 track_id, timescale, video, width, height, moov[stsd.start : stsd.end],
-                (kept[0], kept[1], kept[2]), Table(),
+                (kept[0], kept[1], kept[2]), Table(), language, group,
             )
         )  # fmt: skip
     return found

@@ -6,9 +6,8 @@ The wire format itself is in `gateway.protocols.rtmp` and does no I/O.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from gateway.channels.addresses import APP, Addresses
+from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
 from gateway.ingest.descriptor import ListenerDescriptor
 
@@ -18,16 +17,8 @@ if TYPE_CHECKING:
     from gateway.outputs.services import OutputServices
 
 
-def push_server(addresses: Addresses, channel: Channel) -> str:
-    """Returns the server for OBS: rtmp://host:1935/stream. It uses TLS if the channel needs it and the port is open."""
-    server = addresses.push
-    if channel.is_rtmps and addresses.ports["rtmps"] and not server.startswith("rtmps:"):
-        server = addresses.server("rtmps", urlsplit(server).hostname)
-    return f"{server}/{APP}"
-
-
 def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    server, key = push_server(addresses, channel), f"{channel.id}?sign={channel.key}"
+    server, key = addresses.rtmp_server(channel), f"{channel.id}?sign={channel.key}"
     return {"pushUrl": f"{server}/{key}", "obsServer": server, "obsKey": key}
 
 

@@ -15,7 +15,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Item, Subscription
 from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
@@ -154,7 +154,7 @@ class KvsOutput:
                 return
             if isinstance(item, Tracks):
                 self._tracks = item
-            if not isinstance(item, Timed):
+            if isinstance(item, Tracks | AccessUnit):
                 yield item
 
     def _on_waiting(self, reason: str | None) -> None:
@@ -194,7 +194,7 @@ async def reencoded(
                 return
             if isinstance(item, Tracks):
                 tracks = item  # the next worker gets them first
-            if not isinstance(item, Timed):
+            if isinstance(item, Tracks | AccessUnit):
                 await worker.send_item(item)
 
     while True:

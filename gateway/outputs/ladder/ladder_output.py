@@ -179,7 +179,8 @@ class LadderOutput:
     # ---- the worker ----
 
     def _make_plan(self, channel: Channel) -> LadderPlan:
-        rungs = ladder_steps(self._ladders, channel)
+        pushed = self._stream.pushed_tracks.by_name  # the publisher's own renditions win
+        rungs = tuple(step for step in ladder_steps(self._ladders, channel) if step.name not in pushed)
         slots = {step.name: self._slots[step.name] for step in rungs if step.name in self._slots}
         used = {*slots.values(), *self._renditions}
         for step in rungs:

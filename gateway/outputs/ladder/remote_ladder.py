@@ -108,7 +108,8 @@ class RemoteLadderOutput:
 
     def _renditions(self) -> list[Stream]:
         prefix = f"{self._stream.channel.id}@"
-        return [stream for stream in self._hub if stream.name.startswith(prefix)]
+        pushed = self._stream.pushed_tracks.by_name
+        return [s for s in self._hub if s.name.startswith(prefix) and s.name[len(prefix) :] not in pushed]
 
     async def _hold(self) -> None:
         """Publishes renditions that have no task, until cancelled.

@@ -45,6 +45,7 @@ class PieceStart:
     first_video, first_audio: a payload, for codecs with their configuration in the frames; None if there is none yet.
     wall_clock: time of the first frame, seconds since the epoch.
     continues: whether the piece continues the timeline of the previous piece.
+    language, label: of the sound; "" if unknown.
     """
 
     video: MediaTrack | None
@@ -53,6 +54,8 @@ class PieceStart:
     first_audio: bytes | None
     wall_clock: float
     continues: bool
+    language: str = ""
+    label: str = ""
 
 
 class Cutter:
@@ -77,6 +80,7 @@ class Cutter:
         limiter: IntervalLimiter | None = None,
     ) -> None:
         self.seconds = seconds
+        self.waits = False  # whether a piece stays open for late units of further tracks
         self._limiter = limiter or IntervalLimiter(MAX_BURST)
         self.dropped = 0
         self._make_piece = make_piece
@@ -106,6 +110,16 @@ class Cutter:
                 self._add_sound(unit)
         except InvalidData:
             self.dropped += 1
+
+    @property
+    def cut(self) -> int:
+        """Presentation time of the first picture of the open piece, 90 kHz; without video, of its first sound."""
+        return self._cut if self._video is not None else self._start
+
+    @property
+    def reached(self) -> int | None:
+        """Decode time of the last picture, 90 kHz; None without video."""
+        return self._last if self._video is not None else None
 
     def finish(self) -> None:
         """Ends the epoch: closes the open pieces."""
@@ -152,7 +166,7 @@ class Cutter:
         self._previous = self._piece
         self._start, self._cut = dts, pts
         self._open_piece(unit.wall, unit.payload)
-        if self._audio is None:
+        if self._audio is None and not self.waits:
             self._end_previous()
 
     def _end_previous(self) -> None:
@@ -222,7 +236,8 @@ class Cutter:
             if time < self._cut:
                 self._previous.sound(ticks, samples, payload)
                 return
-            self._end_previous()
+            if not self.waits:
+                self._end_previous()
         if self._piece is None:
             self.dropped += 1
             return

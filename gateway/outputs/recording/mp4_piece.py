@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.formats.mp4.fragment import Mp4Sample, OpenKey, fragment
@@ -9,13 +10,28 @@ from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
-from gateway.media.track import MediaTrack
+from gateway.media.track import Kind, MediaTrack
 from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.further_track import FurtherMedia, FurtherSample
 from gateway.packaging.timing import VIDEO_CLOCK
 
 _SECOND: Final = VIDEO_CLOCK
 _MAX_BYTES: Final = 4_000_000  # of media; a larger second becomes several fragments
-_VIDEO_ID, _AUDIO_ID = 1, 2
+_VIDEO_ID, _AUDIO_ID, _FIRST_FURTHER_ID = 1, 2, 3
+_VIDEO_GROUP, _AUDIO_GROUP = 1, 2  # players play one track of each
+
+
+@dataclass(slots=True)
+class _Further:
+    """A further track of the piece. at, last: decode times of its waiting samples. id: 0 without header."""
+
+    media: FurtherMedia
+    access: RandomAccessOf
+    samples: list[Mp4Sample]
+    at: int
+    last: int
+    step: int
+    id: int = 0
 
 
 class Mp4Piece:
@@ -34,7 +50,8 @@ class Mp4Piece:
         self.unsupported: str | None = None
         self.dropped = 0
         self._start = start
-        self._access: RandomAccessOf = lambda payload: RandomAccess.CLOSED
+        self._closed: RandomAccessOf = lambda payload: RandomAccess.CLOSED
+        self._access: RandomAccessOf = self._closed
         if start.video is not None:
             self._access = random_access_of(start.video)
         self._first_audio = start.first_audio
@@ -46,6 +63,7 @@ class Mp4Piece:
         self._pictures_at = 0  # decode time of the first of them
         self._last = 0  # decode time of the last picture, whose duration is still unknown
         self._step = VIDEO_CLOCK // 30
+        self._further: dict[str, _Further] = {}
         self._sounds: list[Mp4Sample] = []
         self._sounds_at = 0
         self._sounds_end = 0
@@ -92,10 +110,37 @@ class Mp4Piece:
         self._sounds_end = time + samples
         self._size += len(payload)
 
+    def further(self, media: FurtherMedia, sample: FurtherSample) -> None:
+        """Adds a unit of a further track. Hot path.
+
+        The header has the tracks that come within the first second; units of other tracks are dropped.
+        """
+        of = self._further.get(media.name)
+        if of is None:
+            if self._header_written:
+                self.dropped += 1
+                return
+            is_video = media.track.kind is Kind.VIDEO
+            access = random_access_of(media.track) if is_video else self._closed
+            of = self._further[media.name] = _Further(media, access, [], sample.time, sample.time, self._step)
+        if of.media.track != media.track or (self._header_written and not of.id):
+            self.dropped += 1
+            return
+        samples = of.samples
+        if samples:
+            samples[-1].duration = of.step = max(sample.time - of.last, 1)  # also over a gap
+        else:
+            of.at = sample.time
+        kind = OpenKey if sample.key and of.access(sample.payload) is RandomAccess.OPEN else Mp4Sample
+        samples.append(kind(sample.length or of.step, sample.cts, sample.key, sample.payload))
+        of.last = sample.time
+        self._size += len(sample.payload)
+
     def close(self, end: int | None) -> None:
         if self._pictures:
             self._pictures[-1].duration = max(end - self._last, 1) if end is not None else self._step
         self._flush()
+        self._flush_further(last=True)
         self.closed = True
 
     def flush(self) -> None:
@@ -125,6 +170,7 @@ class Mp4Piece:
             return
         if self.unsupported is not None or (not self._header_written and not self._write_header()):
             return
+        self._flush_further(last=False)
         if pictures:
             self._sequence += 1
             self._data.append(fragment(self._sequence, _VIDEO_ID, at, pictures))
@@ -134,6 +180,17 @@ class Mp4Piece:
             self._sequence += 1
             self._data.append(fragment(self._sequence, _AUDIO_ID, self._sounds_at, sounds))
 
+    def _flush_further(self, *, last: bool) -> None:
+        """Converts the samples of further tracks. last: whether to include the last ones, which get longer by a gap."""
+        if not self._header_written:
+            return
+        for of in self._further.values():
+            samples, of.samples = (of.samples, []) if last else (of.samples[:-1], of.samples[-1:])
+            if samples and of.id:
+                self._sequence += 1
+                self._data.append(fragment(self._sequence, of.id, of.at, samples))
+            of.at = of.last
+
     def _write_header(self) -> bool:
         """Writes the header. Returns False if MP4 does not support the tracks."""
         video, audio = self._start.video, self._start.audio
@@ -141,10 +198,15 @@ class Mp4Piece:
         try:
             if video is not None and self._start.first_video is not None:
                 size = codecs.video_size(video, self._start.first_video)
-                tracks.append(TrackInit(video, _VIDEO_ID, VIDEO_CLOCK, size, self._start.first_video))
+                tracks.append(
+                    TrackInit(
+                        video, _VIDEO_ID, VIDEO_CLOCK, size, self._start.first_video, group=self._group(Kind.VIDEO)
+                    )
+                )
             if audio is not None and (init := self._audio_init(audio)) is not None:
                 tracks.append(init)
             self._has_audio = any(t.track_id == _AUDIO_ID for t in tracks)
+            tracks += self._further_inits()
             self._data.append(movie_init(tracks))
         except InvalidData as error:
             self.unsupported = str(error)
@@ -156,4 +218,29 @@ class Mp4Piece:
         if self._first_audio is None and not audio.config:
             return None
         rate = codecs.audio_rate(audio, self._first_audio)
-        return TrackInit(audio, _AUDIO_ID, rate, None, self._first_audio)
+        language, name = self._start.language, self._start.label
+        group = self._group(Kind.AUDIO)
+        return TrackInit(audio, _AUDIO_ID, rate, None, self._first_audio, language, name, group)
+
+    def _group(self, kind: Kind) -> int:
+        if not any(of.media.track.kind is kind for of in self._further.values()):
+            return 0
+        return _VIDEO_GROUP if kind is Kind.VIDEO else _AUDIO_GROUP
+
+    def _further_inits(self) -> list[TrackInit]:
+        """Returns the further tracks for the header. A track that MP4 does not support is left out."""
+        inits: list[TrackInit] = []
+        for of in self._further.values():
+            media, first = of.media, of.samples[0].payload if of.samples else None
+            try:
+                size = codecs.video_size(media.track, first) if media.track.kind is Kind.VIDEO else None
+                init = TrackInit(
+                    media.track, _FIRST_FURTHER_ID + len(inits), media.timescale, size, first, media.language,
+                    media.label, self._group(media.track.kind),
+                )  # fmt: skip
+                movie_init([init])  # raises here, not for the whole movie
+            except InvalidData:
+                continue
+            of.id = init.track_id
+            inits.append(init)
+        return inits

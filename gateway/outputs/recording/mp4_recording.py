@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from gateway.channels.channel import Channel
+from gateway.live.further_sinks import FurtherSinks
+from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.stream import Stream
+from gateway.live.subscription import FurtherUnit, Subscription
+from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.further_track import FurtherTrack
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.mp4_piece import Mp4Piece
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
@@ -31,6 +38,7 @@ class Mp4Recording(SegmentedRecording):
     Memory is constant, about a second of media.
     A new epoch of the stream (the publisher reconnected, or tracks changed) begins a new piece.
     If writing fails, the part on disk becomes a shorter piece.
+    Further tracks that the channel chose (`recordTracks`) are in the same files.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
@@ -38,6 +46,8 @@ class Mp4Recording(SegmentedRecording):
         self._archive = archive
         self._finalizer = finalizer
         self._open: list[_Piece] = []  # oldest first
+        self._further: dict[str, FurtherTrack] = {}
+        self._sinks: FurtherSinks | None = None
         self._pieces = 0
         self._bytes = 0
 
@@ -50,7 +60,53 @@ class Mp4Recording(SegmentedRecording):
     def begin_epoch(self, tracks: Tracks) -> None:
         """Does nothing: every piece contains its own tracks."""
 
+    # ---- further tracks ----
+
+    def subscribed(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
+        sinks = self._sinks = FurtherSinks(
+            stream, subscription, lambda track: self._channel.record_tracks.includes(track.name, track.info.language)
+        )
+        return sinks.close
+
+    def read_channel(self, channel: Channel) -> None:
+        super().read_channel(channel)
+        if self._sinks is not None:
+            self._sinks.update()
+
+    def on_further(self, item: FurtherUnit) -> None:
+        further = self._further.get(item.name)
+        if further is None or further.track != item.unit.track:
+            pushed = self._stream.pushed_tracks.by_name.get(item.name)
+            if pushed is None or len(self._further) > MAX_PUSHED:
+                return
+            try:
+                further = self._further[item.name] = FurtherTrack(pushed, item.unit)
+            except InvalidData:  # only this track cannot be recorded
+                self._dropped += 1
+                return
+        further.hold(item.unit)
+        if self._cutter is not None:
+            self._cutter.waits = True
+
+    def _write_further(self, *, all_held: bool = False) -> None:
+        """Writes the units of further tracks that the default tracks have reached."""
+        cutter = self._cutter
+        if cutter is None or not self._open:
+            return
+        current = self._open[-1].movie
+        previous = self._open[-2].movie if len(self._open) > 1 and not self._open[-2].movie.closed else None
+        for further in self._further.values():
+            further.write(None if all_held else cutter.reached, cutter.cut, previous, current)
+
+    def _end_cutter(self) -> None:
+        self._write_further(all_held=True)
+        super()._end_cutter()
+        self._count_dropped(sum(further.dropped for further in self._further.values()))
+        self._further = {}
+
     def check_pieces(self) -> None:
+        if self._further:
+            self._write_further()
         for piece in self._open:
             movie = piece.movie
             if movie.has_data or movie.closed:
@@ -84,7 +140,8 @@ class Mp4Recording(SegmentedRecording):
             self._epoch = None  # the next recording begins with its tracks
 
     def begin_piece(self, start: PieceStart) -> Mp4Piece:
-        movie = Mp4Piece(start)
+        about = self._stream.pushed_tracks.default
+        movie = Mp4Piece(replace(start, language=about.language, label=about.label))
         self._open.append(_Piece(movie))
         return movie
 

@@ -6,7 +6,7 @@ import abc
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.metric_table import DROPPED, RECORDED, MetricSample, by_label
 from gateway.live.stream import Stream
-from gateway.live.subscription import End, Subscription
+from gateway.live.subscription import End, FurtherUnit, Subscription
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -54,6 +54,7 @@ class RecordingOutput(abc.ABC):
         self._counts = counts
         self._channel: Channel = stream.channel
         self._subscription: Subscription | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._window_end = float("inf")  # end of the schedule's window, seconds since the epoch
         self._next_window: float | None = None  # start of the next window; None: not waiting
         self._changed = asyncio.Event()
@@ -70,6 +71,14 @@ class RecordingOutput(abc.ABC):
     @abc.abstractmethod
     def on_unit(self, unit: AccessUnit) -> None:
         """Receives one unit. Raises OutputUnsupported. Hot path."""
+
+    def on_further(self, item: FurtherUnit) -> None:
+        """Receives one unit of a further track. Only for subclasses that subscribe to further tracks."""
+        raise AssertionError(f"{item.name} was not subscribed")
+
+    def subscribed(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
+        """Called with each subscription, for its further tracks. Returns a function that ends theirs."""
+        return lambda: None
 
     @property
     @abc.abstractmethod
@@ -146,6 +155,7 @@ class RecordingOutput(abc.ABC):
     def _subscribe(self, stream: Stream) -> None:
         self._subscription = subscription = Subscription(stream)
         stream.attach(subscription)
+        self._unsubscribe = self.subscribed(stream, subscription)
 
     def _set_window_end(self) -> None:
         schedule, now = self._channel.record_schedule, time.time()
@@ -182,6 +192,8 @@ class RecordingOutput(abc.ABC):
                         failed = False
                         return False
                     self.on_unit(item)
+                elif isinstance(item, FurtherUnit):
+                    self.on_further(item)
                 elif isinstance(item, Tracks):
                     self.on_tracks(item)
                 elif isinstance(item, End):
@@ -197,6 +209,7 @@ class RecordingOutput(abc.ABC):
             raise
         finally:
             stream.detach(subscription)
+            self._unsubscribe()
             self._subscription = None
             self._count_dropped(subscription.dropped)
             try:

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -20,10 +20,12 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.live.further_sinks import FurtherSinks
+from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.live.subscription import End, Item, Subscription
-from gateway.media.track import Codec, Kind, Tracks
+from gateway.live.subscription import End, FurtherUnit, Item, Subscription
+from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.relay import redact_target
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
@@ -92,6 +94,7 @@ class RelayTarget:
         self._dropped = 0
         self._push: RtmpPush | None = None
         self._items: Subscription | None = None
+        self._further: FurtherSinks | None = None
         self._rules: IvsRules | None = None
         self._refresh = False  # request the ingest endpoint again, because the last connection failed
         self._logged_error = ""
@@ -124,6 +127,13 @@ class RelayTarget:
         """Subscribes to the stream, before `run`."""
         self._items = Subscription(self._stream.original, max_seconds=self._context.relay.backlog)
         self._stream.original.attach(self._items)
+        self._further = FurtherSinks(self._stream, self._items, self._chosen)
+
+    def _chosen(self, track: PushedTrack) -> bool:
+        """Whether the channel relays a further track. IVS takes only the default tracks."""
+        if relay_urls.is_ivs_channel(self._text) or is_ivs_address(self._text):
+            return False
+        return self._stream.channel.relay_tracks.includes(track.name, track.info.language)
 
     async def run(self) -> None:
         """Relays until the stream ends. After an error it reports it and tries again."""
@@ -176,6 +186,8 @@ class RelayTarget:
                     raise OutputError(redact_target.redact_text(str(error), target.secrets)) from None
         finally:
             self._stream.original.detach(items)
+            if self._further is not None:
+                self._further.close()
             self._dropped += items.dropped
             self._items = None
 
@@ -200,8 +212,13 @@ class RelayTarget:
         context = self._context
         addresses = await context.egress.check(target.address, RTMP)
         fourccs = [FOURCC[track.codec].decode() for track in tracks if track.codec not in _PLAIN]
+        further = [t.track for t in self._stream.pushed_tracks.by_name.values() if self._chosen(t)]
+        if further:  # only then, because older servers fail with the list
+            fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *further)})
         tls = context.tls() if target.url.secure else None
-        push = self._push = await open_push(target.url, addresses, context.relay, tls, fourccs)
+        push = self._push = await open_push(
+            target.url, addresses, context.relay, tls, fourccs, multitrack=bool(further)
+        )
         push.on_lost = items.on_failed
         try:
             self._set_state(TargetState.LIVE)
@@ -221,6 +238,7 @@ class RelayTarget:
         head_due, key_due = True, tracks.video is not None
         # The first metadata has time 0. With another time, ffmpeg's probing detects a subtitle track.
         now = metadata_at = 0
+        begun: dict[str, MediaTrack] = {}  # further tracks whose sequence header was sent
         async for item in feed:
             if isinstance(item, AccessUnit):
                 video = item.track.kind is _VIDEO
@@ -231,7 +249,7 @@ class RelayTarget:
                 now = muxer.unit_time(item)
                 if head_due:
                     head_due = False
-                    _send_metadata(push, tracks, metadata_at)
+                    _send_metadata(push, self._described(push, tracks), metadata_at)
                     for kind, header in muxer.sequence_bodies(tracks):
                         push.send(kind, now, header)
                 send(VIDEO if video else AUDIO, now, body(item))
@@ -239,20 +257,52 @@ class RelayTarget:
                     rules.unit(item)
                 if push.full:
                     await push.drain()
+            elif isinstance(item, FurtherUnit):
+                if push.takes_multitrack and not head_due:
+                    self._send_further(push, item, begun)
             elif isinstance(item, Timed):
                 if not head_due:
                     send(SCRIPT, item.dts & 0xFFFFFFFF, muxer.timed_body(item))
             elif isinstance(item, Tracks):
                 if item.epoch == tracks.epoch and not head_due:
-                    _send_metadata(push, item, now)
+                    _send_metadata(push, self._described(push, item), now)
                 else:
                     metadata_at = now
                     head_due, key_due = True, item.video is not None
+                    begun.clear()
                     if rules is not None:
                         rules.tracks(item)
                 tracks = item
             elif isinstance(item, End):
                 return
+
+    def _send_further(self, push: RtmpPush, item: FurtherUnit, begun: dict[str, MediaTrack]) -> None:
+        """Sends a unit of a further track, from a key frame on, after its sequence header."""
+        pushed = self._stream.pushed_tracks.by_name.get(item.name)
+        unit = item.unit
+        if pushed is None:
+            return
+        kind, now = VIDEO if unit.track.kind is _VIDEO else AUDIO, muxer.unit_time(unit)
+        if begun.get(item.name) != unit.track:
+            if not unit.key:
+                return
+            begun[item.name] = unit.track
+            if header := muxer.further_track_body(pushed.id, unit.track):
+                push.send(kind, now, header)
+        push.send(kind, now, muxer.further_body(pushed.id, unit))
+
+    def _described(self, push: RtmpPush, tracks: Tracks) -> Tracks:
+        """Returns the tracks with the languages and names of the further audio tracks, if the target takes them."""
+        pushed = self._stream.pushed_tracks
+        if not push.takes_multitrack or not pushed.audio:
+            return tracks
+        infos: dict[str, AmfValue] = {
+            str(t.id): {"language": t.info.language, "name": t.info.label} for t in pushed.audio if self._chosen(t)
+        }
+        more: dict[str, AmfValue] = {"audioTrackIdInfoMap": infos}
+        if pushed.default.language:
+            more |= {"language": pushed.default.language, "name": pushed.default.label}
+        return replace(tracks, metadata=tracks.metadata | more)
 
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
         """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
@@ -314,4 +364,4 @@ def _parse(address: str) -> RtmpUrl:
 
 
 def _send_metadata(push: RtmpPush, tracks: Tracks, now: int) -> None:
-    push.send(SCRIPT, now, _SET_DATA_FRAME + muxer.metadata_body(tracks))
+    push.send(SCRIPT, now, _SET_DATA_FRAME + muxer.metadata_body(tracks, further=push.takes_multitrack))

@@ -41,11 +41,18 @@ class PushRefused(OutputError):
 
 
 async def open_push(
-    url: RtmpUrl, addresses: Sequence[Address], relay: RelaySettings, tls: ssl.SSLContext | None, fourccs: Sequence[str]
+    url: RtmpUrl,
+    addresses: Sequence[Address],
+    relay: RelaySettings,
+    tls: ssl.SSLContext | None,
+    fourccs: Sequence[str],
+    *,
+    multitrack: bool = False,
 ) -> RtmpPush:
     """Connects to the first of `addresses` that answers, publishes the name of `url`, and waits until it is accepted.
 
     tls: context for RTMPS; None for RTMP. fourccs: of the codecs that need Enhanced RTMP.
+    multitrack: whether to announce several tracks.
     Raises OutputError, or PushRefused if the server rejected the push.
     The message is one line and may contain the server's text.
     """
@@ -53,7 +60,10 @@ async def open_push(
 
     def make() -> RtmpPush:
         role, chunk = ClientRole.PUBLISH, relay.chunk_size
-        return RtmpPush(ClientConnection(url, role, chunk_size=chunk, fourccs=fourccs, limits=_LIMITS), relay.stall)
+        connection = ClientConnection(
+            url, role, chunk_size=chunk, fourccs=fourccs, multitrack=multitrack, limits=_LIMITS
+        )
+        return RtmpPush(connection, relay.stall)
 
     end = loop.time() + relay.timeout
     try:
@@ -101,6 +111,11 @@ class RtmpPush(asyncio.Protocol):
     @property
     def state(self) -> RtmpState:
         return self._connection.state
+
+    @property
+    def takes_multitrack(self) -> bool:
+        """Whether this side and the server announced several tracks."""
+        return self._connection.takes_multitrack
 
     async def accepted(self) -> None:
         """Waits until the server has accepted the push. Raises OutputError."""

@@ -22,7 +22,7 @@ _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
 _MAX_LATENESS = 1.0  # seconds by which a segment may be late before a template's availability times are wrong
-_RENDITION_DELAY = 0.5  # seconds by which a rendition is later than its source
+RENDITION_DELAY = 0.5  # seconds by which a rendition from a worker is later than its source
 _MAX_WORKER_DELAY = 1.9  # seconds, in addition to a segment, by which an overloaded worker may be late
 _MAX_LATE_START = 3  # segments by which a rendition may begin after its source and still be listed
 
@@ -88,11 +88,15 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class AlternateRendition:
-    """A video rendition with the source's numbers and times. name: also its folder."""
+    """A video rendition with the source's numbers and times.
+
+    name: also its folder. delay: seconds by which it is later than its source.
+    """
 
     name: str
     track: CmafTrack
     frame_rate: Fraction | None
+    delay: float = RENDITION_DELAY
 
     def covers(self, source: CmafTrack) -> bool:
         """Whether it has all listed segments of the source. Then a player that switches finds no gap."""
@@ -111,6 +115,14 @@ def lags_too_far(source: CmafTrack, rendition: CmafTrack) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioLabel:
+    """Language (BCP 47) and name of an audio track; "" if unknown."""
+
+    language: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class MpdSnapshot:
     """The content of an MPD at one moment.
 
@@ -119,6 +131,7 @@ class MpdSnapshot:
     start: availabilityStartTime.
     now: publishTime.
     part: seconds of a chunk.
+    audio: languages and names by track, if there are several audio tracks.
     """
 
     tracks: Sequence[CmafTrack]
@@ -127,6 +140,7 @@ class MpdSnapshot:
     start: float
     now: float
     part: float
+    audio: Mapping[str, AudioLabel] = field(default_factory=dict)
 
     def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
         """Returns the values of the current MPD.
@@ -150,13 +164,18 @@ class MpdSnapshot:
             e = epochs[number]
             wall_time = e.wall.at(e.origin / VIDEO_CLOCK)
             begin = wall_time - start
-            sets = []
+            sets: list[AdaptationSet] = []
             end, grid = 0.0, math.inf
             for index, track in enumerate(tracks):
                 segments = [s for s in track.window if s.epoch == number]
                 header = track.headers.get(number)
                 if not segments or header is None:
                     continue
+                label = self.audio.get(track.kind)
+                is_further = label is not None and track.kind != "audio"
+                if is_further and not sets:
+                    continue  # its Period has no media of the main tracks
+                own_end, own_grid = end, grid
                 end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
                 # An ended Period keeps its addressing: shaka-player (5.2.12) fails on a manifest in which a Period
                 # has changed its addressing.
@@ -168,16 +187,24 @@ class MpdSnapshot:
                     grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
                 else:
                     template = _by_time(header, e, segments)
+                if is_further:  # the main tracks decide where a Period ends
+                    end, grid = own_end, own_grid
                 main = representation(track, header, frame_rate)
                 set_alternates = alternates if not index else ()
                 same_codec, other_codecs = _renditions(set_alternates, track, e, segments, by_number, part, main.codecs)
                 if same_codec:
                     main = replace(main, template=template)
                 sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
-                sets.append(AdaptationSet(index + 1, track.kind, template, (main, *same_codec), wall_time, sap))
+                sets.append(
+                    AdaptationSet(
+                        index + 1, track.media, template, (main, *same_codec), wall_time, sap,
+                        label.language if label is not None else "", label.name if label is not None else "",
+                        "" if label is None else "alternate" if is_further else "main",
+                    )
+                )  # fmt: skip
                 if other_codecs:
                     sets.append(
-                        AdaptationSet(len(tracks) + 1, track.kind, template, tuple(other_codecs), wall_time, sap)
+                        AdaptationSet(len(tracks) + 1, track.media, template, tuple(other_codecs), wall_time, sap)
                     )
             end = min(end, grid)
             has_ended = number != last_number or ended
@@ -254,7 +281,7 @@ def _renditions(
             continue
         folder = f"{alternate.name}/{track.kind}"
         if by_number:
-            template = _by_number(source, header, epoch, part + _RENDITION_DELAY, folder)
+            template = _by_number(source, header, epoch, part + alternate.delay, folder)
         else:
             rendition_segments = [s for s in track.window if s.epoch == epoch.number]
             if not rendition_segments or rendition_segments[-1].number < segments[-1].number - 1:

@@ -9,9 +9,10 @@ from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
 from gateway.lib.metrics import Metrics
+from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
-from gateway.packaging.cmaf.dash_manifest import AlternateRendition, Epoch, MpdSnapshot
+from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
@@ -20,6 +21,7 @@ AUDIO_GROUP = "audio"
 # Number of video segments after which a playlist is served without audio. The first applies if no audio arrived, the
 # second if audio arrived, but no whole segment.
 _WAIT_FOR_AUDIO, _WAIT_FOR_MORE_AUDIO = 2, 3
+_MAX_BEHIND = 3.0  # seconds besides a segment by which a further audio track may be late and still be listed
 
 
 class CmafManifests:
@@ -39,7 +41,7 @@ class CmafManifests:
         metrics: Metrics | None = None,
     ) -> None:
         """seconds: the channel's hls_time. alignment: numbers the epochs. metrics: counts segments."""
-        self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media, video before audio
+        self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, further audio
         self.target: int | None = None
         self.epoch: Epoch | None = None  # the current epoch
         self.now = now  # arrival time of the last unit, seconds since the epoch
@@ -52,6 +54,14 @@ class CmafManifests:
         self._metrics = metrics
         self._epochs: dict[int, Epoch] = {}
         self._last_noted: dict[str, int] = {}  # number of the last evaluated segment, by track
+        self._further: list[tuple[CmafTrack, PushedTrack]] = []  # further audio tracks of the publisher
+        self._default_info = NO_INFO  # of the default audio track
+
+    def set_further(self, further: list[tuple[CmafTrack, PushedTrack]], default: TrackInfo) -> None:
+        """Sets the publisher's further audio tracks, and what it says about its default audio track."""
+        self._further, self._default_info = further, default
+        known = [self._video, self._audio, *(track for track, _ in further)]
+        self.tracks = tuple(track for track in self.tracks if track in known)
 
     def track(self, kind: str) -> CmafTrack | None:
         """Returns the track with this folder name; None if it has no media."""
@@ -64,15 +74,23 @@ class CmafManifests:
 
     # ---- playlists and manifests; they require `tracks` ----
 
-    def variant(self, uri: str = "video/index.m3u8", audio: CmafTrack | None = None, min_bandwidth: int = 0) -> Variant:
+    def variant(
+        self,
+        uri: str = "video/index.m3u8",
+        audio: CmafTrack | None = None,
+        min_bandwidth: int = 0,
+        further: Sequence[CmafTrack] = (),
+    ) -> Variant:
         """Returns this stream as one variant of a multivariant playlist.
 
         audio: the audio track of another stream, to use instead of its own.
         min_bandwidth: lower bound of its peak bitrate, bits a second.
+        further: further audio tracks of another stream, instead of its own.
         """
         tracks = self._current_tracks()
         if audio is not None:
             tracks = [tracks[0], audio]
+        also = further or [track for track, _ in self._listed_further()]
         main_track = tracks[0]
         header = main_track.header
         rate = self.frame_rate
@@ -80,19 +98,50 @@ class CmafManifests:
             uri=uri if main_track.kind == "video" else f"{main_track.kind}/index.m3u8",
             bandwidth=max(min_bandwidth, int(sum(track.peak for track in tracks)) + 1),
             average=max(1, int(sum(track.window.average for track in tracks)) + 1),
-            codecs=tuple(h.codec for track in tracks if (h := track.header) is not None),
+            codecs=tuple(dict.fromkeys(h.codec for track in [*tracks, *also] if (h := track.header) is not None)),
             size=header.size if header is not None else None,
             frame_rate=float(rate) if rate is not None else None,
-            audio=AUDIO_GROUP if len(tracks) > 1 else None,
+            audio=AUDIO_GROUP if len(tracks) > 1 or also else None,
         )
 
     def master(self, variants: Sequence[Variant] = ()) -> str:
         """Returns `master.m3u8` with media_playlist.MARK after its URIs: this stream, then `variants` (renditions)."""
-        audio = []
-        if len(self._current_tracks()) > 1:
+        return multivariant([self.variant(), *variants], self._audio_renditions())
+
+    def _audio_renditions(self) -> list[AudioRendition]:
+        """Returns the audio of a multivariant playlist: the default track first."""
+        main = self._current_tracks()
+        further = self._listed_further()
+        audio: list[AudioRendition] = []
+        names = labels(self._default_info, [pushed for _, pushed in further]) if further else ["audio"]
+        if len(main) > 1 or (further and main and main[0] is self._audio):
             header = self._audio.header
-            audio.append(AudioRendition(AUDIO_GROUP, "audio", "audio/index.m3u8", header.channels if header else 0))
-        return multivariant([self.variant(), *variants], audio)
+            channels = header.channels if header else 0
+            audio.append(
+                AudioRendition(
+                    AUDIO_GROUP, names[0], "audio/index.m3u8", channels, language=self._default_info.language
+                )
+            )
+        for (track, pushed), name in zip(further, names[1:], strict=False):
+            channels = track.header.channels if track.header else 0
+            audio.append(
+                AudioRendition(AUDIO_GROUP, name, f"{track.kind}/index.m3u8", channels, not audio, pushed.info.language)
+            )
+        return audio
+
+    def _listed_further(self) -> list[tuple[CmafTrack, PushedTrack]]:
+        """Returns the further audio tracks that players can play now: those that are not far behind the main track."""
+        if not self._further or not self.tracks:
+            return []
+        main = self.tracks[0].window[-1]
+        end = main.wall + main.duration
+        listed: list[tuple[CmafTrack, PushedTrack]] = []
+        for track, pushed in self._further:
+            if track in self.tracks:
+                last = track.window[-1]
+                if end - last.wall - last.duration <= self.tracks[0].window.longest + _MAX_BEHIND:
+                    listed.append((track, pushed))
+        return listed
 
     def playlist(self, track: CmafTrack, *, skip: bool = False, report: str | None = None) -> str:
         """Returns a track's playlist with media_playlist.MARK after its URIs.
@@ -125,12 +174,22 @@ class CmafManifests:
     def _snapshot(self, alternates: Sequence[AlternateRendition]) -> MpdSnapshot:
         # The longest duration of a part of any track, in seconds.
         part = max(track.part_target for track in self.tracks if track.part_target is not None)
-        return MpdSnapshot(self.tracks, self._epochs, alternates, self._alignment.start, self.now, part)
+        main = [track for track in self.tracks if track in (self._video, self._audio)]
+        further = self._listed_further()
+        audio: dict[str, AudioLabel] = {}
+        if further:
+            infos = [self._default_info, *(pushed.info for _, pushed in further)]
+            names = labels(self._default_info, [pushed for _, pushed in further])
+            kinds = ["audio", *(track.kind for track, _ in further)]
+            audio = {k: AudioLabel(i.language, n) for k, i, n in zip(kinds, infos, names, strict=True)}
+        tracks = [*main, *(track for track, _ in further)]
+        return MpdSnapshot(tracks, self._epochs, alternates, self._alignment.start, self.now, part, audio)
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
         """Returns the tracks that the publisher still sends. Players would wait for other tracks."""
         sent = self.publisher_tracks
-        return [track for track in self.tracks if sent is None or getattr(sent, track.kind) is not None] or self.tracks
+        main = [track for track in self.tracks if track in (self._video, self._audio)]
+        return [track for track in main if sent is None or getattr(sent, track.kind) is not None] or main or self.tracks
 
     # ---- events ----
 
@@ -146,10 +205,11 @@ class CmafManifests:
         epoch, video = self.epoch, self._video
         if epoch is not None and video.open and video.parts:
             epoch.note_start(video.parts[0].independent)
-        for track in (video, self._audio):
+        for track in self._all():
             if track.dirty and track.number != self._last_noted.get(track.kind) and len(track.window):
                 self._last_noted[track.kind] = track.number
-                is_main = track is video or self.publisher_tracks is None or self.publisher_tracks.video is None
+                alone = self.publisher_tracks is None or self.publisher_tracks.video is None
+                is_main = track is video or (track is self._audio and alone)
                 self._note_segment(track, is_main)
 
     def _note_segment(self, track: CmafTrack, is_main: bool) -> None:
@@ -159,9 +219,12 @@ class CmafManifests:
             self._metrics.segment_seconds.observe(segment.duration, "cmaf")
         if epoch is not None:
             epoch.note(track.kind, is_main, segment, self.now)
-        oldest = min(track.window[0].epoch for track in (self._video, self._audio) if len(track.window))
+        oldest = min(track.window[0].epoch for track in self._all() if len(track.window))
         for number in [n for n in self._epochs if n < oldest]:
             del self._epochs[number]
+
+    def _all(self) -> list[CmafTrack]:
+        return [self._video, self._audio, *(track for track, _ in self._further)]
 
     def list_tracks(self, *, is_source: bool, forced: bool) -> bool:
         """Lists the tracks with segments when the durations can be fixed. Returns whether any track is listed.
@@ -173,12 +236,13 @@ class CmafManifests:
         if tracks is None:
             return False
         video, audio = self._video, self._audio
-        complete = tuple(track for track in (video, audio) if len(track.window))
+        complete = tuple(track for track in self._all() if len(track.window))
         if not self.tracks:
-            expected = (tracks.video is not None) + (tracks.audio is not None)
+            expected = (tracks.video is not None) + (tracks.audio is not None) + len(self._further)
             max_segments = _WAIT_FOR_MORE_AUDIO if audio.open else _WAIT_FOR_AUDIO
             waits = len(complete) < expected and len(video.window) < max_segments and not self.ended
-            if not complete or waits or (tracks.video is not None and not len(video.window)):
+            first = video if tracks.video is not None else audio
+            if not complete or waits or (tracks.video is not None and not len(video.window)) or first not in complete:
                 return False
             if not is_source and self._alignment.undecided:
                 return False

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.channels.names import channel_of
 from gateway.formats.mp4.init import init_segment
 from gateway.lib.metrics import Metrics
+from gateway.live.stream import Stream
 from gateway.media import codecs
-from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.pixel_aspect import SQUARE
 from gateway.media.random_access import random_access_of
 from gateway.media.track import Codec, Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
-from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
+from gateway.packaging.cmaf.audio_packaging import AudioPackaging, FurtherAudio
 from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
@@ -51,6 +50,7 @@ class CmafPackager(Packager):
     Video decides: a segment begins at its first key frame after `seconds`, and audio follows. Target Durations are
     fixed when the first segments are complete. A new epoch (other parameters, a returning publisher) is a
     discontinuity and a Period, with its own initialization segments. Memory: segment_window.MAX_BYTES for each track.
+    Further audio tracks of the publisher are packaged too, each in a folder of its own.
     """
 
     def __init__(
@@ -75,20 +75,19 @@ class CmafPackager(Packager):
             alignment.source = self
         self._boundary: Boundary | None = None  # where the next video segment begins
         self._metrics = metrics
+        self._plan = plan
         self._seconds = plan.seconds
         size = max(plan.size, _MIN_WINDOW)
         self._prefix = numbers.prefix  # the minimum prefix of the next epoch
         self._epochs = 0  # epochs that this packager has begun
-        self._video = CmafTrack("video", plan.part, size, numbers.video, self.waiters)
-        self._audio = CmafTrack("audio", plan.part, size, numbers.audio, self.waiters)
+        self._video = CmafTrack("video", plan.part, size, numbers.video, self.waiters, plan.budget)
+        self._audio = CmafTrack("audio", plan.part, size, numbers.audio, self.waiters, plan.budget)
         self.manifests = CmafManifests(self._video, self._audio, plan.seconds, alignment, now, metrics)
         self._is_new_epoch = True  # nothing of this epoch was packaged yet
         self._video_builder: VideoTrackBuilder | None = None
-        self._audio_builder: AudioTrackBuilder | None = None
-        self._begin_audio_epoch: Callable[[], None] | None = None
-        self._audio_epoch_pending = False  # the audio epoch waits for the video epoch
-        self._samples_per_frame = 0  # 0: differs from frame to frame
-        self._rate = 1
+        self._default = AudioPackaging(self._audio, self._video, self.manifests, self._segmenter)
+        self._further: list[FurtherAudio] = []
+        self._stream: Stream | None = None
         self._segmenters: list[Segmenter] = []
 
     @property
@@ -102,6 +101,58 @@ class CmafPackager(Packager):
             self._prefix,
         )
 
+    # ---- further audio tracks ----
+
+    def begin(self, stream: Stream) -> None:
+        if stream.is_source:
+            self.follow_tracks(stream)
+        super().begin(stream)
+
+    def follow_tracks(self, stream: Stream) -> None:
+        """Packages the further audio tracks of a source, also those that come later."""
+        self._stream = stream
+        stream.pushed_tracks.watch(self._find_tracks)
+        self._find_tracks()
+
+    async def run(self, stream: Stream) -> None:
+        try:
+            await super().run(stream)
+        finally:
+            stream.pushed_tracks.unwatch(self._find_tracks)
+            for further in self._further:
+                further.pushed.stream.detach(further)
+
+    def catch_up(self) -> None:
+        super().catch_up()
+        for further in self._further:
+            further.catch_up()
+            if further.track.dirty:
+                self._publish()
+
+    def _find_tracks(self) -> None:
+        """Adds new audio tracks of the publisher, and leaves out those that have ended."""
+        assert self._stream is not None
+        tracks = self._stream.pushed_tracks
+        by_stream = {id(track.stream): track for track in tracks.audio}
+        for further in list(self._further):
+            now = by_stream.pop(id(further.pushed.stream), None)
+            if now is not None:
+                further.pushed = now  # the publisher has returned, or it is unchanged
+            else:
+                self._further.remove(further)
+                further.pushed.stream.detach(further)
+        for new in by_stream.values():
+            if new.id not in [f.pushed.id for f in self._further]:
+                size = max(self._plan.size, _MIN_WINDOW)
+                track = CmafTrack(f"audio-{new.id}", self._plan.part, size, (1, 1), self.waiters, tracks.budget)
+                audio = AudioPackaging(track, self._video, self.manifests, self._segmenter)
+                further = FurtherAudio(new, audio, self._begin_further)
+                self._further.append(further)
+                new.stream.attach(further)
+        self._further.sort(key=lambda f: f.pushed.id)
+        self.manifests.set_further([(f.track, f.pushed) for f in self._further], tracks.default)
+        self.cache.clear()
+
     # ---- input ----
 
     def take_tracks(self, tracks: Tracks) -> None:
@@ -113,7 +164,7 @@ class CmafPackager(Packager):
             return
         self._end_epoch()
         self._is_new_epoch = True
-        self._video_builder = self._audio_builder = self._begin_audio_epoch = manifests.timing = None
+        self._video_builder = manifests.timing = None
         self._segmenters = []
         # Raised at once, before the first frame: players of ISO-BMFF do not read this codec.
         if tracks.video is not None and tracks.video.codec is Codec.VP8:
@@ -132,11 +183,10 @@ class CmafPackager(Packager):
                 if not video.add(unit.dts, unit.cts, unit.key, unit.payload):
                     self.note_forced_cut(self.manifests.target)
             else:
-                audio = self._audio_builder
-                if audio is None:
-                    audio = self._audio_builder = self._begin_audio(unit)
-                length = self._samples_per_frame or codecs.samples_per_frame(unit.track, unit.payload)
-                audio.add(unit.dts, length, unit.payload)
+                audio = self._default
+                if audio.builder is None:
+                    self._begin_audio(unit)
+                audio.add(unit)
         except UnsupportedCodec:
             raise
         except InvalidData as error:
@@ -153,8 +203,8 @@ class CmafPackager(Packager):
 
     def release(self) -> None:
         self.changed.open()
-        self._video.changed.open()
-        self._audio.changed.open()
+        for track in self._all_tracks():
+            track.changed.open()
 
     # ---- epochs ----
 
@@ -184,7 +234,7 @@ class CmafPackager(Packager):
             boundary = self._boundary
             assert boundary is not None  # may_begin found it
             follows, track.number = track.number == boundary.number, boundary.number
-            audio, origin = self._audio_builder, boundary.origin
+            origin = boundary.origin
             begins = self._is_new_epoch or manifests.epoch is None or origin.number != manifests.epoch.number
             if begins:
                 self._is_new_epoch = False
@@ -195,55 +245,41 @@ class CmafPackager(Packager):
                     aspect=aspect if aspect != SQUARE else None,
                 )  # fmt: skip
                 track.begin(header, init, manifests.now)
-            if audio is not None:
-                time = first * self._rate // VIDEO_CLOCK
-                if not self._audio_epoch_pending and (begins or not follows):
-                    audio.restart(time, begins)
-                    self._audio_epoch_pending = begins
-                    self._audio.number = max(self._audio.number, track.number)
-                if self._audio_epoch_pending and self._begin_audio_epoch is not None:
-                    self._audio_epoch_pending = False
-                    self._begin_audio_epoch()
-                audio.cut(time)
+            self._default.cut(first, begins=begins, follows=follows)
+            for further in self._further:
+                further.packaging.cut(first, begins=begins, follows=follows)
 
         return VideoTrackBuilder(track, segmenter, timing, may_begin, cut, random_access_of(media_track))
 
-    def _begin_audio(self, unit: AccessUnit) -> AudioTrackBuilder:
-        manifests, track, media_track, payload = self.manifests, self._audio, unit.track, unit.payload
+    def _begin_audio(self, unit: AccessUnit) -> None:
+        """Begins the default audio track."""
+        manifests, audio = self.manifests, self._default
         assert manifests.publisher_tracks is not None
-        rate = self._rate = codecs.audio_rate(media_track, payload)
-        channels = codecs.audio_channels(media_track, payload)
-        codec = codecs.codec_string(media_track)
-        self._samples_per_frame = (
-            codecs.samples_per_frame(media_track, payload) if media_track.codec is Codec.AAC else 0
-        )
-        init = init_segment(media_track, timescale=rate, payload=payload)
         alone = manifests.publisher_tracks.video is None
-        builder = AudioTrackBuilder(track, self._segmenter(rate), AudioClock(rate, media_track.timescale), alone=alone)
-
-        def begin_epoch() -> None:
-            epoch = manifests.epoch
-            assert epoch is not None
-            if not len(track.window) or not self._is_source:
-                # Late audio has no segment yet, so it can use the numbers of the video.
-                track.number = max(track.number, self._video.number)
-            uri, base = track.init_uri(epoch.prefix), manifests.base_of(rate)
-            header = TrackHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
-            track.begin(header, init, manifests.now)
-
-        self._begin_audio_epoch, self._audio_epoch_pending = begin_epoch, False
+        begin_epoch = audio.begin(unit, alone=alone, is_source=self._is_source)
         if alone:
             self._is_new_epoch = False
-            first = unit.dts * VIDEO_CLOCK // media_track.timescale
+            first = unit.dts * VIDEO_CLOCK // unit.track.timescale
             self._begin_epoch(self._alignment.begin_epoch(first, first, unit.wall))
             begin_epoch()
         elif self._is_new_epoch:
-            self._audio_epoch_pending = True
+            audio.waits = True
         else:
-            assert manifests.epoch is not None
+            audio.join()
+
+    def _begin_further(self, audio: AudioPackaging, unit: AccessUnit) -> bool:
+        """Begins a further audio track. Without video, it begins after the default audio track."""
+        tracks = self.manifests.publisher_tracks
+        if tracks is None or (tracks.video is None and self._is_new_epoch):
+            return False
+        begin_epoch = audio.begin(unit, alone=tracks.video is None, is_source=self._is_source)
+        if tracks.video is None:
             begin_epoch()
-            builder.cut(manifests.epoch.origin * rate // VIDEO_CLOCK + manifests.base_of(rate))
-        return builder
+        elif self._is_new_epoch:
+            audio.waits = True
+        else:
+            audio.join()
+        return True
 
     def _begin_epoch(self, origin: EpochOrigin) -> Epoch:
         """Begins an epoch and chooses the prefix of its file names.
@@ -259,8 +295,9 @@ class CmafPackager(Packager):
     def _end_epoch(self) -> None:
         if self._video_builder is not None:
             self._video_builder.finish()
-        if self._audio_builder is not None:
-            self._audio_builder.finish()
+        self._default.end_epoch()
+        for further in self._further:
+            further.packaging.end_epoch()
         if self._video.dirty or self._audio.dirty:
             self._publish()
 
@@ -276,19 +313,23 @@ class CmafPackager(Packager):
     def _publish(self) -> None:
         video, audio, manifests = self._video, self._audio, self.manifests
         manifests.update()
-        if len(manifests.tracks) < 2:
+        tracks = (video, audio) if not self._further else self._all_tracks()
+        if len(manifests.tracks) < len(tracks):
             self._list_tracks()
         if self.ready:
             self.cache.clear()
             self.changed.open()
-            for track in (video, audio):
+            for track in tracks:
                 if track.dirty:
                     track.changed.open()
         if self._metrics is not None:
             self._measure(self._metrics)
-        video.dirty = audio.dirty = False
-        video.new_part_seconds.clear()
-        audio.new_part_seconds.clear()
+        for track in tracks:
+            track.dirty = False
+            track.new_part_seconds.clear()
+
+    def _all_tracks(self) -> tuple[CmafTrack, ...]:
+        return (self._video, self._audio, *(f.track for f in self._further))
 
     def _measure(self, metrics: Metrics) -> None:
         # Batches delay parts, but only while no client waits: that delay is not measured.

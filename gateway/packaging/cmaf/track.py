@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gateway.formats.hls import media_playlist
 from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.gate import Gate, Waiters
+from gateway.live.pushed_tracks import MediaBudget
 from gateway.packaging.segment_window import EPSILON, LazyBytes, Part, Segment, SegmentWindow
 from gateway.packaging.timing import WallClock
 
@@ -69,15 +70,18 @@ class CmafTrack:
         size: int,
         first: tuple[int, int] = (1, 1),
         waiters: Waiters | None = None,
+        budget: MediaBudget | None = None,
     ) -> None:
-        """kind: "video" or "audio", also the folder.
+        """kind: the folder: "video", "audio", or "audio-<id>" for a further audio track.
         part: wanted duration of a part, seconds.
         size: number of segments in the playlist.
         first: numbers of the first segment and of the first part.
         waiters: counts the clients that wait at `changed`.
+        budget: the memory that it shares with other tracks; None: it has only its own limit.
         """
         self.kind = kind
-        self.window = SegmentWindow(size)
+        self.media = "video" if kind == "video" else "audio"
+        self.window = SegmentWindow(size, budget=budget)
         self.changed = Gate(waiters)
         self.announced_bitrate = 0.0  # from the publisher, bits a second; 0 if it announces none
         self.header: TrackHeader | None = None
@@ -345,7 +349,7 @@ class CmafTrack:
             version=_VERSION,
             low_latency=media_playlist.LowLatency(self.part_target, 3 * self.part_target, skip_until),
             # A later video segment may begin inside a GOP.
-            independent=self.kind == "audio",
+            independent=self.media == "audio",
         )
         # Also counts epochs without this track: §6.2.4 requires equal discontinuities in all renditions.
         body: list[str] = []

@@ -112,7 +112,7 @@ class TsPackager(Packager):
         self._metrics = metrics
         self._alignment = alignment
         self._seconds = plan.seconds
-        self.window = SegmentWindow(plan.size)
+        self.window = SegmentWindow(plan.size, budget=plan.budget)
         self.history: SegmentHistory | None = None  # set for channels whose viewers may rewind
         self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
         # hls.js needs time for each past discontinuity. So epochs do not begin with the clock, in contrast to numbers.

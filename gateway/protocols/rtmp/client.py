@@ -10,7 +10,7 @@ from enum import Enum
 
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.command import Command, command, parse_command, text_of
+from gateway.protocols.rtmp.command import CAPS_MULTITRACK, Command, command, parse_command, text_of
 from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
 from gateway.protocols.rtmp.handshake import ClientHandshake
@@ -61,6 +61,7 @@ class ClientConnection(Connection):
     chunk_size: for sending, up to 65536; some ingest services accept only 128 at first.
     fourccs: codecs to announce to an Enhanced RTMP server ("hvc1", "av01" …). Leave it empty for H.264 and AAC,
     because older servers fail with the list.
+    multitrack: whether to announce Enhanced RTMP multitrack. `takes_multitrack`: whether the server announced it too.
     handshake: the default offers a digest.
     """
 
@@ -71,6 +72,7 @@ class ClientConnection(Connection):
         *,
         chunk_size: int = 4096,
         fourccs: Sequence[str] = (),
+        multitrack: bool = False,
         limits: WireLimits | None = None,
         handshake: ClientHandshake | None = None,
     ) -> None:
@@ -78,6 +80,8 @@ class ClientConnection(Connection):
         self._role = role
         self._chunk_size = chunk_size
         self._fourccs = fourccs
+        self._multitrack = multitrack
+        self.takes_multitrack = False
         handshake = handshake or ClientHandshake()
         super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), StateMachine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
@@ -131,6 +135,8 @@ class ClientConnection(Connection):
             properties["videoFunction"] = 1.0
         if self._fourccs:
             properties["fourCcList"] = list(self._fourccs)
+        if self._multitrack:
+            properties["capsEx"] = float(CAPS_MULTITRACK)
         self._command("connect", _CONNECT, properties)
 
     def _dispatch(self, message: Message, events: _Events) -> None:
@@ -191,6 +197,7 @@ class ClientConnection(Connection):
                 self._reject_with(reply, "NetConnection.Connect.Rejected", events)
                 return
             self._machine.on_peer_step(Step.CONNECT)
+            self.takes_multitrack = self._multitrack and _announces_multitrack(reply)
             if self._chunk_size != self._wire.chunk_size:
                 self._wire.send_chunk_size(self._chunk_size)
             if self._role is ClientRole.PUBLISH:
@@ -244,3 +251,12 @@ class ClientConnection(Connection):
 
     def _command(self, name: str, transaction: float, *values: AmfValue, stream_id: int = 0) -> None:
         self._wire.send_command(stream_id, command(name, transaction, *values))
+
+
+def _announces_multitrack(reply: Command) -> bool:
+    """Whether the answer to `connect` announces Enhanced RTMP multitrack, in its properties or its information."""
+    for values in (reply.object, *reply.arguments):
+        caps = values.get("capsEx") if isinstance(values, dict) else None
+        if isinstance(caps, int | float) and 0 <= caps < 1 << 31 and int(caps) & CAPS_MULTITRACK:
+            return True
+    return False

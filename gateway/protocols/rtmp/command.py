@@ -16,7 +16,7 @@ VIDEO_FOURCCS = ("avc1", "hvc1", "av01", "vp09", "vp08")
 AUDIO_FOURCCS = ("mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3")
 CAN_FORWARD = 4
 COMMAND_ITEMS = 1000  # limit of values in a command; a typical `connect` has about thirty
-CAPS_MOD_EX = 4  # capsEx: 1 reconnect, 2 multitrack, 4 ModEx, 8 nanosecond offsets
+CAPS_MULTITRACK, CAPS_MOD_EX = 2, 4  # capsEx: 1 reconnect, 2 multitrack, 4 ModEx, 8 nanosecond offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +92,5 @@ def fourcc_capabilities() -> dict[str, AmfValue]:
         "fourCcList": [*VIDEO_FOURCCS, *AUDIO_FOURCCS],
         "videoFourCcInfoMap": {fourcc: float(CAN_FORWARD) for fourcc in VIDEO_FOURCCS},
         "audioFourCcInfoMap": {fourcc: float(CAN_FORWARD) for fourcc in AUDIO_FOURCCS},
-        "capsEx": float(CAPS_MOD_EX),
+        "capsEx": float(CAPS_MULTITRACK | CAPS_MOD_EX),
     }

@@ -21,6 +21,7 @@ OPEN = {
     "GET /videostream",
     "GET /videostream/{id}",
     "GET /videostream/{id}/qr",
+    "GET /videostream/{id}/obs-multitrack",
     "PUT /videostream/{id}/relay",
     "GET /videostream/{id}/session",
     "DELETE /videostream/{id}/session",

@@ -8,7 +8,6 @@ from gateway.channels.channel import Channel
 from gateway.channels.relay_urls import MASK, masked
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
 from gateway.ingest.registry import push_addresses
-from gateway.ingest.rtmp import push_server
 from gateway.playback.formats import play_urls
 from gateway.ports.errors import InvalidField
 
@@ -88,9 +87,9 @@ def test_the_public_address_serves_where_no_pull_domain_is_set():
 
 def test_rtmps_is_shown_for_channels_that_want_it_where_it_is_open():
     secure = addresses(ports=OpenPorts(rtmp=1935, rtmps=1938, http=8080))
-    assert push_server(secure, channel(isRtmps="true")) == "rtmps://127.0.0.1:1938/stream"
-    assert push_server(secure, channel()) == "rtmp://127.0.0.1:1935/stream"
-    assert push_server(addresses(), channel(isRtmps=True)) == "rtmp://127.0.0.1:1935/stream"
+    assert secure.rtmp_server(channel(isRtmps="true")) == "rtmps://127.0.0.1:1938/stream"
+    assert secure.rtmp_server(channel()) == "rtmp://127.0.0.1:1935/stream"
+    assert addresses().rtmp_server(channel(isRtmps=True)) == "rtmp://127.0.0.1:1935/stream"
 
 
 def ws_url(ports=PORTS, tls=False, domains=NONE, web_host="", **fields):
@@ -116,7 +115,7 @@ def test_browsers_are_told_where_to_push():
 
 def test_tls_that_ends_in_front_is_shown_with_the_ports_there():
     behind = OpenPorts(rtmp=1935, ws=8081, http=8080).with_tls(rtmps=1938, wss=8444)
-    assert push_server(addresses(ports=behind), channel(isRtmps=True)) == "rtmps://127.0.0.1:1938/stream"
+    assert addresses(ports=behind).rtmp_server(channel(isRtmps=True)) == "rtmps://127.0.0.1:1938/stream"
     assert ws_url(behind, tls=True) == "wss://198.51.100.7:8444"
 
 

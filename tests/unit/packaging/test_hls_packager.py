@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gateway.formats.hls import media_playlist
 from gateway.formats.mp4 import reader
 from gateway.lib.metrics import Metrics
+from gateway.live.pushed_tracks import MediaBudget
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
@@ -388,6 +389,16 @@ def test_memory_is_bounded_whatever_comes(what: list[tuple[float, int]], size: i
         assert window.bytes <= 1000 or len(window) == 1
         assert window.bytes == sum(s.body.size for s in [*window, *window.unlisted()])
         assert window.find(f"{n}.ts") is not None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400)), max_size=80))
+def test_windows_with_one_budget_stay_below_it_together(what: list[tuple[int, int]]) -> None:
+    budget = MediaBudget(1000)
+    windows = [SegmentWindow(12, budget=budget) for _ in range(4)]
+    for n, (which, length) in enumerate(what):
+        windows[which].add(segment(n, 2.0, length))
+        assert sum(w.bytes for w in windows) <= 1000 or len(windows[which]) == 1
+        assert windows[which].find(f"{n}.ts") is not None
 
 
 @settings(max_examples=20)

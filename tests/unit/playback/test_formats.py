@@ -30,7 +30,9 @@ ROUTES = MediaRoutes.of(SameResponder(_respond), _respond)
         ("video/index.m3u8", "cmaf", "cmaf"),
         ("audio/1-1.m4s", "cmaf", "cmaf"),
         ("video/1-init-1.mp4", "cmaf", "cmaf"),
-        ("index.m3u8", "codec", ""),
+        ("index.m3u8", "", ""),
+        ("audio-1/index.m3u8", "cmaf", "cmaf"),
+        ("audio-255/1-1.m4s", "cmaf", "cmaf"),
         ("snapshot.jpg", "", ""),
     ],
 )

@@ -89,12 +89,12 @@ const TaskSizes = ({ form }) => html`
 const LAYOUTS = {
   basics: { icon: "edit", rows: ["videoname", "description", "isPublic", "outdate", "isRtmps"] },
   playback: {
-    icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"]],
+    icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"], "audioTracks"],
   },
   recording: {
     icon: "record",
     rows: [
-      [["isVideo", "video_time"], ["isOnDemand", "rewind", "ondemand_time", "ondemand_list_size"]],
+      [["isVideo", "video_time", "recordTracks"], ["isOnDemand", "rewind", "ondemand_time", "ondemand_list_size"]],
       ["recordSchedule", "retentionDays"],
     ],
   },
@@ -104,7 +104,7 @@ const LAYOUTS = {
   },
   transcoding: { icon: "films", rows: ["isCodec", RUNGS, { view: NoRung, names: [] }, ["codec", "ladder"]] },
   watermark: { icon: "text", rows: [{ view: Watermark, names: WATERMARK }] },
-  relay: { icon: "relay", rows: ["isRelay", "relayURL"] },
+  relay: { icon: "relay", rows: ["isRelay", "relayURL", "relayTracks"] },
   kinesis: { icon: "ivs", rows: ["isKvs", "kvsStream", "kvsTranscode"] },
   inputs: { icon: "relay", rows: ["inputsManual", "inputsMatch"] },
   scale: { icon: "server", rows: [{ view: TaskSizes, names: SIZES }, ["isCluster", "clusterNumber"]] },

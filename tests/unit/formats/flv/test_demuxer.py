@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.flv.demuxer import MediaDemuxer
+from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -158,13 +158,116 @@ def test_multitrack_with_track_0_alone_is_taken() -> None:
     assert sound == audio_track(Codec.OPUS, OPUS_HEAD)
 
 
-def test_other_multitrack_is_refused_once() -> None:
+def one_track(frame: int, packet: int, fourcc: bytes, track: int, rest: bytes) -> bytes:
+    return bytes((0x80 | frame << 4 | 6, packet)) + fourcc + bytes((track,)) + rest
+
+
+def sized(track: int, data: bytes) -> bytes:
+    return bytes((track,)) + len(data).to_bytes(3, "big") + data
+
+
+def test_one_track_bodies_belong_to_the_track_that_they_name() -> None:
     demux = avc()
-    many = b"\x96\x10hvc1\x00\x00\x00\x01x"
-    assert demux.video(0, many) == Unsupported(Kind.VIDEO, "several tracks in one message")
-    assert demux.video(0, many) is None
-    assert demux.video(0, b"\x96\x01avc1\x01\x00\x00\x00x") == Unsupported(Kind.VIDEO, "track 1 beside track 0")
+    track = video_track(Codec.H265, HVCC)
+    assert demux.video(0, one_track(1, 0, b"hvc1", 1, HVCC)) == [(1, track)]
+    assert demux.video(0, one_track(1, 0, b"hvc1", 1, HVCC)) is None
+    unit = AccessUnit(track, 7, 33, True, 1.5, b"x")
+    assert demux.video(7, one_track(1, 1, b"hvc1", 1, b"\0\0\x21x"), 1.5) == [(1, unit)]
+    assert demux.video(7, one_track(1, 2, b"hvc1", 1, b"")) is None  # end of its sequence
     assert demux.video_track == video_track(Codec.H264, AVCC)
+    assert demux.others[track_number(Kind.VIDEO, 1)].video_track == track
+
+
+def test_many_tracks_share_a_codec_and_have_sizes() -> None:
+    demux = MediaDemuxer()
+    other = AVCC[:1] + b"\x42" + AVCC[2:]
+    first, second = video_track(Codec.H264, AVCC), video_track(Codec.H264, other)
+    assert demux.video(0, b"\x96\x10avc1" + sized(0, AVCC) + sized(3, other)) == [(0, first), (3, second)]
+    frames = b"\xa6\x11avc1" + sized(3, b"\xff\xff\xd8low") + sized(0, b"\0\0\0high")
+    assert demux.video(9, frames) == [
+        (3, AccessUnit(second, 9, -40, False, 0.0, b"low")),
+        (0, AccessUnit(first, 9, 0, False, 0.0, b"high")),
+    ]
+
+
+def test_many_tracks_with_many_codecs() -> None:
+    demux = MediaDemuxer()
+    heads = b"\x95\x20mp4a" + sized(0, ASC) + b"Opus" + sized(2, OPUS_HEAD)
+    aac, opus = audio_track(Codec.AAC, ASC), audio_track(Codec.OPUS, OPUS_HEAD)
+    assert demux.audio(0, heads) == [(0, aac), (2, opus)]
+    frames = b"\x95\x21mp4a" + sized(0, b"a") + b"Opus" + sized(2, b"o") + b"ac-3" + sized(5, b"c")
+    ac3 = audio_track(Codec.AC3, b"")
+    assert demux.audio(4, frames) == [
+        (0, AccessUnit(aac, 4, 0, True, 0.0, b"a")),
+        (2, AccessUnit(opus, 4, 0, True, 0.0, b"o")),
+        (5, TrackStart(ac3, AccessUnit(ac3, 4, 0, True, 0.0, b"c"))),
+    ]
+
+
+def test_multitrack_after_a_mod_ex_prefix() -> None:
+    demux = MediaDemuxer()
+    body = b"\x97\x02\0\0\x01\x06" + b"\x00avc1\x01" + AVCC
+    assert demux.video(0, body) == [(1, video_track(Codec.H264, AVCC))]
+
+
+def test_each_track_needs_its_own_sequence_header() -> None:
+    demux = avc()
+    assert demux.video(0, one_track(1, 3, b"avc1", 1, b"x")) is None
+    assert demux.others[track_number(Kind.VIDEO, 1)].dropped == 1
+    assert demux.dropped == 0
+
+
+def test_a_ninth_track_of_a_kind_is_refused_once() -> None:
+    demux = avc()
+    for track in range(1, 8):
+        assert demux.video(0, one_track(1, 0, b"avc1", 10 * track, AVCC)) == [
+            (10 * track, video_track(Codec.H264, AVCC))
+        ]
+    ninth = one_track(1, 0, b"avc1", 1, AVCC)
+    assert demux.video(0, ninth) == [(1, Unsupported(Kind.VIDEO, "more than 8 video tracks"))]
+    assert demux.video(0, ninth) is None
+    assert demux.audio(0, b"\x95\x00mp4a\x09" + ASC) == [(9, audio_track(Codec.AAC, ASC))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x96\x30avc1\x00",  # a multitrack type that does not exist
+        b"\x96\x00avc1",
+        b"\x96\x10avc1\x00\x00\x00",
+        b"\x96\x10avc1\x00\x00\x00\x09x",
+        b"\x96\x10avc1" + sized(0, AVCC) + b"\x01",
+        b"\x96\x20avc1" + sized(0, AVCC) + b"hv",
+        b"\x96\x10avc1" + 17 * sized(0, b""),
+    ],
+)
+def test_broken_multitrack_bodies_raise_invalid_data(body: bytes) -> None:
+    demux = avc()
+    with pytest.raises(InvalidData):
+        demux.video(0, body)
+    assert isinstance(demux.video(0, b"\x27\x01\0\0\0x"), AccessUnit)
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.binary(min_size=1, max_size=30)), min_size=1, max_size=8))
+def test_the_three_multitrack_types_carry_the_same_frames(frames: list[tuple[int, bytes]]) -> None:
+    readers = [MediaDemuxer() for _ in range(3)]
+    for demux in readers:
+        for track in range(8):
+            demux.video(0, one_track(1, 0, b"avc1", track, AVCC))
+    single = [one_track(1, 3, b"avc1", track, data) for track, data in frames]
+    many = b"\x96\x13avc1" + b"".join(sized(track, data) for track, data in frames)
+    codecs = b"\x96\x23" + b"".join(b"avc1" + sized(track, data) for track, data in frames)
+
+    def read(demux: MediaDemuxer, bodies: list[bytes]) -> list[tuple[int, bytes]]:
+        found: list[tuple[int, bytes]] = []
+        for body in bodies:
+            event = demux.video(0, body)
+            for track, item in event if isinstance(event, list) else [(0, event)]:
+                assert isinstance(item, AccessUnit)
+                found.append((track, item.payload))
+        return found
+
+    assert read(readers[0], single) == read(readers[1], [many]) == read(readers[2], [codecs]) == frames
 
 
 @pytest.mark.parametrize(
@@ -268,4 +371,6 @@ def test_arbitrary_bodies_give_documented_results(bodies: list[tuple[bool, bytes
             event = demux.video(0, body) if is_video else demux.audio(0, body)
         except InvalidData:
             continue
-        assert event is None or isinstance(event, AccessUnit | MediaTrack | TrackStart | Unsupported)
+        for item in [item for _, item in event] if isinstance(event, list) else [event]:
+            assert item is None or isinstance(item, AccessUnit | MediaTrack | TrackStart | Unsupported)
+        assert len(demux.others) <= 14

@@ -183,3 +183,23 @@ def test_too_large_bodies_are_our_error() -> None:
     ):
         with pytest.raises(ValueError, match="does not fit"):
             call()
+
+
+@pytest.mark.parametrize("codec", list(CONFIGS))
+def test_further_tracks_are_read_as_they_were_written(codec: Codec) -> None:
+    demux, one = MediaDemuxer(), track(codec)
+    read = demux.video if one.kind is Kind.VIDEO else demux.audio
+    if head := muxer.further_track_body(9, one):
+        assert read(0, head) == [(9, one)]
+    cts = -40 if codec in (Codec.H264, Codec.H265) else 0
+    sent = unit(codec, 7, cts)
+    (found,) = read(7, muxer.further_body(9, sent)) or [None]
+    assert found is not None
+    item = found[1]
+    assert (found[0], item if isinstance(item, AccessUnit) else item.unit) == (9, sent)
+
+
+def test_descriptions_of_further_tracks_are_sent_only_with_them() -> None:
+    described = tracks(Codec.AAC, audioTrackIdInfoMap={"1": {"language": "fr"}})
+    assert b"audioTrackIdInfoMap" not in muxer.metadata_body(described)
+    assert b"audioTrackIdInfoMap" in muxer.metadata_body(described, further=True)

@@ -221,3 +221,19 @@ def test_refusals_of_our_server_reach_our_client() -> None:
     server, client = ServerConnection(), a_client(url="rtmp://h/live/id")
     heard = talk(client, server)[0]
     assert [e.code for e in heard] == ["NetConnection.Connect.InvalidApp"]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_several_tracks_are_sent_where_both_sides_announce_them(asks: bool) -> None:
+    client = a_client(fourccs=("avc1", "mp4a"), multitrack=asks)
+    talk(client, ServerConnection())
+    assert client.takes_multitrack is asks
+
+
+@pytest.mark.parametrize("caps", [None, 0.0, 5.0, "2", -2.0, 1e300, float("nan"), [2.0]])
+def test_a_server_that_does_not_announce_several_tracks_gets_one(caps: Any) -> None:
+    client = a_client(multitrack=True)
+    server = FakeServer(client)
+    assert server.commands()[0][2]["capsEx"] == 2
+    server.command("_result", 1, {"capsEx": caps}, {"code": "NetConnection.Connect.Success", "level": "status"})
+    assert not client.takes_multitrack

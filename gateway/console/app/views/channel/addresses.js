@@ -13,6 +13,7 @@ import { toast } from "../../toast.js";
 import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../../ui.js";
 import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
+import { Multitrack } from "./multitrack.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
@@ -74,6 +75,7 @@ export function Push({ channel, onChanged }) {
       </div>
       ${shown && html`<${QrFigure} src=${qrOf(channel, "push")} label=${t("push.qr")} />`}
     </div>
+    <${Multitrack} channel=${channel} shown=${shown} />
   <//>`;
 }
 

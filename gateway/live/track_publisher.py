@@ -1,0 +1,206 @@
+"""Publishes the further tracks of one push as renditions of its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from gateway.live.publisher import StreamPublisher
+from gateway.live.pushed_tracks import PushedTrack, TrackInfo
+from gateway.live.stream import Stream
+from gateway.media import codecs
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import GatewayError
+
+log = structlog.get_logger(__name__)
+
+_AUDIO = Kind.AUDIO
+
+
+@dataclass(slots=True)
+class _Rendition:
+    """waits: its tracks are not announced yet. key_due: units before the next key frame are useless."""
+
+    pushed: PushedTrack
+    publisher: StreamPublisher
+    stream: Stream
+    waits: bool = True
+    key_due: bool = True
+
+
+class TrackPublisher:
+    """Publishes each further track as a rendition `<id>@<name>`, for one publisher.
+
+    A video rendition also has the default audio track. All renditions have the times of the stream.
+    Changes of all tracks together are limited as those of one stream (`track_changes`): each counts as a change of the
+    publisher, and the renditions of a stream share one limiter. A change that comes too soon waits; the units until
+    then are dropped, so that nothing is stored.
+    """
+
+    def __init__(self, source: StreamPublisher, publish: Callable[[str, bool], StreamPublisher]) -> None:
+        """publish(name, aligned): returns the lease on the rendition of this name. Raises GatewayError.
+
+        aligned: whether its segments begin with those of the stream.
+        """
+        self._source = source
+        self._publish = publish
+        self._renditions: dict[int, _Rendition] = {}  # by twice the id, and one more for audio
+        self._refused: set[int] = set()
+        self._audio: MediaTrack | None = None  # of the video renditions
+        self._video: tuple[_Rendition, ...] = ()
+
+    def _named(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
+        """Returns the info with the language and name that the channel gives to an audio track."""
+        names = self._source.stream.channel.audio_tracks
+        if kind is not Kind.AUDIO or track_id >= len(names):
+            return info
+        language, label = names[track_id]
+        return replace(info, language=language, label=label or info.label)
+
+    def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        """Announces or changes a further track. Raises KeepsChanging."""
+        key = 2 * track_id + (track.kind is _AUDIO)
+        rendition = self._renditions.get(key)
+        if rendition is None:
+            if key not in self._refused:
+                self._add(track_id, track, self._named(track.kind, track_id, info))
+            return
+        if rendition.pushed.track != track:
+            self._source.count_change(now)
+            rendition.pushed.track, rendition.pushed.size = track, _size(track, info)
+            rendition.waits = rendition.key_due = True
+            self._source.stream.pushed_tracks.changed()
+
+    def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+        """Applies a changed onMetaData. info(kind, id): returns the info of a track; the default track has id 0."""
+        tracks = self._source.stream.pushed_tracks
+        tracks.default = self._named(Kind.AUDIO, 0, info(Kind.AUDIO, 0))
+        for rendition in self._renditions.values():
+            kind, track_id = rendition.pushed.kind, rendition.pushed.id
+            rendition.pushed.info = self._named(kind, track_id, info(kind, track_id))
+        tracks.changed()
+
+    def push(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of a further track. Hot path.
+
+        number: twice its id, and one more for audio. unit.dts: in the publisher's time. now: monotonic seconds.
+        """
+        rendition = self._renditions.get(number)
+        source = self._source
+        if rendition is None:
+            source.dropped["tracks"] += 1
+            return
+        if rendition.waits and not self._announce(rendition, now):
+            source.dropped["tracks"] += 1
+            return
+        if rendition.key_due:
+            if not unit.key:
+                source.dropped["tracks"] += 1
+                return
+            rendition.key_due = False
+        if shift := source.shift(unit, now):
+            unit.dts += shift
+        _push(rendition, unit, now)
+
+    def default_audio(self, unit: AccessUnit, now: float) -> None:
+        """Pushes a unit of the default audio track to the video renditions. Hot path. Its dts is in stream time."""
+        if unit.track is not self._audio:
+            if unit.track != self._audio:
+                for rendition in self._video:
+                    rendition.waits = rendition.key_due = True
+            self._audio = unit.track
+        for rendition in self._video:
+            if not rendition.waits and not rendition.key_due:
+                _push(rendition, unit, now)
+
+    def close(self) -> None:
+        """Ends the push of all renditions. They linger as their source does."""
+        renditions, self._renditions, self._video = self._renditions, {}, ()
+        for rendition in renditions.values():
+            rendition.publisher.close()
+
+    # ---- details ----
+
+    def _add(self, track_id: int, track: MediaTrack, info: TrackInfo) -> None:
+        stream, kind = self._source.stream, track.kind
+        size = _size(track, info)
+        name = self._name(track_id, kind, size)
+        try:
+            publisher = self._publish(name, kind is Kind.VIDEO)
+        except GatewayError as error:
+            self._refused.add(2 * track_id + (kind is _AUDIO))
+            log.warning("a track cannot be published", stream=stream.name, kind=str(kind), track=track_id,
+                        reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
+            return
+        pushed = PushedTrack(track_id, kind, name, publisher.stream, track, info, size)
+        self._renditions[2 * track_id + (kind is _AUDIO)] = _Rendition(pushed, publisher, publisher.stream)
+        self._video = tuple(r for r in self._renditions.values() if r.pushed.kind is Kind.VIDEO)
+        tracks = stream.original.tracks
+        if tracks is not None:
+            self._audio = tracks.audio
+        if stream.pushed_tracks.add(pushed):
+            rendition = publisher.stream
+            rendition.when_ended(lambda reason: stream.pushed_tracks.remove(name, rendition))
+        log.info("further track", stream=stream.name, kind=str(kind), track=track_id, rendition=name,
+                 codec=str(track.codec), language=info.language)  # fmt: skip
+        if stream.outputs is not None:
+            stream.outputs.channel_changed()  # a ladder makes no rendition of this name any more
+
+    def _name(self, track_id: int, kind: Kind, size: tuple[int, int] | None) -> str:
+        """Returns `720p` for video of this height (or width, if it is smaller), and `audio2` for sound with id 2."""
+        if kind is Kind.AUDIO:
+            return f"audio{track_id}"
+        name = f"{min(size)}p" if size is not None else f"video{track_id}"
+        taken = {r.pushed.name for r in self._renditions.values()}
+        return name if name not in taken else f"{name}{track_id}"
+
+    def _announce(self, rendition: _Rendition, now: float) -> bool:
+        """Announces the tracks of a rendition, if the limit of changes allows it now."""
+        pushed, stream = rendition.pushed, self._source.stream
+        if not stream.rendition_limiter.take(now):
+            return False
+        rendition.waits = False
+        if pushed.kind is Kind.VIDEO:
+            video, audio = pushed.track, self._audio
+        else:
+            video, audio = None, pushed.track
+        rendition.publisher.set_tracks(video, audio, _metadata(pushed))
+        return True
+
+
+def _push(rendition: _Rendition, unit: AccessUnit, now: float) -> None:
+    """Does what `StreamPublisher.push` does for a publisher with the times of its stream. Hot path."""
+    stream, scale = rendition.stream, unit.track.timescale
+    rendition.publisher.last_media = stream.last_push = now
+    dts = unit.dts if scale == 1000 else unit.dts * 1000 // scale
+    if dts > stream.last_dts_ms:
+        stream.last_dts_ms = dts
+    stream.push(unit)
+
+
+def _size(track: MediaTrack, info: TrackInfo) -> tuple[int, int] | None:
+    """Returns the picture size from the sequence header, else from the metadata; None if unknown."""
+    if track.kind is Kind.AUDIO:
+        return None
+    try:
+        size = codecs.video_size(track)
+    except InvalidData:
+        size = None
+    return size or ((info.width, info.height) if info.width and info.height else None)
+
+
+def _metadata(pushed: PushedTrack) -> dict[str, AmfValue]:
+    """Returns the onMetaData of a rendition."""
+    metadata: dict[str, AmfValue] = {}
+    info = pushed.info
+    if pushed.size is not None:
+        metadata |= {"width": float(pushed.size[0]), "height": float(pushed.size[1])}
+    if info.fps:
+        metadata["framerate"] = info.fps
+    if info.bitrate:
+        metadata[f"{pushed.kind}datarate"] = info.bitrate / 1000
+    return metadata

@@ -1,0 +1,112 @@
+"""hls.js and dash.js play a push of several tracks in Chromium: they change picture sizes and languages by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.integration.ingest.test_multitrack import push_command
+from tests.support import clients
+from tests.support.browser import Watched, chromium, opened
+from tests.support.gateway import Channel, running
+from tests.support.tools import need
+
+_HLS = """async (url) => {
+  const { default: Hls } = await import("/_player/hls.min.js");
+  const video = document.querySelector("video");
+  const hls = new Hls({ workerPath: "/_player/hls.worker.js" });
+  const errors = [];
+  hls.on(Hls.Events.ERROR, (_, d) => { if (d.fatal) errors.push(d.details); });
+  window.player = { errors, widths: () => hls.levels.map((l) => l.width),
+    choose: (width) => { hls.nextLevel = hls.levels.findIndex((l) => l.width === width); },
+    languages: () => hls.audioTracks.map((a) => [a.lang, a.name]),
+    speak: (language) => { hls.audioTrack = hls.audioTracks.findIndex((a) => a.lang === language); } };
+  hls.attachMedia(video);
+  hls.loadSource(url);
+}"""
+_DASH = """async (url) => {
+  const { MediaPlayer } = await import("/_player/dash.min.js");
+  const video = document.querySelector("video");
+  const dash = MediaPlayer().create();
+  dash.updateSettings({ debug: { logLevel: 0 }, streaming: { abr: { autoSwitchBitrate: { video: false } },
+    delay: { useSuggestedPresentationDelay: true }, buffer: { fastSwitchEnabled: true },
+    trackSwitchMode: { audio: "alwaysReplace" } } });
+  const errors = [];
+  dash.on(MediaPlayer.events.ERROR, ({ error }) => errors.push(`${error?.code} ${error?.message}`));
+  const all = () => dash.getRepresentationsByType("video");
+  const sounds = () => dash.getTracksFor("audio");
+  window.player = { errors, widths: () => all().map((r) => r.width),
+    choose: (width) => dash.setRepresentationForTypeByIndex("video", all().findIndex((r) => r.width === width)),
+    languages: () => sounds().map((a) => [a.lang, a.labels[0]?.text]),
+    speak: (language) => dash.setCurrentTrack(sounds().find((a) => a.lang === language)) };
+  dash.initialize(video, url, true);
+}"""
+# The loudest frequency of what the element plays, in Hz.
+_LISTEN = """() => {
+  const video = document.querySelector("video");
+  video.muted = false;
+  const context = new AudioContext();
+  const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+  context.createMediaElementSource(video).connect(analyser).connect(context.destination);
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  window.tone = () => {
+    analyser.getFloatFrequencyData(bins);
+    return bins.indexOf(Math.max(...bins)) * context.sampleRate / analyser.fftSize;
+  };
+}"""
+
+
+@pytest.fixture(scope="module")
+def channel() -> Iterator[Channel]:
+    with running() as gateway:
+        channel = gateway.channel(audioTracks="en=English, fr=Français, de=Deutsch")
+        with clients.Program(push_command(channel.push)):
+            channel.wait_live()
+            channel.wait_playable("index.m3u8", "master.m3u8", "manifest.mpd", "144p/index.m3u8", "audio2/index.m3u8")
+            yield channel
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium("--autoplay-policy=no-user-gesture-required") as instance:
+        yield instance
+
+
+async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0) -> None:
+    """Returns once the script's value is `wanted`; a number may differ by 3 %."""
+    end = time.monotonic() + within
+    while (found := await watched.page.evaluate(script)) != pytest.approx(wanted, rel=0.03):
+        errors = await watched.page.evaluate("window.player.errors")
+        assert time.monotonic() < end, f"{script}: {found}, not {wanted}; {errors}"
+        await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("script", "path"), [(_HLS, "master.m3u8"), (_HLS, "index.m3u8"), (_DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_viewer_changes_size_and_language(browser: Browser, channel: Channel, script: str, path: str) -> None:
+    async with opened(browser, channel.url("status.json")) as watched:
+        await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
+        await watched.page.evaluate(script, channel.url(path))
+        await watched.plays()
+        await watched.page.evaluate(_LISTEN)
+        assert sorted(await watched.page.evaluate("window.player.widths()")) == [256, 426, 640]
+        languages = await watched.page.evaluate("window.player.languages()")
+        assert languages == [["en", "English"], ["fr", "Français"], ["de", "Deutsch"]]
+        await until(watched, "window.tone()", 400)
+        for language, hz in (("de", 1200), ("fr", 800), ("en", 400)):
+            await watched.page.evaluate("(language) => window.player.speak(language)", language)
+            await until(watched, "window.tone()", hz)
+        for width in (256, 640, 426):
+            await watched.page.evaluate("(width) => window.player.choose(width)", width)
+            await until(watched, "document.querySelector('video').videoWidth", width)
+        await watched.plays()
+        assert await watched.page.evaluate("window.player.errors") == []
