@@ -224,6 +224,7 @@ class Gateway(node.Role):
         self._background_jobs.stop()
         self._recorder.stop_saving()  # the process that replaces this one has the file now
         self.hub.retire()
+        self.inputs.retire()
 
     def is_needed(self) -> bool:
         member = self._member

@@ -68,7 +68,7 @@ class ChannelInputs:
         self._switchers: dict[str, ChannelSwitcher] = {}
         self._waiting: set[str] = set()  # channels for which a viewer waits, until the next tick
         self._starting: set[str] = set()
-        self._closed = False
+        self._closed = False  # no further channels start
         self._tasks = Tasks("inputs", self._crashed)
         hub.use_inputs(self.publish)
         hub.when_awaited(self._on_awaited)
@@ -167,6 +167,8 @@ class ChannelInputs:
                 now = time.monotonic()
                 for id, switcher in list(self._switchers.items()):
                     switcher.tick(now)
+                    if self._closed:
+                        self._give_up_without_push(id)
                     if switcher.is_idle:
                         del self._switchers[id]
                         self._tasks.start(switcher.close(), f"close {id}")
@@ -179,9 +181,19 @@ class ChannelInputs:
             await asyncio.gather(*(switcher.close() for switcher in self._switchers.values()))
             await self._tasks.close()
 
+    def retire(self) -> None:
+        """Starts no further channels. Those without a push end, so that another process of this host takes them."""
+        self._closed = True
+        for id in list(self._switchers):
+            self._give_up_without_push(id)
+
+    def _give_up_without_push(self, id: str) -> None:
+        if not self._switchers[id].has_push:
+            self._hub.end(id, EndReason.SHUTDOWN)
+
     async def scan(self, channels: ChannelStore) -> None:
         """Starts the channels that are on air without a push, until it is cancelled. One process of a host does it."""
-        while True:
+        while not self._closed:
             try:
                 for channel in await channels.list():
                     self._on_changed(channel)

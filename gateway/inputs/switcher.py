@@ -281,10 +281,10 @@ class ChannelSwitcher:
 
     def _is_active(self, now: float) -> bool:
         """Whether any input may have to be on air."""
-        return self._has_push or any(self._is_wanted(entry, now) for entry in self._runners)
+        return self.has_push or any(self._is_wanted(entry, now) for entry in self._runners)
 
     @property
-    def _has_push(self) -> bool:
+    def has_push(self) -> bool:
         """Whether a publisher from outside is connected."""
         return any(entry.stream is not None and entry not in self._runners for entry in self._inputs)
 
@@ -296,7 +296,7 @@ class ChannelSwitcher:
             return not self.channel.expired(time.time())
         if entry.spec.kind is InputKind.PULL:
             return now - self._watched_at < _IDLE_SECONDS
-        return self._was_live and (self._has_push or now < self._stand_in_until)
+        return self._was_live and (self.has_push or now < self._stand_in_until)
 
     def _candidate(self, entry: ChannelInput, now: float) -> Candidate:
         if not self._is_wanted(entry, now):

@@ -213,6 +213,19 @@ async def test_an_input_that_is_always_on_air_needs_no_push(monkeypatch: pytest.
         await one.until(lambda: not one.inputs.holds("c1"))
 
 
+async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
+        await one.until_on_air("slate")
+        one.hub.retire()
+        one.inputs.retire()
+        await one.until(lambda: not one.inputs.holds("c1"))
+        assert one.hub.held("c1") is None
+        one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
+        await asyncio.sleep(0.1)
+        assert not one.inputs.holds("c1")
+
+
 async def test_inputs_that_come_while_a_push_is_live_take_it(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main = one.push(builders.channel("c1"))
