@@ -177,10 +177,14 @@ def test_refusals_say_what_to_do(gateway: Gateway) -> None:
 
 
 def test_an_export_whose_client_leaves_ends_and_frees_its_place(gateway: Gateway) -> None:
-    big = Film("clipped-big", seconds=6, size="1920x1080", gop=1, audio=None)  # more than the sockets hold
-    channel = record(gateway, big, isVideo=True, video_time="60")
+    channel = gateway.channel(isVideo=True, video_time="60")
+    noise = "testsrc2=size=640x360:rate=30,noise=alls=80:allf=t"  # more bytes than the sockets hold
+    coded = ["-t", "4", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "10", "-pix_fmt", "yuv420p", "-f", "flv"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", noise, *coded, channel.push]
+    subprocess.run(command, check=True, timeout=60)
     folder = gateway.data / "media" / channel.id / "mp4"
     until(lambda: len(list(folder.glob("**/*.mp4"))) == 1, "recorded")
+    assert next(folder.glob("**/*.mp4")).stat().st_size > 8_000_000
     path = f"/videostream/{channel.id}/export?last=6"
     head = gateway.api("HEAD", path)
     assert (head.status, head.headers["content-type"], head.body) == (200, "video/mp4", b"")
