@@ -56,6 +56,7 @@ class H265Sps:
     width, height: pixels inside the conformance window.
     frame_rate: frames a second; None if not specified.
     aspect: width and height of a pixel; square if not specified.
+    chroma_format: chroma_format_idc. luma_depth, chroma_depth: bits of a sample.
     """
 
     profile: int
@@ -64,6 +65,9 @@ class H265Sps:
     height: int
     frame_rate: float | None
     aspect: PixelAspect = SQUARE
+    chroma_format: int = 1
+    luma_depth: int = 8
+    chroma_depth: int = 8
 
 
 def nal_type(unit: bytes) -> int:
@@ -107,8 +111,8 @@ def parse_hvcc(config: bytes) -> Hvcc:
 def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
     """Returns the hvcC record of these parameter sets, for NAL units with four-byte lengths.
 
-    The pictures must be progressive 4:2:0 without temporal layers, as the gateway's encoders make them. Raises
-    InvalidData if the parameter sets do not fit.
+    The pictures must be progressive without temporal layers, as usual encoders make them. Raises InvalidData if the
+    parameter sets do not fit.
     """
     sets = ((VPS, vps), (SPS, sps), (PPS, pps))
     if not sps or any(not 2 < len(u) <= 0xFFFF or nal_type(u) != kind for kind, units in sets for u in units):
@@ -119,9 +123,11 @@ def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
     # H.265 §7.3.2.2.1: after two header bytes and one byte of ids come the 12 bytes of profile_tier_level that the
     # record repeats: profile, compatibility flags, constraint flags, level.
     out = [b"\x01", bits[3:15]]
-    # min_spatial_segmentation_idc 0, parallelismType 0 (unknown), 4:2:0, 8 bits, avgFrameRate 0 (unspecified),
-    # numTemporalLayers 1, temporalIdNested 1, lengthSizeMinusOne 3; each with its reserved bits set.
-    out.append(b"\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f\x03")
+    # min_spatial_segmentation_idc 0, parallelismType 0 (unknown), chroma format, bit depths, avgFrameRate 0
+    # (unspecified), numTemporalLayers 1, temporalIdNested 1, lengthSizeMinusOne 3; each with its reserved bits set.
+    first = parse_sps(sps[0])
+    colors = (0xFC | first.chroma_format, 0xF8 | first.luma_depth - 8, 0xF8 | first.chroma_depth - 8)
+    out.append(b"\xf0\x00\xfc" + bytes(colors) + b"\x00\x00\x0f\x03")
     for kind, units in sets:
         # array_completeness 1: the samples contain no parameter sets, as hvc1 requires.
         out.append(bytes((0x80 | kind,)) + len(units).to_bytes(2, "big"))
@@ -164,11 +170,14 @@ def parse_sps(unit: bytes) -> H265Sps:
         unit_y = 2 if chroma_format == 1 and not separate_planes else 1
         width, height = cropped_size(bits, width, height, unit_x, unit_y)
     rate, aspect = None, SQUARE
+    luma_depth = chroma_depth = 8
     with contextlib.suppress(InvalidData):
+        luma_depth = bounded(bits.ue(), 8, "bit_depth_luma_minus8") + 8
+        chroma_depth = bounded(bits.ue(), 8, "bit_depth_chroma_minus8") + 8
         if _skip_to_vui(bits, sub_layers):
             aspect = read_pixel_aspect(bits)
             rate = _frame_rate(bits)
-    return H265Sps(profile, level, width, height, rate, aspect)
+    return H265Sps(profile, level, width, height, rate, aspect, chroma_format, luma_depth, chroma_depth)
 
 
 def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
@@ -186,9 +195,7 @@ def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
 
 
 def _skip_to_vui(bits: BitReader, sub_layers: int) -> bool:
-    """Skips from the bit depths to vui_parameters. Returns whether they are present."""
-    bits.ue()
-    bits.ue()
+    """Skips from log2_max_pic_order_cnt_lsb_minus4 to vui_parameters. Returns whether they are present."""
     order_bits = bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
     for _ in range(sub_layers + 1 if bits.flag() else 1):
         bits.ue()

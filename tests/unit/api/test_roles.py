@@ -26,6 +26,8 @@ OPEN = {
     "DELETE /videostream/{id}/session",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",
+    "POST /videostream/{id}/clips",
+    "GET /videostream/{id}/export",
     "GET /servers",
     "POST /logout",
     "GET /profile",
