@@ -54,7 +54,7 @@ async def create(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     service = _service(context)
     body = await json_object(request, context.limits.request)
-    time = clip_time(body, context.clock(), service.settings.seconds, "use an export for longer times")
+    time = clip_time(body, context.clock(), service.longest_clip, "use an export for longer times")
     made = None
     if live(request, channel.id) is None:
         made = await _remote_clip(context, channel.id, time)
@@ -102,7 +102,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     service, stream = _service(context), live(request, channel.id)
-    time = clip_time(request.query, context.clock(), service.settings.export_seconds, "export several parts")
+    time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
     if request.method == "HEAD":
         return response

@@ -70,6 +70,7 @@ class ClipService:
     Media are read, joined and written in a thread, 256 kB at a time, so that live streams do not notice. They grow in
     a file without a name on the disk of the recordings. The file of a clip gets its head and moves to the store as a
     whole. Memory: about 25 bytes for each frame.
+    longest_clip, longest_export: seconds; callers check them.
     Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel.
     """
 
@@ -81,7 +82,9 @@ class ClipService:
         self._sources = sources
         self._events = events
         self._running = {"clip": Counter[str](), "export": Counter[str]()}
-        self.settings = settings
+        self._concurrent = settings.concurrent
+        self.longest_clip = settings.seconds
+        self.longest_export = settings.export_seconds
 
     async def last(self, channel: str, seconds: float, stream: Stream | None) -> tuple[float, float]:
         """Returns the time range of the newest `seconds`, seconds since the epoch. Raises NothingRecorded."""
@@ -147,7 +150,7 @@ class ClipService:
     @contextmanager
     def _slot(self, kind: str, channel: str) -> Iterator[None]:
         running = self._running[kind]
-        if running[channel] >= _PER_CHANNEL or running.total() >= self.settings.concurrent:
+        if running[channel] >= _PER_CHANNEL or running.total() >= self._concurrent:
             raise AtCapacity(f"too many {kind}s are made at this time: try again in some seconds")
         running[channel] += 1
         try:

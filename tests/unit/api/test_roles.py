@@ -31,6 +31,8 @@ OPEN = {
     "GET /videostream/{id}/inputs/{name}/preview",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",
+    "POST /videostream/{id}/clips",
+    "GET /videostream/{id}/export",
     "GET /servers",
     "POST /logout",
     "GET /profile",

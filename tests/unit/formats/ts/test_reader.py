@@ -62,6 +62,7 @@ def test_pictures_come_back_with_their_times_and_configuration(video: str) -> No
         assert (ours.sps, ours.pps, ours.length_size) == (theirs.sps, theirs.pps, 4)
     else:
         got, wanted = h265.parse_hvcc(track.config), h265.parse_hvcc(film.track.config)
+        assert track.config[:21] == film.track.config[:21], "profile, chroma format and bit depths"
         assert (got.vps, got.sps, got.pps, got.profile, got.level) == (
             wanted.vps, wanted.sps, wanted.pps, wanted.profile, wanted.level)  # fmt: skip
 

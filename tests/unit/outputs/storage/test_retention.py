@@ -83,6 +83,15 @@ async def test_what_is_older_than_the_setting_goes_with_its_empty_folders(media:
     assert not (media.root / old).parent.exists()
 
 
+async def test_clips_go_by_their_age_too(media: Media) -> None:
+    at = int((NOW - 31 * DAY) * 1000)
+    old = media.add(media_keys.clip_key("c1", at, at + 30_000), 31)
+    made_later = media.add(media_keys.clip_key("c1", at, at + 20_000), 1)
+    assert await media.retention(30, {"id": "c1"}).run_once() == 1
+    assert media.keys == {made_later}
+    assert old not in media.keys
+
+
 async def test_a_channel_can_say_otherwise(media: Media) -> None:
     short, ever, usual = media.video("short", 8), media.video("ever", 400), media.video("usual", 20)
     gone = media.video("usual", 31)

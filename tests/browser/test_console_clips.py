@@ -1,0 +1,53 @@
+"""Clips in the console: made while the channel is live, and played from their own page."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.browser import Watched, chromium
+from tests.support.clients import push, until
+from tests.support.console import signed_in
+from tests.support.gateway import Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("console-clips", seconds=60)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium")
+    with running() as instance:
+        yield instance
+
+
+async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="clipped", isOnDemand=True, ondemand_time="10")
+    clips = f"/videostream/{channel.id}/clips"
+    with push(FILM, channel.push):
+        until(lambda: gateway.api("POST", clips, {"last": 3}).status == 201, "something is recorded")
+        async with (
+            chromium() as browser,
+            signed_in(browser, gateway, f"#/channels/{channel.id}", locale="en-US") as watched,
+        ):
+            card = watched.page.get_by_role("region", name="Clips and export")
+            await card.get_by_role("button", name="Last 30 s").click()
+            await card.get_by_text("Clip of").wait_for()
+            await expect(card.get_by_role("button", name="Copy Clip address")).to_be_visible()
+            async with watched.page.expect_download() as download:
+                await card.get_by_role("link", name="Export").click()
+            assert (await download.value).suggested_filename.startswith("clipped-")
+            async with watched.page.context.expect_page() as opened:
+                await card.get_by_role("link", name="Open").click()
+            player = await opened.value
+            await player.locator("video").wait_for()
+            await player.evaluate(
+                "() => { const v = document.querySelector('video'); v.muted = true; return v.play(); }"
+            )
+            await Watched(player).plays()
+            await card.get_by_label("From").fill("2099-01-01T00:00:00")
+            await card.get_by_role("button", name="Make clip").click()
+            await card.get_by_role("alert").get_by_text("future").wait_for()
+            watched.complaints = [said for said in watched.complaints if "400" not in said]  # the refused clip
+            assert not watched.complaints
