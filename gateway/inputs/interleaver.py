@@ -8,7 +8,7 @@ from typing import Final
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 
-_MAX_LEAD_MS: Final = 2_000  # a track that is farther ahead no longer waits for the other one
+LEAD_MS: Final = 2_000  # films have their tracks at most this far apart
 _MAX_UNITS: Final = 1_000
 _MAX_BYTES: Final = 16_000_000
 
@@ -16,10 +16,11 @@ _MAX_BYTES: Final = 16_000_000
 class Interleaver:
     """Merges two tracks, each in decode order, with times in milliseconds.
 
-    A unit waits until the other track has a later one. It waits for at most 2 s of media, 1,000 units or 16 MB.
+    A unit waits until the other track has a later one. It waits for at most `lead_ms` of media, 1,000 units or 16 MB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lead_ms: int = LEAD_MS) -> None:
+        self._lead_ms = lead_ms
         self._waiting: dict[Kind, deque[AccessUnit]] = {Kind.VIDEO: deque(), Kind.AUDIO: deque()}
         self._bytes = 0
         self.kinds = frozenset((Kind.VIDEO, Kind.AUDIO))
@@ -54,7 +55,7 @@ class Interleaver:
         if not queue:
             return None
         alone = len(self.kinds) < 2
-        late = queue[-1].dts - queue[0].dts > _MAX_LEAD_MS or len(queue) > _MAX_UNITS or self._bytes > _MAX_BYTES
+        late = queue[-1].dts - queue[0].dts > self._lead_ms or len(queue) > _MAX_UNITS or self._bytes > _MAX_BYTES
         return kind if alone or late else None
 
     def _pop(self, kind: Kind) -> AccessUnit:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.inputs.demux_client import DemuxedSource, Item
-from gateway.inputs.interleaver import Interleaver
+from gateway.inputs.interleaver import LEAD_MS, Interleaver
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
@@ -25,8 +25,9 @@ class Splicer:
     silence: seconds without a unit after which a part has failed. missing: what then did not come, for the error.
     """
 
-    def __init__(self, silence: float, missing: str = "no media") -> None:
-        """missing: before the first unit; later, media are missing."""
+    def __init__(self, silence: float, missing: str = "no media", lead_ms: int = LEAD_MS) -> None:
+        """missing: before the first unit; later, media are missing. lead_ms: see Interleaver."""
+        self._lead_ms = lead_ms
         self._silence = silence
         self._missing = missing
         self._tracks: Tracks | None = None
@@ -39,7 +40,7 @@ class Splicer:
         sources: of one part; if there are two, the first has the pictures and the second the sound.
         """
         part = _Part(sources, self._silence, self._missing)
-        interleaver = Interleaver()
+        interleaver = Interleaver(self._lead_ms)
         timeline: PublisherTimeline | None = None
         while True:
             item = await part.next()

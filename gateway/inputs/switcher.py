@@ -296,7 +296,10 @@ class ChannelSwitcher:
             return not self.channel.expired(time.time())
         if entry.spec.kind is InputKind.PULL:
             return now - self._watched_at < _IDLE_SECONDS
-        return self._was_live and (self.has_push or now < self._stand_in_until)
+        pulls = (other for other in self._runners if other.spec.kind is InputKind.PULL)
+        return self._was_live and (
+            self.has_push or now < self._stand_in_until or any(self._is_wanted(pull, now) for pull in pulls)
+        )
 
     def _candidate(self, entry: ChannelInput, now: float) -> Candidate:
         if not self._is_wanted(entry, now):

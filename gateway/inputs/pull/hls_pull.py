@@ -106,7 +106,6 @@ class _Follower:
         self._segments: list[Segment] = []  # known and not read
         self._ended = False
         self._target = 1.0
-        self._progress = time.monotonic()  # of the last new segment
 
     async def next_part(self) -> _PartReader | None:
         """Returns the next part; None at the end of the playlist. Raises OutputError."""
@@ -131,12 +130,12 @@ class _Follower:
 
     async def _peek(self) -> Segment | None:
         """Returns the next segment without taking it; waits for it; None at the end of the playlist."""
-        pause = 0.0
+        pause, since = 0.0, time.monotonic()
         while not self._segments:
             if self._ended:
                 return None
             limit = max(SILENCE_SECONDS, 3 * self._target)
-            if time.monotonic() - self._progress > limit:
+            if time.monotonic() - since > limit:
                 raise OutputError(f"its playlist has had no new segment for {limit:.0f} s")
             await asyncio.sleep(pause)
             await self._reload()
@@ -156,7 +155,6 @@ class _Follower:
                 self._next_number = None  # the server has started again with other numbers
             segments = tuple(s for s in segments if self._next_number is None or s.number >= self._next_number)
         if segments:
-            self._progress = time.monotonic()
             self._next_number = segments[-1].number + 1
             self._segments += segments
 

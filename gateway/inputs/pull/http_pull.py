@@ -31,6 +31,7 @@ from gateway.ports.errors import OutputError
 
 _HEAD_BYTES: Final = 189  # two sync bytes of a transport stream
 _PACKET: Final = 188
+_LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay one whose sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
 
@@ -131,7 +132,7 @@ async def _pull_ts(
     try:
         async with DemuxClient.started(parts.workers, context.channel.id) as demuxer:
             source = await demuxer.open(_ResponseReader(head, response), format="mpegts", probe_seconds=_PROBE_SECONDS)
-            async for item in Splicer(KEY_FRAME_SECONDS, "no key frame").play((source,)):
+            async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
                 if isinstance(item, Tracks):
                     output.announce(item)
                 else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,12 +49,35 @@ def test_a_channel_of_this_gateway_is_pulled_by_every_protocol(gateway: Gateway)
             assert state(channel, "p")["state"] == "on air"
 
 
-def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gateway) -> None:
-    path = films.plain("always.mp4", 4, "-g", "30", "-bf", "2")
-    target = gateway.data / "media" / "shows/a.mp4"
-    target.parent.mkdir(parents=True)
+def stored(gateway: Gateway, key: str, path: Path) -> str:
+    target = gateway.data / "media" / key
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
-    item = {"name": "tv", "kind": "playlist", "items": ["shows/a.mp4", "shows/gone.mp4"], "always": True}
+    return key
+
+
+def test_a_playlist_stands_in_for_a_pull_that_ends(gateway: Gateway) -> None:
+    origin = gateway.channel("origin")
+    key = stored(gateway, "shows/b.mp4", films.plain("stand-in.mp4", 4, "-g", "30", "-bf", "2"))
+    with clients.push(FILM, origin.push) as push:
+        origin.wait_live()
+        pulled = {"name": "p", "kind": "pull", "url": origin.rtmp, "always": True}
+        channel = with_inputs(gateway, pulled, {"name": "tv", "kind": "playlist", "items": [key, "shows/gone.mp4"]})
+        channel.wait_live()
+        with clients.pull(channel.url("live.flv"), seconds=8) as player:
+            clients.until(lambda: len(clients.so_far(player).video) > 30, "the pull plays")
+            push.kill()
+            take = clients.take_of(player)
+    assert len(take.video) > 150
+    film = {frame.digest for frame in FILM.hashes().video}
+    assert take.video[-1].digest not in film
+    clients.until(lambda: state(channel, "tv")["error"] is not None, "the missing item is named")
+    assert state(channel, "tv")["error"] == "shows/gone.mp4: it does not exist"
+
+
+def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gateway) -> None:
+    key = stored(gateway, "shows/a.mp4", films.plain("always.mp4", 4, "-g", "30", "-bf", "2"))
+    item = {"name": "tv", "kind": "playlist", "items": [key, "shows/gone.mp4"], "always": True}
     channel = with_inputs(gateway, item)
     channel.wait_live()
     with clients.pull(channel.url("live.flv"), seconds=10) as player:
