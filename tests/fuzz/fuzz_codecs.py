@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.media import aac, ac3, av1, codecs, flac, h264, h264_slices, h265, mp3, nal, opus, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -9,7 +11,8 @@ from tests.fuzz import captures
 from tests.support.builders import AUDIO, AVCC
 
 _SETS = h264_slices.coding_parameters(AVCC[:-7] + bytes.fromhex("000668ebe3cb22c0"))
-_REWRITER = h264_slices.SliceRewriter(_SETS, _SETS)
+_OWN = replace(_SETS, pps=replace(_SETS.pps, weighted=False))
+_REWRITER = h264_slices.SliceRewriter(_OWN, _SETS)
 _PARSERS = (
     h264.parse_avcc, h264.codec_string,
     lambda d: h264.parse_sps(b"\x67" + d), lambda d: h264.parse_sps(b"\x67\x64" + d),
