@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, nal, opus, vp9
+from dataclasses import replace
+
+from gateway.media import aac, ac3, av1, codecs, flac, h264, h264_slices, h265, mp3, nal, opus, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.fuzz import captures
 from tests.support.builders import AUDIO, AVCC
 
+_SETS = h264_slices.coding_parameters(AVCC[:-7] + bytes.fromhex("000668ebe3cb22c0"))
+_OWN = replace(_SETS, pps=replace(_SETS.pps, weighted=False))
+_REWRITER = h264_slices.SliceRewriter(_OWN, _SETS)
 _PARSERS = (
     h264.parse_avcc, h264.codec_string,
     lambda d: h264.parse_sps(b"\x67" + d), lambda d: h264.parse_sps(b"\x67\x64" + d),
+    lambda d: h264_slices.parse_pps(b"\x68" + d), lambda d: _REWRITER.rewrite(d),
+    lambda d: _REWRITER.rewrite((len(d) + 1).to_bytes(4, "big") + b"\x65" + d),
+    lambda d: _REWRITER.rewrite((len(d) + 1).to_bytes(4, "big") + b"\x41" + d),
     h265.parse_hvcc, h265.codec_string, lambda d: h265.parse_sps(b"\x42\x01" + d),
     av1.parse_av1c, av1.sample, av1.sequence_header, av1.parse_sequence_header,
     vp9.parse_vpcc, vp9.frame_size, vp9.vpcc_of, vp9.vp8_frame_size,

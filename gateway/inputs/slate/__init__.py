@@ -6,39 +6,45 @@ It is encoded once in the form of the last push, and then repeated. The encoding
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSource
+from gateway.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from gateway.inputs.slate.slate_library import SlateLibrary
 
-# One library for each pool of workers, which a gateway has once: equal slates of all its channels are shared.
-_libraries: WeakKeyDictionary[Any, SlateLibrary] = WeakKeyDictionary()
+_DOWNLOAD_SECONDS: Final = 120.0  # for a whole file
+
+
+@lru_cache(maxsize=1)
+def _library(workers: WorkerPool, seconds: float, max_bytes: int, font: str, preset: str) -> SlateLibrary:
+    """Returns the library of a gateway's pool of workers: equal slates of all its channels are shared."""
+    from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
+
+    return SlateLibrary(workers, SlateLimits(seconds, max_bytes, font, preset))
 
 
 def _make(services: InputServices, spec: InputSpec) -> InputSource:
     from gateway.inputs.slate.slate_files import SlateFiles
-    from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
     from gateway.inputs.slate.slate_source import SlateSource
     from gateway.lib.http_download import HttpDownloader
 
     settings = services.settings
-    library = _libraries.get(services.workers)
-    if library is None:
-        inputs = settings.inputs
-        limits = SlateLimits(
-            inputs.slate_seconds, inputs.slate_bytes, settings.watermark.font, settings.transcode.preset
-        )
-        library = _libraries[services.workers] = SlateLibrary(services.workers, limits)
+    inputs = settings.inputs
+    library = _library(
+        services.workers,
+        inputs.slate_seconds,
+        inputs.slate_bytes,
+        settings.watermark.font,
+        settings.transcode.preset,
+    )
     downloader = HttpDownloader(
-        services.egress, _DOWNLOAD_SECONDS, settings.inputs.slate_file, "inputs.slate_file", tls=services.tls
+        services.egress, _DOWNLOAD_SECONDS, inputs.slate_file, "inputs.slate_file", tls=services.tls
     )
     return SlateSource(library, SlateFiles(downloader, services.objects, settings.data / "slates"), spec)
 
-
-_DOWNLOAD_SECONDS = 120.0  # for a whole file
 
 INPUT = InputDescriptor(kind=InputKind.SLATE, make=_make, on_demand=True)

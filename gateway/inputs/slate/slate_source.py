@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -69,12 +68,15 @@ class SlateSource:
         backoff = Backoff(2.0, 300.0)
         while True:
             reference = context.reference
-            complete = await self._encode(context, StreamForm.of(reference))
-            if complete:
-                backoff.reset()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if complete else backoff.next()):
-                    await context.until_reference_changes(reference)
+            async with Tasks(f"form of {context.channel.id}") as tasks:
+                # A long film for tracks that nobody has any more must not delay the slate for the new ones.
+                changing = tasks.start(context.until_reference_changes(reference), "change")
+                encoding = tasks.start(self._encode(context, StreamForm.of(reference)), "encode")
+                await asyncio.wait((changing, encoding), return_when=asyncio.FIRST_COMPLETED)
+                if encoding.done():
+                    pause = None if encoding.result() else backoff.next()
+                    await asyncio.wait((changing,), timeout=pause)
+                if changing.done():
                     backoff.reset()
 
     async def _encode(self, context: InputContext, form: StreamForm) -> bool:

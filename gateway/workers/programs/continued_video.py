@@ -87,8 +87,8 @@ class ContinuedForm:
         )  # fmt: skip
         try:
             return replace(form, coding=coding_parameters(config), config=config)
-        except UnsupportedCodec:
-            return form
+        except (InvalidData, UnsupportedCodec):
+            return form  # with parameter sets of its own
 
     @classmethod
     def _of_h265(cls, config: bytes, rate: Fraction) -> ContinuedForm:

@@ -191,6 +191,29 @@ async def test_a_file_that_cannot_be_encoded_leaves_the_card() -> None:
     assert lab.source.problem == "file text.txt failed"
 
 
+async def test_new_tracks_do_not_wait_for_a_film_in_the_old_form() -> None:
+    lab = Lab("long.mp4")
+    never, cancelled = asyncio.Event(), []
+
+    async def file(path: Path, digest: str, form: StreamForm) -> SlateLoop:
+        if form.video is None:
+            try:
+                await never.wait()
+            except asyncio.CancelledError:
+                cancelled.append(digest)
+                raise
+        return lab.library._make(f"file {digest}", form, is_card=False)
+
+    lab.library.file = file  # type: ignore[method-assign]
+    async with lab.running():
+        await until(lambda: lab.source.is_ready)
+        lab.context.refer_to(OTHER)
+        await until(lambda: cancelled and "file long.mp4" in lab.library.asked)
+        lab.context.go(True)
+        await until(lambda: lab.context.pictures)
+    assert lab.context.pictures[0].track == OTHER
+
+
 async def test_it_fails_if_not_even_the_card_can_be_made() -> None:
     lab = Lab()
     lab.library.fails = {"card"}
