@@ -266,7 +266,7 @@ class Media(Schema):
     videoname: str
     deleted: Time | None
     key: str
-    kind: Literal["video", "ondemand", "motion", "image", "film"]
+    kind: Literal["video", "ondemand", "clip", "motion", "image", "film"]
     start: Time
     seconds: float | None
     size: int

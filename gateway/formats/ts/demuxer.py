@@ -75,6 +75,7 @@ class TsDemuxer:
         self.video: Codec | None = None
         self.audio: Codec | None = None
         self._rest = b""
+        self._jumped = False
         self._tables = 0
         self._streams: dict[int, _Stream] = {}
 
@@ -103,7 +104,9 @@ class TsDemuxer:
             length = (run.end() - 3 * n) // 3
             stream = self._streams.get(pid)
             if stream is None or stream.pieces is None:
-                raise InvalidData("MPEG-TS: payload without the start of a PES packet")
+                self._check_jumped(stream)
+                n += length
+                continue
             first = stream.counter + 1 & 15
             if counters[n : n + length] != _COUNTERS[first : first + length]:
                 raise InvalidData("MPEG-TS: packets are missing")
@@ -111,6 +114,13 @@ class TsDemuxer:
             self._add(stream, _CUT[length].unpack_from(data, n * PACKET), PACKET * length)
             n += length
         return found
+
+    def jump(self) -> None:
+        """Continues at another packet of the segment. The rest of a PES packet that began before it is left out."""
+        self._rest = b""
+        self._jumped = True
+        for stream in self._streams.values():
+            stream.pieces, stream.counter = None, -1
 
     def finish(self) -> list[Pes]:
         """Returns the last PES packet of each PID. Raises InvalidData if the data end inside a packet."""
@@ -137,6 +147,9 @@ class TsDemuxer:
             raise InvalidData(f"MPEG-TS: a packet of PID {pid}, which the PMT does not have")
         if not control & _PAYLOAD:
             return  # only a clock
+        if stream.pieces is None and not flags & _START:
+            self._check_jumped(stream)
+            return
         if stream.counter >= 0 and packet[3] & 15 != stream.counter + 1 & 15:
             raise InvalidData("MPEG-TS: packets are missing")
         stream.counter = packet[3] & 15
@@ -144,9 +157,11 @@ class TsDemuxer:
             if (pes := self._close(pid)) is not None:
                 found.append(pes)
             stream.pieces, stream.size, stream.key = [], 0, random_access
-        elif stream.pieces is None:
-            raise InvalidData("MPEG-TS: payload without the start of a PES packet")
         self._add(stream, (packet[at:],), PACKET)
+
+    def _check_jumped(self, stream: _Stream | None) -> None:
+        if stream is None or not self._jumped:
+            raise InvalidData("MPEG-TS: payload without the start of a PES packet")
 
     @staticmethod
     def _add(stream: _Stream, pieces: tuple[bytes, ...], size: int) -> None:

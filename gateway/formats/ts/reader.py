@@ -39,6 +39,10 @@ class TsReader:
         """Reads bytes, cut anywhere. Returns the units that they complete, in decode order of each track."""
         return [unit for pes in self._demuxer.receive(data) for unit in self._units(pes)]
 
+    def jump(self) -> None:
+        """Continues at another packet, later in the segment."""
+        self._demuxer.jump()
+
     def finish(self) -> list[AccessUnit]:
         """Returns the last units, after the end of the segment."""
         return [unit for pes in self._demuxer.finish() for unit in self._units(pes)]

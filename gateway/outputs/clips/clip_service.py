@@ -18,11 +18,11 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.formats.mp4.movie import MovieHead
+from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.unit import AccessUnit
-from gateway.outputs.clips.joiner import CannotJoin, Joiner
-from gateway.outputs.clips.sources import ClipSources, SourcePiece, UnitReader
+from gateway.outputs.clips.joiner import CannotJoin, Joiner, JumpedTooFar
+from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
 from gateway.ports import media_keys
 from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError
@@ -194,25 +194,47 @@ class ClipService:
         continues = previous is not None and not piece.piece.discontinuity and previous.end - piece.start > -0.5
         near = joiner.last_dts if continues else None
         try:
-            reader, first, last = await self._sources.reader(piece, near, *wanted)
-            joiner.begin_piece(piece.start, continues)
-            size = 0
-            async with aclosing(self._sources.read(piece, first, last)) as chunks:
-                async for chunk in chunks:
-                    await self._sources.threads.run(partial(_receive, joiner, reader, chunk))
-                    size += len(chunk)
-                    if size >= _CHECK_BYTES:
-                        size = 0
-                        await self._sources.threads.run(self._archive.check_free_space)
-                    if joiner.done:
-                        return
-                    yield
-            await self._sources.threads.run(lambda: joiner.add(reader.finish(), reader.has_video))
+            jump = 0 if joiner.began else await self._sources.position_before(piece, wanted[0])
+            for position in (jump, 0) if jump else (0,):
+                try:
+                    reader, first, last = await self._sources.reader(piece, near, *wanted)
+                    joiner.begin_piece(piece.start, continues)
+                    if position:
+                        await self._jump(joiner, reader, piece)
+                        first = position
+                    async with aclosing(self._sources.read(piece, first, last)) as chunks:
+                        async for chunk in chunks:
+                            await self._sources.threads.run(partial(self._receive, joiner, reader, chunk))
+                            if joiner.done:
+                                return
+                            yield
+                    await self._sources.threads.run(partial(_finish_piece, joiner, reader))
+                    return
+                except JumpedTooFar:
+                    continue  # the segment is read from its start
         except NoSuchObject:
             joiner.begin_piece(piece.start, False)
         except InvalidData as error:
             joiner.begin_piece(piece.start, False)
             log.warning("a damaged recording is left out of a clip", object=piece.piece.key, reason=str(error))
+
+    async def _jump(self, joiner: Joiner, reader: UnitReader, piece: SourcePiece) -> None:
+        """Reads the tables and the first picture of a segment, which has its time. What follows is read elsewhere."""
+        async with aclosing(self._sources.read(piece, 0, JUMP_HEAD)) as chunks:
+            async for chunk in chunks:
+                await self._sources.threads.run(partial(self._receive, joiner, reader, chunk))
+                if joiner.anchored:
+                    break
+            else:
+                raise JumpedTooFar  # a very large first picture
+        assert isinstance(reader, TsReader)  # only segments have a position to jump to
+        reader.jump()
+        joiner.jump()
+
+    def _receive(self, joiner: Joiner, reader: UnitReader, chunk: bytes) -> None:
+        joiner.add(reader.receive(chunk), reader.has_video)
+        if joiner.grew(_CHECK_BYTES):
+            self._archive.check_free_space()
 
     def _temporary(self) -> BinaryIO:
         """Opens a file without a name on the disk of the recordings. Raises OutputError, OSError."""
@@ -251,9 +273,8 @@ def _disk_errors() -> Iterator[None]:
         raise AtCapacity("the gateway's disk cannot hold the file now") from None
 
 
-def _receive(joiner: Joiner, reader: UnitReader, chunk: bytes) -> None:
-    units: list[AccessUnit] = reader.receive(chunk)
-    joiner.add(units, reader.has_video)
+def _finish_piece(joiner: Joiner, reader: UnitReader) -> None:
+    joiner.add(reader.finish(), reader.has_video)
 
 
 def _finished(joiner: Joiner, media: BinaryIO) -> MovieHead | None:

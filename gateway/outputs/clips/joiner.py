@@ -35,6 +35,10 @@ class CannotJoin(Exception):
     """The pieces do not fit into one movie. The text says why, for users."""
 
 
+class JumpedTooFar(Exception):
+    """After a jump, the first key frame lies after the start of the range."""
+
+
 @dataclass(slots=True)
 class _Sample:
     """A sample that is not written yet. Times are in ticks of the movie's track."""
@@ -67,6 +71,7 @@ class Joiner:
     joined without a gap. The movie begins with the key frame at or before the range; an edit list hides everything
     before it, and after its end. Sound is cut at the same times. Changed parameters make a further sample description.
 
+    anchored: whether the times of the piece are known, from its first picture.
     media: an empty file. start, end: of the range, seconds since the epoch.
     Memory: one GOP before the range, at most 32 MB, and about 24 bytes for each sample.
     `add` raises CannotJoin, InvalidData, and OSError of the file.
@@ -75,7 +80,7 @@ class Joiner:
     def __init__(self, media: BinaryIO, start: float, end: float) -> None:
         self._media = media
         self._start, self._end = start, end
-        self._size = 0
+        self._size = self._checked_size = 0
         self._video: _Lane | None = None
         self._audio: _Lane | None = None
         self._access: RandomAccessOf = lambda payload: RandomAccess.CLOSED
@@ -83,7 +88,8 @@ class Joiner:
         self._clock: AudioClock | None = None  # of this run …
         self._clock_track: MediaTrack | None = None
         self._piece_start = 0.0
-        self._anchored = False  # whether the times of this piece are known
+        self._jumped = False  # whether media of this piece were left out
+        self.anchored = False  # whether the times of this piece are known
         self._fresh = True  # whether this piece begins a new run
         self._prelude: list[AccessUnit] = []  # sound before the first picture of a piece
         self._offset = 0  # added to times of this run to get times of the movie
@@ -93,6 +99,7 @@ class Joiner:
         self._gop_bytes = 0
         self._sounds: list[AccessUnit] = []  # like that
         self._tail: list[AccessUnit] = []  # pictures after the range that earlier ones may need
+        self._stop = 1 << 62  # movie time of the first picture after the range
         self._step = _DEFAULT_STEP
         self._last_dts: int | None = None  # of this run's pictures
         self._recent: deque[int] = deque(maxlen=_MAX_REORDERED)  # movie times of the last pictures
@@ -107,15 +114,17 @@ class Joiner:
     @property
     def done(self) -> bool:
         """Whether the movie is complete, so that further units would change nothing."""
-        if not self._anchored:
+        if not self.anchored:
             return False
         complete = self._video_done and (self._audio_done or self._clock is None)
         return complete or self._last_seen >= self._to + _LATE
 
-    @property
-    def seconds(self) -> float:
-        """The length of the movie so far."""
-        return max(self._run_end, self._position) / VIDEO_CLOCK if self._committed else 0.0
+    def grew(self, size: int) -> bool:
+        """Whether the file has grown by `size` bytes since the last call that returned True."""
+        if self._size - self._checked_size < size:
+            return False
+        self._checked_size = self._size
+        return True
 
     @property
     def last_dts(self) -> int | None:
@@ -124,13 +133,23 @@ class Joiner:
 
     # ---- pieces ----
 
+    @property
+    def began(self) -> bool:
+        """Whether the movie has begun, so that all further media are needed."""
+        return self._committed
+
+    def jump(self) -> None:
+        """The next units lie later in the piece. Raised by `add`: JumpedTooFar, if they begin after the range does."""
+        self._gop, self._gop_bytes, self._sounds = [], 0, []
+        self._jumped = True
+
     def begin_piece(self, start: float, continues: bool) -> None:
         """start: time of the first picture (without pictures: the first sound), seconds since the epoch.
 
         continues: whether its times continue those of the previous piece.
         """
         self._piece_start = start
-        self._anchored = False
+        self.anchored = self._jumped = False
         self._fresh = self._fresh or not continues
         if not continues:
             self._end_run()
@@ -138,7 +157,7 @@ class Joiner:
     def add(self, units: list[AccessUnit], has_video: bool) -> None:
         """Adds units of the piece. has_video: whether the piece has pictures."""
         for unit in units:
-            if not self._anchored:
+            if not self.anchored:
                 is_video = unit.track.kind is Kind.VIDEO
                 if has_video and not is_video and len(self._prelude) < _MAX_HELD_SOUNDS:
                     self._prelude.append(unit)
@@ -160,9 +179,11 @@ class Joiner:
             else:
                 return None
         reached = self._video_done if self._video is not None else self._audio_done
-        stop = self._to + self._offset
+        stop = min(self._stop, self._to + self._offset)
         self._end_run()
         lanes = [lane for lane in (self._video, self._audio) if lane is not None]
+        if not lanes or (self._video is not None and self._first_shown is None):
+            return None  # the media after the range, or none of its pictures
         for lane in lanes:
             self._write(lane)
         end = stop if reached else self._complete_end(max(_in_video_ticks(lane, lane.end) for lane in lanes))
@@ -185,7 +206,7 @@ class Joiner:
 
     def _anchor(self, first: int) -> None:
         """Relates the times of the piece to the clock. first: presentation time of its first unit."""
-        self._anchored = True
+        self.anchored = True
         self._from = first + round((self._start - self._piece_start) * VIDEO_CLOCK)
         self._to = first + round((self._end - self._piece_start) * VIDEO_CLOCK)
         self._last_seen = -(1 << 62)
@@ -246,6 +267,8 @@ class Joiner:
     def _await_range(self, unit: AccessUnit) -> None:
         """Holds the GOP that the range begins in."""
         shown = unit.dts + unit.cts
+        if self._jumped and not self._gop and shown > self._from + _TOLERANCE:
+            raise JumpedTooFar
         if unit.key and (shown <= self._from + _TOLERANCE or not self._gop):
             self._gop, self._gop_bytes = [], 0
         elif not self._gop:
@@ -262,6 +285,8 @@ class Joiner:
         if self._video_done:
             return
         if shown >= self._to - _TOLERANCE:
+            # An edit list that ended up to a millisecond later would show this picture, if later ones need it.
+            self._stop = min(self._stop, shown + self._offset)
             if unit.dts >= self._to - _TOLERANCE:
                 self._video_done = True
                 self._tail = []
@@ -327,16 +352,16 @@ class Joiner:
         track = unit.track
         if lane is not None and lane.codec == track.codec and lane.descriptions.get(track.config) == lane.description:
             return lane
+        if lane is not None and lane.codec != track.codec:
+            raise CannotJoin(
+                f"the {track.kind} changes from {lane.codec} to {track.codec} in this time: take the parts one by one"
+            )
         is_video = track.kind is Kind.VIDEO
         scale = VIDEO_CLOCK if is_video else codecs.audio_rate(track, unit.payload)
         size = codecs.video_size(track, unit.payload) if is_video else None
         init = TrackInit(track, 1 if is_video else 2, scale, size, unit.payload)
         if lane is None:
             return _Lane(new_track(init), track.codec, {track.config: 1})
-        if lane.codec != track.codec:
-            raise CannotJoin(
-                f"the {track.kind} changes from {lane.codec} to {track.codec} in this time: take the parts one by one"
-            )
         self._write(lane)
         index = lane.descriptions.get(track.config)
         if index is None:

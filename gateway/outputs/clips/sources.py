@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, Protocol
 from gateway.formats.mp4.movie_reader import MAX_MOOV, MovieReader, is_start
 from gateway.formats.mp4.stream import FragmentReader
 from gateway.formats.recording import ForeignCodec, Packet
+from gateway.formats.ts.demuxer import PACKET
 from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
@@ -27,11 +28,15 @@ from gateway.outputs.storage.disk_threads import DiskThreads
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import ObjectStore
 
 CHUNK: Final = 256 * 1024  # bytes that are read and joined in one turn of a thread, about 2 ms
 _HEAD: Final = 64 * 1024  # bytes in which the index of a short recording ends
+JUMP_HEAD: Final = 2_000_000  # bytes in which the tables and the first picture of a segment must be
+_JUMP_MARGIN: Final = 12.0  # seconds before a range: longer than most GOPs
+_MIN_JUMP: Final = 4.0  # seconds; less is faster to read
 _MIN_GAP: Final = 2.0  # seconds without segments that are filled from MP4 recordings
 
 
@@ -134,6 +139,24 @@ class ClipSources:
             return _MovieUnits(reader), *reader.select(start - piece.start, end - piece.start)
 
         return await self.threads.run(select)
+
+    async def position_before(self, piece: SourcePiece, start: float) -> int:
+        """Returns a position in a segment that is probably before a key frame at or before `start`.
+
+        0 for short segments and other pieces. Raises NoSuchObject.
+        """
+        ahead = start - piece.start - _JUMP_MARGIN
+        if piece.piece.kind is not MediaKind.SEGMENT or ahead < _MIN_JUMP or piece.piece.seconds <= 0:
+            return 0
+        file = piece.file
+        if file is not None:
+            size = await self.threads.run(lambda: os.fstat(file.fileno()).st_size)
+        else:
+            try:
+                size = (await self._objects.head(piece.piece.key)).size
+            except NoSuchObject:  # it still waits for the store
+                return 0
+        return int(size * min(ahead / piece.piece.seconds, 1.0)) // PACKET * PACKET
 
     async def read(self, piece: SourcePiece, first: int = 0, end: int = -1) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a piece from `first` to `end` (-1: all). Raises NoSuchObject, OSError."""

@@ -204,3 +204,25 @@ async def test_clips_of_a_channel_are_limited(clips: Clips) -> None:
         async with clips.service.export(CHANNEL, zero, zero + 2, None, lambda: False):
             pass
     assert time.time() > zero
+
+
+@pytest.mark.parametrize("gop", [60, 1200], ids=["short", "longer than the margin"])
+async def test_a_clip_late_in_a_long_segment_does_not_read_all_of_it(
+    gop: int, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Film(f"clip-long-{gop}", seconds=40, gop=gop, bframes=2)
+    await clips.record(source, ondemand_time="60")
+    zero = await clips.start()
+    (segment,) = clips.studio.files("*/720p/*.ts")
+    read: list[int] = []
+    original = LocalObjects.read
+
+    async def counted(self: LocalObjects, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        async for chunk in original(self, key, start, end):
+            read.append(len(chunk) if key.endswith(".ts") else 0)
+            yield chunk
+
+    monkeypatch.setattr(LocalObjects, "read", counted)
+    clip = await clips.clip(zero + 35, zero + 38)
+    assert [f.digest for f in clips.frames(clip).video] == [f.digest for f in source_of(source).video][1050:1140]
+    assert (sum(read) < segment.stat().st_size) == (gop == 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -173,3 +174,31 @@ def test_refusals_say_what_to_do(gateway: Gateway) -> None:
     refused({"last": 30}, 404, "nothing", recorded.id)
     assert gateway.api("GET", f"/videostream/{recorded.id}/export?last=30").status == 404
     assert gateway.api("GET", f"/videostream/{recorded.id}/export?from=x").status == 400
+
+
+def test_an_export_whose_client_leaves_ends_and_frees_its_place(gateway: Gateway) -> None:
+    channel = gateway.channel(isVideo=True, video_time="60")
+    noise = "testsrc2=size=640x360:rate=30,noise=alls=80:allf=t"  # more bytes than the sockets hold
+    coded = ["-t", "4", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "10", "-pix_fmt", "yuv420p", "-f", "flv"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", noise, *coded, channel.push]
+    subprocess.run(command, check=True, timeout=60)
+    folder = gateway.data / "media" / channel.id / "mp4"
+    until(lambda: len(list(folder.glob("**/*.mp4"))) == 1, "recorded")
+    assert next(folder.glob("**/*.mp4")).stat().st_size > 8_000_000
+    path = f"/videostream/{channel.id}/export?last=6"
+    head = gateway.api("HEAD", path)
+    assert (head.status, head.headers["content-type"], head.body) == (200, "video/mp4", b"")
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {gateway.token}\r\n\r\n"
+    for _ in range(4):  # more than a channel may have at once
+        with socket.create_connection(("127.0.0.1", gateway.ports["admin"])) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(request.encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+        def complete() -> bool:
+            reply = gateway.api("GET", path)
+            return reply.status == 200 and len(reply.body) == int(reply.headers["content-length"])
+
+        until(complete, "the place is free")
+    assert "request failed" not in gateway.log
+    assert "Traceback" not in gateway.log

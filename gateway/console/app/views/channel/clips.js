@@ -19,6 +19,13 @@ const records = (channel) => isOn(channel["isOnDemand"]) || isOn(channel["isVide
 /** @param {number} time @returns {string} */
 const shown = (time) => `${toLocal(new Date(time))}:${String(new Date(time).getSeconds()).padStart(2, "0")}`;
 
+/** Returns the address of the clip's player page, with the signature of the clip. @param {string} url @returns {string} */
+function pageOf(url) {
+  const page = new URL(url);
+  page.pathname += "/";
+  return page.href;
+}
+
 /** @param {{channel: Channel}} props */
 export function Clips({ channel }) {
   const [from, setFrom] = useState(() => shown(Date.now() - RANGE));
@@ -47,7 +54,7 @@ export function Clips({ channel }) {
     <div class="stack">
       <p class="hint">${t("clips.text")}</p>
       <div class="row">${LAST.map((n) => button(String(n), n < 60 ? t("clips.seconds", { n }) : t("clips.minutes", { n: n / 60 }), { last: n }))}</div>
-      <div class="columns tight">
+      <div class="columns">
         <${Field} label=${t("clips.from")} type="datetime-local" step="1" value=${from} onInput=${setFrom} />
         <${Field} label=${t("clips.to")} type="datetime-local" step="1" value=${to} onInput=${setTo} />
       </div>
@@ -56,8 +63,8 @@ export function Clips({ channel }) {
         <${LinkButton} icon="download" href=${`${path}/export?${new URLSearchParams(range)}`} download>${t("clips.export")}<//>
       </div>
       <div role="status">${busy && html`<p class="hint">${t("clips.busy")}</p>`}
-        ${clip && html`<${CopyField} label=${t("clips.done", { n: Math.round(clip.seconds * 10) / 10 })} name=${t("clips.address")} value=${clip.url}
-          after=${html`<${LinkButton} small external icon="play" href=${clip.url}>${t("clips.open")}<//>`} />`}</div>
+        ${clip && html`<${CopyField} label=${t("clips.done", { n: Math.round(clip.seconds * 10) / 10 })} name=${t("clips.address")} value=${clip.url} />
+          <p class="gap"><${LinkButton} small external icon="play" href=${pageOf(clip.url)}>${t("clips.open")}<//></p>`}</div>
       ${error && html`<${Notice} kind="bad" role="alert">${error}<//>`}
     </div>
   <//>`;
