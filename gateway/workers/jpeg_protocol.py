@@ -51,9 +51,9 @@ class JpegRequest:
     fresh: bool = True
     quality: int = 85
     difference: int = 30
-    height: int = 0
     track: MediaTrack | None = None
     units: Sequence[AccessUnit] = ()
+    height: int = 0
 
     def encode(self) -> bytes:
         """Returns the body of a REQUEST frame."""
@@ -87,7 +87,7 @@ class JpegRequest:
         number, session, quality, difference, height = (int(n or 0) for n in numbers)
         units = [wire.decode_unit(piece, tracks) for piece in pieces[2:]]
         fresh = bool(fields.get("fresh"))
-        return cls(number, action, session, fresh, quality, difference, height, tracks.video, units)
+        return cls(number, action, session, fresh, quality, difference, tracks.video, units, height)
 
 
 @dataclass(frozen=True, slots=True)
