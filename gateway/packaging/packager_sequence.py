@@ -17,7 +17,6 @@ from gateway.packaging.alignment import Alignment, Alignments
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.ts.packager import CLOCKS_APART, TsPackager, sequence_start
-from gateway.packaging.ts.segment_history import SegmentHistory
 
 N = TypeVar("N")
 P = TypeVar("P", bound=Packager)
@@ -98,7 +97,7 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
         packager = super().make(stream, seconds, size, now)
         if stream.is_source and stream.channel.rewind_reach:
-            packager.history = SegmentHistory(stream.channel.rewind_reach)
+            packager.begin_history(stream.channel.rewind_reach)
             name, stopped = stream.name, packager.on_stopped
 
             def remember() -> None:

@@ -132,8 +132,9 @@ class Rewind:
         if not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
             return None
         output = stream.output(hls.FORMAT.output)
-        if not isinstance(output, TsPackager) or not output.ready or (state := self._state(output)) is None:
+        if not isinstance(output, TsPackager) or not output.ready:
             return None
+        state = self._state(stream, output)
         if not state.loaded:
             self._load(stream, output, state)
             return None
@@ -170,9 +171,7 @@ class Rewind:
         seconds = min(seconds, round(stream.channel.rewind_reach))
 
         def render(output: TsPackager, suffix: str) -> EventualResponse:
-            state = self._state(output)
-            if state is None:  # the channel got `rewind` after the packager had begun
-                return hls.hls(request, stream, hls.LIVE_M3U8)
+            state = self._state(stream, output)
             if not state.loaded:
                 return self._first(request, stream, output, state, seconds, suffix)
             return self._render(request, stream, output, state, seconds, suffix)
@@ -194,11 +193,15 @@ class Rewind:
         parameters = directives(request)
         msn = parameters.get("_HLS_msn")
         delta = parameters.get("_HLS_skip") in ("YES", "v2")
+        part = parameters.get("_HLS_part")
         if msn is None:
+            if part is not None:
+                # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
+                return text(400, "_HLS_part without _HLS_msn")
             answer = self._text(stream, output, state, (seconds, delta, False), suffix)
             return self._cached(request, output, answer, delta)
-        if not _NUMBER.fullmatch(msn):
-            return text(400, "_HLS_msn is a whole number")
+        if not _NUMBER.fullmatch(msn) or (part is not None and not _NUMBER.fullmatch(part)):
+            return text(400, "_HLS_msn and _HLS_part are whole numbers")
         number = int(msn)
         last = output.window[-1].number
         if output.over or number <= last:
@@ -284,10 +287,16 @@ class Rewind:
 
     # ---- what can be listed ----
 
-    def _state(self, output: TsPackager) -> _State | None:
+    def _state(self, stream: Stream, output: TsPackager) -> _State:
+        """Returns the state of a packager that has segments."""
+        reach = stream.channel.rewind_reach
         state = self._states.get(output)
-        if state is None and output.history is not None and len(output.history):
+        if state is None:
+            if output.history is None:  # the channel got `rewind` after the packager had begun
+                output.begin_history(reach)
+            assert output.history is not None
             state = self._states[output] = _State(RewindPlaylist(output.history))
+        state.rewind.history.reach = reach
         return state
 
     def _load(self, stream: Stream, output: TsPackager, state: _State) -> asyncio.Task[None]:
@@ -297,11 +306,10 @@ class Rewind:
         return state.loading
 
     async def _read(self, stream: Stream, output: TsPackager, state: _State) -> None:
-        history, reach = state.rewind.history, stream.channel.rewind_reach
-        history.reach = reach
+        history = state.rewind.history
         end = history[history.own].wall
         try:
-            found = await self._pieces.segments(stream.channel.id, history.end_wall - reach, end)
+            found = await self._pieces.segments(stream.channel.id, history.end_wall - history.reach, end)
             for _ in range(0, MAX_SEGMENTS, _PER_TURN):
                 if self._check_some(stream, output, state, _PER_TURN):
                     break

@@ -113,7 +113,7 @@ class TsPackager(Packager):
         self._alignment = alignment
         self._seconds = plan.seconds
         self.window = SegmentWindow(plan.size, budget=plan.budget)
-        self.history: SegmentHistory | None = None  # set for channels whose viewers may rewind
+        self.history: SegmentHistory | None = None  # see `begin_history`
         self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
         # hls.js needs time for each past discontinuity. So epochs do not begin with the clock, in contrast to numbers.
         number, epoch = max(sequence_start(started), first[0]), first[1]
@@ -171,6 +171,13 @@ class TsPackager(Packager):
             size=codecs.video_size(video) if video is not None else None,
             frame_rate=float(rate) if rate is not None else None,
         )
+
+    def begin_history(self, reach: float) -> None:
+        """Remembers segments from now on, for viewers who go back; at most those of `reach` seconds."""
+        self.history = history = SegmentHistory(reach)
+        for segment in self.window:  # their places in recordings are not known
+            name = segment.number + self._name_offset
+            history.add(segment.number, PastSegment(name, segment.duration, segment.wall, segment.epoch))
 
     def number_of(self, name: int) -> int:
         """Returns the Media Sequence Number of the segment with this number in its file name."""

@@ -10,6 +10,7 @@ from typing import Final
 
 MAX_SEGMENTS: Final = 50_000  # of a channel, 28 hours of 2 s; 32 bytes each
 _TRIM: Final = 256  # segments after which old ones are dropped, because that moves all others
+UNKNOWN: Final = -(1 << 40)
 _UNITS: Final = 100_000  # a second in steps of 10 µs, as durations are printed
 
 
@@ -18,14 +19,14 @@ class PastSegment:
     """A segment. name: number in its file name. seconds: duration, as printed.
 
     wall: its date, seconds since the epoch. epoch: grows with each discontinuity before the segment.
-    start: decode time of its first picture, in ticks of 90 kHz; -1 for a stored piece of an earlier packager.
+    start: decode time of its first picture, in ticks of 90 kHz; UNKNOWN for a stored piece of an earlier packager.
     """
 
     name: int
     seconds: float
     wall: float
     epoch: int
-    start: int = -1
+    start: int = UNKNOWN
 
 
 class SegmentHistory:

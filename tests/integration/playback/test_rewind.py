@@ -208,8 +208,12 @@ def test_on_demand_channels_reach_back_within_long_pieces(gateway: Gateway) -> N
 
 def test_other_channels_answer_as_without_it(gateway: Gateway) -> None:
     channel = gateway.channel(hls_time="1", hls_list_size="3")
-    with push(FILM, channel.push):
+    with push(FILM, channel.push, loop=True):
         channel.wait_playable("live.m3u8")
         assert playlist(channel).version == 3
         assert http("GET", channel.url("status.json")).json()["rewind"] == 0
         assert http("GET", channel.url(f"rewind/{int(time.time())}.jpg")).status == 404
+        # Viewers of a live channel can go back as soon as it is switched on.
+        assert gateway.api("PUT", f"/videostream/{channel.id}", {"rewind": 1}).status == 200
+        until(lambda: len(playlist(channel).segments) >= 7, "seven segments", 30)
+        assert all(http("GET", channel.url(s.uri)).status == 200 for s in playlist(channel).segments)

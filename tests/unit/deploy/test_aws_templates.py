@@ -447,7 +447,7 @@ def cache_key(variant: str, pattern: str) -> dict[str, Any]:
 @pytest.mark.parametrize("pattern", ["*.m3u8", "*.mpd"])
 def test_playlists_differ_by_delivery_directives_and_play_signs_not_by_cloudfront_signatures(pattern: str):
     assert set(cache_key("signed", pattern)["QueryStringsConfig"]["QueryStrings"]) == {
-        *("_HLS_msn", "_HLS_part", "_HLS_skip"),
+        *("_HLS_msn", "_HLS_part", "_HLS_skip", "rewind"),
         "sign",
     }
 
