@@ -110,3 +110,22 @@ async def test_a_viewer_changes_size_and_language(browser: Browser, channel: Cha
             await until(watched, "document.querySelector('video').videoWidth", width)
         await watched.plays()
         assert await watched.page.evaluate("window.player.errors") == []
+
+
+@pytest.mark.parametrize("page", ["hls.html", "dash.html"])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_pages_offer_the_languages(browser: Browser, channel: Channel, page: str) -> None:
+    async with opened(browser, channel.url(page), locale="en-US") as watched:
+        await watched.plays()
+        menu = watched.page.get_by_label("Audio track")
+        assert await menu.locator("option").all_inner_texts() == ["English", "Français", "Deutsch"]
+        await watched.page.evaluate(_LISTEN)
+        await watched.page.evaluate("window.player = { errors: [] }")
+        await menu.select_option("Deutsch")
+        await until(watched, "window.tone()", 1200)
+        await watched.page.reload()  # the choice is remembered
+        await watched.plays()
+        await watched.page.evaluate(_LISTEN)
+        await watched.page.evaluate("window.player = { errors: [] }")
+        await until(watched, "window.tone()", 1200)
+        assert not watched.complaints

@@ -22,12 +22,15 @@ export class Controls {
   #goLive = h("button", { id: "golive", class: "hint", type: "button", hidden: true });
   #quality = h("select", { id: "quality" });
   #qualityBox = h("span", { class: "quality", hidden: true }, this.#quality);
+  #sound = h("select", { id: "sound" });
+  #soundBox = h("span", { class: "quality", hidden: true }, this.#sound);
   #share = button("share");
   #pip = button("pip");
   #full = button("full");
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #rest;
   #offered = "";
+  #heard = "";
 
   /**
    * @param {HTMLElement} stage
@@ -39,7 +42,7 @@ export class Controls {
     this.#video = video;
     this.#does = does;
     this.element.append(this.#play, this.#mute, this.#volume, this.#goLive, h("span", { class: "gap" }),
-      this.#qualityBox, this.#share, this.#pip, this.#full);
+      this.#soundBox, this.#qualityBox, this.#share, this.#pip, this.#full);
     this.#pip.hidden = !document.pictureInPictureEnabled;
     this.#full.hidden = !document.fullscreenEnabled && !/** @type {OldVideo} */ (video).webkitEnterFullscreen;
     this.#listen();
@@ -47,6 +50,7 @@ export class Controls {
       this.#volume.setAttribute("aria-label", t("sound.volume"));
       this.#goLive.textContent = t("do.live");
       this.#quality.setAttribute("aria-label", t("quality.label"));
+      this.#sound.setAttribute("aria-label", t("sound.track"));
       this.#offered = "";
       name(this.#share, t("do.share"));
       name(this.#pip, t("do.pip"));
@@ -59,6 +63,24 @@ export class Controls {
 
   /** @param {(id: string) => void} run */
   onQuality(run) { this.#quality.addEventListener("change", () => run(this.#quality.value)); }
+
+  /** @param {(name: string) => void} run */
+  onSound(run) { this.#sound.addEventListener("change", () => run(this.#sound.value)); }
+
+  /**
+   * Shows the audio tracks, if there are several.
+   * @param {string[]} names
+   * @param {string} chosen  one that does not exist: the first one
+   */
+  sounds(names, chosen) {
+    const value = names.includes(chosen) ? chosen : names[0] ?? "";
+    const offered = JSON.stringify([names, value]);
+    if (offered === this.#heard) return; // does not change an open menu
+    this.#heard = offered;
+    this.#sound.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+    this.#sound.value = value;
+    this.#soundBox.hidden = names.length < 2;
+  }
 
   /**
    * Adds a button of the page, left of "Share".

@@ -51,7 +51,18 @@ export function dashEngine(video, url) {
     player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: level === undefined } } } });
     if (level) player.setRepresentationForTypeById("video", level.id);
   }
-  on(MediaPlayer.events.STREAM_INITIALIZED, () => { if (wanted !== AUTO) apply(); });
+  let heard = "";
+  const tracks = () => player.isReady() ? player.getTracksFor("audio") : [];
+  const nameOfTrack = (/** @type {{labels?: {text?: string}[]}} */ track) => track.labels?.[0]?.text ?? "";
+  /** Sets the wanted audio track if it exists. */
+  function speak() {
+    const track = tracks().find((one) => nameOfTrack(one) === heard);
+    if (track && player.getCurrentTrackFor("audio") !== track) player.setCurrentTrack(track);
+  }
+  on(MediaPlayer.events.STREAM_INITIALIZED, () => {
+    if (wanted !== AUTO) apply();
+    if (heard) speak();
+  });
   player.initialize(video, url, true);
   let open = true;
   return {
@@ -70,6 +81,11 @@ export function dashEngine(video, url) {
     shown() {
       const level = player.isReady() ? player.getCurrentRepresentationForType("video") : null;
       return level ? nameOf(level.id) : null;
+    },
+    sounds: () => tracks().map(nameOfTrack),
+    sound(name) {
+      heard = name;
+      speak();
     },
     close() {
       if (!open) return;

@@ -93,6 +93,13 @@ function openHlsJs(video, url, now, lowLatency) {
   let wanted = AUTO;
   const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level.url[0] ?? "", url) === wanted); };
   hls.on(Hls.Events.MANIFEST_PARSED, () => { if (wanted !== AUTO) apply(); });
+  let heard = "";
+  /** Sets the wanted audio track if it exists. */
+  const speak = () => {
+    const track = hls.audioTracks.findIndex(({ name }) => name === heard);
+    if (track >= 0 && track !== hls.audioTrack) hls.audioTrack = track;
+  };
+  hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, speak);
   const ended = () => settle("ended");
   video.addEventListener("ended", ended);
   hls.attachMedia(video);
@@ -120,6 +127,11 @@ function openHlsJs(video, url, now, lowLatency) {
     shown() {
       const level = hls.levels[hls.currentLevel];
       return level ? nameOf(level.url[0] ?? "", url) : null;
+    },
+    sounds: () => hls.audioTracks.map(({ name }) => name),
+    sound(name) {
+      heard = name;
+      speak();
     },
     close() {
       if (!open) return;

@@ -71,6 +71,7 @@ class Page {
   #wake = new AbortController();
   #played = false;
   #wanted = recall("quality") ?? AUTO;
+  #heard = recall("track") ?? ""; // the audio track that the viewer wants
   /** @type {Address[]} */
   #known = [];
   /** @type {Address} */
@@ -95,6 +96,11 @@ class Page {
     view.controls.addBar(this.#bar.element);
     view.controls.onGoLive(() => this.#toLive());
     view.controls.onQuality((id) => this.#choose(id));
+    view.controls.onSound((name) => {
+      this.#heard = name;
+      keep("track", name);
+      this.#engine?.sound?.(name);
+    });
     document.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("visibilitychange", () => {
       // A tab in the background is slowed down, so its buffer is old.
@@ -227,6 +233,7 @@ class Page {
     const reach = status.rewind ? `${url}${url.includes("?") ? "&" : "?"}rewind=${status.rewind}` : url;
     const engine = format.open(video, rewound ? reach : url, this.#clock.now);
     engine.quality?.(this.#wanted);
+    if (this.#heard) engine.sound?.(this.#heard);
     this.#engine = engine;
     /** @type {Promise<"another">} */
     const another = new Promise((done) => { this.#reopen = () => done("another"); });
@@ -476,6 +483,7 @@ class Page {
     const is = (/** @type {string} */ id) => found.some((choice) => choice.id === id);
     const chosen = is(this.#wanted) ? this.#wanted : is(AUTO) ? AUTO : this.#open.id;
     this.view.controls.qualities(found, chosen, this.#engine?.shown?.() ?? null);
+    this.view.controls.sounds(this.#engine?.sounds?.() ?? [], this.#heard);
   }
 
   /** @param {KeyboardEvent} event */

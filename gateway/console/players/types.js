@@ -27,6 +27,8 @@
  * @property {() => Quality[]} [qualities]   of the address; empty while unknown
  * @property {(id: string) => void} [quality]  sets AUTO (quality.js) or one of them; kept until the qualities are known
  * @property {() => string | null} [shown]   the current one
+ * @property {() => string[]} [sounds]    the names of the audio tracks, the default one first; empty while unknown
+ * @property {(name: string) => void} [sound]  sets one of them; kept until they are known
  * @property {() => {shown: number, newest: number | null} | null} [times]  seconds of the media timeline: the shown picture
  *   and the newest received one, if the element does not know them
  * @property {() => number | null} [dropped] pictures that were not shown, if the element does not count them
