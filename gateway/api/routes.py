@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from gateway.api import (
     clips,
     cloudfront,
     console,
+    document_route,
     domains,
     events,
     experience,
@@ -40,37 +40,11 @@ from gateway.api import (
     uploads,
     users,
 )
-from gateway.api.answers import answer_middleware, answer_text, json_text, limit_refusal_lines
+from gateway.api.answers import answer_middleware, limit_refusal_lines
 from gateway.api.auth import auth_middleware
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import Route
 from gateway.ports.users import Role
-
-
-@dataclass(slots=True)
-class _CachedDocument:
-    routes: Sequence[Route]
-    text: str = ""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-_DOCUMENT: Final = web.AppKey("openapi", _CachedDocument)
-
-
-async def openapi(request: web.Request) -> web.Response:
-    """Returns the description of all routes. It is built once, in a thread."""
-    cached = request.app[_DOCUMENT]
-    async with cached.lock:
-        if not cached.text:
-            cached.text = await asyncio.to_thread(_describe, cached.routes, request.app[CONTEXT].version)
-    return answer_text(cached.text)
-
-
-def _describe(routes: Sequence[Route], version: str) -> str:
-    from gateway.api.openapi import document  # imported here, because its models are built only for this route
-
-    return json_text(document(routes, version))
-
 
 _BROADCASTER: Final = Role.BROADCASTER
 _QR_QUERY = (("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),)
@@ -432,7 +406,7 @@ ROUTES: Final = (
             query=history.QUERY,
         ),
         Route("GET /metrics", status.metrics, "Metrics for Prometheus", "text/plain"),
-        Route("GET /openapi.json", openapi, "This description", "OpenApi"),
+        Route("GET /openapi.json", document_route.openapi, "This description", "OpenApi"),
         Route("GET /healthcheck", status.healthcheck, "Whether the process answers", "text/plain", public=True),
         Route(
             "GET /ready",
@@ -594,7 +568,7 @@ def make_app(context: Context) -> web.Application:
     )
     app[CONTEXT] = context
     oidc.set_up(app, context)
-    app[_DOCUMENT] = _CachedDocument(routes)
+    app[document_route.DOCUMENT] = document_route.CachedDocument(routes)
     limit_refusal_lines(app)
     for route in routes:
         if route.method == "GET":

@@ -33,6 +33,7 @@ class Program:
         self._is_new = True  # nothing was announced yet
         self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its milliseconds
         self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
+        self._last_shown = 0  # presentation time of the stream's last picture
         self._joins = False  # the first sound of this input is still to come
 
     @property
@@ -59,13 +60,15 @@ class Program:
         last, elapsed = stream.last_dts_ms, round((now - stream.last_push) * 1000)
         pictures = [unit for unit in units if unit.track.kind is _VIDEO] if tracks.video is not None else []
         if len(pictures) < 2:
-            self._shift = self._aligned(last + max(_FRAME_MS, elapsed) - first.dts, last + 1 - first.dts, sound)
+            least = max(last, self._last_shown - first.cts) + 1 - first.dts  # also reordered pictures are over
+            self._shift = self._aligned(max(last + max(_FRAME_MS, elapsed) - first.dts, least), least, sound)
             for unit in units:
                 self.push(unit, now)
             return
-        end = max(last + len(pictures), last + elapsed)
-        self._shift = self._aligned(end - newest.dts, last + len(pictures) - newest.dts, sound)
-        self._squeeze(pictures, last + 1, newest.dts + self._shift, now)
+        begin = max(last, self._last_shown) + 1
+        least = begin + len(pictures) - 1
+        self._shift = self._aligned(max(least, last + elapsed) - newest.dts, least - newest.dts, sound)
+        self._squeeze(pictures, begin, newest.dts + self._shift, now)
         self._sound_from = newest.dts
 
     def _aligned(self, shift: int, least: int, sound: int | None) -> int:
@@ -149,6 +152,9 @@ class Program:
 
     def _write(self, unit: AccessUnit, dts: int, cts: int, now: float) -> None:
         # A new unit, because the input's stream still has this one in its cache.
-        track = self._video if unit.track.kind is _VIDEO else self._audio
+        if unit.track.kind is _VIDEO:
+            track, self._last_shown = self._video, max(self._last_shown, dts + cts)
+        else:
+            track = self._audio
         if track is not None:
             self._publisher.push(AccessUnit(track, dts, cts, unit.key, unit.wall, unit.payload), now)

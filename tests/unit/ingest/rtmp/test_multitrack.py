@@ -4,10 +4,10 @@ import asyncio
 import time
 
 import pytest
-from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
+from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, TrackInfo, track_info
