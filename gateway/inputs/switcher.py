@@ -37,6 +37,8 @@ PROTOCOL: Final = "inputs"  # of the program before the first input is on air
 _IDLE_SECONDS: Final = 20.0  # without viewers, until a pull on demand ends
 _MATCHED: Final = frozenset((InputKind.BACKUP, InputKind.PULL, InputKind.PLAYLIST))
 _MARGIN: Final = 0.005  # seconds; a timer may be early
+_RETRY_SECONDS: Final = 0.1  # between two checks while the input on air is silent and no other one may replace it
+_LOST: Final = frozenset((SwitchReason.ENDED, SwitchReason.SILENT, SwitchReason.FAILED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +363,10 @@ class ChannelSwitcher:
         taken = inputs.index(self._taken) if self._taken is not None else None
         returns = not self.channel.flag("inputsManual")
         index = choose(candidates, current_index, taken, self._parts.inputs.steady, returns=returns)
+        if index is None and current is not None and current.stream is not None:
+            index = current_index  # nothing else delivers: it goes on as if it were the only input
+        elif current_index is not None and candidates[current_index].usable and reason in _LOST:
+            reason = SwitchReason.BETTER
         chosen = None if index is None else inputs[index]
         if chosen is current or (chosen is not None and not self._may_switch(chosen, starting, reason, now)):
             self._arm()
@@ -423,7 +429,8 @@ class ChannelSwitcher:
             self._timer.cancel()
             self._timer = None
         if self._current is not None and not self._ended:
-            delay = max(0.0, self._current.check_at - time.monotonic()) + _MARGIN
+            delay = self._current.check_at - time.monotonic()
+            delay = delay + _MARGIN if delay > 0 else _RETRY_SECONDS
             self._timer = asyncio.get_running_loop().call_later(delay, self._check_silence)
 
     def _check_silence(self) -> None:

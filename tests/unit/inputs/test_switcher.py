@@ -175,6 +175,26 @@ async def test_a_silent_push_is_left_and_returns(monkeypatch: pytest.MonkeyPatch
         await sending
 
 
+async def test_a_push_that_pauses_stays_on_air_if_nothing_else_delivers(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(channel(PUSH, BACKUP))
+        send(main)
+        stream = one.hub.find("c1")
+        assert stream is not None
+        recorder = Recorder()
+        stream.attach(recorder, replay=False)
+        await asyncio.sleep(0.4)  # longer than inputs.silence
+        main.push(picture(440), time.monotonic())
+        assert [unit.dts for unit in recorder.units] == [440], "it needs no key frame"
+        assert one.inputs.on_air("c1") == "main"
+        van = one.push(channel(PUSH, BACKUP), "van")
+        await asyncio.sleep(0.4)
+        send(van)
+        await one.until_on_air("van")
+        main.close()
+        van.close()
+
+
 async def test_a_slate_is_on_air_only_after_a_push_was(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main = one.push(channel(PUSH, SLATE))
