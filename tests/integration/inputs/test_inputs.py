@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.clients import Program, pull, push, so_far, take_of, until
+from gateway.formats.flv.tag import TrackStart
+from gateway.media.track import Codec, Kind
+from gateway.media.unit import AccessUnit
+from tests.support.clients import Program, new_ffmpeg, pull, push, so_far, take_of, until
 from tests.support.fleet import sharing
+from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import Film, Frame, framehash_command
 
@@ -87,6 +92,30 @@ def test_a_backup_follows_in_every_format_and_the_push_returns(gateway: Gateway)
             assert abs(begins[0] - sounds[0]) <= _AV_MS, name
             assert abs(begins[-1] - sounds[-1]) <= _AV_MS, name
             assert abs(begins[-1] - begins[0]) > 1000, f"{name} saw another push"
+
+
+def test_a_backup_with_another_codec_is_announced(gateway: Gateway) -> None:
+    channel = gateway.channel(isFlv=True, isHls=True, isCMAF=False)
+    van_url = stored(channel)["van"]["pushUrl"]
+    other = Film("inputs-hevc", seconds=40, video="libx265", container="mp4", gop=30)
+    reader, codecs, times = FlvFileDemuxer(), list[Codec](), list[int]()
+    with push(FILM, channel.push) as main, push(other, van_url, ffmpeg=new_ffmpeg()):
+        until_state(channel, "main", "on air")
+        until_state(channel, "van", "ready")
+        channel.wait_playable("live.m3u8")
+        with urllib.request.urlopen(channel.url("live.flv"), timeout=30) as viewer:
+            while codecs.count(Codec.H265) <= 30:
+                for event in reader.receive(viewer.read1(65_536)):
+                    unit = event.unit if isinstance(event, TrackStart) else event
+                    if isinstance(unit, AccessUnit) and unit.track.kind is Kind.VIDEO:
+                        codecs.append(unit.track.codec)
+                        times.append(unit.dts)
+                if len(times) > 30 and main.running:
+                    main.kill()
+        until(lambda: "#EXT-X-DISCONTINUITY\n" in http("GET", channel.url("live.m3u8")).text, "HLS announces it")
+    changes = [(a, b) for a, b in itertools.pairwise(codecs) if a is not b]
+    assert changes == [(Codec.H264, Codec.H265)]
+    assert times == sorted(set(times))
 
 
 def test_a_backups_key_pushes_to_its_input_only(gateway: Gateway) -> None:
