@@ -313,6 +313,8 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "since": None,
         "bitrate": 0,
         "publisher": None,
+        "input": None,
+        "fallback": False,
         "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
         "outputs": [],
