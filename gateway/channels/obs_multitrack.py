@@ -56,7 +56,7 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class EncoderLimits:
-    """What the streamer's computer can encode. encoder: a name of ENCODERS. bitrate: kbit/s of all tracks; 0: any."""
+    """The limits of the streamer's computer. encoder: a name of ENCODERS. bitrate: kbit/s of all tracks; 0: any."""
 
     encoder: str = "x264"
     rungs: int = MAX_RUNGS

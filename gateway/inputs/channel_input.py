@@ -108,7 +108,7 @@ class ChannelInput:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with media that arrive but cannot be shown; None: nothing."""
+        """The fault of media that arrive but cannot be shown; None: there is none."""
         if self.stream is None or self._since or not self._first_unit:
             return None
         waited = time.monotonic() - self._first_unit

@@ -24,7 +24,7 @@ _RATES: Final = {Kind.VIDEO: "videodatarate", Kind.AUDIO: "audiodatarate"}
 
 @dataclass(frozen=True, slots=True)
 class TrackInfo:
-    """What a publisher's onMetaData says about one track. Empty texts and 0: it says nothing, or nothing valid.
+    """The description of one track in a publisher's onMetaData. Empty texts and 0: not given, or invalid.
 
     language: BCP 47. label: a name for viewers. width, height: pixels. bitrate: bits per second. fps: frames a second.
     """

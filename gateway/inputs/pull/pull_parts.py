@@ -1,4 +1,4 @@
-"""What all pulls share: services, timeouts, and the output of units that are not FLV."""
+"""The common parts of all pulls: services, timeouts, and the output of units that are not FLV."""
 
 from __future__ import annotations
 

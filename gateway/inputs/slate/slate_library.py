@@ -43,7 +43,7 @@ class SlateLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What a slate depends on."""
+    """The contents and the form of a slate."""
 
     content: tuple[str, ...]
     video: MediaTrack | None

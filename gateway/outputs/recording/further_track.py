@@ -20,7 +20,7 @@ _MAX_HELD: Final = 500  # units of a track that is ahead of the default tracks
 
 @dataclass(frozen=True, slots=True)
 class FurtherMedia:
-    """What a piece needs to know of a further track. timescale: ticks a second of its times."""
+    """A further track, for a piece. timescale: ticks a second of its times."""
 
     name: str
     track: MediaTrack

@@ -13,7 +13,7 @@ from gateway.lib.egress import Address
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtmp.client import ClientConnection, ClientRole
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole, EnhancedFeatures
 from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import RtmpUrl
@@ -45,14 +45,11 @@ async def open_push(
     addresses: Sequence[Address],
     relay: RelaySettings,
     tls: ssl.SSLContext | None,
-    fourccs: Sequence[str],
-    *,
-    multitrack: bool = False,
+    features: EnhancedFeatures,
 ) -> RtmpPush:
     """Connects to the first of `addresses` that answers, publishes the name of `url`, and waits until it is accepted.
 
-    tls: context for RTMPS; None for RTMP. fourccs: of the codecs that need Enhanced RTMP.
-    multitrack: whether to announce several tracks.
+    tls: context for RTMPS; None for RTMP. features: of Enhanced RTMP, which the stream needs.
     Raises OutputError, or PushRefused if the server rejected the push.
     The message is one line and may contain the server's text.
     """
@@ -60,9 +57,7 @@ async def open_push(
 
     def make() -> RtmpPush:
         role, chunk = ClientRole.PUBLISH, relay.chunk_size
-        connection = ClientConnection(
-            url, role, chunk_size=chunk, fourccs=fourccs, multitrack=multitrack, limits=_LIMITS
-        )
+        connection = ClientConnection(url, role, chunk_size=chunk, features=features, limits=_LIMITS)
         return RtmpPush(connection, relay.stall)
 
     end = loop.time() + relay.timeout

@@ -6,6 +6,7 @@ It sends the commands of Flash Media Live Encoder in their order, because every 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from gateway.media.track import AmfValue
@@ -51,6 +52,18 @@ class ClientRole(Enum):
     PLAY = "play"
 
 
+@dataclass(frozen=True, slots=True)
+class EnhancedFeatures:
+    """The features of Enhanced RTMP that a client announces in `connect`.
+
+    fourccs: codecs ("hvc1", "av01" …). Leave it empty for H.264 and AAC, because older servers fail with the list.
+    multitrack: several tracks in one stream.
+    """
+
+    fourccs: Sequence[str] = ()
+    multitrack: bool = False
+
+
 class ClientConnection(Connection):
     """One connection to `url`, for one stream. Send `data_to_send` after construction and after every call.
 
@@ -59,9 +72,7 @@ class ClientConnection(Connection):
     RemoteProtocolError, the connection is `closing`: send the queued bytes, then close.
 
     chunk_size: for sending, up to 65536; some ingest services accept only 128 at first.
-    fourccs: codecs to announce to an Enhanced RTMP server ("hvc1", "av01" …). Leave it empty for H.264 and AAC,
-    because older servers fail with the list.
-    multitrack: whether to announce Enhanced RTMP multitrack. `takes_multitrack`: whether the server announced it too.
+    features: of Enhanced RTMP. `takes_multitrack`: whether both sides announced multitrack.
     handshake: the default offers a digest.
     """
 
@@ -71,16 +82,14 @@ class ClientConnection(Connection):
         role: ClientRole,
         *,
         chunk_size: int = 4096,
-        fourccs: Sequence[str] = (),
-        multitrack: bool = False,
+        features: EnhancedFeatures = EnhancedFeatures(),
         limits: WireLimits | None = None,
         handshake: ClientHandshake | None = None,
     ) -> None:
         self._url = url
         self._role = role
         self._chunk_size = chunk_size
-        self._fourccs = fourccs
-        self._multitrack = multitrack
+        self._features = features
         self.takes_multitrack = False
         handshake = handshake or ClientHandshake()
         super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), StateMachine(CLIENT))
@@ -133,9 +142,9 @@ class ClientConnection(Connection):
         if self._role is ClientRole.PLAY:
             properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
             properties["videoFunction"] = 1.0
-        if self._fourccs:
-            properties["fourCcList"] = list(self._fourccs)
-        if self._multitrack:
+        if self._features.fourccs:
+            properties["fourCcList"] = list(self._features.fourccs)
+        if self._features.multitrack:
             properties["capsEx"] = float(CAPS_MULTITRACK)
         self._command("connect", _CONNECT, properties)
 
@@ -197,7 +206,7 @@ class ClientConnection(Connection):
                 self._reject_with(reply, "NetConnection.Connect.Rejected", events)
                 return
             self._machine.on_peer_step(Step.CONNECT)
-            self.takes_multitrack = self._multitrack and _announces_multitrack(reply)
+            self.takes_multitrack = self._features.multitrack and _announces_multitrack(reply)
             if self._chunk_size != self._wire.chunk_size:
                 self._wire.send_chunk_size(self._chunk_size)
             if self._role is ClientRole.PUBLISH:
