@@ -74,13 +74,13 @@ class Measurement:
         self.declared_fps: float | None = None
         self.jumps = 0  # of the timestamps, as far as the intake has not repaired them
         self.jump_ms = 0  # of the last one
-        self._forget_times()
+        self.forget_times()
         self.begin(0.0)
 
     def begin(self, now: float) -> None:
         """Starts a new measurement soon after a push began. now: monotonic seconds.
 
-        `on_tracks` has forgotten the times of an earlier push before.
+        `on_tracks` or the caller has forgotten the times of an earlier push before.
         """
         self.began = now
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
@@ -95,7 +95,7 @@ class Measurement:
         self._begin_second()
         self._sampled = now
 
-    def _forget_times(self) -> None:
+    def forget_times(self) -> None:
         """Starts new decode times: they do not continue the earlier ones."""
         self._high: int | None = None  # latest decode time, milliseconds
         self._audio_high = 0
@@ -120,7 +120,7 @@ class Measurement:
     def on_tracks(self, tracks: Tracks) -> None:
         before, self.tracks = self.tracks, tracks
         if before is None or before.epoch != tracks.epoch:
-            self._forget_times()
+            self.forget_times()
             self._silent_frame = b""
         self.declared_fps = _declared_fps(tracks)
         self._set_size(tracks.video, None)

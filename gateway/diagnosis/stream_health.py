@@ -123,6 +123,8 @@ class StreamHealth:
         self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
 
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
+        if self._measured is not None and self._measured[0] is publisher:
+            self._measurement.forget_times()  # another input is on air, perhaps without an announcement
         self._measured = publisher, self._stream.input
         self._measurement.begin(now)
         self._facts = Facts(self._measurement, now)

@@ -111,13 +111,13 @@ async def test_new_channel_shows_where_to_push(browser: Browser, gateway: Gatewa
         page = watched.page
         await page.get_by_role("button", name="New channel").click()
         await expect(page.get_by_label("Name", exact=False).first).to_be_focused()
-        await page.get_by_role("button", name="Create").click()
+        await page.get_by_role("button", name="Create", exact=True).click()
         await page.get_by_text("Enter a name.").wait_for()
         await page.get_by_label("Name").fill("Harbour view")
         await page.get_by_label("Expiry").fill("2035-12-31T09:00")
         await page.get_by_label("Description").fill("Pier 7")
         await page.get_by_role("switch", name="LL-HLS and DASH").check()
-        await page.get_by_role("button", name="Create").click()
+        await page.get_by_role("button", name="Create", exact=True).click()
         await page.get_by_role("heading", name="Harbour view").wait_for()
         [item] = [c for c in gateway.api("GET", "/videostream").json() if c.get("videoname") == "Harbour view"]
         # What was typed in Tokyo is midnight in Greenwich.

@@ -288,6 +288,17 @@ def test_a_publisher_that_returns_is_measured_anew():
     assert push.events == []
 
 
+def test_another_input_with_equal_tracks_is_measured_anew():
+    push = Push()
+    push.send(20)
+    push.stream.input = "van"
+    for _ in range(30):
+        assert push.send(1) == []
+        gap = push.health.measured()["longestGapMs"]
+        assert gap is None or 0 <= float(str(gap)) < 1_000
+    assert push.events == []
+
+
 def test_the_end_of_the_stream_ends_the_findings():
     push = Push(Media(gop=10))
     push.send(10)
