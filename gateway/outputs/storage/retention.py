@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +11,9 @@ from typing import Final
 import structlog
 
 from gateway.channels.stores import ChannelStore
+from gateway.outputs.storage.periodic_deletion import run_periodically
 from gateway.outputs.storage.recording_index import playlist_segments
 from gateway.ports import media_keys
-from gateway.ports.errors import GatewayError
 from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -54,13 +53,7 @@ class Retention:
 
     async def run(self) -> None:
         """Runs `run_once` every three hours, until cancelled."""
-        await asyncio.sleep(_START_DELAY_SECONDS)
-        while True:
-            try:
-                await self.run_once()
-            except (GatewayError, OSError) as error:
-                log.warning("old recordings could not be deleted", reason=str(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await run_periodically(self.run_once, "old recordings", _START_DELAY_SECONDS, _INTERVAL_SECONDS)
 
     async def run_once(self) -> int:
         """Deletes old objects and returns their number. Raises StoreUnavailable."""

@@ -13,9 +13,10 @@ from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelStore
 from gateway.outputs.recording.on_demand_recording import REWIND_MARGIN
 from gateway.outputs.recording.on_demand_session import REWIND_MARK
+from gateway.outputs.storage.periodic_deletion import run_periodically
 from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.ports import media_keys
-from gateway.ports.errors import GatewayError, NoSuchObject
+from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -44,13 +45,7 @@ class RewindDeletion:
 
     async def run(self) -> None:
         """Runs `run_once` every 15 minutes, until cancelled."""
-        await asyncio.sleep(_START_DELAY_SECONDS)
-        while True:
-            try:
-                await self.run_once()
-            except (GatewayError, OSError) as error:
-                log.warning("sessions for rewinding could not be deleted", reason=str(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await run_periodically(self.run_once, "sessions for rewinding", _START_DELAY_SECONDS, _INTERVAL_SECONDS)
 
     async def run_once(self) -> int:
         """Deletes old sessions and returns the number of objects. Raises StoreUnavailable."""
