@@ -61,10 +61,13 @@ class HttpDownloader:
         except aiohttp.TooManyRedirects:
             raise DownloadFailed(f"{host} redirects more than {_MAX_REDIRECTS} times") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # aiohttp's messages contain the whole URL, which may contain secrets.
-            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            reason = getattr(cause, "strerror", None) or type(error).__name__
-            raise DownloadFailed(f"{host} cannot be reached: {reason}") from None
+            raise DownloadFailed(f"{host} cannot be reached: {reason_of(error)}") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Returns a short reason. aiohttp's messages contain the whole URL, which may contain secrets."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(cause, "strerror", None) or type(error).__name__
 
 
 def _host(url: str) -> str:

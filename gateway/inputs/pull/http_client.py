@@ -10,6 +10,7 @@ import aiohttp
 
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, USER_AGENT, PullParts
 from gateway.lib.egress import HTTP, EgressRefused
+from gateway.lib.http_download import reason_of
 from gateway.ports.errors import OutputError
 
 _MAX_REDIRECTS: Final = 5
@@ -64,7 +65,4 @@ async def _request(session: aiohttp.ClientSession, url: str, headers: dict[str, 
     except aiohttp.ClientConnectorCertificateError:
         raise OutputError("its certificate is not trusted") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        # aiohttp's messages contain the whole URL, which may contain secrets.
-        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        reason = getattr(cause, "strerror", None) or type(error).__name__
-        raise OutputError(f"it cannot be reached: {reason}") from None
+        raise OutputError(f"it cannot be reached: {reason_of(error)}") from None
