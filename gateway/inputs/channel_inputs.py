@@ -116,11 +116,6 @@ class ChannelInputs:
 
     # ---- the API ----
 
-    def on_air(self, id: str) -> str | None:
-        """Returns the name of a channel's input that is on air; None: none, or the channel has no switcher."""
-        switcher = self._switchers.get(id)
-        return None if switcher is None else switcher.on_air
-
     def states(self, id: str) -> dict[str, tuple[InputState, str | None]]:
         """Returns state and error of a channel's inputs, by name; without those that this node does not run."""
         switcher = self._switchers.get(id)

@@ -42,12 +42,11 @@ class SourceOwner(Protocol):
 class SourceRunner:
     """Runs a source until it is cancelled. Implements InputContext.
 
-    error: why it does not deliver; None: nothing is wrong. finished: it has no more media.
+    error: why it does not deliver; None: nothing is wrong.
     """
 
     def __init__(self, entry: ChannelInput, source: InputSource, owner: SourceOwner) -> None:
         self.error: str | None = None
-        self.finished = False
         self.task: asyncio.Task[object] | None = None
         self._entry = entry
         self._source = source
@@ -76,19 +75,18 @@ class SourceRunner:
         task, self.task = self.task, None
         if task is not None:
             task.cancel()
-        self.error, self.finished = None, False
+        self.error = None
 
     async def run(self) -> None:
         """Runs the source again and again, until it has no more media or cannot work at all."""
-        self.error, self.finished = None, False
+        self.error = None
         backoff = Backoff(0.5, 10.0)
         while True:
             started = time.monotonic()
             self._working = True
             try:
                 await self._source.run(self)
-                self.finished = True
-                return
+                return  # it has no more media
             except OutputUnsupported as error:
                 self._fail(str(error))
                 return

@@ -117,11 +117,6 @@ class ChannelSwitcher:
             self._evaluate(SwitchReason.CHANGED)
 
     @property
-    def on_air(self) -> str | None:
-        """The name of the input on air; None: none."""
-        return None if self._current is None else self._current.spec.name
-
-    @property
     def taken(self) -> str | None:
         """The name of the input that was taken by hand; None: the choice is automatic."""
         return None if self._taken is None else self._taken.spec.name
