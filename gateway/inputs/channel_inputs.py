@@ -12,6 +12,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import MAIN, ONLY_MAIN, InputKind, InputSpec, stored_inputs
+from gateway.channels.names import channel_of
 from gateway.channels.stores import ChannelReader, ChannelStore, find_channel
 from gateway.inputs.channel_input import InputState
 from gateway.inputs.descriptor import InputServices
@@ -210,11 +211,12 @@ class ChannelInputs:
                 self._start(self._start_channel(channel), channel.id)
 
     def _on_awaited(self, name: str) -> None:
-        switcher = self._switchers.get(name)
+        id = channel_of(name)
+        switcher = self._switchers.get(id)
         if switcher is not None:
             switcher.demand(time.monotonic())
         elif len(self._waiting) < _MAX_WAITING:
-            self._waiting.add(name)
+            self._waiting.add(id)
 
     def _start(self, work: Coroutine[Any, Any, None], id: str) -> None:
         if id in self._starting or self._closed:
@@ -226,7 +228,11 @@ class ChannelInputs:
 
     async def _start_awaited(self, id: str) -> None:
         """Starts a channel for a viewer, if it has a pull."""
-        channel = await find_channel(self._channels, id) if self._channels is not None else None
+        try:
+            channel = await find_channel(self._channels, id) if self._channels is not None else None
+        except GatewayError as error:
+            log.warning("the inputs of a channel cannot be read", stream=id, reason=str(error))
+            return
         if channel is not None and any(s.kind is InputKind.PULL for s in stored_inputs(channel.item)):
             await self._start_channel(channel)
 

@@ -20,7 +20,7 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import StreamState
-from gateway.ports.errors import NameInUse, NoSuchStream, NotAuthorized, OutputError
+from gateway.ports.errors import NameInUse, NoSuchStream, NotAuthorized, OutputError, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
@@ -236,6 +236,31 @@ async def test_an_input_that_is_always_on_air_needs_no_push(monkeypatch: pytest.
         assert one.on_air() == "slate"
         assert one.hub.end("c1", EndReason.KICKED)
         await one.until(lambda: not one.inputs.holds("c1"))
+
+
+async def test_a_viewer_who_waits_starts_a_pull_also_for_a_rendition(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        asked: list[str] = []
+
+        class Store:
+            async def get(self, id: str) -> Channel:
+                asked.append(id)
+                if len(asked) == 1:
+                    raise StoreUnavailable("away", 1)
+                return channel(PUSH, {"kind": "pull", "name": "camera", "url": "rtsp://192.0.2.1/live"})
+
+        claimed: list[str] = []
+
+        async def claim(channel: Channel, begin: object) -> bool:
+            claimed.append(channel.id)
+            return False
+
+        one.inputs.join(Store(), claim)
+        for name in ("c1", "c1@720p"):
+            with pytest.raises(NoSuchStream):
+                await one.hub.wait(name, 0.1)
+        await one.until(lambda: claimed)
+        assert (asked, claimed) == (["c1", "c1"], ["c1"])
 
 
 async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: pytest.MonkeyPatch):
