@@ -110,7 +110,8 @@ class Refusal(Schema):
 class NewInput(BaseModel):
     """An input of a channel, for PUT. Members that another kind has are ignored; computed ones too.
 
-    url: of a pull. items: of a playlist: keys of films (`<p>.mp4`, `<p>/`) and recordings in the store.
+    url: of a pull. items: of a playlist: keys of films (`<p>.mp4`, `<p>/`) and recordings in the store. An item
+    with `@HH:MM` or `@HH:MM:SS` behind its key begins at this time of day. zone: time zone of these times; empty: UTC.
     picture: of a slate: a key of an upload, or an address; empty: a card with the channel's name and `text`.
     always: a slate or playlist is on air without a push too; a pull runs without viewers too.
     """
@@ -122,6 +123,7 @@ class NewInput(BaseModel):
     url: Annotated[str | None, Field(max_length=2_048)] = None
     items: Annotated[list[str] | None, Field(max_length=MAX_ITEMS)] = None
     loop: bool = True
+    zone: Annotated[str | None, Field(max_length=64)] = None
     picture: Annotated[str | None, Field(max_length=2_048)] = None
     text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None
     always: bool = False

@@ -13,7 +13,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.names import is_object_key
+from gateway.channels.playlist_items import PlaylistItem
 from gateway.channels.relay_urls import MASK
+from gateway.channels.schedule import time_zone
 from gateway.ports.errors import InvalidField
 
 FIELD: Final = "inputs"  # of the stored channel
@@ -22,6 +24,7 @@ MAX_INPUTS: Final = 8
 MAX_ITEMS: Final = 1_000  # films of a playlist
 MAX_TEXT: Final = 500  # characters of a card
 _MAX_ADDRESS: Final = 2_048
+_MAX_ZONE: Final = 64
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
@@ -40,7 +43,8 @@ class InputKind(StrEnum):
 class InputSpec:
     """One input of a channel, as it is configured.
 
-    url: the address of a pull. items: keys of the object store, of a playlist. loop: whether the playlist repeats.
+    url: the address of a pull. items: keys of the object store, of a playlist; with `@HH:MM` or `@HH:MM:SS`, the item
+    begins at this time of day. zone: the time zone of these times; "": UTC. loop: whether the playlist repeats.
     picture: the address or the key of a slate's picture or film; "": a card. text: the card's text; "": the standard.
     always: a slate or playlist is on air whenever nothing better delivers; a pull runs without viewers too.
     """
@@ -50,6 +54,7 @@ class InputSpec:
     url: str = ""
     items: tuple[str, ...] = ()
     loop: bool = True
+    zone: str = ""
     picture: str = ""
     text: str = ""
     always: bool = False
@@ -61,7 +66,7 @@ class InputSpec:
             case InputKind.PULL:
                 members |= {"url": self.url, "always": self.always}
             case InputKind.PLAYLIST:
-                members |= {"items": list(self.items), "loop": self.loop, "always": self.always}
+                members |= {"items": list(self.items), "loop": self.loop, "zone": self.zone, "always": self.always}
             case InputKind.SLATE:
                 members |= {"picture": self.picture, "text": self.text, "always": self.always}
         return members
@@ -109,7 +114,7 @@ def stored_inputs(item: Mapping[str, Any]) -> tuple[InputSpec, ...]:
 def _parse_input(item: Any, index: int) -> InputSpec:
     if not isinstance(item, Mapping):
         raise InvalidField(FIELD, "expected objects with a kind")
-    unknown = set(item) - {"name", "kind", "url", "items", "loop", "picture", "text", "always"} - COMPUTED
+    unknown = set(item) - {"name", "kind", "url", "items", "loop", "zone", "picture", "text", "always"} - COMPUTED
     if unknown:
         raise InvalidField(FIELD, f"an input has no member {min(map(str, unknown))[:64]!r}")
     try:
@@ -127,6 +132,7 @@ def _parse_input(item: Any, index: int) -> InputSpec:
         url=_text(item, "url", _MAX_ADDRESS),
         items=_items(item),
         loop=_flag(item, "loop", True),
+        zone=_zone(item),
         picture=_text(item, "picture", _MAX_ADDRESS),
         text=_text(item, "text", MAX_TEXT, lines=True),
         always=_flag(item, "always", False),
@@ -186,10 +192,30 @@ def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
         not isinstance(value, Sequence)
         or isinstance(value, str)
         or len(value) > MAX_ITEMS
-        or not all(isinstance(key, str) and is_object_key(key.removesuffix("/")) for key in value)
+        or not all(isinstance(text, str) for text in value)
     ):
         raise InvalidField(FIELD, f"items is a list of at most {MAX_ITEMS} keys of the store")
+    begins: set[int] = set()
+    for text in value:
+        try:
+            begin = PlaylistItem.parse(text).begins
+        except ValueError as error:
+            raise InvalidField(FIELD, f"items: {error}") from None
+        if begin in begins:
+            raise InvalidField(FIELD, f"items: two of them begin at {text.rpartition('@')[2]}")
+        if begin is not None:
+            begins.add(begin)
     return tuple(value)
+
+
+def _zone(item: Mapping[str, Any]) -> str:
+    name = _text(item, "zone", _MAX_ZONE)
+    if name:
+        try:
+            time_zone(name)
+        except ValueError as error:
+            raise InvalidField(FIELD, f"zone: {error}") from None
+    return name
 
 
 def masked_address(url: str) -> str:

@@ -52,7 +52,7 @@ class Schedule:
             raise ValueError(f"expected at most {MAX_LENGTH} characters")
         if match := _ZONE.fullmatch(text):
             text = match["windows"]
-            zone = _zone(match["zone"])
+            zone = time_zone(match["zone"])
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > _MAX_WINDOWS:
             raise ValueError(f"expected at most {_MAX_WINDOWS} windows")
@@ -113,7 +113,8 @@ def _minutes(text: str) -> int:
     return hours * 60 + minutes
 
 
-def _zone(name: str) -> tzinfo:
+def time_zone(name: str) -> tzinfo:
+    """Returns the time zone of this name. Raises ValueError with a description of the expected form."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

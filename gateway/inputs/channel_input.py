@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from gateway.channels.inputs import InputSpec
+from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.program import Program
 from gateway.inputs.selection import Candidate, SwitchReason
 from gateway.live.sink import EndReason
@@ -116,10 +117,13 @@ class ChannelInput:
 
     def candidate(self, now: float, *, ready: bool) -> Candidate:
         """Returns its part in the choice. ready: whether its source could deliver at once."""
+        # A playlist goes on air again without a delay: its media are in the store, and it may begin at a time of day.
+        steady = math.inf if self.spec.kind is InputKind.PLAYLIST else 0.0
         if self.delivers(now):
-            return Candidate(True, now - self._since)
+            return Candidate(True, steady or now - self._since)
         # A source on air that has delivered, and no longer does, is not ready, whatever it says.
-        return Candidate(ready and self.on_demand and not self._begun and now >= self._excluded_until)
+        usable = ready and self.on_demand and not self._begun and now >= self._excluded_until
+        return Candidate(usable, steady)
 
     @property
     def check_at(self) -> float:

@@ -154,15 +154,15 @@ class DemuxClient:
         return self._error is not None
 
     async def open(
-        self, reader: ByteReader, *, size: int = 0, format: str = "", probe_seconds: float = 5.0
+        self, reader: ByteReader, *, size: int = 0, format: str = "", probe_seconds: float = 5.0, start: float = 0.0
     ) -> DemuxedSource:
-        """Opens a source. size, format, probe_seconds: see DemuxRequest. Raises OutputError."""
+        """Opens a source. size, format, probe_seconds, start: see DemuxRequest. Raises OutputError."""
         number = self._next = (self._next + 1) % _MAX_SOURCES
         source = DemuxedSource(self, number, reader)
         if self._error is not None:
             raise self._error
         self._sources[number] = source
-        request = DemuxRequest(number, size, format, probe_seconds)
+        request = DemuxRequest(number, size, format, probe_seconds, start)
         await self.send(DemuxMessage.OPEN, wire.write_json(request.to_json()))
         return source
 

@@ -6,17 +6,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Generic, TypeVar
 
 import structlog
 
-from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import GatewayError, OutputError
 
 log = structlog.get_logger(__name__)
 
-Item: TypeAlias = Tracks | AccessUnit
+T = TypeVar("T")
 
 _AHEAD_MS: Final = 2_000  # media that wait in the queue, at most …
 _AHEAD_BYTES: Final = 16_000_000  # … and bytes
@@ -26,12 +25,15 @@ _LEAD_RATE: Final = 1.02
 _SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
 
 
-class MediaQueue:
-    """Tracks and units in decode order. `put` waits while 2 s of media or 16 MB are in the queue."""
+class MediaQueue(Generic[T]):
+    """Units in decode order, with tracks and other marks between them.
+
+    `put` waits while 2 s of media or 16 MB are in the queue.
+    """
 
     def __init__(self, ahead_ms: int = _AHEAD_MS) -> None:
         self._ahead_ms = ahead_ms
-        self._items: deque[Item] = deque()
+        self._items: deque[T] = deque()
         self._bytes = 0
         self._last_in: int | None = None
         self._changed = asyncio.Event()
@@ -42,7 +44,7 @@ class MediaQueue:
     def __len__(self) -> int:
         return len(self._items)
 
-    async def put(self, item: Item) -> None:
+    async def put(self, item: T) -> None:
         """Adds an item; waits while the queue is full."""
         while self._is_full():
             self._taken.clear()
@@ -63,7 +65,7 @@ class MediaQueue:
         log.error("reading ahead failed", task=name, exc_info=error)
         self.end(OutputError(f"internal error: {type(error).__name__}"))
 
-    async def get(self) -> Item | None:
+    async def get(self) -> T | None:
         """Returns the next item; None at the end. Raises the error of `end`."""
         while not self._items:
             if self._ended:

@@ -35,12 +35,14 @@ class DemuxRequest:
     source: its number on the link. size: bytes of a file that can be read at any offset; 0: a stream, read in order.
     format: libav's name of the container of a stream; "": found from the bytes.
     probe_seconds: media that are read at most before the tracks are known.
+    start: seconds of a file that are left out; it begins at the key frame before. A shorter file ends at once.
     """
 
     source: int
     size: int = 0
     format: str = ""
     probe_seconds: float = 5.0
+    start: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Returns the members of the OPEN message."""
@@ -49,7 +51,8 @@ class DemuxRequest:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> DemuxRequest:
         """Reads an OPEN message."""
-        return cls(int(fields["source"]), int(fields["size"]), str(fields["format"]), float(fields["probe_seconds"]))
+        numbers = float(fields["probe_seconds"]), float(fields["start"])
+        return cls(int(fields["source"]), int(fields["size"]), str(fields["format"]), *numbers)
 
 
 def encode_read(source: int, offset: int, size: int) -> bytes:

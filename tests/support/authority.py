@@ -61,6 +61,29 @@ class Authority:
         )
 
 
+def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    """Certificate and key, as PEM files, of a device that no authority knows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([_name(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "device.pem", folder / "device.key"
+    paths[0].write_bytes(certificate.public_bytes(_PEM))
+    form = serialization.PrivateFormat.PKCS8
+    paths[1].write_bytes(key.private_bytes(_PEM, form, serialization.NoEncryption()))
+    return paths
+
+
 def _name(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(text))

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import random
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,13 +48,16 @@ def h264_payloads(unit: AccessUnit) -> list[bytes]:
 class Camera:
     """Use as `async with Camera(source) as camera`; `camera.url` is its address.
 
-    password: of the user "admin"; Digest. udp_only: refuses TCP. silent_at: the method that is never answered.
-    answers: replaces the whole answer to a method. key_frames: whether it sends any. speed: of playing.
+    password: of the user "admin"; Digest with `algorithm`. tls: makes it an rtsps:// address.
+    udp_only: refuses TCP. silent_at: the method that is never answered. speed: of playing.
+    answers: replaces the whole answer to a method. key_frames: whether it sends any.
     lose: every so-many-th packet is not sent. g711: sends a tone as G.711 in place of the source's sound.
     """
 
     source: Source
     password: str = ""
+    algorithm: str = "MD5"
+    tls: ssl.SSLContext | None = None
     udp_only: bool = False
     silent_at: str = ""
     answers: dict[str, bytes] = field(default_factory=dict)
@@ -66,7 +70,7 @@ class Camera:
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -81,7 +85,12 @@ class Camera:
     @property
     def url(self) -> str:
         user = f"admin:{self.password}@" if self.password else ""
-        return f"rtsp://{user}127.0.0.1:{self.port}/cam/1?profile=main"
+        return f"rtsp{'s' if self.tls else ''}://{user}127.0.0.1:{self.port}/cam/1?profile=main"
+
+    @property
+    def base(self) -> str:
+        """The address of the tracks."""
+        return f"rtsp{'s' if self.tls else ''}://127.0.0.1:{self.port}/cam/1/"
 
     # ---- details ----
 
@@ -101,7 +110,7 @@ class Camera:
                 if method in self.answers:
                     writer.write(self.answers[method].replace(b"CSEQ", headers["CSeq"].encode()))
                 elif self.password and not self._authorized(method, url, headers):
-                    challenge = 'Digest realm="cam", nonce="abc", algorithm=MD5, qop="auth"'
+                    challenge = f'Digest realm="cam", nonce="abc", algorithm={self.algorithm}, qop="auth"'
                     writer.write(_answer(headers, 401, {"WWW-Authenticate": challenge}))
                 else:
                     await session.answer(method, url, headers)
@@ -114,9 +123,13 @@ class Camera:
     def _authorized(self, method: str, url: str, headers: dict[str, str]) -> bool:
         text = headers.get("Authorization", "")
         values = {k: v.strip('"') for k, _, v in (part.strip().partition("=") for part in text[7:].split(","))}
-        first, second = _md5(f"admin:cam:{self.password}"), _md5(f"{method}:{url}")
+        first, second = self._digest(f"admin:cam:{self.password}"), self._digest(f"{method}:{url}")
         fields = (values.get(name, "") for name in ("nonce", "nc", "cnonce", "qop"))
-        return values.get("response") == _md5(":".join((first, *fields, second)))
+        return values.get("response") == self._digest(":".join((first, *fields, second)))
+
+    def _digest(self, text: str) -> str:
+        name = self.algorithm.replace("-", "").lower()
+        return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Session:
@@ -131,7 +144,7 @@ class _Session:
         camera, more, body = self.camera, {}, b""
         if method == "DESCRIBE":
             body = self.description()
-            more = {"Content-Type": "application/sdp", "Content-Base": f"rtsp://127.0.0.1:{camera.port}/cam/1/"}
+            more = {"Content-Type": "application/sdp", "Content-Base": camera.base}
         elif method == "SETUP":
             transport = headers["Transport"]
             number = int(url.rpartition("=")[2])
@@ -238,7 +251,3 @@ def _answer(headers: dict[str, str], status: int, more: dict[str, Any] | None = 
     lines = [f"RTSP/1.0 {status} Text", f"CSeq: {headers['CSeq']}"]
     lines += [f"{k}: {v}" for k, v in (more or {}).items()] + [f"Content-Length: {len(body)}"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,12 +1,15 @@
-"""PlaylistSource: plays films and recordings of the object store in order, in a loop or once."""
+"""PlaylistSource: plays films and recordings of the object store in order, in a loop, once, or by the time of day."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from dataclasses import replace
-from typing import Final
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -14,6 +17,7 @@ from gateway.channels.inputs import InputSpec
 from gateway.inputs.demux_client import DemuxClient, DemuxedSource
 from gateway.inputs.descriptor import InputContext
 from gateway.inputs.paced_media import MediaClock, MediaQueue
+from gateway.inputs.playlist.order import DayOrder, Showing, order_of
 from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
 from gateway.lib.tasks import Tasks
@@ -30,127 +34,153 @@ log = structlog.get_logger(__name__)
 _SILENT_SECONDS: Final = 30.0  # an item of which nothing can be read for this long is broken
 _MAX_GOP_BYTES: Final = 16_000_000  # of the pictures since the last key frame, which are repeated after a pause
 _STEP: Final = 33  # ms from the last frame before a pause to the first one after it
+_OPEN_SECONDS: Final = 5.0  # an item is opened so long before its time
+_MAX_LATE: Final = 5.0  # seconds; after a longer pause of the reader, the order begins with what is due now
+_STILL_SECONDS: Final = 0.5  # a shorter wait for the next time is no interruption
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The wall-clock time of the next units. begin: None: they follow the previous ones. until: they end then."""
+
+    begin: float | None
+    until: float
+
+
+QueueItem: TypeAlias = Tracks | AccessUnit | Slot
 
 
 class PlaylistSource:
     """Plays the items of one input. One worker stays open and has the next seconds of media ready.
 
-    Off air it stops, and goes on at the last key frame when it is on air again. With `always`, it goes on by the clock,
-    like a television channel.
+    Off air it stops, and goes on at the last key frame when it is on air again. With `always` or with times of the day,
+    it goes on by the clock, like a television channel.
     problem: the last item that could not be played, and why; "": none.
     """
 
-    def __init__(self, workers: WorkerPool, objects: ObjectStore, spec: InputSpec) -> None:
+    def __init__(
+        self, workers: WorkerPool, objects: ObjectStore, spec: InputSpec, clock: Callable[[], float] = time.time
+    ) -> None:
+        """clock: seconds since the epoch."""
         self._workers = workers
         self._objects = objects
         self._spec = spec
-        self._index = 0  # of the item that is read
-        self._queue: MediaQueue | None = None
+        self._clock = clock
+        self._order = order_of(spec)
+        self._by_day = isinstance(self._order, DayOrder)
+        self._queue: MediaQueue[QueueItem] | None = None
         self.problem = ""
 
     @property
     def is_ready(self) -> bool:
-        """Whether media are in memory."""
-        return self._queue is not None and len(self._queue) > 0
+        """Whether media are in memory. Items with a time are published when it comes, and not before."""
+        return self._queue is not None and not self._by_day and len(self._queue) > 0
 
     async def run(self, context: InputContext) -> None:
         """Plays until it is cancelled, or once. Raises OutputError if no item can be played, or the worker dies."""
-        queue = MediaQueue()
+        queue = MediaQueue[QueueItem]()
         async with (
             DemuxClient.started(self._workers, context.channel.id) as demuxer,
             Tasks("playlist", queue.on_crash) as tasks,
         ):
             self._queue = queue
-            reader = _ItemReader(self, demuxer, queue)
-            tasks.start(reader.run(), "read")
+            tasks.start(self._read(demuxer, queue), "read")
             try:
-                await _Player(queue, context, always=self._spec.always).run()
+                always = self._spec.always or self._by_day
+                await _Player(queue, context, self._clock, always=always).run()
             finally:
                 self._queue = None
 
-    # ---- for the reader ----
+    async def _read(self, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
+        """Reads to the end. The queue gets the error if no item can be played."""
+        reader = _ItemReader(self._objects, demuxer, queue)
+        position = self._clock()  # when the next item begins
+        while True:
+            now = self._clock()
+            position = now if position < now - _MAX_LATE else position
+            showing = self._order.next(position)
+            if showing is None:
+                queue.end()
+                return
+            if showing.key is None:
+                await queue.put(Slot(showing.until, math.inf))
+                await asyncio.sleep(showing.until - _OPEN_SECONDS - self._clock())
+                position = showing.until
+                continue
+            if self._by_day:
+                await queue.put(Slot(showing.begin, showing.until))
+            problem, seconds = await reader.read(showing, position)
+            position = min(position + seconds, showing.until)
+            text = self._note(showing.key, problem)
+            usable = self._order.report(played=problem is None or seconds > 0)
+            if problem is not None and demuxer.ended:
+                queue.end(OutputError(text))  # the next item is another one: this one may have ended the worker
+                return
+            if not usable:
+                queue.end(OutputError(f"no item can be played; {text}"))
+                return
 
-    async def open(self, demuxer: DemuxClient) -> DemuxedSource:
-        """Opens the current item. Raises GatewayError."""
-        film = await open_film(self._objects, self._spec.items[self._index])
-        return await demuxer.open(film.reader, size=film.size, format=film.format)
-
-    @property
-    def item(self) -> str:
-        """The key of the current item."""
-        return self._spec.items[self._index]
-
-    @property
-    def count(self) -> int:
-        return len(self._spec.items)
-
-    def advance(self) -> bool:
-        """Goes to the next item. Returns whether there is one."""
-        self._index = (self._index + 1) % len(self._spec.items)
-        return self._spec.loop or self._index > 0
+    def _note(self, key: str, problem: GatewayError | None) -> str:
+        """Keeps what is wrong with an item, for the API; returns it."""
+        if problem is None:
+            if self.problem.startswith(f"{key}: "):
+                self.problem = ""  # it can be played again
+            return ""
+        reason = "it does not exist" if isinstance(problem, NoSuchObject) else str(problem)
+        self.problem = f"{key}: {reason}"
+        log.warning("an item of the playlist cannot be played", item=key, reason=reason)
+        return self.problem
 
 
 class _ItemReader:
     """Reads item after item into the queue. Times go on from item to item; equal tracks are not announced again."""
 
-    def __init__(self, source: PlaylistSource, demuxer: DemuxClient, queue: MediaQueue) -> None:
-        self._source = source
+    def __init__(self, objects: ObjectStore, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
+        self._objects = objects
         self._demuxer = demuxer
         self._queue = queue
         self._splicer = Splicer(_SILENT_SECONDS)
 
-    async def run(self) -> None:
-        """Reads to the end. The queue gets the error if no item can be played."""
-        failures = 0
-        while True:
-            problem, count = await self._read_item()
-            failures = 0 if count else failures + 1
-            if problem is None and self._source.problem.startswith(f"{self._source.item}: "):
-                self._source.problem = ""  # it can be played again
-            if problem is not None:
-                text = self._report(problem)
-                if isinstance(problem, OutputError) and self._demuxer.ended:
-                    self._source.advance()  # it may have been the item that ended the worker
-                    self._queue.end(OutputError(text))
-                    return
-                if failures >= self._source.count:
-                    self._source.advance()
-                    self._queue.end(OutputError(f"no item can be played; {text}"))
-                    return
-            if not self._source.advance():
-                self._queue.end()
-                return
+    async def read(self, showing: Showing, begin: float) -> tuple[GatewayError | None, float]:
+        """Reads an item to its end or to the time of the next one. Returns what was wrong with it, and its seconds.
 
-    def _report(self, problem: GatewayError) -> str:
-        key = self._source.item
-        reason = "it does not exist" if isinstance(problem, NoSuchObject) else str(problem)
-        text = self._source.problem = f"{key}: {reason}"
-        log.warning("an item of the playlist cannot be played", item=key, reason=reason)
-        return text
-
-    async def _read_item(self) -> tuple[GatewayError | None, int]:
-        """Reads the current item to its end. Returns what was wrong with it, and the number of its units."""
+        begin: when it begins.
+        """
+        assert showing.key is not None, "the caller checks it"
+        first = last = 0
         count = 0
-        film: DemuxedSource | None = None
+        source: DemuxedSource | None = None
         try:
-            film = await self._source.open(self._demuxer)
-            async for item in self._splicer.play((film,)):
-                count += isinstance(item, AccessUnit)
-                await self._queue.put(item)
+            film = await open_film(self._objects, showing.key, showing.offset)
+            if film is None:
+                return None, 0.0
+            source = await self._demuxer.open(film.reader, size=film.size, format=film.format, start=film.start)
+            async with aclosing(self._splicer.play((source,))) as items:
+                async for item in items:
+                    if isinstance(item, AccessUnit):
+                        first, last = first if count else item.dts, item.dts
+                        if begin + (last - first) / 1000 >= showing.until:
+                            break
+                        count += 1
+                    await self._queue.put(item)
         except GatewayError as error:
-            return error, count
+            return error, (last - first) / 1000
         finally:
-            if film is not None and not self._demuxer.ended:
-                await film.close()
-        return (None if count else OutputError("it has no media")), count
+            if source is not None and not self._demuxer.ended:
+                await source.close()
+        over = count or showing.offset  # it may have ended before its offset
+        return (None if over else OutputError("it has no media")), (last - first) / 1000
 
 
 class _Player:
     """Publishes the queue by the clock while the input is on air, or always."""
 
-    def __init__(self, queue: MediaQueue, context: InputContext, *, always: bool) -> None:
+    def __init__(
+        self, queue: MediaQueue[QueueItem], context: InputContext, wall: Callable[[], float], *, always: bool
+    ) -> None:
         self._queue = queue
         self._context = context
+        self._wall = wall
         self._always = always
         self._clock = MediaClock()
         self._tracks: Tracks | None = None
@@ -161,6 +191,8 @@ class _Player:
         self._gop_bytes = 0
         self._again: deque[AccessUnit] = deque()  # to be repeated after a pause
         self._key_due = False
+        self._waited = 0  # milliseconds for the next time
+        self._until = math.inf  # wall-clock time at which the item ends
 
     async def run(self) -> None:
         """Plays to the end of the queue. Raises its error."""
@@ -174,17 +206,33 @@ class _Player:
                 if isinstance(item, Tracks):
                     self._tracks = item
                     self._announce()
-                    continue
-                await self._play(item)
+                elif isinstance(item, Slot):
+                    await self._begin(item)
+                elif self._wall() < self._until:  # media that are late are cut too
+                    await self._play(item)
         finally:
             self._close()
+
+    async def _begin(self, slot: Slot) -> None:
+        """Waits for the time of an item. Without media until then, the input is off."""
+        self._until = slot.until
+        if slot.begin is None:
+            return
+        began = self._wall()
+        if slot.begin - began > _STILL_SECONDS:
+            self._close()
+        await asyncio.sleep(slot.begin - began)
+        self._waited += round((self._wall() - began) * 1000)
+        self._clock.restart()
+        self._key_due = True
 
     async def _play(self, unit: AccessUnit) -> None:
         if self._key_due:
             if self._has_video and not (unit.key and unit.track.kind is Kind.VIDEO):
                 return  # it does not wait for the clock, so that the next key frame comes at once
             self._key_due = False
-            self._shift = self._last + _STEP - unit.dts if self._last else 0
+            self._shift = self._last + _STEP + self._waited - unit.dts if self._last else 0
+            self._waited = 0
         wait = self._clock.delay(unit.dts + self._shift)
         if wait:
             await asyncio.sleep(wait)

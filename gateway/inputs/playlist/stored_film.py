@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from gateway.channels.names import is_object_key
@@ -19,11 +21,12 @@ _PLAYLIST: Final = ".m3u8"
 
 @dataclass(frozen=True, slots=True)
 class StoredFilm:
-    """The bytes of an item. size, format: see DemuxRequest."""
+    """The bytes of an item. size, format, start: see DemuxRequest."""
 
     reader: ByteReader
     size: int = 0
     format: str = ""
+    start: float = 0.0
 
 
 class ObjectReader:
@@ -59,39 +62,40 @@ class SegmentReader:
         return b""
 
 
-async def open_film(objects: ObjectStore, item: str) -> StoredFilm:
+async def open_film(objects: ObjectStore, item: str, offset: float = 0.0) -> StoredFilm | None:
     """Returns the bytes of an item: a file, a folder of a converted film, or an HLS playlist.
 
+    offset: seconds that are left out at its beginning; returns None if it is not longer.
     If the file of an upload was deleted after its conversion, the converted film is played.
     Raises NoSuchObject, StoreUnavailable, OutputUnsupported.
     """
     if item.endswith("/"):
-        return await _open_folder(objects, item.removesuffix("/"))
+        return await _open_folder(objects, item.removesuffix("/"), offset)
     if item.endswith(_PLAYLIST):
-        return await _open_playlist(objects, item)
+        return await _open_playlist(objects, item, offset)
     try:
         status = await objects.head(item)
     except NoSuchObject:
         try:
-            return await _open_folder(objects, names_of(item).prefix)
+            return await _open_folder(objects, names_of(item).prefix, offset)
         except (NoSuchObject, ValueError):
             raise NoSuchObject(item) from None
     if not status.size:
         raise OutputUnsupported("the file is empty")
-    return StoredFilm(ObjectReader(objects, item), status.size)
+    return StoredFilm(ObjectReader(objects, item), status.size, start=offset)
 
 
-async def _open_folder(objects: ObjectStore, folder: str) -> StoredFilm:
+async def _open_folder(objects: ObjectStore, folder: str, offset: float) -> StoredFilm | None:
     names = names_in(folder)
     try:
-        return await _open_playlist(objects, names.key(names.playlist))
+        return await _open_playlist(objects, names.key(names.playlist), offset)
     except NoSuchObject:
         if names.earlier is None:
             raise
-        return await _open_playlist(objects, names.earlier.key(names.earlier.playlist))
+        return await _open_playlist(objects, names.earlier.key(names.earlier.playlist), offset)
 
 
-async def _open_playlist(objects: ObjectStore, key: str) -> StoredFilm:
+async def _open_playlist(objects: ObjectStore, key: str, offset: float) -> StoredFilm | None:
     text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_BYTES + 1)])
     try:
         playlist = parse_playlist(text)
@@ -103,4 +107,7 @@ async def _open_playlist(objects: ObjectStore, key: str) -> StoredFilm:
     keys = [f"{folder}/{segment.media.uri}" if folder else segment.media.uri for segment in playlist.segments]
     if not keys or not all(is_object_key(k) and k.endswith(".ts") for k in keys):
         raise OutputUnsupported("its playlist has no transport stream segments beside it")
-    return StoredFilm(SegmentReader(objects, keys), format="mpegts")
+    # Segments begin with key frames: the one with the offset is the first.
+    ends = list(accumulate(segment.seconds for segment in playlist.segments))
+    left = keys[bisect_right(ends, offset) if offset else 0 :]
+    return StoredFilm(SegmentReader(objects, left), format="mpegts") if left else None

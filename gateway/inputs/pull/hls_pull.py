@@ -19,7 +19,7 @@ from gateway.formats.hls.playlist_reader import (
     Segment,
     parse_playlist,
 )
-from gateway.inputs.demux_client import DemuxClient
+from gateway.inputs.demux_client import DemuxClient, Item
 from gateway.inputs.descriptor import InputContext
 from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.pull.http_client import opened
@@ -46,7 +46,7 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, c
         sound = urljoin(address, best.audio) if best.audio else ""
         address = urljoin(address, best.uri)
     followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
-    queue, output = MediaQueue(), UnitOutput(context, peer_of(url))
+    queue, output = MediaQueue[Item](), UnitOutput(context, peer_of(url))
     async with DemuxClient.started(parts.workers, context.channel.id) as demuxer, Tasks("hls", queue.on_crash) as tasks:
         tasks.start(_read(demuxer, followers, queue), "read")
         clock = MediaClock()
@@ -62,7 +62,7 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, c
             output.close()
 
 
-async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQueue) -> None:
+async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQueue[Item]) -> None:
     """Reads part after part into the queue. A part ends at a discontinuity."""
     # Segments come at intervals of their duration, so the silence is longer than for a connection.
     splicer = Splicer(3 * SILENCE_SECONDS)

@@ -52,8 +52,8 @@ async def test_pictures_and_sound_pass_unchanged(udp: bool, bframes: int) -> Non
         await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= len(source.of(Kind.VIDEO)) - 1)
     played = context.recorder
     expected = [u.payload for u in source.of(Kind.VIDEO)]
-    pictures = [_slices(u.payload) for u in played.of(Kind.VIDEO)]
-    assert pictures == [_slices(p) for p in expected][: len(pictures)]
+    pictures = [slices(u.payload) for u in played.of(Kind.VIDEO)]
+    assert pictures == [slices(p) for p in expected][: len(pictures)]
     heard, original = [u.payload for u in played.of(Kind.AUDIO)], [u.payload for u in source.of(Kind.AUDIO)]
     assert len(heard) > 60
     assert heard == original[original.index(heard[0]) :][: len(heard)]
@@ -64,7 +64,7 @@ async def test_pictures_and_sound_pass_unchanged(udp: bool, bframes: int) -> Non
     assert {after - before for before, after in itertools.pairwise(shown)} == {40}
 
 
-def _slices(payload: bytes) -> list[bytes]:
+def slices(payload: bytes) -> list[bytes]:
     """The coded slices: parameter sets beside them may be left out."""
     return [u for u in nal.split(payload) if u[0] & 0x1F in (1, 5)]
 
@@ -115,8 +115,8 @@ async def test_after_a_loss_pictures_go_on_at_the_next_key_frame() -> None:
     source, context = source_of(3), FakeInput()
     async with Camera(source, udp_only=True, lose=150) as camera, running_source(pull(camera.url), context):
         await context.recorder.until(lambda: len(camera.sent) > 170)
-    expected = {bytes(_slices(u.payload)[0]): n for n, u in enumerate(source.of(Kind.VIDEO))}
-    played = [(expected[_slices(u.payload)[0]], u.key) for u in context.recorder.of(Kind.VIDEO)]
+    expected = {bytes(slices(u.payload)[0]): n for n, u in enumerate(source.of(Kind.VIDEO))}
+    played = [(expected[slices(u.payload)[0]], u.key) for u in context.recorder.of(Kind.VIDEO)]
     assert len(played) < len(source.of(Kind.VIDEO))
     for (before, _), (after, key) in itertools.pairwise(played):
         assert after == before + 1 or key

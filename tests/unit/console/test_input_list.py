@@ -10,6 +10,7 @@ import pytest
 
 import gateway
 from gateway.channels.inputs import COMPUTED, MAX_INPUTS, InputKind, InputSpec, parse_inputs, restore_addresses
+from gateway.channels.playlist_items import PlaylistItem
 from gateway.inputs.channel_input import InputState
 from gateway.ports.errors import InvalidField
 from tests.unit.console.test_words import table
@@ -21,7 +22,7 @@ SPECS = [
     InputSpec("main", InputKind.PUSH),
     InputSpec("van", InputKind.BACKUP),
     InputSpec("camera", InputKind.PULL, url="rtsp://192.0.2.1/1", always=True),
-    InputSpec("night", InputKind.PLAYLIST, items=("a.mp4", "b/"), loop=False),
+    InputSpec("night", InputKind.PLAYLIST, items=("a.mp4@20:00", "b/"), loop=False, zone="Europe/Berlin"),
     InputSpec("slate", InputKind.SLATE, picture="x.png", text="Back soon", always=True),
 ]
 INPUTS = [{**spec.stored(), **STATE} for spec in SPECS]
@@ -68,6 +69,11 @@ def test_a_new_name_is_free() -> None:
     ]  # fmt: skip
 
 
+def test_a_time_behind_a_key_is_found_as_the_gateway_finds_it() -> None:
+    texts = ["a.mp4", "a.mp4@20:00", "a/@8:05:30", "me@home.mp4", "a.mp4@noon", "a.mp4@20:00 "]
+    assert run("hasTime", "given.map(hasTime)", texts) == [PlaylistItem.parse(t).begins is not None for t in texts]
+
+
 def test_an_address_becomes_what_encoders_ask_for() -> None:
     url = "rtmp://push.example.com:1935/stream/c1?sign=1-a/b&input=van"
     assert run("partsOf", "partsOf(given)", url) == {
@@ -85,6 +91,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("url", {"name": "x", "kind": "pull", "url": "rtsp://********@192.0.2.9/1"}),
     ("items", {"name": "x", "kind": "playlist", "items": []}),
     ("items", {"name": "x", "kind": "playlist", "items": ["../x"]}),
+    ("items", {"name": "x", "kind": "playlist", "items": ["a.mp4@25:00"]}),
+    ("zone", {"name": "x", "kind": "playlist", "items": ["a.mp4@20:00"], "zone": "Mars/Olympus"}),
     ("picture", {"name": "x", "kind": "slate", "picture": "../x"}),
     ("picture", {"name": "x", "kind": "slate", "picture": "x" * 3_000}),
     ("text", {"name": "x", "kind": "slate", "text": "x" * 501}),

@@ -63,7 +63,8 @@ class DemuxedSource:
         number = self._request.source
         try:
             with self._open() as container:
-                self._copy(container)
+                if self._seek(container):
+                    self._copy(container)
             self._release()
             self._link.send_end(number)
         except SourceClosed:
@@ -92,6 +93,16 @@ class DemuxedSource:
         )
         assert isinstance(container, InputContainer), "it is opened for reading"
         return container
+
+    def _seek(self, container: InputContainer) -> bool:
+        """Goes to the beginning that was requested. Returns False if the film has ended before."""
+        start = round(self._request.start * av.time_base)
+        if not start:
+            return True
+        if container.duration is not None and start >= container.duration:
+            return False
+        container.seek((container.start_time or 0) + start)
+        return True
 
     def _copy(self, container: InputContainer) -> None:
         copies = self._copies(container)

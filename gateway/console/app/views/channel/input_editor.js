@@ -9,7 +9,7 @@ import { t } from "../../i18n.js";
 import { Button, Field, html, Notice, Select, Switch } from "../../ui.js";
 import { TYPES } from "../films/model.js";
 import { Upload } from "../films/upload.js";
-import { freeName, MEMBERS, stored, wrongField } from "./input_list.js";
+import { freeName, hasTime, MEMBERS, stored, wrongField } from "./input_list.js";
 
 /** @typedef {import("./input_list.js").Stored} Stored */
 /** @typedef {{value: string, label: string}} Option */
@@ -68,11 +68,17 @@ export function InputEditor({ channel, inputs, index, kind, save, onClose }) {
       hint=${t("inputs.url.hint")} placeholder="rtsp://camera.example.com/stream" autocomplete="off" spellcheck=${false}
       onInput=${(/** @type {string} */ url) => set({ url })} />${always}`}
     ${kind === "playlist" && html`<${Items} channel=${channel} draft=${draft} error=${wrong["items"]} set=${set} />
+      ${draft.items?.some(hasTime) && html`<${Select} label=${t("inputs.zone")} value=${draft.zone ?? ""} error=${wrong["zone"]}
+        options=${zones(draft.zone)} onChange=${(/** @type {string} */ zone) => set({ zone })} />`}
       <${Switch} label=${t("inputs.loop")} checked=${draft.loop} onChange=${(/** @type {boolean} */ loop) => set({ loop })} />${always}`}
     ${kind === "slate" && html`<${Slate} channel=${channel} draft=${draft} wrong=${wrong} set=${set} />${always}`}
     ${wrong["form"] && html`<${Notice} kind="bad" role="alert">${wrong["form"]}<//>`}
   <//>`;
 }
+
+/** The time zones that this browser knows, and the stored one. @param {string} [known] @returns {Option[]} */
+const zones = (known = "") => ["", ...new Set([...known ? [known] : [], ...Intl.supportedValuesOf("timeZone")])]
+  .map((zone) => ({ value: zone, label: zone || "UTC" }));
 
 /**
  * The keys of a playlist, one in a line, and a list to choose from.

@@ -8,8 +8,9 @@
  * @property {string} name
  * @property {Kind} kind
  * @property {string} [url]       of a pull
- * @property {string[]} [items]   of a playlist: keys of the store
+ * @property {string[]} [items]   of a playlist: keys of the store, some with the time of day: `key@20:00`
  * @property {boolean} [loop]     of a playlist
+ * @property {string} [zone]      of a playlist: time zone of the times; "": UTC
  * @property {string} [picture]   of a slate; "": a card
  * @property {string} [text]      of a slate's card
  * @property {boolean} [always]
@@ -28,7 +29,7 @@ export const MOST = 8; // inputs of a channel
 
 /** The members of each kind besides name and kind, with the values of a new input. @type {Readonly<Record<Kind, Partial<Stored>>>} */
 export const MEMBERS = {
-  push: {}, backup: {}, pull: { url: "", always: false }, playlist: { items: [], loop: true, always: false },
+  push: {}, backup: {}, pull: { url: "", always: false }, playlist: { items: [], loop: true, zone: "", always: false },
   slate: { picture: "", text: "", always: false },
 };
 
@@ -62,10 +63,14 @@ export function freeName(inputs, kind) {
   }
 }
 
+/** Whether an item of a playlist has a time of day. @param {string} item */
+export const hasTime = (item) => /@\d{1,2}:\d{2}(:\d{2})?$/.test(item);
+
 /** The words in the gateway's messages by the field that they are about. @type {readonly [string, RegExp][]} */
 const FIELDS = [
   ["url", /\baddress of a pull\b|\bmasked address\b|^url\b/],
   ["items", /\bitems\b/],
+  ["zone", /^zone\b/],
   ["picture", /\bpicture\b/],
   ["text", /^text\b/],
   ["name", /\bname of an input\b|\binputs are called\b|\bcan be called\b/],

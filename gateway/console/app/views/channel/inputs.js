@@ -12,7 +12,7 @@ import { administers } from "../../session.js";
 import { Badge, Button, Card, Chip, classes, CopyField, html, IconButton, Menu, Switch } from "../../ui.js";
 import { attempt } from "../parts/trouble.js";
 import { InputEditor } from "./input_editor.js";
-import { ADDED, MOST, moved, partsOf, stored } from "./input_list.js";
+import { ADDED, hasTime, MOST, moved, partsOf, stored } from "./input_list.js";
 import { ICONS, InputPicture } from "./input_picture.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -129,10 +129,11 @@ const Mover = ({ icon, label, last, onMove }) => html`<${IconButton} icon=${icon
   aria-disabled=${last ? "true" : undefined} onClick=${() => { if (!last) onMove(); }} />`;
 
 /** What the input is, in a few words. @param {Input} input @returns {any} */
-function summary({ kind, url, items = [], loop, picture, text }) {
+function summary({ kind, url, items = [], loop, zone, picture, text }) {
   switch (kind) {
     case "pull": return html`<code>${url}</code>`;
-    case "playlist": return [t("inputs.items", { n: items.length }), ...(loop ? [t("inputs.loops")] : [])].join(" · ");
+    case "playlist": return [t("inputs.items", { n: items.length }), ...(loop ? [t("inputs.loops")] : []),
+      ...(items.some(hasTime) ? [t("inputs.timed", { zone: zone || "UTC" })] : [])].join(" · ");
     case "slate": return picture ? html`<code>${picture}</code>` : t("inputs.card", { text: text || t("inputs.card.text") });
     default: return t(`inputs.what.${kind}`);
   }

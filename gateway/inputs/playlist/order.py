@@ -1,0 +1,141 @@
+"""The order of a playlist's items: one after the other, or by the time of day. It opens no film."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Final, Protocol
+
+from gateway.channels.inputs import InputSpec
+from gateway.channels.playlist_items import PlaylistItem
+from gateway.channels.schedule import time_zone
+
+RETRY_SECONDS: Final = 30.0  # of rest, after none of the items without a time could be played
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """What is played next. Times are seconds since the epoch.
+
+    key: of the item; None: nothing is played until `until`.
+    begin: when it begins; None: when the previous one has ended. until: it is cut then; infinity: it is not.
+    offset: seconds of the film that are left out at its beginning.
+    """
+
+    key: str | None
+    begin: float | None = None
+    until: float = math.inf
+    offset: float = 0.0
+
+
+class ItemOrder(Protocol):
+    """Decides which item is next. It keeps its place when the source runs again."""
+
+    def next(self, now: float) -> Showing | None:
+        """Returns the next showing; None: the playlist has ended. now: when the previous one has ended."""
+
+    def report(self, *, played: bool) -> bool:
+        """Takes that the item of the last showing has ended. Returns False if no item at all can be played.
+
+        played: whether it was played. Without a report, `next` returns the item again.
+        """
+
+
+def order_of(spec: InputSpec) -> ItemOrder:
+    """Returns the order of a playlist's items."""
+    items = [PlaylistItem.parse(text) for text in spec.items]
+    if any(item.begins is not None for item in items):
+        return DayOrder(items, spec.zone, loop=spec.loop)
+    return ListOrder(items, loop=spec.loop)
+
+
+class ListOrder:
+    """The items one after the other, once or in a loop."""
+
+    def __init__(self, items: Sequence[PlaylistItem], *, loop: bool) -> None:
+        self._items = items
+        self._loop = loop
+        self._index = 0
+        self._ended = False
+        self._failures = 0  # in a row
+
+    def next(self, now: float) -> Showing | None:
+        if self._ended:
+            self._ended = False  # when the source runs again, it begins again
+            return None
+        return Showing(self._items[self._index].key)
+
+    def report(self, *, played: bool) -> bool:
+        self._index = (self._index + 1) % len(self._items)
+        self._failures = 0 if played else self._failures + 1
+        if self._failures >= len(self._items):
+            self._failures = 0
+            return False
+        self._ended = not self._loop and self._index == 0
+        return True
+
+
+class DayOrder:
+    """Items with a time of day begin at it, every day. Those without a time fill the time between, in order.
+
+    An item that still plays when the next time comes is cut. An item whose time is past begins in the middle, where it
+    would be now. Without `loop`, the items without a time play at most once between two times.
+    """
+
+    def __init__(self, items: Sequence[PlaylistItem], zone: str, *, loop: bool) -> None:
+        """zone: name of the time zone; "": UTC."""
+        self._timed = [(item.begins, item.key) for item in items if item.begins is not None]
+        self._fillers = [item.key for item in items if item.begins is None]
+        self._zone = time_zone(zone) if zone else UTC
+        self._loop = loop
+        self._filler = 0  # index of the next item without a time
+        self._played = 0  # items without a time since the last time
+        self._failures = 0  # of them, in a row
+        self._begin = self._next_begin = -math.inf  # of the last item with a time, and of the showing
+        self._day: object = None  # for which `_begins` was computed
+        self._begins: list[tuple[float, str]] = []
+
+    def next(self, now: float) -> Showing | None:
+        begins = self._begins_around(now)
+        index = bisect_right(begins, now, key=lambda entry: entry[0])
+        (begin, key), (until, _) = begins[index - 1], begins[index]
+        self._next_begin = begin
+        if begin != self._begin:
+            return Showing(key, now, until, now - begin)
+        count = len(self._fillers)
+        if self._played >= count and not (self._loop and count):
+            return Showing(None, until=until)
+        if self._failures >= count:
+            self._failures = 0
+            return Showing(None, until=min(until, now + RETRY_SECONDS))
+        return Showing(self._fillers[self._filler], until=until)
+
+    def report(self, *, played: bool) -> bool:
+        if self._begin != self._next_begin:
+            self._begin, self._played, self._failures = self._next_begin, 0, 0
+        else:
+            self._filler = (self._filler + 1) % len(self._fillers)
+            self._played += 1
+            self._failures = 0 if played else self._failures + 1
+        return True  # another time comes
+
+    def _begins_around(self, now: float) -> list[tuple[float, str]]:
+        """Returns time and key of all items with a time, of yesterday, today and tomorrow."""
+        today = datetime.fromtimestamp(now, self._zone).date()
+        if today != self._day:
+            self._day = today
+            self._begins = sorted(
+                # Local time: adding a timedelta ignores offset changes of the zone; timestamp() applies them.
+                (
+                    (
+                        datetime.combine(today + timedelta(days), time(0), self._zone) + timedelta(seconds=at)
+                    ).timestamp(),
+                    key,
+                )
+                for days in (-1, 0, 1)
+                for at, key in self._timed
+            )
+        return self._begins

@@ -1,0 +1,128 @@
+"""A playlist by the time of day: films begin, join and are cut when the clock says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.channels.inputs import InputKind, InputSpec
+from gateway.inputs.playlist.playlist_source import PlaylistSource
+from gateway.media.track import Kind
+from tests.integration.inputs.test_playlist import Store, film, store
+from tests.support import films, sources
+from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+
+__all__ = ["store"]  # the fixture
+
+
+def clock_at(hour: int, minute: int, second: float) -> Callable[[], float]:
+    """A clock that shows this time of a day now, and goes on."""
+    shift = datetime(2026, 6, 10, hour, minute, tzinfo=UTC).timestamp() + second - time.time()
+    return lambda: time.time() + shift
+
+
+def by_day(store: Store, clock: Callable[[], float], *items: str, loop: bool = True) -> PlaylistSource:
+    return PlaylistSource(worker_pool(), store.objects, InputSpec("tv", InputKind.PLAYLIST, "", items, loop), clock)
+
+
+def pictures(store: Store, key: str) -> list[bytes]:
+    return [u.payload for u in sources.read(store.root / key).of(Kind.VIDEO)]
+
+
+async def test_a_film_is_cut_at_the_time_of_the_next_one(store: Store) -> None:
+    store.put(film("four.mp4", 4), "a.mp4")
+    store.put(film("red.mp4", 1, "-vf", "hue=s=0"), "b.mp4")
+    source, context = by_day(store, clock_at(19, 59, 58), "a.mp4", "b.mp4@20:00"), FakeInput()
+    first, second = pictures(store, "a.mp4"), pictures(store, "b.mp4")
+    async with running_source(source, context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 75)
+    played = [u.payload for u in context.recorder.of(Kind.VIDEO)]
+    cut = played.index(second[0])
+    assert played[:cut] == first[:cut]
+    assert 30 <= cut <= 52, "within two seconds of it: the worker needed some of the time"
+    assert played[cut : cut + 25] == second
+    assert all(0 < step < 120 for step in growing(context.recorder.of(Kind.VIDEO)))
+    assert len(context.recorder.tracks) == 1, "equal tracks are announced once"
+    began = context.recorder.at[[u.payload for u in context.recorder.units].index(second[0])]
+    assert abs(began + (time.time() - time.monotonic()) + (source._clock() - time.time()) - at_20()) < 0.3
+
+
+def at_20() -> float:
+    return datetime(2026, 6, 10, 20, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("converted", [False, True])
+async def test_a_start_in_the_middle_joins_at_the_offset_and_a_film_that_is_over_does_not_play(
+    store: Store, converted: bool
+) -> None:
+    path = film("eight.mp4", 8)
+    key = store.put(path, "a.mp4")
+    if converted:
+        folder = store.root / "talks/a"
+        folder.mkdir(parents=True)
+        films.film(
+            "eight.m3u8", "-i", str(path), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
+            "-hls_segment_filename", str(folder / "astream_%05d.ts"), "-y", str(folder / "astream.m3u8"),
+        )  # fmt: skip
+        key = "talks/a/"
+    store.put(film("half.mp4", 0.5, "-vf", "hue=s=0"), "b.mp4")
+    source, context = by_day(store, clock_at(20, 0, 5.1), f"{key}@20:00", "b.mp4"), FakeInput()
+    async with running_source(source, context):
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 25)
+    original = [u.key for u in sources.read(path).of(Kind.VIDEO)]
+    assert original[125], "key frames are a second apart"
+    expected = _slices(pictures(store, "a.mp4")[125])
+    assert _slices(context.recorder.of(Kind.VIDEO)[0].payload) == expected
+    late, context = by_day(store, clock_at(20, 0, 9), f"{key}@20:00", "b.mp4"), FakeInput()
+    async with running_source(late, context):
+        await context.recorder.until(lambda: context.recorder.of(Kind.VIDEO))
+    assert context.recorder.of(Kind.VIDEO)[0].payload == pictures(store, "b.mp4")[0]
+    assert late.problem == ""
+
+
+def _slices(payload: bytes) -> bytes:
+    """The last slice: parameter sets before it may be left out."""
+    return payload[-500:]
+
+
+async def test_between_two_times_without_films_the_input_is_off_and_begins_again(store: Store) -> None:
+    store.put(film("half.mp4", 0.5), "a.mp4")
+    source, context = by_day(store, clock_at(19, 59, 58.5), "a.mp4@19:59", "a.mp4@20:00", loop=False), FakeInput()
+    async with running_source(source, context):
+        # The first one is over: nothing plays for more than a second.
+        await asyncio.sleep(1)
+        assert not source.is_ready
+        assert context.recorder.units == []
+        await context.recorder.until(lambda: context.recorder.ends)
+    assert len(context.recorder.of(Kind.VIDEO)) == 12 or len(context.recorder.of(Kind.VIDEO)) == 13
+
+
+async def test_a_film_that_is_missing_at_its_time_is_named_and_the_others_play_on(store: Store) -> None:
+    store.put(film("half.mp4", 0.5), "a.mp4")
+    (store.root / "text.mp4").write_bytes(b"this is text\n" * 100)
+    source, context = by_day(store, clock_at(20, 0, 0.5), "gone.mp4@20:00", "text.mp4", "a.mp4"), FakeInput()
+    async with running_source(source, context) as task:
+        await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 30)
+        assert not task.done()
+    assert source.problem.startswith("text.mp4: it is not readable media")
+
+
+async def test_nothing_usable_is_no_busy_loop(store: Store) -> None:
+    source, context = by_day(store, clock_at(20, 0, 0), "gone.mp4@20:00", "gone.mp4", "missing.mp4"), FakeInput()
+    async with running_source(source, context) as task:
+        async with asyncio.timeout(30):
+            while source.problem != "missing.mp4: it does not exist":
+                await asyncio.sleep(0.02)
+        reads = 0
+
+        async def head(key: str) -> None:
+            nonlocal reads
+            reads += 1
+
+        store.objects.head = head  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(0.5)
+        assert (reads, task.done()) == (0, False)

@@ -1,0 +1,49 @@
+"""The list of inputs as clients send it: playlists by the time of day."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.channels.inputs import InputKind, parse_inputs
+from gateway.channels.playlist_items import PlaylistItem
+from gateway.ports.errors import InvalidField
+
+
+@pytest.mark.parametrize(
+    ("text", "item"),
+    [
+        ("a/film.mp4", PlaylistItem("a/film.mp4")),
+        ("a/film/@6:05", PlaylistItem("a/film/", 6 * 3600 + 300)),
+        ("film.mp4@23:59:59", PlaylistItem("film.mp4", 86_399)),
+        ("me@home.mp4@00:00", PlaylistItem("me@home.mp4", 0)),
+        ("me@home.mp4", PlaylistItem("me@home.mp4")),
+        ("film.mp4@noon", PlaylistItem("film.mp4@noon")),
+    ],
+)
+def test_an_item_may_have_a_time(text: str, item: PlaylistItem) -> None:
+    assert PlaylistItem.parse(text) == item
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"items": ["a@24:00"]}, "items: 24:00 is no time of day: 00:00 to 23:59:59"),
+        ({"items": ["a@12:60"]}, "items: 12:60 is no time of day"),
+        ({"items": ["a@08:00", "b@8:00:00"]}, "items: two of them begin at 8:00:00"),
+        ({"items": ["@08:00"]}, "'@08:00' is no key of the store|no key"),
+        ({"items": ["../a@08:00"]}, "is no key of the store"),
+        ({"items": [8]}, "items is a list of at most"),
+        ({"items": ["a@08:00"], "zone": "Mars/Olympus"}, "zone: expected a time zone such as Europe/Berlin"),
+        ({"items": ["a@08:00"], "zone": "../../etc/passwd"}, "zone: expected a time zone"),
+        ({"items": ["a@08:00"], "zone": 3}, "zone is a text"),
+    ],
+)
+def test_a_schedule_that_cannot_be_has_its_words(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidField, match=words):
+        parse_inputs([{"kind": "playlist", **changes}])
+
+
+def test_a_schedule_is_stored_as_it_is_sent() -> None:
+    sent = {"name": "tv", "kind": "playlist", "items": ["a@08:00", "b"], "loop": True, "zone": "Asia/Shanghai"}
+    push, tv = parse_inputs([sent])
+    assert (push.kind, tv.stored()) == (InputKind.PUSH, {**sent, "always": False})
