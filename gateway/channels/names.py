@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from typing import Final
+
+PULL_HEADER: Final = "x-millrace-pull"  # of the HTTP requests of a pull: its mark
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
 _RENDITION = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
@@ -22,6 +26,11 @@ def is_stream_name(text: str) -> bool:
 def channel_of(name: str) -> str:
     """Returns the channel id of a stream or rendition. The rights and settings of this channel apply."""
     return name.partition("@")[0]
+
+
+def pull_mark(id: str) -> str:
+    """Returns the text by which a gateway recognizes a pull of this channel. Other servers cannot read the id in it."""
+    return hashlib.sha256(f"pull/{id}".encode()).hexdigest()[:32]
 
 
 def is_object_key(text: str) -> bool:

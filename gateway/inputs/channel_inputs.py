@@ -18,6 +18,7 @@ from gateway.inputs.channel_input import InputState
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.registry import all_inputs
 from gateway.inputs.selection import SwitchReason
+from gateway.inputs.source_runner import SourceRunner
 from gateway.inputs.switcher import ChannelSwitcher, SwitcherParts
 from gateway.lib.metric_table import INPUT_SWITCHES, INPUTS, MetricSample, by_label
 from gateway.lib.tasks import Tasks
@@ -151,6 +152,11 @@ class ChannelInputs:
         """Returns the hidden stream of an input while it has a publisher."""
         switcher = self._switchers.get(id)
         return None if switcher is None else switcher.stream_of(name)
+
+    def source_of(self, id: str, name: str) -> SourceRunner | None:
+        """Returns the source of an input; None for a push."""
+        switcher = self._switchers.get(id)
+        return None if switcher is None else switcher.source_of(name)
 
     # ---- channels without a push ----
 

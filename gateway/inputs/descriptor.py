@@ -15,6 +15,7 @@ from gateway.channels.inputs import InputKind, InputSpec
 from gateway.lib.egress import Egress
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
 from gateway.ports.stores import ObjectStore
 from gateway.settings import Settings
 from gateway.workers.worker_pool import WorkerPool
@@ -96,6 +97,15 @@ class ReportsProblem(Protocol):
     """
 
     problem: str | None
+
+
+@runtime_checkable
+class ShowsKeyFrame(Protocol):
+    """A source that has pictures before it is on air."""
+
+    @property
+    def key_frame(self) -> AccessUnit | None:
+        """The key frame with which it would begin on air; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

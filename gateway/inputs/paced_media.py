@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -43,6 +43,10 @@ class MediaQueue(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yields the items that wait, the next one first."""
+        return iter(self._items)
 
     async def put(self, item: T) -> None:
         """Adds an item; waits while the queue is full."""

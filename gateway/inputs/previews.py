@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from gateway.channels.inputs import InputKind, stored_inputs
 from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.source_runner import SourceRunner
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream
 from gateway.media.track import Kind
@@ -24,10 +25,10 @@ LONGEST_SIDE: Final = 480  # pixels
 
 @dataclass(slots=True)
 class _Preview:
-    """The last picture of a stream. begun: monotonic time. dts: of its key frame."""
+    """The last picture of an input. begun: monotonic time. key: decode time and hash of its key frame."""
 
     begun: float
-    dts: int
+    key: tuple[int, int]
     picture: asyncio.Future[bytes]
 
     @property
@@ -36,7 +37,9 @@ class _Preview:
 
 
 class InputPreviews:
-    """Makes pictures of the newest key frames of inputs. All clients of an input share its picture.
+    """Makes pictures of the newest key frames of inputs, and of what slates and playlists would show on air.
+
+    All clients of an input share its picture.
 
     One picture for each input is kept while the input is connected. An input is decoded at most every
     INTERVAL_SECONDS, whatever the number of clients.
@@ -50,7 +53,7 @@ class InputPreviews:
         self._inputs = inputs
         self._jpegs = jpegs
         self._clock = clock
-        self._previews: WeakKeyDictionary[Stream, _Preview] = WeakKeyDictionary()
+        self._previews: WeakKeyDictionary[Stream | SourceRunner, _Preview] = WeakKeyDictionary()
 
     def holds(self, id: str) -> bool:
         """Whether this process has the inputs of a channel."""
@@ -59,11 +62,14 @@ class InputPreviews:
     async def picture(self, id: str, name: str) -> bytes:
         """Returns a picture of an input as JPEG. Raises NoSuchStream if there is none; its message says why."""
         stream = self._stream_of(id, name)
-        if stream is None:
+        source = self._inputs.source_of(id, name) if stream is None else None
+        key = _newest_key_frame(stream) if stream is not None else None if source is None else source.key_frame
+        origin = stream or (source if key is not None else None)
+        if origin is None:
             raise NoSuchStream(f"the input {name[:64]} delivers no media now")
         try:
             # Shielded: a client that disconnects must not cancel the picture of the others.
-            return await asyncio.shield(self._preview(stream).picture)
+            return await asyncio.shield(self._preview(origin, key).picture)
         except OutputError as error:
             raise NoSuchStream(f"the input {name[:64]} has no picture: {error}") from None
 
@@ -77,17 +83,17 @@ class InputPreviews:
         specs = stored_inputs(stream.channel.item)
         return stream if any(spec.kind is InputKind.PUSH and spec.name == name for spec in specs) else None
 
-    def _preview(self, stream: Stream) -> _Preview:
-        """Returns the newest picture that may be shown. Raises NoSuchStream."""
-        last, now = self._previews.get(stream), self._clock()
+    def _preview(self, origin: Stream | SourceRunner, key: AccessUnit | None) -> _Preview:
+        """Returns the newest picture that may be shown. key: the newest key frame. Raises NoSuchStream."""
+        last, now = self._previews.get(origin), self._clock()
         if last is not None and now < last.begun + INTERVAL_SECONDS:
             return last
-        key = _newest_key_frame(stream)
-        if last is not None and not last.failed and (key is None or key.dts == last.dts):
+        mark = None if key is None else (key.dts, hash(key.payload))
+        if last is not None and not last.failed and (mark is None or mark == last.key):
             return last
-        if key is None:
+        if key is None or mark is None:
             raise NoSuchStream("the input has sent no key frame yet")
-        made = self._previews[stream] = _Preview(now, key.dts, self._jpegs.start_picture([key], LONGEST_SIDE))
+        made = self._previews[origin] = _Preview(now, mark, self._jpegs.start_picture([key], LONGEST_SIDE))
         return made
 
 

@@ -10,11 +10,12 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.inputs.channel_input import ChannelInput
-from gateway.inputs.descriptor import InputSource, ReportsProblem
+from gateway.inputs.descriptor import InputSource, ReportsProblem, ShowsKeyFrame
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError, OutputUnsupported
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,11 @@ class SourceRunner:
     def is_ready(self) -> bool:
         """Whether the source could deliver at once."""
         return self.running and self._working and self._source.is_ready
+
+    @property
+    def key_frame(self) -> AccessUnit | None:
+        """The key frame with which the source would begin on air; None: it has none."""
+        return self._source.key_frame if self.running and isinstance(self._source, ShowsKeyFrame) else None
 
     def stop(self) -> None:
         """Ends the source. It may be started again."""

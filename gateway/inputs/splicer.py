@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -34,7 +34,7 @@ class Splicer:
         self._ends: dict[Kind, int] = {}  # by kind: the end of the last frame, in the joined time
         self._steps: dict[Kind, int] = {}  # by kind: duration of the last frame
 
-    async def play(self, sources: Sequence[DemuxedSource]) -> AsyncIterator[Item]:
+    async def play(self, sources: Sequence[DemuxedSource]) -> AsyncGenerator[Item]:
         """Yields tracks if they differ from the previous ones, and units in order. Raises GatewayError.
 
         sources: of one part; if there are two, the first has the pictures and the second the sound.

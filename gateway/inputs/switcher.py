@@ -149,6 +149,11 @@ class ChannelSwitcher:
         entry = self._find(name)
         return None if entry is None else entry.stream
 
+    def source_of(self, name: str) -> SourceRunner | None:
+        """Returns the source of an input; None for a push."""
+        entry = self._find(name)
+        return None if entry is None else self._runners.get(entry)
+
     def _find(self, name: str) -> ChannelInput | None:
         return next((entry for entry in self._inputs if entry.spec.name == name), None)
 

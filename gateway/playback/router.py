@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
-from gateway.channels.names import channel_of, is_channel_id, is_stream_name
+from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, service_unavailable, text
@@ -52,6 +52,7 @@ _NOT_PAGES: Final = frozenset(
 )
 REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
+_LOOP: Final = text(508, "a channel cannot pull its own output")
 _NO_POST: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
@@ -239,6 +240,8 @@ class PlaybackRouter:
         folder = self._folders.get(name)
         if folder is not None:
             return folder(request, rest)
+        if PULL_HEADER in request.headers and request.headers[PULL_HEADER] == pull_mark(channel_of(name)):
+            return _LOOP
         if request.method == "POST":
             if rest == OBS_CONFIGURATION and self._obs is not None and is_channel_id(name):
                 return self._obs.respond(request, name)

@@ -80,6 +80,10 @@ class NoSuchStream(GatewayError):
     """No stream of this name is live."""
 
 
+class OwnOutput(GatewayError):
+    """A channel wants to pull its own output."""
+
+
 class AtCapacity(GatewayError):
     """A limit of this node or of an address is reached."""
 

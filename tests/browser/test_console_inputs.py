@@ -138,6 +138,26 @@ async def test_inputs_are_added_seen_taken_ordered_and_removed(
                 assert (slate["kind"], slate["always"]) == ("slate", True)
                 key = slate["picture"]
                 assert re.fullmatch(r"[0-9a-f-]{36}\.png", key)
+                # Off air, its picture is the one that would be shown.
+                await expect(row(page, "slate").get_by_text("Ready")).to_be_visible()
+                async with asyncio.timeout(30):
+                    while (await color(page, "slate"))[0] < 150:  # the card comes first
+                        await asyncio.sleep(0.5)
+
+                # Videos that begin at a time of day have a time zone.
+                await page.get_by_role("button", name="Add input").click()
+                await page.get_by_role("menuitem", name="Add playlist").click()
+                await dialog.get_by_label("Videos", exact=True).fill("night.mp4")
+                await expect(dialog.get_by_label("Time zone")).to_have_count(0)
+                await dialog.get_by_label("Videos", exact=True).fill("night.mp4\nnews.mp4@25:00")
+                await dialog.get_by_label("Time zone").select_option("Europe/Berlin")
+                await dialog.get_by_role("button", name="Add", exact=True).click()
+                await expect(dialog.get_by_text("25:00 is no time of day")).to_be_visible()
+                watched.complaints.clear()  # the browser reports the refusal
+                await dialog.get_by_label("Videos", exact=True).fill("night.mp4\nnews.mp4@20:00")
+                await dialog.get_by_role("button", name="Add", exact=True).click()
+                await expect(row(page, "playlist").get_by_text("by the time of day, Europe/Berlin")).to_be_visible()
+                watched.complaints.clear()
 
                 # The removal of the input on air says what follows.
                 await page.get_by_role("button", name="Remove the input van").click()

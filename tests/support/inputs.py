@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from gateway.channels.channel import Channel
@@ -106,6 +109,19 @@ class FakeInput:
         if len(self.peers) == 1:
             publisher.stream.attach(self.recorder)
         return publisher
+
+
+def kill_demuxers(parent: int) -> None:
+    """Kills the demux workers of a process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                found = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            except OSError:
+                continue
+            if b"gateway.workers.programs.demux.demux_worker" in words and int(found) == parent:
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

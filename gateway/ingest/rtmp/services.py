@@ -11,7 +11,7 @@ from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
 from gateway.live.sink import EndReason
-from gateway.ports.errors import GatewayError, NameInUse, NoSuchStream, NotAuthorized
+from gateway.ports.errors import GatewayError, NameInUse, NoSuchStream, NotAuthorized, OwnOutput
 
 # The place of the sign, for an encoder that sends none.
 SIGN_PLACE: Final = "the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
@@ -63,5 +63,7 @@ def play_refusal(error: GatewayError, name: str) -> tuple[str, str]:
             return "NetStream.Play.Unauthorized", "A play sign is required: <id>?sign=…"
         case NoSuchStream():
             return "NetStream.Play.StreamNotFound", f"{name[:128]} is not streaming live now"
+        case OwnOutput():
+            return "NetStream.Play.Failed", "A channel cannot pull its own output."
         case _:
             return "NetStream.Play.Failed", "Try again later."

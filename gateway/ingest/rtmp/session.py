@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import structlog
 
-from gateway.channels.names import is_stream_name
+from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
 from gateway.ingest.pending_connections import (
     EARLY_BYTES,
@@ -30,7 +30,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media.errors import InvalidData
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.playback.rtmp import RtmpPlayback
-from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, TooManyRefusals
+from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, OwnOutput, TooManyRefusals
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import (
     Connected,
@@ -423,6 +423,8 @@ class RtmpSession(ScheduledReads):
                 raise AtCapacity("too many players from this address")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
+            if self._core.pull_mark and self._core.pull_mark == pull_mark(channel_of(name)):
+                raise OwnOutput(name)
             await self._services.check_player(name, request.query, None if self._exempt else self.address)
             early = self._shared.streams.find(name) is None
             stream = await self._shared.streams.wait(name, self._shared.settings.stream.wait_for_publisher)

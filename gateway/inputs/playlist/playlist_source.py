@@ -6,9 +6,10 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final, TypeAlias
 
 import structlog
@@ -69,12 +70,19 @@ class PlaylistSource:
         self._order = order_of(spec)
         self._by_day = isinstance(self._order, DayOrder)
         self._queue: MediaQueue[QueueItem] | None = None
+        self._player: _Player | None = None
         self.problem = ""
 
     @property
     def is_ready(self) -> bool:
         """Whether media are in memory. Items with a time are published when it comes, and not before."""
         return self._queue is not None and not self._by_day and len(self._queue) > 0
+
+    @property
+    def key_frame(self) -> AccessUnit | None:
+        """The key frame at which it would go on."""
+        waiting = () if self._player is None else self._player.waiting()
+        return next((u for u in waiting if isinstance(u, AccessUnit) and u.key and u.track.kind is Kind.VIDEO), None)
 
     async def run(self, context: InputContext) -> None:
         """Plays until it is cancelled, or once. Raises OutputError if no item can be played, or the worker dies."""
@@ -83,13 +91,14 @@ class PlaylistSource:
             DemuxClient.started(self._workers, context.channel.id) as demuxer,
             Tasks("playlist", queue.on_crash) as tasks,
         ):
+            always = self._spec.always or self._by_day
             self._queue = queue
+            self._player = _Player(queue, context, self._clock, always=always)
             tasks.start(self._read(demuxer, queue), "read")
             try:
-                always = self._spec.always or self._by_day
-                await _Player(queue, context, self._clock, always=always).run()
+                await self._player.run()
             finally:
-                self._queue = None
+                self._queue = self._player = None
 
     async def _read(self, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
         """Reads to the end. The queue gets the error if no item can be played."""
@@ -193,6 +202,10 @@ class _Player:
         self._key_due = False
         self._waited = 0  # milliseconds for the next time
         self._until = math.inf  # wall-clock time at which the item ends
+
+    def waiting(self) -> Iterator[QueueItem]:
+        """Yields the media that would follow on air."""
+        return chain(self._again, self._gop, self._queue)
 
     async def run(self) -> None:
         """Plays to the end of the queue. Raises its error."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import aiohttp
 
+from gateway.channels.names import PULL_HEADER, pull_mark
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, USER_AGENT, PullParts
 from gateway.lib.egress import HTTP, EgressRefused
 from gateway.lib.http_download import reason_of
@@ -18,17 +19,18 @@ _WORDS: Final = {
     401: "it wants a user name and a password, or they are wrong (401)",
     403: "it refuses (403)",
     404: "there is no stream at this address (404)",
+    508: "it is the output of this channel (508)",
 }
 
 
-def open_session(parts: PullParts) -> aiohttp.ClientSession:
-    """Returns a session that connects only to allowed addresses. Use it as a context manager."""
+def open_session(parts: PullParts, id: str) -> aiohttp.ClientSession:
+    """Returns a session that connects only to allowed addresses. Use it as a context manager. id: of the channel."""
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
     return aiohttp.ClientSession(
         connector=parts.egress.connector(HTTP, ssl=parts.tls or True),
         timeout=timeout,
         trust_env=False,
-        headers={"User-Agent": USER_AGENT},
+        headers={"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)},
     )
 
 

@@ -37,7 +37,7 @@ _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a tran
 
 async def pull_http(url: str, parts: PullParts, context: InputContext) -> None:
     """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError."""
-    async with open_session(parts) as session:
+    async with open_session(parts, context.channel.id) as session:
         async with opened(session, url) as response:
             head = await _head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):

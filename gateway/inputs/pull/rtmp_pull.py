@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Final, cast
 
+from gateway.channels.names import pull_mark
 from gateway.formats.flv.tag import Script
 from gateway.inputs.descriptor import InputContext
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, PullParts, peer_of
@@ -44,7 +45,11 @@ async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
     addresses = await parts.egress.check(url, RTMP)
     try:
         play = await connect(
-            lambda: _RtmpPlay(ClientConnection(target, ClientRole.PLAY), context, peer_of(url)),
+            lambda: _RtmpPlay(
+                ClientConnection(target, ClientRole.PLAY, pull_mark=pull_mark(context.channel.id)),
+                context,
+                peer_of(url),
+            ),
             addresses,
             CONNECT_SECONDS,
             parts.context_for("rtmps" if target.secure else "rtmp"),

@@ -18,6 +18,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import AmfValue, Codec, Tracks
+from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.workers.stream_form import StreamForm
 
@@ -51,6 +52,14 @@ class SlateSource:
     @property
     def is_ready(self) -> bool:
         return self._loop is not None
+
+    @property
+    def key_frame(self) -> AccessUnit | None:
+        """The first picture."""
+        loop = self._loop
+        if loop is None or loop.video is None:
+            return None
+        return AccessUnit(loop.video, 0, 0, True, 0.0, loop.pictures[0])
 
     async def run(self, context: InputContext) -> None:
         """Runs until it is cancelled. Raises OutputError if not even a card can be made."""

@@ -11,7 +11,7 @@ from enum import Enum
 
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.command import CAPS_MULTITRACK, Command, command, parse_command, text_of
+from gateway.protocols.rtmp.command import CAPS_MULTITRACK, PULL_MARK, Command, command, parse_command, text_of
 from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
 from gateway.protocols.rtmp.handshake import ClientHandshake
@@ -73,7 +73,7 @@ class ClientConnection(Connection):
 
     chunk_size: for sending, up to 65536; some ingest services accept only 128 at first.
     features: of Enhanced RTMP. `takes_multitrack`: whether both sides announced multitrack.
-    handshake: the default offers a digest.
+    handshake: the default offers a digest. pull_mark: for play, of the channel that gets the media; "": none.
     """
 
     def __init__(
@@ -85,12 +85,14 @@ class ClientConnection(Connection):
         features: EnhancedFeatures = EnhancedFeatures(),
         limits: WireLimits | None = None,
         handshake: ClientHandshake | None = None,
+        pull_mark: str = "",
     ) -> None:
         self._url = url
         self._role = role
         self._chunk_size = chunk_size
         self._features = features
         self.takes_multitrack = False
+        self._pull_mark = pull_mark
         handshake = handshake or ClientHandshake()
         super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), StateMachine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
@@ -142,6 +144,8 @@ class ClientConnection(Connection):
         if self._role is ClientRole.PLAY:
             properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
             properties["videoFunction"] = 1.0
+            if self._pull_mark:
+                properties[PULL_MARK] = self._pull_mark
         if self._features.fourccs:
             properties["fourCcList"] = list(self._features.fourccs)
         if self._features.multitrack:

@@ -16,6 +16,7 @@ VIDEO_FOURCCS = ("avc1", "hvc1", "av01", "vp09", "vp08")
 AUDIO_FOURCCS = ("mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3")
 CAN_FORWARD = 4
 COMMAND_ITEMS = 1000  # limit of values in a command; a typical `connect` has about thirty
+PULL_MARK = "millracePull"  # member of `connect`: the mark of a gateway's pull
 CAPS_MULTITRACK, CAPS_MOD_EX = 2, 4  # capsEx: 1 reconnect, 2 multitrack, 4 ModEx, 8 nanosecond offsets
 
 

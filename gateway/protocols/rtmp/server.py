@@ -10,6 +10,7 @@ from gateway.formats import amf0
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.command import (
+    PULL_MARK,
     Command,
     command,
     fourcc_capabilities,
@@ -90,6 +91,7 @@ class ServerConnection(Connection):
         self._set_limits(False)
         self._app_field = ""
         self._tc_url = ""
+        self.pull_mark = ""  # of the gateway's channel that wants to play; "": another client
         self._connect: Command | None = None  # an accepted `connect` without an answer yet
         self._streams: set[int] = set()
         self._fc_publish = False
@@ -316,6 +318,7 @@ class ServerConnection(Connection):
         raw = request.object if isinstance(request.object, dict) else {}
         self._machine.on_peer_step(Step.CONNECT)
         self._tc_url = text_of(raw, "tcUrl")
+        self.pull_mark = text_of(raw, PULL_MARK)
         self._app_field = text_of(raw, "app") or _app_of(self._tc_url)
         if not app_allowed(self._app_field, self._apps):
             app = _short(self._app_field.partition("?")[0])

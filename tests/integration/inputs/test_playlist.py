@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from gateway.inputs.playlist.playlist_source import PlaylistSource
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from tests.support import films, sources
-from tests.support.inputs import FakeInput, growing, running_source, worker_pool
+from tests.support.inputs import FakeInput, growing, kill_demuxers, running_source, worker_pool
 
 RED = ("-f", "lavfi", "-i", "color=red:size=320x180:rate=25")
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-pix_fmt", "yuv420p")
@@ -80,9 +79,11 @@ async def test_nothing_is_published_before_it_is_on_air_and_then_the_first_key_f
 ) -> None:
     source, context = store.playlist(store.put(film("one.mp4", 1), "a.mp4"), loop=True), FakeInput()
     async with running_source(source, context), asyncio.timeout(30):
-        while not source.is_ready:
+        while not (source.is_ready and source.key_frame):
             await asyncio.sleep(0.02)
         assert context.peers == []
+        first = sources.read(store.root / "a.mp4").of(Kind.VIDEO)[0]
+        assert source.key_frame is not None and source.key_frame.payload == first.payload
         context.take_air()
         began = time.monotonic()
         await context.recorder.until(lambda: context.recorder.of(Kind.VIDEO))
@@ -101,11 +102,13 @@ async def test_off_air_it_stops_and_goes_on_at_the_last_key_frame(store: Store) 
         before = len(context.recorder.of(Kind.VIDEO))
         await asyncio.sleep(0.3)
         assert len(context.recorder.of(Kind.VIDEO)) == before < 40
+        at_pause = source.key_frame
         context.take_air()
         await task
     original = [u.payload for u in sources.read(path).of(Kind.VIDEO)]
     played = context.recorder.of(Kind.VIDEO)
     assert played[before].key
+    assert at_pause is not None and at_pause.payload == played[before].payload
     assert [u.payload for u in played] == original[:before] + original[25:]
     assert all(step > 0 for step in growing(played))
 
@@ -192,18 +195,6 @@ async def test_the_item_after_the_one_that_ended_the_worker_is_next(store: Store
         async with running_source(source, context) as task:
             await context.recorder.until(lambda: context.recorder.units)
             assert pool.running == 1
-            _kill_demuxers()
+            kill_demuxers(os.getpid())
             await task
     assert pool.running == 0
-
-
-def _kill_demuxers() -> None:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            except OSError:
-                continue
-            if b"gateway.workers.programs.demux.demux_worker" in words and int(parent) == os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support import clients, films
 from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.inputs import kill_demuxers
 from tests.support.media import Film, judge
 
 FILM = Film("pulled", seconds=40)
@@ -49,6 +51,26 @@ def test_a_channel_of_this_gateway_is_pulled_by_every_protocol(gateway: Gateway)
             assert state(channel, "p")["state"] == "on air"
 
 
+def test_a_channel_never_pulls_its_own_output(gateway: Gateway) -> None:
+    """Without a check, the media would circulate as fast as the machine allows."""
+    slate = {"name": "slate", "kind": "slate", "always": True}
+    channels = [gateway.channel() for _ in range(3)]
+    urls = [channels[0].rtmp, channels[1].url("live.flv"), channels[2].url("live.m3u8")]
+    for channel, url in zip(channels, urls, strict=True):
+        item = {"name": "p", "kind": "pull", "url": url, "always": True}
+        assert gateway.api("PUT", f"/videostream/{channel.id}/inputs", [item, slate]).status == 200
+    for channel in channels:
+        clients.until(lambda channel=channel: state(channel, "slate")["state"] == "on air", "the slate", 30)  # type: ignore[misc]
+        clients.until(lambda channel=channel: state(channel, "p")["error"] is not None, "the loop is named", 30)  # type: ignore[misc]
+    words = [
+        "refused: NetStream.Play.Failed: A channel cannot pull its own output.",
+        *["it is the output of this channel (508)"] * 2,
+    ]
+    for channel, text in zip(channels, words, strict=True):
+        assert (state(channel, "p")["state"], state(channel, "p")["error"]) == ("failed", text)
+        assert channel.session()["input"] == "slate"
+
+
 def stored(gateway: Gateway, key: str, path: Path) -> str:
     target = gateway.data / "media" / key
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +95,28 @@ def test_a_playlist_stands_in_for_a_pull_that_ends(gateway: Gateway) -> None:
     assert take.video[-1].digest not in film
     clients.until(lambda: state(channel, "tv")["error"] is not None, "the missing item is named")
     assert state(channel, "tv")["error"] == "shows/gone.mp4: it does not exist"
+
+
+def test_a_playlist_whose_worker_is_killed_is_replaced_and_returns(gateway: Gateway) -> None:
+    key = stored(gateway, "shows/c.mp4", films.plain("always.mp4", 4, "-g", "30", "-bf", "2"))
+    tv = {"name": "tv", "kind": "playlist", "items": [key], "always": True}
+    channel = with_inputs(gateway, tv, {"name": "slate", "kind": "slate", "always": True})
+    channel.wait_live()
+    clients.until(lambda: state(channel, "slate")["state"] == "ready", "the slate is encoded", 30)
+    clients.until(lambda: state(channel, "tv")["state"] == "on air", "the playlist is on air", 30)
+    with clients.pull(channel.url("live.flv"), seconds=12) as player:
+        clients.until(lambda: len(clients.so_far(player).video) > 30, "it plays")
+        kill_demuxers(gateway.process.pid)
+        clients.until(lambda: channel.session()["input"] == "slate", "the slate is on air", 20)
+        clients.until(lambda: channel.session()["input"] == "tv", "the playlist returns", 20)
+        take = clients.take_of(player)
+    steps = [b.time - a.time for a, b in itertools.pairwise(take.video)]
+    assert min(steps) >= 0
+    assert max(steps) <= 1.0
+    events = gateway.api("GET", f"/events?channel={channel.id}&limit=50").json()
+    data = [event["data"] for event in events if event["type"] == "input.switched"]
+    assert {"from": "tv", "to": "slate", "reason": "failed"} in data
+    assert {"from": "slate", "to": "tv", "reason": "better"} in data
 
 
 def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gateway) -> None:

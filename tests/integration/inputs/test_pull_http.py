@@ -205,6 +205,31 @@ async def test_a_video_codec_that_cannot_be_carried_is_named(tmp_path: Path) -> 
     assert words == "video codec mpeg2video cannot be carried without decoding"
 
 
+async def test_a_transport_stream_whose_tracks_are_replaced_is_opened_again(tmp_path: Path) -> None:
+    first = converted(tmp_path, "a.ts", "-c", "copy", "-f", "mpegts")
+    moved = ("-mpegts_start_pid", "0x300", "-output_ts_offset", "4")
+    second = converted(tmp_path, "b.ts", "-c", "copy", "-f", "mpegts", *moved)
+    (tmp_path / "both.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    context = FakeInput()
+    async with origin(tmp_path) as base:
+        assert await fails(f"{base}/files/both.ts", context=context) == "its tracks have changed"
+    assert len(context.recorder.of(Kind.VIDEO)) == 100, "all before the change"
+
+
+async def test_a_playlist_that_grows_without_bound_is_given_up() -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.write(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n")
+            while True:
+                await response.write(b"#EXTINF:1,\nsegment.ts\n" * 10_000)
+        return response
+
+    async with origin(endless=endless) as base:
+        assert await fails(f"{base}/endless") == "its playlist has more than 4000000 bytes"
+
+
 async def test_a_private_address_is_not_connected_to(tmp_path: Path) -> None:
     async with origin(tmp_path) as base:
         assert "is a loopback address" in await fails(f"{base}/x", allow=())

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -141,7 +143,7 @@ async def test_a_picture_of_another_shape_gets_bars(tmp_path: Path) -> None:
 
 
 async def test_a_large_film_is_scaled_and_its_sound_is_encoded_like_the_publishers() -> None:
-    film = films.plain("slate.mp4", 3, "-s", "1280x720")
+    film = films.plain("slate-4k.mp4", 3, "-s", "3840x2160")
     source = sources.h264("320x180", 1)
     loop = await file_loop(film, form_of(source))
     assert (loop.video, loop.audio) == (source.tracks.video, source.tracks.audio)
@@ -171,6 +173,37 @@ async def test_a_long_film_is_cut_and_a_film_without_sound_is_silent() -> None:
 )
 async def test_a_file_that_is_no_picture_has_its_words(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
+    with pytest.raises(OutputError, match=reason):
+        await file_loop(tmp_path / "file", StreamForm.of(None))
+
+
+def zero_pictures() -> bytes:
+    return films.film("none.mp4", "-f", "lavfi", "-i", films.PICTURE, "-t", "0", *films.H264).read_bytes()
+
+
+def sound_file() -> bytes:
+    return films.film("sound.wav", "-f", "lavfi", "-i", films.SOUND, "-t", "1").read_bytes()
+
+
+def bomb() -> bytes:
+    """A small PNG that declares 30,000 x 30,000 pixels."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
+    body = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (zero_pictures, "the file has no video or audio that can be decoded"),
+        (sound_file, "the film has no pictures"),
+        (bomb, "a picture that is too large"),
+    ],
+)
+async def test_a_file_without_usable_pictures_has_its_words(
+    make: Callable[[], bytes], reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(make())
     with pytest.raises(OutputError, match=reason):
         await file_loop(tmp_path / "file", StreamForm.of(None))
 

@@ -7,7 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.channels.inputs import InputKind
 from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.descriptor import InputContext, InputDescriptor
 from gateway.inputs.previews import INTERVAL_SECONDS, LONGEST_SIDE, InputPreviews
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
@@ -124,6 +126,32 @@ async def test_no_picture_has_a_reason(studio: Studio):
     studio.jpegs.fault = ""
     studio.now += INTERVAL_SECONDS
     assert await studio.picture("main") == b"40"
+
+
+async def test_a_slate_off_air_shows_the_picture_that_it_would_begin_with(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+):
+    class Source:
+        is_ready = True
+        key_frame: AccessUnit | None = None
+
+        async def run(self, context: InputContext) -> None:
+            await asyncio.Event().wait()
+
+    source = Source()
+    descriptor = InputDescriptor(kind=InputKind.SLATE, make=lambda services, spec: source, on_demand=True)
+    studio.inputs._parts.descriptors[InputKind.SLATE] = descriptor
+    main = studio.push(inputs=[*LIST, {"name": "slate", "kind": "slate"}])
+    main.push(picture(0, key=True), 1.0)
+    with pytest.raises(NoSuchStream, match="slate delivers no media"):
+        await studio.picture("slate")
+    source.key_frame = picture(7, key=True)
+    assert await studio.picture("slate") == b"7"
+    source.key_frame = picture(8, key=True)
+    assert await studio.picture("slate") == b"7", "at most every two seconds"
+    studio.now += INTERVAL_SECONDS
+    assert await studio.picture("slate") == b"8"
+    main.close()
 
 
 async def test_an_input_that_has_left_has_no_picture(studio: Studio):

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
-from gateway.inputs import channel_inputs
+from gateway.inputs import channel_input, channel_inputs
 from gateway.inputs.channel_input import InputState
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.descriptor import InputContext, InputDescriptor, InputSource
@@ -55,10 +55,10 @@ class Slate:
 class Studio:
     """A hub with inputs, and the events that it emitted."""
 
-    def __init__(self, hub: Hub, inputs: ChannelInputs, slate: Slate, events: list[Event]) -> None:
+    def __init__(self, hub: Hub, inputs: ChannelInputs, sources: tuple[Slate, Slate], events: list[Event]) -> None:
         self.hub = hub
         self.inputs = inputs
-        self.slate = slate
+        self.slate, self.playlist = sources
         self.events = events
         self.evicted: list[EndReason] = []
 
@@ -90,11 +90,14 @@ class Studio:
 
 @asynccontextmanager
 async def studio(monkeypatch: pytest.MonkeyPatch, **settings: float) -> AsyncIterator[Studio]:
-    slate = Slate()
-    descriptor = InputDescriptor(
-        kind=InputKind.SLATE, make=lambda services, spec: cast(InputSource, slate), on_demand=True
-    )
-    monkeypatch.setattr(channel_inputs, "all_inputs", lambda: {InputKind.SLATE: descriptor})
+    sources = {InputKind.SLATE: Slate(), InputKind.PLAYLIST: Slate()}
+    descriptors = {
+        kind: InputDescriptor(
+            kind=kind, make=lambda services, spec: cast(InputSource, sources[spec.kind]), on_demand=True
+        )
+        for kind in sources
+    }
+    monkeypatch.setattr(channel_inputs, "all_inputs", lambda: descriptors)
     monkeypatch.setattr(channel_inputs, "TICK_SECONDS", 0.02)
     events, seen = Events(), cast(list[Event], [])
     events.listen(seen.append)
@@ -104,7 +107,7 @@ async def studio(monkeypatch: pytest.MonkeyPatch, **settings: float) -> AsyncIte
     )
     running = [asyncio.ensure_future(inputs.run()), asyncio.ensure_future(hub.run())]
     try:
-        yield Studio(hub, inputs, slate, seen)
+        yield Studio(hub, inputs, (sources[InputKind.SLATE], sources[InputKind.PLAYLIST]), seen)
     finally:
         for task in running:
             task.cancel()
@@ -366,6 +369,40 @@ async def test_a_changed_list_applies_while_live(monkeypatch: pytest.MonkeyPatch
         await one.until_on_air("main")
         van.close()
         await sending
+
+
+async def test_a_push_without_key_frames_says_so_and_the_slate_stays_on_air(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(channel_input, "KEY_FRAME_SECONDS", 0.1)
+    async with studio(monkeypatch) as one:
+        one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
+        await one.until_on_air("slate")
+        main = one.push(channel(PUSH, {**SLATE, "always": True}))
+        main.set_tracks(VIDEO, AUDIO, {})
+        for dts in range(0, 10_000, 20):
+            main.push(picture(dts, key=False), time.monotonic())
+            await asyncio.sleep(0.005)
+            if one.state("main") is InputState.FAILED:
+                break
+        assert one.inputs.states("c1")["main"] == (InputState.FAILED, "no key frame for 0 s")
+        assert one.on_air() == "slate"
+        main.close()
+
+
+async def test_a_playlist_that_can_play_again_replaces_a_later_input_at_once(monkeypatch: pytest.MonkeyPatch):
+    tv, other = {"name": "tv", "kind": "playlist", "items": ["a.mp4"]}, {**SLATE, "always": True}
+    async with studio(monkeypatch, steady=60) as one:
+        one.playlist.is_ready = False
+        main = one.push(channel(PUSH, tv, other))
+        send(main)
+        await one.until(lambda: one.state("slate") is InputState.READY)
+        main.close()
+        assert one.on_air() == "slate"
+        one.playlist.is_ready = True
+        await one.until_on_air("tv")
+        one.slate.is_ready = False
+        main = one.push(channel(PUSH, tv, other))
+        main.close()
+        assert one.on_air() == "tv"
 
 
 async def test_both_inputs_flapping_switch_at_most_about_once_a_second(monkeypatch: pytest.MonkeyPatch):

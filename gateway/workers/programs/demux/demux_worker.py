@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -112,7 +112,7 @@ class DemuxedSource:
             next((c for s, c in copies.values() if s.type == kind), None) for kind in (Kind.VIDEO, Kind.AUDIO)
         )
         broken = 0
-        for packet in container.demux([stream for stream, _ in copies.values()]):
+        for packet in _packets(container, [stream for stream, _ in copies.values()]):
             if packet.size == 0:
                 continue
             copy = copies[packet.stream_index][1]
@@ -178,6 +178,14 @@ class DemuxedSource:
         for unit in held or ():
             if unit.track in announced:
                 self._send(unit)
+
+
+def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
+    try:
+        yield from container.demux(streams)
+    except IndexError:
+        # PyAV knows only the tracks of the beginning; in a transport stream, others with new PIDs may replace them.
+        raise NotCarried("its tracks have changed") from None
 
 
 class DemuxWorker:

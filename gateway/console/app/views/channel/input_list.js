@@ -96,9 +96,5 @@ export function partsOf(url) {
   return { server: url.slice(0, slash), key: url.slice(slash + 1) };
 }
 
-/**
- * Whether the gateway surely has a picture of the input. Slates and playlists deliver only on air.
- * @param {Input} input
- */
-export const hasPicture = ({ kind, state }) =>
-  state === "on air" || (state === "ready" && (kind === "push" || kind === "backup" || kind === "pull"));
+/** Whether the gateway surely has a picture of the input, if it has video. @param {Input} input */
+export const hasPicture = ({ state }) => state === "on air" || state === "ready";
