@@ -115,7 +115,7 @@ def test_a_playlist_whose_worker_is_killed_is_replaced_and_returns(gateway: Gate
     assert max(steps) <= 1.0
     events = gateway.api("GET", f"/events?channel={channel.id}&limit=50").json()
     data = [event["data"] for event in events if event["type"] == "input.switched"]
-    assert {"from": "tv", "to": "slate", "reason": "failed"} in data
+    assert {"from": "tv", "to": "slate", "reason": "ended"} in data
     assert {"from": "slate", "to": "tv", "reason": "better"} in data
 
 
