@@ -74,7 +74,7 @@ class Segmenter:
     def _is_last_chance(self, elapsed: int) -> bool:
         """Whether the segment would exceed its bound before the next key frame, if that one comes as it did lately."""
         gop = max(self._gops, default=0)
-        return 0 < elapsed and gop <= self._bound < elapsed + gop
+        return elapsed > 0 and gop <= self._bound < elapsed + gop
 
     def enough(self, elapsed: int) -> bool:
         """Whether a segment of `elapsed` ticks may end, for media with only key frames (audio)."""
