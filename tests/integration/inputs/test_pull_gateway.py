@@ -134,10 +134,21 @@ def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gatewa
 
 def test_the_fault_of_a_pull_is_shown_without_its_secrets(gateway: Gateway) -> None:
     url = f"http://admin:geheim-geheim@127.0.0.1:{gateway.ports['http']}/nobody/live.m3u8?token=auch-geheim"
-    channel = with_inputs(gateway, {"name": "p", "kind": "pull", "url": url, "always": True})
+    camera = {"name": "cam", "kind": "pull", "url": "rtsps://eva:geheim-cam@127.0.0.1:1/1?t=geheim", "always": True}
+    channel = with_inputs(gateway, {"name": "p", "kind": "pull", "url": url, "always": True}, camera)
     end = time.monotonic() + 20
     while (shown := state(channel, "p"))["state"] != "failed" and time.monotonic() < end:
         time.sleep(0.2)
     assert shown["error"] == "there is no stream at this address (404)"
+    clients.until(lambda: state(channel, "cam")["error"] is not None, "the camera's fault is named", 20)
+    masked = state(channel, "cam")
+    assert (masked["url"], masked["error"]) == ("rtsps://********@127.0.0.1:1/1?********", "connection refused")
+    path = f"/videostream/{channel.id}"
+    before = gateway.api("GET", f"{path}/inputs").json()
+    # What is shown can be sent back.
+    sent_back = gateway.api("PUT", f"{path}/inputs", before).json()
+    assert [one.get("url") for one in sent_back] == [one.get("url") for one in before]
+    for answer in (f"{path}/inputs", path, "/videostream", f"{path}/session", f"/events?channel={channel.id}"):
+        assert "geheim" not in gateway.api("GET", answer).text, answer
     assert "geheim" not in gateway.log
     assert http("GET", channel.url("live.m3u8")).status == 404
