@@ -100,6 +100,15 @@ class ReportsProblem(Protocol):
 
 
 @runtime_checkable
+class Rests(Protocol):
+    """A source that delivers only at times."""
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it has nothing to deliver before its next time. The input is then off."""
+
+
+@runtime_checkable
 class ShowsKeyFrame(Protocol):
     """A source that has pictures before it is on air."""
 

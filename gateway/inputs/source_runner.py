@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.inputs.channel_input import ChannelInput
-from gateway.inputs.descriptor import InputSource, ReportsProblem, ShowsKeyFrame
+from gateway.inputs.descriptor import InputSource, ReportsProblem, Rests, ShowsKeyFrame
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
@@ -70,6 +70,11 @@ class SourceRunner:
     def is_ready(self) -> bool:
         """Whether the source could deliver at once."""
         return self.running and self._working and self._source.is_ready
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the source has nothing to deliver before its next time."""
+        return isinstance(self._source, Rests) and self._source.is_resting
 
     @property
     def key_frame(self) -> AccessUnit | None:

@@ -140,7 +140,7 @@ class ChannelSwitcher:
             return InputState.READY, error
         if error is not None:
             return InputState.FAILED, error
-        if entry.stream is not None or (runner is not None and runner.running):
+        if entry.stream is not None or (runner is not None and runner.running and not runner.is_resting):
             return InputState.CONNECTING, None
         return InputState.OFF, None
 

@@ -79,6 +79,11 @@ class PlaylistSource:
         return self._queue is not None and not self._by_day and len(self._queue) > 0
 
     @property
+    def is_resting(self) -> bool:
+        """Whether nothing plays before the next time."""
+        return self._player is not None and self._player.is_resting
+
+    @property
     def key_frame(self) -> AccessUnit | None:
         """The key frame at which it would go on."""
         waiting = () if self._player is None else self._player.waiting()
@@ -187,6 +192,7 @@ class _Player:
     def __init__(
         self, queue: MediaQueue[QueueItem], context: InputContext, wall: Callable[[], float], *, always: bool
     ) -> None:
+        self.is_resting = False  # it waits for the next time, without media
         self._queue = queue
         self._context = context
         self._wall = wall
@@ -232,9 +238,11 @@ class _Player:
         if slot.begin is None:
             return
         began = self._wall()
-        if slot.begin - began > _STILL_SECONDS:
+        self.is_resting = slot.begin - began > _STILL_SECONDS
+        if self.is_resting:
             self._close()
         await asyncio.sleep(slot.begin - began)
+        self.is_resting = False
         self._waited += round((self._wall() - began) * 1000)
         self._clock.restart()
         self._key_due = True

@@ -35,6 +35,7 @@ class Slate:
 
     def __init__(self) -> None:
         self.is_ready = True
+        self.is_resting = False
         self.error = ""
         self.starts = 0
 
@@ -397,6 +398,9 @@ async def test_a_playlist_that_can_play_again_replaces_a_later_input_at_once(mon
         await one.until(lambda: one.state("slate") is InputState.READY)
         main.close()
         assert one.on_air() == "slate"
+        assert one.state("tv") is InputState.CONNECTING
+        one.playlist.is_resting = True
+        assert one.state("tv") is InputState.OFF
         one.playlist.is_ready = True
         await one.until_on_air("tv")
         one.slate.is_ready = False
