@@ -397,6 +397,7 @@ class Gateway(node.Role):
         """Returns the operations that other nodes may request from this one."""
         from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
+        from gateway.cluster.export_operations import ExportOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
         from gateway.cluster.input_operations import InputOperations
 
@@ -419,7 +420,9 @@ class Gateway(node.Role):
             lambda channel, time: make_clip(self.clips, self.hub.find(channel.id), channel, time),
             self._parts.tasks,
         )
-        return {**operations.table(), **diagnosis.table(), **inputs.table(), **clips.table()}
+        exports = ExportOperations(member.siblings, self.hub, self.channels.cached, self.clips, self._parts.tasks)
+        tables = (operations, diagnosis, inputs, clips, exports)
+        return {name: operation for each in tables for name, operation in each.table().items()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)
