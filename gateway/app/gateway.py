@@ -354,7 +354,7 @@ class Gateway(node.Role):
             http_cache,
             viewer_reports(self._parts, http_cache),
             lambda stream: viewer_count(stream, self._remote_viewers),
-            self._rewind.oldest,
+            self._rewind.status,
         )
         tasks = self._parts.tasks
         public = PublicChannels(self._stores.channels.list, self._live_public_channels, settings.playback.auth, tasks)

@@ -76,6 +76,9 @@ class _State:
 class Rewind:
     """Answers for source streams whose channel has `rewind` or isOnDemand. Other streams are answered as without it.
 
+    The segments are those of the output `hls`. Without it, they are those of the output `rewind`, and `live.m3u8`
+    exists only with the parameter.
+
     The stored pieces of earlier publishes are read once for each packager, when a viewer first asks.
     If the store does not answer, viewers get 503: a playlist without them must not grow at its beginning later.
     """
@@ -88,33 +91,37 @@ class Rewind:
 
     def hls(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `/<stream>/<rest>` of the output `hls`."""
+        name = _output_name(stream)
         if rest == hls.LIVE_M3U8:
             if REWIND not in request.raw_query:
                 return hls.hls(request, stream, rest)
-            output = packager(stream, hls.FORMAT.output, TsPackager)
+            output = stream.output(name)
             if isinstance(output, TsPackager):
                 # Hot path: players ask again and again for the same delta update.
+                output.catch_up()
                 cached = output.cache.get(("query", request.raw_query))
                 if isinstance(cached, Response):
                     return cached
             seconds = rewind_seconds(request)
             if isinstance(seconds, Response):
                 return seconds
-            if seconds and stream.channel.rewind_reach:
-                return self._playlist(request, stream, seconds)
-        elif stream.channel.rewind_reach:
-            return self._segment(request, stream, rest)
+            if seconds and name:
+                return self._playlist(request, stream, name, seconds)
+        elif name:
+            return self._segment(request, stream, name, rest)
         return hls.hls(request, stream, rest)
 
     def master(self, request: Request, stream: Stream) -> EventualResponse | None:
         """Answers `master.m3u8` if it has the parameter `rewind`; None: it is answered as without it.
 
-        The playlist has one variant, the rewind playlist of MPEG-TS.
+        The playlist has one variant, the rewind playlist of MPEG-TS. None also for codecs that MPEG-TS cannot carry.
         """
         seconds = rewind_seconds(request)
         if isinstance(seconds, Response):
             return seconds
-        if not seconds or not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
+        name = _output_name(stream)
+        output = stream.output(name)
+        if not seconds or not name or (isinstance(output, TsPackager) and output.refused is not None):
             return None
 
         def render(output: TsPackager, suffix: str) -> Response:
@@ -122,16 +129,21 @@ class Rewind:
             body = media_playlist.with_suffix(multivariant([variant]), suffix.replace("?", "&", 1))
             return Response(200, body, M3U8, cache=PLAYLIST_CACHE, compress=True)
 
-        return playlist(request, stream, hls.FORMAT.output, TsPackager, render)
+        return playlist(request, stream, name, TsPackager, render)
 
-    def oldest(self, stream: Stream) -> float | None:
-        """Returns the date of the oldest picture that viewers can go back to; None if it is not known yet.
+    def status(self, stream: Stream) -> tuple[float, float | None]:
+        """Returns how many seconds viewers may go back, and the date of the oldest picture; None: not known yet.
 
-        The first call for a stream starts to read the stored pieces.
+        0 seconds: viewers cannot go back. The first call for a stream starts to read the stored pieces.
         """
-        if not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
-            return None
-        output = stream.output(hls.FORMAT.output)
+        name = _output_name(stream)
+        output = stream.output(name)
+        if not name or (isinstance(output, TsPackager) and output.refused is not None):
+            return 0.0, None
+        return stream.channel.rewind_reach, self._oldest(stream)
+
+    def _oldest(self, stream: Stream) -> float | None:
+        output = stream.output(_output_name(stream))
         if not isinstance(output, TsPackager) or not output.ready:
             return None
         state = self._state(stream, output)
@@ -147,7 +159,7 @@ class Rewind:
 
         wall: seconds since the epoch. Returns None if viewers cannot go back to it.
         """
-        oldest, output = self.oldest(stream), stream.output(hls.FORMAT.output)
+        oldest, output = self._oldest(stream), stream.output(_output_name(stream))
         if oldest is None or not isinstance(output, TsPackager) or output.history is None:
             return None
         history = output.history
@@ -167,7 +179,7 @@ class Rewind:
 
     # ---- playlists ----
 
-    def _playlist(self, request: Request, stream: Stream, seconds: int) -> EventualResponse:
+    def _playlist(self, request: Request, stream: Stream, name: str, seconds: int) -> EventualResponse:
         seconds = min(seconds, round(stream.channel.rewind_reach))
 
         def render(output: TsPackager, suffix: str) -> EventualResponse:
@@ -176,7 +188,7 @@ class Rewind:
                 return self._first(request, stream, output, state, seconds, suffix)
             return self._render(request, stream, output, state, seconds, suffix)
 
-        return playlist(request, stream, hls.FORMAT.output, TsPackager, render)
+        return playlist(request, stream, name, TsPackager, render)
 
     async def _first(
         self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
@@ -267,14 +279,14 @@ class Rewind:
 
     # ---- segments ----
 
-    def _segment(self, request: Request, stream: Stream, name: str) -> EventualResponse:
-        output = packager(stream, hls.FORMAT.output, TsPackager)
+    def _segment(self, request: Request, stream: Stream, name: str, rest: str) -> EventualResponse:
+        output = packager(stream, name, TsPackager)
         if isinstance(output, Response):
             return output
-        segment = output.window.find(name)
+        segment = output.window.find(rest)
         if segment is not None:
             return segment_response(segment, "video/mp2t")
-        recording, history, match = _recording(stream), output.history, _NAME.fullmatch(name)
+        recording, history, match = _recording(stream), output.history, _NAME.fullmatch(rest)
         if recording is not None and history is not None and match is not None:
             number = output.number_of(int(match[1]))
             if max(history.first, history.own) <= number < history.end:
@@ -283,7 +295,7 @@ class Rewind:
                 spans = recording.pieces.spans(past.start, end)
                 if spans:
                     return _answer(request, recording, spans, past)
-        return text(404, f"{name} is not here (any more)")
+        return text(404, f"{rest} is not here (any more)")
 
     # ---- what can be listed ----
 
@@ -337,6 +349,15 @@ class Rewind:
                 rewind.floor = number + 1
         state.checked = max(state.checked, end)
         return state.checked >= in_memory
+
+
+def _output_name(stream: Stream) -> str:
+    """Returns the output whose segments viewers can go back in; "" if there is none."""
+    if stream.is_source and stream.channel.rewind_reach:
+        for name in (hls.FORMAT.output, hls.REWIND_OUTPUT):
+            if stream.has_output(name):
+                return name
+    return ""
 
 
 def _recording(stream: Stream) -> OnDemandRecording | None:
