@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,7 @@ from gateway.outputs.recording.recorded_pieces import Span
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.ts.packager import TsPackager
 from gateway.packaging.ts.rewind_playlist import RewindPlaylist
-from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment
+from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment, SegmentHistory
 from gateway.playback import hls
 from gateway.playback.playlist_response import (
     HOLD,
@@ -259,7 +259,8 @@ class Rewind:
             self._check_some(stream, output, state, MAX_SEGMENTS)
             rewind, window = state.rewind, output.window
             template = rewind.text(seconds, window, ended=output.ended, delta=delta)
-            self._keep(cache, ("rewind", seconds, delta), template, delta)
+            if delta or suffix:  # otherwise the answer itself is cached, and both would need 350 kB
+                self._keep(cache, ("rewind", seconds, delta), template, delta)
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
         answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)
         if not suffix:
@@ -321,7 +322,10 @@ class Rewind:
         history = state.rewind.history
         end = history[history.own].wall
         try:
-            found = await self._pieces.segments(stream.channel.id, history.end_wall - history.reach, end)
+            found = SegmentHistory()  # not a list, because it has 32 bytes for a piece, and a bound
+            await self._pieces.each(
+                stream.channel.id, history.end_wall - history.reach, end, lambda piece: found.add(found.end, _past(piece))
+            )
             for _ in range(0, MAX_SEGMENTS, _PER_TURN):
                 if self._check_some(stream, output, state, _PER_TURN):
                     break
@@ -331,7 +335,7 @@ class Rewind:
             state.loading = None
             return
         if state.rewind.floor <= history.own:
-            state.rewind.prepend(_in_order(found, end))
+            state.rewind.prepend(_newest_first(found, end))
         state.loaded = True
 
     def _check_some(self, stream: Stream, output: TsPackager, state: _State, count: int) -> bool:
@@ -365,18 +369,19 @@ def _recording(stream: Stream) -> OnDemandRecording | None:
     return output if isinstance(output, OnDemandRecording) else None
 
 
-def _in_order(pieces: Sequence[StoredPiece], end: float) -> list[PastSegment]:
-    """Returns the pieces that end before `end`, without those that overlap a later one, in order of time."""
-    found: list[PastSegment] = []
-    for piece in reversed(pieces[-MAX_SEGMENTS:]):
-        if piece.end > end + _OVERLAP:
-            continue
-        end = piece.start
-        parsed = media_keys.parse(piece.key)
-        if parsed is not None:
-            name = round(parsed.start * 1000)
-            found.append(PastSegment(name, piece.seconds, piece.start, int(piece.discontinuity)))
-    return found[::-1]
+def _past(piece: StoredPiece) -> PastSegment:
+    parsed = media_keys.parse(piece.key)
+    assert parsed is not None  # only such keys are read from playlists
+    return PastSegment(round(parsed.start * 1000), piece.seconds, piece.start, int(piece.discontinuity))
+
+
+def _newest_first(pieces: SegmentHistory, end: float) -> Iterator[PastSegment]:
+    """Yields the pieces that end before `end`, without those that overlap a later one."""
+    for number in reversed(range(pieces.first, pieces.end)):
+        piece = pieces[number]
+        if piece.wall + piece.seconds <= end + _OVERLAP:
+            end = piece.wall
+            yield piece
 
 
 async def _whole(data: bytes) -> AsyncIterator[bytes]:
