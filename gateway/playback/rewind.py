@@ -323,9 +323,11 @@ class Rewind:
         end = history[history.own].wall
         try:
             found = SegmentHistory()  # not a list, because it has 32 bytes for a piece, and a bound
-            await self._pieces.each(
-                stream.channel.id, history.end_wall - history.reach, end, lambda piece: found.add(found.end, _past(piece))
-            )
+
+            def add(piece: StoredPiece) -> None:
+                found.add(found.end, _past(piece))
+
+            await self._pieces.each(stream.channel.id, history.end_wall - history.reach, end, add)
             for _ in range(0, MAX_SEGMENTS, _PER_TURN):
                 if self._check_some(stream, output, state, _PER_TURN):
                     break

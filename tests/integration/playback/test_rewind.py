@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import pull, push, take_of, until
+from tests.support.clients import new_ffmpeg, pull, push, take_of, until
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
 from tests.support.hls_rules import Follower, Playlist, check, parse
 from tests.support.media import Film
@@ -243,3 +243,15 @@ def test_channels_with_cmaf_alone_reach_back_in_segments_of_mpeg_ts(gateway: Gat
         assert later.last > found.last and later.segments[0].uri.startswith("vod/720p/")
     until(lambda: channel.session()["state"] == "idle", "the end")
     assert playlist(channel).ended
+
+
+def test_codecs_that_mpeg_ts_cannot_carry_play_as_without_it(gateway: Gateway) -> None:
+    film = Film("rewind-av1", seconds=6, size="160x90", video="libsvtav1", ffmpeg=new_ffmpeg())
+    channel = gateway.channel(**FIELDS, isHls=False)
+    with push(film, channel.push, ffmpeg=new_ffmpeg(), loop=True):
+        channel.wait_playable("master.m3u8")
+        assert http("GET", channel.url("master.m3u8?rewind=3600")).text == http("GET", channel.url("master.m3u8")).text
+        refused = http("GET", channel.url("live.m3u8?rewind=3600"))
+        assert refused.status == 404 and "AV1" in refused.text.upper()
+        status = http("GET", channel.url("status.json")).json()
+        assert (status["rewind"], status["oldest"]) == (0, None)
