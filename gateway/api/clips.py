@@ -17,8 +17,9 @@ from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
-from gateway.api.sessions import live, rfc3339
+from gateway.api.sessions import live
 from gateway.channels.channel import Channel
+from gateway.lib.rfc3339 import rfc3339
 from gateway.live.stream import Stream
 from gateway.outputs.clips.clip_service import Clip, ClipService
 from gateway.ports.errors import NothingRecorded
