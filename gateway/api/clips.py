@@ -20,8 +20,9 @@ from gateway.api.channels import stored_channel
 from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
-from gateway.api.sessions import live, rfc3339
+from gateway.api.sessions import live
 from gateway.channels.channel import Channel
+from gateway.lib.rfc3339 import rfc3339
 from gateway.live.stream import Stream
 from gateway.outputs.clips.clip_service import Clip, ClipService, Movie
 from gateway.ports.errors import GatewayError, NothingRecorded

@@ -15,38 +15,9 @@ from tests.integration.ingest.test_multitrack import push_command
 from tests.support import clients
 from tests.support.browser import Watched, chromium, opened
 from tests.support.gateway import Channel, running
+from tests.support.plain_players import DASH, HLS, start
 from tests.support.tools import need
 
-_HLS = """async (url) => {
-  const { default: Hls } = await import("/_player/hls.min.js");
-  const video = document.querySelector("video");
-  const hls = new Hls({ workerPath: "/_player/hls.worker.js" });
-  const errors = [];
-  hls.on(Hls.Events.ERROR, (_, d) => { if (d.fatal) errors.push(d.details); });
-  window.player = { errors, widths: () => hls.levels.map((l) => l.width),
-    choose: (width) => { hls.nextLevel = hls.levels.findIndex((l) => l.width === width); },
-    languages: () => hls.audioTracks.map((a) => [a.lang, a.name]),
-    speak: (language) => { hls.audioTrack = hls.audioTracks.findIndex((a) => a.lang === language); } };
-  hls.attachMedia(video);
-  hls.loadSource(url);
-}"""
-_DASH = """async (url) => {
-  const { MediaPlayer } = await import("/_player/dash.min.js");
-  const video = document.querySelector("video");
-  const dash = MediaPlayer().create();
-  dash.updateSettings({ debug: { logLevel: 0 }, streaming: { abr: { autoSwitchBitrate: { video: false } },
-    delay: { useSuggestedPresentationDelay: true }, buffer: { fastSwitchEnabled: true },
-    trackSwitchMode: { audio: "alwaysReplace" } } });
-  const errors = [];
-  dash.on(MediaPlayer.events.ERROR, ({ error }) => errors.push(`${error?.code} ${error?.message}`));
-  const all = () => dash.getRepresentationsByType("video");
-  const sounds = () => dash.getTracksFor("audio");
-  window.player = { errors, widths: () => all().map((r) => r.width),
-    choose: (width) => dash.setRepresentationForTypeByIndex("video", all().findIndex((r) => r.width === width)),
-    languages: () => sounds().map((a) => [a.lang, a.labels[0]?.text]),
-    speak: (language) => dash.setCurrentTrack(sounds().find((a) => a.lang === language)) };
-  dash.initialize(video, url, true);
-}"""
 # The loudest frequency of what the element plays, in Hz.
 _LISTEN = """() => {
   const video = document.querySelector("video");
@@ -89,13 +60,12 @@ async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0
 
 
 @pytest.mark.parametrize(
-    ("script", "path"), [(_HLS, "master.m3u8"), (_HLS, "index.m3u8"), (_DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+    ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_viewer_changes_size_and_language(browser: Browser, channel: Channel, script: str, path: str) -> None:
     async with opened(browser, channel.url("status.json")) as watched:
-        await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
-        await watched.page.evaluate(script, channel.url(path))
+        await start(watched, script, channel.url(path))
         await watched.plays()
         await watched.page.evaluate(_LISTEN)
         assert sorted(await watched.page.evaluate("window.player.widths()")) == [256, 426, 640]
