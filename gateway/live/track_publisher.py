@@ -92,14 +92,31 @@ class TrackPublisher:
 
         The default tracks of that input are announced, its further tracks (`set_track`) are not.
         """
-        tracks = self._source.stream.original.tracks
+        stream = self._source.stream
+        tracks = stream.original.tracks
         self._renditions = {}
         self._refused.clear()
         self._audio = None if tracks is None else tracks.audio
         for rendition in self._by_name.values():
+            if rendition.held is not None and not rendition.waits:
+                _push(rendition, rendition.held, stream.last_push)
+                rendition.last = rendition.held.dts
             rendition.waits = rendition.key_due = rendition.is_away = True
             rendition.held = None
+        for pushed in list(stream.pushed_tracks.by_name.values()):
+            if pushed.name not in self._by_name:
+                self._resume(pushed)
         self._sort()
+
+    def _resume(self, pushed: PushedTrack) -> None:
+        """Publishes a rendition again that lingers since an earlier push."""
+        try:
+            publisher = self._publish(self._source, pushed.name, pushed.kind is Kind.VIDEO)
+        except GatewayError as error:
+            log.warning("a rendition cannot go on", stream=self._source.stream.name, rendition=pushed.name,
+                        reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
+            return
+        self._by_name[pushed.name] = _Rendition(pushed, publisher, publisher.stream, is_away=True)
 
     def _named(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
         """Returns the info with the language and name that the channel gives to an audio track."""
