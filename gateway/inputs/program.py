@@ -67,6 +67,7 @@ class Program:
         self._announce(tracks, begins=True)
         if self._renditions is not None:
             self._renditions.leave()
+            self._publisher.has_further |= bool(self._publisher.stream.pushed_tracks)
         self._begin(tracks, units, now, sound)
         if further is not None and self._renditions is not None:
             self._returns = len(units) > 1 and bool(further.tracks)

@@ -85,7 +85,7 @@ class StreamPublisher:
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.further: FurtherTracks | None = None  # None: this push can only have the default tracks
-        self._has_further = False  # a further track was announced
+        self.has_further = False  # a further track was announced
         self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
@@ -169,13 +169,13 @@ class StreamPublisher:
         if dts_ms > stream.last_dts_ms:
             stream.last_dts_ms = dts_ms
         stream.push(unit)
-        if self._has_further and self.further is not None:
+        if self.has_further and self.further is not None:
             self.further.default(unit, now)
 
     def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging. now: monotonic seconds."""
         if self.further is not None:
-            self._has_further = True
+            self.has_further = True
             self.further.set_track(track_id, track, info, now)
 
     def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
@@ -252,7 +252,7 @@ class StreamPublisher:
     def replace(self, earlier: StreamPublisher) -> FurtherTracks | None:
         """Takes the further tracks of the stream's earlier publisher, and returns them. Only the hub calls it."""
         self.further, earlier.further = earlier.further, None
-        self._has_further = earlier._has_further
+        self.has_further = earlier.has_further
         return self.further
 
     def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None], further: FurtherTracks | None) -> None:
