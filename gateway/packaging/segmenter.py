@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 # Seconds after which a segment without a key frame is cut, until the first playlist fixes a Target Duration. It is a
 # little longer than ffmpeg's default GOP, 250 frames at 24 frames a second.
@@ -26,7 +27,7 @@ class Segmenter:
     forced_cuts: number of segments that had to begin without a key frame.
     """
 
-    __slots__ = ("_bound", "_clock", "_forced", "_least", "_wanted", "forced_cuts", "target")
+    __slots__ = ("_bound", "_clock", "_forced", "_gops", "_key", "_least", "_wanted", "forced_cuts", "target")
 
     def __init__(self, clock: int, seconds: float) -> None:
         self._clock = clock
@@ -34,6 +35,8 @@ class Segmenter:
         self._least = max(int((seconds - _ROUNDING) * clock), 1)
         self._forced = False  # the open segment began without a key frame
         self._bound = int(max(FIRST_CUT, min(2 * seconds, LONG_GOP), seconds) * clock)
+        self._key = 0  # ticks from the start of the segment to the latest key frame
+        self._gops: deque[int] = deque(maxlen=3)  # ticks of the latest GOPs
         self.target: int | None = None
         self.forced_cuts = 0
 
@@ -45,16 +48,33 @@ class Segmenter:
         key: whether it is a key frame.
 
         A segment that had to begin without a key frame may end at a key frame after half the wanted time. So the next
-        segments begin with key frames again.
+        segments begin with key frames again. A segment ends early too where the next key frame would come too late:
+        a change of the input shortens a GOP.
         """
-        if key and elapsed >= self._least >> self._forced:
+        if key and (elapsed >= self._least >> self._forced or self._is_last_chance(elapsed)):
+            self._note_key(elapsed)
             self._forced = False
+            self._key = 0
             return True
         if elapsed + length > self._bound and elapsed > 0:
             self._forced = not key
             self.forced_cuts += self._forced
+            self._key = 0 if key else self._key - elapsed
             return True
+        if key:
+            self._note_key(elapsed)
         return False
+
+    def _note_key(self, elapsed: int) -> None:
+        # A ladder's boundary may have begun the segment at another time: such a GOP is unknown.
+        if elapsed > self._key:
+            self._gops.append(elapsed - self._key)
+        self._key = elapsed
+
+    def _is_last_chance(self, elapsed: int) -> bool:
+        """Whether the segment would exceed its bound before the next key frame, if that one comes as it did lately."""
+        gop = max(self._gops, default=0)
+        return elapsed > 0 and gop <= self._bound < elapsed + gop
 
     def enough(self, elapsed: int) -> bool:
         """Whether a segment of `elapsed` ticks may end, for media with only key frames (audio)."""

@@ -1,13 +1,18 @@
 """A publisher that drops again and again: what relays, recordings and players notice of it.
 
-    python -m tests.load.bench_inputs [--drops 200] [--push 4] [--slate 2.5] [--pages flv,hls,dash] [--vlc]
+    [BENCH_SRS=...] python -m tests.load.bench_inputs [--drops 200] [--push 4] [--slate 2.5] [--pages flv,hls,dash]
+                                                      [--players vlc,ffplay,gstreamer]
 
-A channel with a push and a slate is relayed to nginx-rtmp, recorded and watched. Each round pushes a film for `--push`
-seconds after it is on air, kills the encoder, and leaves the slate on air for `--slate` seconds.
+A channel with a push and a slate is relayed to nginx-rtmp, and to SRS where BENCH_SRS names its executable. It is
+recorded and watched. Each round pushes a film for `--push` seconds after it is on air, kills the encoder, and leaves
+the slate on air for `--slate` seconds.
 
 switch: from the arrival of the last picture of one input at an HTTP-FLV viewer to that of the first of the next one.
 sync: how differently sound and picture of the film are moved, in each push. relay: connections that the target saw.
 pages: milliseconds for which the picture stood, at all and at the longest, and how often its source changed.
+players: VLC and GStreamer play HLS, ffplay plays RTMP. seconds: how long each was watched. shown: seconds of pictures
+that GStreamer decoded, by its own times; seconds by which the clock of ffplay moved. late_ms: picture against sound in
+ffplay. srs: segments that SRS made of its one push, and their seconds.
 """
 
 from __future__ import annotations
@@ -17,22 +22,29 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
+import re
 import statistics
+import string
+import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gateway.formats.flv.tag import TrackStart
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from tests.support.browser import chromium
-from tests.support.clients import probe, push, until, vlc
+from tests.support.clients import Program, checksums, ffplay, gst_play_hls, probe, push, until, vlc
 from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.gateway import Channel, running
+from tests.support.haproxy import free_ports
 from tests.support.media import Film
-from tests.support.nginx_rtmp import nginx_rtmp
+from tests.support.nginx_rtmp import is_listening, nginx_rtmp
 
 FILM = Film("bench-inputs", seconds=600)
 _SETTLE = 8.0  # seconds until the players play
@@ -157,13 +169,57 @@ async def watch(channel: Channel, pages: list[str], stop: threading.Event, resul
             )
 
 
-def measure(drops: int, on_air: float, slate: float, pages: list[str], with_vlc: bool) -> dict[str, Any]:
+@contextlib.contextmanager
+def srs() -> Iterator[tuple[str, Path]]:
+    """SRS on free ports. Yields the RTMP address of a stream and the folder of its HLS segments."""
+    with tempfile.TemporaryDirectory(prefix="millrace-srs-") as name:
+        rtmp, http = free_ports(2, "127.0.0.1")
+        template = string.Template((Path(__file__).parent / "peers" / "srs.conf").read_text())
+        hls = f"hls {{ enabled on; hls_path {name}; hls_fragment 2; hls_window 86400; hls_dispose 0; }}"
+        conf = Path(name) / "srs.conf"
+        conf.write_text(template.substitute(rtmp=rtmp, http=http, connections=100, merge="", packaging=hls))
+        with Program([os.environ["BENCH_SRS"], "-c", str(conf)], cwd=Path(name)) as server:
+            until(lambda: server.running and is_listening(rtmp), "SRS listens")
+            yield f"rtmp://127.0.0.1:{rtmp}/live/bench", Path(name)
+
+
+def of_srs(folder: Path) -> dict[str, Any]:
+    """What SRS made of the relay."""
+    text = max((path.read_text() for path in folder.rglob("*.m3u8")), key=len)
+    lengths = [float(found) for found in re.findall(r"#EXTINF:([0-9.]+)", text)]
+    return {"segments": len(lengths), "seconds": round(sum(lengths), 1), "longest_s": max(lengths),
+            "discontinuities": text.count("#EXT-X-DISCONTINUITY\n")}  # fmt: skip
+
+
+def of_player(name: str, program: Program, seconds: float) -> dict[str, Any]:
+    """What a player shows after it was watched for `seconds`."""
+    found: dict[str, Any] = {"running": program.running, "seconds": round(seconds, 1)}
+    if name == "gstreamer":
+        times = [frame.time for frame in checksums(program.output)]
+        found |= {"pictures": len(times), "shown": round(times[-1] - times[0], 1), "errors": program.errors[-300:]}
+    elif name == "ffplay":
+        lines = re.findall(r"([0-9.]+) A-V: *(-?[0-9.]+)", program.errors)
+        late = sorted(abs(float(offset)) * 1000 for _, offset in lines)
+        other = [line for line in re.split(r"[\r\n]+", program.errors) if line.strip() and "A-V:" not in line]
+        found |= {"shown": round(float(lines[-1][0]) - float(lines[0][0]), 1), "errors": [len(other), *other[-3:]],
+                  "late_ms": {"p50": late[len(late) // 2], "p99": late[int(len(late) * 0.99)]}}  # fmt: skip
+    else:
+        found["errors"] = program.errors[-300:]
+    return found
+
+
+def measure(drops: int, on_air: float, slate: float, pages: list[str], players: list[str]) -> dict[str, Any]:
     source = Source.of(FILM)
     result: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         nginx = stack.enter_context(nginx_rtmp())
         gateway = stack.enter_context(running(MILLRACE_INPUTS__STEADY="1", MILLRACE_EGRESS__ALLOW="127.0.0.0/8"))
-        channel = gateway.channel(isVideo=True, video_time="86400", isRelay=True, relayURL=[nginx.url("bench", "keep")])
+        targets = [nginx.url("bench", "keep")]
+        folder = None
+        if os.environ.get("BENCH_SRS"):
+            url, folder = stack.enter_context(srs())
+            targets.append(url)
+        channel = gateway.channel(isVideo=True, video_time="86400", isRelay=True, relayURL=targets)
         inputs = [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate", "always": True}]
         assert gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs).status == 200
         channel.wait_live(30)
@@ -178,11 +234,19 @@ def measure(drops: int, on_air: float, slate: float, pages: list[str], with_vlc:
             threads.append(threading.Thread(target=asyncio.run, args=(watching,), daemon=True))
         for thread in threads:
             thread.start()
-        player = stack.enter_context(vlc(channel.url("live.m3u8"))) if with_vlc else None
-        time.sleep(_SETTLE + 4)
+        time.sleep(_SETTLE)  # GStreamer waits for ever where it meets a playlist of one segment
+        opened: dict[str, Program] = {}
+        for name in players:
+            if name == "vlc":
+                opened[name] = stack.enter_context(vlc(channel.url("live.m3u8")))[0]
+            else:
+                player = ffplay(channel.rtmp) if name == "ffplay" else gst_play_hls(channel.url("live.m3u8"))
+                opened[name] = stack.enter_context(player)
+        begun = time.monotonic()
+        time.sleep(4)
         rounds(channel, drops, on_air, slate)
-        if player is not None:
-            result["vlc"] = {"running": player[0].running, "errors": player[0].errors[-300:]}
+        watched = time.monotonic() - begun
+        result["players"] = {name: of_player(name, program, watched) for name, program in opened.items()}
         stop.set()
         for thread in threads:
             thread.join(30)
@@ -203,6 +267,8 @@ def measure(drops: int, on_air: float, slate: float, pages: list[str], with_vlc:
         }  # fmt: skip
         gateway.stop()
         result["relay_connections"] = len(nginx.kept("bench"))
+        if folder is not None:
+            result["srs"] = of_srs(folder)
         files = sorted(gateway.data.rglob("*.mp4"))
         result["recordings"] = [round(float(probe(path)["video"]["duration"]), 2) for path in files[:3]], len(files)
     return result
@@ -214,10 +280,12 @@ def main() -> None:
     parser.add_argument("--push", type=float, default=4, help="seconds on air")
     parser.add_argument("--slate", type=float, default=2.5, help="seconds of the slate")
     parser.add_argument("--pages", default="flv,hls,dash", help="player pages in Chromium; empty: none")
-    parser.add_argument("--vlc", action="store_true", help="play HLS in VLC too")
+    parser.add_argument("--players", default="", help="of vlc, ffplay, gstreamer; empty: none")
     arguments = parser.parse_args()
-    pages = [name for name in arguments.pages.split(",") if name]
-    result = measure(arguments.drops, arguments.push, arguments.slate, pages, arguments.vlc)
+    pages, players = ([name for name in text.split(",") if name] for text in (arguments.pages, arguments.players))
+    if unknown := set(players) - {"vlc", "ffplay", "gstreamer"}:
+        parser.error(f"no such player: {', '.join(sorted(unknown))}")
+    result = measure(arguments.drops, arguments.push, arguments.slate, pages, players)
     print(json.dumps(result, indent=1))
 
 

@@ -156,6 +156,12 @@ def probe(source: str | Path, *, timeout: float = 30.0) -> dict[str, dict[str, A
     return found
 
 
+def ffplay(url: str) -> Program:
+    """ffplay showing an address on a screen that does not exist. It prints its clock and A-V all the time."""
+    silent = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+    return Program(["ffplay", "-hide_banner", "-stats", "-fflags", "nobuffer", url], env=silent)
+
+
 # ---- VLC --------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.clients import Program, until
+from tests.support.haproxy import free_ports
 
 _CONF = """
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log info;
@@ -47,12 +48,9 @@ class NginxRtmp:
         return sorted((self.folder / "keep").glob(f"{name}-*.flv"))
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager
@@ -63,15 +61,14 @@ def nginx_rtmp(port: int = 0) -> Iterator[NginxRtmp]:
         folder.chmod(0o755)
         (folder / "keep").mkdir()
         (folder / "keep").chmod(0o777)  # where it is started by root it works as nobody
-        rtmp, http = _free_ports(2)
+        rtmp, http = free_ports(2, "127.0.0.1")
         rtmp = port or rtmp
         (folder / "nginx.conf").write_text(_CONF.format(folder=folder, rtmp=rtmp, http=http))
         with Program(["nginx", "-p", name, "-c", str(folder / "nginx.conf")]) as server:
 
             def listening() -> bool:
                 assert server.running, f"nginx ended: {server.errors[-600:]}"
-                with socket.socket() as probe:
-                    return probe.connect_ex(("127.0.0.1", rtmp)) == 0
+                return is_listening(rtmp)
 
             until(listening, "nginx listens")
             yield NginxRtmp(rtmp, http, folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
@@ -48,6 +49,35 @@ def test_after_a_forced_cut_the_next_key_frame_begins_a_segment_early() -> None:
     assert not segmenter.cuts(CLOCK // 2, FRAME, True)
     assert segmenter.cuts(CLOCK, FRAME, True)
     assert not segmenter.cuts(CLOCK, FRAME, True)
+
+
+def ends(keys: Iterable[float], seconds: float = 2.0, target: int = 2) -> tuple[list[float], int]:
+    """Returns the times at which segments end, in seconds, and the number of forced cuts. keys: times of key frames."""
+    segmenter = Segmenter(CLOCK, seconds)
+    segmenter.fix(target)
+    times = {round(key * CLOCK) for key in keys}
+    found, start = [], 0
+    for time in sorted(times | set(range(FRAME, max(times) + 1, FRAME))):
+        if time and segmenter.cuts(time - start, FRAME, time in times):
+            found.append(round(time / CLOCK, 2))
+            start = time
+    return found, segmenter.forced_cuts
+
+
+def test_a_gop_that_a_switch_shortened_does_not_lead_to_a_segment_without_a_key_frame() -> None:
+    """A push with a GOP of 2 s, a slate from 4.8 s on, the push again from 10.2 s on."""
+    keys = [0, 2, 4, 4.8, 6.8, 8.8, 10.2, 12.2, 14.2]
+    assert ends(keys) == ([2, 4, 4.8, 6.8, 8.8, 10.2, 12.2, 14.2], 0)
+
+
+def test_a_key_frame_of_a_changed_scene_does_not_shorten_a_segment_that_has_room() -> None:
+    assert ends([0, 2, 4, 4.2, 6.2, 8.2]) == ([2, 4, 6.2, 8.2], 0)
+    assert ends([0, 0.5, 1, 1.5, 2, 2.3, 2.5, 3, 3.5, 4, 4.5]) == ([2, 4], 0)
+
+
+def test_a_gop_above_the_bound_is_cut_as_before() -> None:
+    found, forced = ends([0, 3, 6, 9])
+    assert found == [2.33, 4.67, 6, 8.33] and forced == 3
 
 
 def test_the_target_is_fixed_once() -> None:
