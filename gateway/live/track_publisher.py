@@ -287,6 +287,7 @@ class TrackPublisher:
         if len(same) >= MAX_PUSHED // 2 and unused:
             del self._by_name[unused[0].pushed.name]
             unused[0].publisher.close()
+            self._sort()
 
     def _announce(self, rendition: _Rendition, now: float) -> bool:
         """Announces the tracks of a rendition, if the limit of changes allows it now. Equal tracks are no change."""
