@@ -59,7 +59,7 @@ def times(file: Path, kind: Kind) -> list[int]:
 def test_every_rendition_goes_on_over_a_cut(gateway: Gateway, tmp_path: Path) -> None:
     target = gateway.channel("tracks-target")
     fields = {"isVideo": True, "video_time": "3", "recordTracks": "240p, fr", "isFlv": True}
-    fields |= {"isRelay": True, "relayURL": target.push, "relayTracks": "all", "hls_list_size": "20"}
+    fields |= {"isRelay": True, "relayURL": target.push, "relayTracks": "all", "hls_time": "2", "hls_list_size": "20"}
     channel = gateway.channel("tracks-cut", audioTracks="en=English, fr=Français, de", inputs=INPUTS, **fields)
     with contextlib.ExitStack() as stack:
         main = stack.enter_context(Program(push_command(channel.push)))
