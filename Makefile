@@ -61,7 +61,7 @@ browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
-	$(BIN)/python -m pytest -q tests/fuzz
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/fuzz
 
 judges: $(VENV)/.dev ## other projects' parsers and players, and the standards' rules, over streams of every kind (JUDGES="--kinds hevc")
 	@tools/install-judges

@@ -16,6 +16,7 @@ from hypothesis import Phase, settings
 
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
+from tests.support.run_folder import run_folder
 
 __all__ = ["ministack_server", "ministack_url", "moto_url"]  # fixtures for whoever asks by name
 
@@ -30,6 +31,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # moto's server tells every request; where a test has switched our log on, that would be what a command says.
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+
+def pytest_configure() -> None:
+    """The workers find the folder of this run in their environment."""
+    run_folder()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
+from gateway.lib.rfc3339 import rfc3339
 from gateway.lib.tasks import Tasks
 from gateway.ports.events import LOG_ONLY, Event, EventType
 from gateway.settings.models import HooksSettings
@@ -51,11 +51,10 @@ def make_post(event: Event, secret: str, id: str) -> Post:
 
     time: RFC 3339. data: contains no secrets.
     """
-    at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     value = {
         "id": id,
         "type": str(event.type),
-        "time": at,
+        "time": rfc3339(event.time),
         "channel": event.channel,
         "data": event.masked_data(),
     }

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+import structlog
 from aiohttp import web
 
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
+from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
-from gateway.api.sessions import live, rfc3339
+from gateway.api.sessions import live
 from gateway.channels.channel import Channel
+from gateway.lib.rfc3339 import rfc3339
 from gateway.live.stream import Stream
-from gateway.outputs.clips.clip_service import Clip, ClipService
-from gateway.ports.errors import NothingRecorded
+from gateway.outputs.clips.clip_service import Clip, ClipService, Movie
+from gateway.ports.errors import GatewayError, NothingRecorded
+
+log = structlog.get_logger(__name__)
 
 EXPORT_QUERY: Final = (
     ("from", "the start, in ISO form or in seconds since the epoch"),
@@ -85,9 +91,8 @@ async def _remote_clip(context: Context, id: str, time: ClipTime) -> dict[str, A
 
     That node answers within seconds, also before the clip is complete. Then it is asked again.
     """
-    wanted = {"start": f"{time.start:.6f}", "end": f"{time.end:.6f}", "last": f"{time.last:.6f}"}
     for _ in range(_MAX_POLLS):
-        reply = await context.cluster.ask(id, "clip", "POST", **wanted)
+        reply = await context.cluster.ask(id, "clip", "POST", **_as_query(time))
         if reply is None or "key" in reply:
             return reply
         await asyncio.sleep(_POLL_SECONDS)
@@ -97,29 +102,80 @@ async def _remote_clip(context: Context, id: str, time: ClipTime) -> dict[str, A
 async def export(request: web.Request) -> web.StreamResponse:
     """Sends a time range as one MP4. The file is complete before its first byte is sent.
 
-    A client that disconnects ends the work, and the file is deleted.
+    If another node has the live stream, the file is made there. A client that disconnects ends the work, and the file
+    is deleted.
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     service, stream = _service(context), live(request, channel.id)
     time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
-    response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
     if request.method == "HEAD":
-        return response
+        return _movie_head()
+    if stream is None:
+        remote = await _remote_export(request, channel, time)
+        if remote is not None:
+            return remote
+    async with exported(service, stream, channel, time, lambda: _is_connected(request)) as movie:
+        return await _send(request, channel, movie.start, movie.size, service.read(movie, 0, movie.size))
+
+
+@asynccontextmanager
+async def exported(
+    service: ClipService, stream: Stream | None, channel: Channel, time: ClipTime, is_wanted: Callable[[], bool]
+) -> AsyncIterator[Movie]:
+    """Joins the media that this node can read, see ClipService.export. Raises Missing, Conflict like `make_clip`."""
     try:
         start, end = time.start, time.end
         if time.last:
             start, end = await service.last(channel.id, time.last, stream)
-        async with service.export(channel, start, end, stream, lambda: _is_connected(request)) as movie:
-            response.headers["Content-Disposition"] = disposition(channel, movie.start)
-            response.content_length = movie.size
-            await response.prepare(request)
-            async for chunk in service.read(movie, 0, movie.size):
-                await response.write(chunk)
-            await response.write_eof()
+        async with service.export(channel, start, end, stream, is_wanted) as movie:
+            yield movie
     except NothingRecorded:
         raise _nothing(channel) from None
+
+
+async def _remote_export(request: web.Request, channel: Channel, time: ClipTime) -> web.StreamResponse | None:
+    """Sends the export of the node that has the live stream; None if no other node has it."""
+    cluster, query = request.app[CONTEXT].cluster, _as_query(time)
+    while _is_connected(request):
+        reply = await cluster.ask(channel.id, "export", **query)
+        if reply is None:
+            return None
+        if "size" in reply:
+            async with cluster.fetch(channel.id, "exported", **query) as chunks:
+                return await _send(request, channel, reply["start"], reply["size"], chunks)
+        await asyncio.sleep(_POLL_SECONDS)
+    raise ConnectionAbortedError("the client disconnected")
+
+
+async def _send(
+    request: web.Request, channel: Channel, start: float, size: int, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """Sends a complete file. An error in the middle closes the connection, because the head was sent."""
+    response = _movie_head()
+    response.headers["Content-Disposition"] = disposition(channel, start)
+    response.content_length = size
+    await response.prepare(request)
+    try:
+        async for chunk in chunks:
+            await response.write(chunk)
+    except (ForwardedRefusal, GatewayError, OSError) as error:
+        if _is_connected(request):
+            log.warning("an export was cut off", channel=channel.id, reason=str(error))
+            assert request.transport is not None  # it is connected
+            request.transport.abort()
+        raise ConnectionAbortedError("the export was cut off") from error
+    await response.write_eof()
     return response
+
+
+def _movie_head() -> web.StreamResponse:
+    return web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
+
+
+def _as_query(time: ClipTime) -> dict[str, str]:
+    """Returns a time as another node reads it."""
+    return {"start": f"{time.start:.6f}", "end": f"{time.end:.6f}", "last": f"{time.last:.6f}"}
 
 
 def _is_connected(request: web.Request) -> bool:

@@ -10,8 +10,8 @@ from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
-from gateway.api.sessions import rfc3339
 from gateway.channels.expiry import parse_outdate
+from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.cloudfront_signer import (
     CloudFrontSigner,
     SigningConditions,

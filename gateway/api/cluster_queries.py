@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -50,6 +51,13 @@ class ClusterQueries(Protocol):
         """
         ...
 
+    def fetch(self, id: str, operation: str, **query: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Opens a long answer of the node with a channel's stream, and returns its bytes.
+
+        Raises ForwardedRefusal, also while the bytes are read, or like `ask`.
+        """
+        ...
+
     async def everywhere(self, operation: str) -> NodeAnswers:
         """Returns the answers of all other nodes with streams, at most about a second old.
 
@@ -76,6 +84,11 @@ class SingleNode:
 
     async def ask(self, id: str, operation: str, method: str = "GET", **query: str) -> Any | None:
         return None
+
+    @asynccontextmanager
+    async def fetch(self, id: str, operation: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        raise ForwardedRefusal(503, f"no other node holds {id}")
+        yield
 
     async def everywhere(self, operation: str) -> NodeAnswers:
         return NodeAnswers()

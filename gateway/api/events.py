@@ -11,9 +11,9 @@ from aiohttp import web
 from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.context import CONTEXT
 from gateway.api.page_limit import page_limit
-from gateway.api.sessions import rfc3339
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
+from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import EventType, StoredEvent
 from gateway.ports.stores import EventQuery
 

@@ -16,8 +16,8 @@ from gateway.api.context import CONTEXT
 from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, vod_service
 from gateway.api.page_limit import page_limit
-from gateway.api.sessions import rfc3339
 from gateway.channels.names import is_object_key
+from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import Film
 

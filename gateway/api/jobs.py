@@ -15,10 +15,10 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
 from gateway.api.film_texts import film_texts
 from gateway.api.page_limit import page_limit
-from gateway.api.sessions import rfc3339
 from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id
 from gateway.channels.stream_key import SignatureUse
+from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import JobFinished, NoSuchJob
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.vod_names import play_name

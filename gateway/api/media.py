@@ -17,11 +17,11 @@ from gateway.api.channels import MEDIA_DELETION_TIMEOUT
 from gateway.api.context import CONTEXT, Context
 from gateway.api.jobs import vod_query
 from gateway.api.presenter import Presenter
-from gateway.api.sessions import rfc3339
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id, is_object_key
+from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.recording_index import LISTED, RecordingIndex, StoredRecording
 from gateway.ports import media_keys

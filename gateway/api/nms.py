@@ -19,9 +19,10 @@ from aiohttp import web
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
 from gateway.api.node_status import machine_memory
-from gateway.api.sessions import live, rfc3339, session, unanswered_nodes_header
+from gateway.api.sessions import live, session, unanswered_nodes_header
 from gateway.channels.addresses import APP
 from gateway.channels.names import is_channel_id
+from gateway.lib.rfc3339 import rfc3339
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import describe

@@ -14,8 +14,8 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
-from gateway.api.sessions import rfc3339
 from gateway.channels.channel import Channel
+from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -24,6 +23,7 @@ from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.refusal_log import newest
 from gateway.diagnosis.stream_health import UNMEASURED
+from gateway.lib.rfc3339 import rfc3339
 from gateway.live.hub import Hub
 from gateway.live.pushed_tracks import PushedTrack, labels
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -141,11 +141,6 @@ def switched(stream: Stream, name: str, enabled: bool, peer: str | None) -> dict
     stream.outputs.switch(name, enabled)
     log.info("output switched", channel=stream.name, output=name, enabled=enabled, peer=peer)
     return next(o for o in stream.outputs.status() if o["name"] == name)
-
-
-def rfc3339(seconds: float) -> str:
-    """Returns seconds since the epoch as 2030-01-31T18:00:00.123Z."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def live(request: web.Request, id: str) -> Stream | None:

@@ -18,8 +18,8 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
-from gateway.api.sessions import rfc3339
 from gateway.channels.stores import find_channel
+from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import TooLarge
 from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, Role, profile_key
 

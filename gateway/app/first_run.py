@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
 
 from gateway import __version__
 from gateway.adapters.local.host import shown_addresses, shown_host
@@ -16,6 +15,7 @@ from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.registry import push_addresses
+from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import ADDRESSES, LADDER
 from gateway.ports.events import Events
 
@@ -32,10 +32,9 @@ async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limi
     usable = [c for c in await store.list() if not c.expired(now)]
     if usable:
         return max(usable, key=lambda c: c.expires)
-    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=_KEY_DAYS)
     body = {
         "videoname": "First channel",
-        "outdate": expires.isoformat().replace("+00:00", "Z"),
+        "outdate": rfc3339(now + _KEY_DAYS * 86400, "seconds"),
         "isFlv": True,
         "isHls": True,
         "isCMAF": True,

@@ -354,7 +354,7 @@ class Gateway(node.Role):
             http_cache,
             viewer_reports(self._parts, http_cache),
             lambda stream: viewer_count(stream, self._remote_viewers),
-            self._rewind.oldest,
+            self._rewind.status,
         )
         tasks = self._parts.tasks
         public = PublicChannels(self._stores.channels.list, self._live_public_channels, settings.playback.auth, tasks)
@@ -397,6 +397,7 @@ class Gateway(node.Role):
         """Returns the operations that other nodes may request from this one."""
         from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
+        from gateway.cluster.export_operations import ExportOperations
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
         from gateway.cluster.input_operations import InputOperations
 
@@ -419,7 +420,9 @@ class Gateway(node.Role):
             lambda channel, time: make_clip(self.clips, self.hub.find(channel.id), channel, time),
             self._parts.tasks,
         )
-        return {**operations.table(), **diagnosis.table(), **inputs.table(), **clips.table()}
+        exports = ExportOperations(member.siblings, self.hub, self.channels.cached, self.clips, self._parts.tasks)
+        tables = (operations, diagnosis, inputs, clips, exports)
+        return {name: operation for each in tables for name, operation in each.table().items()}
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)

@@ -16,6 +16,7 @@ import typer
 
 from gateway.cli import common
 from gateway.cli.keys import parse_expiry
+from gateway.lib.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from gateway.adapters.stores import Stores
@@ -306,6 +307,6 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
 
 def _expiry(channel: Channel) -> str:
     try:
-        return common.utc_time(channel.expires)
+        return rfc3339(channel.expires, "seconds")
     except (ValueError, OverflowError, OSError):  # a key of another program may have a year out of range
         return str(channel.expires)

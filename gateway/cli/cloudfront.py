@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli import common
 from gateway.cli.keys import parse_expiry
+from gateway.lib.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from gateway.playback.cloudfront_signer import CloudFrontSigner, SigningConditions
@@ -93,7 +94,7 @@ def sign(
     parameters = signer.parameters(signed_resource, conditions)
     signed, named_cookies = signed_url(url, parameters), signed_cookies(parameters)
     if as_json:
-        common.print_json({"url": signed, "cookies": named_cookies, "expires": common.utc_time(conditions.before)})
+        common.print_json({"url": signed, "cookies": named_cookies, "expires": rfc3339(conditions.before, "seconds")})
     elif cookies:
         for name, value in named_cookies.items():
             typer.echo(f"{name}={value}")

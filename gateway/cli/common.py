@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -48,11 +47,6 @@ def print_table(lines: Iterable[tuple[str, str]]) -> None:
     """Prints labels and values, one pair on each line."""
     for label, value in lines:
         typer.echo(f"{label:<12}{plain(value)}")
-
-
-def utc_time(seconds: float) -> str:
-    """Returns a time in UTC, to the second. seconds: since 1970."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def merged(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> MergedOptions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import common
+from gateway.lib.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from gateway.ports.users import ConsoleUser, Rights, Users
@@ -175,5 +176,5 @@ def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:
 
 
 def _to_json(user: ConsoleUser) -> dict[str, str | list[str]]:
-    times = {"created": common.utc_time(user.created), "changed": common.utc_time(user.changed)}
+    times = {"created": rfc3339(user.created, "seconds"), "changed": rfc3339(user.changed, "seconds")}
     return {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels), **times}

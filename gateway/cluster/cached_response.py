@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from gateway.formats.hls.media_playlist import date
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.validators import unchanged
+from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import FILES, viewer_protocol
 from gateway.playback.play_format import CacheClass
 from gateway.playback.playlist_response import M3U8
@@ -153,7 +153,7 @@ class CachedManifest(CachedResponse):
 
 def _add_to_date(text: str, by: timedelta) -> str:
     try:
-        return date((datetime.fromisoformat(text) + by).timestamp())
+        return rfc3339((datetime.fromisoformat(text) + by).timestamp())
     except (ValueError, OverflowError):
         return text
 

@@ -22,7 +22,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.outputs.clips.clip_service import Clip
 
-_WAIT_SECONDS: Final = 2.0  # shorter than the time that the asking node waits for an answer
+WAIT_SECONDS: Final = 2.0  # shorter than the time that the asking node waits for an answer
 _KEEP_SECONDS: Final = 60.0  # until a finished clip is forgotten, if its node does not ask again
 _MAX_CLIPS: Final = 32
 _TIME: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?", re.ASCII)
@@ -59,15 +59,11 @@ class ClipOperations:
     async def _clip(self, request: Request, id: str) -> Response:
         if self._hub.find(id) is None:
             raise NotHeldHere(id)
-        values = {name: request.query.get(name, "") for name in ("start", "end", "last")}
-        for name, value in values.items():
-            if not _TIME.fullmatch(value):
-                raise BadRequest("expected seconds", field=name)
-        time = ClipTime(*(float(value) for value in values.values()))
+        time = requested_time(request)
         clip = self._clips.get((id, time))
         if clip is None:
             clip = self._begin(await self._channels.get(id), time)
-        done, _ = await asyncio.wait([clip], timeout=_WAIT_SECONDS)
+        done, _ = await asyncio.wait([clip], timeout=WAIT_SECONDS)
         if not done:
             return json_response({"pending": True})
         self._forget(id, time, clip)
@@ -97,3 +93,12 @@ class ClipOperations:
         finally:
             if not clip.done():  # this process ends
                 clip.cancel()
+
+
+def requested_time(request: Request) -> ClipTime:
+    """Reads the time that another node requests. Raises BadRequest."""
+    values = {name: request.query.get(name, "") for name in ("start", "end", "last")}
+    for name, value in values.items():
+        if not _TIME.fullmatch(value):
+            raise BadRequest("expected seconds", field=name)
+    return ClipTime(*(float(value) for value in values.values()))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 from urllib.parse import urlencode
@@ -25,6 +25,8 @@ from gateway.ports.nodes import Node, NodeRole, StreamClaim
 log = structlog.get_logger(__name__)
 
 _ASK_SECONDS: Final = 4.0  # to wait for the answer of one node
+_FETCH_SECONDS: Final = 15.0  # to wait for the next bytes of a long answer
+_MAX_REFUSAL_BYTES: Final = 4_000  # bytes
 _NODE_SECONDS: Final = 2.0  # to wait for each node in a query to all nodes
 _MAX_CONCURRENT: Final = 32  # requests to nodes
 _CACHE_SECONDS: Final = 1.0  # for which the answers of all nodes are cached
@@ -127,6 +129,23 @@ class ClusterClient:
                 continue
             return _value(node, answer)
         return None
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, id: str, operation: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Implements gateway.api.cluster_queries.ClusterQueries."""
+        node = await self._node_of(id)
+        if node is None:
+            raise ForwardedRefusal(503, f"no other node holds {id} any more", retry_after=_RETRY_AFTER)
+        target = _target(node, f"{operation}/{id}", query)
+        try:
+            async with self._peers.request(node, "GET", target, seconds=_FETCH_SECONDS) as response:
+                if response.status != 200:
+                    body = await response.content.read(_MAX_REFUSAL_BYTES)
+                    _value(node, _Answer(response.status, body, _seconds(response.headers.get("Retry-After"))))
+                yield response.content.iter_any()
+        except PeerUnavailable as error:
+            log.warning("the node with the stream does not answer", channel=id, node=node.id, reason=str(error))
+            raise ForwardedRefusal(503, f"the node that holds {id} does not answer", retry_after=_RETRY_AFTER) from None
 
     async def _node_of(self, id: str) -> NodeAddress | None:
         """Returns the address of the other node that holds the stream; None if no other node does.
@@ -306,7 +325,7 @@ class ClusterClient:
         self, node: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
     ) -> _Answer:
         """Runs one operation on a node. Raises PeerUnavailable, also after `seconds` or above `max_bytes`."""
-        target = f"/_node/.node/{path}?{urlencode({**query, **({'to': node.id} if node.id else {})})}"
+        target = _target(node, path, query)
         body = bytearray()
         try:
             async with (
@@ -320,6 +339,11 @@ class ClusterClient:
                 return _Answer(response.status, bytes(body), _seconds(response.headers.get("Retry-After")))
         except TimeoutError:
             raise PeerUnavailable(node, "does not answer in time") from None
+
+
+def _target(node: NodeAddress, path: str, query: Mapping[str, str]) -> str:
+    """Returns the path and the query of an operation."""
+    return f"/_node/.node/{path}?{urlencode({**query, **({'to': node.id} if node.id else {})})}"
 
 
 def _value(node: NodeAddress, answer: _Answer) -> Any:

@@ -44,7 +44,7 @@ class PushForwarder:
         """limits: the gateway's stream limits. This hub keeps no ended streams and no GOPs for viewers.
         dropped: counts units dropped because the other node was too slow, as "node".
         """
-        self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events())
+        self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events(), renditions=False)
         self._peers = peers
         self._dropped = dropped
 
@@ -123,6 +123,8 @@ class PushLink(NodeLink):
             return
         self._stream, self._on_end = stream, on_end
         stream.attach(self._writer)
+        if stream.further is not None:
+            stream.further.attach(self._writer, time.monotonic())
         self._writer.end_replay()
 
     def close(self) -> None:
@@ -151,6 +153,8 @@ class PushLink(NodeLink):
         on_end, self._on_end = self._on_end, None
         if self._stream is not None:
             self._stream.detach(self._writer)
+            if self._stream.further is not None:
+                self._stream.further.detach()
         if on_end is not None:
             on_end(reason)
 

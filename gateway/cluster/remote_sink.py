@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.lib.metrics import Counter
+from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
-from gateway.media.track import Kind, Tracks
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import LinkMessage
@@ -20,7 +21,10 @@ STALL_SECONDS: Final = 15.0  # a connection that accepts no data for this time i
 
 
 class RemoteSink:
-    """A Sink that writes to another node. dropped: counts the units for a node that is too slow, as "node"."""
+    """A Sink that writes to another node, and a FurtherTaker for the further tracks of a push.
+
+    dropped: counts the units for a node that is too slow, as "node".
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class RemoteSink:
         self._has_video = False
         self._max_bytes = BACKLOG
         self._dropping = False
+        self._incomplete: set[int] = set()  # numbers of further tracks that must go on with a key frame
         self._unsent = 0
         self._stalled_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -81,6 +86,32 @@ class RemoteSink:
     def on_timed(self, timed: Timed) -> None:
         if not self._dropping:
             self._transport.write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
+
+    # ---- FurtherTaker ----
+
+    def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        """Announces a further track. The other node finds its info in the metadata."""
+        is_video = track.kind is Kind.VIDEO
+        tracks = Tracks(track if is_video else None, None if is_video else track)
+        body = wire.encode_tracks(tracks, 2 * track_id + (not is_video))
+        self._transport.write(wire.frame(LinkMessage.FURTHER_TRACK, body))
+
+    def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+        """Does nothing: the infos are in the metadata."""
+
+    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Writes a unit of a further track. Hot path."""
+        transport = self._transport
+        if self._dropping or transport.get_write_buffer_size() > self._max_bytes:
+            self._incomplete.add(number)
+        elif unit.key:
+            self._incomplete.discard(number)
+        if number in self._incomplete:
+            self._dropped.add("node")
+            return
+        transport.writelines((wire.unit_head(unit, number, LinkMessage.FURTHER_UNIT), unit.payload))
+
+    # ---- the end ----
 
     def on_end(self, reason: EndReason) -> None:
         self.stop()

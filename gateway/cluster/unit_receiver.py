@@ -11,6 +11,7 @@ from gateway.cluster.link_timeout import LinkTimeout
 from gateway.cluster.pull import MAX_FRAME
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.live.publisher import StreamPublisher
+from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo, track_info
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
@@ -37,6 +38,7 @@ class UnitReceiver(asyncio.Protocol):
         self._skip_until: int | None = None  # decode time, in milliseconds, up to which units are skipped
         self._framer = wire.Framer(MAX_FRAME)
         self._tracks: Tracks | None = None
+        self._further: dict[int, Tracks] = {}  # by twice the id, and one more for audio
         self._publisher: StreamPublisher | None = None
         self._timeout = LinkTimeout(self._abort, self._ping)
 
@@ -70,8 +72,11 @@ class UnitReceiver(asyncio.Protocol):
                     unit = wire.decode_unit(body, self._tracks)
                     if self._skip_until is None or self._can_continue(unit, self._skip_until):
                         publisher.push(unit, now)
+                elif kind == LinkMessage.FURTHER_UNIT:
+                    number = wire.destination(body)
+                    publisher.push_further(number, wire.decode_unit(body, self._further.get(number)), now)
                 else:
-                    self._receive_other(publisher, kind, body)
+                    self._receive_other(publisher, kind, body, now)
         except InvalidData as error:
             log.warning("a node's push has invalid data", stream=self._name, reason=str(error))
             self._close_publisher()
@@ -83,13 +88,17 @@ class UnitReceiver(asyncio.Protocol):
             self._skip_until = None
         return self._skip_until is None
 
-    def _receive_other(self, publisher: StreamPublisher, kind: int, body: bytes) -> None:
+    def _receive_other(self, publisher: StreamPublisher, kind: int, body: bytes, now: float) -> None:
         match kind:
             case StreamMessage.TRACKS:
                 previous, tracks = self._tracks, wire.decode_tracks(body)
                 self._tracks = tracks
                 continuous = previous is None or previous.epoch == tracks.epoch
                 publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=continuous)
+                if self._further:
+                    publisher.describe_further(self._info)
+            case LinkMessage.FURTHER_TRACK:
+                self._receive_further(publisher, wire.destination(body), wire.decode_tracks(body), now)
             case StreamMessage.TIMED:
                 publisher.push_timed(wire.decode_timed(body))
             case LinkMessage.OVER:
@@ -97,6 +106,18 @@ class UnitReceiver(asyncio.Protocol):
                 self._transport.close()
             case _:  # a ping, or a message of a later version
                 pass
+
+    def _receive_further(self, publisher: StreamPublisher, number: int, tracks: Tracks, now: float) -> None:
+        """Announces a further track. Raises InvalidData."""
+        track = tracks.audio if number % 2 else tracks.video
+        if track is None or number < 2 or (number not in self._further and len(self._further) >= MAX_PUSHED):
+            raise InvalidData(f"a further track with number {number}")
+        self._further[number] = tracks
+        publisher.set_further(number // 2, track, self._info(track.kind, number // 2), now)
+        publisher.describe_further(self._info)
+
+    def _info(self, kind: Kind, track_id: int) -> TrackInfo:
+        return track_info(self._tracks.metadata if self._tracks is not None else {}, kind, track_id)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._close_publisher()

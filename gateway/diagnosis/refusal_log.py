@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.lib.network import client_network
+from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import RefusalReason
 from gateway.ports.events import Event, EventType
 
@@ -32,13 +32,13 @@ class Refusal:
     def as_json(self) -> dict[str, Any]:
         """Returns the refusal as the API shows it."""
         shown: dict[str, Any] = {
-            "at": _rfc3339(self.time),
+            "at": rfc3339(self.time),
             "peer": self.peer,
             "protocol": self.protocol,
             "reason": str(self.reason),
         }
         if self.expired is not None:
-            shown["expired"] = _rfc3339(self.expired)
+            shown["expired"] = rfc3339(self.expired)
         return shown
 
 
@@ -108,7 +108,3 @@ class RefusalLog:
 def newest(refusals: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Returns the last MAX_REFUSALS of the refusals of several nodes, the newest first."""
     return sorted(refusals, key=lambda refusal: str(refusal.get("at")), reverse=True)[:MAX_REFUSALS]
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -14,9 +14,11 @@ import structlog
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.program import Program
 from gateway.inputs.selection import Candidate, SwitchReason
+from gateway.live.further_relay import FurtherRelay
+from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, Tracks
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
@@ -54,6 +56,8 @@ class InputListener(Protocol):
 class ChannelInput:
     """An input of a channel. It is a sink of the hidden stream into which the input publishes.
 
+    It also takes the further tracks of a push (`FurtherTaker`).
+
     silence: seconds without media after which the input counts as silent.
     on_demand: whether its media begin when it goes on air.
     """
@@ -63,6 +67,7 @@ class ChannelInput:
         self.on_demand = on_demand
         self.stream: Stream | None = None  # while it has a publisher
         self._media: Stream | None = None  # what is shown of it
+        self._further: FurtherRelay | None = None  # its further tracks; None: they are not shown
         self.on_air = asyncio.Event()
         self.off_air = asyncio.Event()
         self.off_air.set()
@@ -86,6 +91,9 @@ class ChannelInput:
         """
         self.stream = stream
         self._media = media or stream
+        self._further = stream.further if media is None else None
+        if self._further is not None:
+            self._further.attach(self, time.monotonic())
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
         self._sound = None
         self._media.attach(self, replay=False)
@@ -173,7 +181,22 @@ class ChannelInput:
         assert self._program is not None, "only an input on air begins"
         self._begun = True
         self._listener.input_shown(self, tracks)
-        self._program.begin(tracks, units, now, self._sound)
+        self._program.begin(tracks, units, now, self._sound, self._further)
+
+    # ---- FurtherTaker ----
+
+    def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        if self._program is not None and self._begun:
+            self._program.publisher.set_further(track_id, track, info, now)
+
+    def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+        if self._program is not None and self._begun:
+            self._program.publisher.describe_further(info)
+
+    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Takes one unit of a further track. Hot path."""
+        if self._program is not None and self._begun:
+            self._program.push_further(number, unit, now)
 
     # ---- Sink ----
 
@@ -226,7 +249,7 @@ class ChannelInput:
         self._lose(SwitchReason.FAILED)
 
     def _lose(self, reason: SwitchReason) -> None:
-        self.stream = self._media = None
+        self.stream = self._media = self._further = None
         self._since = 0.0
         self._listener.input_lost(self, reason)
 

@@ -61,7 +61,10 @@ class ChannelInputs:
         self._hub = hub
         self._events = events
         self._hidden = Hub(
-            StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes), (), hidden_events
+            StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes),
+            (),
+            hidden_events,
+            renditions=False,
         )
         self._switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
         self._parts = SwitcherParts(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.live.further_relay import FurtherRelay
 from gateway.live.publisher import StreamPublisher
+from gateway.live.track_publisher import TrackPublisher
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -21,11 +23,17 @@ class Program:
     An input begins at a key frame. Its times are moved, so that the stream's time goes on as the clock does. Audio and
     video are moved alike, so they stay in sync. If the sound of both is coded alike, it has no hole: frames of silence
     fill the time between, and the input is moved by at most half a frame of sound, so that its frames follow exactly.
+
+    Further tracks are moved like the default ones. Each of them that an input lacks has the default media
+    (`TrackPublisher`). Then the program announces a discontinuity, so that it is in all renditions at one time.
     """
 
     def __init__(self, publisher: StreamPublisher) -> None:
         """publisher: of the channel's stream; it must leave times unchanged (keep_time)."""
         self._publisher = publisher
+        further = publisher.further
+        self._renditions = further if isinstance(further, TrackPublisher) else None
+        self._returns = False  # at its next key frame, the input's further tracks take the place of default media
         self._shift = 0
         self._sound_from = 0  # earlier sound of the input is left out, because its pictures were
         self._video: MediaTrack | None = None
@@ -40,15 +48,33 @@ class Program:
     def publisher(self) -> StreamPublisher:
         return self._publisher
 
-    def begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None = None) -> None:
+    def begin(
+        self,
+        tracks: Tracks,
+        units: Sequence[AccessUnit],
+        now: float,
+        sound: int | None = None,
+        further: FurtherRelay | None = None,
+    ) -> None:
         """Begins another input.
 
         tracks: of the input. Equal tracks are not announced: decoders go on.
         units: from a key frame to the newest one. If there are several, the pictures are squeezed into the time since
         the last unit of the stream, without their sound: players catch up at once, and the delay does not grow.
         now: monotonic seconds. sound: the time of any frame of the input's sound; None: unknown.
+        further: the further tracks of the input.
         """
-        self._announce(tracks)
+        self._announce(tracks, begins=True)
+        if self._renditions is not None:
+            self._renditions.leave()
+            self._publisher.has_further |= bool(self._publisher.stream.pushed_tracks)
+        self._begin(tracks, units, now, sound)
+        if further is not None and self._renditions is not None:
+            self._returns = len(units) > 1 and bool(further.tracks)
+            further.announce(self._publisher, now)
+
+    def _begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None) -> None:
+        self._returns = False
         stream = self._publisher.stream
         first, newest = units[0], units[-1]
         self._sound_from, self._joins = first.dts, True
@@ -88,13 +114,19 @@ class Program:
 
     def change(self, tracks: Tracks) -> None:
         """Announces changed tracks or metadata of the input on air."""
+        before = self._video, self._audio
         self._announce(tracks)
+        if self._renditions is not None and before != (self._video, self._audio):
+            self._renditions.change_default()
         original = self._publisher.stream.original.tracks
         if original is not None and original.metadata != tracks.metadata:
             self._publisher.set_tracks(self._video, self._audio, tracks.metadata)
 
-    def _announce(self, tracks: Tracks) -> None:
-        """Announces tracks that differ from those of the stream. After a break, tracks are always announced."""
+    def _announce(self, tracks: Tracks, *, begins: bool = False) -> None:
+        """Announces tracks that differ from those of the stream. After a break, tracks are always announced.
+
+        begins: whether another input begins. Then renditions may change their tracks.
+        """
         original = self._publisher.stream.original.tracks
         if self._is_new or original is None or (original.video, original.audio) != (tracks.video, tracks.audio):
             self._is_new = False
@@ -102,6 +134,14 @@ class Program:
             self._use(tracks)
         elif self._video is not original.video or self._audio is not original.audio:
             self._use(original)  # units refer to the track objects that consumers know
+        if begins and original is not None and self._publisher.stream.original.tracks is original:
+            self._discontinue()
+
+    def _discontinue(self) -> None:
+        """Announces a discontinuity, if renditions change their tracks now."""
+        tracks = self._publisher.stream.original.tracks
+        if self._renditions is not None and tracks is not None and self._renditions.differs(tracks.video, tracks.audio):
+            self._publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=False)
 
     def _use(self, tracks: Tracks) -> None:
         self._video, self._audio, self._last_sound = tracks.video, tracks.audio, None
@@ -122,6 +162,9 @@ class Program:
     def push(self, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of the input on air. Hot path. now: monotonic seconds."""
         if unit.track.kind is _VIDEO:
+            if self._returns and unit.key:
+                self._returns = False
+                self._discontinue()
             self._write(unit, unit.dts + self._shift, unit.cts, now)
         elif unit.dts >= self._sound_from:
             dts = unit.dts + self._shift
@@ -146,6 +189,12 @@ class Program:
                 time = last + round(number * frame)
                 self._publisher.push(AccessUnit(self._audio, time, 0, True, unit.wall, payload), now)
         return True
+
+    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Writes the next unit of a further track. Hot path. number: twice its id, and one more for audio."""
+        if unit.track.kind is _VIDEO or unit.dts >= self._sound_from:
+            unit.dts += self._shift  # its stream keeps no further units
+            self._publisher.push_further(number, unit, now)
 
     def push_timed(self, timed: Timed) -> None:
         self._publisher.push_timed(Timed(timed.dts + self._shift, timed.name, timed.amf))

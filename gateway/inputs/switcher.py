@@ -25,6 +25,7 @@ from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
+from gateway.live.track_publisher import TrackPublisher
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import GatewayError, NoSuchStream, NotAuthorized, RefusalReason
@@ -203,13 +204,15 @@ class ChannelSwitcher:
         """Takes a push that began before the channel had inputs. It stays on air."""
         entry = next(entry for entry in self._inputs if entry.spec.kind is InputKind.PUSH)
         stream = publisher.stream
-        program = self._parts.hub.replace_publisher(stream, self._origin, self._evicted)
+        program = self._parts.hub.replace_publisher(publisher, self._origin, self._evicted)
         hidden = self._parts.hidden.adopt(self.channel, f"{self.channel.id}/{entry.spec.name}", publisher)
         tracks = stream.original.tracks
         if tracks is not None:
             hidden.set_tracks(tracks.video, tracks.audio, tracks.metadata, True)
         for unit in stream.original.gop.units():
             hidden.gop.add(unit)
+        if hidden.further is not None and isinstance(program.further, TrackPublisher):
+            hidden.further.tracks |= program.further.known
         self._program = Program(program)
         entry.attach(hidden)
         if tracks is not None:

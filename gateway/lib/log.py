@@ -7,8 +7,9 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import PurePath
 from types import TracebackType
@@ -18,6 +19,7 @@ import structlog
 from structlog.exceptions import DropEvent
 
 from gateway.lib.redact import mask, masked
+from gateway.lib.rfc3339 import rfc3339
 
 Format = Literal["auto", "console", "json"]
 EventDict = MutableMapping[str, Any]
@@ -211,8 +213,7 @@ def mask_secrets(logger: object, method: str, event: EventDict) -> EventDict:
 
 def for_machines(logger: object, method: str, event: EventDict) -> str:
     """Returns one JSON object, with the time first."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    first = {"time": now, "level": event.pop("level", method), "event": event.pop("event", "")}
+    first = {"time": rfc3339(time.time()), "level": event.pop("level", method), "event": event.pop("event", "")}
     return json.dumps({**first, **_finite(event)}, default=str, ensure_ascii=True, separators=(",", ":"))
 
 

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
+from gateway.live.further_relay import FurtherRelay
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import PublishSource, PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget
@@ -53,7 +53,11 @@ class StreamLimits:
 class Hub:
     """The streams of this process. Only one event loop may use it. `run` must run for the streams to work."""
 
-    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], events: Events) -> None:
+    def __init__(
+        self, limits: StreamLimits, specs: Sequence[OutputSpec], events: Events, *, renditions: bool = True
+    ) -> None:
+        """renditions: whether the further tracks of a push are streams of their own; else they are relayed."""
+        self._renditions = renditions
         self.limits = limits
         self.events = events
         self._specs = tuple(specs)
@@ -204,9 +208,12 @@ class Hub:
             self._stop_linger(name)
             self.channel_changed(channel)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
+        if stream.further is not None:
+            stream.further.begin(publisher)
+            publisher.further = stream.further
+        elif name == channel.id:
+            publisher.further = TrackPublisher(publisher, self._publish_track)
         if stream.is_source and origin.announced:
-            if name == channel.id:
-                publisher.further = TrackPublisher(publisher, partial(self._publish_track, publisher))
             self._emit(EventType.PUBLISH_STARTED, stream, protocol=origin.protocol, peer=origin.peer)
         return publisher
 
@@ -278,16 +285,22 @@ class Hub:
         return self.publish_source(channel, PushOrigin(protocol, peer), evict, input=input)
 
     def replace_publisher(
-        self, stream: Stream, origin: PushOrigin, evict: Callable[[EndReason], None]
+        self, earlier: StreamPublisher, origin: PushOrigin, evict: Callable[[EndReason], None]
     ) -> StreamPublisher:
-        """Gives the lease on a stream to another publisher, without an event. The old one must move (`adopt`)."""
+        """Gives the lease of a publisher to another one, without an event. The earlier one must move (`adopt`)."""
+        stream = earlier.stream
         stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)
+        further = publisher.replace(earlier)
+        if isinstance(further, TrackPublisher):
+            further.move(publisher)
         return publisher
 
     def adopt(self, channel: Channel, name: str, publisher: StreamPublisher) -> Stream:
         """Makes a stream for a publisher of another hub, which publishes into it from now on. Returns the stream."""
         stream = self._make_stream(channel, name)
-        publisher.move(stream, self.publisher_left)
+        if stream.further is not None:
+            stream.further.begin(publisher)
+        publisher.move(stream, self.publisher_left, stream.further)
         stream.publisher = publisher
         return stream
 
@@ -303,6 +316,8 @@ class Hub:
         stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
         stream.first_number = first_number
         stream.budget, stream.is_aligned = shares, aligned
+        if not self._renditions:
+            stream.further = FurtherRelay()
         if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
             stream.change_limiter = self._ended[name].change_limiter
             stream.rendition_limiter = self._ended[name].rendition_limiter

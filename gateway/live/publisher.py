@@ -17,12 +17,11 @@ from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-_AUDIO = Kind.AUDIO
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
 class FurtherTracks(Protocol):
-    """The further tracks of a push; implemented by `TrackPublisher`."""
+    """The further tracks of a push; implemented by `TrackPublisher` and `FurtherRelay`."""
 
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a track. Raises KeepsChanging."""
@@ -33,8 +32,8 @@ class FurtherTracks(Protocol):
     def push(self, number: int, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of a further track. number: twice its id, and one more for audio."""
 
-    def default_audio(self, unit: AccessUnit, now: float) -> None:
-        """Takes each unit of the default audio track, after the stream got it."""
+    def default(self, unit: AccessUnit, now: float) -> None:
+        """Takes each unit of the default tracks, after the stream got it."""
 
     def close(self) -> None:
         """Ends the push of all further tracks."""
@@ -86,7 +85,7 @@ class StreamPublisher:
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.further: FurtherTracks | None = None  # None: this push can only have the default tracks
-        self._has_further = False  # a further track was announced
+        self.has_further = False  # a further track was announced
         self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
@@ -170,14 +169,19 @@ class StreamPublisher:
         if dts_ms > stream.last_dts_ms:
             stream.last_dts_ms = dts_ms
         stream.push(unit)
-        if self._has_further and self.further is not None and unit.track.kind is _AUDIO:
-            self.further.default_audio(unit, now)
+        if self.has_further and self.further is not None:
+            self.further.default(unit, now)
 
     def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging. now: monotonic seconds."""
         if self.further is not None:
-            self._has_further = True
+            self.has_further = True
             self.further.set_track(track_id, track, info, now)
+
+    def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+        """Applies a changed onMetaData. info(kind, id): returns the info of a track."""
+        if self.further is not None:
+            self.further.describe(info)
 
     def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of a further track. Hot path. number: twice its id, and one more for audio."""
@@ -245,10 +249,16 @@ class StreamPublisher:
     def active(self) -> bool:
         return self._evict is not None
 
-    def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None]) -> None:
-        """Publishes into another stream from now on, without further tracks. Only the hub calls it."""
+    def replace(self, earlier: StreamPublisher) -> FurtherTracks | None:
+        """Takes the further tracks of the stream's earlier publisher, and returns them. Only the hub calls it."""
+        self.further, earlier.further = earlier.further, None
+        self.has_further = earlier.has_further
+        return self.further
+
+    def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None], further: FurtherTracks | None) -> None:
+        """Publishes into another stream from now on. further: of that stream. Only the hub calls it."""
         self._close_further()
-        self.stream = stream
+        self.stream, self.further = stream, further
         self._on_close = on_close
 
     def _first_shift(self, first_ms: int, now: float) -> int:

@@ -14,6 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import MAIN
 from gateway.channels.names import channel_of
 from gateway.live.fanout import Fanout
+from gateway.live.further_relay import FurtherRelay
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
@@ -108,6 +109,7 @@ class Stream(Fanout):
         # The same for its further tracks together: a push, and two reconnections of it, change all of them at once.
         self.rendition_limiter = IntervalLimiter(3 * MAX_PUSHED)
         self.pushed_tracks = PushedTracks()
+        self.further: FurtherRelay | None = None  # in hubs where further tracks are no renditions
         self.budget: MediaBudget | None = None  # the memory that its playlists share with those of other streams
         self.is_aligned = True  # whether its segments begin with those of the channel's other streams
         self.outputs: OutputSwitch | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 
 from gateway.live.publisher import StreamPublisher
-from gateway.live.pushed_tracks import PushedTrack, TrackInfo
+from gateway.live.pushed_tracks import MAX_PUSHED, PushedTrack, TrackInfo
 from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
@@ -19,17 +20,26 @@ from gateway.ports.errors import GatewayError
 log = structlog.get_logger(__name__)
 
 _AUDIO = Kind.AUDIO
+_NEVER: Final = -(1 << 62)
 
 
 @dataclass(slots=True)
 class _Rendition:
-    """waits: its tracks are not announced yet. key_due: units before the next key frame are useless."""
+    """waits: its tracks are not announced yet. key_due: units before the next key frame are useless.
+
+    is_away: whether it has the default media, because nobody sends its own track.
+    held: the newest default picture, until the next one shows that the own track does not begin at its time.
+    last: decode time of its newest unit, without the default audio of a video rendition.
+    """
 
     pushed: PushedTrack
     publisher: StreamPublisher
     stream: Stream
     waits: bool = True
     key_due: bool = True
+    is_away: bool = False
+    held: AccessUnit | None = None
+    last: int = _NEVER
 
 
 class TrackPublisher:
@@ -39,19 +49,74 @@ class TrackPublisher:
     Changes of all tracks together are limited as those of one stream (`track_changes`): each counts as a change of the
     publisher, and the renditions of a stream share one limiter. A change that comes too soon waits; the units until
     then are dropped, so that nothing is stored.
+
+    If the inputs of a channel take turns (`leave`), the rendition of a track that the input on air lacks goes on with
+    the default media, so its viewers go on. At the next key frame of its own track, it has this track again.
     """
 
-    def __init__(self, source: StreamPublisher, publish: Callable[[str, bool], StreamPublisher]) -> None:
-        """publish(name, aligned): returns the lease on the rendition of this name. Raises GatewayError.
+    def __init__(
+        self, source: StreamPublisher, publish: Callable[[StreamPublisher, str, bool], StreamPublisher]
+    ) -> None:
+        """publish(source, name, aligned): returns the lease on the rendition of this name. Raises GatewayError.
 
         aligned: whether its segments begin with those of the stream.
         """
         self._source = source
         self._publish = publish
-        self._renditions: dict[int, _Rendition] = {}  # by twice the id, and one more for audio
+        self._renditions: dict[int, _Rendition] = {}  # of the input on air: by twice the id, and one more for audio
+        self._by_name: dict[str, _Rendition] = {}  # also those without a track on air
         self._refused: set[int] = set()
         self._audio: MediaTrack | None = None  # of the video renditions
         self._video: tuple[_Rendition, ...] = ()
+        self._away_video: tuple[_Rendition, ...] = ()
+        self._away_audio: tuple[_Rendition, ...] = ()
+
+    @property
+    def known(self) -> dict[int, tuple[MediaTrack, TrackInfo]]:
+        """The tracks of the input on air with their infos, by number."""
+        return {number: (r.pushed.track, r.pushed.info) for number, r in self._renditions.items()}
+
+    def move(self, source: StreamPublisher) -> None:
+        """Publishes for another publisher of the same stream from now on."""
+        self._source = source
+
+    # ---- several inputs ----
+
+    def differs(self, video: MediaTrack | None, audio: MediaTrack | None) -> bool:
+        """Whether a rendition changes its tracks, if these default tracks take its place or it returns from them."""
+        default = {Kind.VIDEO: video, Kind.AUDIO: audio}
+        return any(r.pushed.track != default[r.pushed.kind] for r in self._by_name.values())
+
+    def leave(self) -> None:
+        """Shows the default media in all renditions. Called before the first unit of another input.
+
+        The default tracks of that input are announced, its further tracks (`set_track`) are not.
+        """
+        stream = self._source.stream
+        tracks = stream.original.tracks
+        self._renditions = {}
+        self._refused.clear()
+        self._audio = None if tracks is None else tracks.audio
+        for rendition in self._by_name.values():
+            if rendition.held is not None and not rendition.waits:
+                _push(rendition, rendition.held, stream.last_push)
+                rendition.last = rendition.held.dts
+            rendition.waits = rendition.key_due = rendition.is_away = True
+            rendition.held = None
+        for pushed in list(stream.pushed_tracks.by_name.values()):
+            if pushed.name not in self._by_name:
+                self._resume(pushed)
+        self._sort()
+
+    def _resume(self, pushed: PushedTrack) -> None:
+        """Publishes a rendition again that lingers since an earlier push."""
+        try:
+            publisher = self._publish(self._source, pushed.name, pushed.kind is Kind.VIDEO)
+        except GatewayError as error:
+            log.warning("a rendition cannot go on", stream=self._source.stream.name, rendition=pushed.name,
+                        reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
+            return
+        self._by_name[pushed.name] = _Rendition(pushed, publisher, publisher.stream, is_away=True)
 
     def _named(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
         """Returns the info with the language and name that the channel gives to an audio track."""
@@ -60,6 +125,12 @@ class TrackPublisher:
             return info
         language, label = names[track_id]
         return replace(info, language=language, label=label or info.label)
+
+    def change_default(self) -> None:
+        """Called after the default tracks of the input on air have changed, before their first unit."""
+        for rendition in (*self._away_video, *self._away_audio):
+            rendition.waits = rendition.key_due = True
+            rendition.held = None
 
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging."""
@@ -94,20 +165,31 @@ class TrackPublisher:
         if rendition is None:
             source.dropped["tracks"] += 1
             return
-        if rendition.waits and not self._announce(rendition, now):
-            source.dropped["tracks"] += 1
-            return
-        if rendition.key_due:
-            if not unit.key:
-                source.dropped["tracks"] += 1
-                return
-            rendition.key_due = False
         if shift := source.shift(unit, now):
             unit.dts += shift
+        if rendition.is_away and unit.key:
+            self._return(rendition, unit, now)
+        begins = rendition.waits or rendition.key_due
+        if rendition.is_away or (begins and not self._begin(rendition, unit, now)):
+            source.dropped["tracks"] += 1
+            return
+        rendition.last = unit.dts
         _push(rendition, unit, now)
 
-    def default_audio(self, unit: AccessUnit, now: float) -> None:
-        """Pushes a unit of the default audio track to the video renditions. Hot path. Its dts is in stream time."""
+    def default(self, unit: AccessUnit, now: float) -> None:
+        """Pushes a unit of a default track to the renditions that have it. Hot path. Its dts is in stream time."""
+        if unit.track.kind is _AUDIO:
+            self._default_audio(unit, now)
+            for rendition in self._away_audio:
+                self._push_default(rendition, unit, now)
+        else:
+            for rendition in self._away_video:
+                held, rendition.held = rendition.held, unit
+                if held is not None:
+                    self._push_default(rendition, held, now)
+
+    def _default_audio(self, unit: AccessUnit, now: float) -> None:
+        """Pushes a unit of the default audio track to the video renditions. Hot path."""
         if unit.track is not self._audio:
             if unit.track != self._audio:
                 for rendition in self._video:
@@ -119,32 +201,72 @@ class TrackPublisher:
 
     def close(self) -> None:
         """Ends the push of all renditions. They linger as their source does."""
-        renditions, self._renditions, self._video = self._renditions, {}, ()
+        renditions, self._by_name, self._renditions = self._by_name, {}, {}
+        self._sort()
         for rendition in renditions.values():
             rendition.publisher.close()
 
     # ---- details ----
 
+    def _begin(self, rendition: _Rendition, unit: AccessUnit, now: float) -> bool:
+        """Whether a rendition begins, or has begun, with this unit: with a key frame after its earlier units."""
+        if rendition.key_due and (not unit.key or unit.dts <= rendition.last):
+            return False
+        if rendition.waits and not self._announce(rendition, now):
+            return False
+        rendition.key_due = False
+        return True
+
+    def _push_default(self, rendition: _Rendition, unit: AccessUnit, now: float) -> None:
+        """Pushes a unit of a default track instead of the rendition's own."""
+        if self._begin(rendition, unit, now):
+            rendition.last = unit.dts
+            _push(rendition, unit, now)
+
+    def _return(self, rendition: _Rendition, key_frame: AccessUnit, now: float) -> None:
+        """Lets a rendition have its own track again. If this key frame is too early, it begins with the next one."""
+        held, rendition.held = rendition.held, None
+        if held is not None and held.dts < key_frame.dts:
+            self._push_default(rendition, held, now)
+        rendition.is_away = False
+        rendition.waits = rendition.key_due = True
+        self._sort()
+
+    def _sort(self) -> None:
+        renditions = self._by_name.values()
+        self._video = tuple(r for r in renditions if r.pushed.kind is Kind.VIDEO)
+        self._away_video = tuple(r for r in self._video if r.is_away)
+        self._away_audio = tuple(r for r in renditions if r.is_away and r.pushed.kind is _AUDIO)
+
     def _add(self, track_id: int, track: MediaTrack, info: TrackInfo) -> None:
         stream, kind = self._source.stream, track.kind
         size = _size(track, info)
         name = self._name(track_id, kind, size)
+        rendition = self._by_name.get(name)
+        if rendition is not None:  # of an earlier input
+            pushed = rendition.pushed
+            pushed.id, pushed.track, pushed.info, pushed.size = track_id, track, info, size
+            self._renditions[2 * track_id + (kind is _AUDIO)] = rendition
+            stream.pushed_tracks.changed()
+            return
         try:
-            publisher = self._publish(name, kind is Kind.VIDEO)
+            self._make_room(kind)
+            publisher = self._publish(self._source, name, kind is Kind.VIDEO)
         except GatewayError as error:
             self._refused.add(2 * track_id + (kind is _AUDIO))
             log.warning("a track cannot be published", stream=stream.name, kind=str(kind), track=track_id,
                         reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
             return
         pushed = PushedTrack(track_id, kind, name, publisher.stream, track, info, size)
-        self._renditions[2 * track_id + (kind is _AUDIO)] = _Rendition(pushed, publisher, publisher.stream)
-        self._video = tuple(r for r in self._renditions.values() if r.pushed.kind is Kind.VIDEO)
+        rendition = self._by_name[name] = _Rendition(pushed, publisher, publisher.stream)
+        self._renditions[2 * track_id + (kind is _AUDIO)] = rendition
+        self._sort()
         tracks = stream.original.tracks
         if tracks is not None:
             self._audio = tracks.audio
         if stream.pushed_tracks.add(pushed):
-            rendition = publisher.stream
-            rendition.when_ended(lambda reason: stream.pushed_tracks.remove(name, rendition))
+            own = publisher.stream
+            own.when_ended(lambda reason: stream.pushed_tracks.remove(name, own))
         log.info("further track", stream=stream.name, kind=str(kind), track=track_id, rendition=name,
                  codec=str(track.codec), language=info.language)  # fmt: skip
         if stream.outputs is not None:
@@ -158,17 +280,29 @@ class TrackPublisher:
         taken = {r.pushed.name for r in self._renditions.values()}
         return name if name not in taken else f"{name}{track_id}"
 
+    def _make_room(self, kind: Kind) -> None:
+        """Ends a rendition without a track on air, if there are too many of this kind."""
+        same = [r for r in self._by_name.values() if r.pushed.kind is kind]
+        unused = [r for r in same if r not in self._renditions.values()]
+        if len(same) >= MAX_PUSHED // 2 and unused:
+            del self._by_name[unused[0].pushed.name]
+            unused[0].publisher.close()
+            self._sort()
+
     def _announce(self, rendition: _Rendition, now: float) -> bool:
-        """Announces the tracks of a rendition, if the limit of changes allows it now."""
+        """Announces the tracks of a rendition, if the limit of changes allows it now. Equal tracks are no change."""
         pushed, stream = rendition.pushed, self._source.stream
-        if not stream.rendition_limiter.take(now):
+        default = stream.original.tracks if rendition.is_away else None
+        if pushed.kind is Kind.VIDEO:
+            video, audio = pushed.track if default is None else default.video, self._audio
+        else:
+            video, audio = None, pushed.track if default is None else default.audio
+        known = rendition.stream.original.tracks if rendition.last > _NEVER else None
+        changes = known is None or (known.video, known.audio) != (video, audio)
+        if changes and not stream.rendition_limiter.take(now):
             return False
         rendition.waits = False
-        if pushed.kind is Kind.VIDEO:
-            video, audio = pushed.track, self._audio
-        else:
-            video, audio = None, pushed.track
-        rendition.publisher.set_tracks(video, audio, _metadata(pushed))
+        rendition.publisher.set_tracks(video, audio, _metadata(pushed) if default is None else default.metadata)
         return True
 
 

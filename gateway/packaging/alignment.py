@@ -141,9 +141,11 @@ class Alignment:
         """Returns the boundary at this picture; None if no segment may begin with it.
 
         wants_cut: whether `member` alone would begin a segment here. For a rendition without an open segment,
-        `segmenter` decides instead, with the time since the newest boundary.
+        `segmenter` decides instead, with the time since the newest boundary. Without a source in the alignment, a
+        rendition that had segments before begins its new epoch at once: nobody else would.
         """
-        if segmenter is not None and not at.segment_open and member is not self.source and self._boundaries:
+        returns = at.is_new_epoch and self.source is None and member in self._last_times
+        if segmenter is not None and not (at.segment_open or returns or member is self.source) and self._boundaries:
             wants_cut = segmenter.cuts(at.shown - self._boundaries[-1].time, 0, True)
         self._members.add(member)
         source = self.source

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from gateway.channels.names import is_served_key
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.assets import TYPES, Assets
+from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.pages import PAGE_HEADERS
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchFilm, NoSuchObject, StoreUnavailable
@@ -64,7 +64,7 @@ class FilmPages:
             {
                 "title": found.title,
                 "description": found.description,
-                "created": _iso(found.created) if found.created else None,
+                "created": rfc3339(found.created, "seconds") if found.created else None,
                 "hls": names["hls"],
                 "poster": names.get("poster"),
                 "preview": names.get("preview"),
@@ -88,7 +88,9 @@ class FilmPages:
         file = f"../{quote(path.rpartition('/')[2])}"
         media = {"hls": file} if path.endswith(".m3u8") else {"file": file}
         title = (owner.channel.name if owner is not None else "") or id
-        return await self._page({"title": title, "description": "", "created": _iso(parsed.start), **media})
+        return await self._page(
+            {"title": title, "description": "", "created": rfc3339(parsed.start, "seconds"), **media}
+        )
 
     async def _find(self, folder: str) -> Film | None:
         """Returns a film that can be played; None if there is none. A film without a record is found by its files."""
@@ -136,7 +138,3 @@ class FilmPages:
         assert asset is not None and _MARK in asset.data, "the page is a file of the package"
         body = asset.data.replace(_MARK, head.encode("utf-8", "replace"), 1)
         return Response(status, body, TYPES["html"], cache=cache, headers=PAGE_HEADERS, compress=True)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -8,6 +8,7 @@ from gateway.channels import fields
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
 from gateway.live.output import OutputSpec
+from gateway.live.stream import Stream
 from gateway.packaging.services import PackagingServices
 from gateway.playback import cmaf, flv, hls, rtmp
 from gateway.playback.play_format import CacheClass
@@ -78,4 +79,20 @@ def viewer_protocol(path: str, text: bytes) -> str:
 
 def output_specs(services: PackagingServices, *, pulled: bool = False) -> list[OutputSpec]:
     """Returns the outputs of all formats. pulled: only those that also exist on nodes that pull the stream."""
-    return [format.spec(services) for format in FORMATS if format.pulled or not pulled]
+    specs = [format.spec(services) for format in FORMATS if format.pulled or not pulled]
+    return [*specs, *(_rewind_spec(spec) for spec in specs if spec.name == hls.FORMAT.output)]
+
+
+def _rewind_spec(spec: OutputSpec) -> OutputSpec:
+    """Returns the output with the segments for viewers who go back, where the channel has no HLS of MPEG-TS.
+
+    spec: that of `hls`. Both count segments together. It is not listed, because no field switches it.
+    """
+
+    def wanted(stream: Stream) -> bool:
+        channel = stream.channel
+        if not stream.is_source or channel.flag(hls.FORMAT.flag) or not channel.rewind_reach:
+            return False
+        return channel.flag(cmaf.FORMAT.flag) or channel.rewind_seconds > 0
+
+    return OutputSpec(hls.REWIND_OUTPUT, spec.make, wanted, spec.on_demand, listed=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
+from gateway.lib.rfc3339 import rfc3339
 
 _ALIVE: Final = Response(200, b"OK")
 
@@ -39,5 +39,4 @@ class Health:
 
         DASH-IF IOP §4.7: urn:mpeg:dash:utc:http-iso:2014.
         """
-        now = datetime.fromtimestamp(time.time(), UTC)
-        return Response(200, now.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode())
+        return Response(200, rfc3339(time.time()).encode())

@@ -31,6 +31,7 @@ from gateway.playback.playlist_response import (
 Reports: TypeAlias = Callable[[CmafTrack], str]
 
 LIVE_M3U8: Final = "live.m3u8"
+REWIND_OUTPUT: Final = "rewind"  # the output with the segments for going back, of channels without `hls`
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,7 @@ from gateway.outputs.recording.recorded_pieces import Span
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.ts.packager import TsPackager
 from gateway.packaging.ts.rewind_playlist import RewindPlaylist
-from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment
+from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment, SegmentHistory
 from gateway.playback import hls
 from gateway.playback.playlist_response import (
     HOLD,
@@ -76,6 +76,9 @@ class _State:
 class Rewind:
     """Answers for source streams whose channel has `rewind` or isOnDemand. Other streams are answered as without it.
 
+    The segments are those of the output `hls`. Without it, they are those of the output `rewind`, and `live.m3u8`
+    exists only with the parameter.
+
     The stored pieces of earlier publishes are read once for each packager, when a viewer first asks.
     If the store does not answer, viewers get 503: a playlist without them must not grow at its beginning later.
     """
@@ -88,33 +91,37 @@ class Rewind:
 
     def hls(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `/<stream>/<rest>` of the output `hls`."""
+        name = _output_name(stream)
         if rest == hls.LIVE_M3U8:
             if REWIND not in request.raw_query:
                 return hls.hls(request, stream, rest)
-            output = packager(stream, hls.FORMAT.output, TsPackager)
+            output = stream.output(name)
             if isinstance(output, TsPackager):
                 # Hot path: players ask again and again for the same delta update.
+                output.catch_up()
                 cached = output.cache.get(("query", request.raw_query))
                 if isinstance(cached, Response):
                     return cached
             seconds = rewind_seconds(request)
             if isinstance(seconds, Response):
                 return seconds
-            if seconds and stream.channel.rewind_reach:
-                return self._playlist(request, stream, seconds)
-        elif stream.channel.rewind_reach:
-            return self._segment(request, stream, rest)
+            if seconds and name:
+                return self._playlist(request, stream, name, seconds)
+        elif name:
+            return self._segment(request, stream, name, rest)
         return hls.hls(request, stream, rest)
 
     def master(self, request: Request, stream: Stream) -> EventualResponse | None:
         """Answers `master.m3u8` if it has the parameter `rewind`; None: it is answered as without it.
 
-        The playlist has one variant, the rewind playlist of MPEG-TS.
+        The playlist has one variant, the rewind playlist of MPEG-TS. None also for codecs that MPEG-TS cannot carry.
         """
         seconds = rewind_seconds(request)
         if isinstance(seconds, Response):
             return seconds
-        if not seconds or not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
+        name = _output_name(stream)
+        output = stream.output(name)
+        if not seconds or not name or (isinstance(output, TsPackager) and output.refused is not None):
             return None
 
         def render(output: TsPackager, suffix: str) -> Response:
@@ -122,16 +129,21 @@ class Rewind:
             body = media_playlist.with_suffix(multivariant([variant]), suffix.replace("?", "&", 1))
             return Response(200, body, M3U8, cache=PLAYLIST_CACHE, compress=True)
 
-        return playlist(request, stream, hls.FORMAT.output, TsPackager, render)
+        return playlist(request, stream, name, TsPackager, render)
 
-    def oldest(self, stream: Stream) -> float | None:
-        """Returns the date of the oldest picture that viewers can go back to; None if it is not known yet.
+    def status(self, stream: Stream) -> tuple[float, float | None]:
+        """Returns how many seconds viewers may go back, and the date of the oldest picture; None: not known yet.
 
-        The first call for a stream starts to read the stored pieces.
+        0 seconds: viewers cannot go back. The first call for a stream starts to read the stored pieces.
         """
-        if not stream.channel.rewind_reach or not stream.has_output(hls.FORMAT.output):
-            return None
-        output = stream.output(hls.FORMAT.output)
+        name = _output_name(stream)
+        output = stream.output(name)
+        if not name or (isinstance(output, TsPackager) and output.refused is not None):
+            return 0.0, None
+        return stream.channel.rewind_reach, self._oldest(stream)
+
+    def _oldest(self, stream: Stream) -> float | None:
+        output = stream.output(_output_name(stream))
         if not isinstance(output, TsPackager) or not output.ready:
             return None
         state = self._state(stream, output)
@@ -147,7 +159,7 @@ class Rewind:
 
         wall: seconds since the epoch. Returns None if viewers cannot go back to it.
         """
-        oldest, output = self.oldest(stream), stream.output(hls.FORMAT.output)
+        oldest, output = self._oldest(stream), stream.output(_output_name(stream))
         if oldest is None or not isinstance(output, TsPackager) or output.history is None:
             return None
         history = output.history
@@ -167,7 +179,7 @@ class Rewind:
 
     # ---- playlists ----
 
-    def _playlist(self, request: Request, stream: Stream, seconds: int) -> EventualResponse:
+    def _playlist(self, request: Request, stream: Stream, name: str, seconds: int) -> EventualResponse:
         seconds = min(seconds, round(stream.channel.rewind_reach))
 
         def render(output: TsPackager, suffix: str) -> EventualResponse:
@@ -176,7 +188,7 @@ class Rewind:
                 return self._first(request, stream, output, state, seconds, suffix)
             return self._render(request, stream, output, state, seconds, suffix)
 
-        return playlist(request, stream, hls.FORMAT.output, TsPackager, render)
+        return playlist(request, stream, name, TsPackager, render)
 
     async def _first(
         self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
@@ -247,7 +259,8 @@ class Rewind:
             self._check_some(stream, output, state, MAX_SEGMENTS)
             rewind, window = state.rewind, output.window
             template = rewind.text(seconds, window, ended=output.ended, delta=delta)
-            self._keep(cache, ("rewind", seconds, delta), template, delta)
+            if delta or suffix:  # otherwise the answer itself is cached, and both would need 350 kB
+                self._keep(cache, ("rewind", seconds, delta), template, delta)
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
         answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)
         if not suffix:
@@ -267,14 +280,14 @@ class Rewind:
 
     # ---- segments ----
 
-    def _segment(self, request: Request, stream: Stream, name: str) -> EventualResponse:
-        output = packager(stream, hls.FORMAT.output, TsPackager)
+    def _segment(self, request: Request, stream: Stream, name: str, rest: str) -> EventualResponse:
+        output = packager(stream, name, TsPackager)
         if isinstance(output, Response):
             return output
-        segment = output.window.find(name)
+        segment = output.window.find(rest)
         if segment is not None:
             return segment_response(segment, "video/mp2t")
-        recording, history, match = _recording(stream), output.history, _NAME.fullmatch(name)
+        recording, history, match = _recording(stream), output.history, _NAME.fullmatch(rest)
         if recording is not None and history is not None and match is not None:
             number = output.number_of(int(match[1]))
             if max(history.first, history.own) <= number < history.end:
@@ -283,7 +296,7 @@ class Rewind:
                 spans = recording.pieces.spans(past.start, end)
                 if spans:
                     return _answer(request, recording, spans, past)
-        return text(404, f"{name} is not here (any more)")
+        return text(404, f"{rest} is not here (any more)")
 
     # ---- what can be listed ----
 
@@ -309,7 +322,12 @@ class Rewind:
         history = state.rewind.history
         end = history[history.own].wall
         try:
-            found = await self._pieces.segments(stream.channel.id, history.end_wall - history.reach, end)
+            found = SegmentHistory()  # not a list, because it has 32 bytes for a piece, and a bound
+
+            def add(piece: StoredPiece) -> None:
+                found.add(found.end, _past(piece))
+
+            await self._pieces.each(stream.channel.id, history.end_wall - history.reach, end, add)
             for _ in range(0, MAX_SEGMENTS, _PER_TURN):
                 if self._check_some(stream, output, state, _PER_TURN):
                     break
@@ -319,7 +337,7 @@ class Rewind:
             state.loading = None
             return
         if state.rewind.floor <= history.own:
-            state.rewind.prepend(_in_order(found, end))
+            state.rewind.prepend(_newest_first(found, end))
         state.loaded = True
 
     def _check_some(self, stream: Stream, output: TsPackager, state: _State, count: int) -> bool:
@@ -339,23 +357,33 @@ class Rewind:
         return state.checked >= in_memory
 
 
+def _output_name(stream: Stream) -> str:
+    """Returns the output whose segments viewers can go back in; "" if there is none."""
+    if stream.is_source and stream.channel.rewind_reach:
+        for name in (hls.FORMAT.output, hls.REWIND_OUTPUT):
+            if stream.has_output(name):
+                return name
+    return ""
+
+
 def _recording(stream: Stream) -> OnDemandRecording | None:
     output = stream.output("ondemand")
     return output if isinstance(output, OnDemandRecording) else None
 
 
-def _in_order(pieces: Sequence[StoredPiece], end: float) -> list[PastSegment]:
-    """Returns the pieces that end before `end`, without those that overlap a later one, in order of time."""
-    found: list[PastSegment] = []
-    for piece in reversed(pieces[-MAX_SEGMENTS:]):
-        if piece.end > end + _OVERLAP:
-            continue
-        end = piece.start
-        parsed = media_keys.parse(piece.key)
-        if parsed is not None:
-            name = round(parsed.start * 1000)
-            found.append(PastSegment(name, piece.seconds, piece.start, int(piece.discontinuity)))
-    return found[::-1]
+def _past(piece: StoredPiece) -> PastSegment:
+    parsed = media_keys.parse(piece.key)
+    assert parsed is not None  # only such keys are read from playlists
+    return PastSegment(round(parsed.start * 1000), piece.seconds, piece.start, int(piece.discontinuity))
+
+
+def _newest_first(pieces: SegmentHistory, end: float) -> Iterator[PastSegment]:
+    """Yields the pieces that end before `end`, without those that overlap a later one."""
+    for number in reversed(range(pieces.first, pieces.end)):
+        piece = pieces[number]
+        if piece.wall + piece.seconds <= end + _OVERLAP:
+            end = piece.wall
+            yield piece
 
 
 async def _whole(data: bytes) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, service_unavailable, text
 from gateway.live.stream import Stream
+from gateway.playback import hls
 from gateway.playback.flv import FORMAT as FLV
 from gateway.playback.flv import LIVE_FLV, FlvViewers
 from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
@@ -85,11 +86,13 @@ class MediaRoute:
 
     output: the output that must be enabled; "": none.
     protocol: the protocol under which players are counted; "": they are not counted.
+    instead: an output that suffices too. Then the responder decides which files there are.
     """
 
     output: str
     respond: Responder
     protocol: str = ""
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ class MediaRoutes:
         for format in FORMATS:
             respond = ladders.responder(format)
             if respond is not None:
-                route = MediaRoute(format.output, respond, format.output)
+                instead = hls.REWIND_OUTPUT if format is hls.FORMAT else ""
+                route = MediaRoute(format.output, respond, format.output, instead)
                 names |= {address.path: route for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
@@ -156,7 +160,7 @@ class LivePlayback:
     remote_files: the files of other nodes; None: there are no other nodes.
     reports: takes reports of viewers; None: viewers are not asked for reports.
     viewer_count(stream): the number of viewers on all nodes.
-    oldest(stream): the date to which viewers can go back, seconds since the epoch; None: unknown yet.
+    rewind(stream): how far viewers may go back, see Rewind.status.
     """
 
     streams: PlayableStreams
@@ -168,7 +172,7 @@ class LivePlayback:
     remote_files: RemoteFiles | None = None
     reports: ViewerReports | None = None
     viewer_count: Callable[[Stream], int] = lambda stream: stream.viewers.total()
-    oldest: Callable[[Stream], float | None] = lambda stream: None
+    rewind: Callable[[Stream], tuple[float, float | None]] = lambda stream: (0.0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ class PlaybackRouter:
         self._protection = access.protection
         self._pages = pages
         self.statuses = StatusResponder(
-            live.streams, live.ready, stored.posters, live.viewer_count, live.oldest, live.reports is not None
+            live.streams, live.ready, stored.posters, live.viewer_count, live.rewind, live.reports is not None
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
@@ -281,7 +285,7 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if route.output and not stream.has_output(route.output):
+        if route.output and not stream.has_output(route.output) and not stream.has_output(route.instead):
             return not_enabled(route.output, name)
         if route.protocol and stream.ended is None:
             self._live.viewers.record(request, stream, route.protocol)

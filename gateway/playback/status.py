@@ -24,7 +24,8 @@ class StatusResponder:
 
     ready(stream, output): whether an enabled output is ready. posters: set if stored pictures may be used.
     viewers: returns the number of viewers of a stream on all nodes. Only public channels show it.
-    oldest: returns the date to which viewers can go back, seconds since the epoch; None: unknown yet.
+    rewind: returns how many seconds viewers may go back, and the date to which they can go back, seconds since the
+        epoch; None: unknown yet.
     reports: whether viewers may send reports.
     """
 
@@ -34,14 +35,14 @@ class StatusResponder:
         ready: Callable[[Stream, str], bool],
         posters: Posters | None,
         viewers: Callable[[Stream], int],
-        oldest: Callable[[Stream], float | None] = lambda stream: None,
+        rewind: Callable[[Stream], tuple[float, float | None]] = lambda stream: (0.0, None),
         reports: bool = False,
     ) -> None:
         self._hub = hub
         self._ready = ready
         self._posters = posters
         self._viewers = viewers
-        self._oldest = oldest
+        self._rewind = rewind
         self._reports = reports
 
     def live(self, stream: Stream) -> Response:
@@ -50,8 +51,7 @@ class StatusResponder:
             self._posters.forget(stream.channel.id)
         outputs = _enabled(stream)
         renditions = self._renditions(stream)
-        reach = stream.channel.rewind_reach if stream.is_source and "hls" in outputs else 0
-        oldest = self._oldest(stream) if reach else None
+        reach, oldest = self._rewind(stream)
         return _answer(
             state=stream.state,
             outputs=outputs,

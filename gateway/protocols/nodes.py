@@ -32,6 +32,9 @@ class LinkMessage(IntEnum):
     CHANNEL = 18  # JSON: the channel's fields changed
     EVICT = 19  # to a publishing node: JSON {"reason"}; the last frame
     OVER = 20  # JSON {"reason"}: the stream ended; the last frame of a pull
+    # Further tracks of a push, as TRACKS and UNIT. `to` is twice the id, and one more for audio.
+    FURTHER_TRACK = 21
+    FURTHER_UNIT = 22
 
 
 PING: Final = wire.frame(LinkMessage.PING, b"")

@@ -129,8 +129,8 @@ def encode_unit(unit: AccessUnit, to: int = SOURCE) -> bytes:
     return unit_head(unit, to)[_LENGTH.size :] + unit.payload
 
 
-def unit_head(unit: AccessUnit, to: int = SOURCE) -> bytes:
-    """Returns a UNIT frame without its payload, so that the payload is not copied.
+def unit_head(unit: AccessUnit, to: int = SOURCE, kind: int = StreamMessage.UNIT) -> bytes:
+    """Returns a UNIT frame without its payload, so that the payload is not copied. kind: of the frame.
 
     Raises ValueError like `encode_unit`.
     """
@@ -139,7 +139,7 @@ def unit_head(unit: AccessUnit, to: int = SOURCE) -> bytes:
         head = _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall)
     except struct.error as error:
         raise ValueError(f"a unit at {unit.dts}, {unit.cts} does not fit a frame: {error}") from None
-    return header(StreamMessage.UNIT, len(head) + len(unit.payload)) + head
+    return header(kind, len(head) + len(unit.payload)) + head
 
 
 def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:

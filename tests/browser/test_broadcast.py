@@ -392,7 +392,7 @@ async def test_devices_that_cannot_be_had_are_explained(gateway: Gateway) -> Non
 
 async def test_permission_that_the_browser_denies_is_explained(gateway: Gateway) -> None:
     channel = gateway.channel("denied")
-    async with chromium(CAMERAS[0]) as browser, from_key(browser, channel, granted=False) as studio:
+    async with chromium(CAMERAS[0], whole=True) as browser, from_key(browser, channel, granted=False) as studio:
         await studio.press("Turn on camera and microphone")
         await studio.notices("This page may not use camera and microphone.")
 

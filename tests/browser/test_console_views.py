@@ -515,7 +515,7 @@ async def film_page_plays(browser: Browser, address: str) -> None:
         assert box is not None
         for share in (0.5, 0.9):  # the first move wakes the controls
             await page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
-        picture = page.locator(".time-tip .preview-picture")
+        picture = page.locator(".rewind-tip .preview-picture")
         await expect(picture).to_be_visible()
         assert "thumbnails.jpg" in await picture.evaluate("(e) => e.style.backgroundImage")
         await page.keyboard.press("k")

@@ -14,6 +14,7 @@ import pytest
 from tests.support.browser import Watched, chromium, opened
 from tests.support.ladder import LadderStream, ladder
 from tests.support.media import Film
+from tests.support.plain_players import DASH, HLS, start
 from tests.support.tools import need
 
 SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, gop=30)
@@ -24,36 +25,6 @@ RUNGS = {
 }
 SIZES = (160, 320, 480)
 
-_HLS = """async (url) => {
-  const { default: Hls } = await import("/_player/hls.min.js");
-  const video = document.querySelector("video");
-  const hls = new Hls({ workerPath: "/_player/hls.worker.js", lowLatencyMode: true });
-  const errors = [], holes = [];
-  hls.on(Hls.Events.ERROR, (_, d) => {
-    if (d.fatal) errors.push(d.details);
-    if (d.details === "bufferSeekOverHole") holes.push(video.currentTime);
-  });
-  const place = (width) => hls.levels.findIndex((l) => l.width === width);
-  window.player = { errors, holes, choose: (width) => { hls.nextLevel = place(width); },
-    free: () => { hls.nextLevel = -1; }, widths: () => hls.levels.map((l) => l.width) };
-  hls.attachMedia(video);
-  hls.loadSource(url);
-}"""
-_DASH = """async (url) => {
-  const { MediaPlayer } = await import("/_player/dash.min.js");
-  const video = document.querySelector("video");
-  const dash = MediaPlayer().create();
-  dash.updateSettings({ debug: { logLevel: 0 }, streaming: { abr: { autoSwitchBitrate: { video: false } },
-    delay: { useSuggestedPresentationDelay: true }, buffer: { fastSwitchEnabled: true } } });
-  const errors = [];
-  dash.on(MediaPlayer.events.ERROR, ({ error }) => errors.push(`${error?.code} ${error?.message}`));
-  const all = () => dash.getRepresentationsByType("video");
-  const place = (width) => all().findIndex((r) => r.width === width);
-  window.player = { errors, holes: [], choose: (width) => dash.setRepresentationForTypeByIndex("video", place(width)),
-    free: () => dash.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: true } } } }),
-    widths: () => all().map((r) => r.width) };
-  dash.initialize(video, url, true);
-}"""
 _STATE = """() => { const v = document.querySelector("video"); return { time: v.currentTime, width: v.videoWidth,
   ranges: [...Array(v.buffered.length).keys()].map((i) => [v.buffered.start(i), v.buffered.end(i)]),
   errors: window.player.errors, holes: window.player.holes }; }"""
@@ -110,10 +81,7 @@ async def playing(script: str, path: str, **fields: Any) -> AsyncIterator[tuple[
         broadcast = asyncio.create_task(lab.broadcast())
         try:
             async with chromium() as browser, opened(browser, f"{lab.base}/status.json") as watched:
-                await watched.page.evaluate(
-                    "() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }"
-                )
-                await watched.page.evaluate(script, f"{lab.base}/{path}")
+                await start(watched, script, f"{lab.base}/{path}")
                 yield lab, Player(watched)
         finally:
             broadcast.cancel()
@@ -121,7 +89,7 @@ async def playing(script: str, path: str, **fields: Any) -> AsyncIterator[tuple[
 
 @pytest.mark.parametrize(
     ("script", "path", "widths"),
-    [(_HLS, "index.m3u8", SIZES), (_HLS, "master.m3u8", (*SIZES, 640)), (_DASH, "manifest.mpd", (*SIZES, 640))],
+    [(HLS, "index.m3u8", SIZES), (HLS, "master.m3u8", (*SIZES, 640)), (DASH, "manifest.mpd", (*SIZES, 640))],
     ids=["hls.js with index.m3u8", "hls.js with master.m3u8", "dash.js"],
 )
 async def test_a_player_changes_rungs_and_goes_on_without_a_hole(
@@ -138,7 +106,7 @@ async def test_a_player_changes_rungs_and_goes_on_without_a_hole(
 
 async def test_an_hevc_ladders_form_plays_in_hls_js() -> None:
     # The form is the channel's, not the codec of these films: Chromium here decodes no HEVC.
-    async with playing(_HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
+    async with playing(HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
         await player.shows(*SIZES)
         for width in (480, 160, 320):
             await player.choose(width)
@@ -146,9 +114,7 @@ async def test_an_hevc_ladders_form_plays_in_hls_js() -> None:
             await player.has_no_hole()
 
 
-@pytest.mark.parametrize(
-    ("script", "path"), [(_HLS, "master.m3u8"), (_DASH, "manifest.mpd")], ids=["hls.js", "dash.js"]
-)
+@pytest.mark.parametrize(("script", "path"), [(HLS, "master.m3u8"), (DASH, "manifest.mpd")], ids=["hls.js", "dash.js"])
 async def test_a_player_goes_back_to_the_source_when_the_rungs_are_lost(script: str, path: str) -> None:
     async with playing(script, path) as (lab, player):
         await player.shows(640, *SIZES)
@@ -164,7 +130,7 @@ async def test_a_player_goes_back_to_the_source_when_the_rungs_are_lost(script: 
 
 
 async def test_a_player_of_rungs_alone_goes_on_behind_a_discontinuity() -> None:
-    async with playing(_HLS, "index.m3u8") as (lab, player):
+    async with playing(HLS, "index.m3u8") as (lab, player):
         before = await player.shows(*SIZES)
         lab.leave(*RUNGS)
         await asyncio.sleep(1.5)

@@ -12,41 +12,12 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.integration.ingest.test_multitrack import push_command
-from tests.support import clients
 from tests.support.browser import Watched, chromium, opened
+from tests.support.clients import Program
 from tests.support.gateway import Channel, running
+from tests.support.plain_players import DASH, HLS, start
 from tests.support.tools import need
 
-_HLS = """async (url) => {
-  const { default: Hls } = await import("/_player/hls.min.js");
-  const video = document.querySelector("video");
-  const hls = new Hls({ workerPath: "/_player/hls.worker.js" });
-  const errors = [];
-  hls.on(Hls.Events.ERROR, (_, d) => { if (d.fatal) errors.push(d.details); });
-  window.player = { errors, widths: () => hls.levels.map((l) => l.width),
-    choose: (width) => { hls.nextLevel = hls.levels.findIndex((l) => l.width === width); },
-    languages: () => hls.audioTracks.map((a) => [a.lang, a.name]),
-    speak: (language) => { hls.audioTrack = hls.audioTracks.findIndex((a) => a.lang === language); } };
-  hls.attachMedia(video);
-  hls.loadSource(url);
-}"""
-_DASH = """async (url) => {
-  const { MediaPlayer } = await import("/_player/dash.min.js");
-  const video = document.querySelector("video");
-  const dash = MediaPlayer().create();
-  dash.updateSettings({ debug: { logLevel: 0 }, streaming: { abr: { autoSwitchBitrate: { video: false } },
-    delay: { useSuggestedPresentationDelay: true }, buffer: { fastSwitchEnabled: true },
-    trackSwitchMode: { audio: "alwaysReplace" } } });
-  const errors = [];
-  dash.on(MediaPlayer.events.ERROR, ({ error }) => errors.push(`${error?.code} ${error?.message}`));
-  const all = () => dash.getRepresentationsByType("video");
-  const sounds = () => dash.getTracksFor("audio");
-  window.player = { errors, widths: () => all().map((r) => r.width),
-    choose: (width) => dash.setRepresentationForTypeByIndex("video", all().findIndex((r) => r.width === width)),
-    languages: () => sounds().map((a) => [a.lang, a.labels[0]?.text]),
-    speak: (language) => dash.setCurrentTrack(sounds().find((a) => a.lang === language)) };
-  dash.initialize(video, url, true);
-}"""
 # The loudest frequency of what the element plays, in Hz.
 _LISTEN = """() => {
   const video = document.querySelector("video");
@@ -66,7 +37,7 @@ _LISTEN = """() => {
 def channel() -> Iterator[Channel]:
     with running() as gateway:
         channel = gateway.channel(audioTracks="en=English, fr=Français, de=Deutsch")
-        with clients.Program(push_command(channel.push)):
+        with Program(push_command(channel.push)):
             channel.wait_live()
             channel.wait_playable("index.m3u8", "master.m3u8", "manifest.mpd", "144p/index.m3u8", "audio2/index.m3u8")
             yield channel
@@ -89,13 +60,12 @@ async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0
 
 
 @pytest.mark.parametrize(
-    ("script", "path"), [(_HLS, "master.m3u8"), (_HLS, "index.m3u8"), (_DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+    ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_viewer_changes_size_and_language(browser: Browser, channel: Channel, script: str, path: str) -> None:
     async with opened(browser, channel.url("status.json")) as watched:
-        await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
-        await watched.page.evaluate(script, channel.url(path))
+        await start(watched, script, channel.url(path))
         await watched.plays()
         await watched.page.evaluate(_LISTEN)
         assert sorted(await watched.page.evaluate("window.player.widths()")) == [256, 426, 640]
@@ -129,3 +99,33 @@ async def test_the_pages_offer_the_languages(browser: Browser, channel: Channel,
         await watched.page.evaluate("window.player = { errors: [] }")
         await until(watched, "window.tone()", 1200)
         assert not watched.complaints
+
+
+@pytest.mark.parametrize(
+    ("script", "path"), [(_HLS, "master.m3u8"), (_HLS, "index.m3u8"), (_DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_viewer_of_a_further_track_stays_over_a_cut(
+    browser: Browser, channel: Channel, script: str, path: str
+) -> None:
+    inputs = [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate"}]
+    cut = channel.gateway.channel(inputs=inputs, audioTracks="en, fr, de")
+    main = Program(push_command(cut.push))
+    cut.wait_live()
+    cut.wait_playable(path, "144p/index.m3u8", "144p/video/index.m3u8", "audio2/index.m3u8")
+    async with opened(browser, cut.url("status.json")) as watched:
+        await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
+        await watched.page.evaluate(script, cut.url(path))
+        await watched.plays()
+        await watched.page.evaluate("window.player.choose(256)")
+        await until(watched, "document.querySelector('video').videoWidth", 256)
+        main.kill()
+        await until(watched, "document.querySelector('video').videoWidth", 640)
+        await watched.plays()
+        with Program(push_command(cut.push)):
+            # dash.js chooses a Representation anew in each Period.
+            again = "window.player.widths().includes(256) && window.player.choose(256), " if script is _DASH else ""
+            await until(watched, f"({again}document.querySelector('video').videoWidth)", 256)
+            await watched.plays()
+        assert await watched.page.evaluate("window.player.errors") == []
+    cut.gateway.api("DELETE", f"/videostream/{cut.id}/session")

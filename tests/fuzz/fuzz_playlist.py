@@ -8,7 +8,8 @@ from gateway.formats.flv.reader import FlvReader
 from gateway.formats.hls.playlist_reader import MediaPlaylist, parse_playlist
 from gateway.media.aac import split_adts
 from gateway.media.errors import InvalidData
-from gateway.media.h265_stream import H265Samples
+from gateway.media.nal_samples import NalSamples
+from gateway.media.track import Codec
 
 SEEDS = [
     b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI=\"i.mp4\",BYTERANGE=\"9@0\"\n"
@@ -36,4 +37,4 @@ def fuzz(data: bytes) -> None:
     with suppress(InvalidData):
         assert split_adts(data)[1] in (7, 9)
     with suppress(InvalidData):
-        H265Samples(b"").take(data, True)
+        NalSamples(Codec.H265, b"").take(data, True)

@@ -7,7 +7,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.formats.recording import Event, Packet, RecordingOpened
 from gateway.media.errors import InvalidData
-from gateway.media.h264_stream import H264Samples
+from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recorded import (
@@ -54,11 +54,11 @@ def fuzz(data: bytes) -> None:
     assert [described(e) for e in longer[: len(shorter)]] == [described(e) for e in shorter]
     assert whole[1] == single[1]
     assert whole[1] or len(whole[0]) == len(single[0])
-    samples: H264Samples | None = None
+    samples: NalSamples | None = None
     for event in whole[0]:
         if isinstance(event, RecordingOpened):
             lane = event.video
-            samples = H264Samples(lane.config) if lane is not None and lane.coding is Codec.H264 else None
+            samples = NalSamples(Codec.H264, lane.config) if lane is not None and lane.coding is Codec.H264 else None
         elif samples is not None and event.track.kind is Kind.VIDEO:
             try:
                 sample = samples.take(event.payload, event.key)

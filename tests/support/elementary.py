@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +11,8 @@ from pathlib import Path
 import av
 
 from gateway.media.track import Codec, Kind, MediaTrack
+from tests.support.media import made_once
 from tests.support.tools import need
-
-_folder = tempfile.TemporaryDirectory(prefix="millrace-elementary-")
 
 _PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=30", "-t", "2", "-pix_fmt", "yuv420p"]
 _TONE = ["-f", "lavfi", "-i", "sine=frequency=440:beep_factor=4:sample_rate=48000", "-t", "2"]
@@ -67,8 +65,7 @@ def elementary(name: str) -> Elementary:
     """The stream of this recipe, made once."""
     need("ffmpeg", "ffprobe")
     codec, container, arguments = RECIPES[name]
-    path = Path(_folder.name) / f"{name}.{container}"
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *arguments, "-y", str(path)], check=True, timeout=60)
+    path = made_once(container, ["ffmpeg", *arguments, "-f", container])
     with av.open(str(path)) as film:
         stream = film.streams[0]
         kind = Kind.VIDEO if stream.type == "video" else Kind.AUDIO

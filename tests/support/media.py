@@ -1,18 +1,16 @@
 """Test films, made once per run, and what identifies their frames wherever they come out again."""
 
-import atexit
+import fcntl
 import functools
-import shutil
+import hashlib
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.run_folder import run_folder
+
 FRAMES_PER_SECOND = 30
-_folder = Path(tempfile.mkdtemp(prefix="millrace-films-"))
-_folder.chmod(0o755)  # clients that run as another user read films too
-atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,24 @@ class Film:
 
 @functools.cache
 def _make(film: Film) -> Path:
-    path = _folder / f"{film.name}.{film.container}"
-    command = [film.ffmpeg, "-nostdin", "-v", "error", *film.arguments(), "-f", film.container, "-y", str(path)]
-    subprocess.run(command, check=True, timeout=180)
-    return path
+    return made_once(film.container, [film.ffmpeg, *film.arguments(), "-f", film.container])
 
 
 @functools.cache
 def _source(film: Film) -> "Take":
-    command = framehash_command(film.path(), ffmpeg=film.ffmpeg)
-    return parse_framehash(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout.decode())
+    return parse_framehash(made_once("framehash", framehash_command(film.path(), ffmpeg=film.ffmpeg)[:-1]).read_text())
+
+
+def made_once(suffix: str, command: Sequence[str]) -> Path:
+    """The file that an ffmpeg command, which lacks only its output, makes: once in a run, whoever asks first."""
+    path = run_folder() / f"{hashlib.sha256(repr(command).encode()).hexdigest()[:16]}.{suffix}"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            part = path.with_suffix(".part")
+            subprocess.run([*command, "-nostdin", "-v", "error", "-y", str(part)], check=True, timeout=180)
+            part.rename(path)
+    return path
 
 
 PLAIN = Film("plain")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +10,8 @@ import av
 
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
+from tests.support.media import made_once
 from tests.support.tools import need
-
-_folder = Path(tempfile.mkdtemp(prefix="millrace-sources-"))
-atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 _CODECS = {
     "h264": Codec.H264,
@@ -93,10 +87,7 @@ def h264(
 def source(*arguments: str, container: str = "mp4") -> Source:
     """What ffmpeg makes of these arguments; mp4 and matroska keep units in the form that ours have."""
     need("ffmpeg")
-    path = _folder / f"{abs(hash((arguments, container)))}.{container}"
-    command = ["ffmpeg", "-nostdin", "-v", "error", *arguments, "-f", container, "-y", str(path)]
-    subprocess.run(command, check=True, timeout=120)
-    return read(path)
+    return read(made_once(container, ["ffmpeg", *arguments, "-f", container]))
 
 
 def read(path: Path) -> Source:

@@ -10,18 +10,18 @@ import { t } from "./words.js";
 
 export class TimeBar {
   #video;
-  #slider = h("input", { type: "range", class: "time-slider", min: "0", max: "0", step: "any", value: "0", id: "position" });
+  #slider = h("input", { type: "range", class: "rewind-slider", min: "0", max: "0", step: "any", value: "0", id: "position" });
   #loaded = h("span", { class: "time-loaded" });
   #picture = picture();
-  #tipTime = h("span", { class: "time-tip-time" });
-  #tip = h("div", { class: "time-tip", hidden: true, "aria-hidden": "true" }, this.#picture.element, this.#tipTime);
+  #tipTime = h("span", { class: "rewind-tip-time" });
+  #tip = h("div", { class: "rewind-tip", hidden: true, "aria-hidden": "true" }, this.#picture.element, this.#tipTime);
   #dragging = false;
   /** @type {readonly Preview[]} */
   #previews = [];
 
   /** The current position and the length, as text. */
   clock = h("span", { class: "time-clock" });
-  element = h("div", { class: "time" }, h("div", { class: "time-track" }, this.#loaded, this.#slider), this.#tip);
+  element = h("div", { class: "time" }, h("div", { class: "rewind-track" }, this.#loaded, this.#slider), this.#tip);
 
   /** @param {HTMLVideoElement} video */
   constructor(video) {

@@ -188,7 +188,8 @@ class Page {
     if (answer.status.rewind && this.#date !== null) {
       const { rewindEngine } = await import("./hls-engine.js");
       const format = { label: "HLS", output: "hls", media: "live.m3u8", unsupported: null, open: rewindEngine(this.#date) };
-      if (answer.status.ready?.includes("hls")) {
+      // A channel without the output "hls" has this playlist too; a request waits for its first segment.
+      if (answer.status.ready?.includes("hls") || !answer.status.outputs?.includes("hls")) {
         this.#waiting.reset();
         this.#stable = false;
         view.uses(format);

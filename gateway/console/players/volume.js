@@ -17,10 +17,12 @@ export class Volume {
     const volume = Number(recall("volume") ?? 1);
     video.volume = volume >= 0 && volume <= 1 ? volume : 1;
     video.muted = muted ? recall("muted") !== "no" : recall("muted") === "yes";
-    video.addEventListener("volumechange", () => {
+    const changed = () => {
       if (!video.muted) this.#byBrowser = false;
       if (!this.#byBrowser) this.#keep();
-    });
+    };
+    video.addEventListener("volumechange", changed);
+    addEventListener("pagehide", changed); // a closing page may not get the change event any more
   }
 
   /**
@@ -47,7 +49,6 @@ export class Volume {
     video.muted = !video.muted && video.volume > 0;
     if (!video.muted && video.volume === 0) video.volume = 1;
     this.#byBrowser = false;
-    this.#keep(); // at once, because a closing page may not get the change event any more
   }
 
   #keep() {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from gateway.formats.hls.media_playlist import date
+from gateway.lib.rfc3339 import rfc3339
 
 # Placeholders, which XML 1.0 cannot contain: for the query of a protected player, and for the current time.
 MARK = "\x00"
@@ -27,7 +27,7 @@ def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:
 
     A `$` in the suffix would start an identifier of the template, so it is doubled (§5.3.9.4.4: "$$").
     """
-    return text.replace(MARK, escape(suffix.replace("$", "$$"), {'"': "&quot;"})).replace(NOW, date(now)).encode()
+    return text.replace(MARK, escape(suffix.replace("$", "$$"), {'"': "&quot;"})).replace(NOW, rfc3339(now)).encode()
 
 
 def duration(seconds: float) -> str:
@@ -155,8 +155,8 @@ def mpd(m: Mpd) -> str:
         'xmlns="urn:mpeg:dash:schema:mpd:2011"',
         f'profiles="{_PLAIN_PROFILES if m.latency is None else _PROFILES}"',
         f'type="{"static" if has_ended else "dynamic"}"',
-        f'availabilityStartTime="{date(m.start)}"',
-        f'publishTime="{date(m.published)}"',
+        f'availabilityStartTime="{rfc3339(m.start)}"',
+        f'publishTime="{rfc3339(m.published)}"',
         f'minBufferTime="{duration(m.buffer)}"',
         f'maxSegmentDuration="{duration(m.longest)}"',
     ]
@@ -196,7 +196,7 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
             yield f"<Label>{escape(s.label)}</Label>\n"
         if s.wall is not None and low_latency:
             yield (
-                f'<ProducerReferenceTime id="0" type="captured" wallClockTime="{date(s.wall)}" '
+                f'<ProducerReferenceTime id="0" type="captured" wallClockTime="{rfc3339(s.wall)}" '
                 f'presentationTime="{s.template.offset}">'
                 f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{escape(clock)}"/>'
                 "</ProducerReferenceTime>\n"

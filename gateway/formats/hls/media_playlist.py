@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+
+from gateway.lib.rfc3339 import rfc3339
 
 # A control character: a playlist MUST NOT contain one (§4.1), so MARK never occurs in other text.
 MARK = "\x00"
@@ -35,16 +36,9 @@ def part_target(value: float) -> float:
     return math.ceil(round(value * 100_000, 3)) / 100_000
 
 
-def date(epoch_seconds: float) -> str:
-    """Returns an ISO 8601 date with milliseconds, UTC."""
-    return (
-        datetime.fromtimestamp(round(epoch_seconds, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
-
-
 def program_date_time(epoch_seconds: float) -> str:
     """Returns the EXT-X-PROGRAM-DATE-TIME tag (§4.4.4.6)."""
-    return f"#EXT-X-PROGRAM-DATE-TIME:{date(epoch_seconds)}\n"
+    return f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(epoch_seconds)}\n"
 
 
 def segment(duration: float, uri: str) -> str:

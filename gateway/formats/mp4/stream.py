@@ -54,6 +54,15 @@ class FragmentReader:
                 self._fragment = None if self._fragment is None else 0
         return events
 
+    def jump(self) -> None:
+        """Continues at another fragment of the same recording. An incomplete one is left out.
+
+        Not for writers with offsets from the start of the file.
+        """
+        self._buffer.clear()
+        self._at = self._skip = 0
+        self._fragment = None
+
     def _step(self, events: list[Event]) -> bool:
         """Reads the next box, or skips the available bytes of an unused box. Returns whether more may follow."""
         buffer = self._buffer

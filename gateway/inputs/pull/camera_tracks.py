@@ -9,8 +9,7 @@ from typing import Final, Protocol
 from gateway.media import aac, h264, h265, nal, opus
 from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
-from gateway.media.h264_stream import H264Samples
-from gateway.media.h265_stream import H265Samples
+from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -44,9 +43,7 @@ class Pictures:
     def __init__(self, medium: Media) -> None:
         self.track: MediaTrack | None = None
         self._codec = Codec.H264 if medium.encoding == "H264" else Codec.H265
-        self._samples: H264Samples | H265Samples = (
-            H264Samples(_avcc(medium)) if self._codec is Codec.H264 else H265Samples(_hvcc(medium))
-        )
+        self._samples = NalSamples(self._codec, _avcc(medium) if self._codec is Codec.H264 else _hvcc(medium))
         self._times: DecodeTimes | None = None
         self._last = 0
         self._begun = False

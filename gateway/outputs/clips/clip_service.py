@@ -22,7 +22,7 @@ from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.outputs.clips.joiner import CannotJoin, Joiner, JumpedTooFar
-from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, SourcePiece, UnitReader
+from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
 from gateway.ports import media_keys
 from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError
@@ -222,7 +222,7 @@ class ClipService:
             log.warning("a damaged recording is left out of a clip", object=piece.piece.key, reason=str(error))
 
     async def _jump(self, joiner: Joiner, reader: UnitReader, piece: SourcePiece) -> None:
-        """Reads the tables and the first picture of a segment, which has its time. What follows is read elsewhere."""
+        """Reads the tables and the first picture of a piece, which has its time. What follows is read elsewhere."""
         async with aclosing(self._sources.read(piece, 0, JUMP_HEAD)) as chunks:
             async for chunk in chunks:
                 await self._sources.threads.run(partial(self._receive, joiner, reader, chunk))
@@ -230,7 +230,7 @@ class ClipService:
                     break
             else:
                 raise JumpedTooFar  # a very large first picture
-        assert isinstance(reader, TsReader)  # only segments have a position to jump to
+        assert isinstance(reader, TsReader | FragmentUnits)  # other pieces have no position to jump to
         reader.jump()
         joiner.jump()
 

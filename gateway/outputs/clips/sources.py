@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+from gateway.formats.mp4.fragment_places import fragment_places
 from gateway.formats.mp4.movie_reader import MAX_MOOV, MovieReader, is_start
 from gateway.formats.mp4.stream import FragmentReader
 from gateway.formats.recording import ForeignCodec, Packet
@@ -37,6 +39,7 @@ _HEAD: Final = 64 * 1024  # bytes in which the index of a short recording ends
 JUMP_HEAD: Final = 2_000_000  # bytes in which the tables and the first picture of a segment must be
 _JUMP_MARGIN: Final = 12.0  # seconds before a range: longer than most GOPs
 _MIN_JUMP: Final = 4.0  # seconds; less is faster to read
+_LAST_FRAGMENTS: Final = 3.0  # seconds at the end of a growing recording in which each track has a fragment
 _MIN_GAP: Final = 2.0  # seconds without segments that are filled from MP4 recordings
 
 
@@ -131,7 +134,7 @@ class ClipSources:
         if piece.piece.kind is MediaKind.SEGMENT:
             return TsReader(near), 0, -1
         if piece.growing:
-            return _FragmentUnits(), 0, -1
+            return FragmentUnits(), 0, -1
         moov = await self._moov(piece)
 
         def select() -> tuple[_MovieUnits, int, int]:
@@ -141,12 +144,16 @@ class ClipSources:
         return await self.threads.run(select)
 
     async def position_before(self, piece: SourcePiece, start: float) -> int:
-        """Returns a position in a segment that is probably before a key frame at or before `start`.
+        """Returns a position in a piece that is probably before a key frame at or before `start`.
 
-        0 for short segments and other pieces. Raises NoSuchObject.
+        0 for short segments and finished MP4 recordings, which have an index. Raises NoSuchObject, InvalidData.
         """
         ahead = start - piece.start - _JUMP_MARGIN
-        if piece.piece.kind is not MediaKind.SEGMENT or ahead < _MIN_JUMP or piece.piece.seconds <= 0:
+        if ahead < _MIN_JUMP:
+            return 0
+        if piece.growing:
+            return await self.threads.run(partial(_fragment_before, piece.file, ahead))
+        if piece.piece.kind is not MediaKind.SEGMENT or piece.piece.seconds <= 0:
             return 0
         file = piece.file
         if file is not None:
@@ -252,7 +259,7 @@ class _MovieUnits:
         return []
 
 
-class _FragmentUnits:
+class FragmentUnits:
     """The UnitReader of a growing recording. What follows its last complete fragment is ignored."""
 
     def __init__(self) -> None:
@@ -269,6 +276,10 @@ class _FragmentUnits:
             else:
                 self.has_video = event.video is not None
         return units
+
+    def jump(self) -> None:
+        """Continues at another fragment, later in the recording."""
+        self._reader.jump()
 
     def finish(self) -> list[AccessUnit]:
         return []
@@ -305,18 +316,44 @@ def _opened(path: Path, files: ExitStack) -> BinaryIO | None:
         return None  # it moved to the store meanwhile
 
 
+def _fragment_before(file: BinaryIO | None, seconds: float) -> int:
+    """Returns the position of the last fragment that begins at most `seconds` after the first one."""
+    position, first = 0, None
+    for at, time in fragment_places(_reader_of(file)):
+        first = time if first is None else first
+        if time - first > seconds:
+            break
+        position = at
+    return position
+
+
 def _fragment_seconds(file: BinaryIO | None) -> float | None:
-    """Returns the seconds of a growing recording, from the times of its samples."""
-    assert file is not None  # growing recordings are on this node
-    reader, first, last = _FragmentUnits(), None, 0
-    at = 0
-    while chunk := os.pread(file.fileno(), CHUNK, at):
+    """Returns the seconds of a growing recording, from the times of its first and its last samples."""
+    read, reader = _reader_of(file), FragmentUnits()
+    recent: deque[tuple[int, float]] = deque()
+    for position, time in fragment_places(read):
+        recent.append((position, time))
+        while recent[0][1] < time - _LAST_FRAGMENTS:
+            recent.popleft()
+    first = next(_shown(reader, read, 0), None) if recent else None
+    if first is None:
+        return None
+    reader.jump()
+    return (max(_shown(reader, read, recent[0][0]), default=first) - first) / VIDEO_CLOCK
+
+
+def _shown(reader: FragmentUnits, read: Callable[[int, int], bytes], at: int) -> Iterator[int]:
+    """Yields the presentation times of the pictures from a position on; without pictures, of the sound."""
+    while chunk := read(CHUNK, at):
         at += len(chunk)
         for unit in reader.receive(chunk):
             if unit.track.kind is Kind.VIDEO or not reader.has_video:
-                first = unit.dts + unit.cts if first is None else first
-                last = max(last, unit.dts + unit.cts)
-    return None if first is None else (last - first) / VIDEO_CLOCK
+                yield unit.dts + unit.cts
+
+
+def _reader_of(file: BinaryIO | None) -> Callable[[int, int], bytes]:
+    assert file is not None  # growing recordings are on this node
+    return partial(os.pread, file.fileno())
 
 
 def _gaps(segments: Sequence[SourcePiece], start: float, end: float) -> list[tuple[float, float]]:

@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.lib.rfc3339 import rfc3339
 from gateway.live.further_sinks import FurtherSinks
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import EndReason
@@ -112,11 +112,10 @@ class RelayTarget:
 
     def report(self) -> dict[str, Any]:
         """Returns the target's state for the session's status."""
-        since = datetime.fromtimestamp(self._since, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return {
             "url": self.shown,
             "state": str(self.state),
-            "since": since,
+            "since": rfc3339(self._since),
             "sent": self.sent,
             "dropped": self.dropped,
             "attempts": self._attempts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -65,25 +65,37 @@ class StoredPieces:
         A channel has one session at a time. So the session that began last before `start` is the oldest one that can
         reach into the range.
         """
-        keys = await self._session_keys(channel)
-        first = max((n for n, (at, _) in enumerate(keys) if at <= start), default=0)
-        # Two nodes may have recorded the end and the beginning of two sessions at once.
-        for at, key in keys[max(first - 1, 0) :]:
-            if at < end and (found := await self.session(key, start, end)):
+        for key in await self._keys_of(channel, start, end):
+            if found := await self.session(key, start, end):
                 yield found
 
     async def session(self, key: str, start: float = 0.0, end: float = float("inf")) -> list[StoredPiece]:
         """Returns the segments of one session's playlist in a time range; empty if it does not exist."""
+        found: list[StoredPiece] = []
+        await self._read(key, start, end, found.append)
+        return found
+
+    async def each(self, channel: str, start: float, end: float, add: Callable[[StoredPiece], None]) -> None:
+        """Passes the on-demand segments of a time range to `add`, in order of time. It runs in a thread.
+
+        For callers that keep less than a StoredPiece of each segment.
+        """
+        for key in await self._keys_of(channel, start, end):
+            await self._read(key, start, end, add)
+
+    async def _read(self, key: str, start: float, end: float, add: Callable[[StoredPiece], None]) -> None:
         try:
             text = b"".join([chunk async for chunk in self._objects.read(key, 0, MAX_PLAYLIST_BYTES)])
         except NoSuchObject:  # it was deleted in the meantime
-            return []
+            return
         channel = key.partition("/")[0]
 
-        def read() -> list[StoredPiece]:
-            return [piece for piece in read_playlist(channel, text) if piece.end > start and piece.start < end]
+        def read() -> None:
+            for piece in read_playlist(channel, text):
+                if piece.end > start and piece.start < end:
+                    add(piece)
 
-        return await asyncio.to_thread(read)  # the playlist of a month has a million lines
+        await asyncio.to_thread(read)  # the playlist of a month has a million lines
 
     async def movies(self, channel: str, start: float, end: float) -> list[StoredPiece]:
         """Returns the MP4 recordings of a time range, in order of time; at most 10,000, the oldest are left out."""
@@ -116,6 +128,13 @@ class StoredPieces:
         if last is not None:
             newest += (await self.movies(channel, last, last + 0.001))[-1:]
         return max(newest, key=lambda piece: piece.end, default=None)
+
+    async def _keys_of(self, channel: str, start: float, end: float) -> list[str]:
+        """Returns the keys of the sessions that may have segments of a time range, the oldest first."""
+        keys = await self._session_keys(channel)
+        first = max((n for n, (at, _) in enumerate(keys) if at <= start), default=0)
+        # Two nodes may have recorded the end and the beginning of two sessions at once.
+        return [key for at, key in keys[max(first - 1, 0) :] if at < end]
 
     async def _session_keys(self, channel: str) -> list[tuple[float, str]]:
         """Returns the starts and the keys of all sessions, the oldest first."""

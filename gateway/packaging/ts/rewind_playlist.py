@@ -7,6 +7,7 @@ pieces of earlier packagers are counted back from the first segment of this one.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
@@ -36,21 +37,21 @@ class RewindPlaylist:
         # By seconds: the first number that was listed, and the Target Duration. Neither may go back.
         self._lengths: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
-    def prepend(self, pieces: list[PastSegment]) -> None:
-        """Adds stored pieces before the segments of the packager: the newest first piece last.
+    def prepend(self, pieces: Iterable[PastSegment]) -> None:
+        """Adds stored pieces before the segments of the packager.
 
         Their epochs are set here. Epochs are not negative, so that pieces before too many discontinuities are left out.
-        pieces: in order of time. The epoch of a piece is 1 if it begins with a discontinuity, otherwise 0.
+        pieces: the newest one first. The epoch of a piece is 1 if it begins with a discontinuity, otherwise 0.
         """
         history = self.history
         epoch = history[history.own].epoch - 1  # the packager's first segment does not continue them
-        numbered: list[PastSegment] = []
-        for piece in reversed(pieces):
+        older = SegmentHistory()
+        for piece in pieces:
             if epoch < 0:
                 break
-            numbered.append(PastSegment(piece.name, piece.seconds, piece.wall, epoch))
+            older.append(PastSegment(piece.name, piece.seconds, piece.wall, epoch))
             epoch -= piece.epoch
-        history.prepend(numbered[::-1])
+        history.prepend(older)
         self._oldest = history.first
 
     def text(self, seconds: int, window: SegmentWindow, *, ended: bool, delta: bool = False) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 MAX_SEGMENTS: Final = 50_000  # of a channel, 28 hours of 2 s; 32 bytes each
 _TRIM: Final = 256  # segments after which old ones are dropped, because that moves all others
@@ -46,6 +45,9 @@ class SegmentHistory:
         self._walls = array("d")
         self._epochs = array("I")
         self._starts = array("q")
+        self._arrays: tuple[array[Any], ...] = (
+            self._names, self._durations, self._walls, self._epochs, self._starts,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._names)
@@ -77,24 +79,19 @@ class SegmentHistory:
         if number != self.end or not self._names:
             self._drop(len(self._names))
             self.first = self.own = number
-        self._append(segment)
+        self.append(segment)
         if len(self._names) % _TRIM == 0:
             old = self.since(segment.wall - self.reach) - self.first
             self._drop(max(old, len(self._names) - MAX_SEGMENTS, 0))
 
-    def prepend(self, pieces: Sequence[PastSegment]) -> None:
-        """Adds older pieces before all segments, in order of time; as many of the newest as fit."""
-        pieces = pieces[max(0, len(pieces) - (MAX_SEGMENTS - len(self))) :]
-        if pieces:
-            older = SegmentHistory()
-            for piece in pieces:
-                older._append(piece)
-            self.first -= len(pieces)
-            self._names[:0] = older._names
-            self._durations[:0] = older._durations
-            self._walls[:0] = older._walls
-            self._epochs[:0] = older._epochs
-            self._starts[:0] = older._starts
+    def prepend(self, older: SegmentHistory) -> None:
+        """Adds older pieces before all segments, as many of the newest as fit. older: the newest piece first."""
+        count = max(min(len(older), MAX_SEGMENTS - len(self)), 0)
+        self.first -= count
+        for values, added in zip(self._arrays, older._arrays, strict=True):
+            added = added[:count]
+            added.reverse()
+            values[:0] = added
 
     def since(self, wall: float) -> int:
         """Returns the number of the segment that contains this date; of the oldest one if it is later."""
@@ -104,7 +101,8 @@ class SegmentHistory:
         """Returns the duration of the longest stored piece from number `first`, seconds; 0 if there is none."""
         return max(self._durations[first - self.first : max(self.own - self.first, 0)], default=0) / _UNITS
 
-    def _append(self, segment: PastSegment) -> None:
+    def append(self, segment: PastSegment) -> None:
+        """Adds a segment with the next number. The caller knows the bound."""
         self._names.append(segment.name)
         self._durations.append(round(segment.seconds * _UNITS))
         self._walls.append(segment.wall)
@@ -112,6 +110,6 @@ class SegmentHistory:
         self._starts.append(segment.start)
 
     def _drop(self, count: int) -> None:
-        for values in (self._names, self._durations, self._walls, self._epochs, self._starts):
+        for values in self._arrays:
             del values[:count]
         self.first += count

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.support.clients import Program, push, until
+from tests.support.clients import Program, probe, push, until
 from tests.support.fleet import nodes, sharing
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
@@ -162,3 +162,28 @@ def test_a_clip_of_the_newest_seconds_is_made_by_the_node_that_has_them(two: Two
         assert (reply.status, len(reply.body)) == (200, made["size"])
         assert "after" in api(two.asked, "POST", path, {"from": 20, "to": 10}, status=400)["error"]
         assert "nothing" in api(two.asked, "POST", path, {"from": 10, "to": 20}, status=404)["error"]
+
+
+def test_an_export_up_to_now_is_made_by_the_node_that_has_the_newest_seconds(two: Two, tmp_path: Path):
+    channel = two.channel(isOnDemand=True, ondemand_time="60", isHls=False, videoname="A stage")
+    path = f"/videostream/{channel.id}/export"
+    with push(FILM, channel.push):
+        channel.wait_live()
+        file = tmp_path / "export.mp4"
+
+        def export() -> bool:
+            reply = two.asked.api("GET", f"{path}?last=3")  # these nodes share no object store
+            if reply.status != 200:
+                return False
+            assert reply.headers["content-type"] == "video/mp4" and "A_stage-" in reply.headers["content-disposition"]
+            assert len(reply.body) == int(reply.headers["content-length"])
+            file.write_bytes(reply.body)
+            return float(probe(file)["video"]["duration"]) > 2.9
+
+        until(export, "three seconds are recorded")
+        assert two.asked.api("HEAD", f"{path}?last=3").status == 200
+        assert "after" in api(two.asked, "GET", f"{path}?from=20&to=10", status=400)["error"]
+        assert "nothing" in api(two.asked, "GET", f"{path}?from=10&to=20", status=404)["error"]
+    # Its place is free again, and no file is left.
+    until(lambda: two.asked.api("GET", f"{path}?last=3").status != 503, "the export is possible")
+    assert "Traceback" not in two.asked.log + two.holder.log

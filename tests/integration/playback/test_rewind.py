@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import pull, push, take_of, until
+from tests.support.clients import new_ffmpeg, pull, push, take_of, until
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
 from tests.support.hls_rules import Follower, Playlist, check, parse
 from tests.support.media import Film
@@ -217,3 +217,41 @@ def test_other_channels_answer_as_without_it(gateway: Gateway) -> None:
         assert gateway.api("PUT", f"/videostream/{channel.id}", {"rewind": 1}).status == 200
         until(lambda: len(playlist(channel).segments) >= 7, "seven segments", 30)
         assert all(http("GET", channel.url(s.uri)).status == 200 for s in playlist(channel).segments)
+
+
+def test_channels_with_cmaf_alone_reach_back_in_segments_of_mpeg_ts(gateway: Gateway) -> None:
+    channel = gateway.channel(**FIELDS, isHls=False, isFlv=False)
+    assert http("GET", channel.url("live.m3u8?rewind=3600")).status == 404
+    with push(FILM, channel.push):
+        channel.wait_playable("master.m3u8", "live.m3u8?rewind=3600")
+        until(lambda: len(playlist(channel).segments) >= 9, "nine segments", 30)
+        found = playlist(channel)
+        assert all(http("GET", channel.url(segment.uri)).status == 200 for segment in found.segments)
+        assert "hls is not enabled" in http("GET", channel.url("live.m3u8")).text
+        assert "live.m3u8?rewind=3600" in http("GET", channel.url("master.m3u8?rewind=3600")).text.splitlines()
+        assert "video/index.m3u8" in http("GET", channel.url("master.m3u8")).text.splitlines()
+        # DASH has no such manifest: the parameter is ignored.
+        assert "rewind" not in http("GET", channel.url("manifest.mpd?rewind=3600")).text
+        status = http("GET", channel.url("status.json")).json()
+        assert (status["outputs"], status["rewind"]) == (["cmaf"], 3600) and status["oldest"]
+        outputs = {output["name"] for output in channel.session()["outputs"]}
+        assert "cmaf" in outputs and "rewind" not in outputs
+        # Switching HLS on goes on with higher numbers, and with what is stored.
+        assert gateway.api("PUT", f"/videostream/{channel.id}", {"isHls": True}).status == 200
+        channel.wait_playable("live.m3u8")
+        later = playlist(channel)
+        assert later.last > found.last and later.segments[0].uri.startswith("vod/720p/")
+    until(lambda: channel.session()["state"] == "idle", "the end")
+    assert playlist(channel).ended
+
+
+def test_codecs_that_mpeg_ts_cannot_carry_play_as_without_it(gateway: Gateway) -> None:
+    film = Film("rewind-av1", seconds=6, size="160x90", video="libsvtav1", ffmpeg=new_ffmpeg())
+    channel = gateway.channel(**FIELDS, isHls=False)
+    with push(film, channel.push, ffmpeg=new_ffmpeg(), loop=True):
+        channel.wait_playable("master.m3u8")
+        assert http("GET", channel.url("master.m3u8?rewind=3600")).text == http("GET", channel.url("master.m3u8")).text
+        refused = http("GET", channel.url("live.m3u8?rewind=3600"))
+        assert refused.status == 404 and "AV1" in refused.text.upper()
+        status = http("GET", channel.url("status.json")).json()
+        assert (status["rewind"], status["oldest"]) == (0, None)

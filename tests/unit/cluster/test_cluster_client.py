@@ -32,6 +32,9 @@ class Answer:
     def content(self) -> Answer:
         return self
 
+    async def read(self, size: int) -> bytes:
+        return self.body[:size]
+
     async def iter_any(self) -> AsyncIterator[bytes]:
         for _ in range(self.pieces):
             yield self.body
@@ -143,6 +146,29 @@ async def test_a_refusal_is_passed_on_whole(rig: Rig):
     with pytest.raises(ForwardedRefusal, match="expected true or false") as refused:
         await rig.cluster.ask("c1", "session")
     assert (refused.value.status, refused.value.field, refused.value.retry_after) == (400, "enabled", None)
+
+
+async def test_a_long_answer_is_read_as_it_comes(rig: Rig):
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(body=b"abc", pieces=3)
+    async with rig.cluster.fetch("c1", "exported", last="2") as chunks:
+        assert [chunk async for chunk in chunks] == [b"abc"] * 3
+    assert rig.wires.asked == [("g1", "GET", "/_node/.node/exported/c1?last=2&to=g1")]
+
+
+async def test_a_long_answer_may_be_a_refusal_or_break_off(rig: Rig):
+    with pytest.raises(ForwardedRefusal, match="no other node"):
+        async with rig.cluster.fetch("c1", "exported"):
+            raise AssertionError("there is nothing to read")
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(404, b'{"error":"it is gone"}')
+    with pytest.raises(ForwardedRefusal, match="it is gone"):
+        async with rig.cluster.fetch("c1", "exported"):
+            raise AssertionError("there is nothing to read")
+    rig.wires.answers["g1"] = Answer(body=b"abc")
+    with pytest.raises(ForwardedRefusal, match="does not answer"):
+        async with rig.cluster.fetch("c1", "exported"):
+            raise PeerUnavailable(NodeAddress("g1", "192.0.2.1:8080"), "closed")
 
 
 async def test_an_endless_answer_is_not_read_to_its_end(rig: Rig, monkeypatch: pytest.MonkeyPatch):

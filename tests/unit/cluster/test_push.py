@@ -5,21 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
 from gateway.cluster.forward import PushForwarder
 from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
+from gateway.cluster.remote_sink import BACKLOG, RemoteSink
+from gateway.cluster.unit_receiver import UnitReceiver
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
 from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.pushed_tracks import NO_INFO
 from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import AtCapacity, NameInUse
-from tests.support.builders import AUDIO, VIDEO, Recorder, channel, picture, sound
+from gateway.protocols import wire
+from gateway.protocols.nodes import LinkMessage
+from tests.support.builders import AUDIO, VIDEO, Recorder, channel, hub, picture, publish, sound
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.http import until
+
+SMALL = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"small")
 
 
 class Front:
@@ -173,3 +182,87 @@ async def test_a_forwarded_push_whose_node_is_silent_is_given_up(monkeypatch: py
         monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 0.1)
         await two.push(one.place())
         await until(lambda: two.evicted == [EndReason.PUBLISHER_GONE])
+
+
+def further(publisher: StreamPublisher, first: int, count: int) -> None:
+    """Sends a small picture and a second sound, with the times of the default ones."""
+    now = time.monotonic()
+    for n in range(first, first + count):
+        publisher.push_further(2, picture(n * 40, key=n % 10 == 0, track=SMALL), now)
+        publisher.push_further(3, sound(n * 40), now)
+
+
+async def test_a_push_goes_on_with_all_its_tracks() -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        publisher = await two.push(one.place())
+        infos = {"audioTrackIdInfoMap": {"1": {"language": "fr"}}}
+        publisher.set_tracks(VIDEO, AUDIO, infos)
+        publisher.set_further(1, SMALL, NO_INFO, time.monotonic())
+        publisher.set_further(1, AUDIO, NO_INFO, time.monotonic())
+        send(publisher, 0, 5)
+        further(publisher, 0, 5)
+        await until(lambda: one.hub.find("c1@audio1"))
+        small, french = Recorder(), Recorder()
+        one.hub.find("c1@video1").attach(small, replay=True)  # type: ignore[union-attr]
+        one.hub.find("c1@audio1").attach(french, replay=True)  # type: ignore[union-attr]
+        send(publisher, 5, 10)
+        further(publisher, 5, 10)
+        await until(lambda: len(french.units) >= 15)
+        pushed = one.hub.find("c1").pushed_tracks.by_name  # type: ignore[union-attr]
+        assert {t.name: t.info.language for t in pushed.values()} == {"video1": "", "audio1": "fr"}
+        pictures = [u.dts for u in small.units if u.track.kind is Kind.VIDEO]
+        assert pictures == [u.dts for u in french.units]
+        publisher.set_tracks(VIDEO, AUDIO, {"audioTrackIdInfoMap": {"1": {"language": "de"}}})
+        await until(lambda: pushed["audio1"].info.language == "de")
+        publisher.close()
+        await until(lambda: one.hub.held("c1@audio1").publisher is None)  # type: ignore[union-attr]
+
+
+class SlowTransport:
+    """Counts the written frames, and has unsent bytes as set."""
+
+    def __init__(self) -> None:
+        self.unsent = 0
+        self.frames = 0
+
+    def writelines(self, parts: tuple[bytes, ...]) -> None:
+        self.frames += 1
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+
+def test_a_node_that_is_too_slow_gets_each_further_track_from_a_key_frame() -> None:
+    transport, dropped = SlowTransport(), Metrics("0").dropped
+    sink = RemoteSink(cast(Any, transport), dropped)
+    sink.push_further(2, picture(0, key=True, track=SMALL), 0.0)
+    transport.unsent = BACKLOG + 1
+    sink.push_further(2, picture(40, track=SMALL), 0.0)
+    transport.unsent = 0
+    sink.push_further(2, picture(80, track=SMALL), 0.0)
+    sink.push_further(4, picture(80, track=SMALL), 0.0)
+    assert transport.frames == 2
+    sink.push_further(2, picture(120, key=True, track=SMALL), 0.0)
+    assert transport.frames == 3
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+async def test_a_further_track_with_a_wrong_number_ends_the_link(number: int) -> None:
+    transport = Link()
+    taker = UnitReceiver(cast(Any, transport), cast(Any, Link()), "c1")
+    body = wire.encode_tracks(Tracks(SMALL, None), number)
+    taker.begin(publish(hub()), wire.frame(LinkMessage.FURTHER_TRACK, body))
+    assert transport.aborted
+
+
+class Link:
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def release(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return True

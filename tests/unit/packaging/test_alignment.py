@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.alignment import Alignment, Alignments, Boundary, CutCandidate
+from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 from tests.support.builders import channel
 
@@ -24,11 +25,13 @@ class Member:
     def catch_up(self) -> None:
         self.caught_up += 1
 
-    def at(self, seconds: float, *, own: bool = True, fresh: bool = False) -> Boundary | None:
+    def at(
+        self, seconds: float, *, own: bool = True, fresh: bool = False, segmenter: Segmenter | None = None
+    ) -> Boundary | None:
         """Comes to a key frame at `seconds`."""
         time = round(seconds * VIDEO_CLOCK)
         moment = CutCandidate(time, time, 1e9 + seconds, fresh, self._open, self.number + self._open)
-        found = self._alignment.boundary(self, moment, own)
+        found = self._alignment.boundary(self, moment, own, segmenter)
         if found is not None:
             self.number, self._open = found.number, True
         return found
@@ -129,6 +132,20 @@ def test_what_only_some_have_begun_when_the_worker_dies_is_thrown_away() -> None
         again = [members[n].at(6, fresh=True) for n in order]
         assert numbers(*again) == [2, 2, 2]
         assert {b.origin.number for b in again if b is not None} == {1}
+
+
+def test_renditions_without_a_source_begin_a_new_epoch_at_its_first_key_frame() -> None:
+    alignment = Alignment()
+    members = [Member(alignment) for _ in range(2)]
+    for seconds in (0, 2):
+        for m in members:
+            m.at(seconds, fresh=not seconds)
+    segmenter = Segmenter(VIDEO_CLOCK, 2)
+    assert [m.breaks_off() for m in members] == [False] * 2
+    begun = [m.at(3, fresh=True, segmenter=segmenter) for m in members]
+    assert numbers(*begun) == [3, 3]
+    assert {b.origin.number for b in begun if b is not None} == {1}
+    assert Member(alignment).at(3.5, fresh=True, segmenter=segmenter) is None, "a late one waits for a boundary"
 
 
 def test_what_all_have_begun_when_the_worker_dies_is_kept_by_all() -> None:

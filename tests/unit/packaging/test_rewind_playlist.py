@@ -58,7 +58,7 @@ def test_every_length_keeps_the_rules_while_the_stream_goes_on() -> None:
         seen += 1
         if rewind is None:
             rewind = RewindPlaylist(history)
-            rewind.prepend(pieces(200, every=70))
+            rewind.prepend(reversed(pieces(200, every=70)))
         live = check(parse(media_playlist.with_suffix(packager.playlist()).decode()))
         names = {segment.number: (segment.uri, segment.discontinuity) for segment in live.segments}
         for seconds in LENGTHS:
@@ -105,7 +105,7 @@ def test_long_stored_pieces_make_the_target_duration_longer_only_where_they_are_
     feed(packager, Timetable(seconds=60, gop=(30,)))
     assert packager.history is not None
     rewind = RewindPlaylist(packager.history)
-    rewind.prepend(pieces(10, 60.0))
+    rewind.prepend(reversed(pieces(10, 60.0)))
     assert written(rewind, packager, 600).target == 60
     assert written(rewind, packager, 20).target == packager.window.target
     # It does not change when the pieces have left the playlist.
@@ -129,7 +129,7 @@ def test_pieces_before_too_many_discontinuities_are_left_out() -> None:
     packager.history = SegmentHistory()
     feed(packager, Timetable(seconds=20, gop=(30,)))
     rewind = RewindPlaylist(packager.history)
-    rewind.prepend(pieces(100, every=1))
+    rewind.prepend(reversed(pieces(100, every=1)))
     assert written(rewind, packager, 600).discontinuity_sequence == 0
     assert packager.history.first == packager.history.own
 
@@ -156,7 +156,10 @@ def test_a_history_is_bounded_by_time_and_number() -> None:
     for n in range(MAX_SEGMENTS + 1_000):
         full.add(n, PastSegment(n, 2.0, WALL + 2 * n, 1, n))
     assert MAX_SEGMENTS <= len(full) <= MAX_SEGMENTS + 256
-    full.prepend(pieces(1_000))
+    older = SegmentHistory()
+    for piece in reversed(pieces(1_000)):
+        older.append(piece)
+    full.prepend(older)
     assert len(full) <= MAX_SEGMENTS + 256
 
 
@@ -184,3 +187,14 @@ def test_later_streams_of_a_channel_have_higher_numbers_and_epochs() -> None:
         now += 60
     for (_, end), (begin, _) in itertools.pairwise(history_first):
         assert begin >= end
+
+
+def test_older_pieces_come_before_all_others_in_order_of_time() -> None:
+    history, older = SegmentHistory(), SegmentHistory()
+    history.add(100, PastSegment(7, 2.0, WALL, EPOCH, 0))
+    for piece in reversed(pieces(5)):
+        older.append(piece)
+    history.prepend(older)
+    assert (history.first, history.own, history.end, len(history)) == (95, 100, 101, 6)
+    assert [history[n] for n in range(95, 100)] == pieces(5)
+    assert history[100].name == 7

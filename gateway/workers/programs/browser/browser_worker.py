@@ -12,7 +12,7 @@ from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import Packet, RecordedTrack, RecordingOpened
 from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
-from gateway.media.h264_stream import H264Samples
+from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
@@ -36,7 +36,7 @@ class PictureCopy:
         """Raises InvalidData."""
         self._timescale = lane.timescale
         self._ordered = lane.ordered
-        self._samples = H264Samples(lane.config)
+        self._samples = NalSamples(Codec.H264, lane.config)
         self._track: MediaTrack | None = None
         self._times: DecodeTimes | None = None
         self._last_pts = 0  # presentation time of the last picture, in ticks

@@ -8,8 +8,7 @@ from typing import Any, Final, Protocol
 from gateway.media import aac, codecs
 from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
-from gateway.media.h264_stream import H264Samples
-from gateway.media.h265_stream import H265Samples
+from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers.aac_protocol import BITRATES
@@ -57,16 +56,14 @@ class PictureCopy:
         config = bytes(stream.codec_context.extradata or b"")
         self.track: MediaTrack | None = None
         self._codec = codec
-        self._samples: H264Samples | H265Samples | None = None
+        self._samples: NalSamples | None = None
         self._times: DecodeTimes | None = None
         self._begun = False
         # Transport streams have their parameter sets with start codes, and also in the pictures.
         if config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01")):
             config = b""
-        if codec is Codec.H264:
-            self._samples = H264Samples(config)
-        elif codec is Codec.H265:
-            self._samples = H265Samples(config)
+        if codec in (Codec.H264, Codec.H265):
+            self._samples = NalSamples(codec, config)
         else:
             self.track = MediaTrack(Kind.VIDEO, codec, TICKS, codecs.checked_config(codec, config))
 

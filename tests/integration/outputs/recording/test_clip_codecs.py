@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.ports.errors import AtCapacity, CannotCut, NothingRecorded, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.settings import load
-from tests.support import builders
+from tests.support import builders, growing
 from tests.support.clients import new_ffmpeg
 from tests.support.media import Film, Take, excerpt, framehash_command, parse_framehash
 from tests.support.recording import RunningArchive, film
@@ -226,3 +227,30 @@ async def test_a_clip_late_in_a_long_segment_does_not_read_all_of_it(
     clip = await clips.clip(zero + 35, zero + 38)
     assert [f.digest for f in clips.frames(clip).video] == [f.digest for f in source_of(source).video][1050:1140]
     assert (sum(read) < segment.stat().st_size) == (gop == 60)
+
+
+@pytest.mark.parametrize(("gop", "first", "least"), [(30, 38.0, 0), (1800, 38.0, 1)], ids=["near", "far"])
+async def test_a_clip_reads_little_of_a_long_recording_that_grows(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch, gop: int, first: float, least: int
+) -> None:
+    """If the key frame is further away than usual, the recording is read from its start."""
+    short = Film(f"growing-{gop}", seconds=20, gop=gop)
+    began = clips.studio.finisher.new("c1", 1_790_000_000_000)
+    growing.write(began, await growing.recorded(clips.studio, short), short.seconds, 3)
+    read = [0]
+
+    def pread(descriptor: int, size: int, at: int) -> bytes:
+        data = os_pread(descriptor, size, at)
+        read[0] += len(data)
+        return data
+
+    os_pread = os.pread
+    monkeypatch.setattr(os, "pread", pread)
+    end = (await clips.service.last("c1", 2, None))[1]
+    assert end == pytest.approx(1_790_000_060, abs=0.1) and read[0] < began.stat().st_size / 3
+    read[0] = 0
+    made = await clips.clip(1_790_000_000 + first, 1_790_000_000 + first + 1)
+    pictures = [frame.digest for frame in source_of(short).video]
+    at = round((first - 20) * 30)
+    assert [frame.digest for frame in clips.frames(made).video] == pictures[at : at + 30]
+    assert (read[0] > began.stat().st_size * 0.6) == bool(least)

@@ -48,10 +48,10 @@ def metadata(values: dict[str, AmfValue]) -> Script:
 class Push:
     """A push with 25 pictures a second and as many sounds, on a clock of its own."""
 
-    def __init__(self, hub: Hub | None = None, **fields: object) -> None:
+    def __init__(self, hub: Hub | None = None, publisher: StreamPublisher | None = None) -> None:
         self.hub = hub or builders.hub()
         self.evicted: list[EndReason] = []
-        self.publisher: StreamPublisher = publish(self.hub, evicted=self.evicted, **fields)
+        self.publisher = publisher or publish(self.hub, evicted=self.evicted)
         self.intake = FlvIntake(self.publisher)
         self.now = time.monotonic()
         self.ms = 0

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.media import h264, nal
 from gateway.media.errors import InvalidData
-from gateway.media.h264_stream import H264Samples
-from gateway.media.track import Kind
+from gateway.media.nal_samples import NalSamples
+from gateway.media.track import Codec, Kind
 from tests.support.builders import AVCC
 from tests.support.recorded import capture, read
 
@@ -29,7 +29,7 @@ def lengths(*units: bytes) -> bytes:
 def test_chromiums_pictures_get_a_record_for_each_size(name: str, records: int) -> None:
     opened, packets = read(capture(name))
     assert opened.video is not None
-    samples = H264Samples(opened.video.config)
+    samples = NalSamples(Codec.H264, opened.video.config)
     made = [samples.take(p.payload, p.key) for p in packets if p.track.kind is Kind.VIDEO]
     assert None not in made
     assert len({m.config for m in made if m}) == records
@@ -37,7 +37,7 @@ def test_chromiums_pictures_get_a_record_for_each_size(name: str, records: int) 
 
 
 def test_start_codes_become_lengths_and_what_the_record_has_goes() -> None:
-    samples = H264Samples(b"")
+    samples = NalSamples(Codec.H264, b"")
     assert samples.take(annexb(SLICE), False) is None
     key = samples.take(annexb(AUD, SPS, PPS, SEI, IDR), True)
     assert key is not None
@@ -50,14 +50,14 @@ def test_start_codes_become_lengths_and_what_the_record_has_goes() -> None:
 
 @pytest.mark.parametrize("payload", [lengths(SEI, IDR), lengths(SPS, PPS, IDR)])
 def test_length_prefixed_pictures_pass_unchanged(payload: bytes) -> None:
-    made = H264Samples(AVCC).take(payload, True)
+    made = NalSamples(Codec.H264, AVCC).take(payload, True)
     assert made is not None
     assert (made.config, made.key, made.payload) == (AVCC, True, payload)
 
 
 def test_the_length_size_of_the_record_is_kept() -> None:
     two = AVCC[:4] + b"\xfd" + AVCC[5:]
-    samples = H264Samples(two)
+    samples = NalSamples(Codec.H264, two)
     first = samples.take(nal.join([IDR], 2), True)
     second = samples.take(nal.join([OTHER_SPS, PPS, IDR], 2), True)
     assert first is not None
@@ -68,7 +68,7 @@ def test_the_length_size_of_the_record_is_kept() -> None:
 
 
 def test_new_parameter_sets_at_a_key_frame_make_a_new_record_and_back() -> None:
-    samples = H264Samples(AVCC)
+    samples = NalSamples(Codec.H264, AVCC)
     configs = []
     for sps in (SPS, OTHER_SPS, OTHER_SPS, SPS):
         made = samples.take(annexb(sps, PPS, IDR), True)
@@ -80,14 +80,14 @@ def test_new_parameter_sets_at_a_key_frame_make_a_new_record_and_back() -> None:
 
 
 def test_parameter_sets_between_key_frames_stay_where_they_are() -> None:
-    samples = H264Samples(AVCC)
+    samples = NalSamples(Codec.H264, AVCC)
     made = samples.take(annexb(OTHER_SPS, SLICE), False)
     assert made is not None
     assert (made.config, made.payload) == (AVCC, lengths(OTHER_SPS, SLICE))
 
 
 def test_a_flag_alone_makes_no_key_frame_but_a_recovery_point_does() -> None:
-    samples = H264Samples(AVCC)
+    samples = NalSamples(Codec.H264, AVCC)
 
     def key(flagged: bool, *units: bytes) -> bool:
         made = samples.take(lengths(*units), flagged)
@@ -105,20 +105,20 @@ def test_a_length_that_looks_like_a_start_code_is_a_length() -> None:
     assert len(unit) == 300
     payload = lengths(unit)
     assert payload.startswith(b"\0\0\1")
-    made = H264Samples(AVCC).take(payload, True)
+    made = NalSamples(Codec.H264, AVCC).take(payload, True)
     assert made is not None
     assert made.payload == payload
 
 
 def test_a_record_without_parameter_sets_waits_for_them() -> None:
-    samples = H264Samples(b"\x01\x64\x00\x1f\xff\xe0\x00")
+    samples = NalSamples(Codec.H264, b"\x01\x64\x00\x1f\xff\xe0\x00")
     assert samples.take(lengths(IDR), True) is None
     assert samples.take(lengths(SPS, PPS, IDR), True) is not None
 
 
 @pytest.mark.parametrize("payload", [b"\0\0\0\x09\x65", b"\0\0\1\xff\x65", annexb(*[SLICE] * 5000)])
 def test_a_broken_picture_is_refused(payload: bytes) -> None:
-    samples = H264Samples(AVCC)
+    samples = NalSamples(Codec.H264, AVCC)
     if payload.startswith(b"\0\0\1"):
         made = samples.take(payload, False)  # as a start code, it is a picture of one odd unit
         assert made is not None
@@ -140,8 +140,8 @@ def test_a_broken_picture_is_refused(payload: bytes) -> None:
 def test_reordering_is_read_from_the_parameter_set(sps: str, reorder: int | None) -> None:
     assert h264.parse_sps(bytes.fromhex(sps)).reorder == reorder
     record = b"\x01\x64\x00\x0a\xff\xe1" + (len(sps) // 2).to_bytes(2, "big") + bytes.fromhex(sps) + b"\x00"
-    assert H264Samples(record).reorder == (reorder or 0)
+    assert NalSamples(Codec.H264, record).reorder == (reorder or 0)
 
 
 def test_without_a_parameter_set_nothing_is_reordered() -> None:
-    assert H264Samples(b"").reorder == 0
+    assert NalSamples(Codec.H264, b"").reorder == 0

@@ -1,0 +1,126 @@
+"""Converts H.264 and H.265 of any framing to ISO-BMFF samples with a matching record.
+
+Recorders, cameras and transport streams write start codes or lengths, and parameter sets inside or outside the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.media import h264, h265, nal
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec
+
+_SHORT_START: Final = b"\x00\x00\x01"
+_RECOVERY_POINT: Final = 6  # payload type, ITU-T H.264 §D.1
+_FIRST_IRAP: Final = 16  # H.265 §7.4.2.2: types 16 to 23 are pictures at which decoding can start
+_LAST_IRAP: Final = 23
+
+_Units: TypeAlias = Sequence[bytes | memoryview]
+_Sets: TypeAlias = tuple[tuple[bytes, ...], ...]
+
+
+@dataclass(slots=True)
+class NalSample:
+    """One access unit, with the NAL unit lengths of `config`, its record. key: whether decoding may start here."""
+
+    config: bytes
+    key: bool
+    payload: bytes
+
+
+class NalSamples:
+    """Converts the access units of one stream to ISO-BMFF form, with a matching record: avcC or hvcC.
+
+    Length-prefixed access units pass unchanged. From Annex B access units, it removes delimiters and the parameter sets
+    that the record contains. New parameter sets at a key frame make a new record. Nothing is returned before a record
+    exists.
+    """
+
+    def __init__(self, codec: Codec, config: bytes) -> None:
+        """codec: H264 or H265. config: the container's record; empty if it has none. Raises InvalidData."""
+        self.config = b""
+        self._h264 = codec is Codec.H264
+        # NAL unit types: the parameter sets in the order of the record, the sequence's own, the delimiter.
+        self._kinds = (h264.SPS, h264.PPS) if self._h264 else (h265.VPS, h265.SPS, h265.PPS)
+        self._sps, self._delimiter = (h264.SPS, h264.AUD) if self._h264 else (h265.SPS, h265.AUD)
+        self._length_size = 4
+        self._sets: _Sets = ((),) * len(self._kinds)
+        if config:
+            record = h264.parse_avcc(config) if self._h264 else h265.parse_hvcc(config)
+            self._length_size = record.length_size
+            others = () if isinstance(record, h264.Avcc) else (record.vps,)
+            self._sets = (*others, record.sps, record.pps)
+            self.config = config if record.sps else b""
+
+    @property
+    def reorder(self) -> int:
+        """How many pictures may be decoded before a picture that is shown before them; 0 if not specified."""
+        sps = self._sets[-2]
+        try:
+            return ((h264.parse_sps if self._h264 else h265.parse_sps)(sps[0]).reorder or 0) if sps else 0
+        except InvalidData:
+            return 0
+
+    def take(self, payload: bytes, flagged: bool) -> NalSample | None:
+        """Returns the sample of this access unit; None while no record exists.
+
+        flagged: whether the container marks it as a key frame; H.265 marks its own.
+        Raises InvalidData for a broken access unit.
+        """
+        units, prefixed = self._split(payload)
+        kinds = [unit[0] & 0x1F if self._h264 else unit[0] >> 1 & 0x3F for unit in units]
+        if self._h264:
+            key = h264.SLICE_IDR in kinds or (flagged and _has_recovery_point(units, kinds))
+        else:
+            key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
+        if key and self._sps in kinds:
+            self._adopt(units, kinds)
+        if not self.config:
+            return None
+        if prefixed:
+            return NalSample(self.config, key, payload)
+        in_config = {unit for units_of_kind in self._sets for unit in units_of_kind}
+        remaining = [
+            bytes(u)
+            for u, k in zip(units, kinds, strict=True)
+            if k != self._delimiter and (k not in self._kinds or bytes(u) not in in_config)
+        ]
+        return NalSample(self.config, key, nal.join(remaining, self._length_size))
+
+    def _split(self, payload: bytes) -> tuple[_Units, bool]:
+        """Returns the NAL units, and whether they were length-prefixed.
+
+        A sample that begins with 0 0 1 may have either form. It is length-prefixed if the lengths fill it exactly. A
+        sample that begins with 0 0 0 1 is always Annex B: as a length, these bytes would mean a unit of one byte.
+        """
+        if payload.startswith(nal.START_CODE):
+            return nal.split_annexb(payload), False
+        if payload.startswith(_SHORT_START):
+            try:
+                if self.config:
+                    return nal.views(payload, self._length_size), True
+            except InvalidData:
+                pass
+            return nal.split_annexb(payload), False
+        return nal.views(payload, self._length_size), True
+
+    def _adopt(self, units: _Units, kinds: list[int]) -> None:
+        """Adopts the parameter sets of a key frame. Kinds that it lacks keep the previous sets."""
+        typed = list(zip(units, kinds, strict=True))
+        found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._kinds]
+        sets = tuple(new or old for new, old in zip(found, self._sets, strict=True))
+        if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
+            return
+        lists = [list(units_of_kind) for units_of_kind in sets]
+        config = bytearray(h264.build_avcc(*lists) if self._h264 else h265.build_hvcc(*lists))
+        at = 4 if self._h264 else 21
+        config[at] = config[at] & 0xFC | (self._length_size - 1)
+        self.config, self._sets = bytes(config), sets
+
+
+def _has_recovery_point(units: _Units, kinds: list[int]) -> bool:
+    """Whether an SEI message begins with a recovery point, as in an open GOP."""
+    return any(k == h264.SEI and len(u) > 1 and u[1] == _RECOVERY_POINT for u, k in zip(units, kinds, strict=True))

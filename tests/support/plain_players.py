@@ -1,0 +1,46 @@
+"""hls.js and dash.js with nothing around them on a page of the gateway's own origin; `window.player` drives either."""
+
+from tests.support.browser import Watched
+
+# errors: those that end playback; holes: the times at which the player went over one.
+HLS = """async (url) => {
+  const { default: Hls } = await import("/_player/hls.min.js");
+  const video = document.querySelector("video");
+  const hls = new Hls({ workerPath: "/_player/hls.worker.js", lowLatencyMode: true });
+  const errors = [], holes = [];
+  hls.on(Hls.Events.ERROR, (_, d) => {
+    if (d.fatal) errors.push(d.details);
+    if (d.details === "bufferSeekOverHole") holes.push(video.currentTime);
+  });
+  window.player = { errors, holes, widths: () => hls.levels.map((l) => l.width),
+    choose: (width) => { hls.nextLevel = hls.levels.findIndex((l) => l.width === width); },
+    free: () => { hls.nextLevel = -1; },
+    languages: () => hls.audioTracks.map((a) => [a.lang, a.name]),
+    speak: (language) => { hls.audioTrack = hls.audioTracks.findIndex((a) => a.lang === language); } };
+  hls.attachMedia(video);
+  hls.loadSource(url);
+}"""
+DASH = """async (url) => {
+  const { MediaPlayer } = await import("/_player/dash.min.js");
+  const video = document.querySelector("video");
+  const dash = MediaPlayer().create();
+  dash.updateSettings({ debug: { logLevel: 0 }, streaming: { abr: { autoSwitchBitrate: { video: false } },
+    delay: { useSuggestedPresentationDelay: true }, buffer: { fastSwitchEnabled: true },
+    trackSwitchMode: { audio: "alwaysReplace" } } });
+  const errors = [];
+  dash.on(MediaPlayer.events.ERROR, ({ error }) => errors.push(`${error?.code} ${error?.message}`));
+  const all = () => dash.getRepresentationsByType("video");
+  const sounds = () => dash.getTracksFor("audio");
+  window.player = { errors, holes: [], widths: () => all().map((r) => r.width),
+    choose: (width) => dash.setRepresentationForTypeByIndex("video", all().findIndex((r) => r.width === width)),
+    free: () => dash.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: true } } } }),
+    languages: () => sounds().map((a) => [a.lang, a.labels[0]?.text]),
+    speak: (language) => dash.setCurrentTrack(sounds().find((a) => a.lang === language)) };
+  dash.initialize(video, url, true);
+}"""
+
+
+async def start(watched: Watched, script: str, url: str) -> None:
+    """Puts a muted video on the page, and the player `script` to work on it."""
+    await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
+    await watched.page.evaluate(script, url)
