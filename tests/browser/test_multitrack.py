@@ -102,7 +102,7 @@ async def test_the_pages_offer_the_languages(browser: Browser, channel: Channel,
 
 
 @pytest.mark.parametrize(
-    ("script", "path"), [(_HLS, "master.m3u8"), (_HLS, "index.m3u8"), (_DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
+    ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_viewer_of_a_further_track_stays_over_a_cut(
@@ -114,8 +114,7 @@ async def test_a_viewer_of_a_further_track_stays_over_a_cut(
     cut.wait_live()
     cut.wait_playable(path, "144p/index.m3u8", "144p/video/index.m3u8", "audio2/index.m3u8")
     async with opened(browser, cut.url("status.json")) as watched:
-        await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
-        await watched.page.evaluate(script, cut.url(path))
+        await start(watched, script, cut.url(path))
         await watched.plays()
         await watched.page.evaluate("window.player.choose(256)")
         await until(watched, "document.querySelector('video').videoWidth", 256)
@@ -124,7 +123,7 @@ async def test_a_viewer_of_a_further_track_stays_over_a_cut(
         await watched.plays()
         with Program(push_command(cut.push)):
             # dash.js chooses a Representation anew in each Period.
-            again = "window.player.widths().includes(256) && window.player.choose(256), " if script is _DASH else ""
+            again = "window.player.widths().includes(256) && window.player.choose(256), " if script is DASH else ""
             await until(watched, f"({again}document.querySelector('video').videoWidth)", 256)
             await watched.plays()
         assert await watched.page.evaluate("window.player.errors") == []

@@ -114,6 +114,7 @@ def test_mp4_recordings_are_joined_too_also_the_one_that_grows(gateway: Gateway,
     channel = gateway.channel(isVideo=True, video_time="4")
     source = digests(FILM.hashes())
     with push(FILM, channel.push) as publisher:
+        channel.wait_live()
         time.sleep(7)
         made = clip(gateway, channel, last=5)  # reaches over two recordings
         live = digests(frames(fetched(made, tmp_path)))
