@@ -281,10 +281,13 @@ class Video extends EventTarget {
 const { keep, recall } = await import(input.memory);
 for (const [name, value] of Object.entries(input.kept ?? {})) keep(name, value);
 const video = new Video();
+const leave = [];
+globalThis.addEventListener = (type, call) => { if (type === "pagehide") leave.push(call); };
 const volume = new Volume(video, false);
 const plays = input.plays ? await volume.play() : null;
 if (input.toggles) volume.toggle();
-out([plays, video.muted, video.volume, recall("muted")]);
+if (input.leaves) { video.volume = 0.5; leave.forEach((call) => call()); }
+out([plays, video.muted, video.volume, recall(input.leaves ? "volume" : "muted")]);
 """
 
 
@@ -296,8 +299,9 @@ out([plays, video.muted, video.volume, recall("muted")]);
         ({"plays": True, "toggles": True}, [True, False, 1, "no"]),
         ({"toggles": True}, [None, True, 1, "yes"]),
         ({"toggles": True, "kept": {"muted": "yes", "volume": "0"}}, [None, False, 1, "no"]),
+        ({"leaves": True}, [None, False, 0.5, "0.5"]),  # before the event of the change
     ],
-    ids=["muted by the browser", "a click is needed", "heard after it", "muted by the viewer", "heard again"],
+    ids=["muted by the browser", "a click is needed", "heard after it", "muted by the viewer", "heard again", "left"],
 )
 def test_only_the_viewer_s_own_muting_is_kept(given: dict[str, Any], expected: list[Any]) -> None:
     memory = (CONSOLE / "players/memory.js").as_uri()
