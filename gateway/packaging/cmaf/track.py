@@ -20,6 +20,9 @@ _VERSION = 9  # §7: EXT-X-SKIP needs 9
 _PART_TARGET_DURATIONS = 3
 _MIN_PART_FACTOR = 0.85  # shortest part, as a factor of the Part Target Duration (§4.4.4.9)
 _MAX_FRAME_ROUNDING = 1.15  # factor by which a part of whole frames may exceed the wanted duration
+# Seconds. If hls.js gets the playlist that completes a segment while it still appends the segment's last but one part, it
+# takes the segment as buffered, because less than 0.2 s is missing. Then it loads nothing for three Target Durations.
+_SHORT_PART = 0.2
 _MAX_USUAL_PART = 1.5  # factor of the wanted duration; a longer part contains a very long frame
 _MAX_FIRST_PARTS = 1000
 _MAX_INITS = 64
@@ -329,8 +332,10 @@ class CmafTrack:
             return msn == self.number and part < len(self.parts)
         if msn == self.number - 1 and not self.parts and len(self.window):
             # §6.2.5.2: a Part Index after the segment's final part MUST be treated "as one for Part Index 0 of the
-            # following Parent Segment".
-            return part < len(self.window[-1].parts)
+            # following Parent Segment". A very short final part waits for that one too.
+            newest = self.window[-1]
+            waits = newest.parts[-1].duration < _SHORT_PART and not newest.last
+            return part < len(newest.parts) - waits
         return True
 
     def playlist(self, *, ended: bool, report: str = "", skip: bool = False) -> str:

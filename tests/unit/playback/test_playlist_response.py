@@ -216,6 +216,29 @@ async def test_a_part_behind_a_segments_last_means_the_next_segments_first() -> 
         assert found.open is not None and found.open.number == 4
 
 
+async def test_a_very_short_final_part_is_waited_for_with_the_part_behind_it() -> None:
+    """hls.js would take the segment as buffered while it appends the part before."""
+    async with Origin(Timetable(seconds=60, gop=(60, 60, 62))) as o:  # parts of 0.5 s: 67 ms remain of segment 3
+        o.play(6.2)
+        task = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=4"))
+        whole = await later(o.get("video/index.m3u8?_HLS_msn=3"))
+        assert whole.done() and not task.done()
+        o.play(6.7)
+        found = check(parse((await task).body.decode()))  # type: ignore[union-attr]
+        assert len(found.segments[-1].parts) == 5
+        assert found.open is not None and found.open.number == 4 and len(found.open.parts) == 1
+        answer = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=4"))
+        assert answer.done()
+
+
+async def test_a_very_short_final_part_of_a_stream_that_ended_is_not_held() -> None:
+    async with Origin(Timetable(seconds=60, gop=(60, 60, 62))) as o:
+        o.play(6.2)
+        task = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=4"))
+        o.stream.end(EndReason.KICKED)
+        assert "ENDLIST" in (await task).body.decode()  # type: ignore[union-attr]
+
+
 NONSENSE = (
     "_HLS_msn=103",
     "_HLS_msn=6",
