@@ -74,7 +74,9 @@ function openHlsJs(video, url, now, lowLatency) {
     // Highest speed to catch up; 1: HLS with whole segments is not sped up.
     maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
-    backBufferLength: 30,
+    // The browser removes old media itself. If hls.js does, while it appends the first part of a segment, it forgets that
+    // segment and pauses for seconds ("Found no media").
+    backBufferLength: Infinity,
     pLoader: Patient,
     // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
