@@ -240,7 +240,7 @@ def measure(drops: int, on_air: float, slate: float, pages: list[str], players: 
             if name == "vlc":
                 opened[name] = stack.enter_context(vlc(channel.url("live.m3u8")))[0]
             else:
-                player = ffplay(channel.rtmp) if name == "ffplay" else gst_play_hls(channel.url("live.m3u8"))
+                player = ffplay(channel.rtmp) if name == "ffplay" else gst_play_hls(channel.url("live.m3u8"), paced=True)
                 opened[name] = stack.enter_context(player)
         begun = time.monotonic()
         time.sleep(4)

@@ -239,10 +239,15 @@ def gst_play_flv(source: str, *, picture: bool = True) -> Program:
     return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
 
 
-def gst_play_hls(url: str) -> Program:
-    """GStreamer playing an HLS address (hlsdemux2 inside playbin3); prints one hash per picture."""
-    sink = "videoconvert ! video/x-raw,format=I420 ! checksumsink hash=md5 sync=false"
-    return Program(["gst-launch-1.0", "-q", "playbin3", f"uri={url}", f"video-sink={sink}", "audio-sink=fakesink"])
+def gst_play_hls(url: str, *, paced: bool = False) -> Program:
+    """GStreamer playing an HLS address (hlsdemux2 inside playbin3); prints one hash per picture.
+
+    paced: plays at its speed, as for a screen. Without it, the pipeline is always at the end of what is there.
+    """
+    sync = "true" if paced else "false"
+    video = f"videoconvert ! video/x-raw,format=I420 ! checksumsink hash=md5 sync={sync}"
+    sinks = (f"video-sink={video}", f"audio-sink=fakesink sync={sync}")
+    return Program(["gst-launch-1.0", "-q", "playbin3", f"uri={url}", *sinks])
 
 
 def gst_play_dash(url: str) -> Program:
