@@ -240,7 +240,9 @@ def measure(drops: int, on_air: float, slate: float, pages: list[str], players: 
             if name == "vlc":
                 opened[name] = stack.enter_context(vlc(channel.url("live.m3u8")))[0]
             else:
-                player = ffplay(channel.rtmp) if name == "ffplay" else gst_play_hls(channel.url("live.m3u8"), paced=True)
+                player = (
+                    ffplay(channel.rtmp) if name == "ffplay" else gst_play_hls(channel.url("live.m3u8"), paced=True)
+                )
                 opened[name] = stack.enter_context(player)
         begun = time.monotonic()
         time.sleep(4)
