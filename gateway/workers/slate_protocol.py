@@ -23,7 +23,7 @@ class SlateMessage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SlateRequest:
-    """What a slate shows: a file (`path`), or else a card with a name and a text.
+    """The content of a slate: a file (`path`), or else a card with a name and a text.
 
     labels: the clock's text in each loop of a card. "": no clock.
     seconds, max_bytes: limits of a film's loop. font: family name. preset: of libx264.

@@ -17,8 +17,8 @@ RETRY_SECONDS: Final = 30.0  # of rest, after none of the items without a time c
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
-    """What is played next. Times are seconds since the epoch.
+class ScheduledItem:
+    """The next item of a playlist. Times are seconds since the epoch.
 
     key: of the item; None: nothing is played until `until`.
     begin: when it begins; None: when the previous one has ended. until: it is cut then; infinity: it is not.
@@ -34,11 +34,11 @@ class Showing:
 class ItemOrder(Protocol):
     """Decides which item is next. It keeps its place when the source runs again."""
 
-    def next(self, now: float) -> Showing | None:
-        """Returns the next showing; None: the playlist has ended. now: when the previous one has ended."""
+    def next(self, now: float) -> ScheduledItem | None:
+        """Returns the next item; None: the playlist has ended. now: when the previous one has ended."""
 
     def report(self, *, played: bool) -> bool:
-        """Takes that the item of the last showing has ended. Returns False if no item at all can be played.
+        """Notes that the last item has ended. Returns False if no item at all can be played.
 
         played: whether it was played. Without a report, `next` returns the item again.
         """
@@ -62,11 +62,11 @@ class ListOrder:
         self._ended = False
         self._failures = 0  # in a row
 
-    def next(self, now: float) -> Showing | None:
+    def next(self, now: float) -> ScheduledItem | None:
         if self._ended:
             self._ended = False  # when the source runs again, it begins again
             return None
-        return Showing(self._items[self._index].key)
+        return ScheduledItem(self._items[self._index].key)
 
     def report(self, *, played: bool) -> bool:
         self._index = (self._index + 1) % len(self._items)
@@ -94,24 +94,24 @@ class DayOrder:
         self._filler = 0  # index of the next item without a time
         self._played = 0  # items without a time since the last time
         self._failures = 0  # of them, in a row
-        self._begin = self._next_begin = -math.inf  # of the last item with a time, and of the showing
+        self._begin = self._next_begin = -math.inf  # of the last item with a time, and of the returned one
         self._day: object = None  # for which `_begins` was computed
         self._begins: list[tuple[float, str]] = []
 
-    def next(self, now: float) -> Showing | None:
+    def next(self, now: float) -> ScheduledItem | None:
         begins = self._begins_around(now)
         index = bisect_right(begins, now, key=lambda entry: entry[0])
         (begin, key), (until, _) = begins[index - 1], begins[index]
         self._next_begin = begin
         if begin != self._begin:
-            return Showing(key, now, until, now - begin)
+            return ScheduledItem(key, now, until, now - begin)
         count = len(self._fillers)
         if self._played >= count and not (self._loop and count):
-            return Showing(None, until=until)
+            return ScheduledItem(None, until=until)
         if self._failures >= count:
             self._failures = 0
-            return Showing(None, until=min(until, now + RETRY_SECONDS))
-        return Showing(self._fillers[self._filler], until=until)
+            return ScheduledItem(None, until=min(until, now + RETRY_SECONDS))
+        return ScheduledItem(self._fillers[self._filler], until=until)
 
     def report(self, *, played: bool) -> bool:
         if self._begin != self._next_begin:

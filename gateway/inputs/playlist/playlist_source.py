@@ -18,7 +18,7 @@ from gateway.channels.inputs import InputSpec
 from gateway.inputs.demux_client import DemuxClient, DemuxedSource
 from gateway.inputs.descriptor import InputContext
 from gateway.inputs.paced_media import MediaClock, MediaQueue
-from gateway.inputs.playlist.order import DayOrder, Showing, order_of
+from gateway.inputs.playlist.order import DayOrder, ScheduledItem, order_of
 from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
 from gateway.lib.tasks import Tasks
@@ -112,20 +112,20 @@ class PlaylistSource:
         while True:
             now = self._clock()
             position = now if position < now - _MAX_LATE else position
-            showing = self._order.next(position)
-            if showing is None:
+            item = self._order.next(position)
+            if item is None:
                 queue.end()
                 return
-            if showing.key is None:
-                await queue.put(Slot(showing.until, math.inf))
-                await asyncio.sleep(showing.until - _OPEN_SECONDS - self._clock())
-                position = showing.until
+            if item.key is None:
+                await queue.put(Slot(item.until, math.inf))
+                await asyncio.sleep(item.until - _OPEN_SECONDS - self._clock())
+                position = item.until
                 continue
             if self._by_day:
-                await queue.put(Slot(showing.begin, showing.until))
-            problem, seconds = await reader.read(showing, position)
-            position = min(position + seconds, showing.until)
-            text = self._note(showing.key, problem)
+                await queue.put(Slot(item.begin, item.until))
+            problem, seconds = await reader.read(item, position)
+            position = min(position + seconds, item.until)
+            text = self._note(item.key, problem)
             usable = self._order.report(played=problem is None or seconds > 0)
             if problem is not None and demuxer.ended:
                 queue.end(OutputError(text))  # the next item is another one: this one may have ended the worker
@@ -155,17 +155,17 @@ class _ItemReader:
         self._queue = queue
         self._splicer = Splicer(_SILENT_SECONDS)
 
-    async def read(self, showing: Showing, begin: float) -> tuple[GatewayError | None, float]:
+    async def read(self, scheduled: ScheduledItem, begin: float) -> tuple[GatewayError | None, float]:
         """Reads an item to its end or to the time of the next one. Returns what was wrong with it, and its seconds.
 
         begin: when it begins.
         """
-        assert showing.key is not None, "the caller checks it"
+        assert scheduled.key is not None, "the caller checks it"
         first = last = 0
         count = 0
         source: DemuxedSource | None = None
         try:
-            film = await open_film(self._objects, showing.key, showing.offset)
+            film = await open_film(self._objects, scheduled.key, scheduled.offset)
             if film is None:
                 return None, 0.0
             source = await self._demuxer.open(film.reader, size=film.size, format=film.format, start=film.start)
@@ -173,7 +173,7 @@ class _ItemReader:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         first, last = first if count else item.dts, item.dts
-                        if begin + (last - first) / 1000 >= showing.until:
+                        if begin + (last - first) / 1000 >= scheduled.until:
                             break
                         count += 1
                     await self._queue.put(item)
@@ -182,7 +182,7 @@ class _ItemReader:
         finally:
             if source is not None and not self._demuxer.ended:
                 await source.close()
-        over = count or showing.offset  # it may have ended before its offset
+        over = count or scheduled.offset  # it may have ended before its offset
         return (None if over else OutputError("it has no media")), (last - first) / 1000
 
 

@@ -18,7 +18,7 @@ from gateway.media.errors import InvalidData
 from gateway.outputs.relay.redact_target import redact_text, target_secrets
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtmp.client import ClientConnection, ClientRole
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
 from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
 from gateway.protocols.rtmp.state import RtmpState
@@ -46,7 +46,9 @@ async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
     try:
         play = await connect(
             lambda: _RtmpPlay(
-                ClientConnection(target, ClientRole.PLAY, pull_mark=pull_mark(context.channel.id)),
+                ClientConnection(
+                    target, ClientRole.PLAY, features=ConnectFeatures(pull_mark=pull_mark(context.channel.id))
+                ),
                 context,
                 peer_of(url),
             ),

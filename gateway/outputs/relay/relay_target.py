@@ -32,7 +32,7 @@ from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtim
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.stores import IvsDirectory
-from gateway.protocols.rtmp.client import EnhancedFeatures
+from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
 from gateway.settings.models import RelaySettings
 
@@ -217,7 +217,7 @@ class RelayTarget:
             fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *further)})
         tls = context.tls() if target.url.secure else None
         push = self._push = await open_push(
-            target.url, addresses, context.relay, tls, EnhancedFeatures(fourccs, bool(further))
+            target.url, addresses, context.relay, tls, ConnectFeatures(fourccs, bool(further))
         )
         push.on_lost = items.on_failed
         try:

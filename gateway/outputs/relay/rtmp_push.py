@@ -13,7 +13,7 @@ from gateway.lib.egress import Address
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtmp.client import ClientConnection, ClientRole, EnhancedFeatures
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
 from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import RtmpUrl
@@ -45,7 +45,7 @@ async def open_push(
     addresses: Sequence[Address],
     relay: RelaySettings,
     tls: ssl.SSLContext | None,
-    features: EnhancedFeatures,
+    features: ConnectFeatures,
 ) -> RtmpPush:
     """Connects to the first of `addresses` that answers, publishes the name of `url`, and waits until it is accepted.
 

@@ -50,7 +50,6 @@ class MediaDeletion:
         shared: bool,
         forget_film: Callable[[str], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
-        pauses: tuple[float, ...] = PAUSES,
     ) -> None:
         """is_film(key): whether an object is a file of a VOD.
         shared: whether all gateways with this channel store use this object store too.
@@ -63,7 +62,7 @@ class MediaDeletion:
         self._shared = shared
         self._forget_film = forget_film
         self._clock = clock
-        self._pauses = pauses
+        self.pauses: tuple[float, ...] = PAUSES  # seconds between the passes over one channel
         self._tasks: Tasks | None = None
         self._in_progress: dict[str, asyncio.Event] = {}  # by channel; set after the first pass
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
@@ -157,7 +156,7 @@ class MediaDeletion:
 
     async def _delete_in_passes(self, deleted: DeletedChannel) -> None:
         try:
-            for pause in (*self._pauses, 0.0):
+            for pause in (*self.pauses, 0.0):
                 await self._make_pass(deleted)
                 self._in_progress[deleted.id].set()
                 await asyncio.sleep(pause)

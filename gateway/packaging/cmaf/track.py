@@ -20,8 +20,9 @@ _VERSION = 9  # §7: EXT-X-SKIP needs 9
 _PART_TARGET_DURATIONS = 3
 _MIN_PART_FACTOR = 0.85  # shortest part, as a factor of the Part Target Duration (§4.4.4.9)
 _MAX_FRAME_ROUNDING = 1.15  # factor by which a part of whole frames may exceed the wanted duration
-# Seconds. If hls.js gets the playlist that completes a segment while it still appends the segment's last but one part, it
-# takes the segment as buffered, because less than 0.2 s is missing. Then it loads nothing for three Target Durations.
+# Seconds. If hls.js gets the playlist that completes a segment while it still appends the segment's last but one part,
+# it takes the segment as buffered, because less than 0.2 s is missing. Then it loads nothing for three Target
+# Durations.
 _SHORT_PART = 0.2
 _MAX_USUAL_PART = 1.5  # factor of the wanted duration; a longer part contains a very long frame
 _MAX_FIRST_PARTS = 1000

@@ -53,15 +53,17 @@ class ClientRole(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class EnhancedFeatures:
-    """The features of Enhanced RTMP that a client announces in `connect`.
+class ConnectFeatures:
+    """The properties that a client adds to its `connect`: features of Enhanced RTMP, and our own mark.
 
     fourccs: codecs ("hvc1", "av01" …). Leave it empty for H.264 and AAC, because older servers fail with the list.
     multitrack: several tracks in one stream.
+    pull_mark: for play, of the channel that gets the media; "": none.
     """
 
     fourccs: Sequence[str] = ()
     multitrack: bool = False
+    pull_mark: str = ""
 
 
 class ClientConnection(Connection):
@@ -72,8 +74,8 @@ class ClientConnection(Connection):
     RemoteProtocolError, the connection is `closing`: send the queued bytes, then close.
 
     chunk_size: for sending, up to 65536; some ingest services accept only 128 at first.
-    features: of Enhanced RTMP. `takes_multitrack`: whether both sides announced multitrack.
-    handshake: the default offers a digest. pull_mark: for play, of the channel that gets the media; "": none.
+    features: added to `connect`. `takes_multitrack`: whether both sides announced multitrack.
+    handshake: the default offers a digest.
     """
 
     def __init__(
@@ -82,17 +84,15 @@ class ClientConnection(Connection):
         role: ClientRole,
         *,
         chunk_size: int = 4096,
-        features: EnhancedFeatures = EnhancedFeatures(),
+        features: ConnectFeatures = ConnectFeatures(),
         limits: WireLimits | None = None,
         handshake: ClientHandshake | None = None,
-        pull_mark: str = "",
     ) -> None:
         self._url = url
         self._role = role
         self._chunk_size = chunk_size
         self._features = features
         self.takes_multitrack = False
-        self._pull_mark = pull_mark
         handshake = handshake or ClientHandshake()
         super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), StateMachine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
@@ -144,8 +144,8 @@ class ClientConnection(Connection):
         if self._role is ClientRole.PLAY:
             properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
             properties["videoFunction"] = 1.0
-            if self._pull_mark:
-                properties[PULL_MARK] = self._pull_mark
+            if self._features.pull_mark:
+                properties[PULL_MARK] = self._features.pull_mark
         if self._features.fourccs:
             properties["fourCcList"] = list(self._features.fourccs)
         if self._features.multitrack:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.channels.inputs import InputKind, InputSpec
-from gateway.inputs.playlist.order import RETRY_SECONDS, ItemOrder, Showing, order_of
+from gateway.inputs.playlist.order import RETRY_SECONDS, ItemOrder, ScheduledItem, order_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -24,12 +24,12 @@ def at(clock: str, day: int = 10, zone: str = "UTC", month: int = 6) -> float:
     return datetime(2026, month, day, hour, minute, tzinfo=ZoneInfo(zone)).timestamp()
 
 
-def play(one: ItemOrder, now: float, *, played: bool = True) -> Showing:
-    showing = one.next(now)
-    assert showing is not None
-    if showing.key is not None:
+def play(one: ItemOrder, now: float, *, played: bool = True) -> ScheduledItem:
+    slot = one.next(now)
+    assert slot is not None
+    if slot.key is not None:
         one.report(played=played)
-    return showing
+    return slot
 
 
 def test_a_list_without_times_is_played_in_order_and_again() -> None:
@@ -60,31 +60,33 @@ def test_a_list_fails_when_no_item_can_be_played() -> None:
 
 def test_items_begin_at_their_time_and_the_others_fill_the_time_between() -> None:
     one = order("news@20:00", "a", "sport@21:30", "b")
-    assert play(one, at("19:59")) == Showing("sport", at("19:59"), at("20:00"), 22 * 3600 + 29 * 60)
-    assert play(one, at("19:59")) == Showing("a", None, at("20:00"))
-    assert play(one, at("20:00")) == Showing("news", at("20:00"), at("21:30"))
+    assert play(one, at("19:59")) == ScheduledItem("sport", at("19:59"), at("20:00"), 22 * 3600 + 29 * 60)
+    assert play(one, at("19:59")) == ScheduledItem("a", None, at("20:00"))
+    assert play(one, at("20:00")) == ScheduledItem("news", at("20:00"), at("21:30"))
     assert [play(one, at("20:30")).key for _ in range(3)] == ["b", "a", "b"]
     assert play(one, at("21:30")).key == "sport"
-    assert play(one, at("22:00")) == Showing("a", None, at("20:00", 11))
+    assert play(one, at("22:00")) == ScheduledItem("a", None, at("20:00", 11))
 
 
 def test_without_a_loop_the_others_play_once_between_two_times_and_then_nothing_does() -> None:
     one = order("news@20:00", "a", "b", loop=False)
     assert [play(one, at("20:00")).key, *(play(one, at("20:10")).key for _ in range(2))] == ["news", "a", "b"]
-    assert play(one, at("20:20")) == Showing(None, until=at("20:00", 11))
+    assert play(one, at("20:20")) == ScheduledItem(None, until=at("20:00", 11))
     assert [play(one, at("20:00", 11)).key, play(one, at("20:10", 11)).key] == ["news", "a"]
 
 
 def test_without_others_nothing_plays_between_two_times() -> None:
     one = order("news@20:00")
     assert play(one, at("20:00")).key == "news"
-    assert play(one, at("20:10")) == Showing(None, until=at("20:00", 11))
+    assert play(one, at("20:10")) == ScheduledItem(None, until=at("20:00", 11))
 
 
 def test_a_start_in_the_middle_joins_at_the_offset() -> None:
-    assert order("news@20:00:30", "a").next(at("20:05")) == Showing("news", at("20:05"), at("20:00", 11) + 30, 270)
+    assert order("news@20:00:30", "a").next(at("20:05")) == ScheduledItem(
+        "news", at("20:05"), at("20:00", 11) + 30, 270
+    )
     # After midnight, yesterday's item may still play.
-    assert order("film@23:00").next(at("00:30", 11)) == Showing("film", at("00:30", 11), at("23:00", 11), 5400)
+    assert order("film@23:00").next(at("00:30", 11)) == ScheduledItem("film", at("00:30", 11), at("23:00", 11), 5400)
 
 
 def test_others_that_cannot_be_played_rest_until_they_are_tried_again() -> None:
@@ -92,7 +94,7 @@ def test_others_that_cannot_be_played_rest_until_they_are_tried_again() -> None:
     play(one, at("20:00"))
     for _ in range(2):
         play(one, at("20:01"), played=False)
-    assert play(one, at("20:01")) == Showing(None, until=at("20:01") + RETRY_SECONDS)
+    assert play(one, at("20:01")) == ScheduledItem(None, until=at("20:01") + RETRY_SECONDS)
     assert play(one, at("20:02")).key == "a"
 
 
@@ -102,8 +104,8 @@ def test_others_that_cannot_be_played_rest_until_they_are_tried_again() -> None:
 def test_times_are_local_times(day: int, seconds: int) -> None:
     one = order("news@20:00", zone="Europe/Berlin")
     begin = at("20:00", day - 1, "Europe/Berlin", 3)
-    showing = play(one, begin)
-    assert (showing.offset, showing.until - begin) == (0, seconds)
+    slot = play(one, begin)
+    assert (slot.offset, slot.until - begin) == (0, seconds)
 
 
 def test_a_time_that_the_clock_leaves_out_or_shows_twice_comes_once_a_day() -> None:
@@ -111,10 +113,10 @@ def test_a_time_that_the_clock_leaves_out_or_shows_twice_comes_once_a_day() -> N
         one = order("night@02:30", zone="Europe/Berlin")
         begins, now = [], datetime(2026, month, day, tzinfo=BERLIN).timestamp()
         for _ in range(4):
-            showing = play(one, now)
-            now = showing.until
-            if showing.key is not None:
-                begins.append(showing.until)
+            slot = play(one, now)
+            now = slot.until
+            if slot.key is not None:
+                begins.append(slot.until)
         steps = [b - a for a, b in itertools.pairwise(begins)]
         assert all(abs(step - seconds) <= 3600 for step in steps)
         assert math.isfinite(now)

@@ -92,7 +92,9 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteChannels]:
 
 
 def deletion(folder: Folder, store: SqliteChannels, now: float = NOW, shared: bool = True) -> MediaDeletion:
-    return MediaDeletion(folder, store, is_film=is_vod_file, shared=shared, clock=lambda: now, pauses=(0.0, 0.0))
+    made = MediaDeletion(folder, store, is_film=is_vod_file, shared=shared, clock=lambda: now)
+    made.pauses = (0.0, 0.0)
+    return made
 
 
 @asynccontextmanager
@@ -141,7 +143,8 @@ async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteC
 
 
 async def test_what_is_finished_after_the_deletion_goes_too(folder: Folder, store: SqliteChannels) -> None:
-    one = MediaDeletion(folder, store, is_film=is_vod_file, shared=True, clock=lambda: NOW, pauses=(0.0,) * 10_000)
+    one = MediaDeletion(folder, store, is_film=is_vod_file, shared=True, clock=lambda: NOW)
+    one.pauses = (0.0,) * 10_000
     async with at_work(one):
         one.begin(await store.delete("c1", NOW, media=True))
         assert await one.passed("c1", 10)

@@ -9,7 +9,7 @@ from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
-from gateway.protocols.rtmp.client import ClientConnection, ClientRole, EnhancedFeatures
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
 from gateway.protocols.rtmp.events import Accepted, CommandIgnored, Ended, PlayRequested, PublishRequested, Rejected
 from gateway.protocols.rtmp.handshake import SIZE, ClientHandshake
 from gateway.protocols.rtmp.message import Message
@@ -225,14 +225,14 @@ def test_refusals_of_our_server_reach_our_client() -> None:
 
 @pytest.mark.parametrize("asks", [True, False])
 def test_several_tracks_are_sent_where_both_sides_announce_them(asks: bool) -> None:
-    client = a_client(features=EnhancedFeatures(("avc1", "mp4a"), multitrack=asks))
+    client = a_client(features=ConnectFeatures(("avc1", "mp4a"), multitrack=asks))
     talk(client, ServerConnection())
     assert client.takes_multitrack is asks
 
 
 @pytest.mark.parametrize("caps", [None, 0.0, 5.0, "2", -2.0, 1e300, float("nan"), [2.0]])
 def test_a_server_that_does_not_announce_several_tracks_gets_one(caps: Any) -> None:
-    client = a_client(features=EnhancedFeatures(multitrack=True))
+    client = a_client(features=ConnectFeatures(multitrack=True))
     server = FakeServer(client)
     assert server.commands()[0][2]["capsEx"] == 2
     server.command("_result", 1, {"capsEx": caps}, {"code": "NetConnection.Connect.Success", "level": "status"})
