@@ -128,7 +128,7 @@ def fuzz(data: bytes) -> None:
         stream.attach(sink)
     renditions: list[Stream] = []
 
-    def publish(name: str, aligned: bool) -> StreamPublisher:
+    def publish(source: StreamPublisher, name: str, aligned: bool) -> StreamPublisher:
         rendition = Stream(f"f@{name}", stream.channel, _WALL, 100_000, 5.0)
         rendition.attach(_Viewers())
         renditions.append(rendition)
