@@ -55,8 +55,11 @@ class EventIds:
 
 
 def first_id(seconds: float) -> str:
-    """Returns the smallest id of this time or later, without the last digits. seconds: since the epoch."""
-    return f"{min(max(0, int(seconds * 1000)), 0xFFFFFFFFFFFF):012x}"
+    """Returns the smallest id of this time or later, without the last digits. seconds: since the epoch.
+
+    The time is rounded like the time that answers show, so clients can ask for events before or since a shown time.
+    """
+    return f"{min(max(0, round(round(seconds, 3) * 1000)), 0xFFFFFFFFFFFF):012x}"
 
 
 def stored_event(event: Event, id: str, node: str) -> StoredEvent:

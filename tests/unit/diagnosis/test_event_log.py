@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gateway.diagnosis import event_log as module
 from gateway.diagnosis.event_log import EventIds, EventLog, first_id, stored_event
 from gateway.lib.metric_table import EVENTS
 from gateway.lib.metrics import Counter
+from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, EventType, StoredEvent
 from gateway.ports.stores import EventQuery
@@ -203,6 +207,14 @@ def test_ids_sort_by_time_and_by_order():
     assert made == sorted(made) and len({len(id) for id in made}) == 1 and len(made[0]) == 24
     assert ids.next(NOW)[:12] == first_id(NOW)
     assert first_id(-5) == "0" * 12 and first_id(1e300) == "f" * 12
+
+
+@given(st.floats(1.6e9, 2e9))
+@example(1_700_000_000.118_6)
+def test_the_time_that_answers_show_finds_the_event(seconds: float) -> None:
+    """Rounded up in the answer and cut in the id, an event was found before its own time."""
+    shown = datetime.fromisoformat(rfc3339(seconds)).timestamp()
+    assert EventIds().next(seconds)[:12] == first_id(shown)
 
 
 def test_a_refusal_is_stored_with_the_reason_that_clients_see():
