@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gateway.api.schema_base import Schema, Time
-from gateway.channels.inputs import MAX_ITEMS, MAX_TEXT, InputKind
+from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_TEXT, MAX_ZONE, InputKind
 from gateway.inputs.channel_input import InputState
 
 
@@ -120,11 +120,11 @@ class NewInput(BaseModel):
 
     name: Annotated[str, Field(max_length=32)] = ""
     kind: InputKind
-    url: Annotated[str | None, Field(max_length=2_048)] = None
+    url: Annotated[str | None, Field(max_length=MAX_ADDRESS)] = None
     items: Annotated[list[str] | None, Field(max_length=MAX_ITEMS)] = None
     loop: bool = True
-    zone: Annotated[str | None, Field(max_length=64)] = None
-    picture: Annotated[str | None, Field(max_length=2_048)] = None
+    zone: Annotated[str | None, Field(max_length=MAX_ZONE)] = None
+    picture: Annotated[str | None, Field(max_length=MAX_ADDRESS)] = None
     text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None
     always: bool = False
 

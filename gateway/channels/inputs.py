@@ -23,8 +23,8 @@ MAIN: Final = "main"  # the name of the push with the channel's own key, if the 
 MAX_INPUTS: Final = 8
 MAX_ITEMS: Final = 1_000  # films of a playlist
 MAX_TEXT: Final = 500  # characters of a card
-_MAX_ADDRESS: Final = 2_048
-_MAX_ZONE: Final = 64
+MAX_ADDRESS: Final = 2_048  # characters
+MAX_ZONE: Final = 64  # characters of the name of a time zone
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
@@ -129,11 +129,11 @@ def _parse_input(item: Any, index: int) -> InputSpec:
     spec = InputSpec(
         name,
         kind,
-        url=_text(item, "url", _MAX_ADDRESS),
+        url=_text(item, "url", MAX_ADDRESS),
         items=_items(item),
         loop=_flag(item, "loop", True),
         zone=_zone(item),
-        picture=_text(item, "picture", _MAX_ADDRESS),
+        picture=_text(item, "picture", MAX_ADDRESS),
         text=_text(item, "text", MAX_TEXT, lines=True),
         always=_flag(item, "always", False),
     )
@@ -209,7 +209,7 @@ def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _zone(item: Mapping[str, Any]) -> str:
-    name = _text(item, "zone", _MAX_ZONE)
+    name = _text(item, "zone", MAX_ZONE)
     if name:
         try:
             time_zone(name)

@@ -74,8 +74,8 @@ function openHlsJs(video, url, now, lowLatency) {
     // Highest speed to catch up; 1: HLS with whole segments is not sped up.
     maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
-    // The browser removes old media itself. If hls.js does, while it appends the first part of a segment, it forgets that
-    // segment and pauses for seconds ("Found no media").
+    // The browser removes old media itself. hls.js must not: if it removes media while it appends the first part of a
+    // segment, it forgets this segment ("Found no media") and pauses for seconds.
     backBufferLength: Infinity,
     pLoader: Patient,
     // The page handles these errors itself, with the status.

@@ -62,7 +62,6 @@ class MediaDeletion:
         self._shared = shared
         self._forget_film = forget_film
         self._clock = clock
-        self.pauses: tuple[float, ...] = PAUSES  # seconds between the passes over one channel
         self._tasks: Tasks | None = None
         self._in_progress: dict[str, asyncio.Event] = {}  # by channel; set after the first pass
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
@@ -156,7 +155,7 @@ class MediaDeletion:
 
     async def _delete_in_passes(self, deleted: DeletedChannel) -> None:
         try:
-            for pause in (*self.pauses, 0.0):
+            for pause in (*PAUSES, 0.0):
                 await self._make_pass(deleted)
                 self._in_progress[deleted.id].set()
                 await asyncio.sleep(pause)

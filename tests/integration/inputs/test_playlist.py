@@ -41,6 +41,17 @@ class Store:
         shutil.copyfile(path, target)
         return key
 
+    def put_converted(self, path: Path, folder: str) -> str:
+        """Puts a film as VOD has it, in segments of a second. folder: `talks/a/`."""
+        target = self.root / folder
+        target.mkdir(parents=True)
+        name = target.name
+        films.film(
+            f"{path.stem}.m3u8", "-i", str(path), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
+            "-hls_segment_filename", str(target / f"{name}stream_%05d.ts"), "-y", str(target / f"{name}stream.m3u8"),
+        )  # fmt: skip
+        return folder
+
     def playlist(self, *items: str, loop: bool = False, always: bool = False) -> PlaylistSource:
         spec = InputSpec("p", InputKind.PLAYLIST, items=items, loop=loop, always=always)
         return PlaylistSource(worker_pool(), self.objects, spec)
@@ -120,14 +131,8 @@ async def test_with_always_it_goes_on_by_the_clock_off_air(store: Store) -> None
 
 
 async def test_a_converted_film_is_played_from_its_segments(store: Store) -> None:
-    path = film("two.mp4", 2)
-    folder = store.root / "talks/a"
-    folder.mkdir(parents=True)
-    films.film(
-        "segments.m3u8", "-i", str(path), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
-        "-hls_segment_filename", str(folder / "astream_%05d.ts"), "-y", str(folder / "astream.m3u8"),
-    )  # fmt: skip
-    for item in ("talks/a/", "talks/a.mp4", "talks/a/astream.m3u8"):
+    folder = store.put_converted(film("two.mp4", 2), "talks/a/")
+    for item in (folder, "talks/a.mp4", "talks/a/astream.m3u8"):
         source, context = store.playlist(item), FakeInput()
         context.take_air()
         async with running_source(source, context) as task:

@@ -14,7 +14,7 @@ from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.playlist.playlist_source import PlaylistSource
 from gateway.media.track import Kind
 from tests.integration.inputs.test_playlist import Store, film
-from tests.support import films, sources
+from tests.support import sources
 from tests.support.inputs import FakeInput, growing, running_source, worker_pool
 
 
@@ -67,13 +67,7 @@ async def test_a_start_in_the_middle_joins_at_the_offset_and_a_film_that_is_over
     path = film("eight.mp4", 8)
     key = store.put(path, "a.mp4")
     if converted:
-        folder = store.root / "talks/a"
-        folder.mkdir(parents=True)
-        films.film(
-            "eight.m3u8", "-i", str(path), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
-            "-hls_segment_filename", str(folder / "astream_%05d.ts"), "-y", str(folder / "astream.m3u8"),
-        )  # fmt: skip
-        key = "talks/a/"
+        key = store.put_converted(path, "talks/a/")
     store.put(film("half.mp4", 0.5, "-vf", "hue=s=0"), "b.mp4")
     source, context = by_day(store, clock_at(20, 0, 5.1), f"{key}@20:00", "b.mp4"), FakeInput()
     async with running_source(source, context):

@@ -15,6 +15,7 @@ from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.lib.tasks import Tasks
+from gateway.outputs.storage import media_deletion
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
@@ -77,6 +78,11 @@ class Folder(LocalObjects):
         return {path.relative_to(self.root).as_posix() for path in found}
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_deletion, "PAUSES", (0.0, 0.0))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     found = Folder(tmp_path / "media")
@@ -92,9 +98,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteChannels]:
 
 
 def deletion(folder: Folder, store: SqliteChannels, now: float = NOW, shared: bool = True) -> MediaDeletion:
-    made = MediaDeletion(folder, store, is_film=is_vod_file, shared=shared, clock=lambda: now)
-    made.pauses = (0.0, 0.0)
-    return made
+    return MediaDeletion(folder, store, is_film=is_vod_file, shared=shared, clock=lambda: now)
 
 
 @asynccontextmanager
@@ -142,10 +146,11 @@ async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteC
         assert folder.keys == OTHERS
 
 
-async def test_what_is_finished_after_the_deletion_goes_too(folder: Folder, store: SqliteChannels) -> None:
-    one = MediaDeletion(folder, store, is_film=is_vod_file, shared=True, clock=lambda: NOW)
-    one.pauses = (0.0,) * 10_000
-    async with at_work(one):
+async def test_what_is_finished_after_the_deletion_goes_too(
+    folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_deletion, "PAUSES", (0.0,) * 10_000)
+    async with at_work(deletion(folder, store)) as one:
         one.begin(await store.delete("c1", NOW, media=True))
         assert await one.passed("c1", 10)
         folder.add(media_keys.video_key("c1", MS + 60_000))
