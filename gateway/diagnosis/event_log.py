@@ -17,6 +17,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
+from gateway.lib.rfc3339 import milliseconds
 from gateway.lib.tasks import Tasks
 from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import StoreUnavailable
@@ -59,7 +60,7 @@ def first_id(seconds: float) -> str:
 
     The time is rounded like the time that answers show, so clients can ask for events before or since a shown time.
     """
-    return f"{min(max(0, round(round(seconds, 3) * 1000)), 0xFFFFFFFFFFFF):012x}"
+    return f"{min(max(0, milliseconds(seconds)), 0xFFFFFFFFFFFF):012x}"
 
 
 def stored_event(event: Event, id: str, node: str) -> StoredEvent:
