@@ -131,6 +131,6 @@ def _fragment(data: _Unit, head: bytes, kind: int, limit: int, payloads: list[by
             step = previous
     middle = head + bytes((kind,))
     last = (count - 1) * step
-    payloads.append(b"%b%c%b" % (head, _START | kind, data[:step]))
+    payloads.append(head + bytes((_START | kind,)) + data[:step])
     payloads += [middle + data[at : at + step] for at in range(step, last, step)]
-    payloads.append(b"%b%c%b" % (head, _END | kind, data[last:]))
+    payloads.append(head + bytes((_END | kind,)) + data[last:])
