@@ -1,0 +1,75 @@
+"""Sends the sound of one stream to its WebRTC viewers: Opus, one unit in each packet (RFC 7587)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.live.sink import EndReason
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.packaging.rtp.clock import AUDIO_RATE, AUDIO_SSRC, timestamp
+from gateway.packaging.rtp.viewer import RtpViewer, first_shift
+from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
+from gateway.protocols.rtp.sender import rtp_packet
+
+
+class SoundFeed:
+    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it."""
+
+    def __init__(self, source: Callable[[SoundFeed], Callable[[], None]], count: Callable[[int], None]) -> None:
+        """count: counts sent bytes."""
+        self._source = source
+        self._count = count
+        self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
+        self._sequence = 0  # of the next packet
+        self._packets = self._octets = 0
+        self._detach: Callable[[], None] | None = None
+
+    def join(self, viewer: RtpViewer) -> None:
+        viewer.sound_shift = first_shift(self._sequence)
+        self._groups.setdefault((viewer.types.audio, viewer.sound_shift), {})[viewer] = None
+        if self._detach is None:
+            self._detach = self._source(self)
+
+    def leave(self, viewer: RtpViewer) -> None:
+        """Removes a viewer. Idempotent."""
+        key = (viewer.types.audio, viewer.sound_shift)
+        members = self._groups.get(key, {})
+        if members.pop(viewer, self) is None and not members:
+            del self._groups[key]
+        if not self._groups and self._detach is not None:
+            detach, self._detach = self._detach, None
+            detach()
+
+    def report(self, wall: float, stamp: int) -> SenderReport:
+        """Returns a sender report. stamp: the RTP timestamp of the moment `wall`, seconds since 1970."""
+        return SenderReport(AUDIO_SSRC, ntp_time(wall), stamp, self._packets & 0xFFFFFFFF, self._octets & 0xFFFFFFFF)
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        """Opus packets describe themselves."""
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        if unit.track.kind is not Kind.AUDIO:
+            return
+        sequence, stamp = self._sequence, timestamp(unit, AUDIO_RATE)
+        self._sequence = (sequence + 1) & 0xFFFF
+        self._packets += 1
+        self._octets += len(unit.payload)
+        for (type, shift), members in list(self._groups.items()):
+            number = (sequence + shift) & 0xFFFF
+            packets = (rtp_packet(type, False, number, stamp, AUDIO_SSRC, unit.payload),)
+            for viewer in tuple(members):
+                viewer.sender.send(packets)
+            self._count(len(packets[0]) * len(members))
+
+    def on_timed(self, timed: Timed) -> None:
+        """WebRTC has no script data."""
+
+    def on_end(self, reason: EndReason) -> None:
+        """The video feed or the session ends the viewers."""
+
+    def on_failed(self, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": "a sound feed failed", "exception": error})

@@ -1,0 +1,155 @@
+"""One WebRTC viewer as the feeds see it: its payload types, its numbers, and what it may ask for again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.live.sink import EndReason
+
+PACE_SECONDS: Final = 0.005
+_PACE_RATE: Final = 1_250_000.0  # bytes a second at least; less would delay the first picture
+_PACE_FACTOR: Final = 8  # times the bytes a second of the stream
+_KEPT_SECONDS: Final = 3.0  # for which the packets of a burst can be repeated
+_REPAIR_SHARE: Final = 0.5  # of the stream's bytes a second, for repeated packets
+_REPAIR_BYTES: Final = 64_000.0  # that may be repeated at once, and in each second at least
+
+
+def first_shift(sequence: int) -> int:
+    """Returns the shift of a viewer whose first packet has this number in the feed.
+
+    Receivers of SRTP assume that no wrap of the numbers was before their first packet (RFC 3711 §3.3.1). So each viewer
+    begins in the lower half: a wrap is then never among the packets that are lost at the beginning.
+    """
+    return sequence & 0x8000
+
+
+class PacketSender(Protocol):
+    """The transport of one viewer; implemented by `gateway.webrtc.peer.Peer`."""
+
+    def send(self, packets: Sequence[bytes]) -> None:
+        """Encrypts and sends RTP packets of equal length; the last one may be shorter."""
+
+    def send_rtcp(self, packet: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadTypes:
+    """The payload types that the viewer has offered and this side has chosen; -1: it does not get this."""
+
+    video: int = -1
+    video_rtx: int = -1
+    audio: int = -1
+
+
+class RtpViewer:
+    """One viewer. on_end: called when the stream or its output has ended.
+
+    shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
+    waiting: whether the viewer gets no pictures until the next key frame.
+    """
+
+    __slots__ = (
+        "_burst",
+        "_first",
+        "_queue",
+        "_rate",
+        "_repair_at",
+        "_repair_left",
+        "_rtx_sequence",
+        "_timer",
+        "on_end",
+        "sender",
+        "shift",
+        "sound_shift",
+        "started",
+        "types",
+        "waiting",
+    )
+
+    def __init__(self, sender: PacketSender, types: PayloadTypes, on_end: Callable[[EndReason], None]) -> None:
+        self.sender = sender
+        self.types = types
+        self.on_end = on_end
+        self.shift = self.sound_shift = 0
+        self.waiting = True
+        self.started = -1e9  # monotonic time of the last burst
+        self._burst: Sequence[bytes] = ()
+        self._first = 0  # sequence number of the burst's first packet
+        self._queue: deque[Sequence[bytes]] | None = None  # what follows the burst's packets that were sent
+        self._timer: asyncio.TimerHandle | None = None
+        self._rate = _PACE_RATE
+        self._repair_left = _REPAIR_BYTES
+        self._repair_at = 0.0
+        self._rtx_sequence = 0
+
+    def start(self, runs: Sequence[Sequence[bytes]], first: int, bytes_per_second: float) -> None:
+        """Sends a burst at a limited rate; what is sent afterwards follows it. first: its first sequence number."""
+        self.waiting, self.started = False, time.monotonic()
+        self._burst, self._first = [packet for run in runs for packet in run], first
+        self._rate = max(_PACE_RATE, _PACE_FACTOR * bytes_per_second)
+        self._queue = deque(runs)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._send_queue()
+
+    def send(self, runs: Sequence[Sequence[bytes]]) -> None:
+        """Sends the runs of one frame. Hot path."""
+        if self._queue is not None:
+            self._queue.extend(runs)
+            return
+        send = self.sender.send
+        for run in runs:
+            send(run)
+
+    def _send_queue(self) -> None:
+        """Sends the share of one interval."""
+        queue = self._queue
+        left = self._rate * PACE_SECONDS
+        while queue and left > 0:
+            run = queue.popleft()
+            self.sender.send(run)
+            left -= sum(map(len, run))
+        if queue:
+            self._timer = asyncio.get_running_loop().call_later(PACE_SECONDS, self._send_queue)
+        else:
+            self._queue = None
+            self._timer = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._forget_burst)
+
+    def _forget_burst(self) -> None:
+        self._burst, self._timer = (), None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a burst is being sent."""
+        return self._queue is not None
+
+    def of_burst(self, sequence: int) -> bytes | None:
+        """Returns a packet of the last burst; None if it was not one of them, or some seconds after the burst."""
+        index = (sequence - self._first) & 0xFFFF
+        return self._burst[index] if index < len(self._burst) else None
+
+    def may_repeat(self, size: int, bytes_per_second: float, now: float) -> bool:
+        """Counts a packet that is to be repeated. False: this viewer has had its share for the moment."""
+        rate = max(_REPAIR_BYTES, _REPAIR_SHARE * bytes_per_second)
+        self._repair_left = min(rate, self._repair_left + (now - self._repair_at) * rate)
+        self._repair_at = now
+        if self._repair_left < size:
+            return False
+        self._repair_left -= size
+        return True
+
+    def next_rtx_sequence(self) -> int:
+        self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
+        return self._rtx_sequence
+
+    def close(self) -> None:
+        """Ends the burst. Nothing is sent afterwards."""
+        self._queue, self._burst, self.waiting = None, (), True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
