@@ -27,8 +27,8 @@ class H264Packetizer:
 
     Consecutive small units share a packet (STAP-A). A unit above the limit becomes the fewest fragments (FU-A), of one
     length but the last. Where that costs no packet, fragments have the length of the packet before them: then one
-    `sendmsg` sends both. RTP padding would save a sixth of the calls for pictures of several slices, for 4 bytes a
-    picture; it is not used.
+    `sendmsg` sends both. There is no RTP padding. It would save a sixth of the calls for pictures of several slices,
+    and nothing for pictures of one.
     """
 
     __slots__ = ("_length_size", "_sets")
