@@ -81,7 +81,7 @@ def obus(data: bytes) -> list[tuple[int, int, int, int]]:
             raise InvalidData(f"OBU at {at}: the forbidden bit is set")
         at += 2 if header & 4 else 1
         if header & 2:
-            size, at = _leb128(data, at)
+            size, at = read_leb128(data, at)
         else:
             size = end - at
         if size < 0 or size > end - at:
@@ -149,8 +149,8 @@ def parse_sequence_header(payload: bytes) -> SequenceHeader:
     return SequenceHeader(profile, level, tier, bits.u(width_bits) + 1, bits.u(height_bits) + 1, rate)
 
 
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """Reads a leb128 number (AV1 §4.10.5); returns (value, position after it)."""
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    """Reads a leb128 number (AV1 §4.10.5); returns (value, position after it). Raises InvalidData."""
     value = 0
     for n in range(8):
         if at + n >= len(data):
@@ -160,3 +160,13 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, at + n + 1
     raise InvalidData(f"OBU size at {at} does not end")
+
+
+def leb128(number: int) -> bytes:
+    """Returns a leb128 number in as few bytes as possible (AV1 §4.10.5)."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
