@@ -1,0 +1,60 @@
+"""Opens the ports of WebRTC: UDP and TCP with the same number."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.lib.sockets import ListenError, listen, port_of
+from gateway.settings.models import WebRtcSettings
+
+_ATTEMPTS: Final = 16  # to find a port that is free for both
+
+
+@dataclass(frozen=True, slots=True)
+class WebRtcSockets:
+    """Bound UDP sockets and listening TCP sockets, one of each for each address of the host, all on `port`."""
+
+    udp: tuple[socket.socket, ...]
+    tcp: tuple[socket.socket, ...]
+    port: int
+
+    def close(self) -> None:
+        for opened in (*self.udp, *self.tcp):
+            opened.close()
+
+
+def open_sockets(settings: WebRtcSettings) -> WebRtcSockets:
+    """Opens the sockets of the settings. Raises ListenError."""
+    host, port = settings.host, settings.port
+    for attempt in range(1, _ATTEMPTS + 1):
+        tcp = listen("webrtc", host, port)
+        chosen = port_of(tcp)
+        udp: list[socket.socket] = []
+        try:
+            udp.extend(map(_udp_socket, tcp))
+        except OSError as error:
+            for opened in (*tcp, *udp):
+                opened.close()
+            if error.errno == errno.EADDRINUSE and port == 0 and attempt < _ATTEMPTS:
+                continue  # free for TCP, in use for UDP
+            raise ListenError(f"webrtc: UDP port {chosen} of {host}: {error.strerror or error}") from None
+        return WebRtcSockets(tuple(udp), tuple(tcp), chosen)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _udp_socket(listening: socket.socket) -> socket.socket:
+    """Returns a UDP socket on the address of a TCP socket."""
+    opened = socket.socket(listening.family, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        address = listening.getsockname()
+        if listening.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        opened.bind(address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
