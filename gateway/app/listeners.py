@@ -25,7 +25,7 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlaybackRouter
+from gateway.playback.router import OTHER_METHODS, PlaybackRouter
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
@@ -139,11 +139,11 @@ class Listeners:
         node_endpoint, slot = self._servers.node_endpoint, self._parts.identity.slot
         metrics_aggregator = self._servers.metrics_aggregator
         if node_endpoint is None:
-            return HttpServer(router, limits, forwarded, hidden_methods=("POST",))
+            return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS)
         router.add_folder("_node", node_endpoint)
         if slot is not None and metrics_aggregator is not None:
             self._siblings = SiblingServer(slot, node_endpoint, limits, metrics_aggregator.keep)
-        return HttpServer(router, limits, forwarded, hidden_methods=("POST",), exempts=node_endpoint.signed)
+        return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS, exempts=node_endpoint.signed)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""
