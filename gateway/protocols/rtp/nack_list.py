@@ -20,10 +20,9 @@ _PATIENCE_WITHOUT_NACK: Final = 0.06  # for packets that overtake each other
 
 @dataclass(slots=True)
 class _Missing:
-    """noticed: when a later packet came. ask_at: next request. asked: last request. tries: requests so far."""
+    """noticed: when a later packet came. asked: last request. tries: requests so far."""
 
     noticed: float
-    ask_at: float
     asked: float = 0.0
     tries: int = 0
 
@@ -64,7 +63,7 @@ class NackList:
         """Adds the numbers from `first` to before `end`, which are higher than all others."""
         assert len(self._missing) + end - first <= MAX_MISSING, "the jitter buffer gives up larger gaps"
         for number in range(first, end):
-            self._missing[number] = _Missing(now, now + _REORDER_WAIT)
+            self._missing[number] = _Missing(now)
 
     def arrived(self, number: int, now: float) -> None:
         """Removes a packet that came."""
@@ -91,9 +90,11 @@ class NackList:
         repeat = max(_SHORTEST_REPEAT, 1.1 * self.round_trip)
         due: list[int] = []
         for number, missing in self._missing.items():
-            if missing.ask_at <= now and missing.tries < _MAX_TRIES:
-                missing.tries += 1
-                missing.asked, missing.ask_at = now, now + repeat
+            tries = missing.tries
+            since = now - (missing.asked if tries else missing.noticed)
+            if since >= (repeat if tries else _REORDER_WAIT) and tries < _MAX_TRIES:
+                missing.tries = tries + 1
+                missing.asked = now
                 due.append(number)
                 if len(due) == MAX_ASKED:
                     break

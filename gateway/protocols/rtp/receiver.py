@@ -58,11 +58,11 @@ class RtpReceiver:
         self._searching = True  # for a packet that surely begins a frame
         self._awaiting_key = True
         self._resumed = False  # the last key frame was the first one after a loss
-        self._picture_lost = False
+        self._picture_lost = False  # and no key frame has begun since
         self._next_pli = 0.0
         self.lost = 0  # packets that were given up
         self.broken = 0  # frames with invalid packets
-        self.dropped = 0  # whole frames that refer to a lost one
+        self.dropped = 0  # frames whose end came, and that were not given on
 
     @property
     def round_trip(self) -> float:
@@ -100,7 +100,7 @@ class RtpReceiver:
         if number < 0:
             return []
         buffer = self._buffer
-        if self._awaiting_key and 0 <= buffer.next < number and self._begins_key(packet):
+        if self._picture_lost and 0 <= buffer.next < number and self._begins_key(packet):
             # Nothing before this packet can be shown, so nothing before it is waited for.
             skipped = buffer.skip_to(number)
             if skipped:
@@ -148,12 +148,14 @@ class RtpReceiver:
                 continue
             if not packet.payload or packet.payload_type != self._payload_type:
                 continue
-            if self._searching:
-                if not self._depacketizer.begins_key(packet.payload):
+            if self._awaiting_key:
+                if self._depacketizer.begins_key(packet.payload):
+                    self._searching = self._picture_lost = False
+                elif self._searching:
                     self._picture_lost = True
                     self._searching = not packet.marker  # a frame begins behind it
+                    self.dropped += packet.marker
                     continue
-                self._searching = self._picture_lost = False
             try:
                 frames = self._depacketizer.push(packet)
             except InvalidData:

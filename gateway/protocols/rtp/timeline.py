@@ -15,7 +15,7 @@ class Timeline:
     """Times in milliseconds of one video and one sound track, or of one of them.
 
     Before both tracks have a sender report, the first frame of each has the time of its arrival. Then the track that is
-    too early moves forward at once. No time goes backwards, because the other track never moves.
+    too early moves forward at once. No correction goes backwards, because the other track never moves.
     """
 
     def __init__(self, rates: tuple[int, ...]) -> None:

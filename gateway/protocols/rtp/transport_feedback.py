@@ -47,10 +47,9 @@ class TransportFeedback:
             number = self._highest = highest + ahead
         else:
             number = highest - (-ahead & 0xFFFF)
-            if number in self._arrivals:
-                return
-            if number < self._begin:
-                self._begin = number
+            if number in self._arrivals or number < next(iter(self._arrivals), self._begin):
+                return  # repeated, or too old: what was reported with it is forgotten
+            self._begin = min(self._begin, number)
         self._arrivals[number] = int(now * _TICKS)
         if len(self._arrivals) > _KEPT:
             del self._arrivals[next(iter(self._arrivals))]
@@ -67,6 +66,8 @@ class TransportFeedback:
         arrivals = self._arrivals
         numbers = sorted([number for number in arrivals if number >= begin])
         packets: list[bytes] = []
+        if numbers and numbers[0] - begin > _MAX_JUMP:
+            begin = numbers[0]  # too many packets came since the last call
         while numbers:
             statuses: list[tuple[int, int]] = []  # runs of equal ones: (status, count)
             deltas: list[int] = []
@@ -75,8 +76,8 @@ class TransportFeedback:
             at = begin
             for number in numbers[:_MAX_RECEIVED]:
                 delta = arrivals[number] - last
-                if not -0x8000 <= delta <= 0x7FFF:
-                    break  # the rest needs another reference time
+                if not -0x8000 <= delta <= 0x7FFF or number - begin > 0x7FFF:
+                    break  # the rest needs another reference time, or another count
                 last += delta
                 if number > at:
                     statuses.append((_NOT_RECEIVED, number - at))
@@ -136,8 +137,7 @@ def _chunks(statuses: list[tuple[int, int]]) -> list[int]:
             for n, symbol in enumerate(symbols):
                 chunk |= symbol << 13 - n
         else:  # 7 symbols of two bits
-            for symbol in reversed(symbols[7:]):
-                runs.append([symbol, 1])
+            runs += [[symbol, 1] for symbol in reversed(symbols[7:])]
             chunk = 0xC000
             for n, symbol in enumerate(symbols[:7]):
                 chunk |= symbol << 12 - 2 * n
