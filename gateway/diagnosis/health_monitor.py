@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.diagnosis.stream_health import CODES, StreamHealth
+from gateway.diagnosis.stream_health import B_FRAMES, CODES, StreamHealth
 from gateway.lib.metric_table import STREAM_HEALTH, MetricSample, by_label
 from gateway.live.hub import Hub
 from gateway.ports.events import Event, Events, EventType
@@ -19,9 +19,11 @@ _AT_ONCE: Final = 20  # streams; after these, other tasks run
 class HealthMonitor:
     """Gives each new source stream its `health`. `run` evaluates them; calling it yields samples for the metrics."""
 
-    def __init__(self, hub: Hub, events: Events) -> None:
+    def __init__(self, hub: Hub, events: Events, *, webrtc: bool = False) -> None:
+        """webrtc: whether viewers can watch by WebRTC. Only then, B-frames are a fault."""
         self._hub = hub
         self._events = events
+        self._without = () if webrtc else (B_FRAMES,)
         self._streams: dict[str, StreamHealth] = {}
         events.listen(self._on_event)
 
@@ -30,7 +32,8 @@ class HealthMonitor:
             stream = self._hub.find(str(event.data["stream"]))
             if stream is not None and stream.is_source:
                 clock = time.time() - time.monotonic()
-                stream.health = self._streams[stream.name] = StreamHealth(stream, self._events.emit, clock)
+                health = StreamHealth(stream, self._events.emit, clock, without=self._without)
+                stream.health = self._streams[stream.name] = health
         elif event.type is EventType.STREAM_ENDED:
             self._streams.pop(str(event.data["stream"]), None)
 

@@ -214,3 +214,8 @@ def picture_frozen(facts: Facts, active: bool) -> float | None:
     if since is None or facts.black_since is not None or facts.pictured_at - since < FROZEN_SECONDS:
         return None
     return facts.now - since
+
+
+def b_frames(facts: Facts, active: bool) -> float | None:
+    """1 if pictures are shown in another order than they are sent, in this GOP or in the last one."""
+    return 1.0 if facts.measurement.reorders else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,7 @@ class Rule:
     end: float = 2.0
 
 
+B_FRAMES: Final = "b_frames"
 # The order is that of the importance: the console shows the first one on a card.
 RULES: Final = (
     Rule("video_missing", rules.video_missing),
@@ -49,6 +50,7 @@ RULES: Final = (
     Rule("timestamps_jump", rules.timestamps_jump, end=0.0),
     Rule("gop_long", rules.gop_long),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
+    Rule(B_FRAMES, rules.b_frames),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # They say nothing while no media arrives at all; they are neither found nor withdrawn then.
@@ -74,8 +76,10 @@ class StreamHealth:
     it is reported when that time has passed.
     """
 
-    def __init__(self, stream: Stream, emit: Callable[[Event], None], clock: float) -> None:
-        """clock: the wall clock minus the monotonic clock, seconds."""
+    def __init__(
+        self, stream: Stream, emit: Callable[[Event], None], clock: float, *, without: Collection[str] = ()
+    ) -> None:
+        """clock: the wall clock minus the monotonic clock, seconds. without: the codes that are not looked for."""
         self.findings: tuple[Finding, ...] = ()
         self._stream = stream
         self._emit = emit
@@ -84,7 +88,7 @@ class StreamHealth:
         self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
-        self._states = [(rule, _State()) for rule in RULES]
+        self._states = [(rule, _State()) for rule in RULES if rule.code not in without]
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._overview: PictureOverview | None = None
         stream.original.attach(self._measurement, waits=lambda: False)

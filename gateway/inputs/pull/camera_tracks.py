@@ -21,7 +21,7 @@ from gateway.protocols.rtp.depacketizers import (
 )
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import Media
-from gateway.workers.aac_protocol import ForeignSound
+from gateway.workers.sound_protocol import ForeignSound
 
 TICKS: Final = 1_000
 _JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times

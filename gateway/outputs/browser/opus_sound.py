@@ -1,0 +1,121 @@
+"""OpusSound: the sound of a stream as Opus, for viewers by WebRTC."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from gateway.live.fanout import Fanout
+from gateway.live.gop_cache import GopCache
+from gateway.live.sink import EndReason, Sink
+from gateway.live.stream import Stream
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.outputs.browser.on_demand import OnDemand
+from gateway.ports.errors import OutputError
+from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
+from gateway.workers.sound_protocol import SoundSetup, channels_of, opus_track
+from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
+
+OUTPUT: Final = "opus"
+_TO_OPUS: Final = SoundSetup(Codec.OPUS)
+_CACHE_BYTES: Final = 100_000  # of the last second
+_AUDIO: Final = Kind.AUDIO
+
+
+class OpusSound:
+    """A hidden output of a source stream: passes its sound to sinks, as Opus.
+
+    Opus of the publisher is passed on unchanged. Other codecs are converted by a worker, which runs from the first sink
+    to a few seconds after the last one. Times are those of the stream; converted units count them in samples.
+    A worker that dies is replaced; the sound then has a gap. The queue to the worker is bounded, see SoundWorkerClient.
+    """
+
+    def __init__(self, stream: Stream, workers: WorkerPool) -> None:
+        self._stream = stream
+        self._workers = workers
+        self._demand = OnDemand("opus sound", self._work)
+        self._fanout = Fanout(GopCache(_CACHE_BYTES, 0))
+        self._client: SoundWorkerClient | None = None
+        self._source: tuple[MediaTrack | None, int] | None = None  # and its epoch
+        self._copies = False
+
+    def acquire(self, sink: Sink) -> None:
+        """Adds a consumer. It gets the tracks (only audio) when they are known, and units from now on."""
+        self._fanout.attach(sink, replay=False)
+        self._demand.acquire()
+
+    def release(self, sink: Sink) -> None:
+        """Removes a consumer that `acquire` added, also one that failed, or after the end of the stream."""
+        self._fanout.detach(sink)
+        self._demand.release()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the sound of the stream is read."""
+        return self._demand.is_running
+
+    async def run(self, stream: Stream) -> None:
+        """Implements StreamOutput."""
+        try:
+            await self._demand.run(stream)
+        finally:
+            self._fanout.end(stream.ended or EndReason.OUTPUT_OFF)
+
+    async def _work(self) -> None:
+        self._client = client = SoundWorkerClient(self._workers, self._stream.name, self._deliver, _TO_OPUS)
+        self._source = None
+        self._stream.attach(self, replay=False)
+        try:
+            await client.run()
+        except SoundWorkerFailed as error:
+            raise OutputError(str(error)) from error
+        finally:
+            self._stream.detach(self)
+            self._client = None
+
+    def _deliver(self, unit: AccessUnit) -> None:
+        self._fanout.push(unit)
+
+    # ---- Sink of the stream ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        client, source = self._client, (tracks.audio, tracks.epoch)
+        if client is None or source == self._source:
+            return
+        before, self._source = self._source, source
+        track = tracks.audio
+        self._copies = track is not None and track.codec is Codec.OPUS
+        output = track if track is None or self._copies else opus_track(channels_of(track))
+        # The first tracks after a restart of the worker continue the earlier units.
+        self._fanout.set_tracks(None, output, {}, before is None)
+        if output is not track:
+            client.change(track, output)
+        elif before is not None:
+            client.change(None, None)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Hot path."""
+        if unit.track.kind is _AUDIO and self._client is not None:
+            if self._copies:
+                self._fanout.push(unit)
+            else:
+                self._client.give(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        """Does nothing."""
+
+    def on_end(self, reason: EndReason) -> None:
+        """Does nothing: `run` notices it."""
+
+    def on_failed(self, error: Exception) -> None:
+        log.error("sound is no longer converted", stream=self._stream.name, exc_info=error)
+
+
+def opus_sound(stream: Stream) -> OpusSound | None:
+    """Returns the Opus sound of a source stream; None if it is not live."""
+    output = stream.output(OUTPUT)
+    return output if isinstance(output, OpusSound) else None
