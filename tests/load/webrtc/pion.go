@@ -160,7 +160,8 @@ func (v *pionViewer) figures() viewerFigures {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.found
-	now.counts, now.unrepaired = v.video.counts, v.video.unrepaired()
+	now.counts, now.unrepaired = v.video.counts, v.video.unrepaired(nowMicros())
+	now.nacks = 0 // pion's interceptor sends them
 	now.first, now.lastFrame, now.playing = v.video.firstPicture, v.video.lastFrame, v.video.playing
 	now.latencies, now.allLatencies = len(v.video.latencies), v.video.latencies
 	return now

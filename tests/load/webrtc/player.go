@@ -46,6 +46,7 @@ type player struct {
 	cycles       uint32
 	held         map[uint16]held  // packets behind a hole
 	asked        map[uint16]int64 // when a missing packet was last requested
+	missedAt     map[uint16]int64 // when it was found missing
 	holeSince    int64
 	timestamp    uint32 // of the frame that is being received
 	key          bool
@@ -106,7 +107,7 @@ func (p *player) hold(sequence uint16, ahead int16, packet held, now int64) {
 		return
 	}
 	if p.held == nil {
-		p.held, p.asked = map[uint16]held{}, map[uint16]int64{}
+		p.held, p.asked, p.missedAt = map[uint16]held{}, map[uint16]int64{}, map[uint16]int64{}
 	}
 	if len(p.held) == 0 {
 		p.holeSince = now
@@ -121,7 +122,7 @@ func (p *player) hold(sequence uint16, ahead int16, packet held, now int64) {
 		if p.asked[missing] != 0 {
 			break
 		}
-		p.asked[missing] = now + nackDelay - nackMicros
+		p.asked[missing], p.missedAt[missing] = now+nackDelay-nackMicros, now
 		p.holes++
 	}
 	p.held[sequence] = packet
@@ -130,6 +131,7 @@ func (p *player) hold(sequence uint16, ahead int16, packet held, now int64) {
 func (p *player) arrivedLate(sequence uint16) {
 	if _, missing := p.asked[sequence]; missing {
 		delete(p.asked, sequence)
+		delete(p.missedAt, sequence)
 		p.recovered++
 	}
 }
@@ -188,6 +190,7 @@ func (p *player) noteGap(now int64) {
 func (p *player) skipTo(sequence uint16) {
 	p.lost += int64(len(p.asked))
 	clear(p.asked)
+	clear(p.missedAt)
 	clear(p.held)
 	p.next, p.playing = sequence, false
 }
@@ -223,6 +226,7 @@ func (p *player) passHole(now int64) {
 		}
 		if _, missing := p.asked[p.next]; missing {
 			delete(p.asked, p.next)
+			delete(p.missedAt, p.next)
 			p.lost++
 		}
 		p.next++
@@ -231,8 +235,19 @@ func (p *player) passHole(now int64) {
 	p.drain(now)
 }
 
-// unrepaired is the number of packets that are missing still.
-func (p *player) unrepaired() int64 { return p.lost + int64(len(p.asked)) }
+// missing is the number of packets that have not come until now.
+func (p *player) missing() int64 { return p.lost + int64(len(p.asked)) }
+
+// unrepaired is the number of packets that have been missing for longer than a picture may stand still.
+func (p *player) unrepaired(now int64) int64 {
+	count := p.lost
+	for _, at := range p.missedAt {
+		if now-at > freezeMicros {
+			count++
+		}
+	}
+	return count
+}
 
 func (p *player) readStamp(payload []byte, now int64) {
 	at := bytes.Index(payload, stamp)

@@ -306,7 +306,7 @@ func (p *peer) timers(now int64) {
 func (p *peer) report(now int64) rtcp.Packet {
 	v := &p.video
 	highest := v.cycles<<16 | uint32(v.highest)
-	lost := v.unrepaired()
+	lost := v.missing()
 	block := rtcp.ReceptionReport{
 		SSRC: v.ssrc, LastSequenceNumber: highest, TotalLost: uint32(lost), Jitter: uint32(v.jitter >> 4),
 		LastSenderReport: p.senderReport,

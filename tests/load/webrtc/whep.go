@@ -284,7 +284,7 @@ func (v *crowdViewer) figures() viewerFigures {
 	defer v.reader.mu.Unlock()
 	p := v.peer
 	return viewerFigures{counts: p.video.counts, audioPackets: p.audio.packets, audioBytes: p.audio.bytes,
-		unrepaired: p.video.unrepaired(), asked: v.asked, answered: v.answered, connected: v.connected,
+		unrepaired: p.video.unrepaired(nowMicros()), asked: v.asked, answered: v.answered, connected: v.connected,
 		first: p.video.firstPicture, latencies: len(p.video.latencies), allLatencies: p.video.latencies,
 		lastFrame: p.video.lastFrame, playing: p.video.playing, failure: p.failure, unknownPayloads: p.unknownPayloads}
 }
