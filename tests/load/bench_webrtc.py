@@ -134,6 +134,7 @@ def crowd(a: argparse.Namespace) -> list[Row]:
                 "client_drops": seen["socket_drops"],
                 "auth_failures": seen["auth_failures"],
                 "freezes": seen["freezes"],
+                "missing_frames": seen["missing_frames"],
                 "latency_p50_ms": seen["latency_ms"]["p50"],
                 "latency_p99_ms": seen["latency_ms"]["p99"],
                 "rss_kb_per_viewer": round((window.after.rss - quiet.rss) / 1e3 / max(1, seen["connected"]), 1),
@@ -243,7 +244,17 @@ def loss(a: argparse.Namespace) -> list[Row]:
                 viewers = WhepViewers([watch], a.few, a.seconds, "-warm", 5)
                 seen = stack.enter_context(owned(viewers)).until({})
                 row = {
-                    k: seen[k] for k in ("frames", "freezes", "frozen_ms", "longest_ms", "holes", "recovered", "lost")
+                    k: seen[k]
+                    for k in (
+                        "frames",
+                        "freezes",
+                        "frozen_ms",
+                        "longest_ms",
+                        "holes",
+                        "recovered",
+                        "lost",
+                        "missing_frames",
+                    )
                 }
                 row |= {"viewers": a.few, "connected": seen["connected"], "status": seen["status"]}
             pushed = publisher.finish()
@@ -291,7 +302,18 @@ def ingest(a: argparse.Namespace) -> list[Row]:
     return rows
 
 
-LOSS_FIGURES = ("connected", "status", "frames", "freezes", "frozen_ms", "longest_ms", "holes", "recovered", "lost")
+LOSS_FIGURES = (
+    "connected",
+    "status",
+    "frames",
+    "freezes",
+    "frozen_ms",
+    "longest_ms",
+    "holes",
+    "recovered",
+    "lost",
+    "missing_frames",
+)
 
 MEASURES: dict[str, tuple[str, Callable[[argparse.Namespace], list[Row]]]] = {
     # command: (kind of its rows, how it is measured)

@@ -160,9 +160,9 @@ func opusDuration(packet []byte) time.Duration {
 	return each
 }
 
-// stamped puts an SEI with the time before an access unit of H.264, as rtmppush does.
-func stamped(unit []byte, now int64) []byte {
-	sei := append([]byte{0, 0, 0, 1, 6, 5, byte(len(stamp) + stampHexBytes)}, stamp...)
-	sei = append(fmt.Appendf(sei, "%016x", now), 0x80)
+// stamped puts an SEI before an access unit of H.264: the time, as rtmppush does, and the number of the picture.
+func stamped(unit []byte, now, number int64) []byte {
+	sei := append([]byte{0, 0, 0, 1, 6, 5, byte(len(stamp) + stampHexBytes + numberHexBytes)}, stamp...)
+	sei = append(fmt.Appendf(sei, "%016x%08x", now, number), 0x80)
 	return append(sei, unit...)
 }

@@ -7,13 +7,16 @@ import (
 )
 
 const (
-	giveUpMicros  = 1_000_000 // a hole that is older is passed, and pictures wait for a key frame
-	freezeMicros  = 500_000
-	nackMicros    = 100_000 // between two requests for one packet
-	nackDelay     = 10_000  // packets that overtake others are no loss
-	pliMicros     = 1_000_000
-	largestHole   = 2_000 // packets; a larger step is a new sequence
-	stampHexBytes = 16
+	// of the time, and of the number that whip puts behind it
+	stampHexBytes  = 16
+	numberHexBytes = 8
+
+	giveUpMicros = 1_000_000 // a hole that is older is passed, and pictures wait for a key frame
+	freezeMicros = 500_000
+	nackMicros   = 100_000 // between two requests for one packet
+	nackDelay    = 10_000  // packets that overtake others are no loss
+	pliMicros    = 1_000_000
+	largestHole  = 2_000 // packets; a larger step is a new sequence
 )
 
 // stamp precedes the sending time in an SEI of every picture of rtmppush and of whip (tests/load/common.h).
@@ -26,11 +29,13 @@ type counts struct {
 	frames, keyFrames, freezes, frozenMicros        int64
 	longestMicros                                   int64
 	nacks, plis                                     int64
+	missingFrames                                   int64 // that the server never sent, by the numbers in the pictures
 }
 
 type held struct {
 	timestamp   uint32
 	marker, key bool
+	number      int64 // of the picture that begins here, -1 where it has none
 }
 
 // player follows the sequence of one video track as a decoder would: a frame counts when all its packets, and those of
@@ -50,6 +55,8 @@ type player struct {
 	holeSince    int64
 	timestamp    uint32 // of the frame that is being received
 	key          bool
+	number       int64 // of the last picture
+	numbered     bool
 	broken       uint32 // timestamp of the frame behind a hole that was passed
 	hasBroken    bool
 	playing      bool
@@ -75,8 +82,9 @@ func (p *player) packet(sequence uint16, timestamp uint32, marker bool, payload 
 		p.highest = sequence
 	}
 	p.countJitter(timestamp, now)
-	if p.probe && timestamp != p.timestamp {
-		p.readStamp(payload, now)
+	arrived := held{timestamp, marker, beginsKeyFrame(p.codec, payload), -1}
+	if timestamp != p.timestamp {
+		arrived.number = p.readStamp(payload, now)
 	}
 	ahead := int16(sequence - p.next)
 	switch {
@@ -86,11 +94,11 @@ func (p *player) packet(sequence uint16, timestamp uint32, marker bool, payload 
 		if len(p.asked) > 0 {
 			p.arrivedLate(sequence)
 		}
-		p.advance(held{timestamp, marker, beginsKeyFrame(p.codec, payload)}, now)
+		p.advance(arrived, now)
 		p.next++
 		p.drain(now)
 	default:
-		p.hold(sequence, ahead, held{timestamp, marker, beginsKeyFrame(p.codec, payload)}, now)
+		p.hold(sequence, ahead, arrived, now)
 	}
 }
 
@@ -154,6 +162,13 @@ func (p *player) drain(now int64) {
 func (p *player) advance(packet held, now int64) {
 	if packet.timestamp != p.timestamp {
 		p.timestamp, p.key = packet.timestamp, false
+	}
+	if packet.number >= 0 {
+		if skipped := packet.number - p.number - 1; p.numbered && skipped > 0 {
+			p.missingFrames += skipped
+			p.playing = false // what refers to a missing picture is broken
+		}
+		p.number, p.numbered = packet.number, true
 	}
 	p.key = p.key || packet.key && !(p.hasBroken && packet.timestamp == p.broken)
 	if !packet.marker {
@@ -249,15 +264,28 @@ func (p *player) unrepaired(now int64) int64 {
 	return count
 }
 
-func (p *player) readStamp(payload []byte, now int64) {
+// readStamp notes the age of a picture, and returns its number or -1.
+func (p *player) readStamp(payload []byte, now int64) int64 {
 	at := bytes.Index(payload, stamp)
-	if at < 0 || len(payload) < at+len(stamp)+stampHexBytes {
-		return
+	if at < 1 || len(payload) < at+len(stamp)+stampHexBytes {
+		return -1
 	}
-	digits := payload[at+len(stamp) : at+len(stamp)+stampHexBytes]
-	if sent, err := strconv.ParseInt(string(digits), 16, 64); err == nil {
+	size, text := int(payload[at-1]), payload[at+len(stamp):]
+	sent, err := strconv.ParseInt(string(text[:stampHexBytes]), 16, 64)
+	if err != nil {
+		return -1
+	}
+	if p.probe {
 		p.latencies = append(p.latencies, float64(now-sent)/1e3)
 	}
+	if size != len(stamp)+stampHexBytes+numberHexBytes || len(text) < stampHexBytes+numberHexBytes {
+		return -1
+	}
+	number, err := strconv.ParseInt(string(text[stampHexBytes:stampHexBytes+numberHexBytes]), 16, 64)
+	if err != nil {
+		return -1
+	}
+	return number
 }
 
 func (p *player) countJitter(timestamp uint32, now int64) {

@@ -227,7 +227,7 @@ func (p *peer) media(keys *srtpKeys, header *rtp.Header, packet []byte, now int6
 		p.unknownPayloads++
 		return
 	}
-	if strings.EqualFold(what.name, "opus") {
+	if what.audio {
 		p.audio.packets++
 		p.audio.bytes += int64(len(plain))
 		return

@@ -21,8 +21,9 @@ var httpClient = &http.Client{Timeout: 20 * time.Second}
 
 // codec is what a payload type of the answer means.
 type codec struct {
-	name string // "H264", "opus", …
-	rtx  bool   // name is the codec that is retransmitted
+	name  string // "H264", "opus", …
+	audio bool
+	rtx   bool // name is the codec that is retransmitted
 }
 
 // answer is what a viewer needs of the server's session description.
@@ -82,7 +83,7 @@ func endSession(session, bearer string) error {
 	return nil
 }
 
-// viewerOffer asks for video in one of the codecs, and for Opus.
+// viewerOffer asks for video in one of the codecs, and for Opus or G.711, as browsers do.
 func viewerOffer(ufrag, password, fingerprint, candidate string, codecs []string) (string, error) {
 	var formats, lines strings.Builder
 	for i, name := range codecs {
@@ -114,7 +115,8 @@ func viewerOffer(ufrag, password, fingerprint, candidate string, codecs []string
 		}
 	}
 	section("video", formats.String(), "0", lines.String())
-	section("audio", " 111", "1", "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n")
+	section("audio", " 111 0 8", "1", "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n"+
+		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n")
 	return offer.String(), nil
 }
 
@@ -141,7 +143,7 @@ func parseAnswer(text string) (*answer, error) {
 	attributes := session.Attributes
 	for _, media := range session.MediaDescriptions {
 		attributes = append(attributes, media.Attributes...)
-		if err := found.readPayloads(media.Attributes); err != nil {
+		if err := found.readPayloads(media.MediaName.Media == "audio", media.Attributes); err != nil {
 			return nil, err
 		}
 	}
@@ -172,7 +174,7 @@ func parseAnswer(text string) (*answer, error) {
 	return found, nil
 }
 
-func (a *answer) readPayloads(attributes []sdp.Attribute) error {
+func (a *answer) readPayloads(audio bool, attributes []sdp.Attribute) error {
 	repeats := map[uint8]uint8{}
 	for _, attribute := range attributes {
 		number, rest, _ := strings.Cut(attribute.Value, " ")
@@ -186,7 +188,7 @@ func (a *answer) readPayloads(attributes []sdp.Attribute) error {
 		name, _, _ := strings.Cut(rest, "/")
 		switch apt, isRepeat := strings.CutPrefix(rest, "apt="); {
 		case attribute.Key == "rtpmap" && name != "rtx":
-			a.payloads[uint8(pt)] = codec{name: name}
+			a.payloads[uint8(pt)] = codec{name: name, audio: audio}
 		case isRepeat:
 			of, err := strconv.ParseUint(apt, 10, 7)
 			if err != nil {
@@ -196,7 +198,7 @@ func (a *answer) readPayloads(attributes []sdp.Attribute) error {
 		}
 	}
 	for pt, of := range repeats {
-		a.payloads[pt] = codec{a.payloads[of].name, true}
+		a.payloads[pt] = codec{name: a.payloads[of].name, audio: audio, rtx: true}
 	}
 	return nil
 }

@@ -69,6 +69,7 @@ type viewerReport struct {
 	Plis            int64       `json:"plis"`
 	Frames          int64       `json:"frames"`
 	KeyFrames       int64       `json:"key_frames"`
+	MissingFrames   int64       `json:"missing_frames"`
 	Freezes         int64       `json:"freezes"`
 	FrozenMs        float64     `json:"frozen_ms"`
 	LongestMs       float64     `json:"longest_ms"`
@@ -321,6 +322,7 @@ func compare(before, after []viewerFigures, began, ended int64) viewerReport {
 		report.Plis += now.plis - then.plis
 		report.Frames += now.frames - then.frames
 		report.KeyFrames += now.keyFrames - then.keyFrames
+		report.MissingFrames += now.missingFrames - then.missingFrames
 		report.Freezes += now.freezes - then.freezes
 		report.FrozenMs += float64(now.frozenMicros-then.frozenMicros) / 1e3
 		report.LongestMs = max(report.LongestMs, float64(now.longestMicros)/1e3)

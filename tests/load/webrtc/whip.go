@@ -56,7 +56,7 @@ func whip(arguments []string) error {
 	seconds := flags.Float64("seconds", 0, "how long (0: until SIGTERM)")
 	tcp := flags.Bool("tcp", false, "ICE over TCP")
 	bearer := flags.String("bearer", "", "token of the Authorization header")
-	stamps := flags.Bool("stamp", true, "an SEI with the sending time in each H.264 picture")
+	stamps := flags.Bool("stamp", true, "an SEI with the sending time and a number in each H.264 picture")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (p *publisher) listen(sender *webrtc.RTPSender) {
 // play sends a track; a file cannot make key frames, so that a request for one jumps to the next in the file.
 func (p *publisher) play(track *webrtc.TrackLocalStaticSample, film *film, due time.Time, stamps bool) {
 	video := film.channels == 0
-	lastKey := time.Time{}
+	lastKey, number := time.Time{}, int64(0)
 	for at := 0; !p.ended.Load(); at = (at + 1) % len(film.samples) {
 		if video && time.Since(lastKey) > jumpEvery && p.keyWanted.Swap(false) {
 			for skipped := 0; !film.samples[at].key && skipped < len(film.samples); skipped++ {
@@ -221,7 +221,8 @@ func (p *publisher) play(track *webrtc.TrackLocalStaticSample, film *film, due t
 		}
 		data := sample.data
 		if stamps {
-			data = stamped(data, nowMicros())
+			data = stamped(data, nowMicros(), number)
+			number++
 		}
 		if err := track.WriteSample(media.Sample{Data: data, Duration: sample.duration}); err != nil {
 			fmt.Fprintln(os.Stderr, "a track ended:", err)
