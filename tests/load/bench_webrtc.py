@@ -243,20 +243,7 @@ def loss(a: argparse.Namespace) -> list[Row]:
             else:
                 viewers = WhepViewers([watch], a.few, a.seconds, "-warm", 5)
                 seen = stack.enter_context(owned(viewers)).until({})
-                row = {
-                    k: seen[k]
-                    for k in (
-                        "frames",
-                        "freezes",
-                        "frozen_ms",
-                        "longest_ms",
-                        "holes",
-                        "recovered",
-                        "lost",
-                        "missing_frames",
-                    )
-                }
-                row |= {"viewers": a.few, "connected": seen["connected"], "status": seen["status"]}
+                row = {k: seen[k] for k in LOSS_FIGURES} | {"viewers": a.few}
             pushed = publisher.finish()
             counted = network.finish()
         row |= {"what": what, "seconds": a.seconds, "forwarder_dropped": counted["dropped"], "plis": pushed["plis"]}
@@ -303,17 +290,9 @@ def ingest(a: argparse.Namespace) -> list[Row]:
 
 
 LOSS_FIGURES = (
-    "connected",
-    "status",
-    "frames",
-    "freezes",
-    "frozen_ms",
-    "longest_ms",
-    "holes",
-    "recovered",
-    "lost",
+    "connected", "status", "frames", "freezes", "frozen_ms", "longest_ms", "holes", "recovered", "lost",
     "missing_frames",
-)
+)  # fmt: skip
 
 MEASURES: dict[str, tuple[str, Callable[[argparse.Namespace], list[Row]]]] = {
     # command: (kind of its rows, how it is measured)

@@ -3,9 +3,10 @@
     /usr/bin/python3 -P tests/support/gst_webrtc.py whip URL [--seconds 10] [--bearer TOKEN] [--size 640x360]
     /usr/bin/python3 -P tests/support/gst_webrtc.py whep URL [--seconds 10] [--bearer TOKEN] [--sound-only]
 
--P keeps this folder's own `http` out of the way of Python's. Debian: gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-gstreamer1.0-libav python3-gi. Debian 12 has webrtcbin (GStreamer 1.22), but not whipsink and whepsrc: these are in
-gst-plugins-rs, which Debian 12 does not package. So the HTTP exchange is done here.
+-P keeps the `http` of this folder out of the way of Python's own. Debian: gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice
+gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav python3-gi. Debian 12 has webrtcbin (GStreamer
+1.22), but not whipsink and whepsrc: these are in gst-plugins-rs, which it does not package. So the HTTP exchange is
+done here.
 
 Standard output has one JSON object a line: {"event": "connected"} and {"event": "ended", …}; for each video frame sent
 or received {"kind": "video", "at": monotonic seconds, "key": …, "sha256": of its slices}; for each sound packet the
@@ -40,10 +41,14 @@ audiotestsrc is-live=true wave=ticks ! audioconvert ! audioresample ! audio/x-ra
   opusenc name=sound frame-size=20 ! rtpopuspay !
   application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2 ! web.
 """
-VIDEO = "application/x-rtp,media=video,encoding-name=H264,payload=96,clock-rate=90000,rtcp-fb-nack=true,rtcp-fb-nack-pli=true"
+VIDEO = (
+    "application/x-rtp,media=video,encoding-name=H264,payload=96,clock-rate=90000,rtcp-fb-nack=true,"
+    "rtcp-fb-nack-pli=true"
+)
 AUDIO = "application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2"
 RECEIVING = {
-    "H264": "rtph264depay ! h264parse name=out ! video/x-h264,stream-format=byte-stream,alignment=au ! fakesink sync=false",
+    "H264": "rtph264depay ! h264parse name=out ! video/x-h264,stream-format=byte-stream,alignment=au !"
+    " fakesink sync=false",
     "OPUS": "rtpopusdepay name=out ! fakesink sync=false",
 }
 
