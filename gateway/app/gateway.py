@@ -54,6 +54,7 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.live.stream import Stream
+from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.archive import Archive
@@ -82,6 +83,7 @@ from gateway.playback.router import (
 )
 from gateway.playback.snapshot import SnapshotResponder
 from gateway.playback.vod_files import VodFiles
+from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.events import Event, Events, EventType
 from gateway.processes.metrics_aggregator import OPERATION as SUMS
 from gateway.processes.metrics_aggregator import MetricsAggregator
@@ -159,6 +161,7 @@ class Gateway(node.Role):
         self._rewind = Rewind(stores.objects, parts.tasks)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
+        self.browser_media: BrowserMedia = PicturesOnDemand()
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")

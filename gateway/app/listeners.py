@@ -26,9 +26,14 @@ from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import OTHER_METHODS, PlaybackRouter
+from gateway.playback.webrtc.signalling import Signalling
+from gateway.playback.webrtc.whep import BrowserMedia, WhepPlayback
+from gateway.playback.webrtc.whep_format import ADDRESS as WHEP
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
+from gateway.webrtc.endpoint import WebRtcEndpoint
+from gateway.webrtc.sockets import WebRtcSockets, open_sockets
 
 if TYPE_CHECKING:
     from gateway.cluster.node_endpoint import NodeEndpoint
@@ -63,6 +68,7 @@ class NodeServers(Protocol):
     streams: PlayableStreams
     channels: ChannelCaches
     protection: PlaybackProtection
+    browser_media: BrowserMedia
     node_endpoint: NodeEndpoint | None
     metrics_aggregator: MetricsAggregator | None
 
@@ -88,6 +94,7 @@ class Listeners:
         self._http: HttpServer | None = None
         self._admin: AdminServer | None = None
         self._siblings: SiblingServer | None = None
+        self._webrtc: WebRtcEndpoint | None = None
         self.ports = OpenPorts()
 
     async def open(self) -> None:
@@ -98,15 +105,25 @@ class Listeners:
         settings, servers, link = self._settings, self._servers, self._parts.link
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         opener: Opener = listen if link is None else link.sockets
-        self._push_listeners = servers.open_pushes(self._services(opener, tls))
+        webrtc = self._webrtc = self._open_webrtc()
+        sessions = Signalling(webrtc)
+        self._push_listeners = servers.open_pushes(self._services(opener, tls, sessions))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
         sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
-        ports = {"admin": link.ports["admin"]} if link is not None else {}
+        ports = {"webrtc": webrtc.port} if link is None else {name: link.ports[name] for name in ("admin", "webrtc")}
         for listeners in self._push_listeners:
             ports |= listeners.ports
         self.ports = OpenPorts(**ports | {name: port_of(bound) for name, bound in sockets.items()})
-        self._http = self._playback(await servers.playback(self.ports))
+        router = await servers.playback(self.ports)
+        self._http = self._playback(router)
+        whep = WhepPlayback(
+            sessions, servers.streams, servers.channels.cached, servers.protection, servers.browser_media, settings
+        )
+        router.add_sessions(WHEP.path, whep.respond)
+        for listeners in self._push_listeners:
+            for name, respond in listeners.sessions.items():
+                router.add_sessions(name, respond)
         await self._http.listen(sockets["http"])
         if tls is not None:
             await self._http.listen(sockets["https"], tls)
@@ -115,10 +132,18 @@ class Listeners:
         if "admin" in sockets:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
+        await webrtc.start()
         for listeners in self._push_listeners:
             await listeners.start()
 
-    def _services(self, opener: Opener, tls: ssl.SSLContext | None) -> ListenerServices:
+    def _open_webrtc(self) -> WebRtcEndpoint:
+        """Binds the port of WebRTC. Raises ListenError."""
+        webrtc, link = self._settings.webrtc, self._parts.link
+        if link is None:
+            return WebRtcEndpoint(webrtc, open_sockets(webrtc.host, webrtc.port))
+        return WebRtcEndpoint(webrtc, WebRtcSockets.of(link.sockets("webrtc", webrtc.host, webrtc.port)))
+
+    def _services(self, opener: Opener, tls: ssl.SSLContext | None, sessions: Signalling) -> ListenerServices:
         return ListenerServices(
             settings=self._settings,
             opener=opener,
@@ -131,6 +156,8 @@ class Listeners:
             channels=self._servers.channels.cached,
             protection=self._servers.protection,
             ports=lambda: self.ports,
+            webrtc=sessions.endpoint,
+            sessions=sessions,
         )
 
     def _playback(self, router: PlaybackRouter) -> HttpServer:
@@ -180,6 +207,8 @@ class Listeners:
     async def close(self) -> None:
         """Closes everything at once."""
         self.stop_accepting()
+        if self._webrtc is not None:
+            await self._webrtc.close()
         if self._http is not None:
             await self._http.close()
         if self._admin is not None:

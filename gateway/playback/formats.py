@@ -12,9 +12,10 @@ from gateway.live.stream import Stream
 from gateway.packaging.services import PackagingServices
 from gateway.playback import cmaf, flv, hls, rtmp
 from gateway.playback.play_format import CacheClass
+from gateway.playback.webrtc import whep_format
 
 # Clients list the formats in this order.
-FORMATS: Final = (flv.FORMAT, rtmp.FORMAT, hls.FORMAT, cmaf.FORMAT)
+FORMATS: Final = (flv.FORMAT, rtmp.FORMAT, whep_format.FORMAT, hls.FORMAT, cmaf.FORMAT)
 for _format in FORMATS:
     fields.add({name: field.field for name, field in _format.fields.items()})
 

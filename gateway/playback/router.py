@@ -35,6 +35,8 @@ from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 
 # For paths that do not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
+# For WHIP and WHEP: respond(request, name of the stream). The name is "" for a path without one.
+SessionResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 # For stored media of a channel: respond(request, channel id, the path below `vod/`).
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
@@ -58,8 +60,9 @@ _LOOP: Final = text(508, "a channel cannot pull its own output")
 OTHER_METHODS: Final = ("DELETE", "OPTIONS", "PATCH", "POST", "PUT")
 _READ: Final = "GET, HEAD, OPTIONS"
 _POSTED: Final = "OPTIONS, POST"
-_NOT_ALLOWED: Final = {methods: not_allowed(methods) for methods in (_READ, _POSTED)}
-_PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED)}
+_SESSIONS: Final = "DELETE, OPTIONS, PATCH, POST"
+_NOT_ALLOWED: Final = {methods: not_allowed(methods) for methods in (_READ, _POSTED, _SESSIONS)}
+_PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED, _SESSIONS)}
 
 
 class RemoteFiles(Protocol):
@@ -222,6 +225,7 @@ class PlaybackRouter:
         self._recordings = stored.recordings
         self._posters = stored.posters
         self._obs = stored.obs
+        self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.home,
@@ -239,6 +243,10 @@ class PlaybackRouter:
     def add_folder(self, name: str, respond: FolderResponder) -> None:
         """Adds a folder. For responders that need this PlaybackRouter."""
         self._folders[name] = respond
+
+    def add_sessions(self, name: str, respond: SessionResponder) -> None:
+        """Adds a protocol whose sessions are opened by POST to `/<id>/<name>`, and are changed and ended below it."""
+        self._sessions[name] = respond
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
@@ -276,6 +284,9 @@ class PlaybackRouter:
         name, rest = (path[1:slash], path[slash + 1 :]) if slash > 0 else (path[1:], "")
         obs = self._obs if rest == OBS_CONFIGURATION and is_channel_id(name) else None
         reports = self._live.reports if rest == REPORT and is_stream_name(name) else None
+        sessions = self._sessions.get(rest.partition("/")[0] or name) if is_stream_name(name) else None
+        if sessions is not None and method in _SESSIONS:
+            return _PREFLIGHTS[_SESSIONS] if method == "OPTIONS" else sessions(request, name if rest else "")
         if method == "POST":
             folder = self._folders.get(name) if slash > 0 else None
             if folder is not None:
@@ -284,7 +295,7 @@ class PlaybackRouter:
                 return obs.respond(request, name)
             if reports is not None:
                 return self._report(request, name, reports)
-        methods = _READ if obs is None and reports is None else _POSTED
+        methods = _SESSIONS if sessions is not None else _READ if obs is None and reports is None else _POSTED
         return (_PREFLIGHTS if method == "OPTIONS" else _NOT_ALLOWED)[methods]
 
     def _top_level(self, request: Request, name: str) -> AnswerOrAwaitable:

@@ -10,8 +10,10 @@ from typing import Final
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.sockets import listen, listen_shared, port_of
 from gateway.settings import Settings
+from gateway.webrtc.sockets import open_sockets
 
-EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "admin"})
+EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "webrtc", "admin"})
+WEBRTC: Final = "webrtc"  # each worker has a port of its own, because all packets of a viewer must reach one worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,12 @@ class OpenSockets:
         opened = cls(OpenPorts(), sockets)
         try:
             for endpoint in endpoints:
-                if endpoint.first:
+                if endpoint.name == WEBRTC:
+                    sockets[endpoint.name] = [
+                        open_sockets(endpoint.host, endpoint.port and endpoint.port + number).all
+                        for number in range(workers)
+                    ]
+                elif endpoint.first:
                     sockets[endpoint.name] = [listen(endpoint.name, endpoint.host, endpoint.port)]
                 else:
                     sockets[endpoint.name] = listen_shared(endpoint.name, endpoint.host, endpoint.port, workers)

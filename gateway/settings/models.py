@@ -62,9 +62,7 @@ class WsSettings(ListenerSettings):
     idle_timeout: option.Seconds
 
 
-class WebRtcSettings(Section):
-    host: option.Host
-    port: option.Port
+class WebRtcSettings(ListenerSettings):
     advertise: option.Hosts
     peers: option.PositiveCount
     half_open: option.PositiveCount

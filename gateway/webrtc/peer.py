@@ -88,6 +88,11 @@ class Peer:
         return self.ice.local.password
 
     @property
+    def remote_credentials(self) -> tuple[str, str]:
+        """User name fragment and password of the client, of its offer or last restart."""
+        return self._remote.ufrag, self._remote.password
+
+    @property
     def address(self) -> str:
         """The remote address; "" until it is verified."""
         path = self.ice.selected

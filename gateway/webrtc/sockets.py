@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from gateway.lib.sockets import ListenError, listen, port_of
-from gateway.settings.models import WebRtcSettings
 
 _ATTEMPTS: Final = 16  # to find a port that is free for both
 
@@ -21,14 +21,24 @@ class WebRtcSockets:
     tcp: tuple[socket.socket, ...]
     port: int
 
+    @classmethod
+    def of(cls, sockets: Iterable[socket.socket]) -> Self:
+        """Returns the sockets that another process opened: `all` of its result."""
+        udp = tuple(opened for opened in sockets if opened.type == socket.SOCK_DGRAM)
+        tcp = tuple(opened for opened in sockets if opened.type == socket.SOCK_STREAM)
+        return cls(udp, tcp, port_of(list(tcp)))
+
+    @property
+    def all(self) -> list[socket.socket]:
+        return [*self.tcp, *self.udp]
+
     def close(self) -> None:
-        for opened in (*self.udp, *self.tcp):
+        for opened in self.all:
             opened.close()
 
 
-def open_sockets(settings: WebRtcSettings) -> WebRtcSockets:
-    """Opens the sockets of the settings. Raises ListenError."""
-    host, port = settings.host, settings.port
+def open_sockets(host: str, port: int) -> WebRtcSockets:
+    """Opens the sockets of an address. port: 0 means any that is free for both. Raises ListenError."""
     for attempt in range(1, _ATTEMPTS + 1):
         tcp = listen("webrtc", host, port)
         chosen = port_of(tcp)

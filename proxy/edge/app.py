@@ -73,6 +73,7 @@ from gateway.playback.router import (
     StoredPlayback,
 )
 from gateway.playback.vod_files import VodFiles
+from gateway.playback.webrtc.whep import BrowserMedia, PicturesAsTheyAre
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
@@ -198,6 +199,7 @@ class Edge(node.Role):
         self.streams: PlayableStreams = self._replicas
         slot = parts.identity.slot
         self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, services.peers) if slot is not None else None
+        self.browser_media: BrowserMedia = PicturesAsTheyAre()
         self.node_endpoint: NodeEndpoint | None = self._endpoint()
         self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
         self._pages.total_metrics = self.metrics_aggregator

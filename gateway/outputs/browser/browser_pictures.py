@@ -125,6 +125,21 @@ def _short_side(stream: Stream) -> int:
     return min(StreamForm.of(stream.tracks).size)
 
 
+class PicturesOnDemand:
+    """Finds pictures for viewers of any stream. A replica of another node has them as they are."""
+
+    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
+        """Returns the stream with the pictures. `release` must be called with it. Raises OutputError, AtCapacity."""
+        pictures = browser_pictures(stream)
+        return stream if pictures is None else await pictures.acquire(playable)
+
+    def release(self, stream: Stream, pictures: Stream) -> None:
+        """Ends the use of what `acquire` returned, also after the end of the stream."""
+        output = browser_pictures(stream)
+        if output is not None:
+            output.release(pictures)
+
+
 def browser_pictures(stream: Stream) -> BrowserPictures | None:
     """Returns the pictures for browsers of a source stream; None if it is not live."""
     output = stream.output(OUTPUT)

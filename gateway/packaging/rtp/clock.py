@@ -1,4 +1,4 @@
-"""RTP timestamps and synchronisation sources of this process. All streams share them, so that viewers can change streams."""
+"""RTP timestamps and synchronisation sources of this process: equal for all streams, so viewers can change streams."""
 
 from __future__ import annotations
 

@@ -26,14 +26,11 @@ class RtpOutput:
     sound: source(sink) attaches a sink to the Opus sound of the stream, and returns the function that detaches it.
     """
 
-    def __init__(
-        self, stream: Stream, sound: Callable[[SoundFeed], Callable[[], None]], counts: FeedCounts, cname: str
-    ) -> None:
-        """cname: of sender reports (RFC 3550 §6.5.1): one for all tracks, so that receivers synchronise them."""
+    def __init__(self, stream: Stream, sound: Callable[[SoundFeed], Callable[[], None]], counts: FeedCounts) -> None:
         self.stream = stream
         self.sound = SoundFeed(sound, self._count)
         self._counts = counts
-        self._cname = cname
+        self._cname = stream.name  # RFC 3550 §6.5.1: equal for all tracks, so that receivers synchronise them
         self._pictures: dict[Stream, VideoFeed] = {}
         self._viewers: dict[RtpViewer, VideoFeed | None] = {}
         self._turns: deque[RtpViewer] = deque()  # in the order of their next report
@@ -45,8 +42,11 @@ class RtpOutput:
         if feed is None:
             feed = self._pictures[pictures] = VideoFeed(pictures, self._count)
             if pictures is not self.stream:
-                pictures.when_ended(lambda reason: self._pictures.pop(pictures, None))
+                pictures.when_ended(lambda reason: self._forget(pictures))
         return feed
+
+    def _forget(self, pictures: Stream) -> None:
+        self._pictures.pop(pictures, None)
 
     def join(self, viewer: RtpViewer, video: VideoFeed | None) -> None:
         """Begins to send to a viewer. video: its pictures; None: only sound."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.http.body import read_body
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, service_unavailable, text
+from gateway.http.response import Answer, Response, not_allowed, service_unavailable, text
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.answer import Accepted, LocalTransport, write_answer, write_restart
@@ -23,25 +23,13 @@ SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 MAX_OFFER: Final = 65_536  # bytes
 _BODY_SECONDS: Final = 10.0
-_METHODS: Final = "POST, PATCH, DELETE, OPTIONS"
-_EXPOSED: Final = "Location, ETag, Link, Accept-Patch, Retry-After"
 _NOT_SDP: Final = text(415, f"the body must be {SDP}", headers={"Accept-Post": SDP})
 _NOT_FRAGMENT: Final = text(415, f"the body must be {FRAGMENT}", headers={"Accept-Patch": FRAGMENT})
 _NO_SESSION: Final = text(404, "there is no such session; it may have ended")
 _OTHER_ICE_SESSION: Final = text(412, "If-Match names an earlier ICE session")
-_NOT_ALLOWED: Final = text(405, "this method is not served here", headers={"Allow": _METHODS})
+NOT_ALLOWED: Final = not_allowed("DELETE, OPTIONS, PATCH, POST")
 _NO_CONTENT: Final = Response(204, None)
 _ENDED: Final = text(200, "the session has ended")
-OPTIONS: Final = Response(
-    204,
-    None,
-    headers={
-        "Access-Control-Allow-Methods": _METHODS,
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
-        "Access-Control-Max-Age": "86400",
-        "Accept-Post": SDP,
-    },
-)
 
 
 class OfferRefused(Exception):
@@ -68,7 +56,7 @@ class Signalling:
     """
 
     def __init__(self, endpoint: WebRtcEndpoint, suffix: str = "") -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._suffix = suffix
         self._sessions: dict[str, Session] = {}  # by path; bounded by the endpoint's peers
         self._paths: dict[Peer, str] = {}
@@ -78,7 +66,7 @@ class Signalling:
 
     # ---- opening ----
 
-    def read_offer(self, request: Request, accept: Callable[[Offer], Awaitable[Response]]) -> Answer:
+    def read_offer(self, request: Request, accept: Callable[[Offer], Coroutine[Any, Any, Response]]) -> Answer:
         """Reads the offer of a POST, and answers with `accept(offer)`. It may raise OfferRefused, AtCapacity."""
         if _media_type(request) != SDP:
             return _NOT_SDP
@@ -104,11 +92,11 @@ class Signalling:
         """
         transport = offer.transport
         remote = RemotePeer(transport.ufrag, transport.password, transport.fingerprint)
-        peer = self._endpoint.open_peer(remote, handler, request.peer)
+        peer = self.endpoint.open_peer(remote, handler, request.peer)
         path = self._paths[peer] = f"{folder}/{secrets.token_urlsafe(16)}{self._suffix}"
         self._sessions[path] = Session(peer, offer, accepted)
         body = write_answer(offer, accepted, self._local(peer, request), secrets.randbits(62))
-        headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT, **_CORS}
+        headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT}
         return peer, Response(201, body.encode(), SDP, headers=headers)
 
     def forget(self, peer: Peer) -> None:
@@ -117,15 +105,13 @@ class Signalling:
 
     def _local(self, peer: Peer, request: Request) -> LocalTransport:
         host = request.host.rpartition(":")[0] if _has_port(request.host) else request.host
-        candidates = tuple(self._endpoint.candidates(host.strip("[]")))
-        return LocalTransport(peer.ufrag, peer.password, self._endpoint.fingerprint, candidates)
+        candidates = tuple(self.endpoint.candidates(host.strip("[]")))
+        return LocalTransport(peer.ufrag, peer.password, self.endpoint.fingerprint, candidates)
 
     # ---- changing and ending ----
 
     def request(self, request: Request, path: str) -> Answer:
-        """Answers PATCH, DELETE and OPTIONS of a session. path: of the resource."""
-        if request.method == "OPTIONS":
-            return OPTIONS
+        """Answers PATCH and DELETE of a session. path: of the resource."""
         session = self._sessions.get(path)
         if session is None:
             return _NO_SESSION
@@ -133,7 +119,7 @@ class Signalling:
             session.peer.close()
             return _ENDED
         if request.method != "PATCH":
-            return _NOT_ALLOWED
+            return NOT_ALLOWED
         if _media_type(request) != FRAGMENT:
             return _NOT_FRAGMENT
         return read_body(request, MAX_OFFER, _BODY_SECONDS, lambda body: self._patch(request, session, body))
@@ -150,10 +136,7 @@ class Signalling:
         except RemoteProtocolError as error:
             return text(400, str(error))
         answer = write_restart(session.offer, session.accepted, self._local(peer, request))
-        return Response(200, answer.encode(), FRAGMENT, headers={"ETag": _etag(peer), **_CORS})
-
-
-_CORS: Final = {"Access-Control-Expose-Headers": _EXPOSED}
+        return Response(200, answer.encode(), FRAGMENT, headers={"ETag": _etag(peer)})
 
 
 def bearer(request: Request) -> str:

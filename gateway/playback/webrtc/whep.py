@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
+from urllib.parse import quote
 
 import structlog
 
+from gateway.channels.names import channel_of
+from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response
+from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.lib.quota import Quota
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -19,20 +21,23 @@ from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_RTX_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.packaging.rtp.video_feed import VideoFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
-from gateway.playback.play_format import PlayAddress
-from gateway.playback.webrtc.signalling import OfferRefused, Signalling
-from gateway.ports.errors import AtCapacity, OutputError
+from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
+from gateway.playback.playlist_response import not_streaming
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.webrtc.signalling import NOT_ALLOWED, OfferRefused, Signalling, bearer
+from gateway.playback.webrtc.whep_format import ADDRESS
+from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError, StoreUnavailable
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
+from gateway.protocols.rtp.rtcp import ReportBlock
 from gateway.protocols.sdp.answer import Accepted, SentTrack
 from gateway.protocols.sdp.codec_choice import NAMES, no_codec_to_send, sending_codec
 from gateway.protocols.sdp.offer import Offer, OfferedMedia
+from gateway.settings import Settings
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 
 log = structlog.get_logger(__name__)
-
-ADDRESS: Final = PlayAddress("whep", "whep", "WHEP")
 
 
 class BrowserMedia(Protocol):
@@ -45,22 +50,65 @@ class BrowserMedia(Protocol):
         """Ends the use of what `acquire` returned."""
 
 
+class PicturesAsTheyAre:
+    """The BrowserMedia of a node that makes no media."""
+
+    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
+        return stream
+
+    def release(self, stream: Stream, pictures: Stream) -> None:
+        """Nothing was acquired."""
+
+
 class WhepPlayback:
-    """Opens WHEP sessions."""
+    """Answers below /<id>/whep."""
 
-    def __init__(self, signalling: Signalling, media: BrowserMedia, per_address: int) -> None:
-        """per_address: sessions of one address; 0: no limit."""
-        self._signalling = signalling
+    def __init__(
+        self,
+        sessions: Signalling,
+        streams: PlayableStreams,
+        channels: ChannelReader,
+        protection: PlaybackProtection,
+        media: BrowserMedia,
+        settings: Settings,
+    ) -> None:
+        self._sessions = sessions
+        self._streams = streams
+        self._channels = channels
+        self._protection = protection
         self._media = media
-        self._quota = Quota(per_address)
+        self._wait = settings.stream.wait_for_publisher
+        self._quota = Quota(settings.limits.playback_per_address)
 
-    def respond(self, request: Request, stream: Stream) -> Answer:
-        """Answers an offer. The stream is playable, and the viewer may play it."""
+    def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
+        """Answers a request for the viewers of a stream, or for one of its sessions."""
+        if request.path != f"/{name}/{ADDRESS.path}":
+            return self._sessions.request(request, request.path)
+        if request.method != "POST":
+            return NOT_ALLOWED
+        return self._post(request, name)
+
+    async def _post(self, request: Request, name: str) -> Answer:
+        token = bearer(request)
+        if token and "sign=" not in request.raw_query:  # as for WHIP, "<id>?sign=…"; or only the sign
+            request.raw_query = f"sign={quote(token.rpartition('sign=')[2])}"
+        stream = self._streams.find(name)
+        try:
+            channel = stream.channel if stream is not None else await find_channel(self._channels, channel_of(name))
+        except StoreUnavailable as error:
+            return service_unavailable("the channels cannot be read now", error.retry_after)
+        refusal = self._protection.judge(request, name, channel)
+        if refusal is not None:
+            return refusal if refusal.status != 403 else _unauthorized(refusal)
 
         async def accept(offer: Offer) -> Response:
-            return await self._open(request, stream, offer)
+            try:
+                playing = self._streams.find(name) or await self._streams.wait(name, self._wait)
+            except NoSuchStream:
+                return not_streaming(name)
+            return self._protection.judge(request, name, playing.channel) or await self._open(request, playing, offer)
 
-        return self._signalling.read_offer(request, accept)
+        return self._sessions.read_offer(request, accept)
 
     async def _open(self, request: Request, stream: Stream, offer: Offer) -> Response:
         output = stream.output(KIND)
@@ -94,7 +142,7 @@ class WhepPlayback:
                 codec = next((codec for codec in media.codecs if codec.name == NAMES[Codec.OPUS]), None)
                 if codec is not None:
                     audio = accepted[index] = Accepted(codec, SentTrack(stream.name, AUDIO_SSRC))
-        if stream.tracks.video is not None and video is None or not accepted:
+        if (stream.tracks.video is not None and video is None) or not accepted:
             tracks = [track for track in (stream.tracks.video, stream.tracks.audio) if track is not None]
             raise OfferRefused(406, no_codec_to_send(tracks, offer.media))
         session.types = PayloadTypes(
@@ -102,7 +150,9 @@ class WhepPlayback:
             video.codec.rtx if video is not None and video.codec.rtx is not None else -1,
             audio.codec.payload_type if audio is not None else -1,
         )
-        session.peer, response = self._signalling.open(request, f"/{stream.name}/{ADDRESS.path}", offer, accepted, session)
+        folder = f"/{stream.name}/{ADDRESS.path}"
+        session.peer, response = self._sessions.open(request, folder, offer, accepted, session)
+        log.info("WHEP viewer joins", stream=stream.name, peer=request.peer)
         return response
 
     async def _pictures(self, stream: Stream, media: OfferedMedia) -> Stream:
@@ -115,7 +165,7 @@ class WhepPlayback:
     def ended(self, session: _Session) -> None:
         """Called by a session at its end."""
         if session.peer is not None:
-            self._signalling.forget(session.peer)
+            self._sessions.forget(session.peer)
         if session.pictures is not None:
             self._media.release(session.output.stream, session.pictures)
         if not session.exempt:
@@ -188,7 +238,7 @@ class _Session:
                 self.peer.close()
                 return
 
-    def _read_report(self, blocks: tuple[rtcp.ReportBlock, ...]) -> None:
+    def _read_report(self, blocks: tuple[ReportBlock, ...]) -> None:
         wanted = VIDEO_SSRC if self._video is not None else AUDIO_SSRC
         for block in blocks:
             if block.ssrc == wanted:
@@ -211,3 +261,10 @@ class _Session:
         if self.peer is not None:
             self.peer.send_rtcp(rtcp.receiver_report(VIDEO_SSRC, (), "") + rtcp.bye(VIDEO_SSRC))
             self.peer.close()
+
+
+def _unauthorized(refusal: Response) -> Response:
+    """Returns the refusal as RFC 9725 §4.7 has it, with the same text."""
+    body = refusal.body
+    words = body.decode().strip() if isinstance(body, bytes) else ""
+    return text(401, words, headers={"WWW-Authenticate": "Bearer"})
