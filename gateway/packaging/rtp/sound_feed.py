@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.rtp.clock import AUDIO_RATE, AUDIO_SSRC, timestamp
@@ -13,18 +15,28 @@ from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
 from gateway.protocols.rtp.sender import rtp_packet
 
+LATE_MS: Final = 120  # after the pictures of the same time
+
 
 class SoundFeed:
-    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it."""
+    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it.
 
-    def __init__(self, source: Callable[[SoundFeed], Callable[[], None]], count: Callable[[int], None]) -> None:
-        """count: counts sent bytes."""
+    It begins with a unit that is not late. A worker that has just started has late ones, and receivers would keep such
+    a delay for minutes.
+    """
+
+    def __init__(
+        self, stream: Stream, source: Callable[[SoundFeed], Callable[[], None]], count: Callable[[int], None]
+    ) -> None:
+        """stream: the pushed stream. count: counts sent bytes."""
+        self._stream = stream
         self._source = source
         self._count = count
         self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
         self._sequence = 0  # of the next packet
         self._packets = self._octets = 0
         self._detach: Callable[[], None] | None = None
+        self._begins = True
 
     def join(self, viewer: RtpViewer) -> None:
         viewer.sound_shift = first_shift(self._sequence)
@@ -49,11 +61,16 @@ class SoundFeed:
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        """Opus packets describe themselves."""
+        """Opus packets describe themselves. Called at each start of a worker."""
+        self._begins = True
 
     def on_unit(self, unit: AccessUnit) -> None:
         if unit.track.kind is not Kind.AUDIO:
             return
+        if self._begins:
+            if unit.dts * 1000 < (self._stream.last_dts_ms - LATE_MS) * unit.track.timescale:
+                return
+            self._begins = False
         sequence, stamp = self._sequence, timestamp(unit, AUDIO_RATE)
         self._sequence = (sequence + 1) & 0xFFFF
         self._packets += 1
