@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.protocols.sdp.answer import Accepted, SentTrack, largest_rid, write_answer, write_restart
+from gateway.protocols.sdp.answer import Accepted, SentTrack, largest_rid, remote_transport, write_answer, write_restart
 from gateway.protocols.sdp.offer import Offer, Rid, parse_offer
 from gateway.protocols.sdp.sections import parse_sections
 from tests.support.sdp import AUDIO, FINGERPRINT, LOCAL, SESSION, VIDEO, offer
@@ -100,6 +100,17 @@ def test_a_medium_that_is_not_accepted_is_rejected() -> None:
 def test_a_client_that_wants_to_be_the_dtls_server_is_one() -> None:
     parsed = parse_offer(offer(VIDEO.replace("actpass", "passive"), AUDIO.replace("actpass", "passive")))
     assert write_answer(parsed, accept(parsed, 0, 1), LOCAL, 7).count("a=setup:active\r\n") == 2
+
+
+def test_the_transport_is_that_of_the_first_accepted_medium_of_the_bundle() -> None:
+    session = SESSION.replace("BUNDLE 0 1", "BUNDLE 1 0")
+    parsed = parse_offer(offer(audio=AUDIO.replace("theirs", "second"), session=session))
+    both = accept(parsed, 0, 1)
+    assert remote_transport(parsed, both).ufrag == "second"
+    _, video, audio = parse_sections(write_answer(parsed, both, LOCAL, 7).encode())
+    assert (video.value("candidate"), audio.value("candidate")) == (None, LOCAL.candidates[0])
+    assert remote_transport(parsed, accept(parsed, 0)).ufrag == "theirs"
+    assert remote_transport(parsed, {}) == parsed.transport
 
 
 def test_extensions_are_answered_from_our_side() -> None:
