@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.protocols.sdp.offer import MID, REPAIRED_RID, RID, TRANSPORT_CC, Offer, OfferedCodec, OfferedMedia, Rid
+from gateway.protocols.sdp.offer import (
+    MID,
+    REPAIRED_RID,
+    RID,
+    TRANSPORT_CC,
+    Offer,
+    OfferedCodec,
+    OfferedMedia,
+    Rid,
+    Transport,
+)
 from gateway.protocols.sdp.sections import decimal
 
 _NO_ADDRESS: Final = "c=IN IP4 0.0.0.0"  # the addresses are in the candidates
@@ -23,21 +33,8 @@ _SYMMETRIC: Final = {
 _OPUS: Final = "minptime=10;stereo=1;useinbandfec=1"  # browsers send mono unless the answer has stereo=1
 # Names of layers by size, as clients choose them.
 _LARGE_TO_SMALL: Final = (
-    "f",
-    "full",
-    "high",
-    "hi",
-    "h",
-    "half",
-    "mid",
-    "medium",
-    "m",
-    "low",
-    "lo",
-    "l",
-    "q",
-    "quarter",
-)
+    "f", "full", "high", "hi", "h", "half", "mid", "medium", "m", "low", "lo", "l", "q", "quarter"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +74,15 @@ def write_answer(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTra
     lines.append(f"a=fingerprint:sha-256 {local.fingerprint}")
     if offer.mixed:
         lines.append("a=extmap-allow-mixed")
+    tagged = _tagged(offer, accepted)
+    role = "active" if remote_transport(offer, accepted).passive else "passive"
     for index, media in enumerate(offer.media):
         chosen = accepted.get(index)
         rejected = f"m={media.kind} 0 {media.protocol} {media.formats[0]}"
         lines += [rejected if chosen is None else _m_line(media, chosen), _NO_ADDRESS, *_mid_lines(media)]
         # Each medium has the credentials, as browsers write them: GStreamer 1.22 wants them even in rejected ones.
-        lines += _ice_lines(local, chosen is not None and index == min(accepted))
-        lines.append("a=setup:active" if (media.transport or offer.transport).passive else "a=setup:passive")
+        lines += _ice_lines(local, index == tagged)
+        lines.append(f"a=setup:{role}")
         lines += _media_lines(media, chosen) if chosen is not None else ["a=inactive"]
     return "\r\n".join(lines) + "\r\n"
 
@@ -91,10 +90,18 @@ def write_answer(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTra
 def write_restart(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTransport) -> str:
     """Returns the fragment that answers an ICE restart (RFC 9725 §4.3.3): our new credentials and candidates."""
     lines = list(_session_lines(offer, accepted))
+    tagged = _tagged(offer, accepted)
     for index in sorted(accepted):
         media = offer.media[index]
-        lines += [_m_line(media, accepted[index]), *_mid_lines(media), *_ice_lines(local, index == min(accepted))]
+        lines += [_m_line(media, accepted[index]), *_mid_lines(media), *_ice_lines(local, index == tagged)]
     return "\r\n".join(lines) + "\r\n"
+
+
+def remote_transport(offer: Offer, accepted: Mapping[int, Accepted]) -> Transport:
+    """Returns the client's side of the transport that all accepted media share."""
+    tagged = _tagged(offer, accepted)
+    own = offer.media[tagged].transport if tagged is not None else None
+    return own or offer.transport
 
 
 def largest_rid(rids: tuple[Rid, ...]) -> str:
@@ -111,6 +118,12 @@ def largest_rid(rids: tuple[Rid, ...]) -> str:
         return (*limits, -place)
 
     return max(rids, key=size).name if rids else ""
+
+
+def _tagged(offer: Offer, accepted: Mapping[int, Accepted]) -> int | None:
+    """Returns the index of the medium whose transport is used: the first accepted one of BUNDLE (RFC 9143 §7.3.1)."""
+    order = {mid: place for place, mid in enumerate(offer.bundle)}
+    return min(accepted, key=lambda index: (order.get(offer.media[index].mid, len(order)), index), default=None)
 
 
 def _session_lines(offer: Offer, accepted: Mapping[int, Accepted]) -> Iterator[str]:

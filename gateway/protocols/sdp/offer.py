@@ -283,8 +283,9 @@ def _ssrcs(section: Section) -> tuple[tuple[int, ...], dict[int, int]]:
             words = value.split()[:1]
         elif name == "ssrc-group" and value.upper().startswith("FID "):
             words = value.split()[1:3]
-            if len(words) == 2:
-                rtx[decimal(words[0])] = decimal(words[1])
+            if len(words) < 2:
+                continue
+            rtx[decimal(words[0])] = decimal(words[1])
         else:
             continue
         for word in words:

@@ -38,8 +38,8 @@ class RtpFormat:
 class Section:
     """The session, or one medium with the words of its m-line.
 
-    kind: "video", "audio" …; "" for the session. port: -1 if it is no number.
-    formats: payload types of RTP as words; () if the m-line is too short.
+    kind: "video", "audio" …; "" for the session and for a malformed m-line.
+    formats: of RTP, the payload types as words.
     """
 
     kind: str = ""
@@ -109,9 +109,10 @@ def decimal(text: str) -> int:
 
 def _section(value: str) -> Section:
     words = value.split()
-    if len(words) < 4 or not all(_TOKEN.fullmatch(word) for word in words):
+    port = decimal(words[1].partition("/")[0]) if len(words) >= 4 else -1
+    if port < 0 or not all(_TOKEN.fullmatch(word) for word in words):
         return Section()
-    return Section(words[0], decimal(words[1].partition("/")[0]), words[2], tuple(words[3 : 3 + _MAX_FORMATS]))
+    return Section(words[0], port, words[2], tuple(words[3 : 3 + _MAX_FORMATS]))
 
 
 def _read_rtpmap(format: RtpFormat, value: str) -> None:
