@@ -6,6 +6,7 @@ Source: draft-holmer-rmcat-transport-wide-cc-extensions-01, §3. Both sides nego
 from __future__ import annotations
 
 import struct
+from itertools import takewhile
 from typing import Final
 
 EXTENSION: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -93,7 +94,7 @@ class TransportFeedback:
             numbers = numbers[len(deltas) :]
         self._begin = end
         oldest = int(now * _TICKS) - _KEPT_TICKS
-        for number in [number for number, ticks in arrivals.items() if ticks < oldest]:
+        for number in list(takewhile(lambda number: arrivals[number] < oldest, arrivals)):
             self._forget(number)
         return packets
 
