@@ -156,7 +156,8 @@ def _parse_packet(data: bytes, at: int, stop: int) -> RtcpPacket | None:
     # In feedback, the field of the count has the format (RFC 4585 §6.1).
     if kind == _TRANSPORT_FEEDBACK and count == _NACK:
         _need(12, stop - at, "NACK")
-        return Nack(*_TWO_WORDS.unpack_from(data, at), _parse_nacked(data, at + 8, stop))
+        sender, media = _TWO_WORDS.unpack_from(data, at)
+        return Nack(sender, media, _parse_nacked(data, at + 8, stop))
     if kind == _PAYLOAD_FEEDBACK and count == _PLI:
         _need(8, stop - at, "PLI")
         return Pli(*_TWO_WORDS.unpack_from(data, at))

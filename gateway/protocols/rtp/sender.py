@@ -8,7 +8,6 @@ from typing import Final
 
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
 
-HEADER_BYTES: Final = 12
 SRTP_BYTES: Final = 16  # the longest tag that SRTP adds to a packet
 
 _MAX_SEGMENTS: Final = 64  # Linux: UDP_MAX_SEGMENTS
@@ -24,9 +23,22 @@ def rtp_packet(
     return _HEADER.pack(0x80, marker << 7 | payload_type, sequence, timestamp, ssrc) + payload
 
 
-def with_payload_type(packets: Sequence[bytes], payload_type: int) -> list[bytes]:
-    """Returns copies for receivers that offered another number for the same format."""
-    return [b"%c%c%b" % (p[0], p[1] & 0x80 | payload_type, p[2:]) for p in packets]
+def rewritten(
+    packets: Sequence[bytes], payload_type: int, sequence_shift: int = 0, timestamp_shift: int = 0
+) -> list[bytes]:
+    """Returns copies for a receiver that differs from the others.
+
+    payload_type: the number that it offered for the format. The shifts are added to numbers and times, so that these
+    continue where the receiver changes from one rendition to another.
+    """
+    pack, unpack = _HEADER.pack, _HEADER.unpack_from
+    copies = []
+    for packet in packets:
+        first, second, sequence, timestamp, ssrc = unpack(packet)
+        sequence = (sequence + sequence_shift) & 0xFFFF
+        timestamp = (timestamp + timestamp_shift) & 0xFFFFFFFF
+        copies.append(pack(first, second & 0x80 | payload_type, sequence, timestamp, ssrc) + packet[12:])
+    return copies
 
 
 class RtpSender:
@@ -35,7 +47,7 @@ class RtpSender:
     __slots__ = ("_octets", "_packets", "_payload_type", "_sequence", "ssrc")
 
     def __init__(self, ssrc: int, payload_type: int, sequence: int) -> None:
-        """sequence: of the first packet. RFC 3550 §5.1 wants it random, and SRTP wants it below 2^15."""
+        """sequence: of the first packet. It should be random (RFC 3550 §5.1) and below 2^15 (RFC 3711 §3.3.1)."""
         self.ssrc = ssrc
         self._payload_type = payload_type
         self._sequence = sequence

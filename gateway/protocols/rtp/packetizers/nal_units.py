@@ -27,8 +27,8 @@ class H264Packetizer:
 
     Consecutive small units share a packet (STAP-A). A unit above the limit becomes the fewest fragments (FU-A), of one
     length but the last. Where that costs no packet, fragments have the length of the packet before them: then one
-    `sendmsg` sends both. RTP padding would save a sixth of the calls for pictures of several slices, for 4 bytes a
-    picture; it is not used.
+    `sendmsg` sends both. There is no RTP padding. It would save a sixth of the calls for pictures of several slices,
+    and nothing for pictures of one.
     """
 
     __slots__ = ("_length_size", "_sets")
@@ -131,6 +131,6 @@ def _fragment(data: _Unit, head: bytes, kind: int, limit: int, payloads: list[by
             step = previous
     middle = head + bytes((kind,))
     last = (count - 1) * step
-    payloads.append(b"%b%c%b" % (head, _START | kind, data[:step]))
+    payloads.append(head + bytes((_START | kind,)) + data[:step])
     payloads += [middle + data[at : at + step] for at in range(step, last, step)]
-    payloads.append(b"%b%c%b" % (head, _END | kind, data[last:]))
+    payloads.append(head + bytes((_END | kind,)) + data[last:])

@@ -36,20 +36,12 @@ class Vp9Packetizer:
         structure = b"" if size is None else _SCALABILITY.pack(0x18, *(n & 0xFFFF for n in size), 1, 0x04, 1)
         flags = _PICTURE_ID | (0 if structure else _PREDICTED)
         picture = (0x8000 | self._picture).to_bytes(2, "big")
-        head = bytes((flags,)) + picture
-        payloads = []
         parts = pieces(unit_payload, limit, _HEADER, _HEADER + len(structure))
-        last = len(parts) - 1
-        for n, piece in enumerate(parts):
-            if 0 < n < last:
-                payloads.append(head + piece)
-                continue
-            edge = flags | (_END if n == last else 0)
-            if n == 0:
-                edge |= _BEGIN | (_STRUCTURE if structure else 0)
-                payloads.append(b"%c%b%b%b" % (edge, picture, structure, piece))
-            else:
-                payloads.append(b"%c%b%b" % (edge, picture, piece))
-        if payloads:
-            self._picture = (self._picture + 1) & 0x7FFF
-        return payloads
+        if not parts:
+            return []
+        heads = [bytes((flags,)) + picture] * len(parts)
+        self._picture = (self._picture + 1) & 0x7FFF
+        end = _END if len(parts) == 1 else 0
+        heads[-1] = bytes((flags | _END,)) + picture
+        heads[0] = bytes((flags | _BEGIN | end | (_STRUCTURE if structure else 0),)) + picture + structure
+        return [head + piece for head, piece in zip(heads, parts, strict=True)]
