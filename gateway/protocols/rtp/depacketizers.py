@@ -163,11 +163,16 @@ class NalDepacketizer:
         if not units or timestamp is None:
             return []
         if self._h265:
-            kinds = [unit[0] >> 1 & 0x3F for unit in units]
-            key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
-            leading = any(kind in _RASL for kind in kinds)
+            slices = [unit for unit in units if unit[0] >> 1 & 0x3F < h265.VPS]
+            kind = slices[0][0] >> 1 & 0x3F if slices else 0
+            key, leading = _FIRST_IRAP <= kind <= _LAST_IRAP, kind in _RASL
         else:
-            key, leading = any(unit[0] & 0x1F == h264.SLICE_IDR for unit in units), False
+            slices = [unit for unit in units if unit[0] & 0x1F in h264.SLICES]
+            key, leading = bool(slices) and slices[0][0] & 0x1F == h264.SLICE_IDR, False
+        # first_mb_in_slice 0, first_slice_segment_in_pic_flag 1. GStreamer repeats parameter sets before each slice, so
+        # they may come after a lost first slice.
+        if key and slices[0][1 + self._h265 :] < b"\x80":
+            raise InvalidData("a key frame without its first slice")
         return [AssembledFrame(timestamp, nal.join_annexb(units), 0, key, leading)]
 
 

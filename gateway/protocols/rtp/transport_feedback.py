@@ -6,6 +6,7 @@ Source: draft-holmer-rmcat-transport-wide-cc-extensions-01, §3. Both sides nego
 from __future__ import annotations
 
 import struct
+from itertools import takewhile
 from typing import Final
 
 EXTENSION: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -28,12 +29,12 @@ class TransportFeedback:
     A packet that was reported lost and comes within 0.5 s is reported again, with those behind it.
     """
 
-    __slots__ = ("_arrivals", "_begin", "_count", "_highest")
+    __slots__ = ("_arrivals", "_begin", "_count", "_forgotten", "_highest")
 
     def __init__(self) -> None:
         self._arrivals: dict[int, int] = {}  # ticks by extended number, in order of arrival
         self._begin = 0  # the first number of the next feedback
-        self._highest = -1
+        self._highest = self._forgotten = -1
         self._count = 0
 
     def received(self, sequence: int, now: float) -> None:
@@ -47,12 +48,12 @@ class TransportFeedback:
             number = self._highest = highest + ahead
         else:
             number = highest - (-ahead & 0xFFFF)
-            if number in self._arrivals or number < next(iter(self._arrivals), self._begin):
+            if number in self._arrivals or number <= self._forgotten:
                 return  # repeated, or too old: what was reported with it is forgotten
             self._begin = min(self._begin, number)
         self._arrivals[number] = int(now * _TICKS)
         if len(self._arrivals) > _KEPT:
-            del self._arrivals[next(iter(self._arrivals))]
+            self._forget(next(iter(self._arrivals)))
 
     def write(self, sender: int, media: int, now: float) -> list[bytes]:
         """Returns RTCP packets on all packets since the last call; none if there are none.
@@ -93,9 +94,13 @@ class TransportFeedback:
             numbers = numbers[len(deltas) :]
         self._begin = end
         oldest = int(now * _TICKS) - _KEPT_TICKS
-        for number in [number for number, ticks in arrivals.items() if ticks < oldest]:
-            del arrivals[number]
+        for number in list(takewhile(lambda number: arrivals[number] < oldest, arrivals)):
+            self._forget(number)
         return packets
+
+    def _forget(self, number: int) -> None:
+        del self._arrivals[number]
+        self._forgotten = max(self._forgotten, number)
 
     def _packet(
         self, ssrcs: tuple[int, int], begin: int, statuses: list[tuple[int, int]], deltas: list[int], reference: int

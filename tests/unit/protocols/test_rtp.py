@@ -119,7 +119,7 @@ def fragments(unit: bytes, size: int) -> list[bytes]:
 
 def test_h264_in_every_kind_of_packet() -> None:
     depacketizer = NalDepacketizer(h265=False)
-    sps, pps, slice_ = b"\x67sps", b"\x68pps", b"\x65" + bytes(range(1, 200))
+    sps, pps, slice_ = b"\x67sps", b"\x68pps", b"\x65\x88" + bytes(range(1, 200))
     aggregate = b"\x18" + b"".join(len(u).to_bytes(2, "big") + u for u in (sps, pps))
     assert depacketizer.push(packet(aggregate)) == []
     *begin, end = fragments(slice_, 60)
@@ -189,11 +189,14 @@ def test_key_frames_are_told_from_others() -> None:
         (frame,) = NalDepacketizer(h265=h265).push(packet(unit, marker=True))
         return frame.key, frame.leading
 
-    assert kind(b"\x65a", h265=False) == (True, False)
+    assert kind(b"\x65\x88", h265=False) == (True, False)
     assert kind(b"\x41a", h265=False) == (False, False)
-    assert kind(b"\x2a\x01cra", h265=True) == (True, False)
+    assert kind(b"\x2a\x01\xafcra", h265=True) == (True, False)
     assert kind(b"\x10\x01rasl", h265=True) == (False, True)
     assert kind(b"\x02\x01trail", h265=True) == (False, False)
+    for unit, h265 in ((b"\x65\x08", False), (b"\x65", False), (b"\x2a\x01\x2f", True)):
+        with pytest.raises(InvalidData, match="first slice"):
+            kind(unit, h265=h265)
     assert NalDepacketizer(h265=True).begins_key(b"\x60\x01\0\x02\x40\x01")
     assert NalDepacketizer(h265=True).begins_key(b"\x42\x01sps")
     assert not NalDepacketizer(h265=True).begins_key(b"\x2a\x01cra")
@@ -201,7 +204,7 @@ def test_key_frames_are_told_from_others() -> None:
 
 def test_h265_in_every_kind_of_packet() -> None:
     depacketizer = NalDepacketizer(h265=True)
-    vps, slice_ = b"\x40\x01vps", b"\x26\x01" + bytes(range(1, 100))
+    vps, slice_ = b"\x40\x01vps", b"\x26\x01\xaf" + bytes(range(1, 100))
     assert depacketizer.push(packet(b"\x60\x01" + len(vps).to_bytes(2, "big") + vps)) == []
     assert depacketizer.push(packet(b"\x62\x01" + bytes((0x80 | 19,)) + slice_[2:50])) == []
     (unit,) = depacketizer.push(packet(b"\x62\x01" + bytes((0x40 | 19,)) + slice_[50:], marker=True))

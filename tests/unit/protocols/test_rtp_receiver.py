@@ -319,7 +319,14 @@ def test_pictures_before_an_open_key_frame_are_dropped_after_a_loss() -> None:
     cra, rasl, trail = b"\x42\x01sps", b"\x10\x01rasl", b"\x02\x01trail"
     found = []
     for n, (payload, marker) in enumerate(
-        [(cra, False), (b"\x2a\x01cra", True), (rasl, True), (trail, True), (b"\x2a\x01cra", True), (rasl, True)]
+        [
+            (cra, False),
+            (b"\x2a\x01\xafcra", True),
+            (rasl, True),
+            (trail, True),
+            (b"\x2a\x01\xafcra", True),
+            (rasl, True),
+        ]
     ):
         found += frames(track.push(RtpPacket(96, marker, n, 0, payload), 0.0))
     assert [frame.leading for frame in found] == [False, False, False, True]
