@@ -65,7 +65,7 @@ class WebRtcEndpoint:
         self._sockets = sockets
         self._tasks = Tasks("webrtc")
         self._addresses: list[str] = []
-        self._udp = [UdpSocket(opened, self._udp_datagram) for opened in sockets.udp]
+        self._udp = [UdpSocket(opened, self.udp_datagram) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -193,7 +193,7 @@ class WebRtcEndpoint:
 
     # ---- datagrams ----
 
-    def _udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
+    def udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
         """Handles one UDP datagram. Hot path."""
         counters = self.counters
         counters.datagrams_in += 1
