@@ -404,7 +404,9 @@ async def test_a_full_kernel_buffer_drops_and_counts() -> None:
     wire.udp.full = True
     peer.send([rtp_packet(n) for n in range(9)])
     peer.send_rtcp(receiver_report())
-    assert wire.endpoint.counters.dropped[Dropped.SEND_BUFFER] == 10
+    peer.send([rtp_packet(100, bytes(2000))])
+    dropped = wire.endpoint.counters.dropped
+    assert (dropped[Dropped.SEND_BUFFER], dropped[Dropped.UNSENDABLE]) == (10, 1)
     wire.udp.full = False
     peer.send([rtp_packet(3)])
     await wire.exchange()
