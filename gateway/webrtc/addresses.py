@@ -49,7 +49,7 @@ async def resolve(names: Iterable[str]) -> list[str]:
 
 def _source(family: int, target: str) -> str:
     """Returns the address from which this machine sends to the Internet; "" without a route."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((target, 9))
         return str(probe.getsockname()[0])
     return ""

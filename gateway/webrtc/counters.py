@@ -18,6 +18,7 @@ class Dropped(StrEnum):
     HANDSHAKES = "handshakes"  # too many handshakes wait
     SEND_BUFFER = "send_buffer"  # outgoing: the buffer of the kernel or connection is full, or no route
     UNVERIFIED = "unverified"  # outgoing: too many bytes for an address that is not verified
+    UNSENDABLE = "unsendable"  # outgoing: too old to be sent again, or too long
     NOT_CONNECTED = "not_connected"  # outgoing: no keys or no path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from gateway.lib.log import compact
 from gateway.lib.network import client_network, is_loopback
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
@@ -63,9 +65,10 @@ class WebRtcEndpoint:
         self._webrtc = settings
         self._clock = clock
         self._sockets = sockets
-        self._tasks = Tasks("webrtc")
+        self._tasks = Tasks("webrtc", _task_failed)
         self._addresses: list[str] = []
-        self._udp = [UdpSocket(opened, self._udp_datagram) for opened in sockets.udp]
+        self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
+        self._udp = [UdpSocket(opened, self.udp_datagram) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,12 +130,14 @@ class WebRtcEndpoint:
     def candidates(self, host: str) -> list[str]:
         """Returns the values of our `a=candidate` lines.
 
-        host: as the client addressed us. If nothing is advertised, it is the first address, unless it is a name.
+        host: as the client addressed us. If nothing is advertised or no name has an address, it is the first address,
+        unless it is a name.
         """
         own = self._addresses
-        if not self._webrtc.advertise:
+        if not own or not self._webrtc.advertise:
             used = "127.0.0.1" if host == "localhost" else usable_address(host)
-            own = [used, *own] if used else own
+            if used and (self._has_ipv6 or ":" not in used):
+                own = [used, *own]
             own = own or ["127.0.0.1"]
         return candidate_lines(own, self.port)
 
@@ -193,7 +198,7 @@ class WebRtcEndpoint:
 
     # ---- datagrams ----
 
-    def _udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
+    def udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
         """Handles one UDP datagram. Hot path."""
         counters = self.counters
         counters.datagrams_in += 1
@@ -316,9 +321,11 @@ class WebRtcEndpoint:
 
     def _tick_again(self) -> None:
         self._timer = None
-        self.tick(self._clock())
-        if self._open or self._tcp_deadlines:
-            self._start_timer()
+        try:
+            self.tick(self._clock())
+        finally:
+            if self._open or self._tcp_deadlines:
+                self._start_timer()
 
     def tick(self, now: float) -> None:
         """Checks time limits: of all half-open peers, and of each connected peer in one of ten calls."""
@@ -348,10 +355,14 @@ class WebRtcEndpoint:
     async def _find_addresses(self) -> None:
         webrtc = self._webrtc
         if webrtc.advertise:
-            self._addresses = await resolve(webrtc.advertise)
+            self._addresses = await resolve(webrtc.advertise) or self._addresses
             return
         bound = [str(opened.getsockname()[0]) for opened in self._sockets.udp]
         found = [address for host in bound if (address := usable_address(host))]
         if len(found) < len(bound):  # an unspecified address: all of the machine
             found += machine_addresses(ipv6="::" in bound)
         self._addresses = [address for address in found if len(found) == 1 or not is_loopback(address)]
+
+
+def _task_failed(name: str, error: BaseException) -> None:
+    log.error("a task of WebRTC failed", task=name, reason=compact(error))

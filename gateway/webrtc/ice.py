@@ -110,12 +110,12 @@ class IceAgent:
 
     def due_check(self, path: Path, now: float) -> bytes | None:
         """Returns a check to send on this path now; None if it has time. Unverified paths get them first and often."""
-        if path.check and path.check_tries < _MAX_TRIES:
+        if path.check:
             if now < path.check_sent + _RESEND_SECONDS * 2 ** (path.check_tries - 1):
                 return None
         elif path.verified and (path is not self.selected or now < path.check_sent + _CHECK_INTERVAL):
             return None
-        else:
+        if not path.check or path.check_tries >= _MAX_TRIES:
             path.check, path.check_tries = os.urandom(12), 0
         attributes = [
             (Attribute.USERNAME, f"{self.remote.ufrag}:{self.local.ufrag}".encode()),

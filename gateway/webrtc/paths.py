@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -27,7 +28,7 @@ class Path(ABC):
         self.heard = now
         self.verified = False
         self.check = b""  # transaction of our check that waits for its answer; empty: none
-        self.check_sent = now
+        self.check_sent = -math.inf
         self.check_tries = 0
         self._surplus = 0  # bytes received less bytes sent, while not verified
 

@@ -136,8 +136,8 @@ class Peer:
             counters.bytes_out += sum(map(len, sealed))
         else:
             counters.bytes_out += sum(map(len, sealed[:sent]))
-            reason = Dropped.SEND_BUFFER if path.verified else Dropped.UNVERIFIED
-            counters.dropped[reason] += len(packets) - sent
+            counters.dropped[Dropped.SEND_BUFFER if path.verified else Dropped.UNVERIFIED] += len(sealed) - sent
+            counters.dropped[Dropped.UNSENDABLE] += len(packets) - len(sealed)
 
     def send_rtcp(self, packet: bytes) -> None:
         """Sends a compound RTCP packet of at most 1,350 bytes. Raises ValueError for a longer one."""
