@@ -93,8 +93,9 @@ class BrowserPictures:
             return stream
         height = min(_short_side(stream), _SHORT_SIDE)
         for other in self._ladder_hub:
-            is_rendition = other.channel.id == stream.name and other is not stream and other.publisher is not None
-            if is_rendition and _is_playable(other, playable) and _short_side(other) >= height:
+            is_rendition = other.channel.id == stream.name and other.name not in (stream.name, self._name)
+            is_live = is_rendition and other.publisher is not None
+            if is_live and _is_playable(other, playable) and _short_side(other) >= height:
                 return other
         return None
 
