@@ -26,8 +26,7 @@ _MAX_RATE: Final = 30  # pictures per second
 _MAX_BITRATE: Final = 8_000_000
 _VBV: Final = 1.25
 _EXTRA_BITS: Final = 1.5  # H.264 needs this factor for the quality of a newer codec
-_BACKLOG: Final = 2.0  # seconds behind the source; then groups of pictures are dropped
-_START_SECONDS: Final = 10.0  # from the first request to the first picture
+_START_SECONDS: Final = 15.0  # from the first request to the first picture; also where GOPs are long
 
 
 class BrowserPictures:
@@ -54,7 +53,7 @@ class BrowserPictures:
         """Returns the stream whose pictures a viewer gets. Its sound may be missing: use that of the source.
 
         playable: the codecs that the viewer supports. `release` must be called with the result, also after its end.
-        Raises OutputError if there is no such stream within 10 s, AtCapacity during shutdown.
+        Raises OutputError if there is no such stream within 15 s, AtCapacity during shutdown.
         """
         existing = self._find(playable)
         if existing is not None:
@@ -93,13 +92,14 @@ class BrowserPictures:
             return stream
         height = min(_short_side(stream), _SHORT_SIDE)
         for other in self._ladder_hub:
-            is_rendition = other.channel.id == stream.name and other is not stream and other.publisher is not None
-            if is_rendition and _is_playable(other, playable) and _short_side(other) >= height:
+            is_rendition = other.channel.id == stream.name and other.name not in (stream.name, self._name)
+            is_live = is_rendition and other.publisher is not None
+            if is_live and _is_playable(other, playable) and _short_side(other) >= height:
                 return other
         return None
 
     async def _work(self) -> None:
-        kind = LadderKind(self._plan, _BACKLOG, for_viewers=True)
+        kind = LadderKind(self._plan, self._settings.backlog, for_viewers=True)
         await LadderOutput(self._stream, self._hub, self._workers, kind, self._dropped).run(self._stream)
 
     def _plan(self, channel: Channel) -> LadderPlan:

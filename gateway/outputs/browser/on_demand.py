@@ -33,7 +33,7 @@ class OnDemand:
         self._changed = asyncio.Event()
         self.is_running = False
         self.error: str | None = None
-        """Why the last attempt failed; None since the work has succeeded (see `succeeded`)."""
+        """Why the last attempt failed; None if none has failed since the work began."""
 
     def acquire(self) -> None:
         """Adds a user."""
@@ -56,7 +56,7 @@ class OnDemand:
         while True:
             await self._until(in_use=True)
             log.info("work begins", work=self._name, stream=stream.name)
-            self.is_running = True
+            self.is_running, self.error = True, None
             try:
                 async with Tasks(self._name, self._crashed) as tasks:
                     tasks.start(self._repeat(stream), stream.name)
