@@ -116,7 +116,7 @@ def crowd(a: argparse.Namespace) -> list[Row]:
         if not seen["bytes"]:
             raise BenchError(f"{a.server}: nothing arrived ({seen['status']})")
         seconds = seen["seconds"]
-        cores = window.cpu / seconds
+        per_gb = window.cpu / (seen["bytes"] / 1e9)
         rows.append(
             {
                 "viewers": n,
@@ -124,9 +124,9 @@ def crowd(a: argparse.Namespace) -> list[Row]:
                 "push": a.push,
                 "tcp": a.tcp,
                 "one_core": a.core is not None,
-                "cpu_s_per_gb": round(window.cpu / (seen["bytes"] / 1e9), 2),
-                "cpu_pct": round(100 * cores, 1),
-                "viewers_per_core": round(seen["connected"] / cores),
+                "cpu_s_per_gb": round(per_gb, 2),
+                "cpu_pct": round(100 * window.cpu / seconds, 1),
+                "viewers_per_core": round(1 / (per_gb * paths.STREAM_BITS / 8e9)),
                 "packets": seen["packets"],
                 "holes": seen["holes"],
                 "lost": seen["lost"],

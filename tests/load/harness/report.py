@@ -55,8 +55,9 @@ COLUMNS: dict[str, list[str]] = {
     "memory": ["what", "kb", "with_gop_kb", "gop_kb", "closed_by_server"],
     "start": ["ready_p50_s", "ready_max_s"],
     "whep": [
-        "viewers", "connected", "cpu_s_per_gb", "cpu_pct", "viewers_per_core", "lost", "client_drops", "freezes",
-        "latency_p50_ms", "latency_p99_ms", "rss_kb_per_viewer", "viewer_mbps", "client_cpu_pct", "other_cpu_pct",
+        "viewers", "connected", "cpu_s_per_gb", "cpu_pct", "viewers_per_core", "lost", "missing_frames", "client_drops",
+        "freezes", "latency_p50_ms", "latency_p99_ms", "rss_kb_per_viewer", "viewer_mbps", "client_cpu_pct",
+        "other_cpu_pct",
     ],
     "whep-join": ["viewers", "joined", "answer_p50_ms", "picture_p50_ms", "picture_p95_ms", "picture_max_ms"],
     "webrtc-latency": ["what", "pictures", "p50_ms", "p95_ms", "p99_ms"],

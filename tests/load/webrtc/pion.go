@@ -156,9 +156,12 @@ func (v *pionViewer) askForKeyFrames() {
 	}
 }
 
-func (v *pionViewer) figures() viewerFigures {
+func (v *pionViewer) figures(begin bool) viewerFigures {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if begin {
+		v.video.longestMicros = 0
+	}
 	now := v.found
 	now.counts, now.unrepaired = v.video.counts, v.video.unrepaired(nowMicros())
 	now.nacks = 0 // pion's interceptor sends them

@@ -22,7 +22,7 @@ const (
 // stamp precedes the sending time in an SEI of every picture of rtmppush and of whip (tests/load/common.h).
 var stamp = []byte("\xa5\x5a#LATENCY-PROBE")
 
-// counts is what has arrived, decrypted; all fields grow only.
+// counts is what has arrived, decrypted; all fields grow only, but the longest pause is that of the window.
 type counts struct {
 	packets, bytes                                  int64
 	holes, recovered, lost, duplicates, authFailure int64

@@ -20,8 +20,8 @@ import (
 type viewer interface {
 	join(address string) error
 	leave() error
-	// figures are read while the viewer runs on.
-	figures() viewerFigures
+	// figures are read while the viewer runs on; a window begins with them where `begin` says so.
+	figures(begin bool) viewerFigures
 }
 
 // viewerFigures are the figures of one viewer until now; times are microseconds of the monotonic clock.
@@ -126,7 +126,7 @@ func whep(arguments []string) error {
 	joining.Wait()
 	fmt.Println("RAMPED")
 	time.Sleep(time.Duration(*warm * float64(time.Second)))
-	before, cpu := snapshot(viewers), cpuSeconds()
+	before, cpu := snapshot(viewers, true), cpuSeconds()
 	dropsBefore, err := socketDrops(ports())
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func whep(arguments []string) error {
 	fmt.Println("MEASURE_START")
 	time.Sleep(time.Duration(*seconds * float64(time.Second)))
 	fmt.Println("MEASURE_END")
-	after := snapshot(viewers)
+	after := snapshot(viewers, false)
 	ended := nowMicros()
 	cpu = cpuSeconds() - cpu
 	dropsAfter, err := socketDrops(ports())
@@ -280,20 +280,23 @@ func (v *crowdViewer) joinOnce(address string) (err error) {
 
 func (v *crowdViewer) leave() error { return endSession(v.peer.session, v.options.bearer) }
 
-func (v *crowdViewer) figures() viewerFigures {
+func (v *crowdViewer) figures(begin bool) viewerFigures {
 	v.reader.mu.Lock()
 	defer v.reader.mu.Unlock()
 	p := v.peer
+	if begin {
+		p.video.longestMicros = 0
+	}
 	return viewerFigures{counts: p.video.counts, audioPackets: p.audio.packets, audioBytes: p.audio.bytes,
 		unrepaired: p.video.unrepaired(nowMicros()), asked: v.asked, answered: v.answered, connected: v.connected,
 		first: p.video.firstPicture, latencies: len(p.video.latencies), allLatencies: p.video.latencies,
 		lastFrame: p.video.lastFrame, playing: p.video.playing, failure: p.failure, unknownPayloads: p.unknownPayloads}
 }
 
-func snapshot(viewers []viewer) []viewerFigures {
+func snapshot(viewers []viewer, begin bool) []viewerFigures {
 	found := make([]viewerFigures, len(viewers))
 	for i, v := range viewers {
-		found[i] = v.figures()
+		found[i] = v.figures(begin)
 	}
 	return found
 }
