@@ -57,7 +57,7 @@ REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time b
 _WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
 _LOOP: Final = text(508, "a channel cannot pull its own output")
 # The methods that the router checks itself, because few paths serve them.
-OTHER_METHODS: Final = ("DELETE", "OPTIONS", "PATCH", "POST", "PUT")
+OTHER_METHODS: Final = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
 _READ: Final = "GET, HEAD, OPTIONS"
 _POSTED: Final = "OPTIONS, POST"
 _SESSIONS: Final = "DELETE, OPTIONS, PATCH, POST"
