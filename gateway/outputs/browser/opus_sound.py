@@ -10,6 +10,8 @@ from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.sink import EndReason, Sink
 from gateway.live.stream import Stream
+from gateway.media import opus
+from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.browser.on_demand import OnDemand
@@ -29,8 +31,9 @@ _AUDIO: Final = Kind.AUDIO
 class OpusSound:
     """A hidden output of a source stream: passes its sound to sinks, as Opus.
 
-    Opus of the publisher is passed on unchanged. Other codecs are converted by a worker, which runs from the first sink
-    to a few seconds after the last one. Times are those of the stream; converted units count them in samples.
+    Opus of the publisher with one or two channels is passed on unchanged. Other sound is converted by a worker, which
+    runs from the first sink to a few seconds after the last one. Times are those of the stream; converted units count
+    them in samples.
     A worker that dies is replaced; the sound then has a gap. The queue to the worker is bounded, see SoundWorkerClient.
     """
 
@@ -88,7 +91,7 @@ class OpusSound:
             return
         before, self._source = self._source, source
         track = tracks.audio
-        self._copies = track is not None and track.codec is Codec.OPUS
+        self._copies = track is not None and _is_playable(track)
         output = track if track is None or self._copies else opus_track(channels_of(track))
         # The first tracks after a restart of the worker continue the earlier units.
         self._fanout.set_tracks(None, output, {}, before is None)
@@ -113,6 +116,14 @@ class OpusSound:
 
     def on_failed(self, error: Exception) -> None:
         log.error("sound is no longer converted", stream=self._stream.name, exc_info=error)
+
+
+def _is_playable(track: MediaTrack) -> bool:
+    """Whether browsers play a track as it is. RFC 7587 §7: Opus in RTP has at most two channels."""
+    try:
+        return track.codec is Codec.OPUS and (not track.config or opus.parse_head(track.config).family == 0)
+    except InvalidData:
+        return False
 
 
 def opus_sound(stream: Stream) -> OpusSound | None:

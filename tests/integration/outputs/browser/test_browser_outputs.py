@@ -181,6 +181,18 @@ async def test_opus_of_the_publisher_passes_at_once(monkeypatch: pytest.MonkeyPa
         sound.release(listener)
 
 
+async def test_opus_with_more_channels_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = source(*tone(48_000), "-t", "2", "-c:a", "libopus", "-ac", "6", container="matroska")
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        await services.play(publisher, film)
+        await until(lambda: len(listener.units) > 10)
+        assert {opus.parse_head(unit.track.config).channels for unit in listener.units} == {2}
+        sound.release(listener)
+
+
 async def test_a_worker_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=8)
     async with gateway(monkeypatch) as services:
