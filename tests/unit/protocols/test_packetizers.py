@@ -115,7 +115,7 @@ def test_a_slice_takes_the_length_of_the_packets_before_it_where_that_costs_noth
 
 def test_parameter_sets_go_before_a_key_frame_without_them_in_one_packet_with_small_units() -> None:
     packetizer = H264Packetizer(AVCC)
-    (sei,), (idr,) = h264_units([20], 0x06), h264_units([3_000], 0x65)
+    (sei,), idr = h264_units([20], 0x06), b"\x65\x88" + bytes(range(1, 200)) * 15
     payloads = packetizer.split(nal.join([sei, idr]), MAX_PAYLOAD, True)
     assert payloads[0] == b"\x78" + nal.join([SPS, PPS, sei], 2)
     assert rejoined(payloads) == [SPS, PPS, sei, idr]
@@ -123,7 +123,7 @@ def test_parameter_sets_go_before_a_key_frame_without_them_in_one_packet_with_sm
     assert rejoined(packetizer.split(nal.join([PPS, idr]), MAX_PAYLOAD, True)) == [SPS, PPS, PPS, idr]
     assert rejoined(packetizer.split(nal.join([idr]), MAX_PAYLOAD, False)) == [idr]
     packetizer5 = H265Packetizer(HVCC)
-    idr5 = b"\x26\x01" + bytes(range(1, 200)) * 10
+    idr5 = b"\x26\x01\xaf" + bytes(range(1, 200)) * 10
     payloads = packetizer5.split(nal.join([idr5]), MAX_PAYLOAD, True)
     assert payloads[0] == b"\x60\x01" + nal.join([VPS5, SPS5, PPS5], 2)
     assert rejoined(payloads, h265=True) == [VPS5, SPS5, PPS5, idr5]
