@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.feed import SLICE_SECONDS, SLICE_VIEWERS
@@ -63,6 +64,7 @@ class VideoFeed:
         frames = self._current_gop()
         count = sum(len(payloads) for _, payloads in frames)
         viewer.shift = first_shift(self._sequence - count)
+        viewer.shifted(self._sequence + viewer.shift)
         self._add(viewer)
         self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
 
@@ -88,7 +90,7 @@ class VideoFeed:
         types, rate = viewer.types, self.stream.bitrate / 8
         for count, sequence in enumerate(sequences):
             packet = viewer.of_burst(sequence)
-            if packet is None:
+            if packet is None and viewer.has_had(sequence, now):
                 stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
                 packet = None if stored is None else _renumbered(stored, types.video, sequence)
             if packet is None:
@@ -109,6 +111,7 @@ class VideoFeed:
             first = self._sequence + viewer.shift
             self._remove(viewer)
             viewer.shift = (viewer.shift + sum(len(payloads) for _, payloads in frames)) & 0xFFFF
+            viewer.shifted(self._sequence + viewer.shift)
             self._add(viewer)
             self._send_burst(viewer, frames, first)
 
@@ -133,7 +136,10 @@ class VideoFeed:
         if unit.track.kind is not Kind.VIDEO or self._packetizer is None:
             return
         self._write_rest()
-        payloads = self._packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
+        try:
+            payloads = self._packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
+        except InvalidData:
+            return  # players of other formats get it, too, and drop it
         first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
         self._sequence = (first + len(payloads)) & 0xFFFF
         self._sent.add(_packets(payloads, 0, first, stamp), time.monotonic())
@@ -237,7 +243,7 @@ class VideoFeed:
         if not units or self._packetizer is None or sum(len(unit.payload) for unit in units) > MAX_BURST:
             return []
         if self._burst[0] is not units[-1]:
-            last, split = timestamp(units[-1], VIDEO_RATE), self._packetizer.split
+            last, split = timestamp(units[-1], VIDEO_RATE), self._packetizer.for_burst(len(units)).split
             step = max(1, min(8, _BURST_TICKS // len(units)))
             frames = [
                 (last + (n + 1) * step, split(unit.payload, MAX_PAYLOAD, unit.key)) for n, unit in enumerate(units)

@@ -29,6 +29,9 @@ class Av1Packetizer:
         found = _elements(av1.parse_av1c(config).obus) if config else []
         self._sequence_header = [element for kind, element in found if kind == av1.SEQUENCE_HEADER]
 
+    def for_burst(self, pictures: int) -> Av1Packetizer:
+        return self
+
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         found = _elements(unit_payload)
         elements = [element for _, element in found]

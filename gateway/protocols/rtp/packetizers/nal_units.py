@@ -40,6 +40,9 @@ class H264Packetizer:
         self._length_size = record.length_size
         self._sets = (*record.sps, *record.pps)
 
+    def for_burst(self, pictures: int) -> H264Packetizer:
+        return self
+
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         units: list[_Unit] = [u for u in nal.views(unit_payload, self._length_size) if u[0] & 0x1F in _H264_SENT]
         if key and not {h264.SPS, h264.PPS} <= {u[0] & 0x1F for u in units}:
@@ -71,6 +74,9 @@ class H265Packetizer:
         record = h265.parse_hvcc(config)
         self._length_size = record.length_size
         self._sets = (*record.vps, *record.sps, *record.pps)
+
+    def for_burst(self, pictures: int) -> H265Packetizer:
+        return self
 
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         units: list[_Unit] = [

@@ -10,5 +10,8 @@ class OpusPacketizer:
 
     clock_rate = opus.RATE
 
+    def for_burst(self, pictures: int) -> OpusPacketizer:
+        return self
+
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         return [unit_payload] if unit_payload else []

@@ -19,6 +19,9 @@ class Vp8Packetizer:
         """picture: id of the first frame."""
         self._picture = picture & 0x7FFF
 
+    def for_burst(self, pictures: int) -> Vp8Packetizer:
+        return Vp8Packetizer(self._picture - pictures)
+
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         # §4.2: X (an extension follows), I (with picture id), M (of 15 bits); S marks the begin of the frame.
         head = b"\x80\x80" + (0x8000 | self._picture).to_bytes(2, "big")

@@ -31,6 +31,9 @@ class Vp9Packetizer:
         """picture: id of the first frame."""
         self._picture = picture & 0x7FFF
 
+    def for_burst(self, pictures: int) -> Vp9Packetizer:
+        return Vp9Packetizer(self._picture - pictures)
+
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         size = vp9.frame_size(unit_payload) if key else None
         structure = b"" if size is None else _SCALABILITY.pack(0x18, *(n & 0xFFFF for n in size), 1, 0x04, 1)
