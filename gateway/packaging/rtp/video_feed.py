@@ -64,7 +64,7 @@ class VideoFeed:
         frames = self._current_gop()
         count = sum(len(payloads) for _, payloads in frames)
         viewer.shift = first_shift(self._sequence - count)
-        viewer.shifted(self._sequence + viewer.shift)
+        viewer.first_packet = self._packets
         self._add(viewer)
         self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
 
@@ -90,9 +90,12 @@ class VideoFeed:
         types, rate = viewer.types, self.stream.bitrate / 8
         for count, sequence in enumerate(sequences):
             packet = viewer.of_burst(sequence)
-            if packet is None and viewer.has_had(sequence, now):
-                stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
-                packet = None if stored is None else _renumbered(stored, types.video, sequence)
+            if packet is None:
+                number = (sequence - viewer.shift) & 0xFFFF
+                stored = self._sent.get(number)
+                # Under an earlier shift, the number had another content. To encrypt both would break GCM.
+                if stored is not None and self._packets - (self._sequence - number & 0xFFFF) >= viewer.first_packet:
+                    packet = _renumbered(stored, types.video, sequence)
             if packet is None:
                 continue
             if count >= _MAX_REPEATED or not viewer.may_repeat(len(packet), rate, now):
@@ -111,7 +114,7 @@ class VideoFeed:
             first = self._sequence + viewer.shift
             self._remove(viewer)
             viewer.shift = (viewer.shift + sum(len(payloads) for _, payloads in frames)) & 0xFFFF
-            viewer.shifted(self._sequence + viewer.shift)
+            viewer.first_packet = self._packets
             self._add(viewer)
             self._send_burst(viewer, frames, first)
 

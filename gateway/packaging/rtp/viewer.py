@@ -50,6 +50,7 @@ class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
     shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
+    first_packet: how many packets the video feed had sent when it set `shift`.
     waiting: whether the viewer gets no pictures until the next key frame.
     """
 
@@ -61,9 +62,8 @@ class RtpViewer:
         "_repair_at",
         "_repair_left",
         "_rtx_sequence",
-        "_shift_first",
-        "_shift_until",
         "_timer",
+        "first_packet",
         "on_end",
         "sender",
         "shift",
@@ -78,6 +78,7 @@ class RtpViewer:
         self.types = types
         self.on_end = on_end
         self.shift = self.sound_shift = 0
+        self.first_packet = 0
         self.waiting = True
         self.started = -1e9  # monotonic time of the last burst
         self._burst: Sequence[bytes] = ()
@@ -88,8 +89,6 @@ class RtpViewer:
         self._repair_left = _REPAIR_BYTES
         self._repair_at = 0.0
         self._rtx_sequence = 0
-        self._shift_first = 0
-        self._shift_until = 0.0
 
     def start(self, runs: Sequence[Sequence[bytes]], first: int, bytes_per_second: float) -> None:
         """Sends a burst at a limited rate; what is sent afterwards follows it. first: its first sequence number."""
@@ -136,17 +135,6 @@ class RtpViewer:
         """Returns a packet of the last burst; None if it was not one of them, or some seconds after the burst."""
         index = (sequence - self._first) & 0xFFFF
         return self._burst[index] if index < len(self._burst) else None
-
-    def shifted(self, first: int) -> None:
-        """Notes the number of the first packet that the viewer gets from the feed under a new shift."""
-        self._shift_first, self._shift_until = first & 0xFFFF, time.monotonic() + _KEPT_SECONDS
-
-    def has_had(self, sequence: int, now: float) -> bool:
-        """Whether a number of the feed's recent packets, under the present shift, was sent to this viewer.
-
-        A number from before the shift had another content. To encrypt both with one number would break GCM.
-        """
-        return now >= self._shift_until or (sequence - self._shift_first) & 0xFFFF < 0x8000
 
     def may_repeat(self, size: int, bytes_per_second: float, now: float) -> bool:
         """Counts a packet that is to be repeated. False: this viewer has had its share for the moment."""
