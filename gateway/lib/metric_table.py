@@ -89,7 +89,9 @@ PENDING_REFUSED: Final = _counter(
     "reason",
 )
 WEBRTC_CONNECTIONS: Final = _gauge(
-    "millrace_webrtc_connections", "WebRTC connections by state: opening (no finished handshake yet), connected.", "state"
+    "millrace_webrtc_connections",
+    "WebRTC connections by state: opening (no finished handshake yet), connected.",
+    "state",
 )
 WEBRTC_TCP: Final = _gauge("millrace_webrtc_tcp_connections", "TCP connections of the WebRTC port.")
 WEBRTC_DATAGRAMS: Final = _counter(
