@@ -66,7 +66,7 @@ async def test_viewers_are_counted_and_get_reports_of_both_tracks() -> None:
 
 
 async def test_each_viewer_gets_a_report_every_second() -> None:
-    publisher, output, _, _ = live()
+    _, output, _, _ = live()
     watchers = [Watcher() for _ in range(25)]
     for watcher in watchers:
         output.join(watcher.viewer, None)
