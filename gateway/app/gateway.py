@@ -187,7 +187,7 @@ class Gateway(node.Role):
         hub.add_outputs(outputs.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
-        health = HealthMonitor(hub, events)
+        health = HealthMonitor(hub, events, webrtc=True)
         metrics.read_from(health)
         await stack.enter_async_context(parts.tasks)
         parts.tasks.start(health.run(), "health")

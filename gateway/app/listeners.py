@@ -33,6 +33,7 @@ from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
 from gateway.webrtc.endpoint import WebRtcEndpoint
+from gateway.webrtc.samples import endpoint_samples
 from gateway.webrtc.sockets import WebRtcSockets, open_sockets
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ class Listeners:
             for reason, count in reasons.items():
                 yield MetricSample(REFUSED, count, (scope, reason))
         yield from self._pending.samples()
+        if self._webrtc is not None:
+            yield from endpoint_samples(self._webrtc)
 
     def stop_accepting(self) -> None:
         """Refuses new publishers. Playback continues until the streams end."""

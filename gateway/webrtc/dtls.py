@@ -1,4 +1,4 @@
-"""DTLS 1.2 as server (RFC 6347), and the SRTP keys of a handshake (RFC 5764). Datagrams in, datagrams out."""
+"""DTLS 1.2 (RFC 6347), and the SRTP keys of a handshake (RFC 5764). Datagrams in, datagrams out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DtlsError(RemoteProtocolError):
 
 def make_context(certificate: Certificate) -> SSL.Context:
     """Returns the context that all sessions of a process share."""
-    context = SSL.Context(SSL.DTLS_SERVER_METHOD)
+    context = SSL.Context(SSL.DTLS_METHOD)
     context.set_min_proto_version(_DTLS_1_2)
     context.set_max_proto_version(_DTLS_1_2)
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_QUERY_MTU | SSL.OP_NO_COMPRESSION)
@@ -45,20 +45,32 @@ def make_context(certificate: Certificate) -> SSL.Context:
 
 
 class DtlsSession:
-    """One DTLS connection in the server role. After each call, `outgoing` has the datagrams to send.
+    """One DTLS connection. After each call, `outgoing` has the datagrams to send.
 
-    connected: the handshake is finished. closed: the peer sent close_notify.
+    client: we begin the handshake. connected: the handshake is finished. closed: the peer sent close_notify.
     """
 
-    __slots__ = ("_connection", "_sequence", "closed", "connected")
+    __slots__ = ("_connection", "_sequence", "client", "closed", "connected")
 
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: SSL.Context, *, client: bool = False) -> None:
         self._connection = SSL.Connection(context, None)
-        self._connection.set_accept_state()
+        self.client = client
+        if client:
+            self._connection.set_connect_state()
+        else:
+            self._connection.set_accept_state()
         self._connection.set_ciphertext_mtu(MAX_DATAGRAM)
         self._sequence = 0  # of our next record in epoch 1
         self.connected = False
         self.closed = False
+
+    def begin(self) -> None:
+        """Begins the handshake as client."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return
+        raise AssertionError("a handshake needs the answer of the server")
 
     def receive(self, datagram: bytes) -> None:
         """Handles one datagram. Application data are discarded. Raises DtlsError."""
@@ -113,7 +125,7 @@ class DtlsSession:
         master = connection.master_key()
         client, server = connection.client_random(), connection.server_random()
         assert master is not None and client is not None and server is not None, "the handshake is finished"
-        return DtlsAlerts(cipher, master, client, server, self._sequence)
+        return DtlsAlerts(cipher, master, (client, server), self._sequence, client=self.client)
 
     def certificate(self) -> x509.Certificate:
         """Returns the peer's certificate. Raises DtlsError if it cannot be read."""

@@ -31,17 +31,23 @@ SUITES: Final = {
 
 
 class DtlsAlerts:
-    """Reads and writes alerts as the server of a finished handshake with a cipher of SUITES."""
+    """Reads and writes alerts after a finished handshake with a cipher of SUITES."""
 
     __slots__ = ("_read_key", "_read_salt", "_sequence", "_write_key", "_write_salt")
 
-    def __init__(self, cipher: str, master: bytes, client_random: bytes, server_random: bytes, sequence: int) -> None:
-        """sequence: next sequence number of our records, epoch 1."""
+    def __init__(
+        self, cipher: str, master: bytes, randoms: tuple[bytes, bytes], sequence: int, *, client: bool = False
+    ) -> None:
+        """randoms: of the client and the server. sequence: next number of our records, epoch 1. client: our role."""
+        client_random, server_random = randoms
         digest, size = SUITES[cipher]
         # RFC 5246 §6.3: client key, server key, client salt, server salt. AEAD ciphers have no MAC keys.
         block = prf(digest, master, b"key expansion" + server_random + client_random, 2 * (size + _SALT))
-        self._read_key, self._write_key = block[:size], block[size : 2 * size]
-        self._read_salt, self._write_salt = block[2 * size : 2 * size + _SALT], block[2 * size + _SALT :]
+        of_client = block[:size], block[2 * size : 2 * size + _SALT]
+        of_server = block[size : 2 * size], block[2 * size + _SALT :]
+        own, other = (of_client, of_server) if client else (of_server, of_client)
+        self._write_key, self._write_salt = own
+        self._read_key, self._read_salt = other
         self._sequence = sequence
 
     def ends(self, datagram: bytes) -> bool:

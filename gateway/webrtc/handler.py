@@ -22,11 +22,15 @@ class PeerEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RemotePeer:
-    """The transport of an offer. fingerprint: algorithm and value, such as ("sha-256", "AB:CD:…")."""
+    """The transport of an offer. fingerprint: algorithm and value, such as ("sha-256", "AB:CD:…").
+
+    passive: it waits for our handshake (a=setup:passive), as ffmpeg does.
+    """
 
     ufrag: str
     password: str
     fingerprint: tuple[str, str]
+    passive: bool = False
 
 
 class PeerHandler(Protocol):

@@ -206,6 +206,11 @@ class Peer:
         """Answers an authentic check, and sends what waited for the bytes of the peer."""
         path.send((self.ice.request(message, path, now),))
         self._send_check(path, now)
+        if self._remote.passive and self._dtls is None and self._sender is None:
+            dtls = self._dtls = DtlsSession(self._host.context, client=True)
+            dtls.begin()
+            self._flight, self._flight_path = dtls.outgoing(), path
+            self._schedule_resend(dtls, now)
         self._send_flight()
 
     def response(self, message: StunMessage, path: Path, now: float) -> bool:
@@ -294,8 +299,9 @@ class Peer:
         if not matches(certificate, self._remote.fingerprint):
             self.end(PeerEnd.WRONG_FINGERPRINT)
             return
-        self._sender = SrtpSender(keys.profile, keys.server)
-        self._receiver = SrtpReceiver(keys.profile, keys.client)
+        own, other = (keys.client, keys.server) if dtls.client else (keys.server, keys.client)
+        self._sender = SrtpSender(keys.profile, own)
+        self._receiver = SrtpReceiver(keys.profile, other)
         self._resend_at = None
         self._settle_at = now + _SETTLE_SECONDS
         if path in self.ice.paths:

@@ -79,9 +79,12 @@ class Recorder:
 
 
 class Client:
-    """The full ICE agent and DTLS client. `out`: datagrams to send. answers: whether it answers our checks."""
+    """The full ICE agent and DTLS client. `out`: datagrams to send. answers: whether it answers our checks.
 
-    def __init__(self, profiles: bytes = GCM, *, answers: bool = True) -> None:
+    server: it waits for the handshake of the endpoint, as ffmpeg does.
+    """
+
+    def __init__(self, profiles: bytes = GCM, *, answers: bool = True, server: bool = False) -> None:
         self.ufrag, self.password = os.urandom(4).hex(), os.urandom(12).hex()
         self.out: list[bytes] = []
         self.rtp: list[bytes] = []
@@ -95,13 +98,17 @@ class Client:
         self.address = ("192.0.2.77", 5000)
         self.remote = ("", "")
         self._certificate = make_certificate()
-        context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
+        context = SSL.Context(SSL.DTLS_METHOD)
         context.use_privatekey(self._certificate.key)
         context.use_certificate(self._certificate.certificate)
         context.set_tlsext_use_srtp(profiles)
         context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
         self._dtls = SSL.Connection(context, None)
-        self._dtls.set_connect_state()
+        if server:
+            self._dtls.set_accept_state()
+        else:
+            self._dtls.set_connect_state()
+        self.server = server
         self._dtls.set_ciphertext_mtu(1200)
         self._started = False
         self._inbound: Session | None = None
@@ -114,7 +121,7 @@ class Client:
 
     @property
     def offer(self) -> RemotePeer:
-        return RemotePeer(self.ufrag, self.password, self.fingerprint)
+        return RemotePeer(self.ufrag, self.password, self.fingerprint, self.server)
 
     @property
     def connected(self) -> bool:
@@ -187,7 +194,7 @@ class Client:
         else:
             assert message.is_signed_by(self.remote[1])
             self.responses.append(message)
-            if message.kind == Kind.SUCCESS and not self._started and self.starts_dtls:
+            if message.kind == Kind.SUCCESS and not self._started and self.starts_dtls and not self.server:
                 self.start_dtls()
 
     def _handshake(self) -> None:
@@ -214,8 +221,9 @@ class Client:
             return
         material = self._dtls.export_keying_material(b"EXTRACTOR-dtls_srtp", material_size(profile))
         keys = keys_of(profile, material)
-        self._outbound = Session(Policy(keys.client, Policy.SSRC_ANY_OUTBOUND, 0, _PROFILES[profile]))
-        inbound = Policy(keys.server, Policy.SSRC_ANY_INBOUND, 0, _PROFILES[profile])
+        own, other = (keys.server, keys.client) if self.server else (keys.client, keys.server)
+        self._outbound = Session(Policy(own, Policy.SSRC_ANY_OUTBOUND, 0, _PROFILES[profile]))
+        inbound = Policy(other, Policy.SSRC_ANY_INBOUND, 0, _PROFILES[profile])
         inbound.window_size = 2048
         self._inbound = Session(inbound)
         certificate = self._dtls.get_peer_certificate(as_cryptography=True)
@@ -248,7 +256,8 @@ class Wire:
 
     def open(self, client: Client, handler: Recorder | None = None, **offer: Any) -> tuple[Peer, Recorder]:
         recorder = handler or Recorder()
-        fields = {"ufrag": client.ufrag, "password": client.password, "fingerprint": client.fingerprint, **offer}
+        fields = {"ufrag": client.ufrag, "password": client.password, "fingerprint": client.fingerprint,
+                  "passive": client.server, **offer}  # fmt: skip
         peer = self.endpoint.open_peer(RemotePeer(**fields), recorder, client.address[0])
         client.answer(peer)
         client.address = (client.address[0], 5000 + len(self.clients))

@@ -47,6 +47,7 @@ _PLACE: Final = "the address is /<id>/whip?sign=<expiry>-<hash>, or the bearer t
 _NAMES: Final = {Kind.VIDEO: VIDEO_NAMES, Kind.AUDIO: AUDIO_NAMES}
 _CHECK_SECONDS: Final = 1.0
 _WORDS: Final = {
+    PeerEnd.CLOSED: "closed by the client",  # by DELETE; all other reasons of ours are set before
     PeerEnd.CLOSED_BY_PEER: "closed by the client",
     PeerEnd.CONNECT_TIMEOUT: "the client did not connect",
     PeerEnd.CONSENT_EXPIRED: "connection lost",

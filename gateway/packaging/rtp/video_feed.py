@@ -64,7 +64,6 @@ class VideoFeed:
         frames = self._current_gop()
         count = sum(len(payloads) for _, payloads in frames)
         viewer.shift = first_shift(self._sequence - count)
-        viewer.first_packet = self._packets
         self._add(viewer)
         self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
 
@@ -90,12 +89,9 @@ class VideoFeed:
         types, rate = viewer.types, self.stream.bitrate / 8
         for count, sequence in enumerate(sequences):
             packet = viewer.of_burst(sequence)
-            if packet is None:
-                number = (sequence - viewer.shift) & 0xFFFF
-                stored = self._sent.get(number)
-                # Under an earlier shift, the number had another content. To encrypt both would break GCM.
-                if stored is not None and self._packets - (self._sequence - number & 0xFFFF) >= viewer.first_packet:
-                    packet = _renumbered(stored, types.video, sequence)
+            if packet is None and self._was_live(viewer, sequence):
+                stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
+                packet = None if stored is None else _renumbered(stored, types.video, sequence)
             if packet is None:
                 continue
             if count >= _MAX_REPEATED or not viewer.may_repeat(len(packet), rate, now):
@@ -106,6 +102,14 @@ class VideoFeed:
             viewer.sender.send((packet,))
             self._count(len(packet))
 
+    def _was_live(self, viewer: RtpViewer, sequence: int) -> bool:
+        """Whether a viewer got this number after its last burst. Before it, the ring has other packets by its numbers.
+
+        They must not be sent: SRTP allows no other bytes with an earlier number.
+        """
+        age = (self._sequence + viewer.shift - 1 - sequence) & 0xFFFF
+        return age < self._packets - viewer.live_from
+
     def refresh(self, viewer: RtpViewer) -> None:
         """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1). At most every two seconds."""
         if time.monotonic() - viewer.started >= _RESTART_SECONDS and not viewer.is_starting and not viewer.waiting:
@@ -114,8 +118,7 @@ class VideoFeed:
             first = self._sequence + viewer.shift
             self._remove(viewer)
             viewer.shift = (viewer.shift + sum(len(payloads) for _, payloads in frames)) & 0xFFFF
-            viewer.first_packet = self._packets
-            self._add(viewer)
+                self._add(viewer)
             self._send_burst(viewer, frames, first)
 
     def report(self, wall: float, stamp: int) -> SenderReport:
@@ -226,6 +229,7 @@ class VideoFeed:
 
     def _send_burst(self, viewer: RtpViewer, frames: Sequence[tuple[int, list[bytes]]], first: int) -> None:
         """Sends the GOP so far. Without one, the viewer waits for the next key frame. first: its sequence number."""
+        viewer.live_from = self._packets
         if not frames:
             viewer.waiting = True
             return

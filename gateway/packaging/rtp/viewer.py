@@ -50,8 +50,8 @@ class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
     shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
-    first_packet: how many packets the video feed had sent when it set `shift`.
     waiting: whether the viewer gets no pictures until the next key frame.
+    live_from: number of packets of the feed before those that the viewer gets when they are made.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class RtpViewer:
         "_repair_left",
         "_rtx_sequence",
         "_timer",
-        "first_packet",
+        "live_from",
         "on_end",
         "sender",
         "shift",
@@ -78,8 +78,8 @@ class RtpViewer:
         self.types = types
         self.on_end = on_end
         self.shift = self.sound_shift = 0
-        self.first_packet = 0
         self.waiting = True
+        self.live_from = 0
         self.started = -1e9  # monotonic time of the last burst
         self._burst: Sequence[bytes] = ()
         self._first = 0  # sequence number of the burst's first packet

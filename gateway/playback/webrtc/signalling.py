@@ -12,7 +12,7 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response, not_allowed, service_unavailable, text
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.sdp.answer import Accepted, LocalTransport, write_answer, write_restart
+from gateway.protocols.sdp.answer import Accepted, LocalTransport, remote_transport, write_answer, write_restart
 from gateway.protocols.sdp.fragment import parse_fragment
 from gateway.protocols.sdp.offer import Offer, parse_offer
 from gateway.webrtc.endpoint import WebRtcEndpoint
@@ -90,8 +90,8 @@ class Signalling:
 
         folder: of its resource: /<id>/whip or /<id>/whep. `forget` must be called at the end of the peer.
         """
-        transport = offer.transport
-        remote = RemotePeer(transport.ufrag, transport.password, transport.fingerprint)
+        transport = remote_transport(offer, accepted)
+        remote = RemotePeer(transport.ufrag, transport.password, transport.fingerprint, transport.passive)
         peer = self.endpoint.open_peer(remote, handler, request.peer)
         path = self._paths[peer] = f"{folder}/{secrets.token_urlsafe(16)}{self._suffix}"
         self._sessions[path] = Session(peer, offer, accepted)
@@ -126,13 +126,13 @@ class Signalling:
 
     def _patch(self, request: Request, session: Session, body: bytes) -> Response:
         """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3)."""
-        peer, remote = session.peer, session.offer.transport
+        peer, remote = session.peer, remote_transport(session.offer, session.accepted)
         match = request.headers.get("if-match", "*")
         try:
             fragment = parse_fragment(body)
             if not fragment.restarts(*peer.remote_credentials):
                 return _NO_CONTENT if match in ("*", _etag(peer)) else _OTHER_ICE_SESSION
-            peer.restart(RemotePeer(fragment.ufrag, fragment.password, remote.fingerprint))
+            peer.restart(RemotePeer(fragment.ufrag, fragment.password, remote.fingerprint, remote.passive))
         except RemoteProtocolError as error:
             return text(400, str(error))
         answer = write_restart(session.offer, session.accepted, self._local(peer, request))

@@ -52,10 +52,8 @@ def test_the_prf_has_the_known_values() -> None:
 @pytest.mark.parametrize("cipher", SUITES)
 def test_an_alert_is_read_by_the_other_side_and_forged_ones_by_nobody(cipher: str) -> None:
     master, randoms = os.urandom(48), os.urandom(64)
-    ours = DtlsAlerts(cipher, master, randoms[:32], randoms[32:], 5)
-    theirs = DtlsAlerts(cipher, master, randoms[:32], randoms[32:], 5)
-    theirs._read_key, theirs._write_key = theirs._write_key, theirs._read_key
-    theirs._read_salt, theirs._write_salt = theirs._write_salt, theirs._read_salt
+    ours = DtlsAlerts(cipher, master, (randoms[:32], randoms[32:]), 5)
+    theirs = DtlsAlerts(cipher, master, (randoms[:32], randoms[32:]), 5, client=True)
     notify = ours.close_notify()
     assert theirs.ends(notify)
     assert int.from_bytes(notify[5:11], "big") == 5

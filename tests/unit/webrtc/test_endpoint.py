@@ -20,9 +20,10 @@ CLIENT = Client()
 
 
 @pytest.mark.parametrize("profile", [GCM, b"SRTP_AEAD_AES_256_GCM", b"SRTP_AES128_CM_SHA1_80"])
-async def test_media_go_both_ways(profile: bytes) -> None:
+@pytest.mark.parametrize("passive", [False, True])
+async def test_media_go_both_ways(profile: bytes, passive: bool) -> None:
     wire = Wire()
-    client, peer, recorder = await wire.connect(Client(profile))
+    client, peer, recorder = await wire.connect(Client(profile, server=passive))
     assert recorder.was_connected == 1 and wire.endpoint.half_open == 0
     assert client.server_fingerprint == wire.endpoint.fingerprint
     packets = [rtp_packet(n, bytes(1000)) for n in range(9)] + [rtp_packet(9, b"short")]
@@ -325,11 +326,12 @@ async def test_our_own_checks_keep_the_consent_of_a_peer_that_answers() -> None:
     assert not recorder.ends
 
 
+@pytest.mark.parametrize("passive", [False, True])
 @pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("by_us", [False, True])
-async def test_both_sides_close_with_close_notify(settled: bool, by_us: bool) -> None:
+async def test_both_sides_close_with_close_notify(settled: bool, by_us: bool, passive: bool) -> None:
     wire = Wire()
-    client, peer, recorder = await wire.connect()
+    client, peer, recorder = await wire.connect(Client(server=passive))
     if settled:
         client.send_rtcp(receiver_report())
         await wire.exchange()
@@ -377,6 +379,31 @@ async def test_a_lost_last_flight_is_sent_again() -> None:
     assert client.out
     await wire.exchange()
     assert client.connected and recorder.was_connected == 1
+
+
+async def test_a_passive_client_that_answers_nothing_ends_in_time_and_gets_no_more_than_it_sent() -> None:
+    wire, client = Wire(), Client(server=True, answers=False)
+    _, recorder = wire.open(client)
+    client.send_check()
+    sent, client.out = client.out, []
+    wire.deliver(sent[0], client.address)
+    received = sum(len(data) for _, data in wire.udp.sent)
+    assert received <= len(sent[0])
+    for _ in range(120):
+        wire.clock.now += 0.1
+        wire.endpoint.tick(wire.clock())
+    assert recorder.ends == [PeerEnd.CONNECT_TIMEOUT]
+    assert sum(len(data) for _, data in wire.udp.sent) <= len(sent[0])
+
+
+async def test_a_client_that_promised_to_wait_and_begins_fails() -> None:
+    wire, client = Wire(), Client()
+    _, recorder = wire.open(client, passive=True)
+    for _ in range(4):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
 
 
 async def test_a_handler_that_fails_ends_its_own_peer_only() -> None:
