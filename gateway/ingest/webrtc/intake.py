@@ -9,10 +9,13 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
 from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
-from gateway.media.clock import PublisherTimeline
+from gateway.media import opus
+from gateway.media.clock import AudioClock, PublisherTimeline
+from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
@@ -21,7 +24,7 @@ from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import Timeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.workers.sound_client import SoundWorkerClient
-from gateway.workers.sound_protocol import aac_track
+from gateway.workers.sound_protocol import aac_track, opus_track
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -32,6 +35,8 @@ _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
 _CHANNELS: Final = 2  # of Opus; a decoder makes stereo of mono (RFC 7587 §4.1)
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+_OPUS_INDEX: Final = 2
+OPUS_TRACK: Final = opus_track(_CHANNELS)
 
 
 class ReportSender(Protocol):
@@ -58,8 +63,9 @@ class WhipIntake:
         parameters: Sequence[TrackParameters],
         encoder: str,
         on_error: Callable[[str], None],
+        key_frame_interval: float,
     ) -> None:
-        """encoder: the name of the client, for the metadata."""
+        """encoder: the name of the client, for the metadata. key_frame_interval: see KeyFrameRequests."""
         self._publisher = publisher
         self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
         self._on_error = on_error
@@ -70,12 +76,16 @@ class WhipIntake:
         }
         self._timeline = publisher.timeline = PublisherTimeline()
         self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
+        self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
         self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
         self._last = {Kind.VIDEO: -1, Kind.AUDIO: -1}
         self._feedback = TransportFeedback()
         self._peer: ReportSender | None = None
         self._began = time.monotonic()
+        self._key_frames = KeyFrameRequests(key_frame_interval, self._began)
+        publisher.ask_key_frame = self._key_frames.want
         self._feedback_at = self._report_at = 0.0
+        self._round_trip: float | None = None  # of the connection, as the receivers know it
         self._timer: asyncio.TimerHandle | None = None
         self.received = 0
         """Bytes of all packets."""
@@ -142,6 +152,8 @@ class WhipIntake:
         """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
         if unit.track.kind is Kind.AUDIO:
             if self._announced is not None or self._announce(None):
+                if self._publisher.wants_opus:
+                    self._push_opus(unit)
                 self._sound.give(unit)
         elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
             self._push(unit)
@@ -155,7 +167,22 @@ class WhipIntake:
         at = self._timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
         self._last[kind] = unit.dts = max(at, self._last[kind] + 1)
         unit.wall = time.time()
-        publisher.push(unit, time.monotonic())
+        now = time.monotonic()
+        if unit.key and kind is Kind.VIDEO:
+            self._key_frames.came(now)
+        publisher.push(unit, now)
+
+    def _push_opus(self, unit: AccessUnit) -> None:
+        """Publishes sound as it came. Its times count samples: players conceal each gap, also one of a millisecond."""
+        try:
+            samples = opus.packet_samples(unit.payload)
+        except InvalidData:
+            return  # the worker counts it
+        if self._publisher.active:
+            time_ms = self._timeline.stamp(_OPUS_INDEX, unit.dts & 0xFFFFFFFF)
+            at = self._opus_clock.stamp(time_ms, samples)
+            now = time.monotonic()
+            self._publisher.push_opus(AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload), now)
 
     def _announce(self, video: MediaTrack | None) -> bool:
         """Announces the tracks. Returns False if the first picture is awaited, or the tracks change too often."""
@@ -165,6 +192,8 @@ class WhipIntake:
         audio = None
         if Kind.AUDIO in kinds:
             audio = self._announced[1] if self._announced is not None else aac_track(_CHANNELS, TICKS)
+            if self._announced is None and self._publisher.active:
+                self._publisher.set_opus(OPUS_TRACK)  # before the tracks: those who want Opus need no worker
         try:
             self._publisher.set_tracks(video, audio, self._metadata)
         except KeepsChanging as error:
@@ -181,18 +210,20 @@ class WhipIntake:
         assert peer is not None, "set by begin"
         now = time.monotonic()
         arrival = (now - self._began) * TICKS
+        trip = peer.round_trip
+        new_trip, self._round_trip = trip != self._round_trip, trip
         for track in self.tracks:
             receiver = track.receiver
             if receiver is None:
                 continue
-            if peer.round_trip is not None:
-                receiver.measured(peer.round_trip)
+            if new_trip and trip is not None:
+                receiver.measured(trip)
             due = receiver.due(now)
             for unit in track.take(due.received, arrival):
                 self._take(unit)
             if due.nacks:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
-            if due.pli and track.kind is Kind.VIDEO:
+            if track.kind is Kind.VIDEO and (due.pli or (self._announced and self._key_frames.due(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
         if now >= self._feedback_at:
             self._feedback_at = now + _FEEDBACK_SECONDS

@@ -104,7 +104,8 @@ class WhipPushes:
                 channel, protocol=PROTOCOL, peer=request.peer, evict=push.evicted, input=input
             )
             encoder = request.headers.get("user-agent", "")[:200]
-            push.use(publisher, WhipIntake(publisher, self.workers, parameters, encoder, push.fail))
+            interval = self.services.settings.webrtc.key_frame_interval
+            push.use(publisher, WhipIntake(publisher, self.workers, parameters, encoder, push.fail, interval))
             push.peer, response = self.services.sessions.open(
                 request, f"/{channel.id}/{PROTOCOL}", offer, accepted, push
             )
