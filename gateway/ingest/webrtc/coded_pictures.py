@@ -1,4 +1,4 @@
-"""CodedPictures: AV1 and VP9 of a WHIP push as access units, with a configuration record from the key frames."""
+"""CodedPictures: AV1, VP9 and VP8 of a WHIP push as access units, with configuration records from the key frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CodedPictures:
     """Whole frames from a key frame on. They are shown in the order in which they are sent."""
 
     def __init__(self, codec: Codec) -> None:
-        """codec: AV1 or VP9."""
+        """codec: AV1, VP9 or VP8, which has no configuration."""
         self.track: MediaTrack | None = None
         self._codec = codec
         self._begun = False
@@ -23,7 +23,7 @@ class CodedPictures:
         if not (self._begun or key):
             return None
         if key:
-            config = _av1c(payload) if self._codec is Codec.AV1 else vp9.vpcc_of(payload).record
+            config = _config(self._codec, payload)
             if self.track is None or config != self.track.config:
                 self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, config)
             self._begun = True
@@ -35,9 +35,11 @@ class CodedPictures:
         self._begun = False
 
 
-def _av1c(unit: bytes) -> bytes:
-    """Returns the record for a temporal unit with a sequence header. Raises InvalidData."""
-    for kind, start, _, end in av1.obus(unit):
+def _config(codec: Codec, key_frame: bytes) -> bytes:
+    """Returns the record for a key frame. Raises InvalidData."""
+    if codec is not Codec.AV1:
+        return vp9.vpcc_of(key_frame).record if codec is Codec.VP9 else b""
+    for kind, start, _, end in av1.obus(key_frame):
         if kind == av1.SEQUENCE_HEADER:
-            return av1.build_av1c(unit[start:end])
+            return av1.build_av1c(key_frame[start:end])
     raise InvalidData("an AV1 key frame without a sequence header")

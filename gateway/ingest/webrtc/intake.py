@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
 from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
 from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
 from gateway.live.publisher import StreamPublisher
@@ -23,6 +24,7 @@ from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import Timeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
+from gateway.settings import Settings
 from gateway.workers.sound_client import SoundWorkerClient
 from gateway.workers.sound_protocol import aac_track, opus_track
 from gateway.workers.worker_pool import WorkerPool
@@ -63,9 +65,9 @@ class WhipIntake:
         parameters: Sequence[TrackParameters],
         encoder: str,
         on_error: Callable[[str], None],
-        key_frame_interval: float,
+        settings: Settings,
     ) -> None:
-        """encoder: the name of the client, for the metadata. key_frame_interval: see KeyFrameRequests."""
+        """encoder: the name of the client, for the metadata."""
         self._publisher = publisher
         self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
         self._on_error = on_error
@@ -74,7 +76,13 @@ class WhipIntake:
         self._by_type = {
             t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx)
         }
-        self._timeline = publisher.timeline = PublisherTimeline()
+        self._timeline = PublisherTimeline()
+        self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
+        if any(p.name == "VP8" for p in parameters):
+            head = OPUS_TRACK.config if any(p.kind is Kind.AUDIO for p in parameters) else b""
+            self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
+        else:
+            publisher.timeline = self._timeline
         self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
         self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
@@ -82,8 +90,11 @@ class WhipIntake:
         self._feedback = TransportFeedback()
         self._peer: ReportSender | None = None
         self._began = time.monotonic()
-        self._key_frames = KeyFrameRequests(key_frame_interval, self._began)
-        publisher.ask_key_frame = self._key_frames.want
+        # The worker makes key frames of its own.
+        interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
+        self._key_frames = KeyFrameRequests(interval, self._began)
+        if self._converted is None:
+            publisher.ask_key_frame = self._key_frames.want
         self._feedback_at = self._report_at = 0.0
         self._round_trip: float | None = None  # of the connection, as the receivers know it
         self._timer: asyncio.TimerHandle | None = None
@@ -94,7 +105,7 @@ class WhipIntake:
     @property
     def is_publishing(self) -> bool:
         """Whether tracks were announced."""
-        return self._announced is not None
+        return self._announced is not None or (self._converted is not None and self._converted.has_begun)
 
     def begin(self, peer: ReportSender) -> None:
         """Starts the timer of feedback and reports."""
@@ -102,7 +113,10 @@ class WhipIntake:
         self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
 
     async def run(self) -> None:
-        """Runs the worker of the sound until `close`. Raises SoundWorkerFailed."""
+        """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
+        if self._converted is not None:
+            await self._converted.run()
+            return
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None:
             self._sound.change(audio.track, aac_track(_CHANNELS, TICKS))
@@ -111,6 +125,8 @@ class WhipIntake:
     def close(self) -> None:
         """Stops the timer and the worker."""
         self._sound.finish()
+        if self._converted is not None:
+            self._converted.finish()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -150,7 +166,9 @@ class WhipIntake:
 
     def _take(self, unit: AccessUnit) -> None:
         """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
-        if unit.track.kind is Kind.AUDIO:
+        if self._converted is not None:
+            self._converted.take(unit)
+        elif unit.track.kind is Kind.AUDIO:
             if self._announced is not None or self._announce(None):
                 if self._publisher.wants_opus:
                     self._push_opus(unit)

@@ -23,20 +23,21 @@ from gateway.protocols.rtp.depacketizers import (
 from gateway.protocols.rtp.packets import parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import Timeline
-from gateway.protocols.rtp.vp_depacketizers import Vp9Depacketizer
+from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.sdp.answer import Accepted
 
 TICKS: Final = 1_000  # a second; as in FLV and RTMP
 # The encoding names that can be published, the best first.
-VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1")
+VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1", "VP8")
 AUDIO_NAMES: Final = ("OPUS",)
-_CODECS: Final = {"H264": Codec.H264, "H265": Codec.H265, "AV1": Codec.AV1, "VP9": Codec.VP9}
+_CODECS: Final = {"H264": Codec.H264, "H265": Codec.H265, "AV1": Codec.AV1, "VP9": Codec.VP9, "VP8": Codec.VP8}
 _NAL_CODECS: Final = frozenset((Codec.H264, Codec.H265))
 _DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
     "H264": lambda: NalDepacketizer(h265=False),
     "H265": lambda: NalDepacketizer(h265=True),
     "AV1": Av1Depacketizer,
     "VP9": Vp9Depacketizer,
+    "VP8": Vp8Depacketizer,
     "OPUS": FrameDepacketizer,
 }
 _SILENT_SECONDS: Final = 2.0  # after which packets of another source (SSRC) are taken
