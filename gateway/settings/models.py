@@ -69,6 +69,7 @@ class WebRtcSettings(ListenerSettings):
     half_open_per_address: option.Count
     connect_timeout: option.PositiveSeconds
     consent_timeout: option.PositiveSeconds
+    key_frame_interval: option.Seconds
     tcp_connections: option.Count
     tcp_first_check: option.PositiveSeconds
 

@@ -38,7 +38,8 @@ def webrtc_settings(**fields: Any) -> WebRtcSettings:
     """The defaults, on any port of loopback."""
     defaults: dict[str, Any] = {
         "host": "127.0.0.1", "port": 0, "advertise": (), "peers": 5000, "half_open": 1000, "half_open_per_address": 100,
-        "connect_timeout": 10, "consent_timeout": 30, "tcp_connections": 2000, "tcp_first_check": 5,
+        "connect_timeout": 10, "consent_timeout": 30, "key_frame_interval": 2, "tcp_connections": 2000,
+        "tcp_first_check": 5,
     }  # fmt: skip
     return WebRtcSettings(**{**defaults, **fields})
 

@@ -9,10 +9,14 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
+from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
 from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
-from gateway.media.clock import PublisherTimeline
+from gateway.media import opus
+from gateway.media.clock import AudioClock, PublisherTimeline
+from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
@@ -20,8 +24,9 @@ from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import Timeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
+from gateway.settings import Settings
 from gateway.workers.sound_client import SoundWorkerClient
-from gateway.workers.sound_protocol import aac_track
+from gateway.workers.sound_protocol import aac_track, opus_track
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -32,6 +37,8 @@ _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
 _CHANNELS: Final = 2  # of Opus; a decoder makes stereo of mono (RFC 7587 §4.1)
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+_OPUS_INDEX: Final = 2
+OPUS_TRACK: Final = opus_track(_CHANNELS)
 
 
 class ReportSender(Protocol):
@@ -58,6 +65,7 @@ class WhipIntake:
         parameters: Sequence[TrackParameters],
         encoder: str,
         on_error: Callable[[str], None],
+        settings: Settings,
     ) -> None:
         """encoder: the name of the client, for the metadata."""
         self._publisher = publisher
@@ -68,14 +76,27 @@ class WhipIntake:
         self._by_type = {
             t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx)
         }
-        self._timeline = publisher.timeline = PublisherTimeline()
+        self._timeline = PublisherTimeline()
+        self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
+        if any(p.name == "VP8" for p in parameters):
+            head = OPUS_TRACK.config if any(p.kind is Kind.AUDIO for p in parameters) else b""
+            self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
+        else:
+            publisher.timeline = self._timeline
         self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
+        self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
         self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
         self._last = {Kind.VIDEO: -1, Kind.AUDIO: -1}
         self._feedback = TransportFeedback()
         self._peer: ReportSender | None = None
         self._began = time.monotonic()
+        # The worker makes key frames of its own.
+        interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
+        self._key_frames = KeyFrameRequests(interval, self._began)
+        if self._converted is None:
+            publisher.ask_key_frame = self._key_frames.want
         self._feedback_at = self._report_at = 0.0
+        self._round_trip: float | None = None  # of the connection, as the receivers know it
         self._timer: asyncio.TimerHandle | None = None
         self.received = 0
         """Bytes of all packets."""
@@ -84,7 +105,7 @@ class WhipIntake:
     @property
     def is_publishing(self) -> bool:
         """Whether tracks were announced."""
-        return self._announced is not None
+        return self._announced is not None or (self._converted is not None and self._converted.has_begun)
 
     def begin(self, peer: ReportSender) -> None:
         """Starts the timer of feedback and reports."""
@@ -92,7 +113,10 @@ class WhipIntake:
         self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
 
     async def run(self) -> None:
-        """Runs the worker of the sound until `close`. Raises SoundWorkerFailed."""
+        """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
+        if self._converted is not None:
+            await self._converted.run()
+            return
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None:
             self._sound.change(audio.track, aac_track(_CHANNELS, TICKS))
@@ -101,6 +125,8 @@ class WhipIntake:
     def close(self) -> None:
         """Stops the timer and the worker."""
         self._sound.finish()
+        if self._converted is not None:
+            self._converted.finish()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -140,8 +166,12 @@ class WhipIntake:
 
     def _take(self, unit: AccessUnit) -> None:
         """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
-        if unit.track.kind is Kind.AUDIO:
+        if self._converted is not None:
+            self._converted.take(unit)
+        elif unit.track.kind is Kind.AUDIO:
             if self._announced is not None or self._announce(None):
+                if self._publisher.wants_opus:
+                    self._push_opus(unit)
                 self._sound.give(unit)
         elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
             self._push(unit)
@@ -155,7 +185,22 @@ class WhipIntake:
         at = self._timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
         self._last[kind] = unit.dts = max(at, self._last[kind] + 1)
         unit.wall = time.time()
-        publisher.push(unit, time.monotonic())
+        now = time.monotonic()
+        if unit.key and kind is Kind.VIDEO:
+            self._key_frames.came(now)
+        publisher.push(unit, now)
+
+    def _push_opus(self, unit: AccessUnit) -> None:
+        """Publishes sound as it came. Its times count samples: players conceal each gap, also one of a millisecond."""
+        try:
+            samples = opus.packet_samples(unit.payload)
+        except InvalidData:
+            return  # the worker counts it
+        if self._publisher.active:
+            time_ms = self._timeline.stamp(_OPUS_INDEX, unit.dts & 0xFFFFFFFF)
+            at = self._opus_clock.stamp(time_ms, samples)
+            now = time.monotonic()
+            self._publisher.push_opus(AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload), now)
 
     def _announce(self, video: MediaTrack | None) -> bool:
         """Announces the tracks. Returns False if the first picture is awaited, or the tracks change too often."""
@@ -165,6 +210,8 @@ class WhipIntake:
         audio = None
         if Kind.AUDIO in kinds:
             audio = self._announced[1] if self._announced is not None else aac_track(_CHANNELS, TICKS)
+            if self._announced is None and self._publisher.active:
+                self._publisher.set_opus(OPUS_TRACK)  # before the tracks: those who want Opus need no worker
         try:
             self._publisher.set_tracks(video, audio, self._metadata)
         except KeepsChanging as error:
@@ -181,18 +228,20 @@ class WhipIntake:
         assert peer is not None, "set by begin"
         now = time.monotonic()
         arrival = (now - self._began) * TICKS
+        trip = peer.round_trip
+        new_trip, self._round_trip = trip != self._round_trip, trip
         for track in self.tracks:
             receiver = track.receiver
             if receiver is None:
                 continue
-            if peer.round_trip is not None:
-                receiver.measured(peer.round_trip)
+            if new_trip and trip is not None:
+                receiver.measured(trip)
             due = receiver.due(now)
             for unit in track.take(due.received, arrival):
                 self._take(unit)
             if due.nacks:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
-            if due.pli and track.kind is Kind.VIDEO:
+            if track.kind is Kind.VIDEO and (due.pli or (self._announced and self._key_frames.due(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
         if now >= self._feedback_at:
             self._feedback_at = now + _FEEDBACK_SECONDS

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.ingest.webrtc.coded_pictures import CodedPictures
 from gateway.inputs.pull.camera_tracks import Pictures, Sound
 from gateway.media import opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtp import retransmission
+from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import (
     AssembledFrame,
     FrameDepacketizer,
@@ -21,12 +23,23 @@ from gateway.protocols.rtp.depacketizers import (
 from gateway.protocols.rtp.packets import parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.sdp.answer import Accepted
 
 TICKS: Final = 1_000  # a second; as in FLV and RTMP
 # The encoding names that can be published, the best first.
-VIDEO_NAMES: Final = ("H264", "H265")
+VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1", "VP8")
 AUDIO_NAMES: Final = ("OPUS",)
+_CODECS: Final = {"H264": Codec.H264, "H265": Codec.H265, "AV1": Codec.AV1, "VP9": Codec.VP9, "VP8": Codec.VP8}
+_NAL_CODECS: Final = frozenset((Codec.H264, Codec.H265))
+_DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
+    "H264": lambda: NalDepacketizer(h265=False),
+    "H265": lambda: NalDepacketizer(h265=True),
+    "AV1": Av1Depacketizer,
+    "VP9": Vp9Depacketizer,
+    "VP8": Vp8Depacketizer,
+    "OPUS": FrameDepacketizer,
+}
 _SILENT_SECONDS: Final = 2.0  # after which packets of another source (SSRC) are taken
 
 
@@ -61,9 +74,10 @@ class ReceivedTrack:
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
-        self._samples: Pictures | Sound
+        self._samples: Pictures | CodedPictures | Sound
         if parameters.kind is Kind.VIDEO:
-            self._samples = Pictures(Codec.H264 if parameters.name == "H264" else Codec.H265)
+            codec = _CODECS[parameters.name]
+            self._samples = Pictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
             head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
             self._samples = Sound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
@@ -96,12 +110,10 @@ class ReceivedTrack:
     def _begin(self, ssrc: int) -> None:
         """Expects a new source: it has other numbers and timestamps."""
         parameters = self.parameters
-        depacketizer: ResumableDepacketizer = FrameDepacketizer()
-        if parameters.kind is Kind.VIDEO:
-            depacketizer = NalDepacketizer(h265=parameters.name == "H265")
+        depacketizer = _DEPACKETIZERS[parameters.name]()
         self.ssrc = ssrc
         self.receiver = RtpReceiver(ssrc, parameters.payload_type, parameters.clock, depacketizer, nack=parameters.nack)
-        if isinstance(self._samples, Pictures):
+        if not isinstance(self._samples, Sound):
             self._samples.restart()
 
     def take(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
@@ -115,7 +127,11 @@ class ReceivedTrack:
                 continue
             time = self._timeline.stamp(self._index, frame.timestamp, arrival)
             try:
-                unit = self._samples.unit(frame.payload, time)
+                samples = self._samples
+                if isinstance(samples, CodedPictures):
+                    unit = samples.unit(frame.payload, time, frame.key)
+                else:
+                    unit = samples.unit(frame.payload, time)
             except InvalidData:
                 continue  # the receiver counts broken packets; a broken picture is dropped like a lost one
             if unit is not None:

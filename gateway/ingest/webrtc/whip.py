@@ -14,6 +14,7 @@ from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.ingest.admission import Admission
+from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
@@ -105,7 +106,8 @@ class WhipPushes:
                 channel, protocol=PROTOCOL, peer=request.peer, evict=push.evicted, input=input
             )
             encoder = request.headers.get("user-agent", "")[:200]
-            push.use(publisher, WhipIntake(publisher, self.workers, parameters, encoder, push.fail))
+            settings = self.services.settings
+            push.use(publisher, WhipIntake(publisher, self.workers, parameters, encoder, push.fail, settings))
             push.peer, response = self.services.sessions.open(
                 request, f"/{channel.id}/{PROTOCOL}", offer, accepted, push
             )
@@ -206,7 +208,7 @@ class WhipPush:
     async def _run_sound(self, intake: WhipIntake) -> None:
         try:
             await intake.run()
-        except SoundWorkerFailed as error:
+        except (SoundWorkerFailed, IntakeFailed) as error:
             self._end(str(error))
 
     def _check(self) -> None:

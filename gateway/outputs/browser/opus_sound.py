@@ -15,6 +15,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.browser.on_demand import OnDemand
+from gateway.outputs.browser.pushed_opus import PushedOpus
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, channels_of, opus_track
@@ -31,9 +32,9 @@ _AUDIO: Final = Kind.AUDIO
 class OpusSound:
     """A hidden output of a source stream: passes its sound to sinks, as Opus.
 
-    Opus of the publisher with one or two channels is passed on unchanged. Other sound is converted by a worker, which
-    runs from the first sink to a few seconds after the last one. Times are those of the stream; converted units count
-    them in samples.
+    Opus of the publisher with one or two channels is passed on unchanged, also if the stream has it as AAC
+    (`Stream.pushed_opus`). Other sound is converted by a worker, which runs from the first sink to a few seconds after
+    the last one. Times are those of the stream; converted units count them in samples.
     A worker that dies is replaced; the sound then has a gap. The queue to the worker is bounded, see SoundWorkerClient.
     """
 
@@ -44,7 +45,8 @@ class OpusSound:
         self._fanout = Fanout(GopCache(_CACHE_BYTES, 0))
         self._client: SoundWorkerClient | None = None
         self._source: tuple[MediaTrack | None, int] | None = None  # and its epoch
-        self._copies = False
+        self._pushed = PushedOpus(self._choose, self._fanout.push)
+        self._copies = self._converts = False
 
     def acquire(self, sink: Sink) -> None:
         """Adds a consumer. It gets the tracks (only audio) when they are known, and units from now on."""
@@ -70,7 +72,9 @@ class OpusSound:
 
     async def _work(self) -> None:
         self._client = client = SoundWorkerClient(self._workers, self._stream.name, self._deliver, _TO_OPUS)
-        self._source = None
+        self._source, self._converts = None, False
+        pushed = self._stream.pushed_opus
+        pushed.attach(self._pushed, replay=False)
         self._stream.attach(self, replay=False)
         try:
             await client.run()
@@ -78,6 +82,7 @@ class OpusSound:
             raise OutputError(str(error)) from error
         finally:
             self._stream.detach(self)
+            pushed.detach(self._pushed)
             self._client = None
 
     def _deliver(self, unit: AccessUnit) -> None:
@@ -86,23 +91,37 @@ class OpusSound:
     # ---- Sink of the stream ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        client, source = self._client, (tracks.audio, tracks.epoch)
-        if client is None or source == self._source:
+        self._choose()
+
+    def _choose(self) -> None:
+        """Takes the sound from where it is best now."""
+        client, tracks, pushed = self._client, self._stream.tracks, self._pushed
+        chosen = pushed.tracks or tracks
+        if client is None or chosen is None:
+            return
+        track = chosen.audio
+        source = track, chosen.epoch
+        if source == self._source:
             return
         before, self._source = self._source, source
-        track = tracks.audio
-        self._copies = track is not None and _is_playable(track)
-        output = track if track is None or self._copies else opus_track(channels_of(track))
+        self._copies = pushed.tracks is None and track is not None and _is_playable(track)
+        output = track
+        if track is not None and not self._copies and pushed.tracks is None:
+            output = opus_track(channels_of(track))
         # The first tracks after a restart of the worker continue the earlier units.
         self._fanout.set_tracks(None, output, {}, before is None)
-        if output is not track:
+        converted, self._converts = self._converts, output is not track
+        if self._converts:
             client.change(track, output)
-        elif before is not None:
+        elif converted:
             client.change(None, None)
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Hot path."""
-        if unit.track.kind is _AUDIO and self._client is not None:
+        if unit.track.kind is _AUDIO and self._client is not None and self._pushed.tracks is None:
+            if self._pushed.was_withdrawn:
+                self._pushed.was_withdrawn = False
+                self._choose()
             if self._copies:
                 self._fanout.push(unit)
             else:

@@ -94,13 +94,15 @@ class VideoFeed:
                 packet = None if stored is None else _renumbered(stored, types.video, sequence)
             if packet is None:
                 continue
-            if count >= _MAX_REPEATED or not viewer.may_repeat(len(packet), rate, now):
-                return
-            if types.video_rtx >= 0:
-                number = viewer.next_rtx_sequence()
-                packet = retransmission.wrap(packet, types.video_rtx, VIDEO_RTX_SSRC, number)
-            viewer.sender.send((packet,))
-            self._count(len(packet))
+            for _ in range(viewer.copies_of(sequence)):
+                if count >= _MAX_REPEATED or not viewer.may_repeat(len(packet), rate, now):
+                    return
+                sent = packet
+                if types.video_rtx >= 0:
+                    number = viewer.next_rtx_sequence()
+                    sent = retransmission.wrap(packet, types.video_rtx, VIDEO_RTX_SSRC, number)
+                viewer.sender.send((sent,))
+                self._count(len(sent))
 
     def _was_live(self, viewer: RtpViewer, sequence: int) -> bool:
         """Whether a viewer got this number after its last burst. Before it, the ring has other packets by its numbers.
@@ -112,7 +114,10 @@ class VideoFeed:
 
     def refresh(self, viewer: RtpViewer) -> None:
         """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1). At most every two seconds."""
-        if time.monotonic() - viewer.started >= _RESTART_SECONDS and not viewer.is_starting and not viewer.waiting:
+        now = time.monotonic()
+        if viewer.waiting:
+            self.stream.request_key_frame(now)
+        elif now - viewer.started >= _RESTART_SECONDS and not viewer.is_starting:
             self._write_rest()
             frames = self._current_gop()
             first = self._sequence + viewer.shift
@@ -232,6 +237,7 @@ class VideoFeed:
         viewer.live_from = self._packets
         if not frames:
             viewer.waiting = True
+            self.stream.request_key_frame(time.monotonic())
             return
         runs: list[Sequence[bytes]] = []
         sequence = first

@@ -17,6 +17,7 @@ _PACE_FACTOR: Final = 8  # times the bytes a second of the stream
 _KEPT_SECONDS: Final = 3.0  # for which the packets of a burst can be repeated
 _REPAIR_SHARE: Final = 0.5  # of the stream's bytes a second, for repeated packets
 _REPAIR_BYTES: Final = 64_000.0  # that may be repeated at once, and in each second at least
+_REMEMBERED: Final = 64  # packets that were repeated
 
 
 def first_shift(sequence: int) -> int:
@@ -55,6 +56,7 @@ class RtpViewer:
     """
 
     __slots__ = (
+        "_asked",
         "_burst",
         "_first",
         "_queue",
@@ -89,6 +91,7 @@ class RtpViewer:
         self._repair_left = _REPAIR_BYTES
         self._repair_at = 0.0
         self._rtx_sequence = 0
+        self._asked: dict[int, None] | None = None  # the packets that were repeated last
 
     def start(self, runs: Sequence[Sequence[bytes]], first: int, bytes_per_second: float) -> None:
         """Sends a burst at a limited rate; what is sent afterwards follows it. first: its first sequence number."""
@@ -145,6 +148,18 @@ class RtpViewer:
             return False
         self._repair_left -= size
         return True
+
+    def copies_of(self, sequence: int) -> int:
+        """Returns how often a requested packet is repeated: twice if it was repeated before, and lost again."""
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = {}
+        if sequence in asked:
+            return 2
+        asked[sequence] = None
+        if len(asked) > _REMEMBERED:
+            del asked[next(iter(asked))]
+        return 1
 
     def next_rtx_sequence(self) -> int:
         self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF

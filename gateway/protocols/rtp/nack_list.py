@@ -11,6 +11,9 @@ MAX_ASKED: Final = 256  # in one turn: if no two are neighbours, their NACK has 
 _REORDER_WAIT: Final = 0.01  # seconds before the first request, because packets overtake each other
 _MAX_TRIES: Final = 10
 _SHORTEST_REPEAT: Final = 0.02
+# In round trips, the time until the second request, and until further ones. Further ones do not wait for the answer: a
+# packet that comes twice costs less than a picture that stands.
+_FIRST_REPEAT, _FURTHER_REPEATS = 1.1, 0.55
 _UNKNOWN_ROUND_TRIP: Final = 0.1
 _LONGEST_ROUND_TRIP: Final = 2.0
 # Seconds from the notice of a loss until it is given up. Longer waits would let the picture stand.
@@ -84,15 +87,18 @@ class NackList:
         return False
 
     def due(self, now: float) -> list[int]:
-        """Returns the numbers to ask for now, at most MAX_ASKED. They are asked for again after a round trip."""
+        """Returns the numbers to ask for now, at most MAX_ASKED. They are asked for again."""
         if not self._nack or not self._missing:
             return []
-        repeat = max(_SHORTEST_REPEAT, 1.1 * self.round_trip)
+        round_trip = self.round_trip
+        first = max(_SHORTEST_REPEAT, _FIRST_REPEAT * round_trip)
+        further = max(_SHORTEST_REPEAT, _FURTHER_REPEATS * round_trip)
         due: list[int] = []
         for number, missing in self._missing.items():
             tries = missing.tries
             since = now - (missing.asked if tries else missing.noticed)
-            if since >= (repeat if tries else _REORDER_WAIT) and tries < _MAX_TRIES:
+            wait = _REORDER_WAIT if not tries else first if tries == 1 else further
+            if since >= wait and tries < _MAX_TRIES:
                 missing.tries = tries + 1
                 missing.asked = now
                 due.append(number)
