@@ -129,6 +129,15 @@ class Peer:
         if sender is None or path is None or not packets:
             counters.dropped[Dropped.NOT_CONNECTED] += len(packets)
             return
+        if path.verified and (run := sender.protect_run(packets)) is not None:
+            sent = path.send_run(run, len(packets[0]) + sender.tag)
+            counters.datagrams_out += sent
+            if sent == len(packets):
+                counters.bytes_out += len(run)
+            else:
+                counters.bytes_out += sent * (len(packets[0]) + sender.tag)
+                counters.dropped[Dropped.SEND_BUFFER] += len(packets) - sent
+            return
         sealed = sender.protect(packets)
         sent = path.send(sealed)
         counters.datagrams_out += sent

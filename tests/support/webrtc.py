@@ -245,6 +245,9 @@ class MemoryUdp:
         self.sent += [(address, packet) for packet in packets]
         return len(packets)
 
+    def send_run(self, run: memoryview, size: int, address: Any) -> int:
+        return self.send([bytes(run[at : at + size]) for at in range(0, len(run), size)], address)
+
 
 class Wire:
     """An endpoint without sockets and clients, and a clock that stands still."""

@@ -81,13 +81,13 @@ class RtpSender:
         return SenderReport(self.ssrc, ntp_time(wall), timestamp, self._packets & 0xFFFFFFFF, self._octets & 0xFFFFFFFF)
 
 
-def segments(packets: Sequence[bytes]) -> list[Sequence[bytes]]:
+def segments(packets: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     """Groups packets, in order, into runs that one `sendmsg` with UDP_SEGMENT sends.
 
     All packets of a run have the length of its first; the last may be shorter. SRTP adds the same to each packet, so
     the runs remain valid. A run has at most 64 packets and 65,000 bytes with SRTP.
     """
-    runs: list[Sequence[bytes]] = []
+    runs: list[tuple[bytes, ...]] = []
     begin, end = 0, len(packets)
     while begin < end:
         size = len(packets[begin])
@@ -97,6 +97,6 @@ def segments(packets: Sequence[bytes]) -> list[Sequence[bytes]]:
             at += 1
         if at < most and len(packets[at]) < size:
             at += 1
-        runs.append(packets[begin:at])
+        runs.append(tuple(packets[begin:at]))
         begin = at
     return runs

@@ -23,7 +23,7 @@ from tests.support.webrtc import Client, NetworkClient, Recorder, receiver_repor
 @contextlib.asynccontextmanager
 async def running(**fields: Any) -> AsyncIterator[WebRtcEndpoint]:
     settings = webrtc_settings(**fields)
-    endpoint = WebRtcEndpoint(settings, open_sockets(settings))
+    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port))
     await endpoint.start()
     try:
         yield endpoint
@@ -210,16 +210,16 @@ async def test_the_end_of_the_endpoint_tells_its_clients_and_frees_the_port() ->
         await network.until(lambda client=network.client: client.closed)  # type: ignore[misc]
         assert recorder.ends == [PeerEnd.SHUTDOWN]
         network.close()
-    open_sockets(webrtc_settings(port=port)).close()
+    open_sockets("127.0.0.1", port).close()
 
 
 def test_a_port_in_use_is_named() -> None:
-    taken = open_sockets(webrtc_settings())
+    taken = open_sockets("127.0.0.1", 0)
     with pytest.raises(ListenError, match=f"webrtc.*{taken.port}"):
-        open_sockets(webrtc_settings(port=taken.port))
+        open_sockets("127.0.0.1", taken.port)
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("127.0.0.1", 0))
     with pytest.raises(ListenError, match="webrtc: UDP port"):
-        open_sockets(webrtc_settings(port=udp.getsockname()[1]))
+        open_sockets("127.0.0.1", udp.getsockname()[1])
     udp.close()
     taken.close()

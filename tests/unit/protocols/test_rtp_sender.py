@@ -67,7 +67,7 @@ def test_runs_are_what_segmentation_offload_sends(sizes: list[int]) -> None:
 
 
 def test_a_packet_above_every_bound_is_a_run() -> None:
-    assert segments([bytes(65_400)] * 2) == [[bytes(65_400)]] * 2
+    assert segments([bytes(65_400)] * 2) == [(bytes(65_400),)] * 2
 
 
 def unit(first: int, count: int, size: int = 100) -> list[bytes]:

@@ -34,9 +34,14 @@ class Kernel:
         if self.refuses:
             raise OSError(self.refuses, "refused")
         [(level, kind, size)] = control
-        assert (level, kind, int.from_bytes(size, "little")) == (17, 103, len(packets[0])) and address == TO
-        self.runs.append([len(packet) for packet in packets])
-        return sum(map(len, packets))
+        segment = int.from_bytes(size, "little")
+        assert (level, kind) == (17, 103) and address == TO
+        sizes = [len(packet) for packet in packets]
+        if isinstance(packets[0], memoryview):
+            sizes = [len(packets[0][at : at + segment]) for at in range(0, len(packets[0]), segment)]
+        assert sizes[0] == segment
+        self.runs.append(sizes)
+        return sum(sizes)
 
     def sendto(self, packet: bytes, address: Any) -> int:
         if len(self.single) >= self.room:
@@ -48,6 +53,11 @@ class Kernel:
 def send(kernel: Kernel, sizes: list[int]) -> tuple[int, UdpSocket]:
     udp = UdpSocket(kernel, lambda *_: None)  # type: ignore[arg-type]
     return udp.send([bytes(size) for size in sizes], TO), udp
+
+
+def send_run(kernel: Kernel, sizes: list[int]) -> tuple[int, UdpSocket]:
+    udp = UdpSocket(kernel, lambda *_: None)  # type: ignore[arg-type]
+    return udp.send_run(memoryview(bytes(sum(sizes))), sizes[0], TO), udp
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,18 @@ def test_packets_of_equal_length_and_a_shorter_last_one_share_a_call(sizes: list
     assert kernel.runs == runs and kernel.single == []
 
 
+@pytest.mark.parametrize("sizes", [[9, 9, 9], [9, 4], [1300] * 49 + [1]])
+def test_a_run_goes_in_one_call(sizes: list[int]) -> None:
+    kernel = Kernel()
+    assert send_run(kernel, sizes)[0] == len(sizes)
+    assert kernel.runs == [sizes] and kernel.single == []
+
+
+def test_a_run_of_one_packet_needs_no_segments() -> None:
+    kernel = Kernel()
+    assert send_run(kernel, [9])[0] == 1 and kernel.single == [9]
+
+
 def test_a_single_packet_needs_no_segments() -> None:
     kernel = Kernel()
     assert send(kernel, [9])[0] == 1 and kernel.single == [9]
@@ -76,12 +98,15 @@ def test_packets_that_cannot_be_segmented_go_one_by_one(refusal: int, keeps: boo
     assert sent == 3 and kernel.single == [9, 9, 9] and udp.segments == keeps
     kernel = Kernel(refusal, room=2)
     assert send(kernel, [9] * 5)[0] == 2
+    kernel = Kernel(refusal)
+    sent, udp = send_run(kernel, [9, 9, 4])
+    assert sent == 3 and kernel.single == [9, 9, 4] and udp.segments == keeps
 
 
 @pytest.mark.parametrize("refusal", [errno.EAGAIN, errno.ENOBUFS, errno.ENETUNREACH, errno.EPERM])
 def test_a_refusal_drops_the_rest(refusal: int) -> None:
     kernel = Kernel(refusal)
-    assert send(kernel, [9, 9, 9])[0] == 0 and kernel.single == []
+    assert send(kernel, [9, 9, 9])[0] == send_run(kernel, [9, 9, 9])[0] == 0 and kernel.single == []
 
 
 @contextmanager
