@@ -91,8 +91,8 @@ class OpusSound:
             return
         before, self._source = self._source, source
         track = tracks.audio
-        self._copies = track is not None and _is_playable(track)
-        output = track if track is None or self._copies else opus_track(channels_of(track))
+        output = None if track is None else opus_form(track)
+        self._copies = track is not None and output is track
         # The first tracks after a restart of the worker continue the earlier units.
         self._fanout.set_tracks(None, output, {}, before is None)
         if output is not track:
@@ -116,6 +116,11 @@ class OpusSound:
 
     def on_failed(self, error: Exception) -> None:
         log.error("sound is no longer converted", stream=self._stream.name, exc_info=error)
+
+
+def opus_form(track: MediaTrack) -> MediaTrack:
+    """Returns the track that viewers get instead of a source's sound: the same track if browsers play it."""
+    return track if _is_playable(track) else opus_track(channels_of(track))
 
 
 def _is_playable(track: MediaTrack) -> bool:
