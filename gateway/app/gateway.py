@@ -161,7 +161,9 @@ class Gateway(node.Role):
         self._rewind = Rewind(stores.objects, parts.tasks)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
-        self.browser_media: BrowserMedia = PicturesOnDemand()
+        self.browser_streams: PlayableStreams = outputs.hub if member is None else member.browser_streams
+        pictures: BrowserMedia = PicturesOnDemand()
+        self.browser_media = pictures if member is None else member.browser_media(pictures)
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
@@ -231,7 +233,9 @@ class Gateway(node.Role):
 
     def is_needed(self) -> bool:
         member = self._member
-        hubs = (self.hub, member.pulled, member.forwards.hub) if member is not None else (self.hub,)
+        hubs: tuple[Hub, ...] = (self.hub,)
+        if member is not None:
+            hubs += (member.pulled, member.browser_replicas.hub, member.forwards.hub)
         return any(s.publisher is not None or any(s.viewers.values()) for hub in hubs for s in hub)
 
     def _viewers_of(self, stream: Stream) -> int:

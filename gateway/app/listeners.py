@@ -61,6 +61,7 @@ class NodeServers(Protocol):
 
     node_endpoint: answers other nodes; None: a single node.
     metrics_aggregator: collects the metrics of sibling processes; None: a single process.
+    browser_streams, browser_media: what viewers by WebRTC get.
     Both are valid after `playback`.
     """
 
@@ -69,6 +70,7 @@ class NodeServers(Protocol):
     streams: PlayableStreams
     channels: ChannelCaches
     protection: PlaybackProtection
+    browser_streams: PlayableStreams
     browser_media: BrowserMedia
     node_endpoint: NodeEndpoint | None
     metrics_aggregator: MetricsAggregator | None
@@ -119,7 +121,12 @@ class Listeners:
         router = await servers.playback(self.ports)
         self._http = self._playback(router)
         whep = WhepPlayback(
-            sessions, servers.streams, servers.channels.cached, servers.protection, servers.browser_media, settings
+            sessions,
+            servers.browser_streams,
+            servers.channels.cached,
+            servers.protection,
+            servers.browser_media,
+            settings,
         )
         router.add_sessions(WHEP.path, whep.respond)
         for listeners in self._push_listeners:

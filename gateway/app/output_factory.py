@@ -111,7 +111,7 @@ class OutputFactory:
 
     def replica_specs(self) -> list[OutputSpec]:
         """Returns the output specs for replicas of streams of other nodes."""
-        return [*output_specs(self._packaging, pulled=True), *browser_specs(self, self._browser_hub)]
+        return output_specs(self._packaging, pulled=True)
 
     async def tasks(self) -> TaskRunner:
         """Returns the runner of ECS tasks."""

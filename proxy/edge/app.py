@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -27,6 +28,7 @@ from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.stores import ChannelReader
 from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster import idle
+from gateway.cluster.browser_replicas import BrowserReplicas
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.edge_selector import EdgeSelector
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
@@ -57,6 +59,7 @@ from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs
+from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.packaging.services import PackagingServices
 from gateway.playback.flv import FlvViewers
 from gateway.playback.formats import FEEDS, output_specs
@@ -73,7 +76,7 @@ from gateway.playback.router import (
     StoredPlayback,
 )
 from gateway.playback.vod_files import VodFiles
-from gateway.playback.webrtc.whep import BrowserMedia, PicturesAsTheyAre
+from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
@@ -176,17 +179,21 @@ class Edge(node.Role):
         limits = StreamLimits(
             stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=beginning_seconds
         )
-        self.hub = Hub(limits, output_specs(self._packaging, pulled=True), Events())  # of the pulled streams
+        outputs = output_specs(self._packaging, pulled=True)
+        self.hub = Hub(limits, [spec for spec in outputs if spec.name != WHEP], Events())  # of the pulled streams
         self._empty_hub = Hub(limits, (), Events())  # always empty, because an edge has no own streams
         locator = services.edge_selector or services.locator
         self._replicas = Replicas(self.hub, locator, services.peers)
+        self._browser_replicas = BrowserReplicas(limits, outputs, locator, services.peers)
         recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
         cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
         upstream = UpstreamClient(locator, services.peers)
         self._http_cache = HttpCacheProxy(
             upstream, self.channels.cached, self.protection, self._viewers, cache_settings
         )
-        self._channel_edge = ChannelEdge(settings.edge.channel, self._replicas, self._http_cache)
+        self._channel_edge = ChannelEdge(
+            settings.edge.channel, self._replicas, self._browser_replicas, self._http_cache
+        )
         files = GatewayFiles(services.gateways, upstream, services.locator)
         self._recordings = EdgeRecordings(files, recordings_cache)
         self._viewer_reporter = ViewerReporter(
@@ -199,7 +206,8 @@ class Edge(node.Role):
         self.streams: PlayableStreams = self._replicas
         slot = parts.identity.slot
         self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, services.peers) if slot is not None else None
-        self.browser_media: BrowserMedia = PicturesAsTheyAre()
+        self.browser_streams: PlayableStreams = self._browser_replicas
+        self.browser_media: BrowserMedia = self._browser_replicas
         self.node_endpoint: NodeEndpoint | None = self._endpoint()
         self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
         self._pages.total_metrics = self.metrics_aggregator
@@ -210,7 +218,7 @@ class Edge(node.Role):
     async def open(cls, parts: NodeParts) -> Edge:
         """Opens the services of the edge, and starts its tasks. Raises StoreUnusable, UnusableKey."""
         edge = cls(parts, await _open_services(parts))
-        for service in (edge._replicas, edge._http_cache, edge._recordings):
+        for service in (edge._replicas, edge._browser_replicas, edge._http_cache, edge._recordings):
             await parts.stack.enter_async_context(service)
         parts.stack.callback(edge._viewers.close)
         await parts.stack.enter_async_context(parts.tasks)  # entered last, so that tasks end before the services close
@@ -220,6 +228,7 @@ class Edge(node.Role):
     def _start(self) -> None:
         tasks = self._parts.tasks
         tasks.start(self.hub.run(), "replicas")
+        self._browser_replicas.start(tasks)
         tasks.start(self._services.locator.run(), "lookups")
         if self._services.edge_selector is not None:
             tasks.start(self._services.edge_selector.run(), "edges of channels")
@@ -237,8 +246,17 @@ class Edge(node.Role):
             tasks.start(_stop_when_idle(self._services.locator, channel, self._parts.shutdown_signals), "channel")
 
     def is_needed(self) -> bool:
-        """Whether a viewer plays FLV or RTMP, or another node pulls a stream from this edge."""
-        return bool(self._replicas.readers) or any(any(stream.viewers.values()) for stream in self.hub)
+        """Whether a viewer plays FLV, RTMP or WebRTC, or another node pulls a stream from this edge."""
+        readers = self._replicas.readers + self._browser_replicas.readers
+        return bool(readers) or any(any(stream.viewers.values()) for stream in self._streams)
+
+    def drain(self) -> None:
+        self._browser_replicas.drain()
+
+    @property
+    def _streams(self) -> Iterator[Stream]:
+        """All replicas."""
+        return chain(self.hub, self._browser_replicas.hub)
 
     # ---- servers ----
 
@@ -312,18 +330,19 @@ class Edge(node.Role):
 
     def _viewer_counts(self) -> Mapping[str, Mapping[str, int]]:
         """Returns the number of viewers by stream and protocol."""
-        return total_viewers(self._http_cache.viewers, {stream.name: stream.viewers for stream in self.hub})
+        pulled, browsers = ({s.name: s.viewers for s in hub} for hub in (self.hub, self._browser_replicas.hub))
+        return total_viewers(self._http_cache.viewers, pulled, browsers)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of this edge."""
         viewers: Counter[str] = Counter(dict.fromkeys(FEEDS, 0))
-        for stream in self.hub:
+        for stream in self._streams:
             viewers.update(stream.viewers)
         for protocol, count in viewers.items():
             yield MetricSample(metric_table.VIEWERS, count, (protocol,))
         yield from self._http_cache.samples()
-        yield MetricSample(metric_table.PULLED, len(self._replicas))
-        yield MetricSample(metric_table.PULLS, self._replicas.pulls)
+        yield MetricSample(metric_table.PULLED, len(self._replicas) + len(self._browser_replicas))
+        yield MetricSample(metric_table.PULLS, self._replicas.pulls + self._browser_replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self._services.locator.lookups)
         yield from self._packaging.samples()
         for reason, count in self._pages.refused.items():

@@ -126,7 +126,7 @@ def _short_side(stream: Stream) -> int:
 
 
 class PicturesOnDemand:
-    """Finds pictures for viewers of any stream. A replica of another node has them as they are."""
+    """Finds pictures for viewers of the streams of this node. A rendition has them as they are."""
 
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         """Returns the stream with the pictures. `release` must be called with it. Raises OutputError, AtCapacity."""

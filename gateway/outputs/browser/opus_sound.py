@@ -104,10 +104,10 @@ class OpusSound:
         if source == self._source:
             return
         before, self._source = self._source, source
-        self._copies = pushed.tracks is None and track is not None and _is_playable(track)
         output = track
-        if track is not None and not self._copies and pushed.tracks is None:
-            output = opus_track(channels_of(track))
+        if track is not None and pushed.tracks is None:
+            output = opus_form(track)
+        self._copies = pushed.tracks is None and track is not None and output is track
         # The first tracks after a restart of the worker continue the earlier units.
         self._fanout.set_tracks(None, output, {}, before is None)
         converted, self._converts = self._converts, output is not track
@@ -135,6 +135,11 @@ class OpusSound:
 
     def on_failed(self, error: Exception) -> None:
         log.error("sound is no longer converted", stream=self._stream.name, exc_info=error)
+
+
+def opus_form(track: MediaTrack) -> MediaTrack:
+    """Returns the track that viewers get instead of a source's sound: the same track if browsers play it."""
+    return track if _is_playable(track) else opus_track(channels_of(track))
 
 
 def _is_playable(track: MediaTrack) -> bool:

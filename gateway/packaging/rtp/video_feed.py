@@ -123,7 +123,7 @@ class VideoFeed:
             first = self._sequence + viewer.shift
             self._remove(viewer)
             viewer.shift = (viewer.shift + sum(len(payloads) for _, payloads in frames)) & 0xFFFF
-                self._add(viewer)
+            self._add(viewer)
             self._send_burst(viewer, frames, first)
 
     def report(self, wall: float, stamp: int) -> SenderReport:

@@ -25,7 +25,7 @@ from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
 from gateway.playback.playlist_response import not_streaming
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.webrtc.signalling import NOT_ALLOWED, OfferRefused, Signalling, bearer
-from gateway.playback.webrtc.whep_format import ADDRESS
+from gateway.playback.webrtc.whep_format import ADDRESS, has_sound
 from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError, StoreUnavailable
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
@@ -48,16 +48,6 @@ class BrowserMedia(Protocol):
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         """Ends the use of what `acquire` returned."""
-
-
-class PicturesAsTheyAre:
-    """The BrowserMedia of a node that makes no media."""
-
-    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
-        return stream
-
-    def release(self, stream: Stream, pictures: Stream) -> None:
-        """Nothing was acquired."""
 
 
 class WhepPlayback:
@@ -138,7 +128,7 @@ class WhepPlayback:
                 if codec is not None:
                     rtx = VIDEO_RTX_SSRC if codec.rtx is not None else None
                     video = accepted[index] = Accepted(codec, SentTrack(stream.name, VIDEO_SSRC, rtx))
-            elif media.kind == Kind.AUDIO and stream.tracks.audio is not None and audio is None:
+            elif media.kind == Kind.AUDIO and has_sound(stream) and audio is None:
                 codec = next((codec for codec in media.codecs if codec.name == NAMES[Codec.OPUS]), None)
                 if codec is not None:
                     audio = accepted[index] = Accepted(codec, SentTrack(stream.name, AUDIO_SSRC))

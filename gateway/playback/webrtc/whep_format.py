@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.live.stream import Stream
+from gateway.media.track import Codec
 from gateway.outputs.browser.opus_sound import opus_sound
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.packaging.rtp.sound_feed import SoundFeed
@@ -13,6 +14,12 @@ from gateway.packaging.services import PackagingServices
 from gateway.playback.play_format import PlayAddress, PlayFormat
 
 ADDRESS: Final = PlayAddress("whep", "whep", "WHEP")
+
+
+def has_sound(stream: Stream) -> bool:
+    """Whether viewers can hear a stream: it has sound, and that is Opus or is converted on this node."""
+    audio = None if stream.tracks is None else stream.tracks.audio
+    return audio is not None and (audio.codec is Codec.OPUS or opus_sound(stream) is not None)
 
 
 def _attach_sound(stream: Stream, feed: SoundFeed) -> Callable[[], None]:
