@@ -4,6 +4,7 @@ import { restarted, restartFragment } from "./whep-sdp.js";
 
 const DISCONNECTED_SECONDS = 3; // without an answer of the server before another path is sought
 const CONNECT_SECONDS = 15;     // until the connection works, after the answer
+const DELETE_SECONDS = 1;       // for the answer to DELETE
 
 /** The server has refused the session. status: of HTTP; 0: no answer. */
 export class Refused extends Error {
@@ -54,7 +55,7 @@ export class WebRtcSession {
     const answer = await reply.text();
     this.#location = new URL(reply.headers.get("Location") ?? "", reply.url).href;
     this.#etag = reply.headers.get("ETag") ?? "*";
-    if (!this.#open) return this.#delete(); // closed while the answer was on its way
+    if (!this.#open) return void this.#delete(); // closed while the answer was on its way
     this.#answer = answer;
     this.#within(CONNECT_SECONDS, () => this.#fail("no connection"));
     await connection.setRemoteDescription({ type: "answer", sdp: answer });
@@ -69,9 +70,11 @@ export class WebRtcSession {
     if (!this.#open) return;
     this.#open = false;
     clearTimeout(this.#timer);
-    this.connection.close();
-    // A request without an answer yet goes on, because its session could not be ended otherwise.
-    if (this.#location) this.#delete();
+    const { connection } = this;
+    if (!this.#location) return connection.close(); // `open` ends the session when its answer comes
+    // Afterwards, because a closed connection would end the session before the request does.
+    const late = new Promise((done) => { setTimeout(done, DELETE_SECONDS * 1000); });
+    void Promise.race([this.#delete(), late]).then(() => connection.close());
   }
 
   /** @param {RTCPeerConnectionState} state */
@@ -109,14 +112,16 @@ export class WebRtcSession {
     return reply;
   }
 
-  #delete() {
+  /** Ends the session at the server. */
+  async #delete() {
     // `keepalive`: the request outlives the page. If it fails, the server ends the session for want of checks.
-    fetch(this.#location, { method: "DELETE", keepalive: true }).catch(() => undefined);
+    await fetch(this.#location, { method: "DELETE", keepalive: true }).catch(() => undefined);
   }
 
   /** @param {string} reason */
   #fail(reason) {
     if (!this.#open) return;
+    if (reason === ENDED) this.#location = ""; // there is nothing to delete
     this.close();
     this.#on.failed(reason);
   }
