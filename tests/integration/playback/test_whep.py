@@ -35,7 +35,7 @@ def channel(gateway: Gateway) -> Iterator[Channel]:
     """A channel with pictures and sound by RTMP for all tests."""
     channel = gateway.channel("live")
     with push(FILM, channel.push, loop=True):
-        channel.wait_playable("live.flv")
+        channel.wait_live()
         yield channel
 
 
@@ -90,7 +90,7 @@ def is_key(packet: bytes) -> bool:
 async def test_a_stream_of_one_kind_plays(gateway: Gateway, film: Film) -> None:
     channel = gateway.channel()
     with push(film, channel.push):
-        await asyncio.to_thread(channel.wait_playable, "live.flv")
+        await asyncio.to_thread(channel.wait_live)
         async with watching(channel.url("whep")) as whep:
             rejected = [line for line in whep.answer.text.split("\r\n") if line.startswith("m=") and " 0 " in line]
             assert len(rejected) == 1
@@ -103,13 +103,8 @@ async def test_a_stream_of_one_kind_plays(gateway: Gateway, film: Film) -> None:
 
 
 async def test_a_viewer_may_want_sound_only(channel: Channel) -> None:
-    whep = Whep(video=False)
-    answer = await whep.post(channel.url("whep"))
-    assert answer.status in (201, 406), answer.text
-    if answer.status == 201:
-        await whep.connect()
+    async with watching(channel.url("whep"), video=False) as whep:
         await whep.watch(lambda: len(whep.sounds) > 20)
-        whep.close()
 
 
 async def test_frames_of_whip_come_out_by_whep_unchanged(gateway: Gateway) -> None:
@@ -227,7 +222,7 @@ async def test_viewers_of_an_address_are_bounded() -> None:
     with running(MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS="2", MILLRACE_WEBRTC__CONNECT_TIMEOUT="2") as gateway:
         channel = gateway.channel()
         with push(VIDEO_ONLY, channel.push):
-            await asyncio.to_thread(channel.wait_playable, "live.flv")
+            await asyncio.to_thread(channel.wait_live)
             async with watching(channel.url("whep")) as one:
                 second = Whep()
                 assert (await second.post(channel.url("whep"))).status == 201
@@ -246,7 +241,7 @@ async def test_the_shutdown_ends_viewers_with_close_notify() -> None:
     with running() as gateway:
         channel = gateway.channel()
         with push(VIDEO_ONLY, channel.push):
-            await asyncio.to_thread(channel.wait_playable, "live.flv")
+            await asyncio.to_thread(channel.wait_live)
             whep = Whep()
             assert (await whep.post(channel.url("whep"))).status == 201
             await whep.connect()
