@@ -132,7 +132,8 @@ class WhepPlayback:
                 codec = next((codec for codec in media.codecs if codec.name == NAMES[Codec.OPUS]), None)
                 if codec is not None:
                     audio = accepted[index] = Accepted(codec, SentTrack(stream.name, AUDIO_SSRC))
-        if (stream.tracks.video is not None and video is None) or not accepted:
+        wants_video = any(media.kind == Kind.VIDEO and media.receives and not media.rejected for media in offer.media)
+        if (wants_video and stream.tracks.video is not None and video is None) or not accepted:
             tracks = [track for track in (stream.tracks.video, stream.tracks.audio) if track is not None]
             raise OfferRefused(406, no_codec_to_send(tracks, offer.media))
         session.types = PayloadTypes(
