@@ -79,6 +79,7 @@ def server(a: argparse.Namespace) -> Server:
     made = SERVERS[a.server]()
     if isinstance(made, Gateway):
         made.settings |= {"MILLRACE_WEBRTC__HOST": "127.0.0.1", "MILLRACE_WEBRTC__PORT": "0"}
+        made.settings |= {"MILLRACE_WEBRTC__HALF_OPEN_PER_ADDRESS": "0"}  # all of the load comes from one address
     return made
 
 

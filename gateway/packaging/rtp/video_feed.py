@@ -13,12 +13,13 @@ from gateway.live.stream import Stream
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.feed import SLICE_SECONDS, SLICE_VIEWERS
+from gateway.packaging.rtp.burst import Burst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.protocols.rtp import retransmission
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
-from gateway.protocols.rtp.sender import rtp_packet, segments
+from gateway.protocols.rtp.sender import segments
 from gateway.protocols.rtp.sent_packets import SentPackets
 
 MAX_BURST: Final = 1_500_000  # bytes of a GOP that a viewer gets at once; with more it waits for the next key frame
@@ -45,7 +46,7 @@ class VideoFeed:
         self._sent = SentPackets()
         self._packets = self._octets = 0
         self._attached = False
-        self._burst: tuple[AccessUnit | None, list[tuple[int, list[bytes]]]] = (None, [])
+        self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # its pictures and their payloads, as bursts needed them
         self._writing: Iterator[None] | None = None
         self._next_slice: asyncio.Handle | None = None
 
@@ -123,7 +124,7 @@ class VideoFeed:
         changed = self._track is not None and (track is None or track.codec is not self._track.codec)
         if track != self._track:
             self._write_rest()
-            self._burst = (None, [])
+            self._gop = []
             self._track = track
             self._packetizer = packetizer_of(track) if track is not None else None
         if changed:  # the session description has the codec; the viewer has to connect again
@@ -133,10 +134,12 @@ class VideoFeed:
         if unit.track.kind is not Kind.VIDEO or self._packetizer is None:
             return
         self._write_rest()
+        if unit.key:
+            self._gop = []
         payloads = self._packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
         first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
         self._sequence = (first + len(payloads)) & 0xFFFF
-        self._sent.add(_packets(payloads, 0, first, stamp), time.monotonic())
+        self._sent.add(packets_of(payloads, 0, first, stamp), time.monotonic())
         self._packets += len(payloads)
         self._octets += sum(map(len, payloads))
         self._writing = self._write(payloads, first, stamp, unit.key)
@@ -168,14 +171,14 @@ class VideoFeed:
         self._stop_writing()
         self._track = self._packetizer = None
         self._sent = SentPackets()
-        self._burst = (None, [])
+        self._gop = []
 
     # ---- sending ----
 
     def _write(self, payloads: list[bytes], first: int, stamp: int, key: bool) -> Iterator[None]:
         """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
         for (type, shift), members in [(group, tuple(members)) for group, members in self._groups.items()]:
-            runs = segments(_packets(payloads, type, first + shift, stamp))
+            runs = segments(packets_of(payloads, type, first + shift, stamp))
             size = sum(map(len, payloads))
             current = self._groups.get((type, shift), {})
             for index, viewer in enumerate(members):
@@ -220,12 +223,7 @@ class VideoFeed:
         if not frames:
             viewer.waiting = True
             return
-        runs: list[Sequence[bytes]] = []
-        sequence = first
-        for stamp, payloads in frames:
-            runs += segments(_packets(payloads, viewer.types.video, sequence, stamp))
-            sequence += len(payloads)
-        viewer.start(runs, first & 0xFFFF, self.stream.bitrate / 8)
+        viewer.start(Burst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
         self._count(sum(len(payload) for _, payloads in frames for payload in payloads))
 
     def _current_gop(self) -> list[tuple[int, list[bytes]]]:
@@ -236,23 +234,13 @@ class VideoFeed:
         units = [unit for unit in self.stream.gop.units() if unit.track.kind is Kind.VIDEO]
         if not units or self._packetizer is None or sum(len(unit.payload) for unit in units) > MAX_BURST:
             return []
-        if self._burst[0] is not units[-1]:
-            last, split = timestamp(units[-1], VIDEO_RATE), self._packetizer.split
-            step = max(1, min(8, _BURST_TICKS // len(units)))
-            frames = [
-                (last + (n + 1) * step, split(unit.payload, MAX_PAYLOAD, unit.key)) for n, unit in enumerate(units)
-            ]
-            self._burst = (units[-1], [(stamp & 0xFFFFFFFF, payloads) for stamp, payloads in frames])
-        return self._burst[1]
-
-
-def _packets(payloads: Sequence[bytes], type: int, first: int, stamp: int) -> list[bytes]:
-    """Returns the packets of one picture. Hot path."""
-    last = len(payloads) - 1
-    return [
-        rtp_packet(type, index == last, (first + index) & 0xFFFF, stamp, VIDEO_SSRC, payload)
-        for index, payload in enumerate(payloads)
-    ]
+        gop = self._gop
+        if gop and (len(gop) > len(units) or gop[0][0] is not units[0] or gop[-1][0] is not units[len(gop) - 1]):
+            gop = self._gop = []
+        split = self._packetizer.split
+        gop += [(unit, split(unit.payload, MAX_PAYLOAD, unit.key)) for unit in units[len(gop) :]]
+        last, step = timestamp(units[-1], VIDEO_RATE), max(1, min(8, _BURST_TICKS // len(units)))
+        return [((last + number * step) & 0xFFFFFFFF, payloads) for number, (_, payloads) in enumerate(gop, 1)]
 
 
 def _renumbered(packet: bytes, type: int, sequence: int) -> bytes:
