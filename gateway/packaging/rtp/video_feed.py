@@ -179,10 +179,12 @@ class VideoFeed:
         """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
         for (type, shift), members in [(group, tuple(members)) for group, members in self._groups.items()]:
             runs = segments(packets_of(payloads, type, first + shift, stamp))
-            size = sum(map(len, payloads))
+            size, sent = sum(map(len, payloads)), 0
             current = self._groups.get((type, shift), {})
             for index, viewer in enumerate(members):
                 if index and not index % SLICE_VIEWERS:
+                    self._count(sent * size)
+                    sent = 0
                     yield
                 if viewer not in current:  # it left while others were written to
                     continue
@@ -191,7 +193,8 @@ class VideoFeed:
                         continue
                     viewer.waiting = False
                 viewer.send(runs)
-                self._count(size)
+                sent += 1
+            self._count(sent * size)
 
     def _write_slice(self) -> None:
         """Writes for SLICE_SECONDS, and schedules the rest for the loop's next iteration."""
