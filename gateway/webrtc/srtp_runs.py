@@ -22,6 +22,23 @@ MAX_PACKETS: Final = 64  # of a run: UDP_MAX_SEGMENTS of the oldest kernels
 _MAX_BYTES: Final = 65_000  # of a protected run: it is one UDP datagram before the kernel segments it
 MAX_PACKET: Final = 1_350  # bytes: the buffer of pylibsrtp less its longest trailer
 _MIN_PACKET: Final = 12  # bytes of an RTP header
+_MAX_LAYOUTS: Final = 8  # a picture has several runs if its first packet is short
+
+
+class _Layout:
+    """What is equal for all viewers of a run. places: of each packet and of its length, in the buffers."""
+
+    __slots__ = ("lengths", "packets", "places", "plain", "result", "tag")
+
+    def __init__(
+        self, packets: Sequence[bytes], tag: int, lengths: list[int], places: list[tuple[Any, Any]], result: memoryview
+    ) -> None:
+        self.packets = packets  # the layout is found by its id
+        self.tag = tag
+        self.plain = bytes(tag).join(packets)
+        self.lengths = array("i", lengths).tobytes()
+        self.places = places
+        self.result = result
 
 
 class RunProtector:
@@ -30,10 +47,7 @@ class RunProtector:
     A run: packets of equal length; the last one may be shorter. A tuple is laid out once for all viewers.
     """
 
-    __slots__ = (
-        "_buffer", "_bytes", "_first", "_length_bytes", "_lengths", "_packets", "_plain", "_plain_lengths", "_protect",
-        "_result", "_slots", "_step", "_tag", "_used", "_view",
-    )  # fmt: skip
+    __slots__ = ("_buffer", "_bytes", "_layouts", "_length_bytes", "_lengths", "_protect", "_view")
 
     def __init__(self) -> None:
         """Raises ImportError or AttributeError if pylibsrtp has no such binding."""
@@ -44,54 +58,43 @@ class RunProtector:
         self._bytes = binding.ffi.buffer(self._buffer)
         self._length_bytes = binding.ffi.buffer(self._lengths)
         self._view = memoryview(self._bytes)
-        self._packets: Sequence[bytes] = ()  # whose layout is known
-        self._tag = 0
-        self._plain = self._plain_lengths = b""
-        self._result = self._view[:0]
-        self._first = [(self._buffer + 0, self._lengths + 0)]  # places of a packet and of its length
-        self._slots = self._first  # as many as a run needed, at distances of `_step` bytes
-        self._used = self._first
-        self._step = 0
+        self._layouts: dict[int, _Layout] = {}  # by the id of the packets; at most _MAX_LAYOUTS
 
     def protect(self, session: Any, packets: Sequence[bytes], tag: int) -> memoryview | None:
         """Returns the protected run, valid until the next call. None: no run, or a packet that cannot be protected.
 
         session: `srtp_t` of libsrtp. tag: bytes that its profile adds to a packet. Hot path.
         """
-        if (packets is not self._packets or tag != self._tag) and not self._lay_out(packets, tag):
-            return None
-        self._bytes[: len(self._plain)] = self._plain
-        self._length_bytes[: len(self._plain_lengths)] = self._plain_lengths
+        layout = self._layouts.get(id(packets))
+        if layout is None or layout.tag != tag:
+            layout = self._lay_out(packets, tag)
+            if layout is None:
+                return None
+        self._bytes[: len(layout.plain)] = layout.plain
+        self._length_bytes[: len(layout.lengths)] = layout.lengths
         protect = self._protect
-        errors = [protect(session, at, length) for at, length in self._used]
-        return None if any(errors) else self._result
+        errors = [protect(session, at, length) for at, length in layout.places]
+        return None if any(errors) else layout.result
 
-    def _lay_out(self, packets: Sequence[bytes], tag: int) -> bool:
-        """Prepares what is equal for all viewers. Returns False if the packets are no run."""
-        self._packets = ()
+    def _lay_out(self, packets: Sequence[bytes], tag: int) -> _Layout | None:
+        """Prepares a run. Returns None if the packets are no run."""
         lengths = [*map(len, packets)]
         count, size, last = len(lengths), lengths[0], lengths[-1]
         step = size + tag
         total = (count - 1) * step + last + tag
         # Packets at other places than libsrtp assumes would be encrypted with the numbers of others.
         if not _MIN_PACKET <= last <= size <= MAX_PACKET or lengths[:-1] != [size] * (count - 1):
-            return False
+            return None
         if count > MAX_PACKETS or total > _MAX_BYTES:
-            return False
-        if count == 1:
-            self._used = self._first
-        else:
-            if step != self._step or count > len(self._slots):
-                self._slots = [(self._buffer + at * step, self._lengths + at) for at in range(count)]
-                self._step = step
-            self._used = self._slots[:count]
-        self._plain = bytes(tag).join(packets)
-        self._plain_lengths = array("i", lengths).tobytes()
-        self._result = self._view[:total]
-        self._tag = tag
+            return None
+        places = [(self._buffer + at * step, self._lengths + at) for at in range(count)]
+        layout = _Layout(packets, tag, lengths, places, self._view[:total])
         if isinstance(packets, tuple):  # others may change before the next call
-            self._packets = packets
-        return True
+            layouts = self._layouts
+            if len(layouts) >= _MAX_LAYOUTS:
+                del layouts[next(iter(layouts))]
+            layouts[id(packets)] = layout
+        return layout
 
 
 def session_of(session: Session) -> Any:

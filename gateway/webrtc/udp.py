@@ -109,7 +109,13 @@ class UdpSocket:
     def send_run(self, run: memoryview, size: int, address: Address) -> int:
         """Sends packets of `size` bytes, the last one maybe shorter, at most 64. Returns how many went. Hot path."""
         total = len(run)
-        if total > size and self._segments:
+        if total <= size:
+            try:
+                self._socket.sendto(run, address)
+            except OSError:
+                return 0
+            return 1
+        if self._segments:
             control = self._control.get(size) or self._new_control(size)
             try:
                 self._socket.sendmsg((run,), control, 0, address)

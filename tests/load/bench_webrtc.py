@@ -79,6 +79,7 @@ def server(a: argparse.Namespace) -> Server:
     made = SERVERS[a.server]()
     if isinstance(made, Gateway):
         made.settings |= {"MILLRACE_WEBRTC__HOST": "127.0.0.1", "MILLRACE_WEBRTC__PORT": "0"}
+        made.settings |= {"MILLRACE_WEBRTC__HALF_OPEN_PER_ADDRESS": "0"}  # all of the load comes from one address
     return made
 
 
@@ -106,8 +107,13 @@ def crowd(a: argparse.Namespace) -> list[Row]:
     rows = []
     for n in (int(x) for x in a.viewers.split(",")):
         made = server(a)
-        with started(made, 1, a.core) as urls, owned(pushing(a, urls)) as push:
-            quiet = settle(made, 4)
+        everything = a.seconds + n / a.rate + 30
+        with (
+            started(made, 1, a.core) as urls,
+            owned(pushing(a, urls)) as push,
+            owned(WhepViewers(urls.whep, 1, everything)),  # what the first viewer needs is no memory of the others
+        ):
+            quiet = settle(made, 6)
             window = Window(made, push.process.pid)
             options = [*(["-tcp"] if a.tcp else []), "-warm", 4]
             with owned(WhepViewers(urls.whep, n, a.seconds, *options, rate=a.rate)) as load:

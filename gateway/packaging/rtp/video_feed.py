@@ -14,12 +14,13 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.feed import SLICE_SECONDS, SLICE_VIEWERS
+from gateway.packaging.rtp.burst import Burst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.protocols.rtp import retransmission
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
-from gateway.protocols.rtp.sender import rtp_packet, segments
+from gateway.protocols.rtp.sender import segments
 from gateway.protocols.rtp.sent_packets import SentPackets
 
 MAX_BURST: Final = 1_500_000  # bytes of a GOP that a viewer gets at once; with more it waits for the next key frame
@@ -46,7 +47,7 @@ class VideoFeed:
         self._sent = SentPackets()
         self._packets = self._octets = 0
         self._attached = False
-        self._burst: tuple[AccessUnit | None, list[tuple[int, list[bytes]]]] = (None, [])
+        self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # its pictures and their payloads, as bursts needed them
         self._writing: Iterator[None] | None = None
         self._next_slice: asyncio.Handle | None = None
 
@@ -137,7 +138,7 @@ class VideoFeed:
         changed = self._track is not None and (track is None or track.codec is not self._track.codec)
         if track != self._track:
             self._write_rest()
-            self._burst = (None, [])
+            self._gop = []
             self._track = track
             self._packetizer = packetizer_of(track) if track is not None else None
         if changed:  # the session description has the codec; the viewer has to connect again
@@ -147,13 +148,14 @@ class VideoFeed:
         if unit.track.kind is not Kind.VIDEO or self._packetizer is None:
             return
         self._write_rest()
-        try:
-            payloads = self._packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
-        except InvalidData:
-            return  # players of other formats get it, too, and drop it
+        if unit.key:
+            self._gop = []
+        payloads = _payloads(self._packetizer, unit)
+        if not payloads:
+            return
         first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
         self._sequence = (first + len(payloads)) & 0xFFFF
-        self._sent.add(_packets(payloads, 0, first, stamp), time.monotonic())
+        self._sent.add(packets_of(payloads, 0, first, stamp), time.monotonic())
         self._packets += len(payloads)
         self._octets += sum(map(len, payloads))
         self._writing = self._write(payloads, first, stamp, unit.key)
@@ -185,18 +187,20 @@ class VideoFeed:
         self._stop_writing()
         self._track = self._packetizer = None
         self._sent = SentPackets()
-        self._burst = (None, [])
+        self._gop = []
 
     # ---- sending ----
 
     def _write(self, payloads: list[bytes], first: int, stamp: int, key: bool) -> Iterator[None]:
         """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
         for (type, shift), members in [(group, tuple(members)) for group, members in self._groups.items()]:
-            runs = segments(_packets(payloads, type, first + shift, stamp))
-            size = sum(map(len, payloads))
+            runs = segments(packets_of(payloads, type, first + shift, stamp))
+            size, sent = sum(map(len, payloads)), 0
             current = self._groups.get((type, shift), {})
             for index, viewer in enumerate(members):
                 if index and not index % SLICE_VIEWERS:
+                    self._count(sent * size)
+                    sent = 0
                     yield
                 if viewer not in current:  # it left while others were written to
                     continue
@@ -205,7 +209,8 @@ class VideoFeed:
                         continue
                     viewer.waiting = False
                 viewer.send(runs)
-                self._count(size)
+                sent += 1
+            self._count(sent * size)
 
     def _write_slice(self) -> None:
         """Writes for SLICE_SECONDS, and schedules the rest for the loop's next iteration."""
@@ -239,12 +244,7 @@ class VideoFeed:
             viewer.waiting = True
             self.stream.request_key_frame(time.monotonic())
             return
-        runs: list[Sequence[bytes]] = []
-        sequence = first
-        for stamp, payloads in frames:
-            runs += segments(_packets(payloads, viewer.types.video, sequence, stamp))
-            sequence += len(payloads)
-        viewer.start(runs, first & 0xFFFF, self.stream.bitrate / 8)
+        viewer.start(Burst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
         self._count(sum(len(payload) for _, payloads in frames for payload in payloads))
 
     def _current_gop(self) -> list[tuple[int, list[bytes]]]:
@@ -255,23 +255,21 @@ class VideoFeed:
         units = [unit for unit in self.stream.gop.units() if unit.track.kind is Kind.VIDEO]
         if not units or self._packetizer is None or sum(len(unit.payload) for unit in units) > MAX_BURST:
             return []
-        if self._burst[0] is not units[-1]:
-            last, split = timestamp(units[-1], VIDEO_RATE), self._packetizer.for_burst(len(units)).split
-            step = max(1, min(8, _BURST_TICKS // len(units)))
-            frames = [
-                (last + (n + 1) * step, split(unit.payload, MAX_PAYLOAD, unit.key)) for n, unit in enumerate(units)
-            ]
-            self._burst = (units[-1], [(stamp & 0xFFFFFFFF, payloads) for stamp, payloads in frames])
-        return self._burst[1]
+        gop, packetizer = self._gop, self._packetizer.for_burst(len(units))
+        is_stale = gop and (len(gop) > len(units) or gop[0][0] is not units[0] or gop[-1][0] is not units[len(gop) - 1])
+        if is_stale or packetizer is not self._packetizer:  # with picture ids, every burst differs
+            gop = self._gop = []
+        gop += [(unit, _payloads(packetizer, unit)) for unit in units[len(gop) :]]
+        last, step = timestamp(units[-1], VIDEO_RATE), max(1, min(8, _BURST_TICKS // len(units)))
+        return [((last + number * step) & 0xFFFFFFFF, payloads) for number, (_, payloads) in enumerate(gop, 1)]
 
 
-def _packets(payloads: Sequence[bytes], type: int, first: int, stamp: int) -> list[bytes]:
-    """Returns the packets of one picture. Hot path."""
-    last = len(payloads) - 1
-    return [
-        rtp_packet(type, index == last, (first + index) & 0xFFFF, stamp, VIDEO_SSRC, payload)
-        for index, payload in enumerate(payloads)
-    ]
+def _payloads(packetizer: RtpPacketizer, unit: AccessUnit) -> list[bytes]:
+    """Returns the payloads of a picture; none for an invalid one, which players of other formats drop, too."""
+    try:
+        return packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
+    except InvalidData:
+        return []
 
 
 def _renumbered(packet: bytes, type: int, sequence: int) -> bytes:

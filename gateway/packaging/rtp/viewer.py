@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.live.sink import EndReason
+from gateway.packaging.rtp.burst import Burst, Run
 
 PACE_SECONDS: Final = 0.005
 _PACE_RATE: Final = 1_250_000.0  # bytes a second at least; less would delay the first picture
@@ -58,12 +59,12 @@ class RtpViewer:
     __slots__ = (
         "_asked",
         "_burst",
-        "_first",
         "_queue",
         "_rate",
         "_repair_at",
         "_repair_left",
         "_rtx_sequence",
+        "_runs",
         "_timer",
         "live_from",
         "on_end",
@@ -83,9 +84,9 @@ class RtpViewer:
         self.waiting = True
         self.live_from = 0
         self.started = -1e9  # monotonic time of the last burst
-        self._burst: Sequence[bytes] = ()
-        self._first = 0  # sequence number of the burst's first packet
-        self._queue: deque[Sequence[bytes]] | None = None  # what follows the burst's packets that were sent
+        self._burst: Burst | None = None
+        self._queue: deque[Iterable[Run]] | None = None  # what follows the burst's packets that were sent
+        self._runs: Iterator[Run] = iter(())  # of the queue
         self._timer: asyncio.TimerHandle | None = None
         self._rate = _PACE_RATE
         self._repair_left = _REPAIR_BYTES
@@ -93,20 +94,21 @@ class RtpViewer:
         self._rtx_sequence = 0
         self._asked: dict[int, None] | None = None  # the packets that were repeated last
 
-    def start(self, runs: Sequence[Sequence[bytes]], first: int, bytes_per_second: float) -> None:
-        """Sends a burst at a limited rate; what is sent afterwards follows it. first: its first sequence number."""
+    def start(self, burst: Burst, bytes_per_second: float) -> None:
+        """Sends a burst at a limited rate; what is sent afterwards follows it."""
         self.waiting, self.started = False, time.monotonic()
-        self._burst, self._first = [packet for run in runs for packet in run], first
+        self._burst = burst
         self._rate = max(_PACE_RATE, _PACE_FACTOR * bytes_per_second)
-        self._queue = deque(runs)
+        self._queue = deque((burst.runs(),))
+        self._runs = _runs_of(self._queue)
         if self._timer is not None:
             self._timer.cancel()
         self._send_queue()
 
-    def send(self, runs: Sequence[Sequence[bytes]]) -> None:
+    def send(self, runs: Sequence[Run]) -> None:
         """Sends the runs of one frame. Hot path."""
         if self._queue is not None:
-            self._queue.extend(runs)
+            self._queue.append(runs)
             return
         send = self.sender.send
         for run in runs:
@@ -114,20 +116,19 @@ class RtpViewer:
 
     def _send_queue(self) -> None:
         """Sends the share of one interval."""
-        queue = self._queue
+        loop = asyncio.get_running_loop()
         left = self._rate * PACE_SECONDS
-        while queue and left > 0:
-            run = queue.popleft()
+        for run in self._runs:
             self.sender.send(run)
             left -= sum(map(len, run))
-        if queue:
-            self._timer = asyncio.get_running_loop().call_later(PACE_SECONDS, self._send_queue)
-        else:
-            self._queue = None
-            self._timer = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._forget_burst)
+            if left <= 0:
+                self._timer = loop.call_later(PACE_SECONDS, self._send_queue)
+                return
+        self._queue = None
+        self._timer = loop.call_later(_KEPT_SECONDS, self._forget_burst)
 
     def _forget_burst(self) -> None:
-        self._burst, self._timer = (), None
+        self._burst = self._timer = None
 
     @property
     def is_starting(self) -> bool:
@@ -136,8 +137,7 @@ class RtpViewer:
 
     def of_burst(self, sequence: int) -> bytes | None:
         """Returns a packet of the last burst; None if it was not one of them, or some seconds after the burst."""
-        index = (sequence - self._first) & 0xFFFF
-        return self._burst[index] if index < len(self._burst) else None
+        return None if self._burst is None else self._burst.packet(sequence)
 
     def may_repeat(self, size: int, bytes_per_second: float, now: float) -> bool:
         """Counts a packet that is to be repeated. False: this viewer has had its share for the moment."""
@@ -167,7 +167,13 @@ class RtpViewer:
 
     def close(self) -> None:
         """Ends the burst. Nothing is sent afterwards."""
-        self._queue, self._burst, self.waiting = None, (), True
+        self._queue, self._burst, self._runs, self.waiting = None, None, iter(()), True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _runs_of(queue: deque[Iterable[Run]]) -> Iterator[Run]:
+    """Returns the runs in order, also of what is added meanwhile."""
+    while queue:
+        yield from queue.popleft()
