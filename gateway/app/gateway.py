@@ -83,6 +83,7 @@ from gateway.playback.router import (
 )
 from gateway.playback.snapshot import SnapshotResponder
 from gateway.playback.vod_files import VodFiles
+from gateway.playback.webrtc.signalling import RemoteSessions
 from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.events import Event, Events, EventType
 from gateway.processes.metrics_aggregator import OPERATION as SUMS
@@ -164,6 +165,8 @@ class Gateway(node.Role):
         self.browser_streams: PlayableStreams = outputs.hub if member is None else member.browser_streams
         pictures: BrowserMedia = PicturesOnDemand()
         self.browser_media = pictures if member is None else member.browser_media(pictures)
+        self._session_forwarder = None if member is None else member.session_forwarder()
+        self.remote_sessions: RemoteSessions | None = self._session_forwarder
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
@@ -405,7 +408,7 @@ class Gateway(node.Role):
         from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.export_operations import ExportOperations
-        from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+        from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations, to_response
         from gateway.cluster.input_operations import InputOperations
 
         operations = GatewayOperations(
@@ -429,7 +432,10 @@ class Gateway(node.Role):
         )
         exports = ExportOperations(member.siblings, self.hub, self.channels.cached, self.clips, self._parts.tasks)
         tables = (operations, diagnosis, inputs, clips, exports)
-        return {name: operation for each in tables for name, operation in each.table().items()}
+        found = {name: operation for each in tables for name, operation in each.table().items()}
+        if self._session_forwarder is not None:
+            found |= self._session_forwarder.operations(to_response)
+        return found
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)

@@ -26,13 +26,14 @@ from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import OTHER_METHODS, PlaybackRouter
-from gateway.playback.webrtc.signalling import Signalling
+from gateway.playback.webrtc.signalling import RemoteSessions, Signalling
 from gateway.playback.webrtc.whep import BrowserMedia, WhepPlayback
 from gateway.playback.webrtc.whep_format import ADDRESS as WHEP
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
 from gateway.webrtc.endpoint import WebRtcEndpoint
+from gateway.webrtc.handover import Handover
 from gateway.webrtc.samples import endpoint_samples
 from gateway.webrtc.sockets import WebRtcSockets, open_sockets
 
@@ -62,6 +63,7 @@ class NodeServers(Protocol):
     node_endpoint: answers other nodes; None: a single node.
     metrics_aggregator: collects the metrics of sibling processes; None: a single process.
     browser_streams, browser_media: what viewers by WebRTC get.
+    remote_sessions: the WebRTC sessions of other processes; None: there are none.
     Both are valid after `playback`.
     """
 
@@ -72,6 +74,7 @@ class NodeServers(Protocol):
     protection: PlaybackProtection
     browser_streams: PlayableStreams
     browser_media: BrowserMedia
+    remote_sessions: RemoteSessions | None
     node_endpoint: NodeEndpoint | None
     metrics_aggregator: MetricsAggregator | None
 
@@ -98,6 +101,8 @@ class Listeners:
         self._admin: AdminServer | None = None
         self._siblings: SiblingServer | None = None
         self._webrtc: WebRtcEndpoint | None = None
+        self._sessions: Signalling | None = None
+        self._handover: Handover | None = None
         self.ports = OpenPorts()
 
     async def open(self) -> None:
@@ -109,7 +114,7 @@ class Listeners:
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         opener: Opener = listen if link is None else link.sockets
         webrtc = self._webrtc = self._open_webrtc()
-        sessions = Signalling(webrtc)
+        sessions = self._sessions = Signalling(webrtc, servers.remote_sessions)
         self._push_listeners = servers.open_pushes(self._services(opener, tls, sessions))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
@@ -140,6 +145,9 @@ class Listeners:
         if "admin" in sockets:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
+        if (slot := self._parts.identity.slot) is not None:
+            self._handover = Handover(webrtc, slot.handover, slot.earlier_handovers)
+            await self._handover.open()
         await webrtc.start()
         for listeners in self._push_listeners:
             await listeners.start()
@@ -195,9 +203,12 @@ class Listeners:
             yield from endpoint_samples(self._webrtc)
 
     def stop_accepting(self) -> None:
-        """Refuses new publishers. Playback continues until the streams end."""
+        """Refuses new publishers, and new sessions of WebRTC. Playback continues until the streams end."""
         for listeners in self._push_listeners:
             listeners.close()
+        if self._sessions is not None and self._webrtc is not None:
+            self._sessions.stop_accepting()
+            self._webrtc.stop_accepting()
 
     def retire(self) -> None:
         """Stops accepting, because another process now owns these ports. Open connections continue."""
@@ -206,6 +217,10 @@ class Listeners:
             self._http.retire()
         if self._admin is not None:
             self._admin.retire()
+
+    def is_needed(self) -> bool:
+        """Whether there are sessions of WebRTC, also those whose client has not connected yet."""
+        return self._webrtc is not None and self._webrtc.peers > 0
 
     async def finish(self) -> None:
         """Waits until open answers and the last data for viewers are sent, then closes the other connections."""
@@ -217,6 +232,8 @@ class Listeners:
     async def close(self) -> None:
         """Closes everything at once."""
         self.stop_accepting()
+        if self._handover is not None:
+            await self._handover.close()
         if self._webrtc is not None:
             await self._webrtc.close()
         if self._http is not None:

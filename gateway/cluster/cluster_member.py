@@ -32,6 +32,7 @@ from gateway.cluster.node_identity import NodeIdentity, SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
 from gateway.cluster.replicas import Replicas
+from gateway.cluster.session_forwarder import SessionForwarder
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.diagnosis.experience import Experience
@@ -224,6 +225,11 @@ class ClusterMember:
     def browser_media(self, own: BrowserMedia) -> BrowserMedia:
         """Returns the media for viewers by WebRTC. own: of this node's streams."""
         return BrowserMediaOfNodes(own, self.browser_replicas)
+
+    def session_forwarder(self) -> SessionForwarder | None:
+        """Returns what finds the WebRTC sessions of other processes; None without a secret of the cluster."""
+        secret = self._identity.secret
+        return SessionForwarder(self.siblings, secret, self.cluster.nodes) if secret else None
 
     def drain(self) -> None:
         """Accepts no new streams. Notifies the publishers and players that are connected through this node."""

@@ -51,6 +51,7 @@ class WebRtcEndpoint:
     A datagram from an unknown address costs no memory, except for a check with right credentials.
 
     fingerprint: SHA-256 of our certificate. counters: for the metrics.
+    older: takes datagrams that are for no peer of this process, see `handover.py`; None: no other process reads them.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class WebRtcEndpoint:
         self.counters = EndpointCounters()
         self.handshakes = HandshakeQueue()
         self.port = sockets.port
+        self.older: Callable[[int, Address, bytes], None] | None = None
         self._webrtc = settings
         self._clock = clock
         self._sockets = sockets
@@ -96,6 +98,12 @@ class WebRtcEndpoint:
             server = await loop.create_server(self._new_connection, sock=listening, backlog=BACKLOG)
             self._servers.append(server)
 
+    def stop_accepting(self) -> None:
+        """Accepts no more TCP connections. Open ones and UDP continue."""
+        for server in self._servers:
+            server.close()
+        self._servers = []
+
     async def close(self) -> None:
         """Ends all peers with close_notify, and closes the ports."""
         self._closed = True
@@ -104,8 +112,7 @@ class WebRtcEndpoint:
         self.handshakes.clear()
         if self._timer is not None:
             self._timer.cancel()
-        for server in self._servers:
-            server.close()
+        self.stop_accepting()
         for connection in tuple(self._tcp):
             connection.close()
         for udp in self._udp:
@@ -205,6 +212,9 @@ class WebRtcEndpoint:
         counters.bytes_in += len(data)
         key = (udp, address)
         route = self._udp_routes.get(key)
+        if route is None and self.older is not None and not self._is_for_us(data):
+            self.older(self._udp.index(udp), address, data)
+            return
         if route is not None:
             peer, path = route
             if not path.verified:
@@ -215,6 +225,31 @@ class WebRtcEndpoint:
         found = self._datagram(route, data, now, lambda: UdpPath(udp, address, now))
         if found is not None:
             self._udp_routes[key] = found
+
+    def _is_for_us(self, data: bytes) -> bool:
+        """Whether a datagram from an unknown address is a check for a peer of this process."""
+        if not data or data[0] > 3:
+            return False
+        try:
+            message = parse(data)
+        except RemoteProtocolError:
+            return False
+        return message.kind == Kind.REQUEST and message.username[0] in self._peers
+
+    # ---- SharedPort ----
+
+    def pause_udp(self) -> None:
+        for udp in self._udp:
+            udp.pause()
+
+    def resume_udp(self) -> None:
+        if not self._closed:
+            for udp in self._udp:
+                udp.start()
+
+    def passed_on(self, index: int, address: Address, data: bytes, now: float) -> None:
+        if index < len(self._udp):
+            self.udp_datagram(self._udp[index], address, data, now)
 
     def _datagram(self, route: Route | None, data: bytes, now: float, new_path: Callable[[], Path]) -> Route | None:
         """Handles a packet that is STUN, or comes from an unknown address. Returns a new route.

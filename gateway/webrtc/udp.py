@@ -51,12 +51,17 @@ class UdpSocket:
         return self._segments
 
     def start(self) -> None:
+        """Begins to read."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket, self._readable)
 
-    def close(self) -> None:
+    def pause(self) -> None:
+        """Stops reading. Sending continues."""
         if self._loop is not None:
             self._loop.remove_reader(self._socket)
+
+    def close(self) -> None:
+        self.pause()
         self._socket.close()
 
     def _readable(self) -> None:

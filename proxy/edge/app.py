@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -31,15 +31,16 @@ from gateway.cluster import idle
 from gateway.cluster.browser_replicas import BrowserReplicas
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.edge_selector import EdgeSelector
-from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations, to_response
 from gateway.cluster.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.membership import Membership
 from gateway.cluster.node_authenticator import NodeAuthenticator
-from gateway.cluster.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.node_endpoint import NodeEndpoint, Operation, PullableStreams
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import Finder, RegistryLocator
 from gateway.cluster.replicas import Replicas
+from gateway.cluster.session_forwarder import SessionForwarder, no_nodes
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.http.forwarded import Forwarded
@@ -76,6 +77,7 @@ from gateway.playback.router import (
     StoredPlayback,
 )
 from gateway.playback.vod_files import VodFiles
+from gateway.playback.webrtc.signalling import RemoteSessions
 from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
@@ -112,7 +114,10 @@ async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signa
 
 @dataclass(frozen=True, slots=True)
 class _EdgeServices:
-    """The services that find streams and channels. registry: None if the settings list gateways."""
+    """The services that find streams and channels. registry: None if the settings list gateways.
+
+    nodes: returns all nodes that are known to be alive.
+    """
 
     registry: Registry | None
     locator: RegistryLocator
@@ -121,6 +126,7 @@ class _EdgeServices:
     gateways: Gateways
     reader: ChannelReader
     deleted: ChannelReader
+    nodes: Callable[[], Awaitable[Sequence[Node]]]
 
 
 async def _open_services(parts: NodeParts) -> _EdgeServices:
@@ -134,17 +140,18 @@ async def _open_services(parts: NodeParts) -> _EdgeServices:
     edge_selector: EdgeSelector | None = None
     finder: Finder
     live_gateways: GatewayList
+    nodes: Callable[[], Awaitable[Sequence[Node]]]
     checks: dict[str, Check]
     if registry is not None:
         finder, checks = registry, {"registry": registry.check}
         locator = RegistryLocator(finder)
         edge_selector = EdgeSelector(locator, registry, id, channel)
         cluster = await stack.enter_async_context(ClusterClient(id, registry, locator, peers))
-        live_gateways = gateways.registry_gateways(cluster.nodes)
+        live_gateways, nodes = gateways.registry_gateways(cluster.nodes), cluster.nodes
     else:
         finder = upstreams = UpstreamFinder(settings.edge.upstream, peers)
         locator, checks = RegistryLocator(finder), {"gateways": upstreams.check}
-        live_gateways = gateways.configured_gateways(settings.edge.upstream)
+        live_gateways, nodes = gateways.configured_gateways(settings.edge.upstream), no_nodes
     all_gateways = Gateways(live_gateways)
     if stored is not None:
         checks["channel store"] = stored.check
@@ -154,7 +161,7 @@ async def _open_services(parts: NodeParts) -> _EdgeServices:
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
     for name, check in checks.items():
         parts.readiness.add(name, check)
-    return _EdgeServices(registry, locator, edge_selector, peers, all_gateways, reader, deleted)
+    return _EdgeServices(registry, locator, edge_selector, peers, all_gateways, reader, deleted, nodes)
 
 
 class Edge(node.Role):
@@ -208,6 +215,10 @@ class Edge(node.Role):
         self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, services.peers) if slot is not None else None
         self.browser_streams: PlayableStreams = self._browser_replicas
         self.browser_media: BrowserMedia = self._browser_replicas
+        self._siblings = SiblingProcesses(parts.identity.id, services.peers, parts.identity.siblings)
+        secret = parts.identity.secret
+        self._session_forwarder = SessionForwarder(self._siblings, secret, services.nodes) if secret else None
+        self.remote_sessions: RemoteSessions | None = self._session_forwarder
         self.node_endpoint: NodeEndpoint | None = self._endpoint()
         self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
         self._pages.total_metrics = self.metrics_aggregator
@@ -303,7 +314,7 @@ class Edge(node.Role):
             self._parts.identity,
         )
         node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
-        siblings = SiblingProcesses(identity.id, services.peers, identity.siblings)
+        siblings = self._siblings
         operations = GatewayOperations(
             siblings,
             self._empty_hub,
@@ -312,14 +323,18 @@ class Edge(node.Role):
             remote_viewers=RemoteViewerCounts(),
             report=lambda: summary(node_status, metrics, __version__),
         ).table()
+        others: dict[str, Operation] = {}
+        if self.metrics_aggregator is not None:
+            others[METRICS_OPERATION] = self.metrics_aggregator.operate
+        if self._session_forwarder is not None:
+            others |= self._session_forwarder.operations(to_response)
         return NodeEndpoint(
             NodeAuthenticator(identity.secret, settings.limits.refusals_per_minute),
             siblings,
             PullableStreams(self._empty_hub, lambda stream: "", metrics.dropped, self._channel_edge.find_replica),
             services.reader,
             self._channel_edge.file,
-            {name: operations[name] for name in ("node", "changed")}
-            | ({METRICS_OPERATION: self.metrics_aggregator.operate} if self.metrics_aggregator is not None else {}),
+            {name: operations[name] for name in ("node", "changed")} | others,
         )
 
     def _as_node(self) -> Node:

@@ -32,6 +32,7 @@ from gateway.workers.worker_pool import WorkerPool
 log = structlog.get_logger(__name__)
 
 _SSRC: Final = 1  # of our reports; we send no media
+GOODBYE: Final = rtcp.receiver_report(_SSRC, (), "millrace") + rtcp.bye(_SSRC)
 _TICK_SECONDS: Final = 0.01
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0

@@ -18,7 +18,7 @@ from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
-from gateway.ingest.webrtc.intake import WhipIntake
+from gateway.ingest.webrtc.intake import GOODBYE, WhipIntake
 from gateway.ingest.webrtc.received_track import AUDIO_NAMES, VIDEO_NAMES, TrackParameters
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
@@ -178,6 +178,7 @@ class WhipPush:
     def _end(self, reason: str) -> None:
         self._reason = self._reason or reason
         if self.peer is not None:
+            self.peer.send_rtcp(GOODBYE)
             self.peer.close()
 
     def release(self, reason: str) -> None:
