@@ -17,6 +17,7 @@ from gateway.live.fanout import Fanout
 from gateway.live.further_relay import FurtherRelay
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
@@ -42,6 +43,7 @@ class ActivePublisher(Protocol):
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     announced: whether its begin and end are events.
+    network: returns the quality of its connection; None: unknown.
     """
 
     protocol: str
@@ -51,6 +53,7 @@ class ActivePublisher(Protocol):
     dropped: Counter[str]
     timeline: PublisherTimeline | None
     announced: bool
+    network: Callable[[], NetworkQuality] | None
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""

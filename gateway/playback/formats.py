@@ -26,7 +26,9 @@ LADDER_INDEX: Final = "index.m3u8"
 # The output of each channel flag, which switches it on and off.
 OPTIONAL_OUTPUTS: Final = {format.flag: format.output for format in FORMATS if format.flag}
 # The outputs that no flag switches off, and browsers can play.
-ALWAYS_ON: Final = tuple(format.output for format in FORMATS if not format.flag and format.addresses[0].scheme == "http")
+ALWAYS_ON: Final = tuple(
+    format.output for format in FORMATS if not format.flag and format.addresses[0].scheme == "http"
+)
 # The outputs with lasting connections. Their metrics exist from the start.
 FEEDS: Final = tuple(format.output for format in FORMATS if format.pulled)
 # The cache class of each file by suffix. Other files are cached only by their `Cache-Control`.

@@ -74,7 +74,9 @@ class StatusResponder:
         if channel is None or not is_watchable(channel):
             return _answer(state=StreamState.IDLE, outputs=())
         poster = await self._posters.path(channel) if self._posters is not None else None
-        return _answer(state=StreamState.IDLE, outputs=[*enabled_outputs(channel), *ALWAYS_ON], poster=poster, about=channel)
+        return _answer(
+            state=StreamState.IDLE, outputs=[*enabled_outputs(channel), *ALWAYS_ON], poster=poster, about=channel
+        )
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
 from gateway.media.clock import PublisherTimeline
@@ -69,6 +70,8 @@ class WhipIntake:
             t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx)
         }
         self._timeline = publisher.timeline = PublisherTimeline()
+        self._reports: list[rtcp.ReportBlock] = []  # the last ones, by track
+        publisher.network = self._network
         self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
         self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
         self._last = {Kind.VIDEO: -1, Kind.AUDIO: -1}
@@ -175,6 +178,15 @@ class WhipIntake:
 
     # ---- feedback ----
 
+    def _network(self) -> NetworkQuality:
+        """Returns the quality of the connection, with the values of the worst track."""
+        clocks = {track.ssrc: track.parameters.clock for track in self.tracks}
+        lost = max((block.fraction_lost / 256 for block in self._reports), default=0.0)
+        jitter = max(
+            (block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks), default=0.0
+        )
+        return NetworkQuality(self._peer.round_trip if self._peer is not None else None, lost, jitter)
+
     def _tick(self) -> None:
         """Sends what is due: requests for packets and key frames, feedback on arrivals, reports."""
         peer = self._peer
@@ -201,5 +213,6 @@ class WhipIntake:
         if now >= self._report_at:
             self._report_at = now + _REPORT_SECONDS
             blocks = [track.receiver.report(now) for track in self.tracks if track.receiver is not None]
+            self._reports = blocks
             peer.send_rtcp(rtcp.receiver_report(_SSRC, blocks, "millrace"))
         self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
