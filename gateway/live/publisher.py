@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.channels.channel import Channel
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -82,6 +83,7 @@ class StreamPublisher:
         self.announced = origin.announced
         self.since = now
         self.last_media = now
+        self.network: Callable[[], NetworkQuality] | None = None  # set by its intake, if reports tell it
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.ask_key_frame: Callable[[], None] | None = None  # set by its intake

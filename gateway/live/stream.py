@@ -17,6 +17,7 @@ from gateway.live.fanout import Fanout
 from gateway.live.further_relay import FurtherRelay
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
@@ -44,6 +45,7 @@ class ActivePublisher(Protocol):
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     announced: whether its begin and end are events.
     ask_key_frame: asks the client for a key frame; None: its protocol cannot.
+    network: returns the quality of its connection; None: unknown.
     """
 
     protocol: str
@@ -54,6 +56,7 @@ class ActivePublisher(Protocol):
     timeline: PublisherTimeline | None
     announced: bool
     ask_key_frame: Callable[[], None] | None
+    network: Callable[[], NetworkQuality] | None
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""

@@ -1,11 +1,10 @@
-"""The WebRTC player page and the real gateway: picture and sound, breaks, refusals, reports, and the end of a session."""
+"""The WebRTC player page and the real gateway: picture and sound, breaks, refusals, reports, its end."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, BrowserContext
 
 from tests.support.browser import Watched, opened
 from tests.support.clients import push, until
@@ -14,6 +13,12 @@ from tests.support.media import Film
 from tests.support.tools import need
 
 FILM = Film("whep", seconds=120, size="640x360", bframes=0)
+# The connections of the page, so that a test can break them.
+CONNECTIONS = """window.all = []; window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...given) { super(...given); window.all.push(this); }
+  get connectionState() { return this.broken ? "disconnected" : super.connectionState; } };"""
+BREAK = """() => { const c = window.all.at(-1); c.broken = true; c.dispatchEvent(new Event("connectionstatechange"));
+  c.broken = false; }"""
 BROKEN = "The broadcaster's connection broke, waiting"
 
 # One browser for all: each test has a context of its own.
@@ -67,7 +72,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
     assert not [line for line in watched.complaints if "404" not in line]
 
 
-async def test_refusals_are_told_and_a_broken_path_is_replaced(browser: Browser, gateway: Gateway) -> None:
+async def test_refusals_are_told_and_tried_again_only_when_the_viewer_wants(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("refused", isHls=False, isCMAF=False)
     with push(FILM, channel.push):
         channel.wait_live()
@@ -85,4 +90,48 @@ async def test_refusals_are_told_and_a_broken_path_is_replaced(browser: Browser,
             await page.unroute("**/whep")
             await page.get_by_role("button", name="Try again").click()
             await watched.plays()
-            assert re.search(r"H264", await fact(watched, "decoder"))
+
+
+async def test_a_broken_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("restart", isHls=False, isCMAF=False)
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.add_init_script(CONNECTIONS)
+
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
+            await watched.plays()
+            is_patch = lambda reply: reply.request.method == "PATCH"  # noqa: E731
+            async with watched.page.expect_response(is_patch, timeout=15_000) as patched:
+                await watched.page.evaluate(BREAK)
+            assert (await patched.value).status == 200
+            pairs = "async () => [...(await window.all[0].getStats()).values()].filter((s) => s.nominated).length"
+            await watched.page.wait_for_function(f"async () => await ({pairs})() > 0 && window.all.length === 1")
+            await watched.page.wait_for_timeout(1000)
+            await watched.plays()
+            assert await watched.says() == "Live"
+            await has_viewers(channel, 1)
+            assert not watched.complaints
+
+
+async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("instant", isHls=False, isCMAF=False)
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("")) as watched:
+            page = watched.page
+            await watched.plays()
+            scripts = "() => performance.getEntriesByType('resource').map((one) => one.name).join()"
+            assert "whep-engine" not in await page.evaluate(scripts)
+            await page.locator("#stage").hover()
+            await page.get_by_role("button", name="Settings").click()
+            await page.get_by_role("radio", name="Instant").check()
+            await page.locator("#protocol", has_text="WebRTC").wait_for()
+            await watched.comes_to_say("Live")
+            await watched.plays()
+            assert "instant-engine" not in await page.evaluate(scripts)
+            await page.route("**/whep", lambda route: route.fulfill(status=406, body="no"))
+            await page.reload()
+            await page.locator("#protocol", has_text="Instant").wait_for()
+            await watched.plays()

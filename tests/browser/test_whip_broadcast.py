@@ -1,6 +1,7 @@
 """The broadcaster's page by WebRTC, with the camera and microphone that Chromium makes up, watched by WebRTC too."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from playwright.async_api import Browser, expect
 from tests.support.broadcaster import CAMERAS, from_console, from_key
 from tests.support.browser import axe, chromium, opened
 from tests.support.clients import until
+from tests.support.console import signed_in
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.tools import need
 
@@ -53,6 +55,16 @@ async def test_a_camera_is_sent_and_watched_by_webrtc(browser: Browser, gateway:
             await studio.press("Turn camera off")  # viewers get a dark picture of the same size
             await player.plays()
             assert not player.complaints
+            async with signed_in(browser, gateway, f"#/channels/{channel.id}") as console:
+                row = console.page.get_by_role("table", name="Viewers by WebRTC").get_by_role("row").nth(1)
+                await expect(row).to_contain_text("127.0.0.1")
+                await expect(row.locator("[data-label='Round trip']")).to_contain_text("ms")
+                facts = console.page.locator(".is-now")
+                await expect(facts.get_by_text("Round trip · lost · jitter")).to_be_visible()
+                await console.page.locator("summary", has_text="WebRTC (WHIP)").click()
+                server = console.page.get_by_label("WHIP server", exact=True).first
+                await expect(server).to_have_value(re.compile(r"^http://[^/]+/whip$"))
+                assert not await axe(console.page)
         assert not await axe(studio.page)
         await studio.stop()
         await has_publisher(channel, there=False)

@@ -12,6 +12,7 @@ import structlog
 from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
 from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
 from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
@@ -84,6 +85,8 @@ class WhipIntake:
             self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
         else:
             publisher.timeline = self._timeline
+        self._reports: list[rtcp.ReportBlock] = []  # the last ones, by track
+        publisher.network = self._network
         self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
         self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
@@ -223,6 +226,15 @@ class WhipIntake:
 
     # ---- feedback ----
 
+    def _network(self) -> NetworkQuality:
+        """Returns the quality of the connection, with the values of the worst track."""
+        clocks = {track.ssrc: track.parameters.clock for track in self.tracks}
+        lost = max((block.fraction_lost / 256 for block in self._reports), default=0.0)
+        jitter = max(
+            (block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks), default=0.0
+        )
+        return NetworkQuality(self._peer.round_trip if self._peer is not None else None, lost, jitter)
+
     def _tick(self) -> None:
         """Sends what is due: requests for packets and key frames, feedback on arrivals, reports."""
         peer = self._peer
@@ -251,5 +263,6 @@ class WhipIntake:
         if now >= self._report_at:
             self._report_at = now + _REPORT_SECONDS
             blocks = [track.receiver.report(now) for track in self.tracks if track.receiver is not None]
+            self._reports = blocks
             peer.send_rtcp(rtcp.receiver_report(_SSRC, blocks, "millrace"))
         self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)

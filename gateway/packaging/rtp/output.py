@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import FeedCounts
@@ -20,14 +21,28 @@ KIND: Final = "whep"
 _TURNS: Final = 10  # in a second; each viewer gets its report in one of them
 
 
+class ViewerConnection(Protocol):
+    """One viewer, for the API. transport: `udp` or `tcp`."""
+
+    address: str
+
+    @property
+    def transport(self) -> str: ...
+
+    @property
+    def network(self) -> NetworkQuality: ...
+
+
 class RtpOutput:
     """It is always on; without viewers it costs nothing.
 
+    connections: of the viewers that receive.
     sound: source(sink) attaches a sink to the Opus sound of the stream, and returns the function that detaches it.
     """
 
     def __init__(self, stream: Stream, sound: Callable[[SoundFeed], Callable[[], None]], counts: FeedCounts) -> None:
         self.stream = stream
+        self.connections: set[ViewerConnection] = set()
         self.sound = SoundFeed(stream, sound, self._count)
         self._counts = counts
         self._cname = stream.name  # RFC 3550 §6.5.1: equal for all tracks, so that receivers synchronise them

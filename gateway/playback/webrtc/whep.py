@@ -14,6 +14,7 @@ from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.lib.quota import Quota
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind
@@ -204,6 +205,7 @@ class _Session:
         if self.types.video >= 0 and self.pictures is not None:
             self._video = self.output.video(self.pictures)
         self.output.join(self._viewer, self._video)
+        self.output.connections.add(self)
 
     def rtp(self, packet: bytes, now: float) -> None:
         """A viewer sends no media."""
@@ -229,6 +231,18 @@ class _Session:
                 self.peer.close()
                 return
 
+    @property
+    def transport(self) -> str:
+        return self.peer.protocol if self.peer is not None else ""
+
+    @property
+    def network(self) -> NetworkQuality:
+        """The quality of the connection; the viewer's reports tell a round trip sooner than the connection's checks."""
+        trip = self.round_trip
+        if trip is None and self.peer is not None:
+            trip = self.peer.round_trip
+        return NetworkQuality(trip, self.lost, self.jitter)
+
     def _read_report(self, blocks: tuple[ReportBlock, ...]) -> None:
         wanted = VIDEO_SSRC if self._video is not None else AUDIO_SSRC
         for block in blocks:
@@ -239,6 +253,7 @@ class _Session:
                 self.round_trip = self.round_trip if trip is None else trip
 
     def closed(self, reason: PeerEnd) -> None:
+        self.output.connections.discard(self)
         if self._viewer is not None:
             self.output.leave(self._viewer)
         log.info("WHEP viewer left", stream=self.output.stream.name, peer=self.address, reason=str(reason))

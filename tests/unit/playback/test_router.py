@@ -87,7 +87,7 @@ async def test_the_status_lets_pages_wait_without_errors():
         status = await lab.listener.get("/c1/status.json")
         assert status.status == 200
         assert status.headers["cache-control"] == "no-store"
-        assert '"live": false, "outputs": ["flv", "hls"], "ready": []' in status.text
+        assert '"live": false, "outputs": ["flv", "hls", "whep"], "ready": []' in status.text
         assert '"outputs": []' in (await lab.listener.get("/nobody/status.json")).text
         lab.live(isHls=True)
         status = await lab.listener.get("/c1/status.json")

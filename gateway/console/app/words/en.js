@@ -182,6 +182,7 @@ export default {
   "output.short.rtmp": "RTMP",
   "output.short.video": "MP4",
   "output.short.watermark": "Mark",
+  "output.short.whep": "WHEP",
   "output.short.wsflv": "WS-FLV",
   "output.state.connecting": "connecting",
   "output.state.done": "done",

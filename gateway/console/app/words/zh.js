@@ -182,6 +182,7 @@ export default {
   "output.short.rtmp": "RTMP",
   "output.short.video": "MP4",
   "output.short.watermark": "水印",
+  "output.short.whep": "WHEP",
   "output.short.wsflv": "WS-FLV",
   "output.state.connecting": "连接中",
   "output.state.done": "已完成",
