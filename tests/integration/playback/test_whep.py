@@ -48,7 +48,9 @@ async def test_pictures_and_sound_arrive_and_the_viewer_is_counted(gateway: Gate
         assert session["viewers"]["whep"] == 1
         metrics = (await asyncio.to_thread(gateway.api, "GET", "/metrics")).text
         assert 'millrace_viewers{protocol="whep"} 1.0' in metrics
-        sent = next(line for line in metrics.splitlines() if line.startswith('millrace_sent_bytes_total{protocol="whep"'))
+        sent = next(
+            line for line in metrics.splitlines() if line.startswith('millrace_sent_bytes_total{protocol="whep"')
+        )
         assert float(sent.rpartition(" ")[2]) > 10_000
         reports = [item for item in whep.said() if isinstance(item, rtcp.SenderReport)]
         assert len({report.ssrc for report in reports}) == 2
@@ -154,7 +156,10 @@ async def test_the_viewers_end_with_the_stream(gateway: Gateway) -> None:
         assert (await whep.post(channel.url("whep"))).status == 201
         await whep.connect()
         await whep.watch(lambda: len(whep.pictures) > 10)
-        assert (await asyncio.to_thread(gateway.api, "DELETE", f"/videostream/{channel.id}/session")).status in (200, 204)
+        assert (await asyncio.to_thread(gateway.api, "DELETE", f"/videostream/{channel.id}/session")).status in (
+            200,
+            204,
+        )
         await whep.network.until(lambda: whep.client.closed)
         assert any(isinstance(item, rtcp.Bye) for item in whep.said())
     whep.close()
@@ -200,7 +205,11 @@ async def test_a_protected_channel_needs_a_play_sign(gateway: Gateway) -> None:
     units = h264(seconds=12, bframes=0, audio=False).of(Kind.VIDEO)
     async with publishing(f"{channel.url('whip')}?sign={channel.key}", units, audio=False):
         await asyncio.to_thread(channel.wait_live)
-        for bad in (channel.url("whep"), channel.url("whep") + "?sign=1-2", f"{channel.url('whep')}?sign={channel.key}"):
+        for bad in (
+            channel.url("whep"),
+            channel.url("whep") + "?sign=1-2",
+            f"{channel.url('whep')}?sign={channel.key}",
+        ):
             reply = await ask("POST", bad, text)
             assert (reply.status, reply.headers.get("www-authenticate")) == (401, "Bearer"), reply.text
         wrong = await ask("POST", channel.url("whep"), text, Authorization="Bearer nonsense")
