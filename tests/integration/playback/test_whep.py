@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -55,7 +56,7 @@ async def test_pictures_and_sound_arrive_and_the_viewer_is_counted(gateway: Gate
         reports = [item for item in whep.said() if isinstance(item, rtcp.SenderReport)]
         assert len({report.ssrc for report in reports}) == 2
         stamps = [int.from_bytes(packet[4:8], "big") for packet in whep.client.rtp if packet[1] & 0x7F == 111]
-        steps = {(b - a) & 0xFFFFFFFF for a, b in zip(stamps, stamps[1:], strict=False)}
+        steps = {(b - a) & 0xFFFFFFFF for a, b in itertools.pairwise(stamps)}
         assert steps == {RATE // 50}, "sound of 20 ms"
         assert (await whep.delete()).status == 200
         await whep.network.until(lambda: whep.client.closed)
