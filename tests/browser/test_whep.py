@@ -37,6 +37,15 @@ async def fact(watched: Watched, name: str) -> str:
     return (await watched.page.locator(f"#{name}").inner_text()).strip()
 
 
+async def plays_as(watched: Watched, protocol: str) -> None:
+    await watched.page.wait_for_function(
+        "(name) => document.querySelector('#protocol').textContent === name"
+        " && document.querySelector('#stage').dataset.state === 'live'",
+        arg=protocol,
+    )
+    await watched.plays()
+
+
 async def has_viewers(channel: Channel, count: int) -> None:
     await asyncio.to_thread(until, lambda: channel.session()["viewers"]["whep"] == count, f"{count} viewers by WHEP")
 
@@ -127,11 +136,8 @@ async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Brows
             await page.locator("#stage").hover()
             await page.get_by_role("button", name="Settings").click()
             await page.get_by_role("radio", name="Instant").check()
-            await page.locator("#protocol", has_text="WebRTC").wait_for()
-            await watched.comes_to_say("Live")
-            await watched.plays()
+            await plays_as(watched, "WebRTC")
             assert "instant-engine" not in await page.evaluate(scripts)
             await page.route("**/whep", lambda route: route.fulfill(status=406, body="no"))
             await page.reload()
-            await page.locator("#protocol", has_text="Instant").wait_for()
-            await watched.plays()
+            await plays_as(watched, "Instant")
