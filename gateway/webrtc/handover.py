@@ -183,7 +183,7 @@ _V6: Final = 0x80
 def pack(index: int, address: Address, data: bytes) -> bytes:
     """Returns a frame. index: of the UDP socket, below 128. address: of recvfrom."""
     host, port, *more = address
-    name = host.encode("ascii")
+    name = str(host).encode("ascii")
     flags = index | _V6 if more else index
     numbers = struct.pack(">H", port) + (struct.pack(">II", *more) if more else b"")
     return bytes((flags, len(name))) + name + numbers + data
