@@ -85,7 +85,7 @@ class Handover:
                 await loop.create_unix_connection(lambda: older, str(path))  # noqa: B023
                 async with asyncio.timeout(_TAKEN_SECONDS):
                     await older.taken.wait()
-            if older.taken.is_set() and not older.is_lost:
+            if older.taken.is_set() and not older.is_lost and not self._closed:
                 self._older, self._port.older = older, older.send
                 log.info("shares the WebRTC port with the process before", socket=path.name)
                 return
@@ -142,6 +142,7 @@ class _Older(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
+        self.taken.set()  # nobody waits any longer
         self._handover.older_ended(self)
 
 
