@@ -85,17 +85,20 @@ async def test_a_process_reads_again_if_its_successor_ends(tmp_path: Path) -> No
 
 
 async def test_the_third_process_finds_the_first_when_the_second_ends(tmp_path: Path) -> None:
-    async with process(tmp_path, 1) as (first, _), process(tmp_path, 2) as (second, middle):
-        async with process(tmp_path, 3) as (third, _):
-            assert (first.is_reading, second.is_reading) == (False, False)
-            await middle.close()
-            async with asyncio.timeout(10):
-                while not first.taken:
-                    if third.older is not None:
-                        third.older(0, V4, b"x")
-                    await asyncio.sleep(0.01)
-            assert first.taken[0] == (0, V4, b"x")
-            assert not first.is_reading
+    async with (
+        process(tmp_path, 1) as (first, _),
+        process(tmp_path, 2) as (second, middle),
+        process(tmp_path, 3) as (third, _),
+    ):
+        assert (first.is_reading, second.is_reading) == (False, False)
+        await middle.close()
+        async with asyncio.timeout(10):
+            while not first.taken:
+                if third.older is not None:
+                    third.older(0, V4, b"x")
+                await asyncio.sleep(0.01)
+        assert first.taken[0] == (0, V4, b"x")
+        assert not first.is_reading
 
 
 async def test_the_socket_of_a_dead_process_is_no_predecessor(tmp_path: Path) -> None:
