@@ -58,6 +58,7 @@ from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.archive import Archive
+from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -192,7 +193,7 @@ class Gateway(node.Role):
         hub.add_outputs(outputs.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
-        health = HealthMonitor(hub, events, webrtc=True)
+        health = HealthMonitor(hub, events)
         metrics.read_from(health)
         await stack.enter_async_context(parts.tasks)
         parts.tasks.start(health.run(), "health")
@@ -201,6 +202,7 @@ class Gateway(node.Role):
             await stack.enter_async_context(member)
             metrics.read_from(member.samples)
         gateway = cls(parts, stores, outputs, member, event_log, welcome)
+        health.by_webrtc = gateway._is_watched_by_webrtc
         stack.push_async_callback(gateway._recorder.save)  # after the recording has ended
         gateway._start()
         return gateway
@@ -244,6 +246,10 @@ class Gateway(node.Role):
     def _viewers_of(self, stream: Stream) -> int:
         """Returns the number of viewers of a stream on all nodes."""
         return sum(stream.viewers.values()) + sum(self._remote_viewers.of(stream.name).values())
+
+    def _is_watched_by_webrtc(self, stream: Stream) -> bool:
+        """Whether a stream has viewers by WHEP on any node."""
+        return stream.viewers[WHEP] + self._remote_viewers.of(stream.name).get(WHEP, 0) > 0
 
     def _has_publisher(self) -> bool:
         """Whether this process has a publisher."""

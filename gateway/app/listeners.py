@@ -35,7 +35,7 @@ from gateway.settings import Settings
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handover import Handover
 from gateway.webrtc.samples import endpoint_samples
-from gateway.webrtc.sockets import WebRtcSockets, open_sockets
+from gateway.webrtc.sockets import WebRtcSockets, open_port
 
 if TYPE_CHECKING:
     from gateway.cluster.node_endpoint import NodeEndpoint
@@ -156,7 +156,7 @@ class Listeners:
         """Binds the port of WebRTC. Raises ListenError."""
         webrtc, link = self._settings.webrtc, self._parts.link
         if link is None:
-            return WebRtcEndpoint(webrtc, open_sockets(webrtc.host, webrtc.port))
+            return WebRtcEndpoint(webrtc, open_port(webrtc.host, webrtc.port))
         return WebRtcEndpoint(webrtc, WebRtcSockets.of(link.sockets("webrtc", webrtc.host, webrtc.port)))
 
     def _services(self, opener: Opener, tls: ssl.SSLContext | None, sessions: Signalling) -> ListenerServices:

@@ -14,7 +14,7 @@ from gateway.cluster.node_endpoint import Operation
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.node_rpc import NOT_THIS_NODE, NodeRpc, OperationSpec
 from gateway.http.request import Request
-from gateway.http.response import Response, service_unavailable
+from gateway.http.response import Response, service_unavailable, text
 from gateway.playback.webrtc.signalling import MAX_OFFER, NO_SESSION, SessionChange
 from gateway.ports.cluster_secret import ClusterSecret
 from gateway.ports.nodes import Node
@@ -27,6 +27,7 @@ _TAG_DIGITS: Final = 12
 _MAX_CONCURRENT: Final = 64  # requests to other processes
 _SECONDS: Final = 4.0
 _RETRY_AFTER: Final = 2  # seconds
+_DONE: Final = text(202, "done")  # for 204: answers between nodes have a body
 
 
 async def no_nodes() -> Sequence[Node]:
@@ -103,13 +104,15 @@ class SessionForwarder:
         async with self._siblings.peers.request(node, "POST", target, seconds=_SECONDS) as answer:
             if answer.status == NOT_THIS_NODE:
                 return NO_SESSION
-            body = await answer.content.read(MAX_OFFER)
+            if answer.status == _DONE.status:
+                return Response(204, None)
             headers = {"ETag": answer.headers["ETag"]} if "ETag" in answer.headers else None
             content = answer.headers.get("Content-Type", "text/plain")
-            return Response(answer.status, body if answer.status != 204 else None, content, headers=headers)
+            return Response(answer.status, await answer.content.read(MAX_OFFER), content, headers=headers)
 
     def _operate(self, request: Request, rest: str) -> Response:
-        return self.apply(SessionChange.of_query(request.query))
+        answer = self.apply(SessionChange.of_query(request.query))
+        return _DONE if answer.status == 204 else answer
 
 
 def _tag(node: str) -> str:

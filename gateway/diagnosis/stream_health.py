@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,7 +36,6 @@ class Rule:
     end: float = 2.0
 
 
-B_FRAMES: Final = "b_frames"
 # The order is that of the importance: the console shows the first one on a card.
 RULES: Final = (
     Rule("video_missing", rules.video_missing),
@@ -50,7 +49,7 @@ RULES: Final = (
     Rule("timestamps_jump", rules.timestamps_jump, end=0.0),
     Rule("gop_long", rules.gop_long),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
-    Rule(B_FRAMES, rules.b_frames),
+    Rule("b_frames", rules.b_frames),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # They say nothing while no media arrives at all; they are neither found nor withdrawn then.
@@ -77,18 +76,23 @@ class StreamHealth:
     """
 
     def __init__(
-        self, stream: Stream, emit: Callable[[Event], None], clock: float, *, without: Collection[str] = ()
+        self,
+        stream: Stream,
+        emit: Callable[[Event], None],
+        clock: float,
+        by_webrtc: Callable[[Stream], bool] = lambda stream: False,
     ) -> None:
-        """clock: the wall clock minus the monotonic clock, seconds. without: the codes that are not looked for."""
+        """clock: the wall clock minus the monotonic clock, seconds. by_webrtc: whether viewers watch by WebRTC."""
         self.findings: tuple[Finding, ...] = ()
         self._stream = stream
         self._emit = emit
         self._clock = clock
+        self._by_webrtc = by_webrtc
         self._is_over = False  # the stream has ended, or its measurement failed
         self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
-        self._states = [(rule, _State()) for rule in RULES if rule.code not in without]
+        self._states = [(rule, _State()) for rule in RULES]
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._overview: PictureOverview | None = None
         stream.original.attach(self._measurement, waits=lambda: False)
@@ -112,6 +116,7 @@ class StreamHealth:
             return  # units may wait in the sockets: this process was busy, not the publisher
         facts = self._facts
         facts.now, facts.stalled = now, now - publisher.last_media
+        facts.by_webrtc = self._by_webrtc(self._stream)
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None

@@ -85,7 +85,7 @@ class Handover:
                 await loop.create_unix_connection(lambda: older, str(path))  # noqa: B023
                 async with asyncio.timeout(_TAKEN_SECONDS):
                     await older.taken.wait()
-            if older.taken.is_set() and not older.is_lost:
+            if older.taken.is_set() and not older.is_lost and not self._closed:
                 self._older, self._port.older = older, older.send
                 log.info("shares the WebRTC port with the process before", socket=path.name)
                 return
@@ -142,6 +142,7 @@ class _Older(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
+        self.taken.set()  # nobody waits any longer
         self._handover.older_ended(self)
 
 
@@ -183,7 +184,7 @@ _V6: Final = 0x80
 def pack(index: int, address: Address, data: bytes) -> bytes:
     """Returns a frame. index: of the UDP socket, below 128. address: of recvfrom."""
     host, port, *more = address
-    name: bytes = host.encode("ascii")
+    name = str(host).encode("ascii")
     flags = index | _V6 if more else index
     numbers = struct.pack(">H", port) + (struct.pack(">II", *more) if more else b"")
     return bytes((flags, len(name))) + name + numbers + data

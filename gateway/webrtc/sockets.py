@@ -8,8 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
+import structlog
+
 from gateway.lib.sockets import ListenError, listen, port_of
 
+log = structlog.get_logger(__name__)
+
+DEFAULT_PORT: Final = 8189
 _ATTEMPTS: Final = 16  # to find a port that is free for both
 
 
@@ -53,6 +58,22 @@ def open_sockets(host: str, port: int) -> WebRtcSockets:
             raise ListenError(f"webrtc: UDP port {chosen} of {host}: {error.strerror or error}") from None
         return WebRtcSockets(tuple(udp), tuple(tcp), chosen)
     raise AssertionError("the last attempt returns or raises")
+
+
+def open_port(host: str, port: int, number: int = 0) -> WebRtcSockets:
+    """Opens the sockets of one process. number: of the process, from 0; each has a port of its own.
+
+    If the default port is in use, another one is opened, with a warning: several gateways may run on one machine, and
+    clients learn the port from the answer to their offer. Raises ListenError.
+    """
+    try:
+        return open_sockets(host, port and port + number)
+    except ListenError as error:
+        if port != DEFAULT_PORT:
+            raise
+        opened = open_sockets(host, 0)
+        log.warning("the default port of WebRTC is in use, so another one is open", port=opened.port, reason=str(error))
+        return opened
 
 
 def _udp_socket(listening: socket.socket) -> socket.socket:

@@ -126,8 +126,14 @@ def test_compose_leaves_time_to_drain_and_keeps_the_api_at_home():
     millrace = read(DEPLOY / "compose.yaml")["services"]["millrace"]
     settings = load(profile="container", environ={})
     assert int(millrace["stop_grace_period"].removesuffix("s")) > settings.serve.drain
-    published = {int(p.split(":")[-1]): p for p in millrace["ports"]}
-    assert set(published) == {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port}
+    published = {int(p.split(":")[-1].removesuffix("/udp")): p for p in millrace["ports"]}
+    assert set(published) == {
+        settings.rtmp.port,
+        settings.http.port,
+        settings.ws.port,
+        settings.admin.port,
+        settings.webrtc.port,
+    }
     assert published[settings.admin.port].startswith("127.0.0.1:")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.diagnosis.stream_health import B_FRAMES, StreamHealth
+from gateway.diagnosis.stream_health import StreamHealth
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, MediaTrack
@@ -54,7 +54,7 @@ class Push:
         self.events: list[Event] = []
         self.stream = builders.stream()
         self.metadata: dict[str, AmfValue] = {"framerate": 25.0} if metadata is None else metadata
-        self.health = StreamHealth(self.stream, self.events.append, WALL, without=() if webrtc else (B_FRAMES,))
+        self.health = StreamHealth(self.stream, self.events.append, WALL, lambda stream: webrtc)
         self.connect()
 
     def connect(self) -> None:

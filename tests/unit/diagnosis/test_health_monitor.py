@@ -38,10 +38,11 @@ async def test_each_pushed_stream_has_health_until_it_ends():
 async def test_b_frames_are_looked_for_where_viewers_watch_by_webrtc(webrtc: bool):
     events = Events()
     hub = builders.hub(events=events)
-    monitor = HealthMonitor(hub, events, webrtc=webrtc)
+    monitor = HealthMonitor(hub, events)
     publisher = builders.publish(hub)
     publisher.set_tracks(builders.VIDEO, None, {})
     health = hub.find("c1").health
+    hub.find("c1").viewers["whep"] += webrtc
     health.evaluate(100.0, 1.7e9)
     for n in range(10):
         publisher.push(builders.picture(n * 40, n == 0, cts=(40, 120, 0, 0)[n % 4]), 100.0)
