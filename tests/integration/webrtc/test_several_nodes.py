@@ -217,5 +217,5 @@ async def test_the_end_of_the_gateway_ends_sessions_at_once(tmp_path: Path) -> N
             await session.network.until(lambda: session.client.closed)  # noqa: B023
             assert session.said_bye
         publisher.close()
-        assert await asyncio.to_thread(gateway.stop) == 0, gateway.log[-2000:]
+        assert await asyncio.to_thread(gateway.ended) == 0, gateway.log[-2000:]
         assert gateway.log.count('"event":"publish ended"') == 1

@@ -47,8 +47,8 @@ def environment(workload: tuple[str, str]) -> dict[str, str]:
         if "value" in entry:
             given[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda m: given[m[1]], entry["value"])
         else:
-            assert entry["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
-            given[entry["name"]] = f"{workload[1]}-0"
+            fields = {"metadata.name": f"{workload[1]}-0", "status.hostIP": "192.0.2.1"}
+            given[entry["name"]] = fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
     return given
 
 
