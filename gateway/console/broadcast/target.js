@@ -10,7 +10,7 @@ import { api, ApiError, link } from "../players/api.js";
  * @property {string} name
  * @property {string[]} urls      of the servers, the preferred one first
  * @property {string} whip        address for WHIP; "": unknown
- * @property {Record<string, string>} media  playback addresses by output: flv, hls, cmaf, dash
+ * @property {Record<string, string>} media  playback addresses by output: flv, hls, cmaf, dash, whep
  * @property {boolean} ours       whether a console session can access more of the channel
  * @property {string} foreign    host and port of the server if it is not this page's, else ""
  * @property {Record<string, any>} item  the stored channel; {} without the console
@@ -91,6 +91,7 @@ export async function fromKey(text) {
   /** @type {Record<string, string>} */
   const media = inConsole() ? {} : {
     flv: `${page}/live.flv`, hls: `${page}/live.m3u8`, cmaf: `${page}/master.m3u8`, dash: `${page}/manifest.mpd`,
+    whep: `${page}/whep`,
   };
   const ports = await ownPorts();
   const base = pushBase(key.server, ports);

@@ -14,6 +14,7 @@ import { withStereo } from "./whep-sdp.js";
 
 const LOOK = 500;                    // ms between two looks at the statistics
 const NTP_EPOCH = 2_208_988_800_000; // ms from 1900 to 1970
+const LEAST_DELAY = 0.05;            // seconds; pages round it to 0.1 s, and take less for an empty buffer
 const MAX_DELAY = 300;               // seconds; more means that a clock is wrong
 
 /** @type {string | null} */
@@ -93,7 +94,7 @@ class Measure {
   delay(now) {
     if (this.newest === null) return null;
     const behind = (now - Date.now() + this.#ahead) / 1000;
-    return behind > 0 && behind < MAX_DELAY ? behind : this.#buffer + this.#trip / 2;
+    return Math.max(LEAST_DELAY, behind > 0 && behind < MAX_DELAY ? behind : this.#buffer + this.#trip / 2);
   }
 
   close() {

@@ -114,6 +114,7 @@ export default {
   "watch.hls": "HLS",
   "watch.cmaf": "Low-latency HLS",
   "watch.dash": "DASH",
+  "watch.whep": "WebRTC",
   "watch.none": "This channel has no output for viewers.",
 
   "relay.title": "Relay to Amazon IVS or another service",

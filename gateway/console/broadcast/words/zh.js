@@ -114,6 +114,7 @@ export default {
   "watch.hls": "HLS",
   "watch.cmaf": "低延迟 HLS",
   "watch.dash": "DASH",
+  "watch.whep": "WebRTC",
   "watch.none": "该频道没有开启任何播放输出。",
 
   "relay.title": "转推到 Amazon IVS 或其他服务",
