@@ -120,6 +120,7 @@ rtspTransports: [tcp]
 rtmp: no
 hls: no
 srt: no
+moq: no
 api: no
 webrtc: yes
 webrtcAddress: 127.0.0.1:{http}
@@ -178,9 +179,9 @@ async def test_the_client_of_these_tests_publishes_to_mediamtx(mediamtx: str, tm
     units = h264(seconds=20, bframes=0, audio=False).of(Kind.VIDEO)
     with Program([mediamtx, str(config)]) as server:
         await asyncio.to_thread(until, lambda: "WebRTC" in server.output, "MediaMTX listens", 20)
-        async with publishing(f"http://127.0.0.1:{http}/pushed/whip", units, audio=False) as sender:
+        async with publishing(f"http://127.0.0.1:{http}/pushed/whip", units, audio=False, setup="active") as sender:
             await asyncio.sleep(1)
-            async with watching(f"http://127.0.0.1:{http}/pushed/whep", audio=False) as viewer:
+            async with watching(f"http://127.0.0.1:{http}/pushed/whep", audio=False, setup="active") as viewer:
                 await viewer.watch(lambda: len(viewer.pictures) > 30)
                 sent, got = [slices(unit.payload) for unit in sender.sent], [slices(p) for p in viewer.pictures]
                 assert got[0] in sent
