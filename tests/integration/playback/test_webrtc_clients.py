@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -13,13 +12,10 @@ from typing import Any
 
 import pytest
 
-from gateway.media.track import Kind
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
-from tests.support.sources import h264
 from tests.support.tools import lacking, need
-from tests.support.whip_client import publishing, slices, watching
 
 GST = Path(__file__).parents[2] / "support" / "gst_webrtc.py"
 FILM = Film("clients", seconds=40)
@@ -120,6 +116,7 @@ rtspTransports: [tcp]
 rtmp: no
 hls: no
 srt: no
+moq: no
 api: no
 webrtc: yes
 webrtcAddress: 127.0.0.1:{http}
@@ -130,7 +127,6 @@ paths:
   pulled:
     source: {source}
     sourceOnDemand: no
-  pushed: {{}}
 """
 
 
@@ -167,20 +163,3 @@ def test_mediamtx_reads_by_whep(gateway: Gateway, mediamtx: str, tmp_path: Path)
             until(lambda: channel.session()["viewers"]["whep"] == 1, "a viewer", 10)
             streams = probe(f"rtsp://127.0.0.1:{rtsp}/pulled")
             assert streams["video"]["codec_name"] == "h264" and streams["audio"]["codec_name"] == "opus"
-
-
-async def test_the_client_of_these_tests_publishes_to_mediamtx(mediamtx: str, tmp_path: Path) -> None:
-    """So what our own tests do is WHIP for others, too."""
-    need("ffmpeg")
-    rtsp, http, udp = free_ports(3)
-    config = tmp_path / "mediamtx.yml"
-    config.write_text(CONFIG.format(rtsp=rtsp, http=http, udp=udp, source="publisher"))
-    units = h264(seconds=20, bframes=0, audio=False).of(Kind.VIDEO)
-    with Program([mediamtx, str(config)]) as server:
-        await asyncio.to_thread(until, lambda: "WebRTC" in server.output, "MediaMTX listens", 20)
-        async with publishing(f"http://127.0.0.1:{http}/pushed/whip", units, audio=False) as sender:
-            await asyncio.sleep(1)
-            async with watching(f"http://127.0.0.1:{http}/pushed/whep", audio=False) as viewer:
-                await viewer.watch(lambda: len(viewer.pictures) > 30)
-                sent, got = [slices(unit.payload) for unit in sender.sent], [slices(p) for p in viewer.pictures]
-                assert got[0] in sent
