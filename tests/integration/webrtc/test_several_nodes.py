@@ -87,7 +87,8 @@ async def plays(viewer: WebRtcSession) -> None:
     assert all((after - before) & 0xFFFFFFFF < 1 << 31 for before, after in itertools.pairwise(stamps))
     sound = [int.from_bytes(packet[4:8], "big") for packet in sorted_by_number(viewer.packets(SOUND))]
     steps = {(after - before) & 0xFFFFFFFF for before, after in itertools.pairwise(sound)}
-    assert steps == {960}, "Opus has 20 ms in each packet, AAC would have 1,024 samples"
+    # A busy machine may lose some.
+    assert {step % 960 for step in steps} == {0}, "Opus has 20 ms in each packet, AAC would have 1,024 samples"
 
 
 def sorted_by_number(packets: list[bytes]) -> list[bytes]:
