@@ -321,6 +321,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "health": [],
         "measured": UNMEASURED,
         "refusals": [],
+        "webrtcViewers": [],
     }
     await api.json("GET", "/videostream/unknown/session", status=404)
 

@@ -16,7 +16,7 @@ from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.sources import h264
 from tests.support.tools import need
 from tests.support.webrtc import Client
-from tests.support.whip_client import FRAGMENT, Whip, ask, offer, publishing
+from tests.support.whip_client import FRAGMENT, Whip, ask, offer, publishing, watching
 
 LIMITED = {
     "MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS": "2",
@@ -319,14 +319,16 @@ async def test_metrics_count_the_push(gateway: Gateway) -> None:
     assert value('millrace_auth_failures_total{reason="NotAuthorized",what="publish"}') == refused + 1
 
 
-async def test_b_frames_are_reported(gateway: Gateway) -> None:
+async def test_b_frames_are_reported_while_somebody_watches_by_webrtc(gateway: Gateway) -> None:
     """By RTMP, because WebRTC itself carries no reordered pictures of browsers."""
     from tests.support.clients import push
     from tests.support.media import BFRAMES
 
     channel = gateway.channel()
     with push(BFRAMES, channel.push):
-        found = await until(lambda: channel.session()["health"], "a finding", 20)
+        await asyncio.to_thread(channel.wait_live)
+        async with watching(channel.url("whep")):
+            found = await until(lambda: channel.session()["health"], "a finding", 20)
     assert [finding["code"] for finding in found] == ["b_frames"]
 
 
