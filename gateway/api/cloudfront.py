@@ -21,6 +21,7 @@ from gateway.playback.cloudfront_signer import (
     signed_url,
 )
 from gateway.playback.formats import play_urls
+from gateway.playback.webrtc.whep_format import ADDRESS as WHEP
 from gateway.ports.errors import InvalidField
 
 _DEFAULTS: Final = ("hls", "cmaf", "flv")  # the address of a channel that is signed if the request names none
@@ -36,7 +37,9 @@ async def sign_channel(request: web.Request) -> web.Response:
     signer, body, conditions = await _request_of(request)
     addresses = (await request.app[CONTEXT].presenter(request)).addresses
     base = addresses.play_bases(channel)["http"]
-    urls = {name: url for name, url in play_urls(addresses, channel).items() if not url.startswith("rtmp")}
+    # CloudFront passes neither RTMP nor the requests of WHEP, whose media go past it.
+    found = play_urls(addresses, channel).items()
+    urls = {name: url for name, url in found if name != WHEP.name and not url.startswith("rtmp")}
     urls[_PAGE] = base
     name = body.get("url") or next((name for name in _DEFAULTS if name in urls), _PAGE)
     if not isinstance(name, str) or name not in urls:

@@ -37,8 +37,8 @@ class HubSamples:
 
     def __call__(self) -> Iterator[MetricSample]:
         states: Counter[str] = Counter({str(StreamState.LIVE): 0, str(StreamState.LINGERING): 0})
-        publishers: Counter[str] = Counter({"rtmp": 0, "ws": 0})
-        viewers: Counter[str] = Counter(dict.fromkeys(FEEDS, 0))
+        publishers: Counter[str] = Counter({"rtmp": 0, "whip": 0, "ws": 0})
+        viewers: Counter[str] = Counter(dict.fromkeys((*FEEDS, "whep"), 0))
         outputs: Counter[tuple[str, str]] = Counter()
         received = self._ended_bytes
         renditions = 0

@@ -26,13 +26,34 @@ class Output(Schema):
     error: str | None
 
 
+class NetworkQuality(Schema):
+    """A WebRTC connection. roundTrip, jitter: ms; null: not known yet. lost: share of packets, of the last report."""
+
+    roundTrip: float | None
+    lost: float
+    jitter: float
+
+
+class WebRtcViewer(NetworkQuality):
+    """A viewer by WHEP. transport: udp or tcp."""
+
+    address: str
+    transport: str
+
+
 class Publisher(Schema):
-    """The publisher of a stream. seconds: since the push began. dropped: number of unusable frames by reason."""
+    """The publisher of a stream. seconds: since the push began. dropped: number of unusable frames by reason.
+
+    webrtc: of a push by WHIP.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     protocol: str
     address: str
     seconds: float
     dropped: dict[str, int]
+    webrtc: NetworkQuality | None = None
 
 
 class Track(Schema):
@@ -150,6 +171,8 @@ class Session(Schema):
     input: the name of the input on air. fallback: whether it is not the first of the channel's inputs.
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
+    webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
+    only of a session that was requested by its id.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -167,6 +190,7 @@ class Session(Schema):
     health: list[HealthFinding]
     measured: Measurements
     refusals: list[Refusal] | None = None
+    webrtcViewers: list[WebRtcViewer] | None = None
     node: str | None = None
 
 

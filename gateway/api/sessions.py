@@ -19,6 +19,7 @@ from gateway.api.body import json_object
 from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
 from gateway.api.context import CONTEXT, Context
+from gateway.api.webrtc_connections import quality, worst_viewers
 from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.refusal_log import newest
@@ -79,6 +80,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
             "address": publisher.peer,
             "seconds": round(time.monotonic() - publisher.since, 1),
             "dropped": dict(publisher.dropped),
+            **({} if publisher.network is None else {"webrtc": quality(publisher.network())}),
         },
         "input": stream.input,
         "fallback": stream.input not in (None, stored_inputs(stream.channel.item)[0].name),
@@ -88,6 +90,11 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         "health": [] if health is None else [{**asdict(f), "since": rfc3339(f.since)} for f in health.findings],
         "measured": UNMEASURED if health is None else health.measured(),
     }
+
+
+def session_with_viewers(id: str, stream: Stream | None, remote_viewers: Mapping[str, int]) -> dict[str, Any]:
+    """Returns a session that was requested by its id: with the connections of WebRTC viewers."""
+    return {**session(id, stream, remote_viewers), "webrtcViewers": worst_viewers(stream)}
 
 
 def _tracks(stream: Stream) -> list[dict[str, Any]]:
@@ -155,12 +162,12 @@ async def show(request: web.Request) -> web.Response:
     stream = live(request, id)
     session_json: dict[str, Any] | None
     if stream is not None:
-        session_json = _with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node)
+        session_json = _with_node(session_with_viewers(id, stream, context.remote_viewers.of(id)), context.cluster.node)
     else:
         session_json = await context.cluster.ask(id, "session") if is_channel_id(id) else None
         if session_json is None:
             await stored_channel(request)
-            session_json = session(id, None)
+            session_json = session_with_viewers(id, None, {})
     return answer({**session_json, "refusals": await _refusals(context, id)})
 
 

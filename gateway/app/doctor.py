@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,11 +27,13 @@ from typing import Final
 from gateway.lib.port_owner import port_owner, taken_words
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
+from gateway.webrtc.sockets import DEFAULT_PORT
 
 _MIN_BYTES: Final = 100_000_000  # bytes; below it the database may fail
 _RECOMMENDED_BYTES: Final = 2_000_000_000  # bytes; enough for recordings
 _RECOMMENDED_FILES: Final = 4_096  # each viewer is an open file
 _WARNING_DAYS: Final = 14  # days before a certificate's end
+_MAX_PORT: Final = 65_535
 _TIME_ERROR: Final = 5  # adjtimex(2): "The system clock is not synchronized to a reliable server"
 
 
@@ -277,13 +279,19 @@ def ports(settings: Settings) -> list[Finding]:
     """Checks which ports are in use, and whether a running gateway uses them."""
     findings, seen = [], dict[tuple[str, int], str]()
     is_running: bool | None = None
-    for listener in sorted(settings.listeners(), key=lambda listener: listener.tls):
-        name, host, port = listener.name, listener.host, listener.port
+    for name, host, port, kind in _bindings(settings):
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if kind is socket.SOCK_DGRAM:
+            address += " for UDP"
+        if port > _MAX_PORT:
+            findings.append(
+                _missing(f"port {name}", f"{address}: webrtc.port + serve.workers - 1 is above {_MAX_PORT}")
+            )
+            continue
         if port and (other := seen.setdefault((host, port), name)) != name:
             findings.append(_missing(f"port {name}", f"{address} is set for {other} too"))
             continue
-        error = _cannot_bind(host, port)
+        error = _cannot_bind(host, port, kind)
         if error is None:
             findings.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
             continue
@@ -294,6 +302,8 @@ def ports(settings: Settings) -> list[Finding]:
                 owner = port_owner(port)
                 text = f"{address}: used by the Millrace that runs here"
                 findings.append(_ok(f"port {name}", f"{text} ({owner})" if owner else text))
+            elif name == "webrtc" and settings.webrtc.port == DEFAULT_PORT:
+                findings.append(_warning(f"port {name}", f"{address} is in use: another port will be used"))
             else:
                 findings.append(_missing(f"port {name}", taken_words(name, port, host)))
         else:
@@ -301,13 +311,26 @@ def ports(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _cannot_bind(host: str, port: int) -> OSError | None:
+def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, socket.SocketKind]]:
+    """Yields name, host, port and kind of all ports. WebRTC has a TCP and a UDP port in each process."""
+    from gateway.processes.worker_settings import worker_count
+
+    for listener in sorted(settings.listeners(), key=lambda listener: listener.tls):
+        name, host, port = listener.name, listener.host, listener.port
+        yield name, host, port, socket.SOCK_STREAM
+        if name == "webrtc" and port:
+            yield name, host, port, socket.SOCK_DGRAM
+            for more in range(1, worker_count(settings)):
+                yield name, host, port + more, socket.SOCK_STREAM
+                yield name, host, port + more, socket.SOCK_DGRAM
+
+
+def _cannot_bind(host: str, port: int, kind: socket.SocketKind) -> OSError | None:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, _, protocol, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if kind is socket.SOCK_STREAM:  # for UDP, the option would also allow a port that is in use
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
         return error

@@ -54,9 +54,11 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.live.stream import Stream
+from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.archive import Archive
+from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -82,6 +84,8 @@ from gateway.playback.router import (
 )
 from gateway.playback.snapshot import SnapshotResponder
 from gateway.playback.vod_files import VodFiles
+from gateway.playback.webrtc.signalling import RemoteSessions
+from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.events import Event, Events, EventType
 from gateway.processes.metrics_aggregator import OPERATION as SUMS
 from gateway.processes.metrics_aggregator import MetricsAggregator
@@ -159,6 +163,11 @@ class Gateway(node.Role):
         self._rewind = Rewind(stores.objects, parts.tasks)
         self.refusals = RefusalLog()
         parts.events.listen(self.refusals.listen)
+        self.browser_streams: PlayableStreams = outputs.hub if member is None else member.browser_streams
+        pictures: BrowserMedia = PicturesOnDemand()
+        self.browser_media = pictures if member is None else member.browser_media(pictures)
+        self._session_forwarder = None if member is None else member.session_forwarder()
+        self.remote_sessions: RemoteSessions | None = self._session_forwarder
         self.node_endpoint: NodeEndpoint | None = None
         self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
@@ -193,6 +202,7 @@ class Gateway(node.Role):
             await stack.enter_async_context(member)
             metrics.read_from(member.samples)
         gateway = cls(parts, stores, outputs, member, event_log, welcome)
+        health.by_webrtc = gateway._is_watched_by_webrtc
         stack.push_async_callback(gateway._recorder.save)  # after the recording has ended
         gateway._start()
         return gateway
@@ -228,12 +238,18 @@ class Gateway(node.Role):
 
     def is_needed(self) -> bool:
         member = self._member
-        hubs = (self.hub, member.pulled, member.forwards.hub) if member is not None else (self.hub,)
+        hubs: tuple[Hub, ...] = (self.hub,)
+        if member is not None:
+            hubs += (member.pulled, member.browser_replicas.hub, member.forwards.hub)
         return any(s.publisher is not None or any(s.viewers.values()) for hub in hubs for s in hub)
 
     def _viewers_of(self, stream: Stream) -> int:
         """Returns the number of viewers of a stream on all nodes."""
         return sum(stream.viewers.values()) + sum(self._remote_viewers.of(stream.name).values())
+
+    def _is_watched_by_webrtc(self, stream: Stream) -> bool:
+        """Whether a stream has viewers by WHEP on any node."""
+        return stream.viewers[WHEP] + self._remote_viewers.of(stream.name).get(WHEP, 0) > 0
 
     def _has_publisher(self) -> bool:
         """Whether this process has a publisher."""
@@ -398,7 +414,7 @@ class Gateway(node.Role):
         from gateway.cluster.clip_operations import ClipOperations
         from gateway.cluster.diagnosis_operations import DiagnosisOperations
         from gateway.cluster.export_operations import ExportOperations
-        from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+        from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations, to_response
         from gateway.cluster.input_operations import InputOperations
 
         operations = GatewayOperations(
@@ -422,7 +438,10 @@ class Gateway(node.Role):
         )
         exports = ExportOperations(member.siblings, self.hub, self.channels.cached, self.clips, self._parts.tasks)
         tables = (operations, diagnosis, inputs, clips, exports)
-        return {name: operation for each in tables for name, operation in each.table().items()}
+        found = {name: operation for each in tables for name, operation in each.table().items()}
+        if self._session_forwarder is not None:
+            found |= self._session_forwarder.operations(to_response)
+        return found
 
     def _routes(self, viewers: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self.hub, viewers, rewind=self._rewind)

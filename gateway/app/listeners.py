@@ -25,10 +25,17 @@ from gateway.live.publisher import AcquirePublisher
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlaybackRouter
+from gateway.playback.router import OTHER_METHODS, PlaybackRouter
+from gateway.playback.webrtc.signalling import RemoteSessions, Signalling
+from gateway.playback.webrtc.whep import BrowserMedia, WhepPlayback
+from gateway.playback.webrtc.whep_format import ADDRESS as WHEP
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
+from gateway.webrtc.endpoint import WebRtcEndpoint
+from gateway.webrtc.handover import Handover
+from gateway.webrtc.samples import endpoint_samples
+from gateway.webrtc.sockets import WebRtcSockets, open_port
 
 if TYPE_CHECKING:
     from gateway.cluster.node_endpoint import NodeEndpoint
@@ -55,6 +62,8 @@ class NodeServers(Protocol):
 
     node_endpoint: answers other nodes; None: a single node.
     metrics_aggregator: collects the metrics of sibling processes; None: a single process.
+    browser_streams, browser_media: what viewers by WebRTC get.
+    remote_sessions: the WebRTC sessions of other processes; None: there are none.
     Both are valid after `playback`.
     """
 
@@ -63,6 +72,9 @@ class NodeServers(Protocol):
     streams: PlayableStreams
     channels: ChannelCaches
     protection: PlaybackProtection
+    browser_streams: PlayableStreams
+    browser_media: BrowserMedia
+    remote_sessions: RemoteSessions | None
     node_endpoint: NodeEndpoint | None
     metrics_aggregator: MetricsAggregator | None
 
@@ -88,6 +100,9 @@ class Listeners:
         self._http: HttpServer | None = None
         self._admin: AdminServer | None = None
         self._siblings: SiblingServer | None = None
+        self._webrtc: WebRtcEndpoint | None = None
+        self._sessions: Signalling | None = None
+        self._handover: Handover | None = None
         self.ports = OpenPorts()
 
     async def open(self) -> None:
@@ -98,15 +113,30 @@ class Listeners:
         settings, servers, link = self._settings, self._servers, self._parts.link
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         opener: Opener = listen if link is None else link.sockets
-        self._push_listeners = servers.open_pushes(self._services(opener, tls))
+        webrtc = self._webrtc = self._open_webrtc()
+        sessions = self._sessions = Signalling(webrtc, servers.remote_sessions)
+        self._push_listeners = servers.open_pushes(self._services(opener, tls, sessions))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
         sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
-        ports = {"admin": link.ports["admin"]} if link is not None else {}
+        ports = {"webrtc": webrtc.port} if link is None else {name: link.ports[name] for name in ("admin", "webrtc")}
         for listeners in self._push_listeners:
             ports |= listeners.ports
         self.ports = OpenPorts(**ports | {name: port_of(bound) for name, bound in sockets.items()})
-        self._http = self._playback(await servers.playback(self.ports))
+        router = await servers.playback(self.ports)
+        self._http = self._playback(router)
+        whep = WhepPlayback(
+            sessions,
+            servers.browser_streams,
+            servers.channels.cached,
+            servers.protection,
+            servers.browser_media,
+            settings,
+        )
+        router.add_sessions(WHEP.path, whep.respond)
+        for listeners in self._push_listeners:
+            for name, respond in listeners.sessions.items():
+                router.add_sessions(name, respond)
         await self._http.listen(sockets["http"])
         if tls is not None:
             await self._http.listen(sockets["https"], tls)
@@ -115,10 +145,21 @@ class Listeners:
         if "admin" in sockets:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
+        if (slot := self._parts.identity.slot) is not None:
+            self._handover = Handover(webrtc, slot.handover, slot.earlier_handovers)
+            await self._handover.open()
+        await webrtc.start()
         for listeners in self._push_listeners:
             await listeners.start()
 
-    def _services(self, opener: Opener, tls: ssl.SSLContext | None) -> ListenerServices:
+    def _open_webrtc(self) -> WebRtcEndpoint:
+        """Binds the port of WebRTC. Raises ListenError."""
+        webrtc, link = self._settings.webrtc, self._parts.link
+        if link is None:
+            return WebRtcEndpoint(webrtc, open_port(webrtc.host, webrtc.port))
+        return WebRtcEndpoint(webrtc, WebRtcSockets.of(link.sockets("webrtc", webrtc.host, webrtc.port)))
+
+    def _services(self, opener: Opener, tls: ssl.SSLContext | None, sessions: Signalling) -> ListenerServices:
         return ListenerServices(
             settings=self._settings,
             opener=opener,
@@ -131,6 +172,8 @@ class Listeners:
             channels=self._servers.channels.cached,
             protection=self._servers.protection,
             ports=lambda: self.ports,
+            webrtc=sessions.endpoint,
+            sessions=sessions,
         )
 
     def _playback(self, router: PlaybackRouter) -> HttpServer:
@@ -139,11 +182,11 @@ class Listeners:
         node_endpoint, slot = self._servers.node_endpoint, self._parts.identity.slot
         metrics_aggregator = self._servers.metrics_aggregator
         if node_endpoint is None:
-            return HttpServer(router, limits, forwarded, hidden_methods=("POST",))
+            return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS)
         router.add_folder("_node", node_endpoint)
         if slot is not None and metrics_aggregator is not None:
             self._siblings = SiblingServer(slot, node_endpoint, limits, metrics_aggregator.keep)
-        return HttpServer(router, limits, forwarded, hidden_methods=("POST",), exempts=node_endpoint.signed)
+        return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS, exempts=node_endpoint.signed)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""
@@ -156,11 +199,16 @@ class Listeners:
             for reason, count in reasons.items():
                 yield MetricSample(REFUSED, count, (scope, reason))
         yield from self._pending.samples()
+        if self._webrtc is not None:
+            yield from endpoint_samples(self._webrtc)
 
     def stop_accepting(self) -> None:
-        """Refuses new publishers. Playback continues until the streams end."""
+        """Refuses new publishers, and new sessions of WebRTC. Playback continues until the streams end."""
         for listeners in self._push_listeners:
             listeners.close()
+        if self._sessions is not None and self._webrtc is not None:
+            self._sessions.stop_accepting()
+            self._webrtc.stop_accepting()
 
     def retire(self) -> None:
         """Stops accepting, because another process now owns these ports. Open connections continue."""
@@ -169,6 +217,10 @@ class Listeners:
             self._http.retire()
         if self._admin is not None:
             self._admin.retire()
+
+    def is_needed(self) -> bool:
+        """Whether there are sessions of WebRTC, also those whose client has not connected yet."""
+        return self._webrtc is not None and self._webrtc.peers > 0
 
     async def finish(self) -> None:
         """Waits until open answers and the last data for viewers are sent, then closes the other connections."""
@@ -180,6 +232,10 @@ class Listeners:
     async def close(self) -> None:
         """Closes everything at once."""
         self.stop_accepting()
+        if self._handover is not None:
+            await self._handover.close()
+        if self._webrtc is not None:
+            await self._webrtc.close()
         if self._http is not None:
             await self._http.close()
         if self._admin is not None:

@@ -124,7 +124,9 @@ async def serve(
             log.info("retiring", retire=settings.serve.retire)
             listeners.retire()
             role.retire()
-            await shutdown_signals.wait_until_unneeded(role.is_needed, settings.serve.retire)
+            await shutdown_signals.wait_until_unneeded(
+                lambda: role.is_needed() or listeners.is_needed(), settings.serve.retire
+            )
         log.info("shutting down", drain=settings.serve.drain)
         parts.readiness.close()
         await _drain(role, listeners, settings.serve.drain)

@@ -10,9 +10,10 @@ from gateway.channels.addresses import OpenPorts
 from gateway.lib.egress import Egress
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
-from gateway.live.hub import Hub
+from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.task_set import TaskSets
+from gateway.outputs.browser import browser_specs
 from gateway.outputs.edges.edges_output import wants_edges
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
@@ -23,6 +24,7 @@ from gateway.outputs.storage.archive import Archive
 from gateway.packaging.backlog import Backlogs
 from gateway.packaging.services import PackagingServices
 from gateway.playback.formats import output_specs
+from gateway.ports.events import Events
 from gateway.settings import Settings
 from gateway.settings.ladders import load_ladders
 from gateway.workers.jpeg_service import JpegService
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from gateway.channels.channel import Channel
     from gateway.ports.stores import TaskRunner
 
+_BROWSER_LINGER = 10.0  # seconds from the end of a failed worker to the end of its rendition
 _PLAYBACK_START_ORDER = 45  # after outputs that change the picture, before recordings
 
 
@@ -61,6 +64,8 @@ class OutputFactory:
         self.address = ""  # of this gateway for ECS tasks; set by `find_own_address`
         self.ports: OpenPorts | None = None  # of this gateway, for rows of sessions; set before pushes are accepted
         self.task_sets = TaskSets(self.tasks)
+        limits = StreamLimits(0, _BROWSER_LINGER, hub.limits.gop_seconds, hub.limits.gop_bytes)
+        self._browser_hub = Hub(limits, (), Events())  # of renditions for browsers; players cannot reach it
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts, hub.events)
         self.egress = Egress(settings.egress.allow)
@@ -78,6 +83,7 @@ class OutputFactory:
 
     def start(self, tasks: Tasks) -> None:
         """Starts the tasks that do not belong to a single stream."""
+        tasks.start(self._browser_hub.run(), "browser renditions")
         tasks.start(self.archive.run(), "archive")
         tasks.start(self.finalizer.run(), "recordings")
 
@@ -100,6 +106,7 @@ class OutputFactory:
         specs_by_order = [(output.order, output.make(self)) for output in all_outputs()]
         specs = [(order, spec) for order, spec in specs_by_order if spec is not None]
         specs += [(_PLAYBACK_START_ORDER, spec) for spec in output_specs(self._packaging)]
+        specs += [(_PLAYBACK_START_ORDER, spec) for spec in browser_specs(self, self._browser_hub)]
         return [spec for _, spec in sorted(specs, key=lambda entry: entry[0])]
 
     def replica_specs(self) -> list[OutputSpec]:

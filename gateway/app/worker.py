@@ -24,7 +24,7 @@ from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
-from gateway.outputs.ladder.ladder_output import LadderOutput
+from gateway.outputs.ladder.ladder_output import LadderOutput, ladder_of_channel
 from gateway.outputs.ladder.ladder_output import stream_wants_ladder as has_ladder
 from gateway.outputs.ladder.remote_ladder import CODEC, FLAGS, KIND, TEXTS
 from gateway.ports.errors import GatewayError, StoreUnusable
@@ -85,7 +85,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
     """
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     dropped, ladders = Counter(DROPPED), load_ladders(settings.transcode.ladders)
-    stream = settings.stream
+    stream, kind = settings.stream, ladder_of_channel(ladders, settings.transcode)
     hub = Hub(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes), (), Events())
     async with SecretResolver(settings) as secrets, Peers(secrets.cluster) as peers, Tasks("worker", _crashed) as tasks:
         tasks.start(secrets.run(), "secrets")
@@ -93,7 +93,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
             [
                 OutputSpec(
                     "codec",
-                    lambda s: LadderOutput(s, hub, workers, ladders, settings.transcode, dropped),
+                    lambda s: LadderOutput(s, hub, workers, kind, dropped),
                     lambda s: has_ladder(ladders, s),
                 ),
                 OutputSpec(

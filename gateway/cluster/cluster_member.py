@@ -17,6 +17,8 @@ from gateway.channels.addresses import OpenPorts
 from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader
+from gateway.cluster.browser_form import BrowserForms
+from gateway.cluster.browser_replicas import BrowserMediaOfNodes, BrowserReplicas
 from gateway.cluster.claims import Claims, SessionRows
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.edge_selector import EdgeSelector
@@ -30,6 +32,7 @@ from gateway.cluster.node_identity import NodeIdentity, SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import RegistryLocator
 from gateway.cluster.replicas import Replicas
+from gateway.cluster.session_forwarder import SessionForwarder
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.diagnosis.experience import Experience
@@ -40,8 +43,11 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.stream import Stream
+from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
+from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
@@ -70,7 +76,7 @@ class ClusterStreams:
     Implements playback.router.PlayableStreams.
     """
 
-    def __init__(self, hub: Hub, replicas: Replicas) -> None:
+    def __init__(self, hub: Hub, replicas: PlayableStreams) -> None:
         self._hub = hub
         self._replicas = replicas
         self._tasks = Tasks("waiting players")
@@ -145,10 +151,13 @@ class ClusterMember:
         self.peers = Peers(identity.secret)
         self.siblings = SiblingProcesses(self.node, self.peers, identity.siblings, self.sibling_with)
         self.locator = RegistryLocator(registry, identity.siblings)
-        self.pulled = Hub(hub.limits, outputs.replicated, Events())  # of the replicas
+        plain = [spec for spec in outputs.replicated if spec.name != WHEP]
+        self.pulled = Hub(hub.limits, plain, Events())  # of the replicas
         self._selector = EdgeSelector(self.locator, registry, self.node)
         self.replicas = Replicas(self.pulled, self._selector, self.peers)
         self.streams = ClusterStreams(hub, self.replicas)
+        self.browser_replicas = BrowserReplicas(hub.limits, outputs.replicated, self._selector, self.peers)
+        self.browser_streams = ClusterStreams(hub, self.browser_replicas)
         self.forwards = PushForwarder(hub.limits, self.peers, dropped)
         rows = SessionRows(registry, self.node, lambda: self.address, outputs.attributes, outputs.may_have_edges)
         self.claims = Claims(hub, rows, self.locator, self.forwards, tasks)
@@ -161,6 +170,8 @@ class ClusterMember:
         await self._stack.enter_async_context(self.cluster)
         await self._stack.enter_async_context(self.replicas)
         await self._stack.enter_async_context(self.streams)
+        await self._stack.enter_async_context(self.browser_replicas)
+        await self._stack.enter_async_context(self.browser_streams)
         self._stack.push_async_callback(self.claims.finish)
         return self
 
@@ -185,6 +196,7 @@ class ClusterMember:
             self.node, self._viewers, self.locator, self.peers, experience, held_here=self._hub.holds
         )
         tasks.start(self.pulled.run(), "replicas")
+        self.browser_replicas.start(tasks)
         tasks.start(self.forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
         tasks.start(self._selector.run(), "edges of channels")
@@ -203,17 +215,27 @@ class ClusterMember:
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the cluster."""
-        for stream in self.pulled:
+        for stream in (*self.pulled, *self.browser_replicas.hub):
             yield from by_label(metric_table.VIEWERS, stream.viewers)
-        yield MetricSample(metric_table.PULLED, len(self.replicas))
-        yield MetricSample(metric_table.PULLS, self.replicas.pulls)
+        yield MetricSample(metric_table.PULLED, len(self.replicas) + len(self.browser_replicas))
+        yield MetricSample(metric_table.PULLS, self.replicas.pulls + self.browser_replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self.locator.lookups)
         yield MetricSample(metric_table.HELD, len(self.claims))
+
+    def browser_media(self, own: BrowserMedia) -> BrowserMedia:
+        """Returns the media for viewers by WebRTC. own: of this node's streams."""
+        return BrowserMediaOfNodes(own, self.browser_replicas)
+
+    def session_forwarder(self) -> SessionForwarder | None:
+        """Returns what finds the WebRTC sessions of other processes; None without a secret of the cluster."""
+        secret = self._identity.secret
+        return SessionForwarder(self.siblings, secret, self.cluster.nodes) if secret else None
 
     def drain(self) -> None:
         """Accepts no new streams. Notifies the publishers and players that are connected through this node."""
         self.forwards.hub.drain()
         self.pulled.drain()
+        self.browser_replicas.drain()
 
     async def open_http_cache(
         self, channels: CachedChannels, protection: PlaybackProtection, viewers: HttpViewers, edge: EdgeSettings
@@ -233,7 +255,8 @@ class ClusterMember:
         refusals_per_minute: see NodeAuthenticator.
         """
         authenticator = NodeAuthenticator(self._identity.secret, refusals_per_minute)
-        streams = PullableStreams(self._hub, self.claims.session, self._dropped)
+        forms = BrowserForms(self._tasks)
+        streams = PullableStreams(self._hub, self.claims.session, self._dropped, form=forms)
         return NodeEndpoint(authenticator, self.siblings, streams, channels, files, operations)
 
     async def sibling_with(self, name: str) -> NodeAddress | None:
@@ -248,8 +271,8 @@ class ClusterMember:
 
     def _viewers(self) -> Mapping[str, Mapping[str, int]]:
         """The viewers on this node of streams that other nodes hold, by stream and protocol."""
-        pulled = {stream.name: stream.viewers for stream in self.pulled}
-        return total_viewers(pulled, self._http_cache.viewers if self._http_cache is not None else {})
+        pulled, browsers = ({s.name: s.viewers for s in hub} for hub in (self.pulled, self.browser_replicas.hub))
+        return total_viewers(pulled, browsers, self._http_cache.viewers if self._http_cache is not None else {})
 
     def _as_node(self) -> Node:
         return Node(self.node, NodeRole.GATEWAY, self.address, shown=self.registry_fields)

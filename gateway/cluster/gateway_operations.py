@@ -12,7 +12,7 @@ import structlog
 from gateway.api import nms
 from gateway.api.answers import BadRequest, error_answer
 from gateway.api.channels import end_streams
-from gateway.api.sessions import PROTOCOLS, session, sessions, switched
+from gateway.api.sessions import PROTOCOLS, session_with_viewers, sessions, switched
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import MEDIA
 from gateway.channels.names import is_channel_id, is_stream_name
@@ -136,7 +136,7 @@ class GatewayOperations:
     # ---- of a live stream ----
 
     def _session(self, request: Request, id: str) -> Response:
-        fields = session(id, self._live(id), self._remote_viewers.of(id))
+        fields = session_with_viewers(id, self._live(id), self._remote_viewers.of(id))
         return json_response({**fields, "node": self._rpc.node})
 
     def _kick(self, request: Request, id: str) -> Response:

@@ -70,12 +70,15 @@ class PullableStreams:
     session: returns an id for a period of continuous timestamps of a stream.
     dropped: counts units dropped because the other node was too slow.
     find_replica: finds a replica for another node; None if other nodes may only pull the streams in `hub`.
+    form(stream, session, name): returns a stream in another form, see nodes.PullForm. Raises NoSuchStream if there is
+    no such form. None: only the streams themselves.
     """
 
     hub: Hub
     session: Callable[[Stream], str]
     dropped: Counter
     find_replica: FindReplica | None = None
+    form: Callable[[Stream, str, str], PullSource] | None = None
 
 
 class NodeEndpoint:
@@ -134,9 +137,12 @@ class NodeEndpoint:
 
     def _pull(self, request: Request, name: str) -> AnswerOrAwaitable:
         stream = self._hub.find(name)
-        if stream is not None:
+        if stream is None:
+            return self._pull_later(request, name)
+        try:
             return self._send(self._held_stream(request, stream), request.query.get("early") == "1")
-        return self._pull_later(request, name)
+        except NoSuchStream:
+            return NOT_HERE
 
     async def _pull_later(self, request: Request, name: str) -> Answer:
         """Answers a pull that must wait or be forwarded.
@@ -155,6 +161,12 @@ class NodeEndpoint:
         return await self._forward(request, name, _PULL_HEAD)
 
     def _held_stream(self, request: Request, stream: Stream) -> PullSource:
+        """Raises NoSuchStream if the request is for a form that this node does not make."""
+        name = request.query.get("form")
+        if name is not None:
+            if self._streams.form is None:
+                raise NoSuchStream(stream.name)
+            return self._streams.form(stream, self._streams.session(stream), name)
         return HeldStream(stream, self._streams.session(stream), request.query.get("original") == "1")
 
     def _send(self, source: PullSource, early: bool) -> Answer:

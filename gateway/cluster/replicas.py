@@ -22,7 +22,7 @@ from gateway.live.sink import EndReason, Sink
 from gateway.live.stream import Stream
 from gateway.media.track import Tracks
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, StoreUnavailable
-from gateway.protocols.nodes import Hello
+from gateway.protocols.nodes import Hello, PullForm
 
 log = structlog.get_logger(__name__)
 
@@ -41,15 +41,24 @@ class Replicas:
 
     limit: maximum number of replicas, including requested streams that no node holds. Beyond that, AtCapacity is
     raised.
+    form: in which the streams are pulled; None: as they are.
     Counter: `pulls` (opened connections).
     """
 
-    def __init__(self, hub: Hub, locator: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS) -> None:
-        """hub: only for replicas, with the outputs `flv` and `rtmp`. The caller runs it."""
+    def __init__(
+        self,
+        hub: Hub,
+        locator: StreamLocator,
+        peers: Peers,
+        limit: int = MAX_REPLICAS,
+        form: PullForm | None = None,
+    ) -> None:
+        """hub: only for these replicas. The caller runs it."""
         self._hub = hub
         self._locator = locator
         self._peers = peers
         self._limit = limit
+        self._form = form
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas", _crashed)
         self.pulls = 0
@@ -80,7 +89,7 @@ class Replicas:
         if pull is None:
             if len(self._pulls) >= self._limit:
                 raise AtCapacity(f"this node pulls {self._limit} streams already")
-            pull = self._pulls[name] = _Pull(name, self._hub, self._locator, self._peers, self._count_pull)
+            pull = self._pulls[name] = _Pull(name, self._hub, self._locator, self._peers, self._count_pull, self._form)
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
         try:
@@ -97,9 +106,18 @@ class Replicas:
             raise NoSuchStream(name)
         return ReplicaSource(pull, stream)
 
+    async def use(self, name: str, seconds: float) -> tuple[Stream, Callable[[], None]]:
+        """Returns a replica that stays until the returned function is called. Raises the errors of `wait`."""
+        stream = await self.wait(name, seconds)
+        pull = self._pulls.get(name)
+        if pull is None:
+            raise NoSuchStream(name)
+        pull.readers += 1
+        return stream, pull.release
+
     @property
     def readers(self) -> int:
-        """The number of pulls by other nodes."""
+        """The number of pulls by other nodes, and of uses."""
         return sum(pull.readers for pull in self._pulls.values())
 
     async def _run(self, pull: _Pull) -> None:
@@ -117,12 +135,19 @@ class _Pull(PullReceiver):
     """One replica: finds the node, pulls, reconnects if the link breaks, and ends when it is no longer needed."""
 
     def __init__(
-        self, name: str, hub: Hub, locator: StreamLocator, peers: Peers, on_opened: Callable[[], None]
+        self,
+        name: str,
+        hub: Hub,
+        locator: StreamLocator,
+        peers: Peers,
+        on_opened: Callable[[], None],
+        form: PullForm | None,
     ) -> None:
         super().__init__(hub)
         self.name = name
+        self._form = "" if form is None else f"form={form}"
         self.waiting = 0
-        self.readers = 0  # pulls by other nodes
+        self.readers = 0  # pulls by other nodes, and uses
         self.last_needed = time.monotonic()
         self.current_hello = Hello("", 0.0, {})  # for other nodes; belongs to the current tracks
         self.epoch = -1  # of the current tracks, on the node that holds the stream
@@ -166,8 +191,9 @@ class _Pull(PullReceiver):
             return None
         try:
             # These players came before the stream. They get its first frame, if the other node still has it.
-            query = "?early=1" if self._early else ""
-            self._link = await self._peers.link(node, "GET", f"/_node/{self.name}{query}", self._new_link)
+            parameters = "&".join(filter(None, (self._form, "early=1" if self._early else "")))
+            target = f"/_node/{self.name}" + (f"?{parameters}" if parameters else "")
+            self._link = await self._peers.link(node, "GET", target, self._new_link)
         except GatewayError as error:
             self._failed(node, error)
             self._not_found()
@@ -207,6 +233,11 @@ class _Pull(PullReceiver):
         return PullLink(self, lambda reason: log.warning("a pull got invalid data", stream=self.name, reason=reason))
 
     # ---- players ----
+
+    def release(self) -> None:
+        """Ends the use by a reader."""
+        self.readers -= 1
+        self.last_needed = time.monotonic()
 
     def _is_needed(self) -> bool:
         stream = self._hub.find(self.name)
@@ -281,8 +312,7 @@ class ReplicaSource:
         self._stream.attach(sink, early=early)
 
     def detach(self, sink: Sink) -> None:
-        self._pull.readers -= 1
-        self._pull.last_needed = time.monotonic()
+        self._pull.release()
         self._stream.detach(sink)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 SOCKET: Final = ".sock"
+HANDOVER: Final = ".udp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,17 @@ class WorkerSlot:
     def socket(self) -> Path:
         """The path of the socket on which it listens for its siblings."""
         return self.folder / f"{self.id}{SOCKET}"
+
+    @property
+    def handover(self) -> Path:
+        """The path of the socket on which it waits for the process that replaces it."""
+        return self.folder / f"{self.id}{HANDOVER}"
+
+    def earlier_handovers(self) -> list[Path]:
+        """Returns these paths of the earlier processes in this slot, newest first. Some may have ended."""
+        names = (f"{self.host}.{name(self.number, start)}{HANDOVER}" for start in range(self.start - 1, 0, -1))
+        existing = {path.name for path in self.folder.glob(f"{self.host}.*{HANDOVER}")}
+        return [self.folder / found for found in names if found in existing]
 
     @property
     def address(self) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from gateway.diagnosis.stream_health import CODES, StreamHealth
 from gateway.lib.metric_table import STREAM_HEALTH, MetricSample, by_label
 from gateway.live.hub import Hub
+from gateway.live.stream import Stream
 from gateway.ports.events import Event, Events, EventType
 
 _AT_ONCE: Final = 20  # streams; after these, other tasks run
@@ -20,8 +21,10 @@ class HealthMonitor:
     """Gives each new source stream its `health`. `run` evaluates them; calling it yields samples for the metrics."""
 
     def __init__(self, hub: Hub, events: Events) -> None:
+        """by_webrtc: whether viewers of a stream watch by WebRTC. Only then, B-frames are a fault."""
         self._hub = hub
         self._events = events
+        self.by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0
         self._streams: dict[str, StreamHealth] = {}
         events.listen(self._on_event)
 
@@ -30,7 +33,8 @@ class HealthMonitor:
             stream = self._hub.find(str(event.data["stream"]))
             if stream is not None and stream.is_source:
                 clock = time.time() - time.monotonic()
-                stream.health = self._streams[stream.name] = StreamHealth(stream, self._events.emit, clock)
+                health = StreamHealth(stream, self._events.emit, clock, lambda stream: self.by_webrtc(stream))
+                stream.health = self._streams[stream.name] = health
         elif event.type is EventType.STREAM_ENDED:
             self._streams.pop(str(event.data["stream"]), None)
 

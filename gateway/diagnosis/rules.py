@@ -41,6 +41,7 @@ class Facts:
     jumped_at: when the timestamps jumped last. jump: by how many seconds.
     pictured_at: time of the last decoded picture. black_since, frozen_since: of the first one of the black or equal
     pictures; None if the last picture is not black, or not equal to the one before.
+    by_webrtc: whether viewers watch by WebRTC.
     """
 
     measurement: Measurement
@@ -51,6 +52,7 @@ class Facts:
     pictured_at: float = 0.0
     black_since: float | None = None
     frozen_since: float | None = None
+    by_webrtc: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -214,3 +216,11 @@ def picture_frozen(facts: Facts, active: bool) -> float | None:
     if since is None or facts.black_since is not None or facts.pictured_at - since < FROZEN_SECONDS:
         return None
     return facts.now - since
+
+
+def b_frames(facts: Facts, active: bool) -> float | None:
+    """1 if viewers watch by WebRTC, and pictures are shown in another order than they are sent.
+
+    The order is that of this GOP or of the last one.
+    """
+    return 1.0 if facts.by_webrtc and facts.measurement.reorders else None

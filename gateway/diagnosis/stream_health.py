@@ -49,6 +49,7 @@ RULES: Final = (
     Rule("timestamps_jump", rules.timestamps_jump, end=0.0),
     Rule("gop_long", rules.gop_long),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
+    Rule("b_frames", rules.b_frames),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # They say nothing while no media arrives at all; they are neither found nor withdrawn then.
@@ -74,12 +75,19 @@ class StreamHealth:
     it is reported when that time has passed.
     """
 
-    def __init__(self, stream: Stream, emit: Callable[[Event], None], clock: float) -> None:
-        """clock: the wall clock minus the monotonic clock, seconds."""
+    def __init__(
+        self,
+        stream: Stream,
+        emit: Callable[[Event], None],
+        clock: float,
+        by_webrtc: Callable[[Stream], bool] = lambda stream: False,
+    ) -> None:
+        """clock: the wall clock minus the monotonic clock, seconds. by_webrtc: whether viewers watch by WebRTC."""
         self.findings: tuple[Finding, ...] = ()
         self._stream = stream
         self._emit = emit
         self._clock = clock
+        self._by_webrtc = by_webrtc
         self._is_over = False  # the stream has ended, or its measurement failed
         self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
@@ -108,6 +116,7 @@ class StreamHealth:
             return  # units may wait in the sockets: this process was busy, not the publisher
         facts = self._facts
         facts.now, facts.stalled = now, now - publisher.last_media
+        facts.by_webrtc = self._by_webrtc(self._stream)
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None

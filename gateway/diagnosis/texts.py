@@ -48,4 +48,7 @@ _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     "bitrate_unsteady": lambda value, _: (
         f"The bitrate changes by a factor of {value:.0f} again and again: set a constant bitrate (CBR) in the encoder."
     ),
+    "b_frames": lambda value, _: (
+        "Browsers cannot show B-frames over WebRTC: set B-frames to 0, or Tune to zerolatency, in the encoder."
+    ),
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request
@@ -14,12 +14,18 @@ from gateway.lib.scheduled_reads import ScheduledReads
 
 _READ_BYTES: Final = 4096
 _MAX_DIGITS: Final = 9
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_FAILED: Final = text(500, "something went wrong here; the log says what")
+
+# Returns the response to a body. A coroutine is cancelled when the client disconnects.
+Respond: TypeAlias = Callable[[bytes], Response | Coroutine[Any, Any, Response]]
 
 
-def read_body(request: Request, max_bytes: int, seconds: float, respond: Callable[[bytes], Response]) -> Answer:
+def read_body(request: Request, max_bytes: int, seconds: float, respond: Respond) -> Answer:
     """Answers with `respond(body)` when the whole body has arrived, and closes the connection.
 
-    The body needs a Content-Length of at most `max_bytes`. A client that is slower than `seconds` is disconnected.
+    The body needs a Content-Length of at most `max_bytes`. A client that sends or reads slower than `seconds` is
+    disconnected.
     """
     if "transfer-encoding" in request.headers:
         return text(411, "the body needs a Content-Length")
@@ -31,6 +37,8 @@ def read_body(request: Request, max_bytes: int, seconds: float, respond: Callabl
     size = int(length)
 
     def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.BaseProtocol:
+        if len(rest) < size and request.headers.get("expect", "").lower() == "100-continue":
+            transport.write(_CONTINUE)  # RFC 9110 §10.1.1; old versions of curl wait for it for a second
         reader = _BodyReader(transport, slot, size, respond)
         reader.start(seconds, rest)
         return reader
@@ -41,11 +49,9 @@ def read_body(request: Request, max_bytes: int, seconds: float, respond: Callabl
 class _BodyReader(ScheduledReads):
     """A connection whose remaining input is one body."""
 
-    __slots__ = ("_answered", "_body", "_respond", "_size", "_slot", "_timer")
+    __slots__ = ("_answered", "_body", "_respond", "_seconds", "_size", "_slot", "_task", "_timer")
 
-    def __init__(
-        self, transport: asyncio.Transport, slot: ConnectionSlot, size: int, respond: Callable[[bytes], Response]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, slot: ConnectionSlot, size: int, respond: Respond) -> None:
         super().__init__(slot.scheduler, _READ_BYTES)
         self._transport = transport
         self._slot = slot
@@ -53,11 +59,22 @@ class _BodyReader(ScheduledReads):
         self._respond = respond
         self._body = b""
         self._answered = False
+        self._seconds = 0.0
+        self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, seconds: float, rest: bytes) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
+        self._seconds = seconds
+        self._start_timer()
         self.bytes_received(rest)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)
 
     def bytes_received(self, data: bytes) -> None:
         if self._answered:
@@ -66,7 +83,23 @@ class _BodyReader(ScheduledReads):
         if len(self._body) < self._size:
             return
         self._answered = True
-        response = self._respond(self._body[: self._size])
+        answer = self._respond(self._body[: self._size])
+        if isinstance(answer, Response):
+            self._send(answer)
+            return
+        self._stop_timer()
+        self._task = self._slot.tasks.start(self._answer_later(answer), "answer to a body")
+
+    async def _answer_later(self, awaited: Coroutine[Any, Any, Response]) -> None:
+        try:
+            response = await awaited
+        except Exception:
+            self._send(_FAILED)
+            raise  # the server logs it
+        self._send(response)
+
+    def _send(self, response: Response) -> None:
+        self._start_timer()
         body = response.body or b""
         assert isinstance(body, bytes), "the answer to a small body is not a stream"
         date = f"Date: {formatdate(usegmt=True)}\r\nConnection: close\r\n\r\n".encode("ascii")
@@ -74,6 +107,7 @@ class _BodyReader(ScheduledReads):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
+        if self._task is not None:
+            self._task.cancel()
         self._slot.release()

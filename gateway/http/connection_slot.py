@@ -6,12 +6,14 @@ import asyncio
 from typing import Protocol
 
 from gateway.lib.scheduled_reads import ReadScheduler
+from gateway.lib.tasks import Tasks
 
 
 class SlotOwner(Protocol):
     """The part of the server that a slot uses."""
 
     scheduler: ReadScheduler
+    tasks: Tasks
 
     def exempt(self, slot: ConnectionSlot) -> None:
         """Stops counting the connection for its addresses."""
@@ -40,6 +42,11 @@ class ConnectionSlot:
     def scheduler(self) -> ReadScheduler:
         """The scheduler for a protocol that takes over the connection and is read in turns."""
         return self._server.scheduler
+
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks of the server, for a protocol that takes over the connection. The server logs their errors."""
+        return self._server.tasks
 
     def exempt(self) -> None:
         """Stops counting the connection: it belongs to another node, which needs many."""

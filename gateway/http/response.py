@@ -17,6 +17,10 @@ JSON: Final = "application/json"
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _PHRASES: Final = {s.value: s.phrase for s in http.HTTPStatus}
 _EXPOSED: Final = "Content-Length, Content-Range, Content-Type, Date, ETag, Retry-After"
+_ALSO_EXPOSED: Final = ("Link", "Location")  # in the answers that have them
+# "*" does not include Authorization (Fetch standard, "CORS non-wildcard request-header name").
+_ALLOWED_HEADERS: Final = "*, Authorization, Content-Type, If-Match, Range"
+_PREFLIGHT_SECONDS: Final = 86_400
 _MIN_COMPRESSED: Final = 860  # bytes; a smaller body fits into one packet
 _MAX_COMPRESSED_ON_LOOP: Final = 32 * 1024  # bytes; compression needs less than a millisecond
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})", re.ASCII)
@@ -79,7 +83,8 @@ class Response:
                 lines.append("Vary: Accept-Encoding")
             lines.append(f"Cache-Control: {self.cache}")
             lines.append("Access-Control-Allow-Origin: *")
-            lines.append(f"Access-Control-Expose-Headers: {_EXPOSED}")
+            exposed = ", ".join((_EXPOSED, *(name for name in _ALSO_EXPOSED if name in self.headers)))
+            lines.append(f"Access-Control-Expose-Headers: {exposed}")
             lines.extend(f"{name}: {value}" for name, value in self.headers.items())
             for line in lines:
                 if not _LINE.fullmatch(line):
@@ -147,6 +152,25 @@ Handler: TypeAlias = Callable[[Request], "Answer | Coroutine[Any, Any, Answer]"]
 def text(status: int, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """Returns a short text response that is never cached."""
     return Response(status, message.encode("utf-8", "replace") + b"\n", headers=headers)
+
+
+def not_allowed(methods: str) -> Response:
+    """Returns 405. methods: those of the path, for example "GET, HEAD, OPTIONS"."""
+    return text(405, "this method is not served here", headers={"Allow": methods})
+
+
+def preflight(methods: str) -> Response:
+    """Returns the answer to OPTIONS, also to the CORS preflight of a page. methods: those of the path."""
+    return Response(
+        204,
+        None,
+        headers={
+            "Allow": methods,
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+            "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+        },
+    )
 
 
 def moved(request: Request, location: str) -> Response:

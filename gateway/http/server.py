@@ -18,7 +18,7 @@ from gateway.http.connection import HttpConnection, HttpLimits
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, Request, RequestError
-from gateway.http.response import Handler, Response, service_unavailable, text
+from gateway.http.response import Handler, Response, not_allowed, preflight, service_unavailable, text
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import BACKLOG, accept_tls
@@ -26,7 +26,6 @@ from gateway.lib.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
-_PREFLIGHT_SECONDS: Final = 86_400
 _MAX_REFUSED: Final = 256  # connections above the limit of their address that may wait for a 429 answer
 _ABORT_SECONDS: Final = 1.0  # time-out for aborted connections to close
 _MAX_COMPRESSING: Final = 1  # bodies compressed in threads at once; more would slow down the loop
@@ -51,7 +50,7 @@ class HttpServer:
         hidden_methods: Iterable[str] = (),
         exempts: Callable[[Request], bool] = lambda request: False,
     ) -> None:
-        """hidden_methods: methods that the handler checks itself. No answer lists them.
+        """hidden_methods: methods that the handler checks itself. No answer of the server lists them.
 
         exempts: whether the connection of a request has no limits. Called for each request, so it must be fast.
         """
@@ -61,7 +60,8 @@ class HttpServer:
             limits, head_seconds=limits.head_seconds or math.inf, stall_seconds=limits.stall_seconds or math.inf
         )
         self.forwarded = forwarded or Forwarded(())
-        self.methods = frozenset((*methods, *hidden_methods))
+        methods = frozenset(methods)
+        self.methods = methods.union(hidden_methods)
         self.parser = HeadParser(limits.target_bytes)
         self.quota = Quota(limits.per_address)
         self.scheduler = ReadScheduler()
@@ -76,18 +76,9 @@ class HttpServer:
         self.connections: set[HttpConnection] = set()  # without connections that were taken over
         self.tasks = Tasks("http", self.task_failed)
         self._compressing = asyncio.Semaphore(_MAX_COMPRESSING)
-        allow = ", ".join(sorted({*self.methods, "OPTIONS"}.difference(hidden_methods)))
-        self.not_allowed = text(405, "this method is not served here", headers={"Allow": allow})
-        self.preflight = Response(
-            204,
-            None,
-            headers={
-                "Allow": allow,
-                "Access-Control-Allow-Methods": allow,
-                "Access-Control-Allow-Headers": "*, Range",
-                "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
-            },
-        )
+        allow = ", ".join(sorted({*methods, "OPTIONS"}))
+        self.not_allowed = not_allowed(allow)
+        self.preflight = preflight(allow)
         self.too_many = service_unavailable("too many connections from this address", 10, 429)
         self._slots: set[ConnectionSlot] = set()
         self._over_quota = 0  # number of slots with `over_quota`

@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.http.forwarded import plain_address
 from gateway.lib.sockets import Opener, port_of
 from gateway.lib.tasks import Tasks
+from gateway.playback.router import SessionResponder
 
 
 def peer_address(peername: Sequence[Any] | None) -> str:
@@ -69,7 +70,14 @@ class PortListener(abc.ABC, Generic[S]):
 class OpenListeners:
     """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS."""
 
-    def __init__(self, listeners: Sequence[PortListener[Any]], tasks: Tasks) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[PortListener[Any]],
+        tasks: Tasks,
+        sessions: Mapping[str, SessionResponder] | None = None,
+    ) -> None:
+        """sessions: the responders for pushes that HTTP requests to the playback port open, by the path's name."""
+        self.sessions = sessions or {}
         self._listeners = listeners
         self._tasks = tasks
 

@@ -16,8 +16,10 @@ from gateway.lib.tasks import Tasks
 from gateway.live.publisher import AcquirePublisher
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
+from gateway.playback.webrtc.signalling import Signalling
 from gateway.settings import Settings
 from gateway.settings.models import ListenAddress
+from gateway.webrtc.endpoint import WebRtcEndpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class ListenerServices:
     admission: checks keys. pending: limits the connections that have not sent a valid key yet.
     streams, channels, protection: for protocols that also play.
     ports: returns the ports of this process. They are known after all ports are bound.
+    webrtc, sessions: the port of WebRTC, and the sessions that HTTP requests open on it.
     reads: schedules the reads of all sockets.
     """
 
@@ -43,6 +46,8 @@ class ListenerServices:
     channels: ChannelReader
     protection: PlaybackProtection
     ports: Callable[[], OpenPorts]
+    webrtc: WebRtcEndpoint
+    sessions: Signalling
     reads: ReadScheduler = field(default_factory=ReadScheduler)
 
     def addresses(self, name: str) -> Iterator[tuple[ListenAddress, ssl.SSLContext | None]]:

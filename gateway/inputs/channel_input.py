@@ -145,6 +145,11 @@ class ChannelInput:
 
     # ---- on air ----
 
+    def ask_key_frame(self) -> None:
+        """Asks its publisher for a key frame."""
+        if self.stream is not None:
+            self.stream.request_key_frame(time.monotonic())
+
     @property
     def is_on_air(self) -> bool:
         return self._program is not None

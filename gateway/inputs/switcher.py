@@ -424,6 +424,7 @@ class ChannelSwitcher:
         else:
             shown.protocol, shown.peer, shown.timeline = publisher.protocol, publisher.peer, publisher.timeline
             shown.dropped = publisher.dropped
+        shown.ask_key_frame = entry.ask_key_frame
         shown.since = time.monotonic() if publisher is None else publisher.since
 
     def _arm(self) -> None:

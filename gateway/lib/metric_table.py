@@ -88,6 +88,23 @@ PENDING_REFUSED: Final = _counter(
     "Pending connections closed by limit: address (limits.pending_per_address), full or memory (limits.pending_bytes).",
     "reason",
 )
+WEBRTC_CONNECTIONS: Final = _gauge(
+    "millrace_webrtc_connections",
+    "WebRTC connections by state: opening (no finished handshake yet), connected.",
+    "state",
+)
+WEBRTC_TCP: Final = _gauge("millrace_webrtc_tcp_connections", "TCP connections of the WebRTC port.")
+WEBRTC_DATAGRAMS: Final = _counter(
+    "millrace_webrtc_datagrams_total", "Datagrams of the WebRTC port; out: only media and RTCP.", "direction"
+)
+WEBRTC_BYTES: Final = _counter("millrace_webrtc_bytes_total", "Bytes of these datagrams.", "direction")
+WEBRTC_DROPPED: Final = _counter(
+    "millrace_webrtc_dropped_total", "Packets that the WebRTC port dropped, in both directions, by reason.", "reason"
+)
+WEBRTC_ENDED: Final = _counter("millrace_webrtc_ended_total", "WebRTC connections that ended, by reason.", "reason")
+WEBRTC_REFUSED: Final = _counter(
+    "millrace_webrtc_refused_total", "WebRTC and TCP connections of its port that a limit of [webrtc] refused."
+)
 SEGMENT_SECONDS: Final = _histogram(
     "millrace_segment_duration_seconds", "Duration of finished segments.", _SECONDS, "format"
 )

@@ -36,6 +36,11 @@ class Fanout:
                 return True
         return False
 
+    @property
+    def has_sinks(self) -> bool:
+        """Whether anybody takes the units."""
+        return bool(self._sinks)
+
     def attach(
         self, sink: Sink, *, replay: bool = True, early: bool = False, waits: Callable[[], bool] | None = None
     ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.channels.channel import Channel
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -82,10 +83,13 @@ class StreamPublisher:
         self.announced = origin.announced
         self.since = now
         self.last_media = now
+        self.network: Callable[[], NetworkQuality] | None = None  # set by its intake, if reports tell it
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
+        self.ask_key_frame: Callable[[], None] | None = None  # set by its intake
         self.further: FurtherTracks | None = None  # None: this push can only have the default tracks
         self.has_further = False  # a further track was announced
+        self._has_opus = False  # Opus was announced beside the tracks
         self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
@@ -172,6 +176,22 @@ class StreamPublisher:
         if self.has_further and self.further is not None:
             self.further.default(unit, now)
 
+    def set_opus(self, track: MediaTrack | None) -> None:
+        """Announces the pushed Opus that the tracks have as AAC; None: there is none any more."""
+        if track is not None or self._has_opus:
+            self._has_opus = track is not None
+            self.stream.pushed_opus.set_tracks(None, track, {}, False)
+
+    @property
+    def wants_opus(self) -> bool:
+        """Whether anybody takes what `push_opus` pushes."""
+        return self.stream.pushed_opus.has_sinks
+
+    def push_opus(self, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of the announced Opus. Hot path. now: monotonic seconds."""
+        unit.dts += self.shift(unit, now)
+        self.stream.pushed_opus.send(unit)
+
     def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging. now: monotonic seconds."""
         if self.further is not None:
@@ -228,6 +248,8 @@ class StreamPublisher:
         change, self._delayed = self._delayed, None
         if change is not None and change.lost:
             self.dropped["changes"] += change.lost
+        if self.active:
+            self.set_opus(None)
         if self._evict is not None:
             self._evict = None
             self._on_close(self)
@@ -235,6 +257,7 @@ class StreamPublisher:
 
     def evict(self, reason: EndReason) -> None:
         """Revokes the lease. Only the hub calls it."""
+        self.set_opus(None)
         evict, self._evict = self._evict, None
         if evict is not None:
             evict(reason)
@@ -258,7 +281,10 @@ class StreamPublisher:
     def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None], further: FurtherTracks | None) -> None:
         """Publishes into another stream from now on. further: of that stream. Only the hub calls it."""
         self._close_further()
+        opus = self.stream.pushed_opus.tracks if self._has_opus else None
+        self.set_opus(None)
         self.stream, self.further = stream, further
+        self.set_opus(None if opus is None else opus.audio)
         self._on_close = on_close
 
     def _first_shift(self, first_ms: int, now: float) -> int:

@@ -17,6 +17,7 @@ from gateway.live.fanout import Fanout
 from gateway.live.further_relay import FurtherRelay
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
@@ -26,6 +27,7 @@ from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
 
+KEY_FRAME_SECONDS: Final = 1.0  # between two requests for a key frame
 FINISH_SECONDS: Final = 3.0  # time for an override to send its last pictures after the end of the original
 _VIDEO: Final = Kind.VIDEO
 
@@ -42,6 +44,8 @@ class ActivePublisher(Protocol):
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     announced: whether its begin and end are events.
+    ask_key_frame: asks the client for a key frame; None: its protocol cannot.
+    network: returns the quality of its connection; None: unknown.
     """
 
     protocol: str
@@ -51,6 +55,8 @@ class ActivePublisher(Protocol):
     dropped: Counter[str]
     timeline: PublisherTimeline | None
     announced: bool
+    ask_key_frame: Callable[[], None] | None
+    network: Callable[[], NetworkQuality] | None
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""
@@ -103,6 +109,8 @@ class Stream(Fanout):
         self.channel = channel
         self.started = started
         self.original = Fanout(self.gop)  # one cache for both while they are equal
+        # The sound of a push by WebRTC as it came; the tracks have it as AAC. Its tracks are None without such a push.
+        self.pushed_opus = Fanout(GopCache(0, 0))
         self.publisher: ActivePublisher | None = None
         self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
         self.input: str | None = MAIN  # the name of the channel's input that is on air
@@ -120,6 +128,7 @@ class Stream(Fanout):
         self.bytes_in = 0
         self.last_dts_ms = 0
         self.last_push = 0.0
+        self._key_frame_asked = -KEY_FRAME_SECONDS
         self._gop_bounds = (gop_bytes, gop_seconds)
         self._on_playable = on_playable
         self._override: PictureOverride | None = None
@@ -150,6 +159,13 @@ class Stream(Fanout):
     def has_output(self, name: str) -> bool:
         """Whether the output of this name is enabled."""
         return self.outputs is not None and self.outputs.enabled(name)
+
+    def request_key_frame(self, now: float) -> None:
+        """Asks the publisher for a key frame, at most once a second. now: monotonic seconds."""
+        ask = self.publisher.ask_key_frame if self.publisher is not None else None
+        if ask is not None and now - self._key_frame_asked >= KEY_FRAME_SECONDS:
+            self._key_frame_asked = now
+            ask()
 
     # ---- called by the publisher ----
 

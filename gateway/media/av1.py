@@ -81,7 +81,7 @@ def obus(data: bytes) -> list[tuple[int, int, int, int]]:
             raise InvalidData(f"OBU at {at}: the forbidden bit is set")
         at += 2 if header & 4 else 1
         if header & 2:
-            size, at = _leb128(data, at)
+            size, at = read_leb128(data, at)
         else:
             size = end - at
         if size < 0 or size > end - at:
@@ -114,11 +114,70 @@ def sequence_header(data: bytes) -> SequenceHeader | None:
 
 def parse_sequence_header(payload: bytes) -> SequenceHeader:
     """Reads a sequence_header_obu without its OBU header (AV1 §5.5). Raises InvalidData."""
-    bits = BitReader(payload, what="AV1 sequence header", error=InvalidData)
+    return _to_size(BitReader(payload, what="AV1 sequence header", error=InvalidData))[0]
+
+
+def build_av1c(obu: bytes) -> bytes:
+    """Returns the av1C record for a sequence header OBU with its size field. Raises InvalidData."""
+    kind, start, begin, end = obus(obu)[0] if obu else (0, 0, 0, 0)
+    if kind != SEQUENCE_HEADER:
+        raise InvalidData("not a sequence header")
+    bits = BitReader(obu[begin:end], what="AV1 sequence header", error=InvalidData)
+    header, reduced = _to_size(bits)
+    _skip_tools(bits, reduced)
+    colors = _colors(bits, header.profile)
+    return bytes((0x81, header.profile << 5 | header.level, header.tier << 7 | colors, 0)) + obu[start:end]
+
+
+def _skip_tools(bits: BitReader, reduced: bool) -> None:
+    """Skips what is between the size and color_config (AV1 §5.5.1)."""
+    if not reduced and bits.flag():  # frame_id_numbers_present_flag
+        bits.skip(7)
+    bits.skip(3)
+    if not reduced:
+        bits.skip(4)
+        order_hint = bits.flag()
+        if order_hint:
+            bits.skip(2)
+        screen_content = 2 if bits.flag() else bits.u(1)  # seq_force_screen_content_tools
+        if screen_content and not bits.flag():  # seq_choose_integer_mv
+            bits.skip(1)
+        if order_hint:
+            bits.skip(3)
+    bits.skip(3)
+
+
+def _colors(bits: BitReader, profile: int) -> int:
+    """Reads color_config (AV1 §5.5.2). Returns the seven low bits of the third byte of av1C."""
+    high = bits.flag()
+    twelve = high and profile == 2 and bits.flag()
+    mono = profile != 1 and bits.flag()
+    description = (bits.u(8), bits.u(8), bits.u(8)) if bits.flag() else (2, 2, 2)
+    x = y = True
+    position = 0
+    if mono:
+        pass
+    elif description == (1, 13, 0):  # sRGB
+        x = y = False
+    else:
+        bits.skip(1)  # color_range
+        if profile == 1:
+            x = y = False
+        elif profile == 2:
+            x = bits.flag() if twelve else True
+            y = x and bool(twelve) and bits.flag()
+        if x and y:
+            position = bits.u(2)
+    return high << 6 | twelve << 5 | mono << 4 | x << 3 | y << 2 | position
+
+
+def _to_size(bits: BitReader) -> tuple[SequenceHeader, bool]:
+    """Reads up to the size. Returns the header, and reduced_still_picture_header."""
     profile = bits.u(3)
     bits.flag()
     tier, rate = 0, None
-    if bits.flag():  # reduced_still_picture_header
+    reduced = bits.flag()
+    if reduced:
         level = bits.u(5)
     else:
         decoder_model = 0
@@ -146,11 +205,11 @@ def parse_sequence_header(payload: bytes) -> SequenceHeader:
             if initial_delay and bits.flag():
                 bits.skip(4)
     width_bits, height_bits = bits.u(4) + 1, bits.u(4) + 1
-    return SequenceHeader(profile, level, tier, bits.u(width_bits) + 1, bits.u(height_bits) + 1, rate)
+    return SequenceHeader(profile, level, tier, bits.u(width_bits) + 1, bits.u(height_bits) + 1, rate), reduced
 
 
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """Reads a leb128 number (AV1 §4.10.5); returns (value, position after it)."""
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    """Reads a leb128 number (AV1 §4.10.5); returns (value, position after it). Raises InvalidData."""
     value = 0
     for n in range(8):
         if at + n >= len(data):
@@ -160,3 +219,13 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, at + n + 1
     raise InvalidData(f"OBU size at {at} does not end")
+
+
+def leb128(number: int) -> bytes:
+    """Returns a leb128 number in as few bytes as possible (AV1 §4.10.5)."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -96,3 +96,18 @@ def packet_samples(packet: bytes) -> int:
     if not 0 < samples <= _MAX_SAMPLES:
         raise InvalidData(f"Opus packet of {samples} samples")
     return samples
+
+
+def joined(first: bytes, second: bytes) -> bytes | None:
+    """Returns a packet with the frames of two packets; None unless each has one frame, of the same configuration.
+
+    RFC 6716 §3.2.3 (two frames of equal size) and §3.2.4 (two frames of different sizes).
+    """
+    if not first or not second or first[0] != second[0] or first[0] & 3:
+        return None
+    size = len(first) - 1
+    if size == len(second) - 1:
+        return bytes((first[0] | 1,)) + first[1:] + second[1:]
+    # RFC 6716 §3.2.1: sizes from 252 on take two bytes, of which the second counts four times.
+    coded = bytes((size,)) if size < 252 else bytes((252 + (size & 3), (size - 252) >> 2))
+    return bytes((first[0] | 2,)) + coded + first[1:] + second[1:]

@@ -12,9 +12,10 @@ from gateway.live.stream import Stream
 from gateway.packaging.services import PackagingServices
 from gateway.playback import cmaf, flv, hls, rtmp
 from gateway.playback.play_format import CacheClass
+from gateway.playback.webrtc import whep_format
 
 # Clients list the formats in this order.
-FORMATS: Final = (flv.FORMAT, rtmp.FORMAT, hls.FORMAT, cmaf.FORMAT)
+FORMATS: Final = (flv.FORMAT, rtmp.FORMAT, whep_format.FORMAT, hls.FORMAT, cmaf.FORMAT)
 for _format in FORMATS:
     fields.add({name: field.field for name, field in _format.fields.items()})
 
@@ -24,6 +25,10 @@ LADDER: Final = "ladder"
 LADDER_INDEX: Final = "index.m3u8"
 # The output of each channel flag, which switches it on and off.
 OPTIONAL_OUTPUTS: Final = {format.flag: format.output for format in FORMATS if format.flag}
+# The outputs that no flag switches off, and browsers can play.
+ALWAYS_ON: Final = tuple(
+    format.output for format in FORMATS if not format.flag and format.addresses[0].scheme == "http"
+)
 # The outputs with lasting connections. Their metrics exist from the start.
 FEEDS: Final = tuple(format.output for format in FORMATS if format.pulled)
 # The cache class of each file by suffix. Other files are cached only by their `Cache-Control`.

@@ -12,7 +12,7 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, moved, service_unavailable, text
+from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.playback import hls
 from gateway.playback.flv import FORMAT as FLV
@@ -35,6 +35,8 @@ from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 
 # For paths that do not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
+# For WHIP and WHEP: respond(request, name of the stream). The name is "" for a path without one.
+SessionResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 # For stored media of a channel: respond(request, channel id, the path below `vod/`).
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
@@ -54,7 +56,13 @@ _NOT_PAGES: Final = frozenset(
 REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
 _LOOP: Final = text(508, "a channel cannot pull its own output")
-_NO_POST: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
+# The methods that the router checks itself, because few paths serve them.
+OTHER_METHODS: Final = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
+_READ: Final = "GET, HEAD, OPTIONS"
+_POSTED: Final = "OPTIONS, POST"
+_SESSIONS: Final = "DELETE, OPTIONS, PATCH, POST"
+_NOT_ALLOWED: Final = {methods: not_allowed(methods) for methods in (_READ, _POSTED, _SESSIONS)}
+_PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED, _SESSIONS)}
 
 
 class RemoteFiles(Protocol):
@@ -217,6 +225,7 @@ class PlaybackRouter:
         self._recordings = stored.recordings
         self._posters = stored.posters
         self._obs = stored.obs
+        self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.home,
@@ -235,21 +244,23 @@ class PlaybackRouter:
         """Adds a folder. For responders that need this PlaybackRouter."""
         self._folders[name] = respond
 
+    def add_sessions(self, name: str, respond: SessionResponder) -> None:
+        """Adds a protocol whose sessions are opened by POST to `/<id>/<name>`, and are changed and ended below it."""
+        self._sessions[name] = respond
+
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
         slash = path.find("/", 1)
+        if request.method in OTHER_METHODS:
+            return self._other_method(request, slash)
         if slash < 0:
-            return self._top_level(request, path[1:]) if request.method != "POST" else _NO_POST
+            return self._top_level(request, path[1:])
         name, rest = path[1:slash], path[slash + 1 :]
         folder = self._folders.get(name)
         if folder is not None:
             return folder(request, rest)
         if PULL_HEADER in request.headers and request.headers[PULL_HEADER] == pull_mark(channel_of(name)):
             return _LOOP
-        if request.method == "POST":
-            if rest == OBS_CONFIGURATION and self._obs is not None and is_channel_id(name):
-                return self._obs.respond(request, name)
-            return self._report(request, name) if rest == REPORT and is_stream_name(name) else _NO_POST
         if self._recordings is not None and rest.startswith("vod/"):
             return self._recording(request, name, rest[4:], self._recordings)
         route = self._live.routes.find(rest)
@@ -266,6 +277,26 @@ class PlaybackRouter:
         if rest == "poster.jpg":
             return self._poster(request, name)
         return self._watch_page(request, name) if not rest else _NO_PAGE
+
+    def _other_method(self, request: Request, slash: int) -> AnswerOrAwaitable:
+        """Answers methods other than GET and HEAD. slash: where the first folder of the path ends; -1: it has none."""
+        path, method = request.path, request.method
+        name, rest = (path[1:slash], path[slash + 1 :]) if slash > 0 else (path[1:], "")
+        obs = self._obs if rest == OBS_CONFIGURATION and is_channel_id(name) else None
+        reports = self._live.reports if rest == REPORT and is_stream_name(name) else None
+        sessions = self._sessions.get(rest.partition("/")[0] or name) if is_stream_name(name) else None
+        if sessions is not None and method in _SESSIONS:
+            return _PREFLIGHTS[_SESSIONS] if method == "OPTIONS" else sessions(request, name if rest else "")
+        if method == "POST":
+            folder = self._folders.get(name) if slash > 0 else None
+            if folder is not None:
+                return folder(request, rest)
+            if obs is not None:
+                return obs.respond(request, name)
+            if reports is not None:
+                return self._report(request, name, reports)
+        methods = _SESSIONS if sessions is not None else _READ if obs is None and reports is None else _POSTED
+        return (_PREFLIGHTS if method == "OPTIONS" else _NOT_ALLOWED)[methods]
 
     def _top_level(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a path without a folder. A channel's name leads to its page, whether or not the channel exists."""
@@ -395,11 +426,8 @@ class PlaybackRouter:
 
     # ---- reports of viewers ----
 
-    def _report(self, request: Request, name: str) -> AnswerOrAwaitable:
+    def _report(self, request: Request, name: str, reports: ViewerReports) -> AnswerOrAwaitable:
         """Answers a report for a live stream, with the stream's protection."""
-        reports = self._live.reports
-        if reports is None:
-            return _NO_POST
         stream = self._live.streams.find(name)
         if stream is not None:
             return self._protection.judge(request, name, stream.channel) or reports.read(request, name)

@@ -13,7 +13,7 @@ from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import codec_string
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
-from gateway.playback.formats import OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
+from gateway.playback.formats import ALWAYS_ON, OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
 from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, ladder_format
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.posters import Posters
@@ -49,7 +49,7 @@ class StatusResponder:
         """Returns the status of a live stream: outputs, ready outputs, and live renditions, the smallest first."""
         if self._posters is not None:
             self._posters.forget(stream.channel.id)
-        outputs = _enabled(stream)
+        outputs = [*_enabled(stream), *(name for name in ALWAYS_ON if stream.has_output(name))]
         renditions = self._renditions(stream)
         reach, oldest = self._rewind(stream)
         return _answer(
@@ -74,7 +74,9 @@ class StatusResponder:
         if channel is None or not is_watchable(channel):
             return _answer(state=StreamState.IDLE, outputs=())
         poster = await self._posters.path(channel) if self._posters is not None else None
-        return _answer(state=StreamState.IDLE, outputs=enabled_outputs(channel), poster=poster, about=channel)
+        return _answer(
+            state=StreamState.IDLE, outputs=[*enabled_outputs(channel), *ALWAYS_ON], poster=poster, about=channel
+        )
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.channels.addresses import OpenPorts
-from gateway.lib.sockets import listen, listen_shared, port_of
+from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.settings import Settings
+from gateway.webrtc.sockets import open_port
 
-EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "admin"})
+EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "webrtc", "admin"})
+WEBRTC: Final = "webrtc"  # each worker has a port of its own, because all packets of a viewer must reach one worker
+_MAX_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,13 @@ class OpenSockets:
         opened = cls(OpenPorts(), sockets)
         try:
             for endpoint in endpoints:
-                if endpoint.first:
+                if endpoint.name == WEBRTC:
+                    if endpoint.port + workers - 1 > _MAX_PORT:
+                        raise ListenError(f"webrtc: webrtc.port + serve.workers - 1 is above {_MAX_PORT}")
+                    sockets[endpoint.name] = []
+                    for number in range(workers):
+                        sockets[endpoint.name].append(open_port(endpoint.host, endpoint.port, number).all)
+                elif endpoint.first:
                     sockets[endpoint.name] = [listen(endpoint.name, endpoint.host, endpoint.port)]
                 else:
                     sockets[endpoint.name] = listen_shared(endpoint.name, endpoint.host, endpoint.port, workers)

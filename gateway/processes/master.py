@@ -245,8 +245,9 @@ class Master:
             timer.cancel()
             child.kill()
             del self._children[worker]
-        with suppress(OSError):
-            slot.socket.unlink(missing_ok=True)
+        for path in (slot.socket, slot.handover):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         printed_reason = self._restart.state is MasterState.STARTING and status in (1, 2)
         if worker.state is WorkerState.RETIRING or self._restart.state is MasterState.STOPPING:
             log.info("worker ended", worker=slot.name, reason=describe_exit(status))

@@ -50,6 +50,13 @@ def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
                     "viewer_memory": part(settings.limits.viewer_memory),
                 }
             ),
+            "webrtc": settings.webrtc.model_copy(
+                update={
+                    "peers": part(settings.webrtc.peers),
+                    "half_open": part(settings.webrtc.half_open),
+                    "tcp_connections": part(settings.webrtc.tcp_connections),
+                }
+            ),
             "workers": settings.workers.model_copy(update={"most": part(media_workers)}),
             "edge": settings.edge.model_copy(update={"cache": part(settings.edge.cache)}),
             "recording": settings.recording.model_copy(update={"spool_bytes": part(settings.recording.spool_bytes)}),

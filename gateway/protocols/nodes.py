@@ -7,7 +7,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 from gateway.media.errors import InvalidData
@@ -35,6 +35,13 @@ class LinkMessage(IntEnum):
     # Further tracks of a push, as TRACKS and UNIT. `to` is twice the id, and one more for audio.
     FURTHER_TRACK = 21
     FURTHER_UNIT = 22
+
+
+class PullForm(StrEnum):
+    """The query parameter `form` of a pull: the stream as viewers by WebRTC get it. The sender converts it."""
+
+    WEBRTC = "webrtc"  # pictures without reordering, in any codec; sound in Opus
+    WEBRTC_H264 = "webrtc-h264"  # H.264 without reordering, for viewers who lack the codec of the other form; no sound
 
 
 PING: Final = wire.frame(LinkMessage.PING, b"")

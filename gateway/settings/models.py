@@ -62,6 +62,18 @@ class WsSettings(ListenerSettings):
     idle_timeout: option.Seconds
 
 
+class WebRtcSettings(ListenerSettings):
+    advertise: option.Hosts
+    peers: option.PositiveCount
+    half_open: option.PositiveCount
+    half_open_per_address: option.Count
+    connect_timeout: option.PositiveSeconds
+    consent_timeout: option.PositiveSeconds
+    key_frame_interval: option.Seconds
+    tcp_connections: option.Count
+    tcp_first_check: option.PositiveSeconds
+
+
 class AdminSettings(ListenerSettings):
     token: option.SecretOrReference
     tls: option.OnOff
@@ -337,6 +349,7 @@ class Settings(Section):
     https: TlsListenerSettings
     ws: WsSettings
     wss: TlsListenerSettings
+    webrtc: WebRtcSettings
     admin: AdminSettings
     oidc: OidcSettings
     tls: TlsSettings

@@ -182,6 +182,10 @@ def _egress_entries(value: object) -> object:
     return entries
 
 
+def _hosts(value: object) -> tuple[str, ...]:
+    return tuple(_host(entry) for entry in _texts(value))
+
+
 def _host_patterns(value: object) -> tuple[str, ...]:
     hosts = tuple(text.lower() for text in _texts(value))
     # They become part of a header, so nothing else may stand in them.
@@ -317,6 +321,12 @@ Networks = Annotated[
     Expected("a comma-separated list of networks, such as 10.0.0.0/8, ::1"),
 ]
 Texts = Annotated[tuple[str, ...], BeforeValidator(split_list), Expected("a comma-separated list")]
+Hosts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_hosts),
+    Field(max_length=16),
+    Expected("a comma-separated list of at most 16 addresses or names, such as 203.0.113.7, media.example.com"),
+]
 HostPatterns = Annotated[
     tuple[str, ...],
     BeforeValidator(_host_patterns),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
@@ -11,6 +12,7 @@ from typing import Any, Final
 from gateway.media.errors import InvalidData
 
 COPY: Final = 0
+_RATE_TOLERANCE: Final = Fraction(6, 5)  # above `max_rate`, before pictures are left out
 FALLBACK_AUDIO: Final = 128_000  # bits per second; used for COPY if the source audio is not AAC
 
 
@@ -32,6 +34,7 @@ class LadderStep:
     width, height: maximum size of the pictures, even numbers. bitrate: of the video, bits per second.
     vbv: maximum bits in one second, and buffer size, as a multiple of `bitrate`.
     audio: AAC, bits per second; COPY: the source's audio. slot: number of the rendition in messages, 0 to 15.
+    max_rate: about the maximum of pictures per second; 0: all pictures.
     """
 
     name: str
@@ -41,6 +44,11 @@ class LadderStep:
     audio: int
     vbv: float
     slot: int = 0
+    max_rate: int = 0
+
+    def every(self, rate: Fraction) -> int:
+        """Returns n, if only every n-th picture of a source with this rate is encoded."""
+        return max(1, math.ceil(rate / (self.max_rate * _RATE_TOLERANCE))) if self.max_rate else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +62,17 @@ class FittedStep:
 
 @dataclass(frozen=True, slots=True)
 class LadderPlan:
-    """The instructions for a ladder worker: renditions from small to large, encoder, its preset and threads."""
+    """The instructions for a ladder worker: renditions from small to large, encoder, its preset and threads.
+
+    profile: of the encoder; "": the default one. instant: see VideoRecipe.
+    """
 
     rungs: tuple[LadderStep, ...]
     encoder: str = "libx264"
     preset: str = "veryfast"
     threads: int = 1
+    profile: str = ""
+    instant: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON for the worker."""
@@ -70,7 +83,8 @@ class LadderPlan:
         """Reads the JSON of `to_json`. Raises InvalidData."""
         try:
             steps = tuple(LadderStep(**step) for step in fields["rungs"])
-            return cls(steps, str(fields["encoder"]), str(fields["preset"]), int(fields["threads"]))
+            encoder, preset, profile = (str(fields[name]) for name in ("encoder", "preset", "profile"))
+            return cls(steps, encoder, preset, int(fields["threads"]), profile, bool(fields["instant"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidData(f"invalid ladder plan: {error}") from None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -27,17 +28,19 @@ from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.stores import ChannelReader
 from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster import idle
+from gateway.cluster.browser_replicas import BrowserReplicas
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.edge_selector import EdgeSelector
-from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations, to_response
 from gateway.cluster.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.membership import Membership
 from gateway.cluster.node_authenticator import NodeAuthenticator
-from gateway.cluster.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.node_endpoint import NodeEndpoint, Operation, PullableStreams
 from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.peers import Peers
 from gateway.cluster.registry_locator import Finder, RegistryLocator
 from gateway.cluster.replicas import Replicas
+from gateway.cluster.session_forwarder import SessionForwarder, no_nodes
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.http.forwarded import Forwarded
@@ -57,6 +60,7 @@ from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs
+from gateway.packaging.rtp.output import KIND as WHEP
 from gateway.packaging.services import PackagingServices
 from gateway.playback.flv import FlvViewers
 from gateway.playback.formats import FEEDS, output_specs
@@ -73,6 +77,8 @@ from gateway.playback.router import (
     StoredPlayback,
 )
 from gateway.playback.vod_files import VodFiles
+from gateway.playback.webrtc.signalling import RemoteSessions
+from gateway.playback.webrtc.whep import BrowserMedia
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
@@ -108,7 +114,10 @@ async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signa
 
 @dataclass(frozen=True, slots=True)
 class _EdgeServices:
-    """The services that find streams and channels. registry: None if the settings list gateways."""
+    """The services that find streams and channels. registry: None if the settings list gateways.
+
+    nodes: returns all nodes that are known to be alive.
+    """
 
     registry: Registry | None
     locator: RegistryLocator
@@ -117,6 +126,7 @@ class _EdgeServices:
     gateways: Gateways
     reader: ChannelReader
     deleted: ChannelReader
+    nodes: Callable[[], Awaitable[Sequence[Node]]]
 
 
 async def _open_services(parts: NodeParts) -> _EdgeServices:
@@ -130,17 +140,18 @@ async def _open_services(parts: NodeParts) -> _EdgeServices:
     edge_selector: EdgeSelector | None = None
     finder: Finder
     live_gateways: GatewayList
+    nodes: Callable[[], Awaitable[Sequence[Node]]]
     checks: dict[str, Check]
     if registry is not None:
         finder, checks = registry, {"registry": registry.check}
         locator = RegistryLocator(finder)
         edge_selector = EdgeSelector(locator, registry, id, channel)
         cluster = await stack.enter_async_context(ClusterClient(id, registry, locator, peers))
-        live_gateways = gateways.registry_gateways(cluster.nodes)
+        live_gateways, nodes = gateways.registry_gateways(cluster.nodes), cluster.nodes
     else:
         finder = upstreams = UpstreamFinder(settings.edge.upstream, peers)
         locator, checks = RegistryLocator(finder), {"gateways": upstreams.check}
-        live_gateways = gateways.configured_gateways(settings.edge.upstream)
+        live_gateways, nodes = gateways.configured_gateways(settings.edge.upstream), no_nodes
     all_gateways = Gateways(live_gateways)
     if stored is not None:
         checks["channel store"] = stored.check
@@ -150,7 +161,7 @@ async def _open_services(parts: NodeParts) -> _EdgeServices:
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
     for name, check in checks.items():
         parts.readiness.add(name, check)
-    return _EdgeServices(registry, locator, edge_selector, peers, all_gateways, reader, deleted)
+    return _EdgeServices(registry, locator, edge_selector, peers, all_gateways, reader, deleted, nodes)
 
 
 class Edge(node.Role):
@@ -175,17 +186,21 @@ class Edge(node.Role):
         limits = StreamLimits(
             stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=beginning_seconds
         )
-        self.hub = Hub(limits, output_specs(self._packaging, pulled=True), Events())  # of the pulled streams
+        outputs = output_specs(self._packaging, pulled=True)
+        self.hub = Hub(limits, [spec for spec in outputs if spec.name != WHEP], Events())  # of the pulled streams
         self._empty_hub = Hub(limits, (), Events())  # always empty, because an edge has no own streams
         locator = services.edge_selector or services.locator
         self._replicas = Replicas(self.hub, locator, services.peers)
+        self._browser_replicas = BrowserReplicas(limits, outputs, locator, services.peers)
         recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
         cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
         upstream = UpstreamClient(locator, services.peers)
         self._http_cache = HttpCacheProxy(
             upstream, self.channels.cached, self.protection, self._viewers, cache_settings
         )
-        self._channel_edge = ChannelEdge(settings.edge.channel, self._replicas, self._http_cache)
+        self._channel_edge = ChannelEdge(
+            settings.edge.channel, self._replicas, self._browser_replicas, self._http_cache
+        )
         files = GatewayFiles(services.gateways, upstream, services.locator)
         self._recordings = EdgeRecordings(files, recordings_cache)
         self._viewer_reporter = ViewerReporter(
@@ -198,6 +213,12 @@ class Edge(node.Role):
         self.streams: PlayableStreams = self._replicas
         slot = parts.identity.slot
         self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, services.peers) if slot is not None else None
+        self.browser_streams: PlayableStreams = self._browser_replicas
+        self.browser_media: BrowserMedia = self._browser_replicas
+        self._siblings = SiblingProcesses(parts.identity.id, services.peers, parts.identity.siblings)
+        secret = parts.identity.secret
+        self._session_forwarder = SessionForwarder(self._siblings, secret, services.nodes) if secret else None
+        self.remote_sessions: RemoteSessions | None = self._session_forwarder
         self.node_endpoint: NodeEndpoint | None = self._endpoint()
         self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
         self._pages.total_metrics = self.metrics_aggregator
@@ -208,7 +229,7 @@ class Edge(node.Role):
     async def open(cls, parts: NodeParts) -> Edge:
         """Opens the services of the edge, and starts its tasks. Raises StoreUnusable, UnusableKey."""
         edge = cls(parts, await _open_services(parts))
-        for service in (edge._replicas, edge._http_cache, edge._recordings):
+        for service in (edge._replicas, edge._browser_replicas, edge._http_cache, edge._recordings):
             await parts.stack.enter_async_context(service)
         parts.stack.callback(edge._viewers.close)
         await parts.stack.enter_async_context(parts.tasks)  # entered last, so that tasks end before the services close
@@ -218,6 +239,7 @@ class Edge(node.Role):
     def _start(self) -> None:
         tasks = self._parts.tasks
         tasks.start(self.hub.run(), "replicas")
+        self._browser_replicas.start(tasks)
         tasks.start(self._services.locator.run(), "lookups")
         if self._services.edge_selector is not None:
             tasks.start(self._services.edge_selector.run(), "edges of channels")
@@ -235,8 +257,17 @@ class Edge(node.Role):
             tasks.start(_stop_when_idle(self._services.locator, channel, self._parts.shutdown_signals), "channel")
 
     def is_needed(self) -> bool:
-        """Whether a viewer plays FLV or RTMP, or another node pulls a stream from this edge."""
-        return bool(self._replicas.readers) or any(any(stream.viewers.values()) for stream in self.hub)
+        """Whether a viewer plays FLV, RTMP or WebRTC, or another node pulls a stream from this edge."""
+        readers = self._replicas.readers + self._browser_replicas.readers
+        return bool(readers) or any(any(stream.viewers.values()) for stream in self._streams)
+
+    def drain(self) -> None:
+        self._browser_replicas.drain()
+
+    @property
+    def _streams(self) -> Iterator[Stream]:
+        """All replicas."""
+        return chain(self.hub, self._browser_replicas.hub)
 
     # ---- servers ----
 
@@ -283,7 +314,7 @@ class Edge(node.Role):
             self._parts.identity,
         )
         node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
-        siblings = SiblingProcesses(identity.id, services.peers, identity.siblings)
+        siblings = self._siblings
         operations = GatewayOperations(
             siblings,
             self._empty_hub,
@@ -292,14 +323,18 @@ class Edge(node.Role):
             remote_viewers=RemoteViewerCounts(),
             report=lambda: summary(node_status, metrics, __version__),
         ).table()
+        others: dict[str, Operation] = {}
+        if self.metrics_aggregator is not None:
+            others[METRICS_OPERATION] = self.metrics_aggregator.operate
+        if self._session_forwarder is not None:
+            others |= self._session_forwarder.operations(to_response)
         return NodeEndpoint(
             NodeAuthenticator(identity.secret, settings.limits.refusals_per_minute),
             siblings,
             PullableStreams(self._empty_hub, lambda stream: "", metrics.dropped, self._channel_edge.find_replica),
             services.reader,
             self._channel_edge.file,
-            {name: operations[name] for name in ("node", "changed")}
-            | ({METRICS_OPERATION: self.metrics_aggregator.operate} if self.metrics_aggregator is not None else {}),
+            {name: operations[name] for name in ("node", "changed")} | others,
         )
 
     def _as_node(self) -> Node:
@@ -310,18 +345,19 @@ class Edge(node.Role):
 
     def _viewer_counts(self) -> Mapping[str, Mapping[str, int]]:
         """Returns the number of viewers by stream and protocol."""
-        return total_viewers(self._http_cache.viewers, {stream.name: stream.viewers for stream in self.hub})
+        pulled, browsers = ({s.name: s.viewers for s in hub} for hub in (self.hub, self._browser_replicas.hub))
+        return total_viewers(self._http_cache.viewers, pulled, browsers)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of this edge."""
         viewers: Counter[str] = Counter(dict.fromkeys(FEEDS, 0))
-        for stream in self.hub:
+        for stream in self._streams:
             viewers.update(stream.viewers)
         for protocol, count in viewers.items():
             yield MetricSample(metric_table.VIEWERS, count, (protocol,))
         yield from self._http_cache.samples()
-        yield MetricSample(metric_table.PULLED, len(self._replicas))
-        yield MetricSample(metric_table.PULLS, self._replicas.pulls)
+        yield MetricSample(metric_table.PULLED, len(self._replicas) + len(self._browser_replicas))
+        yield MetricSample(metric_table.PULLS, self._replicas.pulls + self._browser_replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self._services.locator.lookups)
         yield from self._packaging.samples()
         for reason, count in self._pages.refused.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.channels.names import channel_of
+from gateway.cluster.browser_replicas import BrowserReplicas
 from gateway.cluster.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.node_endpoint import NOT_HERE
 from gateway.cluster.pull import PullSource
@@ -22,9 +23,12 @@ _WAIT_SECONDS: Final = 3.0  # maximum wait for a stream that is not pulled yet
 class ChannelEdge:
     """Serves one channel to other nodes. channel: its id; "" to serve none."""
 
-    def __init__(self, channel: str, replicas: Replicas, http_cache: HttpCacheProxy) -> None:
+    def __init__(
+        self, channel: str, replicas: Replicas, browser_replicas: BrowserReplicas, http_cache: HttpCacheProxy
+    ) -> None:
         self._channel = channel
         self._replicas = replicas
+        self._browser_replicas = browser_replicas
         self._http_cache = http_cache
 
     async def find_replica(self, request: Request, name: str) -> PullSource:
@@ -35,6 +39,9 @@ class ChannelEdge:
         """
         if not self._may_serve(request, name) or request.query.get("original") == "1":
             raise NoSuchStream(name)
+        form = request.query.get("form")
+        if form is not None:
+            return await self._browser_replicas.pull_source(name, form, _WAIT_SECONDS)
         return await self._replicas.pull_source(name, _WAIT_SECONDS)
 
     def file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:

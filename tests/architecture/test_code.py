@@ -39,6 +39,8 @@ TIMELESS = (
     "gateway/channels/fields.py",
     "gateway/channels/relay_urls.py",
     "gateway/http/request.py", "gateway/http/websocket.py", "gateway/playback/cloudfront.py",
+    "gateway/webrtc/ice.py", "gateway/webrtc/paths.py", "gateway/webrtc/framing.py", "gateway/webrtc/candidates.py",
+    "gateway/webrtc/peer.py", "gateway/webrtc/dtls_alerts.py",
     "gateway/http/forwarded.py", "gateway/lib/bit_reader.py", "gateway/lib/redact.py",
 )  # fmt: skip
 CLOCKS = {"time", "random", "secrets", "uuid"}

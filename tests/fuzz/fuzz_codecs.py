@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gateway.media import aac, ac3, av1, codecs, flac, h264, h264_slices, h265, mp3, nal, opus, vp9
 from gateway.media.errors import InvalidData
+from gateway.media.reordering import declared_reordering
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.fuzz import captures
 from tests.support.builders import AUDIO, AVCC
@@ -47,6 +48,7 @@ def fuzz(data: bytes) -> None:
     all_codecs = list(Codec)
     codec = all_codecs[data[0] % len(all_codecs)]
     cut = 1 + len(data) // 2
+    assert declared_reordering(MediaTrack(Kind.VIDEO, codec, 1000, data[1:])) in (True, False, None)
     for kind in Kind:
         found = codecs.describe(MediaTrack(kind, codec, 1000, data[1:cut]), data[cut:])
         for name, most in (("width", 1 << 16), ("height", 1 << 16), ("sampleRate", 1 << 20), ("channels", 256)):

@@ -11,6 +11,7 @@ from gateway.protocols.rtp.packets import PacketOrder, parse_packet, parse_sende
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.messages import RtspReader
 from gateway.protocols.rtsp.session_description import parse_description
+from gateway.protocols.sdp.sections import MAX_MEDIA
 
 SDP = (
     b"v=0\r\na=control:*\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
@@ -32,8 +33,8 @@ def fuzz(data: bytes) -> None:
     """Oracle: only the documented errors; nothing that is kept is larger than what came."""
     with suppress(RemoteProtocolError):
         RtspReader().receive(data)
-    description = parse_description(data)
-    assert len(description.media) <= 16
+    with suppress(RemoteProtocolError):
+        assert len(parse_description(data).media) <= MAX_MEDIA
     credentials = Credentials("u", "p")
     if credentials.challenge(data.decode("latin-1")):
         assert credentials.header("PLAY", "rtsp://x", "r")

@@ -28,7 +28,11 @@ RECIPES: dict[str, tuple[Codec, str, list[str]]] = {
                                  "-x265-params", "log-level=error:pools=1:bframes=3"]),
     "av1": (Codec.AV1, "mp4", [*_PICTURE, "-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "15",
                                "-threads", "1"]),
+    # Hidden frames: temporal units of up to five OBUs.
+    "av1-hidden": (Codec.AV1, "mp4", [*_PICTURE, "-c:v", "libaom-av1", "-cpu-used", "8", "-lag-in-frames", "25",
+                                      "-g", "60", "-threads", "1"]),
     "vp9": (Codec.VP9, "mp4", [*_PICTURE, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"]),
+    "vp8": (Codec.VP8, "webm", [*_PICTURE, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"]),
     "aac": (Codec.AAC, "mp4", [*_TONE, "-c:a", "aac", "-ac", "2"]),
     "aac-mono": (Codec.AAC, "mp4", [*_TONE, "-c:a", "aac", "-ac", "1", "-ar", "44100"]),
     "opus": (Codec.OPUS, "mp4", [*_TONE, "-c:a", "libopus", "-ac", "2"]),

@@ -26,7 +26,14 @@ from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responde
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import ViewerReports
-from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
+from gateway.playback.router import (
+    OTHER_METHODS,
+    LivePlayback,
+    MediaRoutes,
+    PlaybackAccess,
+    PlaybackRouter,
+    StoredPlayback,
+)
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, publish, sound
@@ -128,7 +135,7 @@ async def playing(
         Health(missing),
         StoredPlayback(posters=posters, public_channels=public_channels),
     )
-    async with serving(handler, hidden=("POST",), **server) as listener:
+    async with serving(handler, hidden=OTHER_METHODS, **server) as listener:
         labs.append(PlaybackServer(hub, channels, audience, listener, flv))
         try:
             yield labs[0]

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
@@ -207,6 +207,8 @@ async def rig(
             streams=hub,
             channels=store,  # type: ignore[arg-type]
             protection=PROTECTION,
+            webrtc=cast(Any, None),
+            sessions=cast(Any, None),
             ports=OpenPorts,
         )
         door = WsServices(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from gateway.channels.cached_channels import CachedChannels
+from gateway.cluster.browser_replicas import BrowserReplicas
 from gateway.cluster.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.node_address import NodeAddress, StreamLocator
 from gateway.cluster.node_authenticator import NodeAuthenticator
@@ -67,7 +68,8 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
         Replicas(hub, where, peers) as replicas,
         HttpCacheProxy(UpstreamClient(where, peers), channels, protection, audience, settings) as relay,
     ):
-        given = ChannelEdge(of, replicas, relay)
+        browser_replicas = BrowserReplicas(hub.limits, (), where, peers)
+        given = ChannelEdge(of, replicas, browser_replicas, relay)
         door = NodeEndpoint(
             NodeAuthenticator(secret),
             SiblingProcesses("", peers),

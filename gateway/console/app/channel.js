@@ -8,13 +8,15 @@ import { installedSwitches } from "./installed_outputs.js";
  *   obsKey: string, expired: boolean, outdate?: any}} Channel
  */
 /** @typedef {{name: string, enabled: boolean, state: string, error: string | null} & Record<string, any>} Output */
+/** A connection of WebRTC: ms, and a share of the packets. @typedef {{roundTrip: number | null, lost: number, jitter: number}} Network */
 /**
  * @typedef {object} Session
  * @property {string} id
  * @property {"live" | "lingering" | "idle"} state
  * @property {string | null} since
  * @property {number} bitrate
- * @property {{protocol: string, address: string, seconds: number, dropped: Record<string, number>} | null} publisher
+ * @property {{protocol: string, address: string, seconds: number, dropped: Record<string, number>, webrtc?: Network} | null} publisher
+ * @property {(Network & {address: string, transport: string})[]} [webrtcViewers]  those with the worst connections first
  * @property {Record<string, number>} viewers
  * @property {({kind: "video" | "audio", codec: string, profile: string | null} & Record<string, any>)[]} tracks
  * @property {Output[]} outputs

@@ -149,13 +149,14 @@ export class BroadcastController {
 
   async #begin() {
     const settings = this.#fallen ? { ...this.#choices.settings, way: /** @type {const} */ ("container") } : this.#choices.settings;
-    const start = await plan(settings, await this.#size(), this.target?.urls ?? [], this.#mirrorsViewers());
+    if (this.target === null) return this.#to("off");
+    const start = await plan(settings, await this.#size(), this.target, this.#mirrorsViewers());
     if (start === null || this.sound === null) {
-      this.#fail({ word: "fault.unsupported" }, false);
+      this.#fail({ word: settings.way === "whip" ? "fault.whip" : "fault.unsupported" }, false);
       return this.#to("off");
     }
     const { picture, sound } = this.#start = start;
-    const way = t(start.transport === "frames" ? "advanced.frames" : "advanced.container");
+    const way = t(`advanced.${start.transport}`);
     note(t("details.begin", {
       width: String(picture.width), height: String(picture.height), rate: picture.frameRate, bitrate: bitrate(picture.bitrate),
       picture: `${way} (${picture.codec})`, sound: sound.codec,

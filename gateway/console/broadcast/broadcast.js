@@ -1,8 +1,12 @@
-/** One broadcast, from Go live to Stop: starts the worker that sends it, and passes pictures and sound to it. */
+/** One broadcast, from Go live to Stop: starts the worker that sends it, and passes pictures and sound to it.
+ *
+ * WebRTC belongs to the page, so the worker only composes its pictures.
+ */
 
 import { containerFormat } from "./formats.js";
 import { Drawn, generator, hasStreams, Pulled, Streamed } from "./picture.js";
 import { Recorder } from "./recorder.js";
+import { Whip } from "./whip.js";
 
 /** @typedef {import("./types.js").Order} Order */
 /** @typedef {import("./types.js").Report} Report */
@@ -24,6 +28,8 @@ export class Broadcast {
   #shown;
   /** @type {Recorder | null} */
   #recorder = null;
+  /** @type {Whip | null} */
+  #whip = null;
 
   /**
    * @param {import("./types.js").Start} start
@@ -42,8 +48,10 @@ export class Broadcast {
     const tap = this.#tap = frames ? sound.tap() : null;
     this.#post({ do: "start", start, sound: tap?.port ?? null }, tap ? [tap.port] : []);
     this.#picture = this.#way(start);
-    if (!frames) this.#recorder = this.#record(start, sound);
+    if (start.transport === "container") this.#recorder = this.#record(start, sound);
+    else if (start.transport === "whip") this.#whip = this.#send(start, sound);
     this.show(track);
+    this.#whip?.open();
   }
 
   /** Changes camera or screen without ending the broadcast. @param {MediaStreamTrack | null} track */
@@ -69,11 +77,15 @@ export class Broadcast {
   }
 
   /** Ends the broadcast after all data are sent; `progress` reports the end. */
-  stop() { this.#post({ do: "stop" }); }
+  stop() {
+    this.#post({ do: "stop" });
+    this.#whip?.stop();
+  }
 
   /** Frees everything; called after the end. */
   close() {
     this.#recorder?.drop();
+    this.#whip?.close();
     this.#picture.close();
     this.#tap?.close();
     this.#worker.terminate();
@@ -91,22 +103,28 @@ export class Broadcast {
 
   /** @param {import("./types.js").Start} start @param {import("./sound.js").Sound} sound */
   #record(start, sound) {
-    /** @type {MediaStreamTrack} */
-    let track;
-    if (this.#picture instanceof Drawn) {
-      track = this.#picture.track;
-    } else {
-      const made = generator();
-      this.#post({ do: "output", writable: made.writable }, [made.writable]);
-      track = made;
-    }
     const type = containerFormat();
     if (type === null) throw new Error("this browser cannot record");
     return new Recorder(
-      new MediaStream([track, ...sound.stream.getAudioTracks()]), type, start.sound.bitrate,
+      new MediaStream([this.#composed(), ...sound.stream.getAudioTracks()]), type, start.sound.bitrate,
       (data, take) => this.#post({ do: "media", take, data }, [data]),
       (take) => this.#post({ do: "finished", take }),
     );
+  }
+
+  /** @param {import("./types.js").Start} start @param {import("./sound.js").Sound} sound */
+  #send(start, sound) {
+    const [audio] = sound.stream.getAudioTracks();
+    if (audio === undefined) throw new Error("the sound has no track");
+    return new Whip(start, { video: this.#composed(), audio }, this.#on);
+  }
+
+  /** @returns {MediaStreamTrack} the track of the composed pictures */
+  #composed() {
+    if (this.#picture instanceof Drawn) return this.#picture.track;
+    const made = generator();
+    this.#post({ do: "output", writable: made.writable }, [made.writable]);
+    return made;
   }
 
   /** @param {Report} report */

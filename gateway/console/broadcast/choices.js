@@ -87,7 +87,7 @@ export class Choices {
     fillPicker(select("sound-bitrate"), SOUND_BITRATES.map((bits) => [String(bits), bitrate(bits)]), String(settings.soundBitrate));
     fillPicker(select("mirror"), (/** @type {const} */ (["no", "preview", "all"])).map((one) => [one, t(`picture.mirror.${one}`)]),
       settings.mirror);
-    fillPicker(select("way"), (/** @type {const} */ (["auto", "frames", "container"])).map((one) => [one, t(`advanced.way.${one}`)]),
+    fillPicker(select("way"), (/** @type {const} */ (["auto", "frames", "container", "whip"])).map((one) => [one, t(`advanced.way.${one}`)]),
       settings.way);
     input("processing").checked = settings.processing;
   }

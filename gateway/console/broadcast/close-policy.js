@@ -36,3 +36,21 @@ export function closePolicy(code, past) {
       return { why: past.secure ? "tls" : "unreachable", again: true };
   }
 }
+
+/**
+ * The same for WHIP.
+ * @param {number} status  of the server's answer; 0: none
+ * @param {Past} past
+ * @returns {{why: Trouble, again: boolean}}
+ */
+export function whipPolicy(status, past) {
+  switch (status) {
+    case 401: case 403: return { why: "key", again: false };
+    case 409: return closePolicy(4409, past);
+    case 429: case 503: return { why: "busy", again: true };
+    case 400: case 406: case 415: return { why: "unusable", again: false };
+    case 404: case 405: return { why: "noWhip", again: false };
+    case 0: return closePolicy(1006, past);
+    default: return { why: "server", again: true };
+  }
+}

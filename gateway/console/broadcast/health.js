@@ -49,7 +49,7 @@ export class Health {
     if (now.busy - before.busy >= TOO_MANY) return { word: "warn.busy" };
     if (now.late - before.late >= TOO_MANY && !figures.slow) return { word: "warn.late" };
     if (figures.slow) return { word: "warn.slow", fill: { now: bitrate(figures.wanted), wanted: bitrate(wanted) } };
-    if (this.#lags >= TOO_MANY) return { word: `warn.behind.${transport}`, fill: { seconds: Math.round(this.#behind) } };
+    if (this.#lags >= TOO_MANY && transport !== "whip") return { word: `warn.behind.${transport}`, fill: { seconds: Math.round(this.#behind) } };
     if (now.dropped - before.dropped >= TOO_MANY) return { word: "warn.dropped" };
     if (this.#few >= MEMORY) return { word: "warn.few", fill: { now: Math.round(figures.rate), wanted: frameRate } };
     return null;

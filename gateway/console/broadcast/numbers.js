@@ -22,3 +22,9 @@ export const fine = (seconds) => `${seconds.toLocaleString(speaks(), { maximumFr
 
 /** @param {number} n */
 export const perSecond = (n) => t("facts.persecond", { n: Math.round(n) });
+
+/** @param {number} n  of 1 */
+export const share = (n) => n.toLocaleString(speaks(), { style: "percent", maximumFractionDigits: 1 });
+
+/** @param {number} seconds */
+export const milliseconds = (seconds) => `${Math.round(seconds * 1000).toLocaleString(speaks())} ms`;

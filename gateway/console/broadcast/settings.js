@@ -38,7 +38,7 @@ const VALID = {
   bitrate: (value) => value === 0 || BITRATES.includes(Number(value)),
   soundBitrate: (value) => SOUND_BITRATES.includes(Number(value)),
   mirror: (value) => value === "no" || value === "preview" || value === "all",
-  way: (value) => value === "auto" || value === "frames" || value === "container",
+  way: (value) => value === "auto" || value === "frames" || value === "container" || value === "whip",
   processing: (value) => typeof value === "boolean",
 };
 

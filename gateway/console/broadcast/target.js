@@ -9,7 +9,8 @@ import { api, ApiError, link } from "../players/api.js";
  * @property {string} id
  * @property {string} name
  * @property {string[]} urls      of the servers, the preferred one first
- * @property {Record<string, string>} media  playback addresses by output: flv, hls, cmaf, dash
+ * @property {string} whip        address for WHIP; "": unknown
+ * @property {Record<string, string>} media  playback addresses by output: flv, hls, cmaf, dash, whep
  * @property {boolean} ours       whether a console session can access more of the channel
  * @property {string} foreign    host and port of the server if it is not this page's, else ""
  * @property {Record<string, any>} item  the stored channel; {} without the console
@@ -49,6 +50,7 @@ export async function fromConsole(id) {
       id: item.id,
       name: String(item.videoname || item.name || item.id),
       urls: [...new Set([...(item.wsUrl ? [item.wsUrl] : []), ...others])],
+      whip: item.whipUrl ?? "",
       media: item.playUrls ?? {},
       ours: true,
       foreign: "",
@@ -69,7 +71,7 @@ export async function fromConsole(id) {
  */
 export function parseKey(text) {
   const pasted = text.trim();
-  const key = /(?:^|[/#])([A-Za-z0-9_-]{1,128})\?(?:[^\s#?]*&)?sign=(\d{1,16}-[0-9a-f]{32,64})(?:[&#]\S*)?$/i.exec(pasted);
+  const key = /(?:^|[/#])([A-Za-z0-9_-]{1,128})(?:\/whip)?\?(?:[^\s#?]*&)?sign=(\d{1,16}-[0-9a-f]{32,64})(?:[&#]\S*)?$/i.exec(pasted);
   const [, id, sign] = key ?? [];
   if (!id || !sign || /\s/.test(pasted)) return null;
   const [base] = /^(?:wss?|rtmps?|https?):\/\/[^/\s?#]+/i.exec(pasted) ?? [];
@@ -89,6 +91,7 @@ export async function fromKey(text) {
   /** @type {Record<string, string>} */
   const media = inConsole() ? {} : {
     flv: `${page}/live.flv`, hls: `${page}/live.m3u8`, cmaf: `${page}/master.m3u8`, dash: `${page}/manifest.mpd`,
+    whep: `${page}/whep`,
   };
   const ports = await ownPorts();
   const base = pushBase(key.server, ports);
@@ -96,7 +99,8 @@ export async function fromKey(text) {
   // Only this page's own server is asked, because the camera is sent to each server of the answer.
   const others = foreign ? [] : await servers(`/_servers/${encodeURIComponent(key.id)}?sign=${key.sign}`);
   const urls = [...new Set([base, ...others])].map((server) => server + path);
-  return { id: key.id, name: key.id, urls, media: foreign ? {} : media, ours: false, foreign, item: {} };
+  const whip = inConsole() || foreign ? "" : `${page}/whip?sign=${key.sign}`;
+  return { id: key.id, name: key.id, urls, whip, media: foreign ? {} : media, ours: false, foreign, item: {} };
 }
 
 /**

@@ -1,8 +1,8 @@
 /** The types of the messages between the page and its worker (types only; nothing here runs). */
 
 /**
- * The way of sending: WebCodecs frames, or the bytes of a MediaRecorder.
- * @typedef {"frames" | "container"} Transport
+ * The way of sending: WebCodecs frames, the bytes of a MediaRecorder, or WebRTC (WHIP).
+ * @typedef {"frames" | "container" | "whip"} Transport
  */
 
 /**
@@ -56,7 +56,7 @@
 /**
  * The reason why a connection ended; each has its text in `words/`.
  * @typedef {"key" | "kicked" | "inUse" | "ownConnection" | "busy" | "unusable" | "policy" | "tooBig" | "shutdown"
- *   | "closed" | "lost" | "unreachable" | "tls" | "server" | "silent" | "encoder"} Trouble
+ *   | "closed" | "lost" | "unreachable" | "tls" | "server" | "silent" | "encoder" | "noWhip"} Trouble
  */
 
 /**
@@ -70,6 +70,8 @@
  * @property {number} busy         left out: this device was too slow
  * @property {number} queued       seconds of media that wait for the network
  * @property {boolean} slow        whether the bit rate is lowered because of the network
+ * @property {number} [loss]       share of the packets that were lost; only of WebRTC
+ * @property {number} [roundTrip]  seconds to the server and back; only of WebRTC
  */
 
 /**

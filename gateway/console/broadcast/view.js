@@ -1,7 +1,7 @@
 /** Draws the page from the state of the controller. */
 
 import { button, element, html, press, say } from "./elements.js";
-import { bitrate, duration, fine, perSecond } from "./numbers.js";
+import { bitrate, duration, fine, milliseconds, perSecond, share } from "./numbers.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./broadcast-controller.js").BroadcastController} BroadcastController */
@@ -77,6 +77,10 @@ function facts(controller) {
   say("rate", figures ? perSecond(figures.rate) : none);
   say("dropped", figures ? String(figures.late + figures.busy + health.dropped) : none);
   say("behind", figures ? fine(health.behind) : none);
+  const webrtc = figures?.roundTrip !== undefined;
+  html("behind-fact").hidden = webrtc; // a push by WebRTC gets no reports of the server's encoder
+  html("network-fact").hidden = !webrtc;
+  say("network", webrtc ? `${share(figures.loss ?? 0)} · ${milliseconds(figures.roundTrip ?? 0)}` : none);
   element("dropped-label", HTMLElement).title = t("facts.dropped.why");
   element("behind-label", HTMLElement).title = t("facts.behind.why");
   tick(controller);

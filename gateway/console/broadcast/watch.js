@@ -7,7 +7,7 @@ import { t } from "./words.js";
 /** @typedef {import("./target.js").Target} Target */
 
 // Each output's player page, the most widely supported first.
-const PAGES = /** @type {const} */ ([["hls", "index.html"], ["cmaf", "hls.html"], ["flv", "flv.html"], ["dash", "dash.html"]]);
+const PAGES = /** @type {const} */ ([["hls", "index.html"], ["cmaf", "hls.html"], ["flv", "flv.html"], ["dash", "dash.html"], ["whep", "whep.html"]]);
 
 /** @type {{url: string, output: typeof PAGES[number][0]}[]} */
 let pages = [];

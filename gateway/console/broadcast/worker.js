@@ -2,10 +2,11 @@
 
 import { ContainerPush } from "./push-container.js";
 import { FramesPush } from "./push-frames.js";
+import { PicturesPush } from "./push-pictures.js";
 
 /** @typedef {import("./types.js").Order} Order */
 
-/** @type {FramesPush | ContainerPush | null} */
+/** @type {FramesPush | ContainerPush | PicturesPush | null} */
 let push = null;
 
 /** @param {import("./types.js").Report} report */
@@ -13,9 +14,11 @@ const report = (report) => postMessage(report);
 
 addEventListener("message", (/** @type {MessageEvent<Order>} */ { data: order }) => {
   if (order.do === "start") {
-    push = order.start.transport === "frames"
-      ? new FramesPush(order.start, order.sound, report)
-      : new ContainerPush(order.start, report);
+    switch (order.start.transport) {
+      case "frames": push = new FramesPush(order.start, order.sound, report); break;
+      case "container": push = new ContainerPush(order.start, report); break;
+      case "whip": push = new PicturesPush(order.start, report);
+    }
     push.begin();
     return;
   }
@@ -26,7 +29,7 @@ addEventListener("message", (/** @type {MessageEvent<Order>} */ { data: order })
     case "pull": push.source.pulls = order.on; break;
     case "mirror": push.source.mirror = order.on; break;
     case "blank": push.source.blank = order.on; break;
-    case "output": if (push instanceof ContainerPush) push.output = order.writable; break;
+    case "output": if (!(push instanceof FramesPush)) push.output = order.writable; break;
     case "media": if (push instanceof ContainerPush) push.media(order.take, order.data); break;
     case "finished": if (push instanceof ContainerPush) push.finished(order.take); break;
     case "stop": void push.stop(); break;

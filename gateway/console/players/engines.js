@@ -20,3 +20,9 @@ export async function loadDash() {
   const { dashEngine, unsupported } = await import("./dash-engine.js");
   return { open: dashEngine, unsupported };
 }
+
+/** @returns {Promise<Loaded>} */
+export async function loadWhep() {
+  const { unsupported, whepEngine } = await import("./whep-engine.js");
+  return { open: whepEngine, unsupported };
+}

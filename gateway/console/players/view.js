@@ -31,7 +31,7 @@ const PASSING = ["starting", "broken", "stalled", "lost"];
 /** The player pages and their outputs. */
 const PAGES = /** @type {const} */ ([
   ["flv.html", "flv", "FLV"], ["index.html", "hls", "HLS"], ["hls.html", "cmaf", "LL-HLS"], ["dash.html", "cmaf", "DASH"],
-  ["instant.html", "flv", "Instant"],
+  ["instant.html", "flv", "Instant"], ["whep.html", "whep", "WebRTC"],
 ]);
 
 /**

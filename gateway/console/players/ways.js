@@ -1,6 +1,6 @@
 /** Chooses how to play a stream: the viewer's choice, else the best way, and the next one if that fails. */
 
-import { loadDash, loadFlv, loadHls } from "./engines.js";
+import { loadDash, loadFlv, loadHls, loadWhep } from "./engines.js";
 import { nativeHls } from "./media.js";
 import { AUTO } from "./quality.js";
 import { flvRenditions, hlsRenditions } from "./renditions.js";
@@ -10,6 +10,9 @@ import { flvRenditions, hlsRenditions } from "./renditions.js";
 /** @typedef {import("./types.js").Way} Way */
 
 const FORGET = 300_000; // ms after which a way that failed may be chosen again
+
+/** The way with the shortest delay: by WebRTC where that is possible, else with WebCodecs. */
+const INSTANT = "instant";
 
 /** All ways, in the order of the menu. @type {Way[]} */
 export const WAYS = [
@@ -21,9 +24,10 @@ export const WAYS = [
     },
   },
   { id: "cmaf", label: "LL-HLS", output: "cmaf", media: "master.m3u8", load: () => loadHls(true) },
+  { id: "whep", label: "WebRTC", output: "whep", media: "whep", load: loadWhep },
   { id: "flv", label: "HTTP-FLV", output: "flv", media: "live.flv", others: flvRenditions, load: loadFlv },
   {
-    id: "instant", label: "Instant", output: "flv", protocol: "instant", media: "live.flv", others: flvRenditions,
+    id: INSTANT, label: "Instant", output: "flv", protocol: "instant", media: "live.flv", others: flvRenditions,
     load: async () => {
       const { instantEngine, supported } = await import("./instant-engine.js");
       return { open: instantEngine, unsupported: supported() ? null : "WebCodecs" };
@@ -70,7 +74,10 @@ export class Ways {
    * @returns {Way[]} the ways of this channel that this browser may play, the wanted or best one first
    */
   possible(status) {
-    const rank = (/** @type {Way} */ { id }) => id === this.wanted ? -1 : (BEST.indexOf(id) + BEST.length + 1) % (BEST.length + 1);
+    const rank = (/** @type {Way} */ { id }) => {
+      if (id === "whep" && this.wanted === INSTANT) return -2;
+      return id === this.wanted ? -1 : (BEST.indexOf(id) + BEST.length + 1) % (BEST.length + 1);
+    };
     return this.#ways.filter((way) => status.outputs.includes(way.output) && this.#isPlayable(way, status))
       .sort((a, b) => rank(a) - rank(b));
   }
@@ -128,7 +135,8 @@ export class Ways {
  */
 function isPlayable({ id }, { tracks = [] }) {
   if (nativeHls && (id === "cmaf" || id === "hls")) return true;
-  if (id === "instant") return "VideoDecoder" in globalThis;
+  if (id === "whep") return "RTCPeerConnection" in globalThis; // the gateway makes what browsers cannot show this way
+  if (id === INSTANT) return "VideoDecoder" in globalThis;
   const source = /** @type {any} */ (globalThis).ManagedMediaSource ?? globalThis.MediaSource;
   if (!source) return false;
   // The engines know more about sound than the browser says, such as MP3 in MPEG-TS. So only the picture is checked.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.formats.mkv import ebml
+from gateway.media import opus
 from gateway.media.aac import parse_asc
 from gateway.media.codecs import pixel_aspect, video_size
 from gateway.media.errors import UnsupportedCodec
@@ -32,6 +33,21 @@ def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
     Video is track 1, audio track 2. CodecPrivate is the track's configuration: avcC, hvcC or AudioSpecificConfig.
     Raises UnsupportedCodec for other codecs, InvalidData for a configuration that cannot be read.
     """
+    return _header([_entry(t) for t in tracks], app)
+
+
+def browser_header(size: tuple[int, int], opus_head: bytes, app: str = "Millrace") -> bytes:
+    """Returns the same for VP8 and Opus. size: width and height of the pictures. opus_head: b"": no sound."""
+    picture = ebml.element(ebml.VIDEO, ebml.uint(ebml.PIXEL_WIDTH, size[0]), ebml.uint(ebml.PIXEL_HEIGHT, size[1]))
+    entries = [_described(Kind.VIDEO, "V_VP8", picture)]
+    if opus_head:
+        rate = ebml.number(ebml.SAMPLING_FREQUENCY, opus.RATE)
+        sound = ebml.element(ebml.AUDIO, rate, ebml.uint(ebml.CHANNELS, opus.parse_head(opus_head).channels))
+        entries.append(_described(Kind.AUDIO, "A_OPUS", ebml.element(ebml.CODEC_PRIVATE, opus_head), sound))
+    return _header(entries, app)
+
+
+def _header(entries: Iterable[bytes], app: str) -> bytes:
     head = ebml.element(
         ebml.EBML,
         ebml.uint(ebml.EBML_VERSION, 1),
@@ -49,8 +65,7 @@ def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
         ebml.text(ebml.MUXING_APP, app),
         ebml.text(ebml.WRITING_APP, app),
     )
-    entries = ebml.element(ebml.TRACKS, *(_entry(t) for t in tracks))
-    return head + ebml.SEGMENT + ebml.UNKNOWN_SIZE + info + entries
+    return head + ebml.SEGMENT + ebml.UNKNOWN_SIZE + info + ebml.element(ebml.TRACKS, *entries)
 
 
 def cluster(timestamp: int) -> bytes:
@@ -74,17 +89,21 @@ def _entry(track: MediaTrack) -> bytes:
         raise UnsupportedCodec(f"this Matroska carries H.264, H.265 and AAC, not {track.codec}")
     if not 0 < len(track.config) <= MAX_PRIVATE:
         raise UnsupportedCodec(f"{track.codec} with a configuration of {len(track.config)} bytes")
-    number = NUMBERS[track.kind]
+    private = ebml.element(ebml.CODEC_PRIVATE, track.config)
+    return _described(track.kind, codec, private, _picture(track) if track.kind is Kind.VIDEO else _sound(track))
+
+
+def _described(kind: Kind, codec: str, *fields: bytes) -> bytes:
+    number = NUMBERS[kind]
     return ebml.element(
         ebml.TRACK_ENTRY,
         ebml.uint(ebml.TRACK_NUMBER, number),
         ebml.uint(ebml.TRACK_UID, number),
-        ebml.uint(ebml.TRACK_TYPE, _TYPES[track.kind]),
+        ebml.uint(ebml.TRACK_TYPE, _TYPES[kind]),
         ebml.uint(ebml.FLAG_LACING, 0),
         ebml.text(ebml.LANGUAGE, "und"),
         ebml.text(ebml.CODEC_ID, codec),
-        ebml.element(ebml.CODEC_PRIVATE, track.config),
-        _picture(track) if track.kind is Kind.VIDEO else _sound(track),
+        *fields,
     )
 
 

@@ -20,8 +20,8 @@ from gateway.media.track import AmfValue, Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import AudioConfig, Chunk, Configured, FramesConnection, VideoConfig
-from gateway.workers.aac_client import AacWorkerClient, AacWorkerFailed
-from gateway.workers.aac_protocol import aac_track
+from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
+from gateway.workers.sound_protocol import aac_track
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ class FramesIntake:
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool) -> None:
         self._publisher = publisher
         self._connection = FramesConnection()
-        self._aac_worker = AacWorkerClient(workers, publisher.stream.name, self._publish_audio)
+        self._sound_worker = SoundWorkerClient(workers, publisher.stream.name, self._publish_audio)
         self._timeline = publisher.timeline = PublisherTimeline(reorder=_MAX_REORDER_MS)
         self._time_offset: int | None = None  # the page's time that corresponds to 0 here, milliseconds
         self._video: MediaTrack | None = None
@@ -65,8 +65,8 @@ class FramesIntake:
     async def run(self) -> None:
         """Runs the audio worker until the push has ended and its last audio is published. Raises IntakeFailed."""
         try:
-            await self._aac_worker.run()
-        except AacWorkerFailed as error:
+            await self._sound_worker.run()
+        except SoundWorkerFailed as error:
             raise IntakeFailed(str(error), again=error.again) from error
         finally:
             self._ended = True
@@ -88,14 +88,14 @@ class FramesIntake:
 
     def finish(self) -> None:
         self._ended = True
-        self._aac_worker.finish()
+        self._sound_worker.finish()
 
     @property
     def stats(self) -> IntakeStats:
         return IntakeStats(
             frames=self._frames,
             dropped=self._dropped,
-            behind=self._aac_worker.behind,
+            behind=self._sound_worker.behind,
             video="copy" if self._video is not None else None,
             audio=None if self._audio is None else "copy" if self._source_audio is None else "transcode",
         )
@@ -128,7 +128,7 @@ class FramesIntake:
             return
         dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip & _MASK)
         if self._source_audio is not None:
-            self._aac_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
+            self._sound_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
         else:
             self._publisher.push(AccessUnit(track, dts, 0, True, time.time(), chunk.payload), time.monotonic())
 
@@ -180,8 +180,8 @@ class FramesIntake:
             return
         self._uses_worker = True
         try:
-            await self._aac_worker.open(source, published)
-        except AacWorkerFailed as error:
+            await self._sound_worker.open(source, published)
+        except SoundWorkerFailed as error:
             raise IntakeFailed(str(error), again=error.again) from error
         self._source_audio = source
         # Decoded audio is later than the packets' times by the pre-skip (RFC 7845 §4.2).

@@ -17,8 +17,8 @@ from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
-from gateway.workers.aac_client import AacWorkerClient, AacWorkerFailed
-from gateway.workers.aac_protocol import aac_track
+from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
+from gateway.workers.sound_protocol import SoundSetup, aac_track
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class CameraOutput:
         self._began = self._last_packet = time.monotonic()
         self._first_packet = 0.0
         self._unsynchronized = False  # the reports of both tracks are known and not used
-        self._encoder: AacWorkerClient | None = None
+        self._encoder: SoundWorkerClient | None = None
         self._encoded: MediaTrack | None = None
         self._tasks = Tasks("camera", self._crashed)
         self._failed: OutputError | None = None
@@ -64,11 +64,13 @@ class CameraOutput:
         for track in tracks:
             if track.foreign is not None and track.samples.track is not None:
                 encoded = aac_track(track.foreign.channels, TICKS)
-                encoder = AacWorkerClient(self._workers, self._context.channel.id, self._push, track.foreign)
+                encoder = SoundWorkerClient(
+                    self._workers, self._context.channel.id, self._push, SoundSetup(foreign=track.foreign)
+                )
                 self._tasks.start(self._encode(encoder), "sound")
                 try:
                     await encoder.open(track.samples.track, encoded)
-                except AacWorkerFailed as error:
+                except SoundWorkerFailed as error:
                     log.warning("sound of a camera is left out", reason=str(error))
                     continue
                 self._encoder, self._encoded = encoder, encoded
@@ -149,10 +151,10 @@ class CameraOutput:
         log.error("the sound of a camera failed", task=name, exc_info=error)
         self._encoder = None
 
-    async def _encode(self, encoder: AacWorkerClient) -> None:
+    async def _encode(self, encoder: SoundWorkerClient) -> None:
         try:
             await encoder.run()
-        except AacWorkerFailed as error:
+        except SoundWorkerFailed as error:
             log.warning("sound of a camera is left out", reason=str(error))
             self._encoder = None
 

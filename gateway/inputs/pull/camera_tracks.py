@@ -21,7 +21,7 @@ from gateway.protocols.rtp.depacketizers import (
 )
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import Media
-from gateway.workers.aac_protocol import ForeignSound
+from gateway.workers.sound_protocol import ForeignSound
 
 TICKS: Final = 1_000
 _JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times
@@ -40,10 +40,11 @@ class Samples(Protocol):
 class Pictures:
     """H.264 or H.265, from a key frame on. After a loss, it begins again at the next key frame."""
 
-    def __init__(self, medium: Media) -> None:
+    def __init__(self, codec: Codec, config: bytes = b"") -> None:
+        """config: the record of known parameter sets; empty if only the pictures bring them."""
         self.track: MediaTrack | None = None
-        self._codec = Codec.H264 if medium.encoding == "H264" else Codec.H265
-        self._samples = NalSamples(self._codec, _avcc(medium) if self._codec is Codec.H264 else _hvcc(medium))
+        self._codec = codec
+        self._samples = NalSamples(codec, config)
         self._times: DecodeTimes | None = None
         self._last = 0
         self._begun = False
@@ -137,7 +138,9 @@ class CameraTrack:
         medium = self.medium
         parameters = medium.parameters
         if self.kind is Kind.VIDEO and medium.encoding in ("H264", "H265"):
-            return NalDepacketizer(h265=medium.encoding == "H265"), Pictures(medium)
+            if medium.encoding == "H264":
+                return NalDepacketizer(h265=False), Pictures(Codec.H264, _avcc(medium))
+            return NalDepacketizer(h265=True), Pictures(Codec.H265, _hvcc(medium))
         if self.kind is Kind.AUDIO:
             if medium.encoding == "MPEG4-GENERIC":
                 config = bytes.fromhex(parameters.get("config", ""))

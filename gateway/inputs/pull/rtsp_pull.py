@@ -96,7 +96,10 @@ class _Session:
         """Runs until the connection is lost or no media arrive. Raises OutputError, _Redirected."""
         response = await self._request("DESCRIBE", self._url, {"Accept": "application/sdp"})
         base = response.headers.get("content-base") or response.headers.get("content-location") or self._url
-        description = parse_description(response.body)
+        try:
+            description = parse_description(response.body)
+        except RemoteProtocolError as error:
+            raise OutputError(str(error)) from None
         tracks = _choose(description)
         try:
             for number, track in enumerate(tracks):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
+from gateway.live.fanout import Fanout
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -58,6 +59,30 @@ def ladder_steps(ladders: Mapping[str, LadderSettings], channel: Channel) -> tup
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LadderKind:
+    """What a LadderOutput makes of a stream.
+
+    plan: returns the renditions of a channel, without slots. Raises OutputError.
+    backlog: maximum seconds behind the source.
+    for_viewers: whether the source is what viewers get, without its sound; else what was pushed.
+    """
+
+    plan: Callable[[Channel], LadderPlan]
+    backlog: float
+    for_viewers: bool = False
+
+
+def ladder_of_channel(ladders: Mapping[str, LadderSettings], settings: TranscodeSettings) -> LadderKind:
+    """Returns the kind of the output `codec`: the renditions that the stored channel enables."""
+    presets = {"libx264": settings.preset, "libx265": settings.hevc_preset}
+
+    def plan(channel: Channel) -> LadderPlan:
+        return LadderPlan(ladder_steps(ladders, channel), channel.codec, presets[channel.codec], settings.threads)
+
+    return LadderKind(plan, settings.backlog)
+
+
 def stream_wants_ladder(ladders: Mapping[str, LadderSettings], stream: Stream) -> bool:
     """Returns whether a stream is a source whose channel enables at least one rendition."""
     try:
@@ -70,7 +95,7 @@ class LadderOutput:
     """The output `codec`: decodes the source once and publishes each rendition as a stream `<id>@<name>`.
 
     Renditions have the source's times and key frame positions, and they end with the source.
-    A worker more than `settings.backlog` seconds behind drops whole GOPs, in all renditions together.
+    A worker more than `kind.backlog` seconds behind drops whole GOPs, in all renditions together.
     A dead worker is replaced at once. Renditions continue at the next key frame with a discontinuity.
     """
 
@@ -79,18 +104,15 @@ class LadderOutput:
         stream: Stream,
         hub: Hub,
         workers: WorkerPool,
-        ladders: Mapping[str, LadderSettings],
-        settings: TranscodeSettings,
+        kind: LadderKind,
         dropped: Counter,
     ) -> None:
-        """dropped: counts dropped units by reason."""
+        """hub: of the renditions. dropped: counts dropped units by reason."""
         self._stream = stream
         self._hub = hub
         self._workers = workers
-        self._ladders = ladders
-        self._presets = {"libx264": settings.preset, "libx265": settings.hevc_preset}
-        self._threads = settings.threads
-        self._backlog = settings.backlog
+        self._kind = kind
+        self._fanout: Fanout = stream if kind.for_viewers else stream.original
         self._dropped = dropped
         self._slots: dict[str, int] = {}
         self._renditions: dict[int, PublishedRendition] = {}
@@ -145,7 +167,7 @@ class LadderOutput:
         finally:
             first_subscription, self._first_subscription = self._first_subscription, None
             if first_subscription is not None:
-                stream.original.detach(first_subscription)
+                self._fanout.detach(first_subscription)
             for slot in list(self._renditions):
                 self._end(slot)
 
@@ -180,7 +202,8 @@ class LadderOutput:
 
     def _make_plan(self, channel: Channel) -> LadderPlan:
         pushed = self._stream.pushed_tracks.by_name  # the publisher's own renditions win
-        rungs = tuple(step for step in ladder_steps(self._ladders, channel) if step.name not in pushed)
+        plan = self._kind.plan(channel)
+        rungs = tuple(step for step in plan.rungs if step.name not in pushed)
         slots = {step.name: self._slots[step.name] for step in rungs if step.name in self._slots}
         used = {*slots.values(), *self._renditions}
         for step in rungs:
@@ -188,8 +211,7 @@ class LadderOutput:
                 slots[step.name] = next(n for n in range(_SLOTS) if n not in used)
                 used.add(slots[step.name])
         self._slots = slots
-        numbered = tuple(replace(step, slot=slots[step.name]) for step in rungs)
-        return LadderPlan(numbered, channel.codec, self._presets[channel.codec], self._threads)
+        return replace(plan, rungs=tuple(replace(step, slot=slots[step.name]) for step in rungs))
 
     async def _with_worker(self) -> None:
         stream = self._stream
@@ -209,7 +231,7 @@ class LadderOutput:
                         StreamMessage.END: lambda body: self._end(_slot(body)),
                         LadderMessage.NOTE: self._handle_status,
                     },
-                    _FLUSH_SECONDS + self._backlog,
+                    _FLUSH_SECONDS + self._kind.backlog,
                 )
 
     async def _watch(self, items: Subscription) -> None:
@@ -224,9 +246,8 @@ class LadderOutput:
             self._counted = items.dropped
 
     def _subscribe(self) -> Subscription:
-        original = self._stream.original
-        items = Subscription(original, max_bytes=_MAX_BYTES, max_seconds=self._backlog)
-        original.attach(items)
+        items = Subscription(self._fanout, max_bytes=_MAX_BYTES, max_seconds=self._kind.backlog)
+        self._fanout.attach(items)
         return items
 
     @contextmanager
@@ -237,19 +258,21 @@ class LadderOutput:
             yield items
         finally:
             self._count_drops(items)
-            self._stream.original.detach(items)
+            self._fanout.detach(items)
 
     async def _feed(self, worker: WorkerProcess, items: Subscription) -> None:
         """Sends the source to the worker, from a key frame on."""
         plan: LadderPlan | None = None
         sent_version: tuple[object, ...] | None = None
         published_until = self._last_published_ms()
-        started = False
+        started, silent = False, self._kind.for_viewers
         async for item in items:
             if plan is not self._plan and self._plan is not None:
                 plan = self._plan
                 await worker.send_json(LadderMessage.PLAN, plan.to_json())
             if isinstance(item, AccessUnit):
+                if silent and item.track.kind is not Kind.VIDEO:
+                    continue
                 if not started:
                     if (
                         not item.key
@@ -260,7 +283,7 @@ class LadderOutput:
                     started = True
                 await worker.send_item(item)
             elif isinstance(item, Tracks):
-                self._source = item
+                self._source = item = replace(item, audio=None) if silent else item
                 version = (item.video, item.audio, item.epoch)
                 if version != sent_version:
                     sent_version = version

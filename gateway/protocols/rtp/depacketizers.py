@@ -5,35 +5,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.media import nal
+from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.protocols.rtp.packets import RtpPacket
 
-_MAX_UNIT: Final = 8_000_000
+MAX_FRAME: Final = 8_000_000  # bytes of one access unit
+PACKET_COST: Final = 64  # bytes that Python needs beside each payload; counted, so that tiny packets are bounded, too
 _MAX_FRAMES: Final = 64  # of AAC in one packet
 
+_STAP_A, _FU_A = 24, 28  # RFC 6184 §5.2, table 1
+_AGGREGATION, _FRAGMENTATION = 48, 49  # RFC 7798 §4.4
+# H.265, table 7-1: pictures at which decoding can start, and pictures that a decoder skips if it starts there.
+_FIRST_IRAP, _LAST_IRAP = 16, 21
+_RASL: Final = (8, 9)
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """The bytes of one access unit. offset: samples from the packet's timestamp. Video is in Annex B form."""
+
+@dataclass(slots=True)
+class AssembledFrame:
+    """The bytes of one access unit. Do not modify it. (`frozen` would be slower.)
+
+    offset: samples from the packet's timestamp. key: whether decoding can start here; every frame of sound is one.
+    leading: a picture that refers to pictures before the last key frame. It is skipped if decoding starts there.
+    payload: H.264 and H.265 in Annex B form; AV1 a temporal unit of OBUs with sizes, without delimiter.
+    """
 
     timestamp: int
     payload: bytes
     offset: int = 0
+    key: bool = True
+    leading: bool = False
 
 
 class Depacketizer(Protocol):
     """Joins packets that come in order. `lost` is called where packets are missing."""
 
-    def push(self, packet: RtpPacket) -> list[Assembled]:
-        """Returns the units that are complete. Raises InvalidData."""
+    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
+        """Returns the units that are complete. The payload must not be empty. Raises InvalidData."""
 
     def lost(self) -> None:
         """Drops the unfinished unit."""
 
 
+class ResumableDepacketizer(Depacketizer, Protocol):
+    """A depacketizer that finds where decoding can start again after a loss."""
+
+    def begins_key(self, payload: bytes) -> bool:
+        """Whether this payload is surely the first of a key frame."""
+
+
 class NalDepacketizer:
-    """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798). A unit ends at its marker."""
+    """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798). A unit ends at its marker.
+
+    STAP-B, MTAP and FU-B belong to the interleaved mode, which we do not offer: they are errors.
+    """
 
     def __init__(self, *, h265: bool) -> None:
         self._h265 = h265
@@ -42,16 +66,16 @@ class NalDepacketizer:
         self._size = 0
         self._timestamp: int | None = None
 
-    def push(self, packet: RtpPacket) -> list[Assembled]:
-        done: list[Assembled] = []
+    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
+        done: list[AssembledFrame] = []
         if packet.timestamp != self._timestamp:
             done += self._finish()  # a sender without markers
             self._timestamp = packet.timestamp
         payload = packet.payload
-        self._size += len(payload)
-        if self._size > _MAX_UNIT:
+        self._size += len(payload) + PACKET_COST
+        if self._size > MAX_FRAME:
             self.lost()
-            raise InvalidData(f"a picture of more than {_MAX_UNIT} bytes")
+            raise InvalidData(f"a picture of more than {MAX_FRAME} bytes")
         if self._h265:
             self._add_h265(payload)
         else:
@@ -63,13 +87,27 @@ class NalDepacketizer:
     def lost(self) -> None:
         self._units, self._fragments, self._size = [], [], 0
 
+    def begins_key(self, payload: bytes) -> bool:
+        """Parameter sets come first in a key frame, or after a delimiter in an aggregation packet."""
+        kind, at = (payload[0] >> 1 & 0x3F, 4) if self._h265 else (payload[0] & 0x1F, 3)
+        if kind == (_AGGREGATION if self._h265 else _STAP_A) and len(payload) > at:
+            kind = self._kind(payload[at])
+            size = payload[at - 2] << 8 | payload[at - 1]
+            behind = at + size + 2
+            if kind == (h265.AUD if self._h265 else h264.AUD) and len(payload) > behind:
+                kind = self._kind(payload[behind])
+        return kind in ((h265.VPS, h265.SPS) if self._h265 else (h264.SPS,))
+
+    def _kind(self, first: int) -> int:
+        return first >> 1 & 0x3F if self._h265 else first & 0x1F
+
     def _add_h264(self, payload: bytes) -> None:
         kind = payload[0] & 0x1F
         if 1 <= kind <= 23:
-            self._units.append(payload)
-        elif kind == 24:  # STAP-A
+            self._add(payload)
+        elif kind == _STAP_A:
             self._add_aggregate(payload, 1)
-        elif kind == 28 and len(payload) > 2:  # FU-A
+        elif kind == _FU_A and len(payload) > 2:
             self._add_fragment(bytes(((payload[0] & 0xE0) | (payload[1] & 0x1F),)), payload[1], payload[2:])
         else:
             raise InvalidData(f"an RTP packet of type {kind}")
@@ -78,15 +116,22 @@ class NalDepacketizer:
         if len(payload) < 3:
             raise InvalidData(f"an RTP packet of {len(payload)} bytes")
         kind = payload[0] >> 1 & 0x3F
-        if kind < 48:
-            self._units.append(payload)
-        elif kind == 48:  # aggregation packet
+        if kind < _AGGREGATION:
+            self._add(payload)
+        elif kind == _AGGREGATION:
             self._add_aggregate(payload, 2)
-        elif kind == 49 and len(payload) > 3:  # fragmentation unit
+        elif kind == _FRAGMENTATION and len(payload) > 3:
             head = bytes((payload[0] & 0x81 | (payload[2] & 0x3F) << 1, payload[1]))
             self._add_fragment(head, payload[2], payload[3:])
         else:
             raise InvalidData(f"an RTP packet of type {kind}")
+
+    def _add(self, unit: bytes) -> None:
+        if self._fragments:
+            raise InvalidData("a fragmented NAL unit without its end")
+        if len(self._units) == nal.MAX_UNITS:
+            raise InvalidData(f"a picture of more than {nal.MAX_UNITS} NAL units")
+        self._units.append(unit)
 
     def _add_aggregate(self, payload: bytes, at: int) -> None:
         while at + 2 < len(payload):
@@ -94,22 +139,41 @@ class NalDepacketizer:
             unit = payload[at + 2 : at + 2 + size]
             if not size or len(unit) != size:
                 raise InvalidData("an aggregation packet that is cut short")
-            self._units.append(unit)
+            self._add(unit)
             at += 2 + size
 
     def _add_fragment(self, head: bytes, flags: int, data: bytes) -> None:
         if flags & 0x80:
+            if self._fragments:
+                raise InvalidData("a fragmented NAL unit without its end")
             self._fragments = [head, data]
         elif self._fragments:
             self._fragments.append(data)
-        if flags & 0x40 and self._fragments:
-            self._units.append(b"".join(self._fragments))
-            self._fragments = []
+        else:
+            raise InvalidData("a fragmented NAL unit without its begin")
+        if flags & 0x40:
+            unit, self._fragments = b"".join(self._fragments), []
+            self._add(unit)
 
-    def _finish(self) -> list[Assembled]:
-        units, timestamp = self._units, self._timestamp
+    def _finish(self) -> list[AssembledFrame]:
+        units, timestamp, open_unit = self._units, self._timestamp, self._fragments
         self.lost()
-        return [Assembled(timestamp, nal.join_annexb(units))] if units and timestamp is not None else []
+        if open_unit:
+            raise InvalidData("a picture that ends inside a NAL unit")
+        if not units or timestamp is None:
+            return []
+        if self._h265:
+            slices = [unit for unit in units if unit[0] >> 1 & 0x3F < h265.VPS]
+            kind = slices[0][0] >> 1 & 0x3F if slices else 0
+            key, leading = _FIRST_IRAP <= kind <= _LAST_IRAP, kind in _RASL
+        else:
+            slices = [unit for unit in units if unit[0] & 0x1F in h264.SLICES]
+            key, leading = bool(slices) and slices[0][0] & 0x1F == h264.SLICE_IDR, False
+        # first_mb_in_slice 0, first_slice_segment_in_pic_flag 1. GStreamer repeats parameter sets before each slice, so
+        # they may come after a lost first slice.
+        if key and slices[0][1 + self._h265 :] < b"\x80":
+            raise InvalidData("a key frame without its first slice")
+        return [AssembledFrame(timestamp, nal.join_annexb(units), 0, key, leading)]
 
 
 class AacDepacketizer:
@@ -124,7 +188,7 @@ class AacDepacketizer:
         self._frame_samples = frame_samples
         self._fragment = b""
 
-    def push(self, packet: RtpPacket) -> list[Assembled]:
+    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         payload = packet.payload
         if len(payload) < 2:
             raise InvalidData("an AAC packet without headers")
@@ -144,7 +208,7 @@ class AacDepacketizer:
                     return []
                 frame, self._fragment = self._fragment[:size], b""
             frames.append(frame)
-        return [Assembled(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(frames) if f]
+        return [AssembledFrame(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(frames) if f]
 
     def lost(self) -> None:
         self._fragment = b""
@@ -153,8 +217,12 @@ class AacDepacketizer:
 class FrameDepacketizer:
     """Sound whose packets are frames: Opus (RFC 7587), G.711 and PCM (RFC 3551)."""
 
-    def push(self, packet: RtpPacket) -> list[Assembled]:
-        return [Assembled(packet.timestamp, packet.payload)]
+    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
+        return [AssembledFrame(packet.timestamp, packet.payload)]
 
     def lost(self) -> None:
         """Nothing is unfinished."""
+
+    def begins_key(self, payload: bytes) -> bool:
+        """Decoding can start at each packet."""
+        return True

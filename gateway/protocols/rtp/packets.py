@@ -13,9 +13,9 @@ _MAX_OFF_MS: Final = 10_000
 _REPORT: Final = struct.Struct(">III")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RtpPacket:
-    """payload_type, marker, sequence, timestamp: of the header."""
+    """payload_type, marker, sequence, timestamp: of the header. Do not modify it. (`frozen` would be slower.)"""
 
     payload_type: int
     marker: bool
@@ -24,10 +24,14 @@ class RtpPacket:
     payload: bytes
 
 
-def parse_packet(data: bytes) -> RtpPacket | None:
-    """Reads a packet; None if it is none, or has no payload. Hot path."""
+def parse_packet(data: bytes, *, empty: bool = False) -> RtpPacket | None:
+    """Reads a packet; None if it is none, or has no payload. Hot path.
+
+    empty: whether packets without payload are returned, too. Browsers probe the network with packets of padding, which
+    have sequence numbers of their stream.
+    """
     size = len(data)
-    if size < 13 or data[0] >> 6 != 2:
+    if size < 12 or data[0] >> 6 != 2:
         return None
     first, second = data[0], data[1]
     begin = 12 + 4 * (first & 15)
@@ -36,10 +40,45 @@ def parse_packet(data: bytes) -> RtpPacket | None:
             return None
         begin += 4 + 4 * (data[begin + 2] << 8 | data[begin + 3])
     end = size - data[-1] if first & 0x20 else size  # padding
-    if begin >= end:
+    if begin >= end and not (empty and begin == end):
         return None
     sequence, timestamp = data[2] << 8 | data[3], int.from_bytes(data[4:8], "big")
     return RtpPacket(second & 0x7F, second > 0x7F, sequence, timestamp, data[begin:end])
+
+
+def header_extension(data: bytes, identifier: int) -> bytes | None:
+    """Returns the data of one extension of an RTP packet; None if the packet lacks it. Hot path.
+
+    identifier: of the extension, as negotiated. Reads the one-byte and the two-byte form (RFC 8285 §4.2, §4.3).
+    """
+    size = len(data)
+    at = 12 + 4 * (data[0] & 15) if size else 0
+    if size < at + 4 or not data[0] & 0x10:
+        return None
+    profile = data[at] << 8 | data[at + 1]
+    end = at + 4 + 4 * (data[at + 2] << 8 | data[at + 3])
+    at += 4
+    if end > size or (profile != 0xBEDE and profile >> 4 != 0x100):
+        return None
+    long = profile != 0xBEDE
+    while at < end:
+        first = data[at]
+        at += 1
+        if not first:
+            continue  # padding
+        if long:
+            if at >= end:
+                return None
+            found, length = first, data[at]
+            at += 1
+        else:
+            found, length = first >> 4, (first & 15) + 1
+            if found in (0, 15):
+                return None  # reserved: the rest of the extensions must be ignored
+        if found == identifier:
+            return data[at : at + length] if at + length <= end else None
+        at += length
+    return None
 
 
 def parse_sender_report(data: bytes) -> tuple[float, int] | None:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 from urllib.parse import urljoin
 
-_MAX_MEDIA: Final = 16
-# RFC 3551 §6: payload types that need no rtpmap.
-_STATIC: Final = {0: ("PCMU", 8000, 1), 8: ("PCMA", 8000, 1), 10: ("L16", 44100, 2), 11: ("L16", 44100, 1)}
-_STATIC_NAMES: Final = {3: "GSM", 9: "G722", 14: "MPA", 26: "JPEG", 32: "MPV", 33: "MP2T"}
+from gateway.protocols.sdp.sections import RtpFormat, Section, parse_sections
 
 
 @dataclass(slots=True)
-class Media:
-    """One medium. kind: "video", "audio" … encoding: in upper case. rate: ticks a second of its timestamps.
+class Media(RtpFormat):
+    """One medium with its first format. kind: "video", "audio" … control: its address as written; "": the session's."""
 
-    parameters: of its format (fmtp), with lower-case names. control: its address as written; "": the session's.
-    """
-
-    kind: str
-    payload_type: int
-    encoding: str = ""
-    rate: int = 90_000
-    channels: int = 1
-    parameters: dict[str, str] = field(default_factory=dict)
+    kind: str = ""
     control: str = ""
 
 
@@ -37,28 +25,11 @@ class SessionDescription:
 
 
 def parse_description(data: bytes) -> SessionDescription:
-    """Reads a description. Lines that are not understood are ignored."""
-    media: list[Media] = []
-    control = ""
-    for line in data.decode("utf-8", "replace").splitlines():
-        kind, _, value = line.strip().partition("=")
-        if kind == "m":
-            words = value.split()
-            if len(words) < 4 or len(media) >= _MAX_MEDIA:
-                continue
-            number = _number(words[3])
-            encoding, rate, channels = _STATIC.get(number, (_STATIC_NAMES.get(number, ""), 90_000, 1))
-            media.append(Media(words[0], number, encoding, rate, channels))
-        elif kind == "a":
-            name, _, rest = value.partition(":")
-            if name == "control":
-                if media:
-                    media[-1].control = rest.strip()
-                else:
-                    control = rest.strip()
-            elif media:
-                _read_attribute(media[-1], name, rest)
-    return SessionDescription(tuple(media), control)
+    """Reads a description. Lines that are not understood are ignored. Raises RemoteProtocolError if it is too large."""
+    session, *media = parse_sections(data)
+    return SessionDescription(
+        tuple(medium for section in media if (medium := _medium(section)) is not None), session.value("control") or ""
+    )
 
 
 def control_address(base: str, control: str) -> str:
@@ -71,21 +42,10 @@ def control_address(base: str, control: str) -> str:
     return urljoin(base, control) if control.startswith("/") else base.rstrip("/") + "/" + control
 
 
-def _read_attribute(medium: Media, name: str, value: str) -> None:
-    number, _, rest = value.strip().partition(" ")
-    if _number(number) != medium.payload_type:
-        return
-    if name == "rtpmap":
-        parts = rest.strip().split("/")
-        medium.encoding = parts[0].upper()
-        rate = _number(parts[1]) if len(parts) > 1 else 0
-        medium.rate = rate if 0 < rate <= 1_000_000 else 90_000
-        medium.channels = _number(parts[2]) if len(parts) > 2 and 0 < _number(parts[2]) <= 8 else 1
-    elif name == "fmtp":
-        for part in rest.split(";"):
-            key, _, text = part.strip().partition("=")
-            medium.parameters[key.lower()[:64]] = text.strip()
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
+def _medium(section: Section) -> Media | None:
+    for first in section.rtp_formats().values():
+        return Media(
+            first.payload_type, first.encoding, first.rate, first.channels, first.parameters,
+            section.kind, section.value("control") or "",
+        )  # fmt: skip
+    return None

@@ -1,4 +1,4 @@
-"""Decodes audio tracks and encodes AAC, with the times of the source."""
+"""Decodes audio tracks and encodes AAC and Opus, with the times of the source."""
 
 from __future__ import annotations
 
@@ -12,21 +12,39 @@ from av.audio.codeccontext import AudioCodecContext
 from av.codec import CodecContext
 from av.codec.context import Flags
 
-from gateway.media import aac, codecs
 from gateway.media.clock import AudioClock
-from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.workers.aac_protocol import ForeignSound
 from gateway.workers.programs.codec import CodecFailed, decoder, packet
+from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
 
 RATE: Final = 48_000
-_FRAME_SAMPLES: Final = 1024
+_FRAME_SAMPLES: Final = {Codec.AAC: 1024, Codec.OPUS: 960}  # 20 ms of Opus
+_OPUS_COMPLEXITY: Final = "5"  # of 10, libopus's measure of processor time
+_MAX_FILL: Final = 1.0  # seconds; a longer gap in the source stays. Chromium pauses Opus for at most 0.4 s
+_MAX_EXCESS: Final = 1.0  # seconds of samples that are dropped; after a larger step back, no sample is dropped
+
+
+@dataclass(frozen=True, slots=True)
+class SampleForm:
+    """The form of decoded samples.
+
+    rate: Hz. format: libav's name. fills: whether a gap of at most one second in the source becomes silence.
+    """
+
+    rate: int = RATE
+    format: str = "fltp"
+    fills: bool = False
+
+
+_PLANAR: Final = SampleForm()
+_FOR_AAC: Final = SampleForm(fills=True)
+_FOR_OPUS: Final = SampleForm(format="flt", fills=True)
 
 
 @dataclass(slots=True)
 class AudioSamples:
-    """Decoded samples: planar floats, mono or stereo.
+    """Decoded samples: floats, mono or stereo.
 
     start: time of the first sample, in samples. discontinuity: True if they do not follow the previous samples.
     wall: wall clock time of arrival, in seconds.
@@ -38,53 +56,64 @@ class AudioSamples:
     wall: float
 
 
-def channels_of(track: MediaTrack) -> int:
-    """Returns the number of channels to encode for this track, 1 or 2; 2 if unknown."""
-    try:
-        if track.codec is Codec.AAC and aac.parse_asc(track.config).ps:
-            return 2
-        return max(1, min(2, codecs.audio_channels(track)))
-    except InvalidData:
-        return 2
-
-
 class AudioResampler:
     """Resamples decoded audio, and mixes it to 1 or 2 channels.
 
-    Output time is counted in samples. It is reset only if the units' times differ from it by 40 ms.
+    Output time is counted in samples. It is corrected only if the units' times differ from it by 40 ms. Then samples
+    whose time has passed already are dropped.
     """
 
-    def __init__(self, timescale: int, channels: int, rate: int = RATE) -> None:
-        """timescale: of the units' times. channels: of the output, 1 or 2. rate: of the output, Hz."""
+    def __init__(self, timescale: int, channels: int, form: SampleForm = _PLANAR) -> None:
+        """timescale: of the units' times. channels: of the output, 1 or 2. form: of the output."""
         self._timescale = timescale
-        self._rate = rate
+        self._rate = form.rate
+        self._format = form.format
+        self._fill = round(_MAX_FILL * form.rate) if form.fills else 0
         self._layout = "mono" if channels == 1 else "stereo"
         self._resampler: av.AudioResampler | None = None
         self._input_format: tuple[int, str, str] | None = None
         self._clock: AudioClock | None = None
-        self._next = 0  # time of the next output, in samples
+        self._next: int | None = None  # time of the next output, in samples
+        self._excess = 0  # samples to drop
 
     def push(self, frame: av.AudioFrame, dts: int, wall: float) -> Iterable[AudioSamples]:
         """Returns the samples that are ready. dts, wall: of the unit that contained the frame."""
         input_format = (frame.sample_rate, frame.layout.name, frame.format.name)
-        discontinuity = input_format != self._input_format
-        if discontinuity:
+        changed = input_format != self._input_format
+        if changed:
             self._input_format = input_format
             self._clock = AudioClock(frame.sample_rate, self._timescale)
         clock = self._clock
         assert clock is not None
         at = clock.stamp(dts, frame.samples)
-        if discontinuity or clock.resynced:
-            discontinuity = True
-            self._resampler = av.AudioResampler("fltp", self._layout, self._rate)
-            self._next = max(self._next, at * self._rate // frame.sample_rate)
-        assert self._resampler is not None
+        discontinuity = False
+        if changed or clock.resynced:
+            self._resampler = av.AudioResampler(self._format, self._layout, self._rate)
+            begin = at * self._rate // frame.sample_rate
+            ahead = begin if self._next is None else begin - self._next
+            self._excess = -ahead if -_MAX_EXCESS * self._rate <= ahead < 0 else 0
+            if self._next is None or ahead > self._fill:
+                discontinuity = True
+                self._next = begin
+            elif ahead > 0:
+                yield AudioSamples(self._silence(ahead), self._next, False, wall)
+                self._next = begin
+        assert self._resampler is not None and self._next is not None
         frame.pts = None
         for out in self._resampler.resample(frame):
-            if out.samples:
+            if self._excess >= out.samples:
+                self._excess -= out.samples
+            elif out.samples:
                 yield AudioSamples(out, self._next, discontinuity, wall)
                 self._next += out.samples
                 discontinuity = False
+
+    def _silence(self, samples: int) -> av.AudioFrame:
+        frame = av.AudioFrame(self._format, self._layout, samples)
+        frame.sample_rate = self._rate
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        return frame
 
 
 class AudioDecoder:
@@ -93,8 +122,10 @@ class AudioDecoder:
     Counts and drops damaged units.
     """
 
-    def __init__(self, track: MediaTrack, channels: int, context: CodecContext | None = None, rate: int = RATE) -> None:
-        """channels: of the output, 1 or 2. rate: of the output, Hz.
+    def __init__(
+        self, track: MediaTrack, channels: int, context: CodecContext | None = None, form: SampleForm = _PLANAR
+    ) -> None:
+        """channels: of the output, 1 or 2. form: of the output.
 
         context: an open decoder for a codec outside `Codec`. Then only the timescale of `track` is used.
         """
@@ -103,7 +134,7 @@ class AudioDecoder:
         context = context or decoder(track, 1)
         assert isinstance(context, AudioCodecContext)
         self._context = context
-        self._resampler = AudioResampler(track.timescale, channels, rate)
+        self._resampler = AudioResampler(track.timescale, channels, form)
 
     def decode(self, unit: AccessUnit) -> list[AudioSamples]:
         """Returns the samples that are ready after this unit."""
@@ -132,18 +163,44 @@ def open_aac(bitrate: int, channels: int, rate: int) -> AudioCodecContext:
     return context
 
 
-class AudioEncoder:
-    """Encodes AAC LC units of 1024 samples, at `bitrate` bits per second. Raises CodecFailed."""
+def _open_opus(bitrate: int, channels: int) -> AudioCodecContext:
+    """Opens an Opus encoder for interleaved floats at 48 kHz. Raises av.FFmpegError, ValueError.
 
-    def __init__(self, bitrate: int, channels: int, timescale: int, rate: int = RATE) -> None:
-        """rate: of the samples, Hz."""
+    All its packets have the same size, so that the packets of one viewer can share a system call.
+    """
+    context = av.CodecContext.create("libopus", "w")
+    assert isinstance(context, AudioCodecContext)
+    context.bit_rate = bitrate
+    context.sample_rate = RATE
+    context.layout = "mono" if channels == 1 else "stereo"
+    context.format = _FOR_OPUS.format
+    context.time_base = Fraction(1, RATE)
+    context.options = {"vbr": "off", "frame_duration": "20", "compression_level": _OPUS_COMPLEXITY}
+    context.open()
+    return context
+
+
+class AudioEncoder:
+    """Encodes AAC LC units of 1024 samples, or Opus units of 20 ms, at `bitrate` bits per second."""
+
+    def __init__(
+        self, bitrate: int, channels: int, timescale: int, rate: int = RATE, target: Codec = Codec.AAC
+    ) -> None:
+        """timescale: of the AAC units; Opus units have 48,000. rate: of the samples, Hz; of Opus 48,000.
+
+        target: AAC or OPUS. Raises CodecFailed.
+        """
         try:
-            context = open_aac(bitrate, channels, rate)
+            if target is Codec.OPUS:
+                context, self.track = _open_opus(bitrate, channels), opus_track(channels)
+            else:
+                context = open_aac(bitrate, channels, rate)
+                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")
         except (av.FFmpegError, ValueError) as error:
-            raise CodecFailed(f"AAC cannot be encoded at {bitrate} bit/s: {error}") from error
-        self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")
+            raise CodecFailed(f"{target} cannot be encoded at {bitrate} bit/s: {error}") from error
+        self._frame_samples = _FRAME_SAMPLES[target]
+        self._timescale = self.track.timescale
         self._context = context
-        self._timescale = timescale
         self._rate = rate
         self._fifo = av.AudioFifo()
         self._at: int | None = None  # time of the first sample in the queue
@@ -163,11 +220,12 @@ class AudioEncoder:
         samples.frame.pts = None
         self._fifo.write(samples.frame)
         units: list[AccessUnit] = []
-        while (block := self._fifo.read(_FRAME_SAMPLES)) is not None:
+        frame_samples = self._frame_samples
+        while (block := self._fifo.read(frame_samples)) is not None:
             block.pts = self._samples_in
             block.time_base = Fraction(1, self._rate)
-            self._samples_in += _FRAME_SAMPLES
-            self._at += _FRAME_SAMPLES
+            self._samples_in += frame_samples
+            self._at += frame_samples
             units += self._units(block)
         return units
 
@@ -178,15 +236,15 @@ class AudioEncoder:
     def _units(self, block: av.AudioFrame | None) -> list[AccessUnit]:
         units = []
         for coded in self._context.encode(block):
-            # The first unit has the encoder's priming samples, before time 0.
-            if coded.pts is None or coded.pts < 0:
+            # The first unit has the encoder's priming samples, before time 0: all of AAC's, 6.5 ms of Opus's.
+            if coded.pts is None or coded.pts <= -self._frame_samples:
                 continue
             while len(self._starts) > 1 and self._starts[1][0] <= coded.pts:
                 del self._starts[0]
             samples_before, start = self._starts[0]
             at = start + coded.pts - samples_before
             dts = (at * self._timescale + self._rate // 2) // self._rate
-            if self._last_dts is not None and dts <= self._last_dts:
+            if dts < 0 or (self._last_dts is not None and dts <= self._last_dts):
                 continue
             self._last_dts = dts
             wall = self._wall - (self._end - at) / self._rate
@@ -194,8 +252,8 @@ class AudioEncoder:
         return units
 
 
-class AacConverter:
-    """Decodes one audio track and encodes it as AAC LC, with the times of the source. track: of the output."""
+class SoundConverter:
+    """Decodes one audio track and encodes it, with the times of the source. track: of the output."""
 
     def __init__(self, decoder: AudioDecoder, encoder: AudioEncoder) -> None:
         self.track = encoder.track
@@ -203,15 +261,20 @@ class AacConverter:
         self._encoder = encoder
 
     @classmethod
-    def of_track(cls, track: MediaTrack, bitrates: Mapping[int, int]) -> Self:
-        """Opens both codecs for a track. bitrates: bits per second, by number of channels. Raises CodecFailed."""
+    def of_track(cls, track: MediaTrack, bitrates: Mapping[int, int] = BITRATES) -> Self:
+        """Opens both codecs for a track, to AAC. bitrates: bits per second, by channels. Raises CodecFailed."""
         channels = channels_of(track)
         return cls(AudioDecoder(track, channels), AudioEncoder(bitrates[channels], channels, track.timescale))
 
     @classmethod
-    def of_foreign(cls, sound: ForeignSound, timescale: int, bitrates: Mapping[int, int]) -> Self:
-        """Opens both codecs for sound of a codec that no track can have. Raises CodecFailed."""
-        channels = 1 if sound.channels == 1 else 2
+    def of_setup(cls, setup: SoundSetup, track: MediaTrack) -> Self:
+        """Opens both codecs. track: of the source; only its timescale is used for foreign sound. Raises CodecFailed."""
+        sound, target = setup.foreign, setup.target
+        channels = channels_of(track) if sound is None else (1 if sound.channels == 1 else 2)
+        form, bitrates = (_FOR_OPUS, OPUS_BITRATES) if target is Codec.OPUS else (_FOR_AAC, BITRATES)
+        encoder = AudioEncoder(bitrates[channels], channels, track.timescale, target=target)
+        if sound is None:
+            return cls(AudioDecoder(track, channels, form=form), encoder)
         try:
             context = av.CodecContext.create(sound.codec, "r")
             assert isinstance(context, AudioCodecContext)
@@ -220,8 +283,7 @@ class AacConverter:
             context.open()
         except (av.FFmpegError, ValueError) as error:
             raise CodecFailed(f"{sound.codec} cannot be decoded: {error}") from error
-        source = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, b"")  # only its timescale is used
-        return cls(AudioDecoder(source, channels, context), AudioEncoder(bitrates[channels], channels, timescale))
+        return cls(AudioDecoder(track, channels, context, form), encoder)
 
     @property
     def damaged(self) -> int:
@@ -229,7 +291,7 @@ class AacConverter:
         return self._decoder.damaged
 
     def convert(self, unit: AccessUnit) -> list[AccessUnit]:
-        """Returns the AAC units that this unit completes."""
+        """Returns the units that this one completes."""
         return [coded for samples in self._decoder.decode(unit) for coded in self._encoder.encode(samples)]
 
     def flush(self) -> list[AccessUnit]:

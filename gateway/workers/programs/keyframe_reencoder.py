@@ -14,7 +14,7 @@ import av.logging
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.workers.programs import program
-from gateway.workers.programs.audio_codec import AacConverter
+from gateway.workers.programs.audio_codec import SoundConverter
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import PreparedVideo, Scaler
 from gateway.workers.programs.video_reencoder import VideoReencoder
@@ -40,7 +40,7 @@ class KeyframeReencoder(VideoReencoder):
         self._scaler: Scaler | None = None
         self._size = (0, 0)
         self._last_key: int | None = None  # time of the last key frame, in ticks
-        self._converter: AacConverter | None = None
+        self._converter: SoundConverter | None = None
         self._audio_track: MediaTrack | None = None
         self._announced = False
         self._waiting_audio: list[AccessUnit] = []  # until the tracks are announced
@@ -52,7 +52,7 @@ class KeyframeReencoder(VideoReencoder):
         self._video = PreparedVideo(tracks.video) if tracks.video is not None else None
         self._converter, self._audio_track = None, tracks.audio
         if tracks.audio is not None and tracks.audio.codec is not Codec.AAC:
-            self._converter = AacConverter.of_track(tracks.audio, _AUDIO_BITS)
+            self._converter = SoundConverter.of_track(tracks.audio, _AUDIO_BITS)
             self._audio_track = self._converter.track
         self._announced = False
         if self._video is None:

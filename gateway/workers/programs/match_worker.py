@@ -23,7 +23,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.match_protocol import MatchMessage
 from gateway.workers.programs import program
-from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SampleForm
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
 from gateway.workers.programs.filters import PreparedVideo
@@ -175,7 +175,7 @@ class _Sound:
         if self.missing and self._silence is None and source is not None:
             self.track, self.missing = source, False  # as it is: the change is announced
         elif source is not None and asc is not None and not is_equal:
-            self._decoder = AudioDecoder(source, asc.channels, rate=asc.core_rate)
+            self._decoder = AudioDecoder(source, asc.channels, form=SampleForm(asc.core_rate))
             self._encoder = AudioEncoder(_BITS_PER_CHANNEL * asc.channels, asc.channels, TIMESCALE, rate=asc.core_rate)
 
     def take(self, unit: AccessUnit) -> list[AccessUnit]:

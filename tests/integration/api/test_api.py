@@ -63,7 +63,7 @@ async def test_a_new_channel_shows_where_to_push_and_play(api: Admin):
     assert item["obsKey"] == f"{item['id']}?sign={item['key']}"
     assert item["pushUrl"] == f"{item['obsServer']}/{item['obsKey']}"
     assert item["playUrls"]["flv"] == f"http://127.0.0.1:8080/{item['id']}/live.flv"
-    assert item["playUrls"].keys() == {"flv", "wsflv", "rtmp", "hls", "cmaf", "dash"}
+    assert item["playUrls"].keys() == {"flv", "wsflv", "rtmp", "whep", "hls", "cmaf", "dash"}
     assert item["expired"] is False
 
 
@@ -315,12 +315,13 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "publisher": None,
         "input": None,
         "fallback": False,
-        "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "hls": 0, "cmaf": 0, "dash": 0},
+        "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "whep": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
         "outputs": [],
         "health": [],
         "measured": UNMEASURED,
         "refusals": [],
+        "webrtcViewers": [],
     }
     await api.json("GET", "/videostream/unknown/session", status=404)
 

@@ -150,7 +150,7 @@ async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no
 def test_ports_json_tells_what_is_open(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     gateway = start(**all_tls_ports(tmp_path))
     ports = json.loads((gateway.data / "ports.json").read_text())
-    assert set(ports) == {"rtmp", "rtmps", "http", "https", "ws", "wss", "admin"}
+    assert set(ports) == {"rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin"}
     for name in ("rtmp", "rtmps", "http", "https", "admin"):
         with socket.create_connection(("127.0.0.1", ports[name]), 2):
             pass

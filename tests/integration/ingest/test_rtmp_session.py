@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -125,6 +126,8 @@ async def running(
             streams=hub,
             channels=store,
             protection=PROTECTION,
+            webrtc=cast(Any, None),
+            sessions=cast(Any, None),
             ports=OpenPorts,
         )
         door = RtmpServices(shared, Quota(0))

@@ -148,7 +148,7 @@ async def test_a_worker_that_dies_is_replaced_and_pictures_never_notice() -> Non
         await pushing.configure(film)
         playing = asyncio.create_task(pushing.film(film, pace=1))
         await lab.until(lambda: len(lab.viewer().sounds) > 20, "sound")
-        for pid in await lab.until(lambda: _children("aac_worker"), "the worker"):
+        for pid in await lab.until(lambda: _children("sound_worker"), "the worker"):
             os.kill(pid, 9)
         await playing
         await pushing.send(end_text())

@@ -152,6 +152,10 @@ DESCRIPTION = b"v=0\r\nm=video 0 RTP/AVP 26\r\na=control:t\r\n"
             b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\nContent-Length: %d\r\n\r\n" % len(DESCRIPTION) + DESCRIPTION,
             "video codec JPEG cannot be carried",
         ),
+        (
+            b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
+            "a line of more than 4096 characters in the session description",
+        ),
         (b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\n\r\n", "it describes no video and no sound"),
         (
             b"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: rtsp://169.254.169.254/latest\r\n\r\n",

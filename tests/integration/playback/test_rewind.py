@@ -233,7 +233,7 @@ def test_channels_with_cmaf_alone_reach_back_in_segments_of_mpeg_ts(gateway: Gat
         # DASH has no such manifest: the parameter is ignored.
         assert "rewind" not in http("GET", channel.url("manifest.mpd?rewind=3600")).text
         status = http("GET", channel.url("status.json")).json()
-        assert (status["outputs"], status["rewind"]) == (["cmaf"], 3600) and status["oldest"]
+        assert (status["outputs"], status["rewind"]) == (["cmaf", "whep"], 3600) and status["oldest"]
         outputs = {output["name"] for output in channel.session()["outputs"]}
         assert "cmaf" in outputs and "rewind" not in outputs
         # Switching HLS on goes on with higher numbers, and with what is stored.

@@ -164,7 +164,7 @@ def test_ranges_of_a_segment_are_answered(lab: Farm, live: Channel) -> None:
 def test_pages_of_the_edge_play_from_it(lab: Farm, live: Channel) -> None:
     assert lab.edge.get(live, "index.html").status == 200
     status = lab.edge.get(live, "status.json").json()
-    assert status["live"] and status["ready"] == ["flv", "hls", "cmaf"]
+    assert status["live"] and status["ready"] == ["flv", "hls", "cmaf", "whep"]
     assert abs(status["now"] / 1000 - time.time()) < 2
 
 

@@ -13,7 +13,7 @@ from gateway.media import codecs, h264, h265
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, AudioSamples, channels_of
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, AudioSamples
 from gateway.workers.programs.codec import (
     CodecFailed,
     DecodedPicture,
@@ -22,6 +22,7 @@ from gateway.workers.programs.codec import (
     VideoRecipe,
     frame_rate,
 )
+from gateway.workers.sound_protocol import channels_of
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
 

@@ -1,4 +1,4 @@
-"""The C load clients, started and read: publishers, viewers, askers."""
+"""The load clients, started and read: publishers, viewers, askers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness import paths
 from harness.procs import BenchError, Process
 
 
-def build() -> None:
-    """Builds the clients and the test streams (make skips what is there)."""
+def build(target: str = "all") -> None:
+    """Builds the clients and the test streams (make skips what is there); "webrtc": those for WHIP and WHEP, too."""
     for program in ("make", "cc", "ffmpeg"):
         if not shutil.which(program):
             raise BenchError(f"{program} is not installed (Debian: make gcc libc6-dev ffmpeg)")
-    command = ["make", "-s", "-C", str(paths.LOAD), f"OUT={paths.BUILD}"]
+    command = ["make", "-s", "-C", str(paths.LOAD), f"OUT={paths.BUILD}", target]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         raise BenchError(f"building the load clients failed: {done.stderr.strip()[-300:]}")

@@ -11,4 +11,6 @@ PEERS = LOAD / "peers"
 
 STREAM = BUILD / "720p30.flv"
 SMALL_STREAM = BUILD / "360p30.flv"
+VIDEO = BUILD / "720p30.h264"
+SOUND = BUILD / "sound.ogg"
 STREAM_BITS = 2_500_000

@@ -25,6 +25,11 @@ GOALS = {
     ("hls", "millrace"): "playlist ≤ 25 µs; 100 kB segment ≥ 35,000 requests per CPU-second",
     ("memory", "millrace"): "viewer ≤ 12 kB, publisher ≤ 1,500 kB, stalled ≤ 1,000 kB, idle ≤ 70,000 kB",
     ("start", "millrace"): "≤ 1.5 s",
+    ("whep", "millrace"): "≥ 400 viewers a core without a lost packet; ≤ 6.5 CPU-s/GB at 300; ≤ 60 kB a viewer",
+    ("whep-join", "millrace"): "≤ 300 ms",
+    ("webrtc-latency", "millrace"): "p50 ≤ 120 ms, p95 ≤ 180 ms; RTMP in: p50 ≤ 100 ms",
+    ("webrtc-loss", "millrace"): "no freeze > 500 ms in 5 minutes",
+    ("whip-ingest", "millrace"): "WHIP ≤ 4 × RTMP",
 }
 
 COLUMNS: dict[str, list[str]] = {
@@ -49,6 +54,18 @@ COLUMNS: dict[str, list[str]] = {
     ],
     "memory": ["what", "kb", "with_gop_kb", "gop_kb", "closed_by_server"],
     "start": ["ready_p50_s", "ready_max_s"],
+    "whep": [
+        "viewers", "connected", "cpu_s_per_gb", "cpu_pct", "viewers_per_core", "lost", "missing_frames", "client_drops",
+        "freezes", "latency_p50_ms", "latency_p99_ms", "rss_kb_per_viewer", "viewer_mbps", "client_cpu_pct",
+        "other_cpu_pct",
+    ],
+    "whep-join": ["viewers", "joined", "answer_p50_ms", "picture_p50_ms", "picture_p95_ms", "picture_max_ms"],
+    "webrtc-latency": ["what", "pictures", "p50_ms", "p95_ms", "p99_ms"],
+    "webrtc-loss": [
+        "what", "seconds", "frames", "freezes", "longest_ms", "holes", "recovered", "lost", "missing_frames",
+        "forwarder_dropped",
+    ],
+    "whip-ingest": ["what", "publishers", "live_at_end", "cpu_s_per_publisher_minute", "rss_kb_per_publisher"],
 }  # fmt: skip
 SHAPE = {"flv": "view", "ws": "view", "rtmp": "view", "ingest-packaged": "ingest"}
 

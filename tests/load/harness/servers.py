@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any, ClassVar, Self
@@ -36,6 +36,8 @@ class Urls:
     rtmp: list[str]
     hls: list[str]
     llhls: list[str]
+    whip: list[str] = field(default_factory=list)
+    whep: list[str] = field(default_factory=list)
 
     def play(self, proto: str) -> list[str]:
         found: list[str] = getattr(self, proto)
@@ -101,7 +103,7 @@ class Gateway(Server):
 
     name = "millrace"
     verb: ClassVar[str] = "serve"
-    serves = frozenset({"ingest", "packaged", "flv", "ws", "rtmp", "hls", "llhls", "start"})
+    serves = frozenset({"ingest", "packaged", "flv", "ws", "rtmp", "hls", "llhls", "webrtc", "start"})
 
     def __init__(self, variant: str = "") -> None:
         super().__init__(variant)
@@ -169,6 +171,8 @@ class Gateway(Server):
             rtmp=[f"{rtmp}/{i}" for i in ids],
             hls=[f"{http}/{i}/live.m3u8" for i in ids] if packaged else [],
             llhls=[f"{http}/{i}/master.m3u8" for i in ids] if packaged else [],
+            whip=[f"{http}/{c['id']}/whip?sign={c['key']}" for c in channels],
+            whep=[f"{http}/{i}/whep" for i in ids],
         )
 
     def _create(self, i: int, packaged: bool) -> dict[str, Any]:
@@ -312,7 +316,32 @@ class Srs(Peer):
         return {"flv": [f"{http}/{x}.flv" for x in names], "hls": hls}
 
 
-SERVERS: dict[str, type[Server]] = {s.name: s for s in (Gateway, NodeMediaServer, NginxRtmp, Srs)}
+class MediaMtx(Peer):
+    """MediaMTX, whose executable $BENCH_MEDIAMTX names: RTMP and WHIP in, WHEP out."""
+
+    name = "mediamtx"
+    serves = frozenset({"ingest", "rtmp", "webrtc", "start"})
+    keeps_gop = False
+
+    @classmethod
+    def check(cls) -> None:
+        program = os.environ.get("BENCH_MEDIAMTX", "")
+        if not program or not os.access(program, os.X_OK):
+            raise BenchError("mediamtx: BENCH_MEDIAMTX must name an executable of MediaMTX")
+
+    def start(self, *, packaged: bool) -> float:
+        conf = self.fill_in("mediamtx.yml", "mediamtx.yml", rtmp=self.rtmp_port, http=self.http_port, ice=free_port())
+        p = self.run([os.environ["BENCH_MEDIAMTX"], conf])
+        p.wait_listening(self.rtmp_port)
+        p.wait_listening(self.http_port)
+        return time.monotonic() - p.started
+
+    def play_urls(self, names: list[str], packaged: bool) -> dict[str, list[str]]:
+        http = f"http://127.0.0.1:{self.http_port}/live"
+        return {way: [f"{http}/{x}/{way}" for x in names] for way in ("whip", "whep")}
+
+
+SERVERS: dict[str, type[Server]] = {s.name: s for s in (Gateway, NodeMediaServer, NginxRtmp, Srs, MediaMtx)}
 
 
 def find(spec: str) -> tuple[type[Server], str]:

@@ -39,6 +39,7 @@ def test_without_domains_the_open_ports_are_shown():
         "flv": "http://127.0.0.1:8080/c1/live.flv",
         "wsflv": "ws://127.0.0.1:8080/c1/live.flv",
         "rtmp": "rtmp://127.0.0.1:1935/stream/c1",
+        "whep": "http://127.0.0.1:8080/c1/whep",
         "hls": "http://127.0.0.1:8080/c1/live.m3u8",
         "cmaf": "http://127.0.0.1:8080/c1/master.m3u8",
         "dash": "http://127.0.0.1:8080/c1/manifest.mpd",
@@ -48,7 +49,7 @@ def test_without_domains_the_open_ports_are_shown():
 
 
 def test_only_what_is_on_is_listed():
-    assert present(channel(isFlv="false", isHls="true"))["playUrls"].keys() == {"rtmp", "hls"}
+    assert present(channel(isFlv="false", isHls="true"))["playUrls"].keys() == {"rtmp", "whep", "hls"}
 
 
 @pytest.mark.parametrize(
@@ -195,5 +196,6 @@ def test_ports_are_written_by_name():
         "https": None,
         "ws": 8081,
         "wss": None,
+        "webrtc": None,
         "admin": 8000,
     }

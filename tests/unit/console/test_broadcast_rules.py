@@ -174,6 +174,20 @@ def test_close_codes_are_judged() -> None:
     assert judged == [{"why": why, "again": again} for _, _, why, again in CODES]
 
 
+def test_a_push_by_whip_is_tried_again_only_where_that_may_help() -> None:
+    # The answer's status; whether this page was accepted before; the reason; whether it tries again.
+    known = [
+        (401, False, "key", False), (403, True, "key", False), (409, False, "inUse", False),
+        (409, True, "ownConnection", True), (429, True, "busy", True), (503, False, "busy", True),
+        (406, False, "unusable", False), (404, False, "noWhip", False), (500, False, "server", True),
+        (0, False, "unreachable", True),
+    ]  # fmt: skip
+    past = {"opened": False, "early": False, "secure": False}
+    given = [(status, {**past, "accepted": accepted}) for status, accepted, _, _ in known]
+    judged = run("close-policy.js", "whipPolicy", "out(given.map((one) => whipPolicy(...one)));", given)
+    assert judged == [{"why": why, "again": again} for _, _, why, again in known]
+
+
 _PARSE = (
     "out(given.map((text) => { const k = parseKey(text); return k && { ...k, server: k.server?.host ?? null }; }));"
 )
@@ -189,6 +203,7 @@ def test_keys_are_read_as_people_paste_them() -> None:
         f"wss://media.example.com/stream/{KEY}": "media.example.com",
         f"rtmp://[2001:db8::1]:1935/stream/{KEY}": "[2001:db8::1]:1935",
         f"http://media.example.com:8080/broadcast.html#{KEY}": "media.example.com:8080",
+        f"https://media.example.com/{KEY.replace('?', '/whip?')}": "media.example.com",
         KEY.replace("sign=", "x=1&sign="): None,
     }
     id, sign = KEY.partition("?")[0], KEY.partition("sign=")[2]

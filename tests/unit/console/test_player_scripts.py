@@ -9,6 +9,7 @@ import pytest
 
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
+from gateway.protocols.sdp.fragment import parse_fragment
 from tests.support.node import CONSOLE, run
 
 _PACE = """
@@ -193,6 +194,8 @@ def test_every_operation_of_the_api_is_read_with_its_body_and_answers() -> None:
 
 _WAYS = """
 globalThis.location = { search: "", href: "http://x/c1/", pathname: "/c1/" };
+if (!input.webrtc) delete globalThis.RTCPeerConnection;
+else globalThis.RTCPeerConnection = globalThis.VideoDecoder = class {};
 globalThis.MediaSource = { isTypeSupported: (type) => !type.includes("hvc1") };
 const { Ways, WAYS } = await import(input.module);
 const broken = new Set(input.broken ?? []);
@@ -241,6 +244,16 @@ def ways(**given: Any) -> list[Any]:
         ({"broken": ["wsflv"]}, "cmaf"),
         ({"broken": ["cmaf"], "status": {"outputs": ["cmaf"]}}, "dash"),
         ({"broken": ["cmaf", "dash"], "status": {"outputs": ["cmaf"]}}, "lost"),
+        # Instant: by WebRTC where browser and stream have it, else with WebCodecs; not without being asked for.
+        ({"webrtc": True, "status": {"outputs": ["flv", "whep"]}}, "wsflv"),
+        ({"webrtc": True, "wanted": "instant", "status": {"outputs": ["flv", "whep"]}}, "whep"),
+        ({"webrtc": True, "wanted": "instant", "status": {"outputs": ["flv"]}}, "instant"),
+        (
+            {"webrtc": True, "wanted": "instant", "unsupported": ["whep"], "status": {"outputs": ["flv", "whep"]}},
+            "instant",
+        ),
+        ({"wanted": "whep", "status": {"outputs": ["flv", "whep"]}}, "wsflv"),
+        ({"webrtc": True, "status": {"outputs": ["whep"]}}, "whep"),
     ],
 )
 def test_the_watch_page_chooses_by_channel_browser_and_viewer(given: dict[str, Any], chosen: str) -> None:
@@ -250,6 +263,47 @@ def test_the_watch_page_chooses_by_channel_browser_and_viewer(given: dict[str, A
 def test_a_way_that_failed_is_left_until_all_have_failed() -> None:
     order = ["wsflv", "cmaf", "flv", "hls", "dash"]
     assert ways(failures=order) == ["wsflv", "cmaf", True, "flv", True, "hls", True, "dash", True, "wsflv", False]
+
+
+def test_instant_goes_on_with_webcodecs_if_webrtc_fails() -> None:
+    given = {"webrtc": True, "wanted": "instant", "status": {"outputs": ["flv", "whep"]}}
+    assert ways(failures=["whep"], **given) == ["whep", "instant", True]
+
+
+_OFFER = "\r\n".join(
+    [
+        "v=0", "a=group:BUNDLE 0 1", "a=ice-options:trickle", "m=video 9 UDP/TLS/RTP/SAVPF 96", "a=mid:0",
+        "a=ice-ufrag:new1", "a=ice-pwd:0123456789abcdefghijkl", "a=rtpmap:96 H264/90000",
+        "a=candidate:1 1 udp 1 10.0.0.1 9 typ host",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111", "a=mid:1", "a=ice-ufrag:new1", "a=ice-pwd:0123456789abcdefghijkl",
+        "a=rtpmap:111 opus/48000/2", "a=fmtp:111 minptime=10;useinbandfec=1", "",
+    ]
+)  # fmt: skip
+
+
+def test_an_offer_asks_for_stereo_once() -> None:
+    script = "const once = withStereo(input); out([once, withStereo(once), withStereo('v=0\\r\\n')]);"
+    once, twice, without = run("players/whep-sdp.js", "withStereo", script, _OFFER)
+    assert once == twice == _OFFER.replace("useinbandfec=1", "useinbandfec=1;stereo=1")
+    assert without == "v=0\r\n"
+
+
+def test_a_restart_sends_what_the_gateway_reads_and_takes_its_credentials_and_candidates() -> None:
+    sent = run("players/whep-sdp.js", "restartFragment", "out(restartFragment(input));", _OFFER)
+    fragment = parse_fragment(sent.encode())
+    assert (fragment.ufrag, fragment.password, fragment.candidates) == ("new1", "0123456789abcdefghijkl", ())
+    answer = (
+        "a=ice-lite\r\nm=video 9 X 96\r\na=ice-ufrag:o\r\na=ice-pwd:o\r\na=candidate:old\r\na=end-of-candidates\r\n"
+    )
+    answer += "m=audio 9 X 111\r\na=ice-ufrag:o\r\na=ice-pwd:o\r\na=setup:passive\r\n"
+    told = "m=video 9 X 96\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=candidate:new\r\na=end-of-candidates\r\n"
+    script = "out(restarted(...input));"
+    assert run("players/whep-sdp.js", "restarted", script, [answer, told]).splitlines() == [
+        "a=ice-lite", "m=video 9 X 96", "a=ice-ufrag:u", "a=ice-pwd:p", "a=candidate:new", "a=end-of-candidates",
+        "m=audio 9 X 111", "a=ice-ufrag:u", "a=ice-pwd:p", "a=setup:passive",
+    ]  # fmt: skip
+    refused = "try { restarted(...input); out(''); } catch (error) { out(error.message); }"
+    assert run("players/whep-sdp.js", "restarted", refused, [answer, "m=video 9 X 96"]) != ""
 
 
 def test_previews_of_a_film_are_read_and_chosen() -> None:

@@ -126,8 +126,14 @@ def test_compose_leaves_time_to_drain_and_keeps_the_api_at_home():
     millrace = read(DEPLOY / "compose.yaml")["services"]["millrace"]
     settings = load(profile="container", environ={})
     assert int(millrace["stop_grace_period"].removesuffix("s")) > settings.serve.drain
-    published = {int(p.split(":")[-1]): p for p in millrace["ports"]}
-    assert set(published) == {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port}
+    published = {int(p.split(":")[-1].removesuffix("/udp")): p for p in millrace["ports"]}
+    assert set(published) == {
+        settings.rtmp.port,
+        settings.http.port,
+        settings.ws.port,
+        settings.admin.port,
+        settings.webrtc.port,
+    }
     assert published[settings.admin.port].startswith("127.0.0.1:")
 
 
@@ -222,9 +228,10 @@ def test_nothing_is_fetched_or_set_that_does_not_belong_into_an_image():
 
 def test_the_image_exposes_the_default_ports_and_uses_the_container_profile():
     settings = load(profile="container", environ={})
-    exposed_ports = next(set(map(int, rest.split())) for name, rest in instructions() if name == "EXPOSE")
-    sections = ("rtmp", "rtmps", "http", "https", "ws", "wss", "admin")
-    assert exposed_ports == {getattr(settings, section).port for section in sections}
+    exposed_ports = next(set(rest.split()) for name, rest in instructions() if name == "EXPOSE")
+    sections = ("rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin")
+    ports = {str(getattr(settings, section).port) for section in sections}
+    assert exposed_ports == ports | {f"{settings.webrtc.port}/udp"}
     environment = " ".join(rest for name, rest in instructions() if name == "ENV")
     assert "MILLRACE_PROFILE=container" in environment
     assert str(settings.data) == next(rest for name, rest in instructions() if name == "VOLUME")

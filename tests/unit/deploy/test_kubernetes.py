@@ -47,8 +47,8 @@ def environment(workload: tuple[str, str]) -> dict[str, str]:
         if "value" in entry:
             given[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda m: given[m[1]], entry["value"])
         else:
-            assert entry["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
-            given[entry["name"]] = f"{workload[1]}-0"
+            fields = {"metadata.name": f"{workload[1]}-0", "status.hostIP": "192.0.2.1"}
+            given[entry["name"]] = fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
     return given
 
 
@@ -111,7 +111,8 @@ def test_pods_write_to_their_volumes_alone_and_are_nobody_special(workload: tupl
 def test_ports_are_those_that_the_programs_open():
     gateway = {p["name"]: p["containerPort"] for p in container(("StatefulSet", "gateway"))["ports"]}
     told = settings(("StatefulSet", "gateway"))
-    assert gateway == {name: getattr(told, name).port for name in ("rtmp", "http", "ws", "admin")}
+    ports = {name: getattr(told, name).port for name in ("rtmp", "http", "ws", "admin", "webrtc")}
+    assert gateway == ports | {"webrtc-tcp": told.webrtc.port}
     edge = {p["name"]: p["containerPort"] for p in container(("Deployment", "edge"))["ports"]}
     assert edge == {"http": settings(("Deployment", "edge")).http.port}
 

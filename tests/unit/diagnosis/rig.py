@@ -47,13 +47,14 @@ class Push:
         media: Media | None = None,
         *,
         metadata: dict[str, AmfValue] | None = None,
+        webrtc: bool = False,
     ) -> None:
         self.media = media or Media()
         self.now = 100.0  # monotonic seconds
         self.events: list[Event] = []
         self.stream = builders.stream()
         self.metadata: dict[str, AmfValue] = {"framerate": 25.0} if metadata is None else metadata
-        self.health = StreamHealth(self.stream, self.events.append, WALL)
+        self.health = StreamHealth(self.stream, self.events.append, WALL, lambda stream: webrtc)
         self.connect()
 
     def connect(self) -> None:
@@ -127,7 +128,9 @@ class Push:
             key = at >= self._next_key - 1e-9
             if key:
                 self._next_key = at + media.gop
-            cts = 0 if not media.b_frames else 40 if key or self._frames % 3 == 0 else 0
+            # I P B B P B B: a P picture is shown after two B pictures that follow it.
+            wait = 0 if not media.b_frames else 1 if key else 3 if self._frames % 3 == 1 else 0
+            cts = round(wait * 1000 / media.fps)
             size = max(8, round(media.bitrate(at) / media.fps / 8))
             units.append((at, self._unit(builders.VIDEO, at + self._offset, key, b"v" * size, cts)))
             self._next_frame, self._frames = at + 1 / media.fps, self._frames + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.diagnosis.stream_health import CODES
 from gateway.live.health_report import Finding
@@ -30,6 +32,24 @@ async def test_each_pushed_stream_has_health_until_it_ends():
     hub.drain()
     await hub.drained()
     assert sum(counts(monitor).values()) == 0
+
+
+@pytest.mark.parametrize("webrtc", [True, False])
+async def test_b_frames_are_looked_for_where_viewers_watch_by_webrtc(webrtc: bool):
+    events = Events()
+    hub = builders.hub(events=events)
+    monitor = HealthMonitor(hub, events)
+    publisher = builders.publish(hub)
+    publisher.set_tracks(builders.VIDEO, None, {})
+    health = hub.find("c1").health
+    hub.find("c1").viewers["whep"] += webrtc
+    health.evaluate(100.0, 1.7e9)
+    for n in range(10):
+        publisher.push(builders.picture(n * 40, n == 0, cts=(40, 120, 0, 0)[n % 4]), 100.0)
+    health.evaluate(101.0, 1.7e9 + 1)
+    assert counts(monitor)["b_frames"] == (1 if webrtc else 0)
+    hub.drain()
+    await hub.drained()
 
 
 async def test_a_rendition_has_no_health_of_its_own():

@@ -73,6 +73,20 @@ def test_a_long_gop_is_found_while_it_is_running():
     assert push.send(WITHDRAWN + 3, gop=2) == []  # the running GOP ends first
 
 
+def test_b_frames_are_found_where_viewers_watch_by_webrtc():
+    push = Push(Media(b_frames=True), webrtc=True)
+    assert push.send(REPORTED) == ["b_frames"]
+    assert push.value("b_frames") == 1
+    assert "set B-frames to 0" in push.text("b_frames")
+    assert push.send(WITHDRAWN, b_frames=False) == []
+
+
+def test_b_frames_are_no_fault_without_webrtc():
+    push = Push(Media(b_frames=True))
+    assert push.send(30) == []
+    assert push.health.measured()["bFrames"] is True
+
+
 def test_missing_frames_are_found_against_the_metadata():
     push = Push()
     begins_and_ends(push, "fps_low", fps=20.0)
@@ -325,4 +339,4 @@ def test_a_fault_that_flaps_is_reported_once_a_minute():
 
 
 def test_the_codes_are_those_of_the_contract():
-    assert len(set(CODES)) == len(CODES) == 11
+    assert len(set(CODES)) == len(CODES) == 12

@@ -18,7 +18,7 @@ def made(**environ: str) -> Settings:
 
 def test_every_protocol_has_its_section_of_the_settings():
     names = [listener.name for listener in all_listeners()]
-    assert names == ["rtmp", "ws"]
+    assert names == ["rtmp", "ws", "webrtc"]
     assert set(names) <= set(LISTENERS)
 
 
@@ -29,20 +29,20 @@ def test_a_folder_with_a_descriptor_is_a_protocol(tmp_path: Path, monkeypatch: p
         "LISTENER = ListenerDescriptor(name='srt', open=lambda services, outputs: None, order=1)\n"
     )
     monkeypatch.setattr(ingest, "__path__", [*ingest.__path__, str(tmp_path)])
-    assert [listener.name for listener in all_listeners.__wrapped__()] == ["srt", "rtmp", "ws"]
+    assert [listener.name for listener in all_listeners.__wrapped__()] == ["srt", "rtmp", "ws", "webrtc"]
 
 
 def test_ports_are_known_by_the_names_of_the_sections():
     assert OpenPorts(rtmp=1).opened() == {"rtmp": 1}
     assert OpenPorts(rtmp=1)["wss"] is None
-    assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "admin"]
+    assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin"]
     with pytest.raises(TypeError, match="srt"):
         OpenPorts(srt=1)
 
 
 def test_ports_over_tls_are_on_the_host_of_the_plain_ones():
     plain = made(MILLRACE_RTMP__HOST="127.0.0.7")
-    assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "admin"]
+    assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "webrtc", "admin"]
     secure = made(MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
     found = {one.name: one for one in secure.listeners()}
     assert list(found) == list(LISTENERS)
@@ -53,4 +53,4 @@ def test_ports_over_tls_are_on_the_host_of_the_plain_ones():
 def test_an_edge_opens_no_port_that_only_takes_pushes():
     secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
     assert [one.name for one in gateway_endpoints(secure) if one.first] == ["admin"]
-    assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "admin"]
+    assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "webrtc", "admin"]

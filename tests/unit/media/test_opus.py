@@ -3,12 +3,23 @@
 from itertools import pairwise
 
 import pytest
+from av import Packet
+from av.audio.codeccontext import AudioCodecContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media import codecs, opus
 from gateway.media.errors import InvalidData
 from tests.support.elementary import elementary
+
+
+def decoded(packets: list[bytes | None]) -> bytes:
+    decoder = AudioCodecContext.create("libopus", "r")
+    decoder.layout, decoder.sample_rate = "stereo", 48_000
+    frames = [frame for packet in packets for frame in decoder.decode(Packet(packet))]
+    width = decoder.format.bytes * 2
+    return b"".join(bytes(frame.planes[0])[: frame.samples * width] for frame in frames)
+
 
 HEADS = st.builds(
     opus.OpusHead,
@@ -75,3 +86,36 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
             parse(data)
         except InvalidData:
             continue
+
+
+@given(st.integers(0, 63), st.integers(0, 1275), st.integers(0, 1275))
+def test_two_packets_of_one_frame_become_one_of_two_frames(configuration: int, first: int, second: int) -> None:
+    toc = bytes((configuration << 2,))
+    packet = opus.joined(toc + bytes(first), toc + b"\1" * second)
+    assert packet is not None
+    if opus.packet_samples(toc) <= 2880:
+        assert opus.packet_samples(packet) == 2 * opus.packet_samples(toc)
+    if first == second:
+        assert packet == bytes((toc[0] | 1,)) + bytes(first) + b"\1" * second
+    else:  # RFC 6716 §3.2.1
+        size, at = packet[1], 2
+        if size >= 252:
+            size, at = packet[2] * 4 + size, 3
+        assert (packet[0], size) == (toc[0] | 2, first)
+        assert packet[at:] == bytes(first) + b"\1" * second
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(b"", b"\xfc"), (b"\xfc", b""), (b"\xfc", b"\xf8"), (b"\xfd\0", b"\xfd\0"), (b"\xff", b"\xff")],
+)
+def test_other_packets_are_not_joined(first: bytes, second: bytes) -> None:
+    assert opus.joined(first, second) is None
+
+
+def test_a_decoder_hears_the_same_in_joined_packets() -> None:
+    takes = [take.payload for take in elementary("opus").takes]
+    takes = takes[: len(takes) // 2 * 2]
+    pairs = [opus.joined(a, b) for a, b in zip(takes[::2], takes[1::2], strict=True)]
+    assert len({len(packet) for packet in takes}) > 1, "packets of different sizes, too"
+    assert decoded(pairs) == decoded(takes)

@@ -79,4 +79,4 @@ def test_every_address_of_a_format_of_files_is_routed_to_it():
         for address in format.addresses if format.files else ():
             route = ROUTES.find(address.path)
             assert route is not None and route.output == format.output
-    assert [address.name for address in ADDRESSES] == ["flv", "wsflv", "rtmp", "hls", "cmaf", "dash"]
+    assert [address.name for address in ADDRESSES] == ["flv", "wsflv", "rtmp", "whep", "hls", "cmaf", "dash"]

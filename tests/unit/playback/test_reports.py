@@ -51,6 +51,14 @@ async def test_a_report_is_counted_for_its_channel():
         assert '"reports": true' in (await server.listener.get("/c1/status.json")).text
 
 
+async def test_a_report_is_posted_and_its_path_says_so():
+    async with playing(reports=Lab().reports) as server:
+        preflight = await server.listener.get("/c1/report", "OPTIONS")
+        assert preflight.headers["access-control-allow-methods"] == "OPTIONS, POST"
+        refused = await server.listener.get("/c1/report", "PATCH")
+        assert (refused.status, refused.headers["allow"]) == (405, "OPTIONS, POST")
+
+
 async def test_only_live_streams_take_reports():
     lab = Lab()
     async with playing(channel("idle"), channel("c9"), reports=lab.reports) as server:

@@ -9,7 +9,7 @@ import pytest
 from gateway.api.routes import ROUTES
 from gateway.channels.stream_key import SignatureUse
 from gateway.http.request import Request
-from gateway.http.response import Response
+from gateway.http.response import Response, text
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.playback.pages import Pages
@@ -87,7 +87,7 @@ async def test_the_status_lets_pages_wait_without_errors():
         status = await lab.listener.get("/c1/status.json")
         assert status.status == 200
         assert status.headers["cache-control"] == "no-store"
-        assert '"live": false, "outputs": ["flv", "hls"], "ready": []' in status.text
+        assert '"live": false, "outputs": ["flv", "hls", "whep"], "ready": []' in status.text
         assert '"outputs": []' in (await lab.listener.get("/nobody/status.json")).text
         lab.live(isHls=True)
         status = await lab.listener.get("/c1/status.json")
@@ -249,6 +249,31 @@ async def test_the_name_of_a_channel_leads_to_its_page_with_its_query():
             assert page.headers["content-security-policy"].startswith("default-src 'none'")
         assert (await lab.listener.get("/c1", "POST")).status == 405
         await until(lambda: len(lab.listener.server) == 0)
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", "POST", "PUT"])
+async def test_other_methods_are_not_allowed_and_the_answer_names_those_that_are(method):
+    reads = "GET, HEAD, OPTIONS"
+    paths = {"/c1/live.m3u8": reads, "/c1": reads, "/c1/": reads, "/_player": reads, "/": reads, "/ready": reads}
+    paths |= {"/c1/vod/x.mp4": reads, "/nobody/GetClientConfiguration": reads, "/c1/report": reads}
+    async with playing(channel("c1")) as lab:
+        for path, allowed in paths.items():
+            refused = await lab.listener.get(path, method)
+            assert (refused.status, refused.headers["allow"]) == (405, allowed), path
+            preflight = await lab.listener.get(path, "OPTIONS", Access_Control_Request_Method=method)
+            assert (preflight.status, preflight.headers["access-control-allow-methods"]) == (204, allowed), path
+        assert (await lab.listener.get("/c1", "TRACE")).headers["allow"] == reads
+
+
+async def test_folders_get_posts_and_no_further_methods():
+    seen = []
+    async with playing() as lab:
+        router = lab.listener.server.handler
+        router.add_folder("_own", lambda request, rest: seen.append((request.method, rest)) or text(200, "own"))
+        for method in ("GET", "POST", "DELETE", "PATCH"):
+            status = (await lab.listener.get("/_own/a/b", method)).status
+            assert status == (200 if method in ("GET", "POST") else 405)
+    assert seen == [("GET", "a/b"), ("POST", "a/b")]
 
 
 async def test_the_names_of_the_api_lead_to_no_page():

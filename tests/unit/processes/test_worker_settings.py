@@ -78,11 +78,11 @@ def test_nobody_gets_into_a_port_that_another_gateway_shares_among_its_workers()
 
 
 def test_only_the_first_worker_gets_the_admin_port():
-    config = settings("rtmp.port=0", "http.port=0", "ws.port=0", "admin.port=0")
+    config = settings("rtmp.port=0", "http.port=0", "ws.port=0", "webrtc.port=0", "admin.port=0")
     opened = OpenSockets.open(gateway_endpoints(config), 2)
     try:
-        assert set(opened.of(1)) == {"rtmp", "http", "ws", "admin"}
-        assert set(opened.of(2)) == {"rtmp", "http", "ws"}
+        assert set(opened.of(1)) == {"rtmp", "http", "ws", "webrtc", "admin"}
+        assert set(opened.of(2)) == {"rtmp", "http", "ws", "webrtc"}
         assert opened.ports["admin"] and opened.ports["rtmps"] is None
         assert not {fd for fds in opened.of(1).values() for fd in fds} & {
             fd for fds in opened.of(2).values() for fd in fds

@@ -7,7 +7,14 @@ import pytest
 from gateway.media import nal
 from gateway.media.errors import InvalidData
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, NalDepacketizer
-from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket, parse_packet, parse_sender_report
+from gateway.protocols.rtp.packets import (
+    PacketOrder,
+    RtpClock,
+    RtpPacket,
+    header_extension,
+    parse_packet,
+    parse_sender_report,
+)
 
 
 def packet(payload: bytes, *, marker: bool = False, sequence: int = 0, timestamp: int = 0) -> RtpPacket:
@@ -20,6 +27,46 @@ def test_a_header_with_sources_extension_and_padding_is_read() -> None:
     assert parse_packet(head) is None
     assert parse_packet(b"\x40" + bytes(20)) is None
     assert parse_packet(head + b"\xff") is None  # more padding than there is
+
+
+def test_a_packet_of_padding_is_returned_where_it_is_wanted() -> None:
+    padded = struct.pack(">BBHII", 0xA0, 96, 7, 9, 1) + bytes(254) + b"\xff"
+    assert parse_packet(padded) is None
+    assert parse_packet(padded, empty=True) == RtpPacket(96, False, 7, 9, b"")
+    assert parse_packet(struct.pack(">BBHII", 0x80, 96, 7, 9, 1), empty=True) == RtpPacket(96, False, 7, 9, b"")
+    assert parse_packet(padded[:100] + b"\xff", empty=True) is None
+
+
+def extended(profile: int, data: bytes) -> bytes:
+    data += bytes(-len(data) % 4)
+    return struct.pack(">BBHIIHH", 0x90, 96, 7, 9, 1, profile, len(data) // 4) + data + b"payload"
+
+
+def test_header_extensions_are_found_in_both_forms() -> None:
+    short = extended(0xBEDE, b"\x10a\0\0\x31bc")
+    assert [header_extension(short, n) for n in (1, 3, 2)] == [b"a", b"bc", None]
+    assert parse_packet(short) == RtpPacket(96, False, 7, 9, b"payload")
+    long = extended(0x1000, b"\x01\0\0\x10\x02bc\x05\x01d")
+    assert [header_extension(long, n) for n in (1, 16, 5, 2)] == [b"", b"bc", b"d", None]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        struct.pack(">BBHII", 0x80, 96, 7, 9, 1) + b"payload",  # without extensions
+        extended(0xBEDE, b"\xf0a\x10b"),  # 15 ends the extensions
+        extended(0xBEDE, b"\x03aaaa\x10b"),  # so does a length of padding
+        extended(0xBEDE, b"\x1fa"),  # longer than there is
+        extended(0x1000, b"\x05\x01d\x01\x09"),
+        extended(0x1000, b"\x05\x01d\x01"),
+        extended(0xABCD, b"\x10a"),  # another profile
+        extended(0xBEDE, b"\x10a")[:15],
+        extended(0xBEDE, b"\x10a")[:18],
+    ],
+)
+def test_an_extension_that_is_not_there_is_not_found(data: bytes) -> None:
+    assert header_extension(data, 1) is None
 
 
 def test_a_sender_report_is_found_behind_another_packet() -> None:
@@ -72,7 +119,7 @@ def fragments(unit: bytes, size: int) -> list[bytes]:
 
 def test_h264_in_every_kind_of_packet() -> None:
     depacketizer = NalDepacketizer(h265=False)
-    sps, pps, slice_ = b"\x67sps", b"\x68pps", b"\x65" + bytes(range(1, 200))
+    sps, pps, slice_ = b"\x67sps", b"\x68pps", b"\x65\x88" + bytes(range(1, 200))
     aggregate = b"\x18" + b"".join(len(u).to_bytes(2, "big") + u for u in (sps, pps))
     assert depacketizer.push(packet(aggregate)) == []
     *begin, end = fragments(slice_, 60)
@@ -85,12 +132,79 @@ def test_h264_in_every_kind_of_packet() -> None:
     (unit,) = depacketizer.push(packet(b"\x41b", timestamp=6))
     assert (unit.timestamp, nal.split_annexb(unit.payload)) == (5, [b"\x41a"])
     depacketizer.lost()
-    assert depacketizer.push(packet(end, timestamp=6, marker=True)) == []  # a fragment without its begin
+    with pytest.raises(InvalidData, match="without its begin"):
+        depacketizer.push(packet(end, timestamp=6, marker=True))
+
+
+def test_a_picture_with_a_hole_is_an_error() -> None:
+    begin, middle, end = fragments(b"\x65" + bytes(100), 40)
+    depacketizer = NalDepacketizer(h265=False)
+    with pytest.raises(InvalidData, match="inside"):
+        for payload in (b"\x67sps", begin, middle):
+            depacketizer.push(packet(payload, marker=payload is middle))
+    depacketizer.push(packet(begin))
+    with pytest.raises(InvalidData, match="without its end"):
+        depacketizer.push(packet(begin))
+    depacketizer.lost()
+    depacketizer.push(packet(begin))
+    with pytest.raises(InvalidData, match="without its end"):
+        depacketizer.push(packet(b"\x41a"))
+    assert end
+
+
+@pytest.mark.parametrize("kind", [0, 25, 26, 27, 29, 30, 31])
+def test_packets_of_the_interleaved_mode_are_refused(kind: int) -> None:
+    with pytest.raises(InvalidData, match=f"type {kind}"):
+        NalDepacketizer(h265=False).push(packet(bytes((0x60 | kind,)) + bytes(20)))
+
+
+def test_a_picture_has_a_largest_number_of_units() -> None:
+    depacketizer = NalDepacketizer(h265=False)
+    aggregate = b"\x18" + b"\0\x01\x41" * 2_000
+    with pytest.raises(InvalidData, match="NAL units"):
+        for _ in range(3):
+            depacketizer.push(packet(aggregate))
+
+
+@pytest.mark.parametrize(
+    ("payload", "begins"),
+    [
+        (b"\x67sps", True),
+        (b"\x18\0\x02\x67a\0\x02\x68b", True),
+        (b"\x18\0\x02\x09\xf0\0\x02\x67b", True),
+        (b"\x18\0\x02\x06a\0\x02\x65b", False),
+        (b"\x18", False),
+        (b"\x18\0\x09\x09", False),
+        (b"\x65idr", False),
+        (b"\x7c\x85idr", False),
+        (b"\x41a", False),
+    ],
+)
+def test_parameter_sets_begin_a_key_frame(payload: bytes, begins: bool) -> None:
+    assert NalDepacketizer(h265=False).begins_key(payload) is begins
+
+
+def test_key_frames_are_told_from_others() -> None:
+    def kind(unit: bytes, *, h265: bool) -> tuple[bool, bool]:
+        (frame,) = NalDepacketizer(h265=h265).push(packet(unit, marker=True))
+        return frame.key, frame.leading
+
+    assert kind(b"\x65\x88", h265=False) == (True, False)
+    assert kind(b"\x41a", h265=False) == (False, False)
+    assert kind(b"\x2a\x01\xafcra", h265=True) == (True, False)
+    assert kind(b"\x10\x01rasl", h265=True) == (False, True)
+    assert kind(b"\x02\x01trail", h265=True) == (False, False)
+    for unit, h265 in ((b"\x65\x08", False), (b"\x65", False), (b"\x2a\x01\x2f", True)):
+        with pytest.raises(InvalidData, match="first slice"):
+            kind(unit, h265=h265)
+    assert NalDepacketizer(h265=True).begins_key(b"\x60\x01\0\x02\x40\x01")
+    assert NalDepacketizer(h265=True).begins_key(b"\x42\x01sps")
+    assert not NalDepacketizer(h265=True).begins_key(b"\x2a\x01cra")
 
 
 def test_h265_in_every_kind_of_packet() -> None:
     depacketizer = NalDepacketizer(h265=True)
-    vps, slice_ = b"\x40\x01vps", b"\x26\x01" + bytes(range(1, 100))
+    vps, slice_ = b"\x40\x01vps", b"\x26\x01\xaf" + bytes(range(1, 100))
     assert depacketizer.push(packet(b"\x60\x01" + len(vps).to_bytes(2, "big") + vps)) == []
     assert depacketizer.push(packet(b"\x62\x01" + bytes((0x80 | 19,)) + slice_[2:50])) == []
     (unit,) = depacketizer.push(packet(b"\x62\x01" + bytes((0x40 | 19,)) + slice_[50:], marker=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -84,7 +85,7 @@ def test_samples_that_are_not_square_are_widened(
 
 
 def test_a_plan_crosses_unchanged() -> None:
-    plan = LadderPlan(STANDARD, "libx265", "fast", 3)
+    plan = LadderPlan(STANDARD, "libx265", "fast", 3, "baseline", instant=True)
     assert LadderPlan.from_json(plan.to_json()) == plan
 
 
@@ -122,3 +123,12 @@ def test_only_a_source_whose_channel_asks_for_rungs_gets_a_ladder() -> None:
     assert not stream_wants_ladder(LADDERS, source)
     source.channel = builders.channel(isCodec=True, ladder="gold")
     assert stream_wants_ladder(LADDERS, source), "so that it runs and says what is wrong"
+
+
+@pytest.mark.parametrize(
+    ("rate", "every"), [("24", 1), ("30", 1), ("30000/1001", 1), ("36", 1), ("50", 2), ("60", 2), ("120", 4)]
+)
+def test_pictures_above_the_maximum_rate_are_left_out_evenly(rate: str, every: int) -> None:
+    step = LadderStep("webrtc", 1920, 1080, 1_000_000, 0, 1.0, max_rate=30)
+    assert step.every(Fraction(rate)) == every
+    assert replace(step, max_rate=0).every(Fraction(rate)) == 1

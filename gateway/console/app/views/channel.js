@@ -22,6 +22,7 @@ import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
+import { WebRtcViewers } from "./channel/webrtc.js";
 
 export { default as words } from "../words/channel.js";
 
@@ -126,6 +127,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
         ${session && live && html`<${Now} session=${session} several=${several} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
+        ${session && live && html`<${WebRtcViewers} session=${session} />`}
         ${several && shownInputs}
         <${Push} channel=${channel} onChanged=${changed} />
         ${!several && shownInputs}

@@ -83,11 +83,13 @@ export default {
   "advanced.way.auto": "Automatic",
   "advanced.way.frames": "Frames (WebCodecs), lowest latency",
   "advanced.way.container": "Recording (MediaRecorder)",
+  "advanced.way.whip": "WebRTC (WHIP), for bad networks",
   "advanced.sound": "Sound bit rate",
   "advanced.processing": "Clean up my voice",
   "advanced.processing.hint": "Removes echo and noise and evens out loudness. Turn it off for music.",
   "advanced.frames": "frames",
   "advanced.container": "a recording",
+  "advanced.whip": "WebRTC",
 
   "key.title": "Where to send",
   "key.label": "Stream key",
@@ -112,6 +114,7 @@ export default {
   "watch.hls": "HLS",
   "watch.cmaf": "Low-latency HLS",
   "watch.dash": "DASH",
+  "watch.whep": "WebRTC",
   "watch.none": "This channel has no output for viewers.",
 
   "relay.title": "Relay to Amazon IVS or another service",
@@ -141,6 +144,7 @@ export default {
   "facts.dropped.why": "Pictures dropped because the network, this device or the server was too slow",
   "facts.behind": "Encoder behind",
   "facts.behind.why": "How far the server's encoder is behind the received media",
+  "facts.network": "Loss · round trip",
   "facts.none": "–",
   "facts.persecond": "{n} fps",
 
@@ -186,11 +190,13 @@ export default {
   "trouble.tls": "No secure connection. The server cannot be reached, or this browser does not trust its certificate.",
   "trouble.server": "The server had an error.",
   "trouble.silent": "The server stopped answering.",
+  "trouble.noWhip": "This server does not accept broadcasts by WebRTC. Choose another sending method under Advanced.",
   "trouble.encoder": "This browser's encoder failed: {reason}",
 
   "fault.insecure": "Browsers allow camera and microphone only on https pages or on this computer. Open this page with https://, or ask the server's operator for a certificate.",
   "fault.missing": "This browser does not allow pages to use a camera or microphone.",
   "fault.unsupported": "This browser can neither encode nor record video. Use a current Chrome, Edge, Firefox or Safari.",
+  "fault.whip": "Broadcasting by WebRTC is not possible with this browser or this server. Choose another sending method under Advanced.",
   "fault.NotAllowedError.camera": "This page may not use the camera. Allow it with the icon beside the address, then press Try again.",
   "fault.NotAllowedError.microphone": "This page may not use the microphone. Allow it with the icon beside the address, then press Try again.",
   "fault.NotAllowedError.both": "This page may not use camera and microphone. Allow them with the icon beside the address, then press Try again.",

@@ -83,11 +83,13 @@ export default {
   "advanced.way.auto": "自动",
   "advanced.way.frames": "逐帧（WebCodecs），延迟最低",
   "advanced.way.container": "录制（MediaRecorder）",
+  "advanced.way.whip": "WebRTC（WHIP），适合网络不佳时",
   "advanced.sound": "声音码率",
   "advanced.processing": "优化人声",
   "advanced.processing.hint": "消除回声和噪声，并使音量均衡。播放音乐时请关闭。",
   "advanced.frames": "逐帧",
   "advanced.container": "录制",
+  "advanced.whip": "WebRTC",
 
   "key.title": "发送到",
   "key.label": "推流密钥",
@@ -112,6 +114,7 @@ export default {
   "watch.hls": "HLS",
   "watch.cmaf": "低延迟 HLS",
   "watch.dash": "DASH",
+  "watch.whep": "WebRTC",
   "watch.none": "该频道没有开启任何播放输出。",
 
   "relay.title": "转推到 Amazon IVS 或其他服务",
@@ -141,6 +144,7 @@ export default {
   "facts.dropped.why": "因网络、本设备或服务器太慢而丢弃的画面",
   "facts.behind": "编码滞后",
   "facts.behind.why": "服务器编码落后于收到内容的时间",
+  "facts.network": "丢包 · 往返时延",
   "facts.none": "–",
   "facts.persecond": "{n} fps",
 
@@ -186,11 +190,13 @@ export default {
   "trouble.tls": "无法建立安全连接：服务器不可达，或浏览器不信任其证书。",
   "trouble.server": "服务器发生故障。",
   "trouble.silent": "服务器停止了响应。",
+  "trouble.noWhip": "该服务器不接受 WebRTC 直播。请在“高级”中选择其他发送方式。",
   "trouble.encoder": "此浏览器的编码器失败：{reason}",
 
   "fault.insecure": "浏览器只允许通过 https 打开的页面或本机页面使用摄像头和麦克风。请用 https:// 打开本页面，或请服务器管理员配置证书。",
   "fault.missing": "此浏览器不允许任何页面使用摄像头或麦克风。",
   "fault.unsupported": "此浏览器无法编码或录制视频。请使用新版 Chrome、Edge、Firefox 或 Safari。",
+  "fault.whip": "此浏览器或该服务器无法通过 WebRTC 直播。请在“高级”中选择其他发送方式。",
   "fault.NotAllowedError.camera": "本页面不允许使用摄像头。请在地址栏旁的图标中允许，然后点击“重试”。",
   "fault.NotAllowedError.microphone": "本页面不允许使用麦克风。请在地址栏旁的图标中允许，然后点击“重试”。",
   "fault.NotAllowedError.both": "本页面不允许使用摄像头和麦克风。请在地址栏旁的图标中允许，然后点击“重试”。",

@@ -8,9 +8,9 @@ from av.audio.codeccontext import AudioCodecContext
 from gateway.formats.recording import ForeignCodec, RecordedTrack
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.workers.aac_protocol import BITRATES
-from gateway.workers.programs.audio_codec import AacConverter, AudioDecoder, AudioEncoder
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
 from gateway.workers.programs.codec import CodecFailed
+from gateway.workers.sound_protocol import BITRATES
 
 
 class AacTranscoder:
@@ -22,13 +22,13 @@ class AacTranscoder:
     def __init__(self, lane: RecordedTrack) -> None:
         """Raises CodecFailed."""
         self.copied = lane.coding is Codec.AAC
-        self._converter: AacConverter | None = None
+        self._converter: SoundConverter | None = None
         if isinstance(lane.coding, ForeignCodec):
             self._converter = _foreign_converter(lane, lane.coding)
         else:
             self.track = MediaTrack(Kind.AUDIO, lane.coding, lane.timescale, lane.config)
             if not self.copied:
-                self._converter = AacConverter.of_track(self.track, BITRATES)
+                self._converter = SoundConverter.of_track(self.track)
         if self._converter is not None:
             self.track = self._converter.track
 
@@ -47,7 +47,7 @@ class AacTranscoder:
         return [] if self._converter is None else self._converter.flush()
 
 
-def _foreign_converter(lane: RecordedTrack, coding: ForeignCodec) -> AacConverter:
+def _foreign_converter(lane: RecordedTrack, coding: ForeignCodec) -> SoundConverter:
     """Opens a converter for a codec that `MediaTrack` does not support."""
     try:
         context = av.CodecContext.create(str(coding), "r")
@@ -61,4 +61,4 @@ def _foreign_converter(lane: RecordedTrack, coding: ForeignCodec) -> AacConverte
         raise CodecFailed(f"{coding} cannot be decoded: {error}") from error
     channels = min(2, lane.channels)
     encoder = AudioEncoder(BITRATES[channels], channels, lane.timescale)
-    return AacConverter(AudioDecoder(encoder.track, channels, context), encoder)
+    return SoundConverter(AudioDecoder(encoder.track, channels, context), encoder)

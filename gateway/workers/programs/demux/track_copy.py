@@ -11,8 +11,8 @@ from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.workers.aac_protocol import BITRATES
-from gateway.workers.programs.audio_codec import AacConverter, AudioDecoder, AudioEncoder
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
+from gateway.workers.sound_protocol import BITRATES
 
 TICKS: Final = 1_000  # per second, as all inputs of a channel have
 
@@ -125,7 +125,7 @@ class SoundConversion:
         encoder = AudioEncoder(BITRATES[channels], channels, TICKS)
         self.track: MediaTrack | None = encoder.track
         self._source = source
-        self._converter = AacConverter(AudioDecoder(source, channels, context), encoder)
+        self._converter = SoundConverter(AudioDecoder(source, channels, context), encoder)
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
         at = _ms(packet.pts, packet.time_base)

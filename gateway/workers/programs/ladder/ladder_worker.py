@@ -14,10 +14,11 @@ from gateway.protocols import wire
 from gateway.workers import ladder_plan
 from gateway.workers.ladder_plan import COPY, FittedStep, LadderMessage, LadderPlan, LadderStep
 from gateway.workers.programs import program
-from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, channels_of
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoRecipe, frame_rate
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.ladder.step_encoder import StepEncoder, StepSettings
+from gateway.workers.sound_protocol import channels_of
 
 # The frame rate is measured before the first picture is encoded: over this many pictures, or at most these seconds.
 _RATE_PICTURES: Final = 8
@@ -206,18 +207,21 @@ class LadderWorker:
     def _settings(self, fitted: FittedStep) -> StepSettings:
         assert self._tracks is not None
         step = fitted.step
+        every = step.every(self._rate)
         recipe = VideoRecipe(
             encoder=self._plan.encoder,
             width=fitted.width,
             height=fitted.height,
             bitrate=step.bitrate,
             maxrate=round(step.bitrate * step.vbv),
-            rate=self._rate,
+            rate=self._rate / every,
             timescale=self._timescale,
             preset=self._plan.preset,
+            profile=self._plan.profile,
             threads=self._plan.threads,
+            instant=self._plan.instant,
         )
-        return StepSettings(step, recipe, self._tracks.epoch, self._audio_track(step))
+        return StepSettings(step, recipe, self._tracks.epoch, self._audio_track(step), every)
 
     def _audio_track(self, step: LadderStep) -> MediaTrack | None:
         assert self._tracks is not None

@@ -26,12 +26,14 @@ class StepSettings:
     """The settings of a rendition, which `StepEncoder.change` can replace.
 
     recipe: of the video encoder. epoch: of the source. audio: the audio track of the rendition.
+    every: n, if only every n-th picture after a key picture is encoded.
     """
 
     step: LadderStep
     recipe: VideoRecipe
     epoch: int
     audio: MediaTrack | None
+    every: int = 1
 
 
 _Item: TypeAlias = DecodedPicture | AccessUnit | StepSettings | None
@@ -54,6 +56,7 @@ class StepEncoder:
         self._scaler: Scaler | None = None
         self._encoder: VideoEncoder | None = None
         self._failed = False
+        self._since_key = 0  # pictures of the source since the last key picture
         self._queue: queue.Queue[_Item] = queue.Queue(_MAX_QUEUED)
         self._thread = program.start_thread(lambda: self._run(settings), settings.step.name)
 
@@ -89,7 +92,8 @@ class StepEncoder:
         self._link.send_end(self._to)
 
     def _encode(self, picture: DecodedPicture, settings: StepSettings) -> None:
-        if self._failed:
+        self._since_key = 0 if picture.key else self._since_key + 1
+        if self._failed or self._since_key % settings.every:
             return
         try:
             units = self._encode_units(picture, settings)

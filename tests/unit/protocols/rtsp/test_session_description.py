@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtsp.session_description import control_address, parse_description
 
 HIKVISION = b"""v=0
@@ -32,6 +33,17 @@ def test_a_cameras_media_are_read() -> None:
 def test_a_static_payload_type_needs_no_map() -> None:
     (medium,) = parse_description(b"m=audio 0 RTP/AVP 0\n").media
     assert (medium.encoding, medium.rate) == ("PCMU", 8000)
+
+
+def test_media_without_payload_types_are_left_out() -> None:
+    found = parse_description(b"a=control:*\nm=application 0 UDP/TLS x\na=control:one\nm=audio 0 RTP/AVP 8\n")
+    assert [medium.encoding for medium in found.media] == ["PCMA"]
+    assert found.control == "*"
+
+
+def test_a_description_that_is_too_large_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_description(HIKVISION * 200)
 
 
 @pytest.mark.parametrize(

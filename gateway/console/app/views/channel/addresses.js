@@ -14,14 +14,15 @@ import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../
 import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
 import { Multitrack } from "./multitrack.js";
+import { Whip } from "./whip.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
 /** The player page for each address that browsers can play. */
-const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html" };
+const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html", whep: "whep.html" };
 
-/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"]} */
-const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"];
+/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp"]} */
+const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
 const SHOWN = "keys"; // name of the choice whether stream keys are shown
@@ -75,6 +76,7 @@ export function Push({ channel, onChanged }) {
       </div>
       ${shown && html`<${QrFigure} src=${qrOf(channel, "push")} label=${t("push.qr")} />`}
     </div>
+    <${Whip} channel=${channel} field=${field} />
     <${Multitrack} channel=${channel} shown=${shown} />
   <//>`;
 }

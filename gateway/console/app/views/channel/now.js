@@ -4,6 +4,7 @@ import { expiry, viewersOf, zoneName } from "../../channel.js";
 import { bitrate, moment, number, relative, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
+import { networkWords } from "./webrtc.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
@@ -43,6 +44,7 @@ export function Now({ session, several }) {
       ...(further.length ? [{ label: t("now.tracks"), value: further.join(" · ") }] : []),
       { label: t("now.publisher"), value: publisher
         ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
+      ...(publisher?.webrtc ? [{ label: t("webrtc.publisher"), value: networkWords(publisher.webrtc) }] : []),
       ...(several ? [{ label: t("now.input"), value: session.input ?? t("now.none") }] : []),
       ...(node ? [{ label: t("now.node"), value: html`<code>${node}</code>` }] : []),
     ]} />

@@ -13,10 +13,10 @@ from gateway.media import aac
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.settings.layers import load
-from gateway.workers import aac_client
-from gateway.workers.aac_client import AacWorkerClient, AacWorkerFailed
-from gateway.workers.aac_protocol import BITRATES, CONFIGS, aac_track
+from gateway.workers import sound_client
 from gateway.workers.programs.audio_codec import AudioEncoder
+from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
+from gateway.workers.sound_protocol import BITRATES, CONFIGS, aac_track
 from gateway.workers.worker_pool import WorkerPool
 from tests.support.pushing import camera
 from tests.support.sources import pictures, source, tone
@@ -33,7 +33,7 @@ def workers(most: int = 2) -> WorkerPool:
 async def spoken(units: list[AccessUnit], channels: int = 2) -> list[AccessUnit]:
     """What becomes of all of these."""
     heard: list[AccessUnit] = []
-    made = AacWorkerClient(workers(), "c1", heard.append)
+    made = SoundWorkerClient(workers(), "c1", heard.append)
     running = asyncio.create_task(made.run())
     await made.open(units[0].track, aac_track(channels, 1000))
     for unit in units:
@@ -71,24 +71,24 @@ async def test_damaged_sound_is_left_out_and_counted() -> None:
 
 
 async def test_a_track_that_cannot_be_decoded_fails_for_good() -> None:
-    made = AacWorkerClient(workers(), "c1", lambda unit: None)
+    made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     running = asyncio.create_task(made.run())
     # An object type that nobody decodes; a configuration that is only too short is read with whatever lies behind it.
     await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\xff" * 8), aac_track(2, 1000))
-    with pytest.raises(AacWorkerFailed) as failed:
+    with pytest.raises(SoundWorkerFailed) as failed:
         async with asyncio.timeout(20):
             await running
     assert not failed.value.again
 
 
 async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aac_client, "_MODULE", "tests.support.there_is_no_such_module")
+    monkeypatch.setattr(sound_client, "_MODULE", "tests.support.there_is_no_such_module")
     own = workers()
-    made = AacWorkerClient(own, "c1", lambda unit: None)
+    made = SoundWorkerClient(own, "c1", lambda unit: None)
     running = asyncio.create_task(made.run())
-    with contextlib.suppress(AacWorkerFailed):
+    with contextlib.suppress(SoundWorkerFailed):
         await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"), aac_track(2, 1000))
-    with pytest.raises(AacWorkerFailed, match="cannot be encoded") as failed:
+    with pytest.raises(SoundWorkerFailed, match="cannot be encoded") as failed:
         async with asyncio.timeout(20):
             await running
     assert failed.value.again
@@ -96,7 +96,7 @@ async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
-    made = AacWorkerClient(workers(), "c1", lambda unit: None)
+    made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
     for n in range(5_000):
         made.give(AccessUnit(track, n * 20, 0, True, 0.0, b"x"))
@@ -108,7 +108,7 @@ async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
 
 
 async def test_who_never_spoke_is_finished_at_once() -> None:
-    made = AacWorkerClient(workers(), "c1", lambda unit: None)
+    made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     made.finish()
     async with asyncio.timeout(5):
         await made.run()

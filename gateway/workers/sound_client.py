@@ -1,4 +1,4 @@
-"""Converts the audio of one push to AAC in a worker process. The video does not pass through the worker."""
+"""Converts the sound of one stream to AAC or Opus in a worker process. The video does not pass through the worker."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.aac_protocol import AacMessage, ForeignSound
+from gateway.workers.sound_protocol import SoundMessage, SoundSetup
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
 
-_MODULE: Final = "gateway.workers.programs.aac_worker"
-_MAX_UNITS: Final = 1_000  # in the queue to the worker; Opus has 50 per second
+_MODULE: Final = "gateway.workers.programs.sound_worker"
+_MAX_UNITS: Final = 1_000  # in the queue to the worker, about 20 s
 _EARLY_SECONDS: Final = 5.0  # if a worker lived longer, its input did not cause its death
 _MAX_DEATHS: Final = 3  # after this many early deaths in a row, the audio counts as unusable
 _FINISH_SECONDS: Final = 2.0  # for the last units of the worker
 _RETRY_SECONDS: Final = 1.0  # before the next try if no worker could be started
 _USUAL_DELAY: Final = 0.1  # seconds in decoder and encoder
+_TO_AAC: Final = SoundSetup()
 
 
-class AacWorkerFailed(Exception):
+class SoundWorkerFailed(Exception):
     """The audio cannot be decoded, or no worker could be started. again: True if a later try may succeed."""
 
     def __init__(self, reason: str, *, again: bool) -> None:
@@ -37,13 +38,13 @@ class AacWorkerFailed(Exception):
         self.again = again
 
 
-class AacWorkerClient:
-    """Sends the audio of one push to a worker, and passes the AAC units that it returns to `deliver`.
+class SoundWorkerClient:
+    """Sends the sound of one stream to a worker, and passes the units that it returns to `deliver`.
 
-    Run `run` as a task. `open` sets the source, and `give` queues its units.
+    Run `run` as a task. `open` or `change` sets the source, and `give` queues its units.
     The queue to the worker is bounded: if it is full, the oldest units are dropped.
     A worker that dies is replaced; the audio then has a gap.
-    Units keep the times of the source. The delay is one Opus packet and two AAC frames, about 60 ms.
+    Units keep the times of the source. The delay is one unit of the source and two of the output, about 60 ms.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class AacWorkerClient:
         workers: WorkerPool,
         stream: str,
         deliver: Callable[[AccessUnit], None],
-        foreign: ForeignSound | None = None,
+        setup: SoundSetup = _TO_AAC,
     ) -> None:
-        """stream: name of the stream, for logs. foreign: the codec of all sources, if no track can have it."""
-        self._foreign = foreign
+        """stream: name of the stream, for logs. setup: the codecs."""
+        self._setup = setup
         self._workers = workers
         self._stream = stream
         self._deliver = deliver
@@ -79,18 +80,24 @@ class AacWorkerClient:
         return max(0.0, (self._queued_ms - self._encoded_ms) / 1000 - _USUAL_DELAY)
 
     async def open(self, track: MediaTrack | None, output: MediaTrack | None) -> None:
-        """Changes the source. Units in the queue are still encoded. Waits until a worker has been started.
+        """Changes the source like `change`, and waits until a worker has been started.
 
-        track: the source's track; None: no source. output: the track of the AAC units.
-        Raises AacWorkerFailed if no worker can be started.
+        Raises SoundWorkerFailed if no worker can be started.
+        """
+        self.change(track, output)
+        if track is not None:
+            await asyncio.shield(self._ready)
+
+    def change(self, track: MediaTrack | None, output: MediaTrack | None) -> None:
+        """Changes the source. Units in the queue are still encoded.
+
+        track: the source's track; None: no source. output: the track of the units to deliver.
         """
         self._epoch += 1
         self._source = Tracks(None, track, self._epoch)
         self._output = output
         self._queued_ms = None
         self._put(self._source)
-        if track is not None:
-            await asyncio.shield(self._ready)
 
     def give(self, unit: AccessUnit) -> None:
         """Queues the next unit of the source. Hot."""
@@ -108,7 +115,7 @@ class AacWorkerClient:
         self._changed.set()
 
     async def run(self) -> None:
-        """Encodes the source until `finish` is called. Raises AacWorkerFailed."""
+        """Encodes the source until `finish` is called. Raises SoundWorkerFailed."""
         try:
             await self._changed.wait()
             deaths = 0
@@ -121,17 +128,17 @@ class AacWorkerClient:
                     died = isinstance(error, WorkerDied)
                     deaths = 1 if time.monotonic() - began > _EARLY_SECONDS else deaths + 1
                     if deaths >= _MAX_DEATHS or not (died or self._ready.done()):
-                        raise AacWorkerFailed(f"the sound cannot be encoded: {error}", again=True) from error
+                        raise SoundWorkerFailed(f"the sound cannot be encoded: {error}", again=True) from error
                     log.warning("sound starts again", stream=self._stream, reason=str(error))
                     if not died:
                         await asyncio.sleep(_RETRY_SECONDS)
-        except AacWorkerFailed as error:
+        except SoundWorkerFailed as error:
             self._fail_open(error)
             raise
         finally:
-            self._fail_open(AacWorkerFailed("the push is over", again=True))
+            self._fail_open(SoundWorkerFailed("the push is over", again=True))
 
-    def _fail_open(self, error: AacWorkerFailed) -> None:
+    def _fail_open(self, error: SoundWorkerFailed) -> None:
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # marks the exception as retrieved, because perhaps no task waits for it
@@ -147,7 +154,7 @@ class AacWorkerClient:
                     StreamMessage.UNIT: self._on_unit,
                     StreamMessage.TRACKS: self._on_tracks,
                     StreamMessage.END: lambda body: True,
-                    AacMessage.NOTE: self._on_note,
+                    SoundMessage.NOTE: self._on_note,
                 },
                 _FINISH_SECONDS,
             )
@@ -156,8 +163,7 @@ class AacWorkerClient:
 
     async def _send_queue(self, worker: WorkerProcess) -> None:
         source, queue = self._source, self._queue
-        if self._foreign is not None:
-            await worker.send_json(AacMessage.FOREIGN, self._foreign.to_json())
+        await worker.send_json(SoundMessage.SETUP, self._setup.to_json())
         if source is not None and source not in queue:
             await worker.send_item(source)  # a new worker does not have it
         while True:
@@ -184,7 +190,7 @@ class AacWorkerClient:
         note = wire.read_json(body)
         unusable, damaged = note.get("unusable"), note.get("damaged")
         if isinstance(unusable, str):
-            raise AacWorkerFailed(unusable[:200], again=False)
+            raise SoundWorkerFailed(unusable[:200], again=False)
         if isinstance(damaged, int):
             self.dropped += damaged
             log.info("sound was damaged", stream=self._stream, units=damaged)

@@ -1,0 +1,40 @@
+"""Push over WebRTC by WHIP (RFC 9725): OBS, browsers, GStreamer, ffmpeg. The port belongs to `gateway.webrtc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.channels.addresses import Addresses
+from gateway.channels.channel import Channel
+from gateway.ingest.descriptor import ListenerDescriptor
+
+if TYPE_CHECKING:
+    from gateway.ingest.open_listeners import OpenListeners
+    from gateway.ingest.services import ListenerServices
+    from gateway.outputs.services import OutputServices
+
+
+def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
+    """Returns the address with the sign; and the two fields of OBS, which sends the key as a bearer token."""
+    return {
+        "whipUrl": f"{addresses.pull}/{channel.id}/whip?sign={channel.key}",
+        "whipServer": f"{addresses.pull}/whip",
+    }
+
+
+def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
+    from gateway.ingest.webrtc.whip import open_whip
+
+    return open_whip(services, outputs.workers)
+
+
+LISTENER = ListenerDescriptor(
+    name="webrtc",
+    open=_open,
+    fields={
+        "whipUrl": "The address to push to over WebRTC (WHIP).",
+        "whipServer": "The WHIP server for OBS; its bearer token is `obsKey`.",
+    },
+    addresses=_addresses,
+    order=30,
+)

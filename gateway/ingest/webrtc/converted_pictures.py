@@ -1,0 +1,93 @@
+"""ConvertedPictures: VP8 of a WHIP push, and its Opus, become H.264 and AAC in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from gateway.formats.mkv import writer
+from gateway.ingest.websocket.container_intake import ContainerIntake
+from gateway.lib.tasks import Tasks
+from gateway.live.publisher import StreamPublisher
+from gateway.media import vp9
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
+from gateway.settings.models import TranscodeSettings
+from gateway.workers.worker_pool import WorkerPool
+
+_MAX_QUEUED: Final = 4_000_000  # bytes that the worker has not read; beyond this, units are dropped to a key frame
+_CLUSTER_MS: Final = 5_000  # the times in one cluster have 16 bits
+
+
+class ConvertedPictures:
+    """Writes the push as Matroska for the worker of browser pushes, which reads recordings.
+
+    The worker drops pictures that it cannot encode in time. If it dies, the push fails.
+    """
+
+    def __init__(
+        self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, opus_head: bytes
+    ) -> None:
+        """opus_head: of the sound; b"": there is none."""
+        self._publisher = publisher
+        self._intake = ContainerIntake(publisher, workers, settings)
+        self._opus_head = opus_head
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._filled = asyncio.Event()
+        self._cluster: int | None = None  # its time; None before the first key frame
+        self._dropping = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a key frame."""
+        return self._cluster is not None
+
+    def take(self, unit: AccessUnit) -> None:
+        """Gives a unit to the worker. Nothing is given before the first key frame."""
+        begins = unit.key and unit.track.kind is Kind.VIDEO
+        if self._cluster is None:
+            try:
+                size = vp9.vp8_frame_size(unit.payload) if begins else None
+            except InvalidData:
+                return
+            if size is None:
+                return
+            self._put(writer.browser_header(size, self._opus_head))
+        elif self._queued > _MAX_QUEUED or self._dropping:
+            self._dropping = self._queued > _MAX_QUEUED or not begins
+            if self._dropping:
+                self._publisher.dropped["ingest"] += 1
+                return
+        if self._cluster is None or not -_CLUSTER_MS < unit.dts - self._cluster < _CLUSTER_MS:
+            self._cluster = unit.dts
+            self._put(writer.cluster(unit.dts))
+        kind = unit.track.kind
+        self._put(writer.simple_block(writer.NUMBERS[kind], unit.dts - self._cluster, unit.key, unit.payload))
+
+    def _put(self, data: bytes) -> None:
+        self._queue.append(data)
+        self._queued += len(data)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Converts until `finish`. Raises IntakeFailed."""
+        async with Tasks("pictures of a browser") as tasks:
+            tasks.start(self._feed(), self._publisher.stream.name)
+            await self._intake.run()
+
+    async def _feed(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                data = b"".join(self._queue)
+                self._queue.clear()
+                self._queued = 0
+                await self._intake.feed(data)
+
+    def finish(self) -> None:
+        """Ends the work."""
+        self._intake.finish()

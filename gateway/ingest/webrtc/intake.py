@@ -1,0 +1,268 @@
+"""WhipIntake: publishes the tracks of a WHIP push, and tells the sender what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
+from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
+from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
+from gateway.live.network_quality import NetworkQuality
+from gateway.live.publisher import StreamPublisher
+from gateway.live.track_changes import KeepsChanging
+from gateway.media import opus
+from gateway.media.clock import AudioClock, PublisherTimeline
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtp import rtcp
+from gateway.protocols.rtp.packets import header_extension
+from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.transport_feedback import TransportFeedback
+from gateway.settings import Settings
+from gateway.workers.sound_client import SoundWorkerClient
+from gateway.workers.sound_protocol import aac_track, opus_track
+from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
+
+_SSRC: Final = 1  # of our reports; we send no media
+GOODBYE: Final = rtcp.receiver_report(_SSRC, (), "millrace") + rtcp.bye(_SSRC)
+_TICK_SECONDS: Final = 0.01
+_FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
+_REPORT_SECONDS: Final = 1.0
+_CHANNELS: Final = 2  # of Opus; a decoder makes stereo of mono (RFC 7587 §4.1)
+_INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+_OPUS_INDEX: Final = 2
+OPUS_TRACK: Final = opus_track(_CHANNELS)
+
+
+class ReportSender(Protocol):
+    """The connection of the push; implemented by `gateway.webrtc.peer.Peer`."""
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds; None if it is unknown."""
+
+    def send_rtcp(self, packet: bytes) -> None: ...
+
+
+class WhipIntake:
+    """One push. Pictures are published when they are complete; a worker converts Opus to AAC.
+
+    Nothing is published before the first key frame. `begin` starts its timer, `close` stops it.
+    on_error: called with the reason if the push cannot continue.
+    """
+
+    def __init__(
+        self,
+        publisher: StreamPublisher,
+        workers: WorkerPool,
+        parameters: Sequence[TrackParameters],
+        encoder: str,
+        on_error: Callable[[str], None],
+        settings: Settings,
+    ) -> None:
+        """encoder: the name of the client, for the metadata."""
+        self._publisher = publisher
+        self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
+        self._on_error = on_error
+        timeline = self._received_times = Timeline(tuple(p.clock for p in parameters))
+        self.tracks = [ReceivedTrack(p, timeline, index) for index, p in enumerate(parameters)]
+        self._by_type = {
+            t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx)
+        }
+        self._timeline = PublisherTimeline()
+        self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
+        if any(p.name == "VP8" for p in parameters):
+            head = OPUS_TRACK.config if any(p.kind is Kind.AUDIO for p in parameters) else b""
+            self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
+        else:
+            publisher.timeline = self._timeline
+        self._reports: list[rtcp.ReportBlock] = []  # the last ones, by track
+        publisher.network = self._network
+        self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
+        self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
+        self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
+        self._last = {Kind.VIDEO: -1, Kind.AUDIO: -1}
+        self._feedback = TransportFeedback()
+        self._peer: ReportSender | None = None
+        self._began = time.monotonic()
+        # The worker makes key frames of its own.
+        interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
+        self._key_frames = KeyFrameRequests(interval, self._began)
+        if self._converted is None:
+            publisher.ask_key_frame = self._key_frames.want
+        self._feedback_at = self._report_at = 0.0
+        self._round_trip: float | None = None  # of the connection, as the receivers know it
+        self._timer: asyncio.TimerHandle | None = None
+        self.received = 0
+        """Bytes of all packets."""
+        self.last_packet = self._began
+
+    @property
+    def is_publishing(self) -> bool:
+        """Whether tracks were announced."""
+        return self._announced is not None or (self._converted is not None and self._converted.has_begun)
+
+    def begin(self, peer: ReportSender) -> None:
+        """Starts the timer of feedback and reports."""
+        self._peer = peer
+        self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+
+    async def run(self) -> None:
+        """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
+        if self._converted is not None:
+            await self._converted.run()
+            return
+        audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
+        if audio is not None:
+            self._sound.change(audio.track, aac_track(_CHANNELS, TICKS))
+            await self._sound.run()
+
+    def close(self) -> None:
+        """Stops the timer and the worker."""
+        self._sound.finish()
+        if self._converted is not None:
+            self._converted.finish()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ---- packets ----
+
+    def rtp(self, packet: bytes, now: float) -> None:
+        """Takes a packet. Hot path. now: monotonic seconds."""
+        self.received += len(packet)
+        track = self._by_type.get(packet[1] & 0x7F) if len(packet) >= 12 else None
+        if track is None:
+            return
+        self.last_packet = now
+        extension = track.parameters.transport_cc
+        if extension and (number := header_extension(packet, extension)) is not None and len(number) == 2:
+            self._feedback.received(number[0] << 8 | number[1], now)
+        for unit in track.packet(packet, now, (now - self._began) * TICKS):
+            self._take(unit)
+
+    def rtcp(self, packet: bytes, now: float) -> bool:
+        """Takes a compound packet. Returns False if the sender says goodbye."""
+        try:
+            items = rtcp.parse(packet)
+        except RemoteProtocolError:
+            return True
+        for item in items:
+            if isinstance(item, rtcp.SenderReport):
+                for index, track in enumerate(self.tracks):
+                    if track.ssrc == item.ssrc and track.receiver is not None:
+                        track.receiver.sender_report(item, now)
+                        self._received_times.report(index, item)
+            elif isinstance(item, rtcp.Bye):
+                return False
+        return True
+
+    # ---- publishing ----
+
+    def _take(self, unit: AccessUnit) -> None:
+        """Takes a unit of a track: publishes a picture, and gives sound to the worker. Hot path."""
+        if self._converted is not None:
+            self._converted.take(unit)
+        elif unit.track.kind is Kind.AUDIO:
+            if self._announced is not None or self._announce(None):
+                if self._publisher.wants_opus:
+                    self._push_opus(unit)
+                self._sound.give(unit)
+        elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
+            self._push(unit)
+
+    def _push(self, unit: AccessUnit) -> None:
+        """Publishes a unit with repaired times."""
+        kind = unit.track.kind
+        publisher = self._publisher
+        if not publisher.active:
+            return
+        at = self._timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
+        self._last[kind] = unit.dts = max(at, self._last[kind] + 1)
+        unit.wall = time.time()
+        now = time.monotonic()
+        if unit.key and kind is Kind.VIDEO:
+            self._key_frames.came(now)
+        publisher.push(unit, now)
+
+    def _push_opus(self, unit: AccessUnit) -> None:
+        """Publishes sound as it came. Its times count samples: players conceal each gap, also one of a millisecond."""
+        try:
+            samples = opus.packet_samples(unit.payload)
+        except InvalidData:
+            return  # the worker counts it
+        if self._publisher.active:
+            time_ms = self._timeline.stamp(_OPUS_INDEX, unit.dts & 0xFFFFFFFF)
+            at = self._opus_clock.stamp(time_ms, samples)
+            now = time.monotonic()
+            self._publisher.push_opus(AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload), now)
+
+    def _announce(self, video: MediaTrack | None) -> bool:
+        """Announces the tracks. Returns False if the first picture is awaited, or the tracks change too often."""
+        kinds = {track.kind for track in self.tracks}
+        if video is None and Kind.VIDEO in kinds:
+            return False
+        audio = None
+        if Kind.AUDIO in kinds:
+            audio = self._announced[1] if self._announced is not None else aac_track(_CHANNELS, TICKS)
+            if self._announced is None and self._publisher.active:
+                self._publisher.set_opus(OPUS_TRACK)  # before the tracks: those who want Opus need no worker
+        try:
+            self._publisher.set_tracks(video, audio, self._metadata)
+        except KeepsChanging as error:
+            self._on_error(str(error))
+            return False
+        self._announced = (video, audio)
+        return True
+
+    # ---- feedback ----
+
+    def _network(self) -> NetworkQuality:
+        """Returns the quality of the connection, with the values of the worst track."""
+        clocks = {track.ssrc: track.parameters.clock for track in self.tracks}
+        lost = max((block.fraction_lost / 256 for block in self._reports), default=0.0)
+        jitter = max(
+            (block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks), default=0.0
+        )
+        return NetworkQuality(self._peer.round_trip if self._peer is not None else None, lost, jitter)
+
+    def _tick(self) -> None:
+        """Sends what is due: requests for packets and key frames, feedback on arrivals, reports."""
+        peer = self._peer
+        assert peer is not None, "set by begin"
+        now = time.monotonic()
+        arrival = (now - self._began) * TICKS
+        trip = peer.round_trip
+        new_trip, self._round_trip = trip != self._round_trip, trip
+        for track in self.tracks:
+            receiver = track.receiver
+            if receiver is None:
+                continue
+            if new_trip and trip is not None:
+                receiver.measured(trip)
+            due = receiver.due(now)
+            for unit in track.take(due.received, arrival):
+                self._take(unit)
+            if due.nacks:
+                peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
+            if track.kind is Kind.VIDEO and (due.pli or (self._announced and self._key_frames.due(now))):
+                peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
+        if now >= self._feedback_at:
+            self._feedback_at = now + _FEEDBACK_SECONDS
+            for packet in self._feedback.write(_SSRC, self.tracks[0].ssrc, now):
+                peer.send_rtcp(packet)
+        if now >= self._report_at:
+            self._report_at = now + _REPORT_SECONDS
+            blocks = [track.receiver.report(now) for track in self.tracks if track.receiver is not None]
+            self._reports = blocks
+            peer.send_rtcp(rtcp.receiver_report(_SSRC, blocks, "millrace"))
+        self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)

@@ -1,0 +1,139 @@
+"""One track of a WHIP push: RTP packets in, access units with the times of the push out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.ingest.webrtc.coded_pictures import CodedPictures
+from gateway.inputs.pull.camera_tracks import Pictures, Sound
+from gateway.media import opus
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.protocols.rtp import retransmission
+from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
+from gateway.protocols.rtp.depacketizers import (
+    AssembledFrame,
+    FrameDepacketizer,
+    NalDepacketizer,
+    ResumableDepacketizer,
+)
+from gateway.protocols.rtp.packets import parse_packet
+from gateway.protocols.rtp.receiver import Received, RtpReceiver
+from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
+from gateway.protocols.sdp.answer import Accepted
+
+TICKS: Final = 1_000  # a second; as in FLV and RTMP
+# The encoding names that can be published, the best first.
+VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1", "VP8")
+AUDIO_NAMES: Final = ("OPUS",)
+_CODECS: Final = {"H264": Codec.H264, "H265": Codec.H265, "AV1": Codec.AV1, "VP9": Codec.VP9, "VP8": Codec.VP8}
+_NAL_CODECS: Final = frozenset((Codec.H264, Codec.H265))
+_DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
+    "H264": lambda: NalDepacketizer(h265=False),
+    "H265": lambda: NalDepacketizer(h265=True),
+    "AV1": Av1Depacketizer,
+    "VP9": Vp9Depacketizer,
+    "VP8": Vp8Depacketizer,
+    "OPUS": FrameDepacketizer,
+}
+_SILENT_SECONDS: Final = 2.0  # after which packets of another source (SSRC) are taken
+
+
+@dataclass(frozen=True, slots=True)
+class TrackParameters:
+    """What the answer has fixed. rtx: payload type of retransmissions; -1: none. transport_cc: id of the extension."""
+
+    kind: Kind
+    name: str
+    payload_type: int
+    rtx: int
+    clock: int
+    nack: bool
+    transport_cc: int
+
+    @classmethod
+    def of(cls, kind: Kind, accepted: Accepted, transport_cc: int) -> TrackParameters:
+        codec = accepted.codec
+        rtx = -1 if codec.rtx is None else codec.rtx
+        nack = "nack" in codec.feedback
+        return cls(kind, codec.name, codec.payload_type, rtx, codec.clock, nack, transport_cc)
+
+
+class ReceivedTrack:
+    """Receives one track. index: of the track in the timeline."""
+
+    def __init__(self, parameters: TrackParameters, timeline: Timeline, index: int) -> None:
+        self.parameters = parameters
+        self.kind = parameters.kind
+        self.receiver: RtpReceiver | None = None
+        self.ssrc = 0  # of the sender; 0 before the first packet
+        self._timeline = timeline
+        self._index = index
+        self._last_packet = 0.0
+        self._samples: Pictures | CodedPictures | Sound
+        if parameters.kind is Kind.VIDEO:
+            codec = _CODECS[parameters.name]
+            self._samples = Pictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
+        else:
+            head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
+            self._samples = Sound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
+
+    @property
+    def track(self) -> MediaTrack | None:
+        """The track of its units; None before the first key frame."""
+        return self._samples.track
+
+    def packet(self, data: bytes, now: float, arrival: float) -> list[AccessUnit]:
+        """Returns the units that a packet completes. now: monotonic seconds. arrival: the same, ms of the push."""
+        ssrc = int.from_bytes(data[8:12], "big")
+        repaired = data[1] & 0x7F == self.parameters.rtx
+        if repaired:
+            unwrapped = retransmission.unwrap(data, self.parameters.payload_type, self.ssrc)
+            if unwrapped is None or self.receiver is None:
+                return []
+            data = unwrapped
+        elif ssrc != self.ssrc:
+            if self.ssrc and now - self._last_packet < _SILENT_SECONDS:
+                return []  # another layer of simulcast, or a stray packet
+            self._begin(ssrc)
+        packet = parse_packet(data, empty=True)
+        receiver = self.receiver
+        if packet is None or receiver is None:
+            return []
+        self._last_packet = now
+        return self._units(receiver.push(packet, now, repaired=repaired), arrival)
+
+    def _begin(self, ssrc: int) -> None:
+        """Expects a new source: it has other numbers and timestamps."""
+        parameters = self.parameters
+        depacketizer = _DEPACKETIZERS[parameters.name]()
+        self.ssrc = ssrc
+        self.receiver = RtpReceiver(ssrc, parameters.payload_type, parameters.clock, depacketizer, nack=parameters.nack)
+        if not isinstance(self._samples, Sound):
+            self._samples.restart()
+
+    def take(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
+        """Returns the units of what a timer of the receiver has released."""
+        return self._units(received, arrival)
+
+    def _units(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
+        units: list[AccessUnit] = []
+        for frame in received:
+            if not isinstance(frame, AssembledFrame):
+                continue
+            time = self._timeline.stamp(self._index, frame.timestamp, arrival)
+            try:
+                samples = self._samples
+                if isinstance(samples, CodedPictures):
+                    unit = samples.unit(frame.payload, time, frame.key)
+                else:
+                    unit = samples.unit(frame.payload, time)
+            except InvalidData:
+                continue  # the receiver counts broken packets; a broken picture is dropped like a lost one
+            if unit is not None:
+                units.append(unit)
+        return units

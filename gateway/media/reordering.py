@@ -1,0 +1,52 @@
+"""Finds out whether the pictures of a track are shown in another order than they are sent (B-frames)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.media import h264, h265
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+
+_BASELINE: Final = 66
+_ENOUGH: Final = 4  # pictures; with reordering, one of them has a composition offset
+_ROUNDING: Final = 0.002  # seconds by which the milliseconds of both times may differ
+
+
+def declared_reordering(track: MediaTrack) -> bool | None:
+    """Whether the parameter sets allow reordering; None if they do not say it."""
+    if track.codec not in (Codec.H264, Codec.H265):
+        return False  # a unit of VP8, VP9 and AV1 has its hidden pictures with the shown one
+    try:
+        if track.codec is Codec.H265:
+            sets = h265.parse_hvcc(track.config).sps
+            return h265.parse_sps(sets[0]).reorder > 0 if sets else None
+        avcc = h264.parse_avcc(track.config)
+        sps = h264.parse_sps(avcc.sps[0]) if avcc.sps else None
+    except InvalidData:
+        return None
+    if sps is None:
+        return None
+    if sps.profile == _BASELINE:  # ITU-T H.264 §A.2.1: only I and P slices
+        return False
+    return None if sps.reorder is None else sps.reorder > 0
+
+
+def has_reordering(track: MediaTrack, units: Iterable[AccessUnit]) -> bool:
+    """Whether the pictures of a video track are reordered.
+
+    units: of one GOP, from its key frame on; units of other tracks are ignored. Without enough units, the parameter
+    sets decide: an encoder may announce reordering and never use it.
+    """
+    declared = declared_reordering(track)
+    if declared is False:
+        return False
+    count, least = 0, track.timescale * _ROUNDING
+    for unit in units:
+        if unit.track.kind is Kind.VIDEO:
+            if abs(unit.cts) > least:
+                return True
+            count += 1
+    return declared is True and count < _ENOUGH

@@ -1,0 +1,146 @@
+"""BrowserPictures: the pictures of a stream in a form that browsers show over WebRTC."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from gateway.channels.channel import Channel
+from gateway.lib.metrics import Counter
+from gateway.live.hub import Hub
+from gateway.live.stream import Stream
+from gateway.media.reordering import has_reordering
+from gateway.media.track import Codec
+from gateway.outputs.browser.on_demand import OnDemand
+from gateway.outputs.ladder.ladder_output import LadderKind, LadderOutput
+from gateway.ports.errors import NoSuchStream, OutputError
+from gateway.settings.models import TranscodeSettings
+from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep
+from gateway.workers.stream_form import StreamForm
+from gateway.workers.worker_pool import WorkerPool
+
+OUTPUT: Final = "browserpictures"
+RENDITION: Final = "webrtc"  # its name is `<id>@webrtc`
+_LONG_SIDE, _SHORT_SIDE = 1920, 1080  # maximum size
+_MAX_RATE: Final = 30  # pictures per second
+_MAX_BITRATE: Final = 8_000_000
+_VBV: Final = 1.25
+_EXTRA_BITS: Final = 1.5  # H.264 needs this factor for the quality of a newer codec
+_START_SECONDS: Final = 15.0  # from the first request to the first picture; also where GOPs are long
+
+
+class BrowserPictures:
+    """A hidden output of a source stream: finds or makes pictures without reordering, in a codec of the viewer.
+
+    It returns the source itself, a rendition of the channel's ladder, or one that a worker makes only for this. This
+    one has at most 1080p30 and no sound. It exists in a hub of its own, which players cannot reach, from the first
+    viewer to a few seconds after the last one.
+    """
+
+    def __init__(
+        self, stream: Stream, hubs: tuple[Hub, Hub], workers: WorkerPool, settings: TranscodeSettings, dropped: Counter
+    ) -> None:
+        """hubs: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason."""
+        self._stream = stream
+        self._ladder_hub, self._hub = hubs
+        self._workers = workers
+        self._settings = settings
+        self._dropped = dropped
+        self._demand = OnDemand("pictures for browsers", self._work)
+        self._name = f"{stream.name}@{RENDITION}"
+
+    async def acquire(self, playable: Collection[Codec]) -> Stream:
+        """Returns the stream whose pictures a viewer gets. Its sound may be missing: use that of the source.
+
+        playable: the codecs that the viewer supports. `release` must be called with the result, also after its end.
+        Raises OutputError if there is no such stream within 15 s, AtCapacity during shutdown.
+        """
+        existing = self._find(playable)
+        if existing is not None:
+            return existing
+        if Codec.H264 not in playable:
+            raise OutputError("the viewer supports neither the codec of the stream nor H.264")
+        self._demand.acquire()
+        try:
+            return await self._hub.wait(self._name, _START_SECONDS)
+        except NoSuchStream:
+            reason = self._demand.error or f"no picture within {_START_SECONDS:.0f} s"
+            self._demand.release()
+            raise OutputError(f"the pictures cannot be made for browsers: {reason}") from None
+        except BaseException:
+            self._demand.release()
+            raise
+
+    def release(self, pictures: Stream) -> None:
+        """Ends the use of a stream that `acquire` returned."""
+        if pictures.name == self._name:
+            self._demand.release()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a worker makes pictures for browsers, or is about to."""
+        return self._demand.is_running
+
+    async def run(self, stream: Stream) -> None:
+        """Implements StreamOutput."""
+        await self._demand.run(stream)
+
+    def _find(self, playable: Collection[Codec]) -> Stream | None:
+        """Returns the source or a rendition of its full size, if a viewer can play it as it is."""
+        stream = self._stream
+        if stream.tracks is None or stream.tracks.video is None or _is_playable(stream, playable):
+            return stream
+        height = min(_short_side(stream), _SHORT_SIDE)
+        for other in self._ladder_hub:
+            is_rendition = other.channel.id == stream.name and other.name not in (stream.name, self._name)
+            is_live = is_rendition and other.publisher is not None
+            if is_live and _is_playable(other, playable) and _short_side(other) >= height:
+                return other
+        return None
+
+    async def _work(self) -> None:
+        kind = LadderKind(self._plan, self._settings.backlog, for_viewers=True)
+        await LadderOutput(self._stream, self._hub, self._workers, kind, self._dropped).run(self._stream)
+
+    def _plan(self, channel: Channel) -> LadderPlan:
+        form = StreamForm.of(self._stream.tracks)
+        width, height = (_LONG_SIDE, _SHORT_SIDE) if form.size[0] >= form.size[1] else (_SHORT_SIDE, _LONG_SIDE)
+        bitrate = float(self._stream.bitrate or form.bitrate)
+        if form.video is not None and form.video.codec is not Codec.H264:
+            bitrate *= _EXTRA_BITS
+        bits = round(min(bitrate, _MAX_BITRATE))
+        step = LadderStep(RENDITION, width, height, bits, COPY, _VBV, max_rate=_MAX_RATE)
+        settings = self._settings
+        # RFC 7742 §6.2: every browser decodes the Constrained Baseline profile.
+        return LadderPlan((step,), "libx264", settings.preset, settings.threads, "baseline", instant=True)
+
+
+def _is_playable(stream: Stream, playable: Collection[Codec]) -> bool:
+    video = None if stream.tracks is None else stream.tracks.video
+    return video is not None and video.codec in playable and not has_reordering(video, stream.gop.units())
+
+
+def _short_side(stream: Stream) -> int:
+    """Returns the smaller side of the pictures in pixels, of the configuration or else of the metadata."""
+    return min(StreamForm.of(stream.tracks).size)
+
+
+class PicturesOnDemand:
+    """Finds pictures for viewers of the streams of this node. A rendition has them as they are."""
+
+    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
+        """Returns the stream with the pictures. `release` must be called with it. Raises OutputError, AtCapacity."""
+        pictures = browser_pictures(stream)
+        return stream if pictures is None else await pictures.acquire(playable)
+
+    def release(self, stream: Stream, pictures: Stream) -> None:
+        """Ends the use of what `acquire` returned, also after the end of the stream."""
+        output = browser_pictures(stream)
+        if output is not None:
+            output.release(pictures)
+
+
+def browser_pictures(stream: Stream) -> BrowserPictures | None:
+    """Returns the pictures for browsers of a source stream; None if it is not live."""
+    output = stream.output(OUTPUT)
+    return output if isinstance(output, BrowserPictures) else None

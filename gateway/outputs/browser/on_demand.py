@@ -1,0 +1,98 @@
+"""OnDemand: runs the work of a stream only while somebody uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
+from gateway.live.stream import Stream
+from gateway.ports.errors import OutputError
+
+log = structlog.get_logger(__name__)
+
+LINGER_SECONDS: Final = 5.0  # after the last user
+_LONGEST_PAUSE: Final = 8.0  # seconds between two attempts, while somebody waits
+_GOOD_SECONDS: Final = 30.0  # after which the next attempt is the first one again
+
+
+class OnDemand:
+    """Runs `work` from the first user to `linger` seconds after the last one. Work that fails is started again."""
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[None]], linger: float = LINGER_SECONDS) -> None:
+        """name: of the work, for logs. work: runs until it is cancelled; raises OutputError."""
+        self._name = name
+        self._work = work
+        self._linger = linger
+        self._users = 0
+        self._changed = asyncio.Event()
+        self.is_running = False
+        self.error: str | None = None
+        """Why the last attempt failed; None if none has failed since the work began."""
+
+    def acquire(self) -> None:
+        """Adds a user."""
+        self._users += 1
+        self._changed.set()
+
+    def release(self) -> None:
+        """Removes a user."""
+        assert self._users, f"{self._name} has no user"
+        self._users -= 1
+        self._changed.set()
+
+    async def run(self, stream: Stream) -> None:
+        """Runs the work on demand until the stream has ended."""
+        async with Tasks(f"{self._name} of {stream.name}", self._crashed) as tasks:
+            tasks.start(self._serve(stream))
+            await stream.over()
+
+    async def _serve(self, stream: Stream) -> None:
+        while True:
+            await self._until(in_use=True)
+            log.info("work begins", work=self._name, stream=stream.name)
+            self.is_running, self.error = True, None
+            try:
+                async with Tasks(self._name, self._crashed) as tasks:
+                    tasks.start(self._repeat(stream), stream.name)
+                    await self._until(in_use=False)
+            finally:
+                self.is_running = False
+            log.info("work ends", work=self._name, stream=stream.name)
+
+    async def _until(self, *, in_use: bool) -> None:
+        """Waits for a user, or until there has been none for `linger` seconds."""
+        while True:
+            if in_use and self._users:
+                return
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(None if in_use or self._users else self._linger):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _repeat(self, stream: Stream) -> None:
+        backoff = Backoff(longest=_LONGEST_PAUSE)
+        while True:
+            began = time.monotonic()
+            try:
+                await self._work()
+                return
+            except OutputError as error:
+                self.error = str(error)[:300]
+                log.warning("work starts again", work=self._name, stream=stream.name, reason=self.error)
+            except Exception as error:  # the users of this object wait; the next attempt may succeed
+                self.error = f"{type(error).__name__}: {error}"[:300]
+                log.error("work failed", work=self._name, stream=stream.name, exc_info=error)
+            if time.monotonic() - began > _GOOD_SECONDS:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("work on demand failed", task=name, exc_info=error)

@@ -1,0 +1,49 @@
+"""PushedOpus: the sink of the Opus that a publisher sends beside the tracks of its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from gateway.live.sink import EndReason
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+log = structlog.get_logger(__name__)
+
+
+class PushedOpus:
+    """Passes the units of `Stream.pushed_opus` to `push`.
+
+    changed: called when the Opus begins. Its end is only noted: a lingering stream has no sound, and its publisher may
+    come back with Opus.
+    """
+
+    def __init__(self, changed: Callable[[], None], push: Callable[[AccessUnit], None]) -> None:
+        self._changed = changed
+        self._push = push
+        self.tracks: Tracks | None = None
+        """None: the publisher sends no Opus."""
+        self.was_withdrawn = False
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        self.was_withdrawn = tracks.audio is None
+        self.tracks = None if self.was_withdrawn else tracks
+        if self.tracks is not None:
+            self._changed()
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Hot path."""
+        if self.tracks is not None:
+            self._push(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        """Sound has no script data."""
+
+    def on_end(self, reason: EndReason) -> None:
+        """The stream tells its end itself."""
+
+    def on_failed(self, error: Exception) -> None:
+        self.tracks, self.was_withdrawn = None, True
+        log.error("pushed Opus is no longer passed on", exc_info=error)

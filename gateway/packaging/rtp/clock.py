@@ -1,0 +1,34 @@
+"""RTP timestamps and synchronisation sources of this process: equal for all streams, so viewers can change streams."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Final
+
+from gateway.live.stream import Stream
+from gateway.media.unit import AccessUnit
+
+VIDEO_RATE: Final = 90_000
+AUDIO_RATE: Final = 48_000
+# RFC 3550 §5.1: random. One value serves all viewers, because each of them has an RTP session of its own.
+VIDEO_SSRC: Final = secrets.randbits(31) | 1 << 31
+VIDEO_RTX_SSRC: Final = VIDEO_SSRC ^ 1
+AUDIO_SSRC: Final = VIDEO_SSRC ^ 2
+_OFFSET: Final = {VIDEO_RATE: secrets.randbits(32), AUDIO_RATE: secrets.randbits(32)}
+
+
+def timestamp(unit: AccessUnit, rate: int) -> int:
+    """Returns the RTP timestamp of a unit's presentation time. rate: ticks a second."""
+    return ((unit.dts + unit.cts) * rate // unit.track.timescale + _OFFSET[rate]) & 0xFFFFFFFF
+
+
+def report_times(source: Stream) -> tuple[float, dict[int, int]]:
+    """Returns the wall clock (seconds since 1970) and the RTP timestamps of this moment, by rate.
+
+    source: the pushed stream. All tracks of a viewer must have its times: a rendition arrives later, and a viewer that
+    relates both to their arrival would show it later than the sound.
+    """
+    milliseconds = source.last_dts_ms + (time.monotonic() - source.last_push) * 1000
+    stamps = {rate: (round(milliseconds * rate / 1000) + offset) & 0xFFFFFFFF for rate, offset in _OFFSET.items()}
+    return time.time(), stamps

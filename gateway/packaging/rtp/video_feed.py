@@ -1,0 +1,276 @@
+"""Sends the pictures of one stream to its WebRTC viewers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.packaging.feed import SLICE_SECONDS, SLICE_VIEWERS
+from gateway.packaging.rtp.burst import Burst, packets_of
+from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
+from gateway.packaging.rtp.viewer import RtpViewer, first_shift
+from gateway.protocols.rtp import retransmission
+from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
+from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
+from gateway.protocols.rtp.sender import segments
+from gateway.protocols.rtp.sent_packets import SentPackets
+
+MAX_BURST: Final = 1_500_000  # bytes of a GOP that a viewer gets at once; with more it waits for the next key frame
+_RESTART_SECONDS: Final = 2.0  # between two bursts for one viewer
+_BURST_TICKS: Final = 1_200  # between the first and the last picture of a burst: less than one picture of 60 a second
+_MAX_REPEATED: Final = 256  # packets for one request
+
+
+class VideoFeed:
+    """A sink that packetises each picture once. It is attached to its stream only while it has viewers.
+
+    A new viewer gets the GOP so far in a burst, whose timestamps lie within one millisecond for each picture, so it
+    shows the current picture at once. A viewer that has lost its place (PLI) gets such a burst again.
+    """
+
+    def __init__(self, stream: Stream, count: Callable[[int], None]) -> None:
+        """count: counts sent bytes."""
+        self.stream = stream
+        self._count = count
+        self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
+        self._track: MediaTrack | None = None
+        self._packetizer: RtpPacketizer | None = None
+        self._sequence = 0  # of the next packet
+        self._sent = SentPackets()
+        self._packets = self._octets = 0
+        self._attached = False
+        self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # its pictures and their payloads, as bursts needed them
+        self._writing: Iterator[None] | None = None
+        self._next_slice: asyncio.Handle | None = None
+
+    # ---- viewers ----
+
+    def join(self, viewer: RtpViewer) -> None:
+        """Begins to send pictures to a viewer. The stream has pictures of the codec that the viewer expects."""
+        if not self._attached:
+            self._attached = True
+            self.stream.attach(self, replay=False)
+        if not self._attached:
+            viewer.on_end(self.stream.ended or EndReason.OUTPUT_OFF)
+            return
+        self._write_rest()
+        frames = self._current_gop()
+        count = sum(len(payloads) for _, payloads in frames)
+        viewer.shift = first_shift(self._sequence - count)
+        self._add(viewer)
+        self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
+
+    def leave(self, viewer: RtpViewer) -> None:
+        """Removes a viewer. Idempotent."""
+        self._remove(viewer)
+        if not self._groups:
+            self._reset()
+
+    def _add(self, viewer: RtpViewer) -> None:
+        self._groups.setdefault((viewer.types.video, viewer.shift), {})[viewer] = None
+
+    def _remove(self, viewer: RtpViewer) -> None:
+        key = (viewer.types.video, viewer.shift)
+        members = self._groups.get(key, {})
+        if members.pop(viewer, self) is None and not members:
+            del self._groups[key]
+
+    # ---- what viewers ask for ----
+
+    def repeat(self, viewer: RtpViewer, sequences: Iterable[int], now: float) -> None:
+        """Sends lost packets again (RFC 4585 §6.2.1), as far as they are still known and the viewer's share allows."""
+        types, rate = viewer.types, self.stream.bitrate / 8
+        for count, sequence in enumerate(sequences):
+            packet = viewer.of_burst(sequence)
+            if packet is None and self._was_live(viewer, sequence):
+                stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
+                packet = None if stored is None else _renumbered(stored, types.video, sequence)
+            if packet is None:
+                continue
+            for _ in range(viewer.copies_of(sequence)):
+                if count >= _MAX_REPEATED or not viewer.may_repeat(len(packet), rate, now):
+                    return
+                sent = packet
+                if types.video_rtx >= 0:
+                    number = viewer.next_rtx_sequence()
+                    sent = retransmission.wrap(packet, types.video_rtx, VIDEO_RTX_SSRC, number)
+                viewer.sender.send((sent,))
+                self._count(len(sent))
+
+    def _was_live(self, viewer: RtpViewer, sequence: int) -> bool:
+        """Whether a viewer got this number after its last burst. Before it, the ring has other packets by its numbers.
+
+        They must not be sent: SRTP allows no other bytes with an earlier number.
+        """
+        age = (self._sequence + viewer.shift - 1 - sequence) & 0xFFFF
+        return age < self._packets - viewer.live_from
+
+    def refresh(self, viewer: RtpViewer) -> None:
+        """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1). At most every two seconds."""
+        now = time.monotonic()
+        if viewer.waiting:
+            self.stream.request_key_frame(now)
+        elif now - viewer.started >= _RESTART_SECONDS and not viewer.is_starting:
+            self._write_rest()
+            frames = self._current_gop()
+            first = self._sequence + viewer.shift
+            self._remove(viewer)
+            viewer.shift = (viewer.shift + sum(len(payloads) for _, payloads in frames)) & 0xFFFF
+            self._add(viewer)
+            self._send_burst(viewer, frames, first)
+
+    def report(self, wall: float, stamp: int) -> SenderReport:
+        """Returns a sender report. stamp: the RTP timestamp of the moment `wall`, seconds since 1970."""
+        return SenderReport(VIDEO_SSRC, ntp_time(wall), stamp, self._packets & 0xFFFFFFFF, self._octets & 0xFFFFFFFF)
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        track = tracks.video
+        changed = self._track is not None and (track is None or track.codec is not self._track.codec)
+        if track != self._track:
+            self._write_rest()
+            self._gop = []
+            self._track = track
+            self._packetizer = packetizer_of(track) if track is not None else None
+        if changed:  # the session description has the codec; the viewer has to connect again
+            self.close(EndReason.OUTPUT_OFF)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        if unit.track.kind is not Kind.VIDEO or self._packetizer is None:
+            return
+        self._write_rest()
+        if unit.key:
+            self._gop = []
+        payloads = _payloads(self._packetizer, unit)
+        if not payloads:
+            return
+        first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
+        self._sequence = (first + len(payloads)) & 0xFFFF
+        self._sent.add(packets_of(payloads, 0, first, stamp), time.monotonic())
+        self._packets += len(payloads)
+        self._octets += sum(map(len, payloads))
+        self._writing = self._write(payloads, first, stamp, unit.key)
+        self._write_slice()
+
+    def on_timed(self, timed: Timed) -> None:
+        """WebRTC has no script data."""
+
+    def on_end(self, reason: EndReason) -> None:
+        self.close(reason)
+
+    def on_failed(self, error: Exception) -> None:
+        """Ends all viewers of this feed after a bug in it. They connect again, and the stream continues."""
+        self.close(EndReason.OUTPUT_OFF)
+        asyncio.get_running_loop().call_exception_handler({"message": "a feed failed", "exception": error})
+
+    def close(self, reason: EndReason) -> None:
+        """Ends all viewers. Idempotent."""
+        viewers = [viewer for members in self._groups.values() for viewer in members]
+        self._groups = {}
+        self._reset()
+        for viewer in viewers:
+            viewer.on_end(reason)
+
+    def _reset(self) -> None:
+        if self._attached:
+            self._attached = False
+            self.stream.detach(self)
+        self._stop_writing()
+        self._track = self._packetizer = None
+        self._sent = SentPackets()
+        self._gop = []
+
+    # ---- sending ----
+
+    def _write(self, payloads: list[bytes], first: int, stamp: int, key: bool) -> Iterator[None]:
+        """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
+        for (type, shift), members in [(group, tuple(members)) for group, members in self._groups.items()]:
+            runs = segments(packets_of(payloads, type, first + shift, stamp))
+            size, sent = sum(map(len, payloads)), 0
+            current = self._groups.get((type, shift), {})
+            for index, viewer in enumerate(members):
+                if index and not index % SLICE_VIEWERS:
+                    self._count(sent * size)
+                    sent = 0
+                    yield
+                if viewer not in current:  # it left while others were written to
+                    continue
+                if viewer.waiting:
+                    if not key:
+                        continue
+                    viewer.waiting = False
+                viewer.send(runs)
+                sent += 1
+            self._count(sent * size)
+
+    def _write_slice(self) -> None:
+        """Writes for SLICE_SECONDS, and schedules the rest for the loop's next iteration."""
+        if self._writing is None:
+            return
+        began = time.monotonic()
+        for _ in self._writing:
+            if time.monotonic() - began >= SLICE_SECONDS:
+                self._next_slice = asyncio.get_running_loop().call_soon(self._write_slice)
+                return
+        self._stop_writing()
+
+    def _write_rest(self) -> None:
+        """Writes the rest of a picture immediately, because later packets must follow it."""
+        if self._writing is not None:
+            deque(self._writing, maxlen=0)
+            self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        self._writing = None
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
+
+    # ---- the beginning ----
+
+    def _send_burst(self, viewer: RtpViewer, frames: Sequence[tuple[int, list[bytes]]], first: int) -> None:
+        """Sends the GOP so far. Without one, the viewer waits for the next key frame. first: its sequence number."""
+        viewer.live_from = self._packets
+        if not frames:
+            viewer.waiting = True
+            self.stream.request_key_frame(time.monotonic())
+            return
+        viewer.start(Burst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
+        self._count(sum(len(payload) for _, payloads in frames for payload in payloads))
+
+    def _current_gop(self) -> list[tuple[int, list[bytes]]]:
+        """Returns timestamp and payloads of each picture since the last key frame; none if there are too many bytes.
+
+        All timestamps are between those of the last picture and of the next one, so that they rise for every viewer.
+        """
+        units = [unit for unit in self.stream.gop.units() if unit.track.kind is Kind.VIDEO]
+        if not units or self._packetizer is None or sum(len(unit.payload) for unit in units) > MAX_BURST:
+            return []
+        gop, packetizer = self._gop, self._packetizer.for_burst(len(units))
+        is_stale = gop and (len(gop) > len(units) or gop[0][0] is not units[0] or gop[-1][0] is not units[len(gop) - 1])
+        if is_stale or packetizer is not self._packetizer:  # with picture ids, every burst differs
+            gop = self._gop = []
+        gop += [(unit, _payloads(packetizer, unit)) for unit in units[len(gop) :]]
+        last, step = timestamp(units[-1], VIDEO_RATE), max(1, min(8, _BURST_TICKS // len(units)))
+        return [((last + number * step) & 0xFFFFFFFF, payloads) for number, (_, payloads) in enumerate(gop, 1)]
+
+
+def _payloads(packetizer: RtpPacketizer, unit: AccessUnit) -> list[bytes]:
+    """Returns the payloads of a picture; none for an invalid one, which players of other formats drop, too."""
+    try:
+        return packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
+    except InvalidData:
+        return []
+
+
+def _renumbered(packet: bytes, type: int, sequence: int) -> bytes:
+    return bytes((packet[0], packet[1] & 0x80 | type)) + sequence.to_bytes(2, "big") + packet[4:]

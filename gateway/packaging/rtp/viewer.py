@@ -1,0 +1,179 @@
+"""One WebRTC viewer as the feeds see it: its payload types, its numbers, and what it may ask for again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.live.sink import EndReason
+from gateway.packaging.rtp.burst import Burst, Run
+
+PACE_SECONDS: Final = 0.005
+_PACE_RATE: Final = 1_250_000.0  # bytes a second at least; less would delay the first picture
+_PACE_FACTOR: Final = 8  # times the bytes a second of the stream
+_KEPT_SECONDS: Final = 3.0  # for which the packets of a burst can be repeated
+_REPAIR_SHARE: Final = 0.5  # of the stream's bytes a second, for repeated packets
+_REPAIR_BYTES: Final = 64_000.0  # that may be repeated at once, and in each second at least
+_REMEMBERED: Final = 64  # packets that were repeated
+
+
+def first_shift(sequence: int) -> int:
+    """Returns the shift of a viewer whose first packet has this number in the feed.
+
+    Receivers of SRTP assume that no wrap of the numbers was before their first packet (RFC 3711 §3.3.1). So each viewer
+    begins in the lower half: a wrap is then never among the packets that are lost at the beginning.
+    """
+    return sequence & 0x8000
+
+
+class PacketSender(Protocol):
+    """The transport of one viewer; implemented by `gateway.webrtc.peer.Peer`."""
+
+    def send(self, packets: Sequence[bytes]) -> None:
+        """Encrypts and sends RTP packets of equal length; the last one may be shorter."""
+
+    def send_rtcp(self, packet: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadTypes:
+    """The payload types that the viewer has offered and this side has chosen; -1: it does not get this."""
+
+    video: int = -1
+    video_rtx: int = -1
+    audio: int = -1
+
+
+class RtpViewer:
+    """One viewer. on_end: called when the stream or its output has ended.
+
+    shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
+    waiting: whether the viewer gets no pictures until the next key frame.
+    live_from: number of packets of the feed before those that the viewer gets when they are made.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_burst",
+        "_queue",
+        "_rate",
+        "_repair_at",
+        "_repair_left",
+        "_rtx_sequence",
+        "_runs",
+        "_timer",
+        "live_from",
+        "on_end",
+        "sender",
+        "shift",
+        "sound_shift",
+        "started",
+        "types",
+        "waiting",
+    )
+
+    def __init__(self, sender: PacketSender, types: PayloadTypes, on_end: Callable[[EndReason], None]) -> None:
+        self.sender = sender
+        self.types = types
+        self.on_end = on_end
+        self.shift = self.sound_shift = 0
+        self.waiting = True
+        self.live_from = 0
+        self.started = -1e9  # monotonic time of the last burst
+        self._burst: Burst | None = None
+        self._queue: deque[Iterable[Run]] | None = None  # what follows the burst's packets that were sent
+        self._runs: Iterator[Run] = iter(())  # of the queue
+        self._timer: asyncio.TimerHandle | None = None
+        self._rate = _PACE_RATE
+        self._repair_left = _REPAIR_BYTES
+        self._repair_at = 0.0
+        self._rtx_sequence = 0
+        self._asked: dict[int, None] | None = None  # the packets that were repeated last
+
+    def start(self, burst: Burst, bytes_per_second: float) -> None:
+        """Sends a burst at a limited rate; what is sent afterwards follows it."""
+        self.waiting, self.started = False, time.monotonic()
+        self._burst = burst
+        self._rate = max(_PACE_RATE, _PACE_FACTOR * bytes_per_second)
+        self._queue = deque((burst.runs(),))
+        self._runs = _runs_of(self._queue)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._send_queue()
+
+    def send(self, runs: Sequence[Run]) -> None:
+        """Sends the runs of one frame. Hot path."""
+        if self._queue is not None:
+            self._queue.append(runs)
+            return
+        send = self.sender.send
+        for run in runs:
+            send(run)
+
+    def _send_queue(self) -> None:
+        """Sends the share of one interval."""
+        loop = asyncio.get_running_loop()
+        left = self._rate * PACE_SECONDS
+        for run in self._runs:
+            self.sender.send(run)
+            left -= sum(map(len, run))
+            if left <= 0:
+                self._timer = loop.call_later(PACE_SECONDS, self._send_queue)
+                return
+        self._queue = None
+        self._timer = loop.call_later(_KEPT_SECONDS, self._forget_burst)
+
+    def _forget_burst(self) -> None:
+        self._burst = self._timer = None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a burst is being sent."""
+        return self._queue is not None
+
+    def of_burst(self, sequence: int) -> bytes | None:
+        """Returns a packet of the last burst; None if it was not one of them, or some seconds after the burst."""
+        return None if self._burst is None else self._burst.packet(sequence)
+
+    def may_repeat(self, size: int, bytes_per_second: float, now: float) -> bool:
+        """Counts a packet that is to be repeated. False: this viewer has had its share for the moment."""
+        rate = max(_REPAIR_BYTES, _REPAIR_SHARE * bytes_per_second)
+        self._repair_left = min(rate, self._repair_left + (now - self._repair_at) * rate)
+        self._repair_at = now
+        if self._repair_left < size:
+            return False
+        self._repair_left -= size
+        return True
+
+    def copies_of(self, sequence: int) -> int:
+        """Returns how often a requested packet is repeated: twice if it was repeated before, and lost again."""
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = {}
+        if sequence in asked:
+            return 2
+        asked[sequence] = None
+        if len(asked) > _REMEMBERED:
+            del asked[next(iter(asked))]
+        return 1
+
+    def next_rtx_sequence(self) -> int:
+        self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
+        return self._rtx_sequence
+
+    def close(self) -> None:
+        """Ends the burst. Nothing is sent afterwards."""
+        self._queue, self._burst, self._runs, self.waiting = None, None, iter(()), True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _runs_of(queue: deque[Iterable[Run]]) -> Iterator[Run]:
+    """Returns the runs in order, also of what is added meanwhile."""
+    while queue:
+        yield from queue.popleft()

@@ -1,0 +1,135 @@
+"""JitterBuffer: puts the packets of one source in order, and waits for missing ones until they are given up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.protocols.rtp.nack_list import MAX_MISSING, NackList
+from gateway.protocols.rtp.packets import RtpPacket
+
+# Packets behind a missing one: a second at 40 Mbit/s. Beyond these bounds, the oldest missing packet is given up.
+MAX_PACKETS: Final = 4_096
+MAX_BYTES: Final = 6_000_000
+_CYCLE: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """packets: how many are missing here, and will not come."""
+
+    packets: int
+
+
+Ordered: TypeAlias = "RtpPacket | Lost"
+
+
+class JitterBuffer:
+    """Numbers are extended sequence numbers. A packet without a missing one before it is returned at once.
+
+    If the gap before a packet is larger than the list of missing packets allows, everything before it is given up.
+    """
+
+    __slots__ = ("_bytes", "_held", "_highest", "_missing", "_next", "late")
+
+    def __init__(self, missing: NackList) -> None:
+        self._missing = missing
+        self._next = -1  # the packet that is returned next; every number from here to the highest is missing or held
+        self._highest = -1
+        self._held: dict[int, RtpPacket] = {}
+        self._bytes = 0
+        self.late = 0  # packets that came twice, or after they were given up
+
+    @property
+    def next(self) -> int:
+        """The number that is returned next; -1 before the first packet."""
+        return self._next
+
+    def push(self, number: int, packet: RtpPacket, now: float) -> list[Ordered]:
+        """Returns what is in order now. Hot path."""
+        following = self._next
+        if number == following:
+            self._next = number + 1
+            if number > self._highest:  # nothing is missing
+                self._highest = number
+                return [packet]
+            self._missing.arrived(number, now)
+            ready: list[Ordered] = [packet]
+            self._release(ready)
+            return ready
+        if following < 0:
+            self._next, self._highest = number + 1, number
+            return [packet]
+        if number < following or number in self._held:
+            self.late += 1
+            return []
+        ready = []
+        if number > self._highest:
+            if number - self._highest - 1 + len(self._missing) > MAX_MISSING:
+                self._give_up(number, ready)
+                self._next, self._highest = number + 1, number
+                ready.append(packet)
+                return ready
+            self._missing.add(self._highest + 1, number, now)
+            self._highest = number
+        else:
+            self._missing.arrived(number, now)
+        self._held[number] = packet
+        self._bytes += len(packet.payload)
+        while len(self._held) > MAX_PACKETS or self._bytes > MAX_BYTES:
+            self._give_up(self._next + 1, ready)
+        return ready
+
+    def expire(self, now: float) -> list[Ordered]:
+        """Gives up the packets that have been missing for too long. Returns what is in order then."""
+        ready: list[Ordered] = []
+        while self._missing.expired(now):
+            self._give_up(self._next + 1, ready)
+        return ready
+
+    def skip_to(self, number: int) -> int:
+        """Drops all packets before `number`, except if it has come already. Returns how many of them were missing."""
+        if number in self._held:
+            return 0
+        dropped: list[Ordered] = []
+        self._give_up(number, dropped)
+        return sum(item.packets for item in dropped if isinstance(item, Lost))
+
+    def _give_up(self, until: int, ready: list[Ordered]) -> None:
+        """Appends the packets before `until`, with `Lost` in place of missing ones, and those that follow in order.
+
+        Costs one step for each packet that is held or missing, not for each number.
+        """
+        lost = 0
+        if ready and isinstance(ready[-1], Lost):
+            lost = ready.pop().packets  # type: ignore[union-attr]
+        number = self._next
+        while number < until:
+            packet = self._held.pop(number, None)
+            if packet is not None:
+                self._bytes -= len(packet.payload)
+                if lost:
+                    ready.append(Lost(lost))
+                    lost = 0
+                ready.append(packet)
+            elif self._missing.give_up(number):
+                lost += 1
+            else:  # higher than all that came
+                gap = until - number
+                lost += gap if gap < _CYCLE else 1  # after new numbers, nobody knows
+                break
+            number += 1
+        if lost:
+            ready.append(Lost(lost))
+        self._next = until
+        self._highest = max(self._highest, until - 1)
+        self._release(ready)
+
+    def _release(self, ready: list[Ordered]) -> None:
+        """Appends the packets that are in order now."""
+        held, number = self._held, self._next
+        while (packet := held.pop(number, None)) is not None:
+            self._bytes -= len(packet.payload)
+            ready.append(packet)
+            number += 1
+        self._next = number

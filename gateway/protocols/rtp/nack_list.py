@@ -1,0 +1,107 @@
+"""NackList: the missing packets of one source, and when to ask for each of them again (RFC 4585 §6.2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_MISSING: Final = 512
+MAX_ASKED: Final = 256  # in one turn: if no two are neighbours, their NACK has 1,036 bytes
+
+_REORDER_WAIT: Final = 0.01  # seconds before the first request, because packets overtake each other
+_MAX_TRIES: Final = 10
+_SHORTEST_REPEAT: Final = 0.02
+# In round trips, the time until the second request, and until further ones. Further ones do not wait for the answer: a
+# packet that comes twice costs less than a picture that stands.
+_FIRST_REPEAT, _FURTHER_REPEATS = 1.1, 0.55
+_UNKNOWN_ROUND_TRIP: Final = 0.1
+_LONGEST_ROUND_TRIP: Final = 2.0
+# Seconds from the notice of a loss until it is given up. Longer waits would let the picture stand.
+_SHORTEST_PATIENCE, _LONGEST_PATIENCE = 0.25, 1.0
+_PATIENCE_WITHOUT_NACK: Final = 0.06  # for packets that overtake each other
+
+
+@dataclass(slots=True)
+class _Missing:
+    """noticed: when a later packet came. asked: last request. tries: requests so far."""
+
+    noticed: float
+    asked: float = 0.0
+    tries: int = 0
+
+
+class NackList:
+    """Missing packets in ascending order. The caller adds at most MAX_MISSING. Times are seconds."""
+
+    __slots__ = ("_missing", "_nack", "_round_trip", "repaired")
+
+    def __init__(self, *, nack: bool) -> None:
+        """nack: whether the sender answers requests. If not, packets are only waited for."""
+        self._nack = nack
+        self._missing: dict[int, _Missing] = {}
+        self._round_trip: float | None = None
+        self.repaired = 0  # packets that came after a request
+
+    def __len__(self) -> int:
+        return len(self._missing)
+
+    @property
+    def round_trip(self) -> float:
+        """From a request to its packet; 0.1 before it is known."""
+        return _UNKNOWN_ROUND_TRIP if self._round_trip is None else self._round_trip
+
+    @property
+    def patience(self) -> float:
+        """Time until a missing packet is given up."""
+        if not self._nack:
+            return _PATIENCE_WITHOUT_NACK
+        return min(_LONGEST_PATIENCE, max(_SHORTEST_PATIENCE, 6 * self.round_trip + 0.1))
+
+    def measured(self, round_trip: float) -> None:
+        """Takes a measured round trip."""
+        value = min(_LONGEST_ROUND_TRIP, max(0.0, round_trip))
+        self._round_trip = value if self._round_trip is None else self._round_trip + (value - self._round_trip) / 8
+
+    def add(self, first: int, end: int, now: float) -> None:
+        """Adds the numbers from `first` to before `end`, which are higher than all others."""
+        assert len(self._missing) + end - first <= MAX_MISSING, "the jitter buffer gives up larger gaps"
+        for number in range(first, end):
+            self._missing[number] = _Missing(now)
+
+    def arrived(self, number: int, now: float) -> None:
+        """Removes a packet that came."""
+        missing = self._missing.pop(number)
+        if missing.tries:
+            self.repaired += 1
+            if missing.tries == 1:  # after several requests, nobody knows which was answered
+                self.measured(now - missing.asked)
+
+    def give_up(self, number: int) -> bool:
+        """Removes a packet that is no longer waited for. Returns whether it was missing."""
+        return self._missing.pop(number, None) is not None
+
+    def expired(self, now: float) -> bool:
+        """Whether the lowest has been missing for too long."""
+        for missing in self._missing.values():
+            return now - missing.noticed >= self.patience
+        return False
+
+    def due(self, now: float) -> list[int]:
+        """Returns the numbers to ask for now, at most MAX_ASKED. They are asked for again."""
+        if not self._nack or not self._missing:
+            return []
+        round_trip = self.round_trip
+        first = max(_SHORTEST_REPEAT, _FIRST_REPEAT * round_trip)
+        further = max(_SHORTEST_REPEAT, _FURTHER_REPEATS * round_trip)
+        due: list[int] = []
+        for number, missing in self._missing.items():
+            tries = missing.tries
+            since = now - (missing.asked if tries else missing.noticed)
+            wait = _REORDER_WAIT if not tries else first if tries == 1 else further
+            if since >= wait and tries < _MAX_TRIES:
+                missing.tries = tries + 1
+                missing.asked = now
+                due.append(number)
+                if len(due) == MAX_ASKED:
+                    break
+        return due

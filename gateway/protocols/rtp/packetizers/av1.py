@@ -1,0 +1,96 @@
+"""AV1 in RTP ("RTP Payload Format for AV1" v1.0): OBUs without size fields, over packets of one length."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.media import av1
+from gateway.protocols.rtp.packetizers.pieces import VIDEO_CLOCK
+
+# §4.4: Z (the first element goes on from the previous packet), Y (the last goes on in the next), W (elements),
+# N (first packet of a coded video sequence).
+_CONTINUES: Final = 0x80
+_CONTINUED: Final = 0x40
+_NEW_SEQUENCE: Final = 0x08
+_MAX_ELEMENTS: Final = 3  # W has two bits. The last of W elements has no length, so it fills the packet exactly.
+
+# §5: temporal delimiters and tile lists are not sent.
+_NOT_SENT: Final = frozenset((av1.TEMPORAL_DELIMITER, av1.TILE_LIST, av1.PADDING))
+
+
+class Av1Packetizer:
+    """Puts the sequence header of the configuration before key frames that have none."""
+
+    __slots__ = ("_sequence_header",)
+    clock_rate = VIDEO_CLOCK
+
+    def __init__(self, config: bytes) -> None:
+        """config: the av1C record; empty if the key frames have sequence headers. Raises InvalidData."""
+        found = _elements(av1.parse_av1c(config).obus) if config else []
+        self._sequence_header = [element for kind, element in found if kind == av1.SEQUENCE_HEADER]
+
+    def for_burst(self, pictures: int) -> Av1Packetizer:
+        return self
+
+    def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
+        found = _elements(unit_payload)
+        elements = [element for _, element in found]
+        if key and elements and all(kind != av1.SEQUENCE_HEADER for kind, _ in found):
+            elements = self._sequence_header + elements
+        payloads = _fill(elements, limit)
+        if key and payloads:
+            payloads[0] = b"%c%b" % (payloads[0][0] | _NEW_SEQUENCE, payloads[0][1:])
+        return payloads
+
+
+def _elements(obus: bytes) -> list[tuple[int, bytes]]:
+    """Returns the type and the bytes of each OBU that is sent, without its size field. Raises InvalidData."""
+    elements = []
+    for kind, start, begin, end in av1.obus(obus):
+        if kind in _NOT_SENT:
+            continue
+        header = obus[start : start + (2 if obus[start] & 4 else 1)]
+        elements.append((kind, b"%c%b%b" % (header[0] & 0xFD, header[1:], obus[begin:end])))
+    return elements
+
+
+def _fill(elements: list[bytes], limit: int) -> list[bytes]:
+    """Returns the payloads of these elements. A packet that would need more than three elements ends early."""
+    if not elements:
+        return []
+    # Each element but the last may need two bytes of length beside the aggregation header of its packet.
+    total = sum(map(len, elements)) + 2 * (len(elements) - 1)
+    count = -(-total // (limit - 1))
+    size = -(-total // count)
+    payloads: list[bytes] = []
+    parts: list[bytes | memoryview] = []
+    room, in_packet, flags = size, 0, 0
+    last = len(elements) - 1
+    for n, element in enumerate(elements):
+        view = memoryview(element)
+        while True:
+            left = len(view)
+            length = _leb128(left)
+            more = n < last and in_packet + 1 < _MAX_ELEMENTS and left + len(length) < room
+            if more:
+                parts += (length, view)
+                room -= left + len(length)
+                in_packet += 1
+                break
+            taken = view[:room]
+            view = view[room:]
+            flags |= (in_packet + 1) << 4 | (_CONTINUED if view else 0)
+            payloads.append(b"".join((bytes((flags,)), *parts, taken)))
+            parts, room, in_packet, flags = [], size, 0, _CONTINUES if view else 0
+            if not view:
+                break
+    return payloads
+
+
+def _leb128(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

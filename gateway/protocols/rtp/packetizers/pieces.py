@@ -1,0 +1,18 @@
+"""Cuts a frame into pieces that fill packets of one length."""
+
+from __future__ import annotations
+
+VIDEO_CLOCK = 90_000  # ticks a second of the RTP timestamps of all video formats
+
+
+def pieces(frame: bytes, limit: int, header: int, first_header: int) -> list[memoryview]:
+    """Returns the fewest pieces that fit; with its header, each has the same length, and the last may be shorter.
+
+    limit: bytes of a packet's payload. header: bytes before each piece. first_header: bytes before the first.
+    """
+    further = first_header - header
+    total = len(frame) + further
+    count = -(-total // (limit - header))
+    step = -(-total // max(count, 1))
+    view = memoryview(frame)
+    return [view[max(at - further, 0) : at - further + step] for at in range(0, total, step)] if frame else []

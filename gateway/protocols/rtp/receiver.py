@@ -1,0 +1,180 @@
+"""RtpReceiver: the packets of one track become whole frames in order, with requests for what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.media.errors import InvalidData
+from gateway.protocols.rtp.depacketizers import AssembledFrame, ResumableDepacketizer
+from gateway.protocols.rtp.jitter_buffer import JitterBuffer, Lost, Ordered
+from gateway.protocols.rtp.nack_list import NackList
+from gateway.protocols.rtp.packets import RtpPacket
+from gateway.protocols.rtp.reception import Reception
+from gateway.protocols.rtp.rtcp import ReportBlock, SenderReport
+
+_PLI_SECONDS: Final = 0.5  # between two requests; an encoder needs time, and its key frame is large
+
+Received: TypeAlias = "AssembledFrame | Lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the time brought. received: like that of `push`. nacks: sequence numbers to ask for, in order.
+
+    pli: whether to ask for a key frame.
+    """
+
+    received: tuple[Received, ...] = ()
+    nacks: tuple[int, ...] = ()
+    pli: bool = False
+
+
+_NOTHING: Final = Due()
+
+
+class RtpReceiver:
+    """Receives one track, which has one SSRC. Retransmitted packets come from the caller, unwrapped (RFC 4588).
+
+    A frame is returned when all its packets have come. If one is given up, frames are dropped up to the next key
+    frame. Sound has only key frames, so a loss leaves a gap in its times. Packets without payload, and those of another
+    payload type, only keep the order. Times are monotonic seconds.
+    """
+
+    __slots__ = (
+        "_awaiting_key", "_buffer", "_depacketizer", "_missing", "_next_pli", "_payload_type", "_picture_lost",
+        "_reception", "_resumed", "_searching", "broken", "dropped", "lost",
+    )  # fmt: skip
+
+    def __init__(
+        self, ssrc: int, payload_type: int, rate: int, depacketizer: ResumableDepacketizer, *, nack: bool
+    ) -> None:
+        """rate: ticks a second of the timestamps. nack: whether the sender answers requests for packets."""
+        self._payload_type = payload_type
+        self._depacketizer = depacketizer
+        self._reception = Reception(ssrc, rate)
+        self._missing = NackList(nack=nack)
+        self._buffer = JitterBuffer(self._missing)
+        self._searching = True  # for a packet that surely begins a frame
+        self._awaiting_key = True
+        self._resumed = False  # the last key frame was the first one after a loss
+        self._picture_lost = False  # and no key frame has begun since
+        self._next_pli = 0.0
+        self.lost = 0  # packets that were given up
+        self.broken = 0  # frames with invalid packets
+        self.dropped = 0  # frames whose end came, and that were not given on
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds from a request to its packet."""
+        return self._missing.round_trip
+
+    @property
+    def jitter(self) -> float:
+        """Seconds (RFC 3550 §6.4.1)."""
+        return self._reception.jitter
+
+    @property
+    def repaired(self) -> int:
+        """Packets that came after a request."""
+        return self._missing.repaired
+
+    @property
+    def late(self) -> int:
+        """Packets that came twice, or after they were given up."""
+        return self._buffer.late
+
+    def measured(self, round_trip: float) -> None:
+        """Takes a round trip that was measured elsewhere."""
+        self._missing.measured(round_trip)
+
+    def push(self, packet: RtpPacket, now: float, *, repaired: bool = False) -> list[Received]:
+        """Returns the frames that are complete, in order, and `Lost` where packets were given up. Hot path.
+
+        repaired: the packet came as a retransmission in a stream of its own.
+        """
+        if repaired:
+            number = self._reception.near(packet.sequence)
+        else:
+            number = self._reception.receive(packet.sequence, packet.timestamp, now)
+        if number < 0:
+            return []
+        buffer = self._buffer
+        if self._picture_lost and 0 <= buffer.next < number and self._begins_key(packet):
+            # Nothing before this packet can be shown, so nothing before it is waited for.
+            skipped = buffer.skip_to(number)
+            if skipped:
+                return self._assemble([Lost(skipped), *buffer.push(number, packet, now)])
+        return self._assemble(buffer.push(number, packet, now))
+
+    def due(self, now: float) -> Due:
+        """Returns what has to be done now. It is called every few milliseconds."""
+        received: list[Received] = []
+        nacks: list[int] = []
+        if len(self._missing):
+            received = self._assemble(self._buffer.expire(now))
+            nacks = self._missing.due(now)
+        pli = self._picture_lost and now >= self._next_pli
+        if pli:
+            self._next_pli = now + max(_PLI_SECONDS, 3 * self.round_trip)
+        elif not received and not nacks:
+            return _NOTHING
+        return Due(tuple(received), tuple([number & 0xFFFF for number in nacks]), pli)
+
+    def sender_report(self, report: SenderReport, now: float) -> None:
+        """Takes a report of the sender, which the next report confirms."""
+        self._reception.sender_report(report, now)
+
+    def report(self, now: float) -> ReportBlock:
+        """Returns the block of a receiver report. The next one counts from here."""
+        return self._reception.report(now)
+
+    def _begins_key(self, packet: RtpPacket) -> bool:
+        payload = packet.payload
+        return bool(payload) and packet.payload_type == self._payload_type and self._depacketizer.begins_key(payload)
+
+    def _lose(self, packets: int) -> None:
+        """Begins again at the next key frame."""
+        self.lost += packets
+        self._depacketizer.lost()
+        self._searching = self._awaiting_key = self._picture_lost = True
+
+    def _assemble(self, ready: list[Ordered]) -> list[Received]:
+        received: list[Received] = []
+        for packet in ready:
+            if isinstance(packet, Lost):
+                self._lose(packet.packets)
+                received.append(packet)
+                continue
+            if not packet.payload or packet.payload_type != self._payload_type:
+                continue
+            if self._awaiting_key:
+                if self._depacketizer.begins_key(packet.payload):
+                    self._searching = self._picture_lost = False
+                elif self._searching:
+                    self._picture_lost = True
+                    self._searching = not packet.marker  # a frame begins behind it
+                    self.dropped += packet.marker
+                    continue
+            try:
+                frames = self._depacketizer.push(packet)
+            except InvalidData:
+                self.broken += 1
+                self._lose(0)
+                self._searching = not packet.marker
+                continue
+            for frame in frames:
+                if self._may_be_decoded(frame):
+                    received.append(frame)
+                else:
+                    self.dropped += 1
+        return received
+
+    def _may_be_decoded(self, frame: AssembledFrame) -> bool:
+        if frame.key:
+            self._resumed, self._awaiting_key, self._picture_lost = self._awaiting_key, False, False
+            return True
+        if self._awaiting_key:
+            self._picture_lost = True
+            return False
+        return not (frame.leading and self._resumed)

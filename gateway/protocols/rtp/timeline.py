@@ -1,0 +1,61 @@
+"""Timeline: puts the tracks of one sender on one clock, by arrival first, and by their sender reports later."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.protocols.rtp.packets import RtpClock
+from gateway.protocols.rtp.rtcp import SenderReport
+
+_SMALL_MS: Final = 20  # nobody notices a smaller difference of picture and sound
+_UNBELIEVABLE_MS: Final = 10_000  # a larger difference is an error of the sender
+
+
+class Timeline:
+    """Times in milliseconds of one video and one sound track, or of one of them.
+
+    Before both tracks have a sender report, the first frame of each has the time of its arrival. Then the track that is
+    too early moves forward at once. No correction goes backwards, because the other track never moves.
+    """
+
+    def __init__(self, rates: tuple[int, ...]) -> None:
+        """rates: ticks a second of each track's timestamps."""
+        self._clocks = tuple(RtpClock(rate) for rate in rates)
+        self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # milliseconds of NTP, timestamp
+        self.moved = 0.0  # milliseconds, of the last correction: positive if track 1 moved
+
+    def stamp(self, track: int, timestamp: int, arrival: float) -> int:
+        """Returns the time of a frame. arrival: milliseconds on any clock that both tracks share.
+
+        A timestamp that is 10 s off its arrival begins anew: the frame has the time of its arrival.
+        """
+        clock = self._clocks[track]
+        time = clock.stamp(timestamp, arrival)
+        if abs(time - arrival) > _UNBELIEVABLE_MS:
+            clock.anchor(timestamp, arrival)
+            self._reports[track] = None
+            return round(arrival)
+        return time
+
+    def report(self, track: int, report: SenderReport) -> None:
+        """Takes a sender report, and corrects the times of one track if they differ from the reports."""
+        if not report.ntp:
+            return
+        self._reports[track] = (report.ntp * 1000 / (1 << 32), report.timestamp)
+        if len(self._clocks) != 2:
+            return
+        first, second = self._reports
+        if first is None or second is None:
+            return
+        times = (self._clocks[0].time_of(first[1]), self._clocks[1].time_of(second[1]))
+        if times[0] is None or times[1] is None:
+            return
+        # How much track 1 is too early, beside track 0.
+        early = (second[0] - first[0]) - (times[1] - times[0])
+        if not _SMALL_MS < abs(early) < _UNBELIEVABLE_MS:
+            return
+        self.moved = early
+        if early > 0:
+            self._clocks[1].anchor(second[1], times[1] + early)
+        else:
+            self._clocks[0].anchor(first[1], times[0] - early)

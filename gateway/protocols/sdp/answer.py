@@ -1,0 +1,210 @@
+"""Writes the answer to an offer (RFC 9429 §5.3): we are an ICE-lite agent with one transport for all media."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.protocols.sdp.offer import (
+    MID,
+    REPAIRED_RID,
+    RID,
+    TRANSPORT_CC,
+    Offer,
+    OfferedCodec,
+    OfferedMedia,
+    Rid,
+    Transport,
+)
+from gateway.protocols.sdp.sections import decimal
+
+_NO_ADDRESS: Final = "c=IN IP4 0.0.0.0"  # the addresses are in the candidates
+_FEEDBACK: Final = ("nack", "nack pli", "ccm fir")  # what we understand of a viewer
+_RECEIVER_FEEDBACK: Final = (*_FEEDBACK, "transport-cc")  # what we send to a publisher
+_REVERSED: Final = {"": "", "sendrecv": "/recvonly", "sendonly": "/recvonly"}  # of extensions that the client sends
+# The parameters of a format that both sides use alike. Others describe what the client sends or receives.
+_SYMMETRIC: Final = {
+    "H264": ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
+    "H265": ("level-id", "profile-id", "tier-flag", "tx-mode"),
+    "AV1": ("level-idx", "profile", "tier"),
+    "VP9": ("profile-id",),
+}
+_OPUS: Final = "minptime=10;stereo=1;useinbandfec=1"  # browsers send mono unless the answer has stereo=1
+# Names of layers by size, as clients choose them.
+_LARGE_TO_SMALL: Final = (
+    "f", "full", "high", "hi", "h", "half", "mid", "medium", "m", "low", "lo", "l", "q", "quarter"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTransport:
+    """Our side. fingerprint: SHA-256 of our certificate. candidates: values of a=candidate lines."""
+
+    ufrag: str
+    password: str
+    fingerprint: str
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SentTrack:
+    """What we send in a medium. stream: the id of the stream that its tracks share, and their CNAME."""
+
+    stream: str
+    ssrc: int
+    rtx_ssrc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How we use a medium. sent: what we send; None: we receive. rid: the layer that we receive; "": no simulcast."""
+
+    codec: OfferedCodec
+    sent: SentTrack | None = None
+    rid: str = ""
+
+
+def write_answer(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTransport, session_id: int) -> str:
+    """Returns the answer. accepted: by the index of the medium; all others are rejected.
+
+    session_id: a random number of at most 63 bits.
+    """
+    lines = ["v=0", f"o=- {session_id} 1 IN IP4 127.0.0.1", "s=-", "t=0 0", *_session_lines(offer, accepted)]
+    lines.append(f"a=fingerprint:sha-256 {local.fingerprint}")
+    if offer.mixed:
+        lines.append("a=extmap-allow-mixed")
+    tagged = _tagged(offer, accepted)
+    role = "active" if remote_transport(offer, accepted).passive else "passive"
+    for index, media in enumerate(offer.media):
+        chosen = accepted.get(index)
+        rejected = f"m={media.kind} 0 {media.protocol} {media.formats[0]}"
+        lines += [rejected if chosen is None else _m_line(media, chosen), _NO_ADDRESS, *_mid_lines(media)]
+        # Each medium has the credentials, as browsers write them: GStreamer 1.22 wants them even in rejected ones.
+        lines += _ice_lines(local, index == tagged)
+        lines.append(f"a=setup:{role}")
+        lines += _media_lines(media, chosen) if chosen is not None else ["a=inactive"]
+    return "\r\n".join(lines) + "\r\n"
+
+
+def write_restart(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTransport) -> str:
+    """Returns the fragment that answers an ICE restart (RFC 9725 §4.3.3): our new credentials and candidates."""
+    lines = list(_session_lines(offer, accepted))
+    tagged = _tagged(offer, accepted)
+    for index in sorted(accepted):
+        media = offer.media[index]
+        lines += [_m_line(media, accepted[index]), *_mid_lines(media), *_ice_lines(local, index == tagged)]
+    return "\r\n".join(lines) + "\r\n"
+
+
+def remote_transport(offer: Offer, accepted: Mapping[int, Accepted]) -> Transport:
+    """Returns the client's side of the transport that all accepted media share."""
+    tagged = _tagged(offer, accepted)
+    own = offer.media[tagged].transport if tagged is not None else None
+    return own or offer.transport
+
+
+def largest_rid(rids: tuple[Rid, ...]) -> str:
+    """Returns the name of the largest layer; "" without layers.
+
+    Clients do not say which layer is the largest. It is that with the largest restrictions, else that with the largest
+    known name, else the first one, as OBS numbers its layers.
+    """
+
+    def size(rid: Rid) -> tuple[int, ...]:
+        limits = (max(0, decimal(rid.restrictions.get(name, ""))) for name in ("max-width", "max-fs", "max-br"))
+        name = rid.name.lower()
+        place = _LARGE_TO_SMALL.index(name) if name in _LARGE_TO_SMALL else len(_LARGE_TO_SMALL)
+        return (*limits, -place)
+
+    return max(rids, key=size).name if rids else ""
+
+
+def _tagged(offer: Offer, accepted: Mapping[int, Accepted]) -> int | None:
+    """Returns the index of the medium whose transport is used: the first accepted one of BUNDLE (RFC 9143 §7.3.1)."""
+    order = {mid: place for place, mid in enumerate(offer.bundle)}
+    return min(accepted, key=lambda index: (order.get(offer.media[index].mid, len(order)), index), default=None)
+
+
+def _session_lines(offer: Offer, accepted: Mapping[int, Accepted]) -> Iterator[str]:
+    yield "a=ice-lite"
+    yield "a=ice-options:trickle ice2"
+    mids = {offer.media[index].mid for index in accepted}
+    shared = " ".join(mid for mid in offer.bundle if mid in mids)
+    if shared:
+        yield f"a=group:BUNDLE {shared}"
+
+
+def _m_line(media: OfferedMedia, chosen: Accepted) -> str:
+    rtx = _rtx(chosen)
+    types = f"{chosen.codec.payload_type} {rtx}" if rtx is not None else str(chosen.codec.payload_type)
+    return f"m={media.kind} 9 {media.protocol} {types}"
+
+
+def _mid_lines(media: OfferedMedia) -> list[str]:
+    return [f"a=mid:{media.mid}"] if media.mid else []
+
+
+def _ice_lines(local: LocalTransport, with_candidates: bool) -> Iterator[str]:
+    yield f"a=ice-ufrag:{local.ufrag}"
+    yield f"a=ice-pwd:{local.password}"
+    if with_candidates:
+        yield from (f"a=candidate:{candidate}" for candidate in local.candidates)
+        yield "a=end-of-candidates"
+
+
+def _media_lines(media: OfferedMedia, chosen: Accepted) -> Iterator[str]:
+    codec, sent, rtx = chosen.codec, chosen.sent, _rtx(chosen)
+    number = codec.payload_type
+    yield "a=rtcp-mux"
+    if media.reduced_rtcp:
+        yield "a=rtcp-rsize"
+    yield "a=sendonly" if sent is not None else "a=recvonly"
+    name = "opus" if codec.name == "OPUS" else codec.name  # as everybody writes it
+    yield f"a=rtpmap:{number} {name}/{codec.clock}" + (f"/{codec.channels}" if codec.channels > 1 else "")
+    parameters = _OPUS if codec.name == "OPUS" else _parameters(codec)
+    if parameters:
+        yield f"a=fmtp:{number} {parameters}"
+    for feedback in _RECEIVER_FEEDBACK if sent is None else _FEEDBACK:
+        if feedback in codec.feedback:
+            yield f"a=rtcp-fb:{number} {feedback}"
+    if rtx is not None:
+        yield f"a=rtpmap:{rtx} rtx/{codec.clock}"
+        yield f"a=fmtp:{rtx} apt={number}"
+    if sent is None:
+        yield from _receiver_lines(media, chosen)
+    else:
+        yield from _sender_lines(media, sent, rtx)
+
+
+def _receiver_lines(media: OfferedMedia, chosen: Accepted) -> Iterator[str]:
+    wanted = {TRANSPORT_CC} if "transport-cc" in chosen.codec.feedback else set()
+    if chosen.rid:
+        wanted |= {MID, RID, REPAIRED_RID}
+    for uri, extension in media.extensions.items():
+        if uri in wanted and extension.direction in _REVERSED:
+            yield f"a=extmap:{extension.id}{_REVERSED[extension.direction]} {uri}"
+    if chosen.rid:
+        yield f"a=rid:{chosen.rid} recv"
+        yield f"a=simulcast:recv {chosen.rid}"
+
+
+def _sender_lines(media: OfferedMedia, sent: SentTrack, rtx: int | None) -> Iterator[str]:
+    yield f"a=msid:{sent.stream} {sent.stream}-{media.kind}"
+    ssrcs = [sent.ssrc]
+    if rtx is not None and sent.rtx_ssrc is not None:
+        ssrcs.append(sent.rtx_ssrc)
+        yield f"a=ssrc-group:FID {sent.ssrc} {sent.rtx_ssrc}"
+    for ssrc in ssrcs:
+        yield f"a=ssrc:{ssrc} cname:{sent.stream}"
+        yield f"a=ssrc:{ssrc} msid:{sent.stream} {sent.stream}-{media.kind}"
+
+
+def _rtx(chosen: Accepted) -> int | None:
+    """Returns the payload type of retransmissions; None if they are not used."""
+    return chosen.codec.rtx if chosen.sent is None or chosen.sent.rtx_ssrc is not None else None
+
+
+def _parameters(codec: OfferedCodec) -> str:
+    names = (name for name in _SYMMETRIC.get(codec.name, ()) if name in codec.parameters)
+    return ";".join(f"{name}={codec.parameters[name]}" for name in names)

@@ -1,0 +1,403 @@
+"""The WebRTC ports of a process: admits peers, and gives each datagram to the peer that it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.lib.log import compact
+from gateway.lib.network import client_network, is_loopback
+from gateway.lib.quota import Quota
+from gateway.lib.scheduled_reads import ReadScheduler
+from gateway.lib.sockets import BACKLOG
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import AtCapacity
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.stun.message import Kind, StunMessage, parse
+from gateway.settings.models import WebRtcSettings
+from gateway.webrtc.addresses import machine_addresses, resolve
+from gateway.webrtc.candidates import candidate_lines, usable_address
+from gateway.webrtc.certificate import make_certificate
+from gateway.webrtc.counters import Dropped, EndpointCounters
+from gateway.webrtc.dtls import make_context
+from gateway.webrtc.handler import PeerEnd, PeerHandler, RemotePeer
+from gateway.webrtc.handshakes import HandshakeQueue
+from gateway.webrtc.paths import Path
+from gateway.webrtc.peer import Peer
+from gateway.webrtc.sockets import WebRtcSockets
+from gateway.webrtc.tcp import TcpConnection, TcpPath
+from gateway.webrtc.udp import Address, UdpPath, UdpSocket
+
+log = structlog.get_logger(__name__)
+
+Route: TypeAlias = tuple[Peer, Path]
+
+_TICK_SECONDS: Final = 0.1
+_TICKS: Final = 10  # in which each connected peer has one turn
+_REFRESH_SECONDS: Final = 60.0  # addresses of the machine and of advertised names
+_QUIET_SECONDS: Final = 15.0  # without a check: then another peer may take over an address
+
+
+class WebRtcEndpoint:
+    """One UDP port and one TCP port for all peers of a process.
+
+    Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer.
+    A datagram from an unknown address costs no memory, except for a check with right credentials.
+
+    fingerprint: SHA-256 of our certificate. counters: for the metrics.
+    older: takes datagrams that are for no peer of this process, see `handover.py`; None: no other process reads them.
+    """
+
+    def __init__(
+        self, settings: WebRtcSettings, sockets: WebRtcSockets, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        certificate = make_certificate()
+        self.fingerprint = certificate.fingerprint
+        self.context = make_context(certificate)
+        self.counters = EndpointCounters()
+        self.handshakes = HandshakeQueue()
+        self.port = sockets.port
+        self.older: Callable[[int, Address, bytes], None] | None = None
+        self._webrtc = settings
+        self._clock = clock
+        self._sockets = sockets
+        self._tasks = Tasks("webrtc", _task_failed)
+        self._addresses: list[str] = []
+        self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
+        self._udp = [UdpSocket(opened, self.udp_datagram) for opened in sockets.udp]
+        self._servers: list[asyncio.Server] = []
+        self._tcp_reads = ReadScheduler()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+        self._peers: dict[str, Peer] = {}  # by our ufrags: two during an ICE restart
+        self._open: dict[Peer, None] = {}
+        self._half_open: dict[Peer, None] = {}  # in order of their opening
+        self._half_open_of = Quota(settings.half_open_per_address)
+        self._turns: deque[Peer] = deque()  # connected peers in the order of their next tick
+        self._udp_routes: dict[tuple[UdpSocket, Address], Route] = {}
+        self._tcp: dict[TcpConnection, Route | None] = {}
+        # Monotonic time at which a connection without a check, or with unsent bytes after its end, is aborted.
+        self._tcp_deadlines: dict[TcpConnection, float] = {}
+        self._pending_tcp_of = Quota(settings.half_open_per_address)
+
+    async def start(self) -> None:
+        """Finds the addresses for candidates, and begins to read the sockets."""
+        await self._find_addresses()
+        self._tasks.start(self._refresh_addresses(), "addresses")
+        loop = asyncio.get_running_loop()
+        for udp in self._udp:
+            udp.start()
+        for listening in self._sockets.tcp:
+            server = await loop.create_server(self._new_connection, sock=listening, backlog=BACKLOG)
+            self._servers.append(server)
+
+    def stop_accepting(self) -> None:
+        """Accepts no more TCP connections. Open ones and UDP continue."""
+        for server in self._servers:
+            server.close()
+        self._servers = []
+
+    async def close(self) -> None:
+        """Ends all peers with close_notify, and closes the ports."""
+        self._closed = True
+        for peer in tuple(self._open):
+            peer.end(PeerEnd.SHUTDOWN)
+        self.handshakes.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.stop_accepting()
+        for connection in tuple(self._tcp):
+            connection.close()
+        for udp in self._udp:
+            udp.close()
+        self._sockets.close()
+        await self._tasks.close()
+
+    @property
+    def peers(self) -> int:
+        """Number of all peers, also of those that are not connected yet."""
+        return len(self._open)
+
+    @property
+    def half_open(self) -> int:
+        """Number of peers that are not connected yet."""
+        return len(self._half_open)
+
+    @property
+    def tcp_connections(self) -> int:
+        return len(self._tcp)
+
+    def candidates(self, host: str) -> list[str]:
+        """Returns the values of our `a=candidate` lines.
+
+        host: as the client addressed us. If nothing is advertised or no name has an address, it is the first address,
+        unless it is a name.
+        """
+        own = self._addresses
+        if not own or not self._webrtc.advertise:
+            used = "127.0.0.1" if host == "localhost" else usable_address(host)
+            if used and (self._has_ipv6 or ":" not in used):
+                own = [used, *own]
+            own = own or ["127.0.0.1"]
+        return candidate_lines(own, self.port)
+
+    def open_peer(self, remote: RemotePeer, handler: PeerHandler, address: str) -> Peer:
+        """Returns a new peer that waits for its client. address: of the client, for the limit by address.
+
+        Raises AtCapacity, and RemoteProtocolError if the credentials of the offer are invalid.
+        """
+        webrtc = self._webrtc
+        if self._closed or len(self._open) >= webrtc.peers or len(self._half_open) >= webrtc.half_open:
+            self.counters.refused += 1
+            raise AtCapacity("too many WebRTC connections")
+        peer = Peer(self, remote, handler, address, self._clock())
+        if not self._half_open_of.take(address):
+            self.counters.refused += 1
+            raise AtCapacity(f"too many WebRTC connections of {client_network(address)} that are not finished")
+        self._peers[peer.ufrag] = peer
+        self._open[peer] = None
+        self._half_open[peer] = None
+        self._start_timer()
+        return peer
+
+    # ---- of the peers ----
+
+    def peer_connected(self, peer: Peer) -> None:
+        """Called by a peer whose handshake is finished."""
+        self._no_longer_half_open(peer)
+        self._turns.append(peer)
+
+    def peer_restarted(self, peer: Peer) -> None:
+        """Called by a peer with new credentials. Older ones than the previous are no longer valid."""
+        peer.ufrags.append(peer.ufrag)
+        self._peers[peer.ufrag] = peer
+        while len(peer.ufrags) > 2:
+            del self._peers[peer.ufrags.pop(0)]
+
+    def peer_ended(self, peer: Peer) -> None:
+        """Called by a peer at its end. Its TCP connections are closed."""
+        self._no_longer_half_open(peer)
+        del self._open[peer]
+        for ufrag in peer.ufrags:
+            del self._peers[ufrag]
+        for path in tuple(peer.ice.paths):
+            self._forget(path)
+
+    def _no_longer_half_open(self, peer: Peer) -> None:
+        if peer in self._half_open:
+            del self._half_open[peer]
+            self._half_open_of.give(peer.client)
+
+    def _forget(self, path: Path) -> None:
+        """Removes the route of a path. Closes its TCP connection."""
+        if isinstance(path, UdpPath):
+            self._udp_routes.pop(path.key, None)
+        elif isinstance(path, TcpPath):
+            path.connection.close()
+            self._tcp_deadlines[path.connection] = self._clock() + self._webrtc.tcp_first_check
+
+    # ---- datagrams ----
+
+    def udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
+        """Handles one UDP datagram. Hot path."""
+        counters = self.counters
+        counters.datagrams_in += 1
+        counters.bytes_in += len(data)
+        key = (udp, address)
+        route = self._udp_routes.get(key)
+        if route is None and self.older is not None and not self._is_for_us(data):
+            self.older(self._udp.index(udp), address, data)
+            return
+        if route is not None:
+            peer, path = route
+            if not path.verified:
+                path.received(len(data))
+            if data and data[0] > 3:
+                peer.receive(path, data, now)
+                return
+        found = self._datagram(route, data, now, lambda: UdpPath(udp, address, now))
+        if found is not None:
+            self._udp_routes[key] = found
+
+    def _is_for_us(self, data: bytes) -> bool:
+        """Whether a datagram from an unknown address is a check for a peer of this process."""
+        if not data or data[0] > 3:
+            return False
+        try:
+            message = parse(data)
+        except RemoteProtocolError:
+            return False
+        return message.kind == Kind.REQUEST and message.username[0] in self._peers
+
+    # ---- SharedPort ----
+
+    def pause_udp(self) -> None:
+        for udp in self._udp:
+            udp.pause()
+
+    def resume_udp(self) -> None:
+        if not self._closed:
+            for udp in self._udp:
+                udp.start()
+
+    def passed_on(self, index: int, address: Address, data: bytes, now: float) -> None:
+        if index < len(self._udp):
+            self.udp_datagram(self._udp[index], address, data, now)
+
+    def _datagram(self, route: Route | None, data: bytes, now: float, new_path: Callable[[], Path]) -> Route | None:
+        """Handles a packet that is STUN, or comes from an unknown address. Returns a new route.
+
+        new_path: makes the path for a check with right credentials.
+        """
+        dropped = self.counters.dropped
+        if not data or data[0] > 3:
+            dropped[Dropped.UNKNOWN_ADDRESS] += 1
+            return None
+        try:
+            message = parse(data)
+        except RemoteProtocolError:
+            dropped[Dropped.MALFORMED] += 1
+            return None
+        if message.kind == Kind.REQUEST:
+            return self._request(route, message, now, new_path)
+        if message.kind in (Kind.SUCCESS, Kind.ERROR) and route is not None:
+            peer, path = route
+            if not peer.response(message, path, now):
+                dropped[Dropped.UNAUTHORIZED] += 1
+        elif message.kind != Kind.INDICATION:  # RFC 8445 §11: an indication keeps a NAT binding and needs no answer
+            dropped[Dropped.UNKNOWN_ADDRESS] += 1
+        return None
+
+    def _request(
+        self, route: Route | None, message: StunMessage, now: float, new_path: Callable[[], Path]
+    ) -> Route | None:
+        """Handles a check. Wrong credentials get no answer: the sender may be forged."""
+        peer = self._peers.get(message.username[0])
+        if peer is None or not peer.ice.authenticates(message):
+            self.counters.dropped[Dropped.UNAUTHORIZED] += 1
+            return None
+        if route is not None and route[0] is peer:
+            peer.request(message, route[1], now)
+            return None
+        if route is not None:
+            other, old = route
+            # Anybody with a session could otherwise take the address of another client by a forged source address.
+            if isinstance(old, TcpPath) or now < old.heard + _QUIET_SECONDS:
+                self.counters.dropped[Dropped.ADDRESS_IN_USE] += 1
+                return None
+            other.ice.remove(old)
+        path = new_path()
+        if not path.verified:
+            path.received(len(message.data))
+        replaced = peer.ice.add(path)
+        if replaced is not None:
+            self._forget(replaced)
+        peer.request(message, path, now)
+        return peer, path
+
+    # ---- ICE-TCP ----
+
+    def _new_connection(self) -> TcpConnection:
+        return TcpConnection(self, self._tcp_reads)
+
+    def tcp_opened(self, connection: TcpConnection) -> bool:
+        """Counts a new connection. Returns False above a limit."""
+        full = self._closed or len(self._tcp) >= self._webrtc.tcp_connections
+        if full or not self._pending_tcp_of.take(connection.address):
+            self.counters.refused += 1
+            return False
+        self._tcp[connection] = None
+        self._tcp_deadlines[connection] = self._clock() + self._webrtc.tcp_first_check
+        self._start_timer()
+        return True
+
+    def tcp_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
+        """Handles one packet. Returns False if it is not a check with right credentials, and it is the first."""
+        self.counters.datagrams_in += 1
+        self.counters.bytes_in += len(packet)
+        route = self._tcp.get(connection)
+        if route is not None and packet[0] > 3:
+            peer, path = route
+            peer.receive(path, packet, now)
+            return True
+        found = self._datagram(route, packet, now, lambda: TcpPath(connection, now))
+        if found is not None:
+            del self._tcp_deadlines[connection]
+            self._pending_tcp_of.give(connection.address)
+            self._tcp[connection] = found
+            connection.accepted()
+        return route is not None or found is not None
+
+    def tcp_lost(self, connection: TcpConnection) -> None:
+        """Removes a connection. Its peer continues on another path, or waits for one until its consent ends."""
+        self._tcp_deadlines.pop(connection, None)
+        if connection not in self._tcp:
+            return  # it was refused
+        route = self._tcp.pop(connection)
+        if route is None:
+            self._pending_tcp_of.give(connection.address)
+        else:
+            peer, path = route
+            if path in peer.ice.paths:
+                peer.ice.remove(path)
+
+    # ---- time ----
+
+    def _start_timer(self) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick_again)
+
+    def _tick_again(self) -> None:
+        self._timer = None
+        try:
+            self.tick(self._clock())
+        finally:
+            if self._open or self._tcp_deadlines:
+                self._start_timer()
+
+    def tick(self, now: float) -> None:
+        """Checks time limits: of all half-open peers, and of each connected peer in one of ten calls."""
+        connect, consent = self._webrtc.connect_timeout, self._webrtc.consent_timeout
+        for peer in tuple(self._half_open):
+            peer.tick(now, connect, consent)
+        turns = self._turns
+        for _ in range(-(-len(turns) // _TICKS)):
+            peer = turns.popleft()
+            if not peer.has_ended:
+                peer.tick(now, connect, consent)
+                turns.append(peer)
+        while self._tcp_deadlines:  # in order of time
+            connection, until = next(iter(self._tcp_deadlines.items()))
+            if now < until:
+                break
+            del self._tcp_deadlines[connection]
+            connection.abort()
+
+    # ---- addresses ----
+
+    async def _refresh_addresses(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            await self._find_addresses()
+
+    async def _find_addresses(self) -> None:
+        webrtc = self._webrtc
+        if webrtc.advertise:
+            self._addresses = await resolve(webrtc.advertise) or self._addresses
+            return
+        bound = [str(opened.getsockname()[0]) for opened in self._sockets.udp]
+        found = [address for host in bound if (address := usable_address(host))]
+        if len(found) < len(bound):  # an unspecified address: all of the machine
+            found += machine_addresses(ipv6="::" in bound)
+        self._addresses = [address for address in found if len(found) == 1 or not is_loopback(address)]
+
+
+def _task_failed(name: str, error: BaseException) -> None:
+    log.error("a task of WebRTC failed", task=name, reason=compact(error))

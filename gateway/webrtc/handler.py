@@ -1,0 +1,49 @@
+"""What the user of a peer gives and gets: the remote side of the offer, the calls of a peer, and why it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class PeerEnd(StrEnum):
+    """Why a peer ended."""
+
+    CLOSED = "closed"  # by us
+    CLOSED_BY_PEER = "closed_by_peer"
+    CONNECT_TIMEOUT = "connect_timeout"  # no finished handshake in time
+    CONSENT_EXPIRED = "consent_expired"  # the peer's checks stopped
+    HANDSHAKE_FAILED = "handshake_failed"
+    WRONG_FINGERPRINT = "wrong_fingerprint"  # the certificate is not that of the offer
+    HANDLER_FAILED = "handler_failed"  # its handler raised an exception
+    SHUTDOWN = "shutdown"  # of the endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePeer:
+    """The transport of an offer. fingerprint: algorithm and value, such as ("sha-256", "AB:CD:…").
+
+    passive: it waits for our handshake (a=setup:passive), as ffmpeg does.
+    """
+
+    ufrag: str
+    password: str
+    fingerprint: tuple[str, str]
+    passive: bool = False
+
+
+class PeerHandler(Protocol):
+    """Gets the events of one peer, on the event loop. No method may block."""
+
+    def connected(self) -> None:
+        """The handshake is finished, the fingerprint is right, and packets can be sent."""
+
+    def rtp(self, packet: bytes, now: float) -> None:
+        """An authentic RTP packet, decrypted. now: monotonic seconds."""
+
+    def rtcp(self, packet: bytes, now: float) -> None:
+        """An authentic compound RTCP packet, decrypted. now: monotonic seconds."""
+
+    def closed(self, reason: PeerEnd) -> None:
+        """The end, once, whoever caused it. The peer has left the endpoint already."""

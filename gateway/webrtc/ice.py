@@ -1,0 +1,190 @@
+"""ICE-lite (RFC 8445 §2.5) for one peer, without I/O: credentials, paths, nomination and consent.
+
+A lite agent answers checks and sends none for connectivity. This one also checks each path by itself. The answer proves
+that the peer receives there (otherwise anybody with credentials could direct media to a foreign address), and
+it measures the round trip.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.stun.message import Attribute, Kind, StunMessage, error_value, write, xor_address
+from gateway.webrtc.paths import Path
+
+MAX_PATHS: Final = 8  # of one peer; further ones replace the one that was silent for the longest time
+_RESEND_SECONDS: Final = 0.1  # between two copies of a check, doubled with each
+_MAX_TRIES: Final = 7  # RFC 8489 §6.2.1
+_CHECK_INTERVAL: Final = 5.0  # seconds, RFC 7675 §5.1
+# RFC 8445 §5.1.2.1: type preference of a peer-reflexive candidate, component 1.
+_PRIORITY: Final = ((110 << 24) | (65_535 << 8) | 255).to_bytes(4, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class IceCredentials:
+    ufrag: str
+    password: str
+
+
+class IceAgent:
+    """The ICE state of one peer. `selected` is the path for everything that we send; None before the first check.
+
+    round_trip: seconds, of our last check that was sent once and answered.
+    heard: monotonic time of the last authentic check or answer.
+    """
+
+    __slots__ = (
+        "_nominated",
+        "_previous",
+        "_tie_breaker",
+        "heard",
+        "local",
+        "paths",
+        "remote",
+        "round_trip",
+        "selected",
+    )
+
+    def __init__(self, local: IceCredentials, remote: IceCredentials, now: float) -> None:
+        self.local = local
+        self.remote = remote
+        self.heard = now
+        self.paths: list[Path] = []
+        self.selected: Path | None = None
+        self.round_trip: float | None = None
+        self._previous: tuple[IceCredentials, IceCredentials] | None = None  # before an ICE restart
+        self._nominated: Path | None = None
+        self._tie_breaker = os.urandom(8)
+
+    def authenticates(self, message: StunMessage) -> bool:
+        """Whether a request has the user name and the password of this peer (RFC 8445 §7.3)."""
+        receiver, sender = message.username
+        for local, remote in self._generations():
+            if receiver == local.ufrag and sender == remote.ufrag:
+                return message.is_signed_by(local.password)
+        return False
+
+    def request(self, message: StunMessage, path: Path, now: float) -> bytes:
+        """Handles an authentic request on a path of this peer. Returns the answer."""
+        receiver, _ = message.username
+        if receiver == self.local.ufrag:
+            password = self.local.password
+            self._previous = None  # RFC 8445 §9: the restart has reached the peer
+        else:
+            assert self._previous is not None, "`authenticates` found it"
+            password = self._previous[0].password
+        if unknown := message.unknown:
+            values = b"".join(kind.to_bytes(2, "big") for kind in unknown)
+            return self._error(message, 420, "Unknown Attribute", [(Attribute.UNKNOWN_ATTRIBUTES, values)], password)
+        if Attribute.ICE_CONTROLLED in message.attributes:
+            # RFC 8445 §7.3.1.1. A lite agent is always controlled, whatever the tie-breakers are.
+            return self._error(message, 487, "Role Conflict", [], password)
+        self.heard = path.heard = now
+        if Attribute.USE_CANDIDATE in message.attributes:
+            self._nominated = path
+        self._select()
+        address = xor_address(path.address, path.port, message.transaction)
+        return write(Kind.SUCCESS, message.transaction, [(Attribute.XOR_MAPPED_ADDRESS, address)], password)
+
+    def response(self, message: StunMessage, path: Path, now: float) -> bool:
+        """Handles an answer to one of our checks. Returns False if it answers none or is not authentic."""
+        if not path.check or message.transaction != path.check:
+            return False
+        if message.kind != Kind.SUCCESS or not message.is_signed_by(self.remote.password):
+            return False
+        if path.check_tries == 1:  # otherwise unknown which copy was answered (RFC 6298 §3)
+            self.round_trip = now - path.check_sent
+        path.check = b""
+        self.heard = path.heard = now
+        self.verified(path)
+        return True
+
+    def verified(self, path: Path) -> None:
+        """Notes that the peer receives on this path."""
+        path.verified = True
+        self._select()
+
+    def due_check(self, path: Path, now: float) -> bytes | None:
+        """Returns a check to send on this path now; None if it has time. Unverified paths get them first and often."""
+        if path.check:
+            if now < path.check_sent + _RESEND_SECONDS * 2 ** (path.check_tries - 1):
+                return None
+        elif path.verified and (path is not self.selected or now < path.check_sent + _CHECK_INTERVAL):
+            return None
+        if not path.check or path.check_tries >= _MAX_TRIES:
+            path.check, path.check_tries = os.urandom(12), 0
+        attributes = [
+            (Attribute.USERNAME, f"{self.remote.ufrag}:{self.local.ufrag}".encode()),
+            (Attribute.PRIORITY, _PRIORITY),
+            (Attribute.ICE_CONTROLLED, self._tie_breaker),
+        ]
+        check = write(Kind.REQUEST, path.check, attributes, self.remote.password)
+        if not path.allows(len(check)):
+            return None
+        path.check_sent = now
+        path.check_tries += 1
+        return check
+
+    def add(self, path: Path) -> Path | None:
+        """Adds a path. Returns the one that it replaces, if there are MAX_PATHS already."""
+        replaced = None
+        if len(self.paths) >= MAX_PATHS:
+            replaced = min((p for p in self.paths if p is not self.selected), key=lambda p: p.heard)
+            self.remove(replaced)
+        self.paths.append(path)
+        return replaced
+
+    def remove(self, path: Path) -> None:
+        """Removes a path: its TCP connection is lost, or another peer uses its address now."""
+        self.paths.remove(path)
+        if self._nominated is path:
+            self._nominated = None
+        if self.selected is path:
+            self.selected = None
+            self._select()
+
+    def restart(self, local: IceCredentials, remote: IceCredentials) -> None:
+        """Begins an ICE restart. The old credentials are valid until the first check with the new ones."""
+        self._previous = (self.local, self.remote)
+        self.local, self.remote = local, remote
+        for path in self.paths:
+            path.check = b""
+
+    def expired(self, now: float, seconds: float) -> bool:
+        """Whether the peer's consent to receive has ended: it sent nothing authentic for `seconds` (RFC 7675)."""
+        return now >= self.heard + seconds
+
+    def _generations(self) -> Iterable[tuple[IceCredentials, IceCredentials]]:
+        current = (self.local, self.remote)
+        return (current,) if self._previous is None else (current, self._previous)
+
+    def _select(self) -> None:
+        """Chooses the path to send on: the nominated one, but a verified one before one that is not."""
+        nominated, selected = self._nominated, self.selected
+        if nominated is not None and (nominated.verified or selected is None or not selected.verified):
+            self.selected = nominated
+        elif selected is None or not selected.verified:
+            self.selected = max(self.paths, key=lambda p: (p.verified, p is selected, p.heard), default=None)
+
+    def _error(
+        self, message: StunMessage, code: int, reason: str, more: list[tuple[int, bytes]], password: str
+    ) -> bytes:
+        attributes = [(int(Attribute.ERROR_CODE), error_value(code, reason)), *more]
+        return write(Kind.ERROR, message.transaction, attributes, password)
+
+
+def new_credentials() -> IceCredentials:
+    """Returns random credentials. RFC 8445 §5.3: at least 24 bits in a ufrag and 128 bits in a password."""
+    return IceCredentials(os.urandom(6).hex(), os.urandom(16).hex())
+
+
+def check_credentials(ufrag: str, password: str) -> IceCredentials:
+    """Returns credentials of an offer. Raises RemoteProtocolError if they break RFC 8839 §5.4."""
+    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+    if not (4 <= len(ufrag) <= 256 and 22 <= len(password) <= 256 and set(ufrag + password) <= allowed):
+        raise RemoteProtocolError("invalid ice-ufrag or ice-pwd")
+    return IceCredentials(ufrag, password)

@@ -1,0 +1,375 @@
+"""One WebRTC connection: its ICE state, its DTLS handshake, and its encrypted media."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Literal, Protocol
+
+import structlog
+from OpenSSL import SSL
+
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.stun.message import StunMessage
+from gateway.webrtc.certificate import matches
+from gateway.webrtc.counters import Dropped, EndpointCounters
+from gateway.webrtc.dtls import DtlsError, DtlsSession
+from gateway.webrtc.dtls_alerts import DtlsAlerts
+from gateway.webrtc.handler import PeerEnd, PeerHandler, RemotePeer
+from gateway.webrtc.handshakes import HandshakeQueue
+from gateway.webrtc.ice import IceAgent, check_credentials, new_credentials
+from gateway.webrtc.paths import Path
+from gateway.webrtc.srtp import SrtpReceiver, SrtpSender
+
+log = structlog.get_logger(__name__)
+
+_MAX_WAITING: Final = 8  # handshake datagrams of one peer in the queue
+_MAX_HANDSHAKE_BYTES: Final = 65_536  # received; a handshake with a certificate takes 1 to 5 kB
+# Seconds after the handshake until its session is freed at the latest. Until then it repeats our last flight if that
+# was lost (RFC 6347 §4.2.4).
+_SETTLE_SECONDS: Final = 10.0
+
+
+class PeerHost(Protocol):
+    """The endpoint, as a peer uses it."""
+
+    counters: EndpointCounters
+    context: SSL.Context
+    handshakes: HandshakeQueue
+
+    def peer_connected(self, peer: Peer) -> None: ...
+
+    def peer_restarted(self, peer: Peer) -> None: ...
+
+    def peer_ended(self, peer: Peer) -> None: ...
+
+
+class Peer:
+    """One connection. `WebRtcEndpoint.open_peer` makes it.
+
+    client: address of the request that opened it. opened: monotonic time. ufrags: those under which the endpoint finds
+    it, oldest first.
+    """
+
+    __slots__ = (
+        "_alerts", "_dtls", "_ended", "_flight", "_flight_path", "_handler", "_handshake_bytes", "_host", "_receiver",
+        "_remote", "_resend_at", "_sender", "_settle_at", "_waiting", "client", "ice", "opened", "ufrags",
+    )  # fmt: skip
+
+    def __init__(self, host: PeerHost, remote: RemotePeer, handler: PeerHandler, client: str, now: float) -> None:
+        """Raises RemoteProtocolError if the credentials of the offer are invalid."""
+        self._host = host
+        self._remote = remote
+        self._handler = handler
+        self.client = client
+        self.opened = now
+        self.ice = IceAgent(new_credentials(), check_credentials(remote.ufrag, remote.password), now)
+        self.ufrags = [self.ufrag]
+        self._dtls: DtlsSession | None = None
+        self._alerts: DtlsAlerts | None = None
+        self._sender: SrtpSender | None = None
+        self._receiver: SrtpReceiver | None = None
+        self._ended = False
+        self._waiting = 0
+        self._handshake_bytes = 0
+        self._flight: list[bytes] = []  # handshake datagrams that the path does not allow yet
+        self._flight_path: Path | None = None
+        self._resend_at: float | None = None
+        self._settle_at = 0.0
+
+    # ---- state ----
+
+    @property
+    def ufrag(self) -> str:
+        return self.ice.local.ufrag
+
+    @property
+    def password(self) -> str:
+        return self.ice.local.password
+
+    @property
+    def remote_credentials(self) -> tuple[str, str]:
+        """User name fragment and password of the client, of its offer or last restart."""
+        return self._remote.ufrag, self._remote.password
+
+    @property
+    def address(self) -> str:
+        """The remote address; "" until it is verified."""
+        path = self.ice.selected
+        return path.address if path is not None and path.verified else ""
+
+    @property
+    def protocol(self) -> Literal["udp", "tcp"]:
+        path = self.ice.selected
+        return "udp" if path is None else path.protocol
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds, of the last answered check; None before the first."""
+        return self.ice.round_trip
+
+    @property
+    def is_connected(self) -> bool:
+        return self._sender is not None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended
+
+    # ---- sending ----
+
+    def send(self, packets: Sequence[bytes]) -> None:
+        """Sends RTP packets, best those of one frame: of equal length except the last. Hot path.
+
+        What the network does not take is dropped and counted. Packets with one SSRC and sequence number must be the
+        same bytes: see SrtpSender.
+        """
+        sender, path = self._sender, self.ice.selected
+        counters = self._host.counters
+        if sender is None or path is None or not packets:
+            counters.dropped[Dropped.NOT_CONNECTED] += len(packets)
+            return
+        if path.verified and (run := sender.protect_run(packets)) is not None:
+            sent = path.send_run(run, len(packets[0]) + sender.tag)
+            counters.datagrams_out += sent
+            if sent == len(packets):
+                counters.bytes_out += len(run)
+            else:
+                counters.bytes_out += sent * (len(packets[0]) + sender.tag)
+                counters.dropped[Dropped.SEND_BUFFER] += len(packets) - sent
+            return
+        sealed = sender.protect(packets)
+        sent = path.send(sealed)
+        counters.datagrams_out += sent
+        if sent == len(packets):
+            counters.bytes_out += sum(map(len, sealed))
+        else:
+            counters.bytes_out += sum(map(len, sealed[:sent]))
+            counters.dropped[Dropped.SEND_BUFFER if path.verified else Dropped.UNVERIFIED] += len(sealed) - sent
+            counters.dropped[Dropped.UNSENDABLE] += len(packets) - len(sealed)
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Sends a compound RTCP packet of at most 1,350 bytes. Raises ValueError for a longer one."""
+        sender, path = self._sender, self.ice.selected
+        counters = self._host.counters
+        if sender is None or path is None:
+            counters.dropped[Dropped.NOT_CONNECTED] += 1
+            return
+        sealed = sender.protect_rtcp(packet)
+        if path.send((sealed,)):
+            counters.datagrams_out += 1
+            counters.bytes_out += len(sealed)
+        else:
+            counters.dropped[Dropped.SEND_BUFFER if path.verified else Dropped.UNVERIFIED] += 1
+
+    def restart(self, remote: RemotePeer) -> None:
+        """Begins an ICE restart: new own credentials; media continue on the old path meanwhile.
+
+        Raises RemoteProtocolError if the credentials are invalid or the fingerprint changed: that needs a new peer.
+        """
+        if remote.fingerprint != self._remote.fingerprint:
+            raise RemoteProtocolError("an ICE restart with another certificate")
+        credentials = check_credentials(remote.ufrag, remote.password)
+        if not self._ended:
+            self._remote = remote
+            self.ice.restart(new_credentials(), credentials)
+            self._host.peer_restarted(self)
+
+    def close(self) -> None:
+        """Ends the connection: sends close_notify and calls `closed` of the handler. It may be called repeatedly."""
+        self.end(PeerEnd.CLOSED)
+
+    # ---- receiving, called by the endpoint ----
+
+    def receive(self, path: Path, data: bytes, now: float) -> None:
+        """Handles a datagram that is not STUN (RFC 7983). Hot path."""
+        first = data[0]
+        if 128 <= first < 192:
+            receiver = self._receiver
+            if receiver is None:
+                self._host.counters.dropped[Dropped.EARLY] += 1
+                return
+            # RFC 5761 §4: RTCP packet types are 192 to 223.
+            is_rtcp = len(data) > 1 and 192 <= data[1] < 224
+            plain = receiver.unprotect_rtcp(data) if is_rtcp else receiver.unprotect(data)
+            if plain is None:
+                self._host.counters.dropped[Dropped.SRTP] += 1
+                return
+            if self._dtls is not None:
+                self._settle()  # the peer has our keys, so it has our last flight
+            handler = self._handler
+            try:
+                if is_rtcp:
+                    handler.rtcp(plain, now)
+                else:
+                    handler.rtp(plain, now)
+            except Exception:
+                log.exception("a handler of a WebRTC peer failed")
+                self.end(PeerEnd.HANDLER_FAILED)
+        elif 20 <= first < 64:
+            self._receive_dtls(path, data, now)
+        else:
+            self._host.counters.dropped[Dropped.MALFORMED] += 1
+
+    def request(self, message: StunMessage, path: Path, now: float) -> None:
+        """Answers an authentic check, and sends what waited for the bytes of the peer."""
+        if self._remote.passive and not path.verified:
+            # ffmpeg 8 sends nothing after the answer to its check, so its address must be verified before: it answers
+            # our check, and repeats its own.
+            self._send_check(path, now)
+            return
+        path.send((self.ice.request(message, path, now),))
+        self._send_check(path, now)
+        if self._remote.passive and self._dtls is None and self._sender is None:
+            dtls = self._dtls = DtlsSession(self._host.context, client=True)
+            dtls.begin()
+            self._flight, self._flight_path = dtls.outgoing(), path
+            self._schedule_resend(dtls, now)
+        self._send_flight()
+
+    def response(self, message: StunMessage, path: Path, now: float) -> bool:
+        """Handles an answer to our check. Returns False if it is not authentic."""
+        if not self.ice.response(message, path, now):
+            return False
+        self._send_flight()
+        return True
+
+    def tick(self, now: float, connect_seconds: float, consent_seconds: float) -> None:
+        """Checks all time limits: ten times a second before the handshake is finished, then once a second."""
+        if self._sender is None and now >= self.opened + connect_seconds:
+            self.end(PeerEnd.CONNECT_TIMEOUT)
+        elif self._sender is not None and self.ice.expired(now, consent_seconds):
+            self.end(PeerEnd.CONSENT_EXPIRED)
+        else:
+            for path in tuple(self.ice.paths):
+                self._send_check(path, now)
+            if self._dtls is not None and self._sender is not None and now >= self._settle_at:
+                self._settle()
+            elif self._dtls is not None and self._resend_at is not None and now >= self._resend_at:
+                self._resend(now)
+
+    def end(self, reason: PeerEnd) -> None:
+        """Ends the connection once: informs the peer, the endpoint and the handler."""
+        if self._ended:
+            return
+        self._ended = True
+        self._say_goodbye()
+        self._dtls = self._alerts = self._sender = self._receiver = None
+        self._flight, self._flight_path = [], None
+        host = self._host
+        host.counters.ended[reason] += 1
+        host.peer_ended(self)
+        try:
+            self._handler.closed(reason)
+        except Exception:
+            log.exception("a handler of a WebRTC peer failed at its end")
+
+    # ---- DTLS ----
+
+    def _receive_dtls(self, path: Path, data: bytes, now: float) -> None:
+        if self._alerts is not None:
+            if self._alerts.ends(data):
+                self.end(PeerEnd.CLOSED_BY_PEER)
+        elif self._waiting >= _MAX_WAITING or not self._host.handshakes.add(partial(self._handshake, path, data, now)):
+            self._host.counters.dropped[Dropped.HANDSHAKES] += 1
+        else:
+            self._waiting += 1
+
+    def _handshake(self, path: Path, data: bytes, now: float) -> None:
+        """One step of the handshake, or what follows it. The queue calls it."""
+        self._waiting -= 1
+        if self._ended or self._alerts is not None:
+            return
+        self._handshake_bytes += len(data)
+        if self._handshake_bytes > _MAX_HANDSHAKE_BYTES:
+            self.end(PeerEnd.HANDSHAKE_FAILED)
+            return
+        if self._dtls is None:
+            self._dtls = DtlsSession(self._host.context)
+        dtls = self._dtls
+        failed = False
+        try:
+            dtls.receive(data)
+        except DtlsError as error:
+            log.debug("DTLS failed", reason=str(error))
+            failed = True
+        if flight := dtls.outgoing():
+            self._flight, self._flight_path = flight, path
+            self._send_flight()
+        if failed or dtls.closed:
+            self.end(PeerEnd.CLOSED_BY_PEER if self._sender is not None else PeerEnd.HANDSHAKE_FAILED)
+        elif dtls.connected and self._sender is None:
+            self._connect(dtls, path, now)
+        else:
+            self._schedule_resend(dtls, now)
+
+    def _connect(self, dtls: DtlsSession, path: Path, now: float) -> None:
+        try:
+            certificate, keys = dtls.certificate(), dtls.srtp_keys()
+        except DtlsError as error:
+            log.debug("DTLS failed", reason=str(error))
+            self.end(PeerEnd.HANDSHAKE_FAILED)
+            return
+        if not matches(certificate, self._remote.fingerprint):
+            self.end(PeerEnd.WRONG_FINGERPRINT)
+            return
+        own, other = (keys.client, keys.server) if dtls.client else (keys.server, keys.client)
+        self._sender = SrtpSender(keys.profile, own)
+        self._receiver = SrtpReceiver(keys.profile, other)
+        self._resend_at = None
+        self._settle_at = now + _SETTLE_SECONDS
+        if path in self.ice.paths:
+            self.ice.verified(path)  # its Finished depends on our random bytes
+        self._send_flight()
+        self._host.counters.connected += 1
+        self._host.peer_connected(self)
+        try:
+            self._handler.connected()
+        except Exception:
+            log.exception("a handler of a WebRTC peer failed")
+            self.end(PeerEnd.HANDLER_FAILED)
+
+    def _settle(self) -> None:
+        """Frees the session of the handshake. Only its alerts are needed from now on."""
+        assert self._dtls is not None, "the callers checked it"
+        self._alerts = self._dtls.alerts()
+        self._dtls = None
+        self._flight, self._flight_path = [], None
+
+    def _schedule_resend(self, dtls: DtlsSession, now: float) -> None:
+        timeout = dtls.timeout()
+        self._resend_at = None if timeout is None else now + timeout
+
+    def _resend(self, now: float) -> None:
+        assert self._dtls is not None, "the caller checked it"
+        try:
+            self._dtls.resend()
+        except DtlsError:
+            self.end(PeerEnd.HANDSHAKE_FAILED)
+            return
+        if flight := self._dtls.outgoing():
+            self._flight = flight
+            self._send_flight()
+        self._schedule_resend(self._dtls, now)
+
+    def _send_flight(self) -> None:
+        """Sends handshake datagrams that wait, as far as the path allows it."""
+        path = self._flight_path
+        if self._flight and path is not None:
+            del self._flight[: path.send(self._flight)]
+
+    def _send_check(self, path: Path, now: float) -> None:
+        check = self.ice.due_check(path, now)
+        if check is not None:
+            path.send((check,))
+
+    def _say_goodbye(self) -> None:
+        """Sends close_notify, if the handshake is finished."""
+        path = self.ice.selected
+        if path is None or self._sender is None:
+            return
+        if self._alerts is not None:
+            path.send((self._alerts.close_notify(),))
+        elif self._dtls is not None:
+            self._dtls.close()
+            path.send(self._dtls.outgoing())

@@ -1,0 +1,91 @@
+"""Opens the ports of WebRTC: UDP and TCP with the same number."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
+
+import structlog
+
+from gateway.lib.sockets import ListenError, listen, port_of
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_PORT: Final = 8189
+_ATTEMPTS: Final = 16  # to find a port that is free for both
+
+
+@dataclass(frozen=True, slots=True)
+class WebRtcSockets:
+    """Bound UDP sockets and listening TCP sockets, one of each for each address of the host, all on `port`."""
+
+    udp: tuple[socket.socket, ...]
+    tcp: tuple[socket.socket, ...]
+    port: int
+
+    @classmethod
+    def of(cls, sockets: Iterable[socket.socket]) -> Self:
+        """Returns the sockets that another process opened: `all` of its result."""
+        udp = tuple(opened for opened in sockets if opened.type == socket.SOCK_DGRAM)
+        tcp = tuple(opened for opened in sockets if opened.type == socket.SOCK_STREAM)
+        return cls(udp, tcp, port_of(list(tcp)))
+
+    @property
+    def all(self) -> list[socket.socket]:
+        return [*self.tcp, *self.udp]
+
+    def close(self) -> None:
+        for opened in self.all:
+            opened.close()
+
+
+def open_sockets(host: str, port: int) -> WebRtcSockets:
+    """Opens the sockets of an address. port: 0 means any that is free for both. Raises ListenError."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        tcp = listen("webrtc", host, port)
+        chosen = port_of(tcp)
+        udp: list[socket.socket] = []
+        try:
+            udp.extend(map(_udp_socket, tcp))
+        except OSError as error:
+            for opened in (*tcp, *udp):
+                opened.close()
+            if error.errno == errno.EADDRINUSE and port == 0 and attempt < _ATTEMPTS:
+                continue  # free for TCP, in use for UDP
+            raise ListenError(f"webrtc: UDP port {chosen} of {host}: {error.strerror or error}") from None
+        return WebRtcSockets(tuple(udp), tuple(tcp), chosen)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def open_port(host: str, port: int, number: int = 0) -> WebRtcSockets:
+    """Opens the sockets of one process. number: of the process, from 0; each has a port of its own.
+
+    If the default port is in use, another one is opened, with a warning: several gateways may run on one machine, and
+    clients learn the port from the answer to their offer. Raises ListenError.
+    """
+    try:
+        return open_sockets(host, port and port + number)
+    except ListenError as error:
+        if port != DEFAULT_PORT:
+            raise
+        opened = open_sockets(host, 0)
+        log.warning("the default port of WebRTC is in use, so another one is open", port=opened.port, reason=str(error))
+        return opened
+
+
+def _udp_socket(listening: socket.socket) -> socket.socket:
+    """Returns a UDP socket on the address of a TCP socket."""
+    opened = socket.socket(listening.family, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        address = listening.getsockname()
+        if listening.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        opened.bind(address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

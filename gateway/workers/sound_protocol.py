@@ -1,0 +1,80 @@
+"""Bitrates, tracks and messages that the gateway and the sound worker share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any, Final, Self
+
+from gateway.media import aac, codecs, opus
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, MediaTrack
+
+# Bits per second, by number of channels.
+BITRATES: Final = {1: 96_000, 2: 128_000}  # of AAC
+OPUS_BITRATES: Final = {1: 64_000, 2: 96_000}
+
+# AudioSpecificConfig of the worker's AAC LC at 48 kHz, by number of channels (ISO/IEC 14496-3 §1.6.2.1). It is
+# constant, so that the gateway need not wait until the worker sends it.
+CONFIGS: Final = {1: bytes.fromhex("1188"), 2: bytes.fromhex("1190")}
+
+
+class SoundMessage(IntEnum):
+    """Kinds of frames of the sound worker, in addition to `wire.StreamMessage`."""
+
+    NOTE = 16  # {"damaged": units} or {"unusable": reason}
+    SETUP = 17  # to the worker, first: a SoundSetup
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSound:
+    """Sound of a codec that no track can have. codec: libav's name of the decoder. rate: Hz."""
+
+    codec: str
+    rate: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSetup:
+    """What a worker makes. target: AAC or OPUS. foreign: the codec of all sources, if no track can have it."""
+
+    target: Codec = Codec.AAC
+    foreign: ForeignSound | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the members of the SETUP message."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """Reads a SETUP message. Raises InvalidData."""
+        try:
+            foreign = fields["foreign"]
+            return cls(Codec(fields["target"]), None if foreign is None else ForeignSound(**foreign))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidData(f"invalid setup of a sound worker: {error}") from None
+
+
+def channels_of(track: MediaTrack) -> int:
+    """Returns the number of channels to encode for this track, 1 or 2; 2 if unknown."""
+    try:
+        if track.codec is Codec.AAC and aac.parse_asc(track.config).ps:
+            return 2
+        return max(1, min(2, codecs.audio_channels(track)))
+    except InvalidData:
+        return 2
+
+
+def aac_track(channels: int, timescale: int) -> MediaTrack:
+    """Returns the AAC track for a source with `channels` channels. The worker mixes them to 1 or 2."""
+    return MediaTrack(Kind.AUDIO, Codec.AAC, timescale, CONFIGS[1 if channels == 1 else 2])
+
+
+def opus_track(channels: int) -> MediaTrack:
+    """Returns the Opus track for a source with `channels` channels, with times in samples.
+
+    It has no pre-skip: the time of a unit is that of the first sample that a decoder returns for it, as in RTP.
+    """
+    head = opus.OpusHead(1 if channels == 1 else 2, 0, opus.RATE, 0, 0, b"")
+    return MediaTrack(Kind.AUDIO, Codec.OPUS, opus.RATE, opus.head_bytes(head))

@@ -1,0 +1,143 @@
+"""The WebRTC player page and the real gateway: picture and sound, breaks, refusals, reports, its end."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import Browser, BrowserContext
+
+from tests.support.browser import Watched, opened
+from tests.support.clients import push, until
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("whep", seconds=120, size="640x360", bframes=0)
+# The connections of the page, so that a test can break them.
+CONNECTIONS = """window.all = []; window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...given) { super(...given); window.all.push(this); }
+  get connectionState() { return this.broken ? "disconnected" : super.connectionState; } };"""
+BREAK = """() => { const c = window.all.at(-1); c.broken = true; c.dispatchEvent(new Event("connectionstatechange"));
+  c.broken = false; }"""
+BROKEN = "The broadcaster's connection broke, waiting"
+
+# One browser for all: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    with running(MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1") as instance:
+        yield instance
+
+
+async def fact(watched: Watched, name: str) -> str:
+    return (await watched.page.locator(f"#{name}").inner_text()).strip()
+
+
+async def plays_as(watched: Watched, protocol: str) -> None:
+    await watched.page.wait_for_function(
+        "(name) => document.querySelector('#protocol').textContent === name"
+        " && document.querySelector('#stage').dataset.state === 'live'",
+        arg=protocol,
+    )
+    await watched.plays()
+
+
+async def has_viewers(channel: Channel, count: int) -> None:
+    await asyncio.to_thread(until, lambda: channel.session()["viewers"]["whep"] == count, f"{count} viewers by WHEP")
+
+
+async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("webrtc", isHls=False, isCMAF=False)
+    async with opened(browser, channel.url("whep.html")) as watched:
+        page = watched.page
+        await watched.comes_to_say("Waiting for the stream")
+        with push(FILM, channel.push):
+            async with page.expect_request(lambda r: r.url.endswith("/report"), timeout=30_000) as sent:
+                await watched.plays()
+            assert "millrace-p=whep," in ((await sent.value).post_data or "")
+            assert await watched.says() == "Live"
+            assert await fact(watched, "protocol") == "WebRTC"
+            await page.wait_for_function("() => /H264.*opus/.test(document.querySelector('#decoder').textContent)")
+            await page.wait_for_function("() => /^0\\.\\d s$/.test(document.querySelector('#delay').textContent)")
+            await has_viewers(channel, 1)
+            await page.get_by_role("button", name="Sound is off").click()
+            assert await page.evaluate("() => !document.querySelector('video').muted")
+        await watched.comes_to_say(BROKEN)
+        # In time: the connection of the viewer stays. Too late: the stream has ended, and the page waits for the next.
+        with push(FILM, channel.push):
+            await watched.comes_to_say("Live")
+            await watched.plays()
+        await watched.comes_to_say("The stream has ended", within=30)
+        await has_viewers(channel, 0)
+        with push(FILM, channel.push):
+            await watched.comes_to_say("Live")
+            await watched.plays()
+            await page.goto("about:blank")
+            await has_viewers(channel, 0)
+    assert not [line for line in watched.complaints if "404" not in line]
+
+
+async def test_refusals_are_told_and_tried_again_only_when_the_viewer_wants(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("refused", isHls=False, isCMAF=False)
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("about.txt")) as watched:
+            page, asked = watched.page, list[str]()
+            page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
+            await page.route("**/whep", lambda route: route.fulfill(status=406, body="the stream has AV1 only"))
+            await page.goto(channel.url("whep.html"))
+            await page.locator("#detail", has_text="the stream has AV1 only").wait_for()
+            await page.unroute("**/whep")
+            await page.route("**/whep", lambda route: route.fulfill(status=401, body="the sign has expired"))
+            await page.get_by_role("button", name="Try again").click()
+            await watched.comes_to_say("Not allowed")
+            assert sum(line.startswith("POST") and line.endswith("/whep") for line in asked) == 2, asked
+            await page.unroute("**/whep")
+            await page.get_by_role("button", name="Try again").click()
+            await watched.plays()
+
+
+async def test_a_broken_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("restart", isHls=False, isCMAF=False)
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.add_init_script(CONNECTIONS)
+
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
+            await watched.plays()
+            is_patch = lambda reply: reply.request.method == "PATCH"  # noqa: E731
+            async with watched.page.expect_response(is_patch, timeout=15_000) as patched:
+                await watched.page.evaluate(BREAK)
+            assert (await patched.value).status == 200
+            pairs = "async () => [...(await window.all[0].getStats()).values()].filter((s) => s.nominated).length"
+            await watched.page.wait_for_function(f"async () => await ({pairs})() > 0 && window.all.length === 1")
+            await watched.page.wait_for_timeout(1000)
+            await watched.plays()
+            assert await watched.says() == "Live"
+            await has_viewers(channel, 1)
+            assert not watched.complaints
+
+
+async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("instant", isHls=False, isCMAF=False)
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("")) as watched:
+            page = watched.page
+            await watched.plays()
+            scripts = "() => performance.getEntriesByType('resource').map((one) => one.name).join()"
+            assert "whep-engine" not in await page.evaluate(scripts)
+            await page.locator("#stage").hover()
+            await page.get_by_role("button", name="Settings").click()
+            await page.get_by_role("radio", name="Instant").check()
+            await plays_as(watched, "WebRTC")
+            assert "instant-engine" not in await page.evaluate(scripts)
+            await page.route("**/whep", lambda route: route.fulfill(status=406, body="no"))
+            await page.reload()
+            await plays_as(watched, "Instant")

@@ -1,0 +1,90 @@
+"""The broadcaster's page by WebRTC, with the camera and microphone that Chromium makes up, watched by WebRTC too."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from tests.support.broadcaster import CAMERAS, from_console, from_key
+from tests.support.browser import axe, chromium, opened
+from tests.support.clients import until
+from tests.support.console import signed_in
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.tools import need
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium(*CAMERAS) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium")
+    with running(MILLRACE_STREAM__LINGER="5") as instance:
+        yield instance
+
+
+async def has_publisher(channel: Channel, *, there: bool) -> None:
+    await asyncio.to_thread(
+        until, lambda: (channel.session()["publisher"] is not None) is there, f"a publisher: {there}", 20
+    )
+
+
+async def test_a_camera_is_sent_and_watched_by_webrtc(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("studio")
+    async with from_console(browser, channel) as studio:
+        await studio.choose("whip")
+        await studio.go_live()
+        await has_publisher(channel, there=True)
+        session = channel.session()
+        assert session["publisher"]["protocol"] == "whip"
+        assert session["tracks"][0]["codec"] == "h264" and session["tracks"][0]["width"] == 1280
+        await expect(studio.page.locator("#network")).to_contain_text("ms")
+        await expect(studio.page.locator("#rate")).not_to_have_text("0 fps", timeout=15_000)
+        async with opened(browser, channel.url("whep.html")) as player:
+            await player.plays(40)
+            await player.page.wait_for_function("() => document.querySelector('video').videoWidth === 1280")
+            await studio.press("Turn camera off")  # viewers get a dark picture of the same size
+            await player.plays()
+            assert not player.complaints
+            async with signed_in(browser, gateway, f"#/channels/{channel.id}") as console:
+                row = console.page.get_by_role("table", name="Viewers by WebRTC").get_by_role("row").nth(1)
+                await expect(row).to_contain_text("127.0.0.1")
+                await expect(row.locator("[data-label='Round trip']")).to_contain_text("ms")
+                facts = console.page.locator(".is-now")
+                await expect(facts.get_by_text("Round trip · lost · jitter")).to_be_visible()
+                await console.page.locator("summary", has_text="WebRTC (WHIP)").click()
+                await expect(console.page.get_by_role("button", name="Copy WHIP server")).to_be_visible()
+                await expect(console.page.locator("code", has_text=re.compile(r"^http://[^/]+/whip$"))).to_be_visible()
+                assert not await axe(console.page)
+        assert not await axe(studio.page)
+        await studio.stop()
+        await has_publisher(channel, there=False)
+        assert not studio.complaints
+
+
+async def test_a_refusal_is_told_in_the_page_s_words(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("taken")
+    async with from_key(browser, channel) as studio:
+        await studio.choose("whip")
+        await studio.go_live()
+        await has_publisher(channel, there=True)
+        async with from_key(browser, channel) as other:
+            await other.choose("whip")
+            await other.press("Go live")
+            await other.notices("Somebody else is live on this channel.", within=30)
+        await studio.page.goto("about:blank")
+        await has_publisher(channel, there=False)
+    id, _, sign = channel.obs_key.partition("?sign=")
+    async with from_key(browser, channel, f"{id}?sign={sign[:-4]}0000") as studio:
+        await studio.choose("whip")
+        await studio.press("Go live")
+        await studio.notices("The stream key is wrong, expired or replaced by a new one.")

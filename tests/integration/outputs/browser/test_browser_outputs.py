@@ -1,0 +1,386 @@
+"""Sound and pictures for browsers: real workers, from the first consumer to a little after the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.hub import Hub
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media import codecs, h264, nal, opus
+from gateway.media.reordering import declared_reordering, has_reordering
+from gateway.media.track import Codec, Kind
+from gateway.media.unit import AccessUnit
+from gateway.outputs.browser import browser_specs, on_demand
+from gateway.outputs.browser.browser_pictures import BrowserPictures, browser_pictures
+from gateway.outputs.browser.opus_sound import OpusSound, opus_sound
+from gateway.ports.errors import OutputError
+from gateway.settings import Settings
+from gateway.settings.layers import load
+from gateway.workers.programs.codec import VideoDecoder
+from gateway.workers.worker_pool import WorkerPool
+from tests.support import builders
+from tests.support.pushing import camera
+from tests.support.sources import AAC, X264, Source, pictures, source, tone
+from tests.support.sources import h264 as ordinary
+from tests.support.tools import need
+
+SOUND, PICTURES = "sound_worker", "ladder_worker"
+BROWSER = (Codec.H264, Codec.VP8)
+
+
+@dataclass
+class Services:
+    """The services that these outputs use."""
+
+    hub: Hub
+    renditions: Hub
+    settings: Settings
+    workers: WorkerPool
+    restarts: Counter = field(default_factory=lambda: Counter(WORKER_RESTARTS))
+    dropped: Counter = field(default_factory=lambda: Counter(DROPPED))
+
+    async def publish(self, film: Source) -> StreamPublisher:
+        publisher = builders.publish(self.hub, "c1")
+        publisher.set_tracks(film.tracks.video, film.tracks.audio, dict(film.tracks.metadata))
+        await asyncio.sleep(0.01)  # the outputs start
+        return publisher
+
+    async def play(self, publisher: StreamPublisher, film: Source, *, begin: float = 0, end: float = 1e9) -> None:
+        """Pushes a part of a film at its pace."""
+        units = [unit for unit in film.units if begin <= unit.dts / 1000 < end]
+        began = time.monotonic()
+        for unit in units:
+            await asyncio.sleep(max(0.0, (unit.dts - units[0].dts) / 1000 - (time.monotonic() - began)))
+            publisher.push(replace(unit, wall=time.time()), time.monotonic())
+
+
+@asynccontextmanager
+async def gateway(monkeypatch: pytest.MonkeyPatch, linger: float = 0.3) -> AsyncIterator[Services]:
+    """linger: seconds for which work goes on after its last user."""
+    monkeypatch.setattr(on_demand.OnDemand.__init__, "__defaults__", (linger,))
+    settings = load(environ={}, overrides=["workers.most=4"])
+    pool = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
+    services = Services(builders.hub(gop_bytes=64_000_000), builders.hub(gop_bytes=64_000_000), settings, pool)
+    services.hub.add_outputs(browser_specs(services, services.renditions))  # type: ignore[arg-type]
+    running = asyncio.create_task(services.renditions.run())
+    try:
+        yield services
+    finally:
+        services.hub.drain()
+        async with asyncio.timeout(20):
+            await services.hub.drained()
+        running.cancel()
+        await asyncio.wait([running])
+    assert services.workers.running == 0
+
+
+def sound_of(stream: Stream) -> OpusSound:
+    sound = opus_sound(stream)
+    assert sound is not None
+    return sound
+
+
+def pictures_of(stream: Stream) -> BrowserPictures:
+    found = browser_pictures(stream)
+    assert found is not None
+    return found
+
+
+def pids(program: str) -> list[int]:
+    """Of the workers below this process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if stat.rpartition(")")[2].split()[1] == str(os.getpid()) and program.encode() in command:
+            found.append(int(folder.name))
+    return found
+
+
+async def until(what: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not what():
+            await asyncio.sleep(0.02)
+
+
+# ---- sound ----
+
+
+async def test_sound_is_opus_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = ordinary(seconds=4)
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        stream = publisher.stream
+        sound = sound_of(stream)
+        await services.play(publisher, film, end=0.2)
+        assert not pids(SOUND)
+        first, second = builders.Recorder(), builders.Recorder()
+        sound.acquire(first)
+        sound.acquire(second)
+        playing = asyncio.create_task(services.play(publisher, film, begin=0.2))
+        await until(lambda: len(first.units) > 20)
+        assert len(pids(SOUND)) == 1
+        assert first.tracks[-1].video is None
+        assert first.tracks[-1].audio is first.units[0].track and first.units[0].track.codec is Codec.OPUS
+        sound.release(first)
+        count = len(first.units)
+        await playing
+        assert len(first.units) == count and len(second.units) > count
+        assert {b.dts - a.dts for a, b in pairwise(second.units)} == {960}
+        assert second.units[-1].dts / opus.RATE == pytest.approx(film.of(Kind.AUDIO)[-1].dts / 1000, abs=0.1)
+        sound.release(second)
+        await until(lambda: not sound.is_running)
+        assert not pids(SOUND) and services.workers.running == 0
+
+
+async def test_sound_arrives_as_soon_as_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = ordinary(seconds=3)
+    delays: list[float] = []
+
+    class Listener(builders.Recorder):
+        def on_unit(self, unit: AccessUnit) -> None:
+            super().on_unit(unit)
+            delays.append(time.time() - unit.wall)
+
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), Listener()
+        sound_of(publisher.stream).acquire(listener)
+        await services.play(publisher, film)
+        sound_of(publisher.stream).release(listener)
+    assert sorted(delays)[len(delays) // 2] < 0.15  # the median, also on a busy machine
+
+
+async def test_opus_of_the_publisher_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = camera(seconds=1)
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        await until(lambda: sound.is_running and listener.tracks)
+        for unit in film.units:
+            publisher.push(unit, time.monotonic())
+        assert listener.units == film.of(Kind.AUDIO)
+        assert not pids(SOUND)
+        sound.release(listener)
+
+
+async def test_opus_with_more_channels_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = source(*tone(48_000), "-t", "2", "-c:a", "libopus", "-ac", "6", container="matroska")
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        await services.play(publisher, film)
+        await until(lambda: len(listener.units) > 10)
+        assert {opus.parse_head(unit.track.config).channels for unit in listener.units} == {2}
+        sound.release(listener)
+
+
+async def test_a_worker_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = ordinary(seconds=8)
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        playing = asyncio.create_task(services.play(publisher, film))
+        await until(lambda: len(listener.units) > 10)
+        before, pid = len(listener.units), pids(SOUND)[0]
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: len(listener.units) > before + 20)
+        assert pids(SOUND) != [pid]
+        await playing
+        assert all(a.dts < b.dts for a, b in pairwise(listener.units))
+        assert len({t.epoch for t in listener.tracks}) == 1
+        assert listener.units[-1].dts / opus.RATE == pytest.approx(8, abs=0.2)
+        sound.release(listener)
+
+
+async def test_sound_follows_the_tracks_of_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    film, other = ordinary(seconds=2), camera(seconds=2).shifted(2_000)
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        await services.play(publisher, film)
+        publisher.set_tracks(other.tracks.video, other.tracks.audio, {})
+        await services.play(publisher, other)
+        assert [t.audio.codec for t in listener.tracks if t.audio is not None] == [Codec.OPUS, Codec.OPUS]
+        assert [t.epoch for t in listener.tracks] == [0, 1]
+        assert listener.units[-1].payload == other.of(Kind.AUDIO)[-1].payload
+        publisher.set_tracks(other.tracks.video, None, {})
+        assert listener.tracks[-1].audio is None
+        sound.release(listener)
+
+
+async def test_listeners_hear_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = ordinary(seconds=1)
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        services.hub.end("c1", EndReason.KICKED)
+        await until(lambda: listener.ended)
+        assert listener.ended is EndReason.KICKED
+        sound.release(listener)
+        assert publisher.stream.output("opus") is not None, "finished, but still there for its consumers"
+
+
+# ---- pictures ----
+
+
+def reordered(path: Path, units: list[AccessUnit]) -> str:
+    """What ffprobe says of the pictures: whether they are reordered, and their types."""
+    avcc = h264.parse_avcc(units[0].track.config)
+    parts = [nal_unit for unit in units for nal_unit in nal.split(unit.payload)]
+    path.write_bytes(nal.join_annexb([*avcc.sps, *avcc.pps, *parts]))
+    need("ffprobe")
+    command = ["ffprobe", "-v", "error", "-show_entries", "stream=has_b_frames,profile:frame=pict_type"]
+    return subprocess.run(
+        [*command, "-of", "default=nk=1:nw=1", str(path)], check=True, capture_output=True, text=True
+    ).stdout
+
+
+async def test_b_frames_go_while_somebody_watches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    film = ordinary(seconds=6)
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        stream = publisher.stream
+        await services.play(publisher, film, end=0.5)
+        assert not pids(PICTURES)
+        found = pictures_of(stream)
+        playing = asyncio.create_task(services.play(publisher, film, begin=0.5))
+        shown = await found.acquire(BROWSER)
+        viewer = builders.Recorder()
+        shown.attach(viewer)
+        assert await found.acquire(BROWSER) is shown
+        assert len(pids(PICTURES)) == 1
+        assert services.hub.find(shown.name) is None, "players cannot find it"
+        await playing
+        found.release(shown)
+        assert viewer.units[0].key and viewer.units[0].dts + viewer.units[0].cts < 1_500
+        tracks = viewer.tracks[-1]
+        assert tracks.audio is None and tracks.video is not None
+        assert codecs.video_size(tracks.video) == (320, 180)
+        assert not declared_reordering(tracks.video) and not has_reordering(tracks.video, viewer.units)
+        assert all(a.dts + a.cts < b.dts + b.cts for a, b in pairwise(viewer.units))
+        keys = {u.dts + u.cts for u in film.of(Kind.VIDEO) if u.key}
+        assert {u.dts + u.cts for u in viewer.units if u.key} <= keys
+        assert {u.dts + u.cts for u in viewer.units} <= {u.dts + u.cts for u in film.of(Kind.VIDEO)}
+        lines = reordered(tmp_path / "shown.h264", viewer.units).split()
+        assert "B" not in lines and lines.count("P") > 100 and "Baseline" in lines
+        found.release(shown)
+        await until(lambda: not found.is_running)
+        assert viewer.ended is EndReason.OUTPUT_OFF and not pids(PICTURES)
+
+
+async def test_pictures_without_b_frames_are_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = ordinary(seconds=1, bframes=0)
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        await services.play(publisher, film, end=0.3)
+        found = pictures_of(publisher.stream)
+        assert await found.acquire(BROWSER) is publisher.stream
+        found.release(publisher.stream)
+        assert not found.is_running
+
+
+async def test_a_rendition_of_full_size_without_b_frames_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    film, low = ordinary(seconds=1), ordinary("160x90", seconds=1, bframes=0)
+    full = ordinary(seconds=1, bframes=0)
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        await services.play(publisher, film, end=0.3)
+        found = pictures_of(publisher.stream)
+        for name, rendition in (("90p", low), ("180p", full)):
+            origin = services.hub.publish(
+                publisher.stream.channel, f"c1@{name}", protocol="", peer="", evict=lambda reason: None
+            )
+            origin.set_tracks(rendition.tracks.video, None, {})
+        shown = await found.acquire(BROWSER)
+        assert shown.name == "c1@180p"
+        found.release(shown)
+        assert not found.is_running
+
+
+@pytest.mark.parametrize(
+    ("coder", "container"),
+    [(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=30"), "mp4"),
+     (("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "30"), "matroska")],
+    ids=["HEVC", "VP9"],
+)  # fmt: skip
+async def test_other_codecs_become_h264(
+    monkeypatch: pytest.MonkeyPatch, coder: tuple[str, ...], container: str
+) -> None:
+    film = source(*pictures(rate="60"), *tone(), "-t", "2", *coder, "-pix_fmt", "yuv420p", *AAC, container=container)
+    assert film.tracks.video is not None
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        found, viewer = pictures_of(publisher.stream), builders.Recorder()
+        playing = asyncio.create_task(services.play(publisher, film))
+        shown = await found.acquire(BROWSER)
+        shown.attach(viewer)
+        await playing
+        await until(lambda: viewer.units and viewer.units[-1].dts > 1_800)
+        assert viewer.units[0].track.codec is Codec.H264
+        decoder = VideoDecoder(viewer.units[0].track)
+        made = [picture for unit in viewer.units for picture in decoder.decode(unit)]
+        assert len(made) == len(viewer.units) and decoder.damaged == 0
+        steps = [b.pts - a.pts for a, b in pairwise(made)]
+        assert sorted(steps)[len(steps) // 2] in (33, 34), "60 pictures a second become 30"
+        found.release(shown)
+        if film.tracks.video.codec is Codec.VP9:
+            assert await found.acquire((Codec.VP9,)) is publisher.stream
+
+
+async def test_a_viewer_without_h264_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = ordinary(seconds=1)
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        with pytest.raises(OutputError, match=r"H\.264"):
+            await pictures_of(publisher.stream).acquire((Codec.VP8,))
+
+
+async def test_a_dead_picture_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = source(*pictures(), "-t", "16", *X264, "-g", "30", "-bf", "2", "-pix_fmt", "yuv420p")
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        found, viewer = pictures_of(publisher.stream), builders.Recorder()
+        playing = asyncio.create_task(services.play(publisher, film))
+        shown = await found.acquire(BROWSER)
+        shown.attach(viewer)
+        await until(lambda: viewer.units)
+        count = len(viewer.units)
+        os.kill(pids(PICTURES)[0], signal.SIGKILL)
+        await until(lambda: len(viewer.units) > count + 30)
+        assert viewer.ended is None
+        assert all(a.dts < b.dts for a, b in pairwise(viewer.units))
+        playing.cancel()
+        found.release(shown)
+
+
+async def test_pictures_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.outputs.browser.browser_pictures._START_SECONDS", 0.5)
+    film = ordinary(seconds=1)
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)  # no unit follows
+        found = pictures_of(publisher.stream)
+        with pytest.raises(OutputError, match="no picture within"):
+            await found.acquire(BROWSER)
+        await until(lambda: not found.is_running)

@@ -1,0 +1,165 @@
+"""Programs of others by WHIP and WHEP: GStreamer's webrtcbin, ffmpeg's WHIP muxer, MediaMTX where it is given."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tools import lacking, need
+
+GST = Path(__file__).parents[2] / "support" / "gst_webrtc.py"
+FILM = Film("clients", seconds=40)
+_NEEDED = "import gi; gi.require_version('GstWebRTC', '1.0'); from gi.repository import Gst, GstWebRTC; Gst.init(None)"
+_NEEDED += "; assert all(Gst.ElementFactory.find(name) for name in ('webrtcbin', 'nicesrc', 'x264enc', 'h264parse'))"
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("ffmpeg")
+    with running(MILLRACE_STREAM__LINGER="1") as gateway:
+        yield gateway
+
+
+def gst(way: str, url: str, *options: str) -> list[str]:
+    """The command of a GStreamer client; skips the test where GStreamer lacks something."""
+    if subprocess.run(["/usr/bin/python3", "-P", "-c", _NEEDED], capture_output=True, check=False).returncode:
+        lacking("GStreamer's webrtcbin for /usr/bin/python3")
+    return ["/usr/bin/python3", "-P", str(GST), way, url, *options]
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def whip(channel: Channel) -> str:
+    return f"{channel.url('whip')}?sign={channel.key}"
+
+
+def test_gstreamer_publishes_and_another_one_watches_the_same_pictures(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    with Program(gst("whip", whip(channel), "--seconds", "20")) as publisher:
+        until(lambda: channel.session()["bitrate"] > 100_000, f"live: {publisher.output[-300:]}", 20)
+        with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
+            viewer.process.wait(40)
+            got = said(viewer.output)
+        with pull(channel.url("live.flv"), seconds=3) as player:
+            take = take_of(player)
+        publisher.process.wait(60)
+        sent = said(publisher.output)
+    assert len(take.video) > 30 and len(take.audio) > 50, "FLV has pictures and sound as AAC"
+    sent_pictures = [event["sha256"] for event in sent if event.get("kind") == "video"]
+    pictures = [event["sha256"] for event in got if event.get("kind") == "video"]
+    assert len(pictures) > 60, viewer.errors[-500:]
+    at = sent_pictures.index(pictures[0])
+    assert pictures == sent_pictures[at : at + len(pictures)]
+    sent_sounds = [event["sha256"] for event in sent if event.get("kind") == "audio"]
+    sounds = [event["sha256"] for event in got if event.get("kind") == "audio"]
+    assert len(sounds) > 100 and sent_sounds
+
+
+def test_gstreamer_watches_a_stream_of_rtmp_and_pushes_with_a_bearer_token(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    with push(FILM, channel.push):
+        channel.wait_live()
+        with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
+            viewer.process.wait(40)
+            counts = said(viewer.output)[-1]
+    assert counts["video"] > 60 and counts["audio"] > 60, viewer.errors[-500:]
+    other = gateway.channel()
+    bare = f"http://127.0.0.1:{gateway.ports['http']}/whip"
+    with Program(gst("whip", bare, "--seconds", "5", "--bearer", other.obs_key)) as publisher:
+        until(lambda: other.session()["bitrate"] > 100_000, "live", 20)
+        publisher.process.wait(40)
+        assert publisher.process.returncode == 0, publisher.errors[-500:]
+
+
+def muxers(ffmpeg: str) -> str:
+    return subprocess.run([ffmpeg, "-hide_banner", "-muxers"], capture_output=True, text=True, check=False).stdout
+
+
+def test_ffmpeg_publishes_by_whip(gateway: Gateway) -> None:
+    """Its offer is a=setup:passive, so the gateway begins the handshake."""
+    ffmpeg = new_ffmpeg()
+    if " whip " not in muxers(ffmpeg):
+        lacking("an ffmpeg with the WHIP muxer (imageio-ffmpeg with ffmpeg 8)")
+    channel = gateway.channel()
+    command = [
+        ffmpeg, "-v", "warning", "-re", "-i", str(FILM.path()), "-c:v", "libx264", "-profile:v", "baseline", "-bf", "0",
+        "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60", "-c:a", "libopus", "-ar", "48000", "-ac", "2",
+        "-f", "whip", whip(channel),
+    ]  # fmt: skip
+    with Program(command) as publisher:
+        until(lambda: channel.session()["bitrate"] > 50_000, f"live: {publisher.errors[-800:]}", 20)
+        with pull(channel.url("live.flv"), seconds=3) as player:
+            take = take_of(player)
+        assert publisher.running, publisher.errors[-500:]
+    assert len(take.video) > 30 and len(take.audio) > 50
+
+
+# ---- MediaMTX ----
+
+CONFIG = """
+logLevel: info
+rtsp: yes
+rtspAddress: 127.0.0.1:{rtsp}
+rtspTransports: [tcp]
+rtmp: no
+hls: no
+srt: no
+moq: no
+api: no
+webrtc: yes
+webrtcAddress: 127.0.0.1:{http}
+webrtcLocalUDPAddress: 127.0.0.1:{udp}
+webrtcIPsFromInterfaces: no
+webrtcAdditionalHosts: [127.0.0.1]
+paths:
+  pulled:
+    source: {source}
+    sourceOnDemand: no
+"""
+
+
+@pytest.fixture
+def mediamtx() -> str:
+    program = os.environ.get("BENCH_MEDIAMTX") or shutil.which("mediamtx")
+    if not program:
+        lacking("MediaMTX: set BENCH_MEDIAMTX to its binary")
+    return program
+
+
+def free_ports(count: int) -> list[int]:
+    import socket
+
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def test_mediamtx_reads_by_whep(gateway: Gateway, mediamtx: str, tmp_path: Path) -> None:
+    channel = gateway.channel()
+    rtsp, http, udp = free_ports(3)
+    source = channel.url("whep").replace("http://", "whep://")
+    config = tmp_path / "mediamtx.yml"
+    config.write_text(CONFIG.format(rtsp=rtsp, http=http, udp=udp, source=source))
+    with push(FILM, channel.push):
+        channel.wait_live()
+        with Program([mediamtx, str(config)]) as reader:
+            until(lambda: "ready" in reader.output or "stream is available" in reader.output, "MediaMTX reads", 30)
+            until(lambda: channel.session()["viewers"]["whep"] == 1, "a viewer", 10)
+            streams = probe(f"rtsp://127.0.0.1:{rtsp}/pulled")
+            assert streams["video"]["codec_name"] == "h264" and streams["audio"]["codec_name"] == "opus"

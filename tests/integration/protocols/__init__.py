@@ -1,0 +1,1 @@
+"""Wire code with the programs that it must understand, over real sockets."""

@@ -1,0 +1,222 @@
+"""WHIP and WHEP where several processes and edges serve one stream: who converts, and who answers for a session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import push, until
+from tests.support.cores import Cores, alive
+from tests.support.gateway import Edge, Gateway
+from tests.support.media import Film
+from tests.support.tools import need
+from tests.support.webrtc_session import PICTURES, SOUND, Publisher, WebRtcSession
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+
+FILM = Film("nodes-40", seconds=40)
+BFRAMES = Film("nodes-b-40", seconds=40, bframes=3)
+SECRET = "a secret of nodes for tests"
+WEBRTC = {"MILLRACE_WEBRTC__PORT": "0", "MILLRACE_WEBRTC__HOST": "127.0.0.1"}
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("ffmpeg")
+
+
+@pytest.fixture(autouse=True)
+async def sessions() -> AsyncIterator[None]:
+    """Closes the sockets of all clients."""
+    yield
+    while WebRtcSession.opened:
+        WebRtcSession.opened.pop().network.close()
+    await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def gateway_of(folder: Path, workers: int = 2, **settings: str) -> Iterator[Cores]:
+    folder.mkdir(exist_ok=True)
+    gateway = Cores(folder, workers, **WEBRTC, MILLRACE_CLUSTER__SECRET=SECRET, **settings)
+    try:
+        gateway.wait_ready()
+        yield gateway
+    finally:
+        with contextlib.suppress(AssertionError):
+            gateway.stop(20)
+
+
+@contextlib.contextmanager
+def edge_of(folder: Path, gateway: Gateway) -> Iterator[Edge]:
+    folder.mkdir(exist_ok=True)
+    upstream = f"127.0.0.1:{gateway.ports['http']}"
+    edge = Edge(folder, **WEBRTC, MILLRACE_CLUSTER__SECRET=SECRET, MILLRACE_EDGE__UPSTREAM=upstream)
+    try:
+        edge.wait_ready()
+        yield edge
+    finally:
+        with contextlib.suppress(AssertionError):
+            edge.stop(20)
+
+
+async def everywhere(gateway: Cores, url: str, count: int = 2) -> dict[int, WebRtcSession]:
+    """Viewers by the port of their process, as many as it takes until each process has one."""
+    found: dict[int, WebRtcSession] = {}
+    for _ in range(60):
+        viewer = WebRtcSession(url, "recvonly")
+        await viewer.connect()
+        if viewer.port in found:
+            viewer.close()
+        found.setdefault(viewer.port, viewer)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"only {sorted(found)} answered")
+
+
+async def plays(viewer: WebRtcSession) -> None:
+    """Returns once pictures and Opus arrive. Pictures arrive in the order in which they are shown."""
+    await viewer.until(lambda: len(viewer.packets(PICTURES)) > 60 and len(viewer.packets(SOUND)) > 40)
+    stamps = [int.from_bytes(packet[4:8], "big") for packet in sorted_by_number(viewer.packets(PICTURES))]
+    assert all((after - before) & 0xFFFFFFFF < 1 << 31 for before, after in itertools.pairwise(stamps))
+    sound = [int.from_bytes(packet[4:8], "big") for packet in sorted_by_number(viewer.packets(SOUND))]
+    steps = {(after - before) & 0xFFFFFFFF for before, after in itertools.pairwise(sound)}
+    # A busy machine may lose some.
+    assert {step % 960 for step in steps} == {0}, "Opus has 20 ms in each packet, AAC would have 1,024 samples"
+
+
+def sorted_by_number(packets: list[bytes]) -> list[bytes]:
+    first = int.from_bytes(packets[0][2:4], "big")
+    return sorted(packets, key=lambda packet: (int.from_bytes(packet[2:4], "big") - first + 0x4000) & 0xFFFF)
+
+
+def workers_of_media(gateway: Gateway) -> int:
+    """The number of running conversions, as the log tells."""
+    return sum(gateway.log.count(f'"event":"work {event}"') * sign for event, sign in (("begins", 1), ("ends", -1)))
+
+
+async def test_viewers_of_every_process_share_one_conversion(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway") as gateway:
+        channel = gateway.channel()
+        with push(BFRAMES, channel.push):
+            await asyncio.to_thread(channel.wait_live)
+            viewers = await everywhere(gateway, channel.url("whep"))
+            for viewer in viewers.values():
+                await plays(viewer)
+            assert workers_of_media(gateway) == 2, "one for the sound, one for the pictures"
+            for viewer in viewers.values():
+                viewer.close()
+            await asyncio.to_thread(until, lambda: workers_of_media(gateway) == 0, "the conversions end", 30)
+
+
+async def test_a_stream_that_browsers_play_is_not_converted_for_other_processes(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway") as gateway:
+        channel = gateway.channel()
+        url = channel.url(f"whip?sign={channel.key}")
+        publisher = Publisher(url)
+        await publisher.start()
+        await asyncio.to_thread(channel.wait_live)
+        viewers = await everywhere(gateway, channel.url("whep"))
+        for viewer in viewers.values():
+            await viewer.until(lambda: len(viewer.packets(PICTURES)) > 30)  # noqa: B023
+        assert '"work":"pictures for browsers"' not in gateway.log
+        publisher.close()
+
+
+async def test_any_process_changes_and_ends_any_session(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway") as gateway:
+        channel = gateway.channel()
+        with push(FILM, channel.push):
+            await asyncio.to_thread(channel.wait_live)
+            viewers = await everywhere(gateway, channel.url("whep"))
+            for viewer in viewers.values():
+                for _ in range(8):  # the kernel gives each connection to any process
+                    assert (await viewer.patch())[0] == 204
+                status, fragment = await viewer.patch(ufrag="newufrag", password="a" * 24)
+                assert status == 200, fragment
+                assert f"a=ice-ufrag:{viewer.client.remote[0]}" not in fragment
+            for viewer in viewers.values():
+                assert await viewer.delete() == 200
+                assert [await viewer.delete() for _ in range(8)] == [404] * 8
+                await viewer.network.until(lambda: viewer.client.closed)  # noqa: B023
+
+
+async def test_strangers_cannot_make_nodes_ask_each_other(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway") as gateway:
+        channel = gateway.channel()
+        with push(FILM, channel.push):
+            await asyncio.to_thread(channel.wait_live)
+            viewer = WebRtcSession(channel.url("whep"), "recvonly")
+            await viewer.connect()
+            invented = viewer.location[:-1] + ("A" if viewer.location[-1] != "A" else "B")
+            for _ in range(8):
+                assert (await viewer.patch(invented))[0] == 404
+            assert (await viewer.patch())[0] == 204
+            viewer.close()
+
+
+async def test_an_edge_has_sound_in_opus_and_no_reordered_pictures(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway", 1) as gateway, edge_of(tmp_path / "edge", gateway) as edge:
+        channel = gateway.channel()
+        with push(BFRAMES, channel.push):
+            await asyncio.to_thread(channel.wait_live)
+            viewer = WebRtcSession(edge.url(channel, "whep"), "recvonly")
+            await viewer.connect()
+            await plays(viewer)
+            assert await viewer.delete() == 200
+            await viewer.network.until(lambda: viewer.client.closed)
+
+
+async def test_a_rolling_restart_cuts_neither_publisher_nor_viewers(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway") as gateway:
+        channel = gateway.channel()
+        publisher = Publisher(channel.url(f"whip?sign={channel.key}"))
+        await publisher.start()
+        await asyncio.to_thread(channel.wait_live)
+        viewers = list((await everywhere(gateway, channel.url("whep"))).values())
+        for viewer in viewers:
+            await viewer.until(lambda: len(viewer.packets(PICTURES)) > 30)  # noqa: B023
+        old = gateway.workers()
+        gateway.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(until, lambda: '"event":"reloaded"' in gateway.log, "reloaded", 60)
+        for viewer in viewers:
+            count = len(viewer.packets(PICTURES))
+            await viewer.until(lambda: len(viewer.packets(PICTURES)) > count + 60)  # noqa: B023
+            assert not viewer.client.closed
+            numbers = [int.from_bytes(p[2:4], "big") for p in sorted_by_number(viewer.packets(PICTURES))]
+            assert {(b - a) & 0xFFFF for a, b in itertools.pairwise(numbers)} <= {0, 1}, "nothing is lost"
+        assert not publisher.session.client.closed
+        after = list((await everywhere(gateway, channel.url("whep"))).values())
+        for viewer in after:  # of the new processes, on the same ports
+            await viewer.until(lambda: len(viewer.packets(PICTURES)) > 30)  # noqa: B023
+        assert {viewer.port for viewer in after} == {viewer.port for viewer in viewers}
+        for viewer in viewers:
+            assert await viewer.delete() == 200  # the new process knows where the old one is
+        publisher.close()
+        await asyncio.to_thread(until, lambda: not any(map(alive, old.values())), "the old workers end", 40)
+        for viewer in after:
+            viewer.close()
+
+
+async def test_the_end_of_the_gateway_ends_sessions_at_once(tmp_path: Path) -> None:
+    with gateway_of(tmp_path / "gateway") as gateway:
+        channel = gateway.channel()
+        publisher = Publisher(channel.url(f"whip?sign={channel.key}"))
+        await publisher.start()
+        await asyncio.to_thread(channel.wait_live)
+        viewers = list((await everywhere(gateway, channel.url("whep"))).values())
+        for viewer in viewers:
+            await viewer.until(lambda: len(viewer.packets(PICTURES)) > 30)  # noqa: B023
+        gateway.process.send_signal(signal.SIGTERM)
+        for session in (*viewers, publisher.session):
+            await session.network.until(lambda: session.client.closed)  # noqa: B023
+            assert session.said_bye
+        publisher.close()
+        assert await asyncio.to_thread(gateway.ended) == 0, gateway.log[-2000:]
+        assert gateway.log.count('"event":"publish ended"') == 1

@@ -1,0 +1,42 @@
+"""The connections of WebRTC viewers in a session's answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from unittest.mock import Mock
+
+from gateway.api.webrtc_connections import MAX_VIEWERS, quality, worst_viewers
+from gateway.live.network_quality import NetworkQuality
+from gateway.live.stream import Stream
+from gateway.packaging.rtp.output import RtpOutput
+
+
+@dataclass(eq=False)
+class Viewer:
+    address: str
+    network: NetworkQuality
+    transport: str = "udp"
+
+
+def stream(*viewers: Viewer) -> Stream:
+    output = RtpOutput(Mock(), Mock(), Mock())
+    output.connections.update(viewers)
+    return Mock(spec=Stream, output=lambda name: output if name == "whep" else None)
+
+
+def test_values_are_milliseconds_and_a_share_and_unknown_ones_are_null() -> None:
+    assert quality(NetworkQuality(0.0415, 3 / 256, 0.00321)) == {"roundTrip": 41.5, "lost": 0.0117, "jitter": 3.2}
+    assert quality(NetworkQuality(None, 0.0, 0.0)) == {"roundTrip": None, "lost": 0.0, "jitter": 0.0}
+
+
+def test_the_worst_connections_come_first_and_no_more_than_the_bound() -> None:
+    far, lossy = Viewer("far", NetworkQuality(0.3, 0.0, 0.0)), Viewer("lossy", NetworkQuality(0.01, 0.2, 0.0), "tcp")
+    near = [Viewer(f"near{n}", NetworkQuality(None, 0.0, 0.0)) for n in range(MAX_VIEWERS)]
+    shown = worst_viewers(stream(*near, far, lossy))
+    assert len(shown) == MAX_VIEWERS
+    assert [one["address"] for one in shown[:2]] == ["lossy", "far"]
+    assert shown[0]["transport"] == "tcp"
+
+
+def test_a_stream_without_the_output_has_none() -> None:
+    assert worst_viewers(None) == worst_viewers(Mock(spec=Stream, output=lambda name: None)) == []

@@ -1,0 +1,69 @@
+"""The Opus that a publisher pushes beside its tracks: on the stream's times, and only while it is the publisher."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.sound_protocol import opus_track
+from tests.support import builders
+
+OPUS = opus_track(2)
+
+
+def packet(ms: int) -> AccessUnit:
+    return AccessUnit(OPUS, ms * 48, 0, True, 0.0, b"\xfc")
+
+
+def announced(stream: Stream) -> MediaTrack | None:
+    tracks = stream.pushed_opus.tracks
+    return None if tracks is None else tracks.audio
+
+
+async def test_it_has_the_times_of_the_stream_also_for_a_returning_publisher() -> None:
+    hub, listener = builders.hub(), builders.Recorder()
+    first = builders.publish(hub)
+    first.set_opus(OPUS)
+    first.set_tracks(builders.VIDEO, builders.AUDIO, {})
+    assert not first.wants_opus
+    first.stream.pushed_opus.attach(listener)
+    assert first.wants_opus
+    first.push(builders.picture(1_000, key=True), 50.0)
+    first.push_opus(packet(1_000), 50.0)
+    first.close()
+    assert announced(first.stream) is None
+    second = builders.publish(hub)
+    second.set_opus(OPUS)
+    second.set_tracks(builders.VIDEO, builders.AUDIO, {})
+    second.push_opus(packet(7), 52.0)
+    picture = builders.picture(7, key=True)
+    second.push(picture, 52.0)
+    assert [unit.dts for unit in listener.units] == [48_000, picture.dts * 48]
+    assert picture.dts == 3_000
+    assert [tracks.audio for tracks in listener.tracks] == [OPUS, None, OPUS]
+
+
+@pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.PUBLISHER_GONE])
+async def test_it_ends_with_the_lease(reason: EndReason) -> None:
+    publisher = builders.publish(builders.hub())
+    publisher.set_opus(OPUS)
+    assert announced(publisher.stream) is OPUS
+    publisher.evict(reason)
+    assert announced(publisher.stream) is None
+    publisher.close()
+    other = builders.stream()
+    other.pushed_opus.set_tracks(None, OPUS, {}, False)
+    publisher.stream = other
+    publisher.close()
+    assert announced(other) is OPUS, "that of another publisher"
+
+
+async def test_it_follows_its_publisher_into_another_stream() -> None:
+    publisher = builders.publish(builders.hub())
+    publisher.set_opus(OPUS)
+    before, hidden = publisher.stream, builders.stream()
+    publisher.move(hidden, lambda publisher: None, None)
+    assert (announced(before), announced(hidden)) == (None, OPUS)

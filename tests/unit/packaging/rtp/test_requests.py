@@ -1,0 +1,116 @@
+"""What viewers ask a video feed for: lost packets again, and a picture to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from gateway.live.stream import Stream
+from gateway.media.unit import AccessUnit
+from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC
+from gateway.packaging.rtp.video_feed import MAX_BURST, VideoFeed
+from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
+from tests.support import builders
+
+
+class Sender:
+    """A transport that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+
+    def send(self, packets: Sequence[bytes]) -> None:
+        self.packets += packets
+
+    def send_rtcp(self, packet: bytes) -> None:
+        raise AssertionError("a feed sends no reports")
+
+    @property
+    def numbers(self) -> list[tuple[int, int]]:
+        """Payload type and sequence number of each packet."""
+        return [(p[1] & 0x7F, int.from_bytes(p[2:4], "big")) for p in self.packets]
+
+
+def picture(dts: int, key: bool = False, size: int = 10) -> AccessUnit:
+    """A picture of one slice."""
+    head = b"\x65\x88" if key else b"\x41\x9a"
+    body = head + bytes(size)
+    return AccessUnit(builders.VIDEO, dts, 0, key, 0.0, len(body).to_bytes(4, "big") + body)
+
+
+class Rig:
+    """A stream whose publisher counts the key frames that it is asked for, and one viewer of it."""
+
+    def __init__(self) -> None:
+        self.publisher = builders.publish(builders.hub(gop_bytes=2 * MAX_BURST))
+        self.publisher.set_tracks(builders.VIDEO, None, {})
+        self.asked = 0
+        self.publisher.ask_key_frame = self.ask
+        self.feed = VideoFeed(self.stream, lambda size: None)
+        self.sender = Sender()
+        self.viewer = RtpViewer(self.sender, PayloadTypes(96, 97), lambda reason: None)
+
+    @property
+    def stream(self) -> Stream:
+        return self.publisher.stream
+
+    def ask(self) -> None:
+        self.asked += 1
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return Rig()
+
+
+async def test_a_packet_that_is_lost_again_is_sent_twice(rig: Rig) -> None:
+    rig.publisher.push(picture(0, key=True), 0.0)
+    rig.feed.join(rig.viewer)
+    rig.publisher.push(picture(33), 0.0)
+    number = rig.sender.numbers[-1][1]
+    rig.sender.packets.clear()
+    rig.feed.repeat(rig.viewer, [number], 1.0)
+    assert rig.sender.numbers == [(97, 1)]
+    rig.feed.repeat(rig.viewer, [number], 1.1)
+    assert rig.sender.numbers == [(97, 1), (97, 2), (97, 3)]
+    assert {p[8:12] for p in rig.sender.packets} == {VIDEO_RTX_SSRC.to_bytes(4, "big")}
+    assert {p[12:14] for p in rig.sender.packets} == {number.to_bytes(2, "big")}
+    rig.feed.leave(rig.viewer)
+
+
+async def test_what_was_repeated_is_remembered_for_a_bounded_number_of_packets(rig: Rig) -> None:
+    assert [rig.viewer.copies_of(n) for n in range(65)] == [1] * 65
+    assert [rig.viewer.copies_of(n) for n in (64, 1, 0)] == [2, 2, 1]
+
+
+async def test_a_viewer_that_cannot_begin_asks_the_publisher_for_a_key_frame(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.packaging.rtp.video_feed.time.monotonic", lambda: now)
+    rig.publisher.push(picture(0, key=True, size=MAX_BURST + 1), 0.0)
+    rig.feed.join(rig.viewer)
+    assert (rig.asked, rig.viewer.waiting, rig.sender.packets) == (1, True, [])
+    rig.feed.refresh(rig.viewer)
+    assert rig.asked == 1, "once a second"
+    now += 1.0
+    rig.feed.refresh(rig.viewer)
+    assert rig.asked == 2
+    rig.publisher.push(picture(33), 0.0)
+    assert not rig.sender.packets
+    rig.publisher.push(picture(66, key=True), 0.0)
+    assert rig.sender.packets and not rig.viewer.waiting
+    now += 5.0
+    rig.feed.refresh(rig.viewer)
+    assert rig.asked == 2, "the viewer gets the pictures since the key frame"
+    rig.feed.leave(rig.viewer)
+
+
+async def test_a_stream_without_publisher_or_with_one_that_cannot_is_not_asked(rig: Rig) -> None:
+    rig.publisher.ask_key_frame = None
+    rig.stream.request_key_frame(0.0)
+    rig.publisher.ask_key_frame = rig.ask
+    rig.publisher.close()
+    rig.stream.request_key_frame(10.0)
+    assert rig.asked == 0

@@ -1,0 +1,69 @@
+"""Timeline: tracks by arrival first, by sender reports later."""
+
+import pytest
+
+from gateway.protocols.rtp.rtcp import SenderReport
+from gateway.protocols.rtp.timeline import Timeline
+
+VIDEO, SOUND = 0, 1
+
+
+def report(seconds: float, timestamp: int) -> SenderReport:
+    return SenderReport(1, int(seconds * (1 << 32)), timestamp & 0xFFFFFFFF, 0, 0)
+
+
+def begun() -> Timeline:
+    """Both tracks begin at 1,000 ms, with picture 900,000 and sample 48,000."""
+    timeline = Timeline((90_000, 48_000))
+    assert timeline.stamp(VIDEO, 900_000, 1_000.0) == 1_000
+    assert timeline.stamp(SOUND, 48_000, 1_000.0) == 1_000
+    return timeline
+
+
+def test_before_reports_the_first_frame_has_the_time_of_its_arrival() -> None:
+    timeline = begun()
+    assert timeline.stamp(VIDEO, 903_000, 1_090.0) == 1_033
+    timeline.report(VIDEO, report(50.0, 900_000))
+    assert timeline.stamp(VIDEO, 906_000, 1_090.0) == 1_067
+
+
+@pytest.mark.parametrize(
+    ("offset", "video", "sound"), [(0.15, 2_000, 2_150), (-0.15, 2_150, 2_000), (0.015, 2_000, 2_000)]
+)
+def test_the_track_that_is_too_early_moves_forward(offset: float, video: int, sound: int) -> None:
+    """The sound that came with the first picture was captured `offset` seconds after it."""
+    timeline = begun()
+    timeline.report(VIDEO, report(50.0, 900_000))
+    timeline.report(SOUND, report(50.0 + offset, 48_000))
+    assert timeline.stamp(VIDEO, 990_000, 2_000.0) == video
+    assert timeline.stamp(SOUND, 96_000, 2_000.0) == sound
+    timeline.report(SOUND, report(51.0 + offset, 96_000))
+    assert timeline.stamp(SOUND, 96_000, 2_000.0) == sound
+
+
+@pytest.mark.parametrize("wrong", [report(5_000.0, 48_000), SenderReport(1, 0, 48_000, 0, 0)])
+def test_reports_that_cannot_be_right_change_nothing(wrong: SenderReport) -> None:
+    timeline = begun()
+    timeline.report(VIDEO, report(50.0, 900_000))
+    timeline.report(SOUND, wrong)
+    assert timeline.stamp(SOUND, 96_000, 2_000.0) == 2_000
+
+
+def test_reports_before_the_first_frame_are_used_with_the_next_report() -> None:
+    timeline = Timeline((90_000, 48_000))
+    timeline.report(VIDEO, report(50.0, 900_000))
+    timeline.report(SOUND, report(50.5, 48_000))
+    assert timeline.stamp(VIDEO, 900_000, 1_000.0) == 1_000
+    assert timeline.stamp(SOUND, 48_000, 1_000.0) == 1_000
+    timeline.report(VIDEO, report(51.0, 990_000))
+    assert timeline.stamp(SOUND, 96_000, 2_000.0) == 2_500
+
+
+def test_timestamps_that_wrap_or_jump_stay_near_their_arrival() -> None:
+    timeline = Timeline((90_000,))
+    assert timeline.stamp(VIDEO, 0xFFFFFFFF, 5_000.0) == 5_000
+    assert timeline.stamp(VIDEO, 89_999, 6_000.0) == 6_000
+    assert timeline.stamp(VIDEO, 2_000_000_000, 7_000.0) == 7_000
+    assert timeline.stamp(VIDEO, 2_000_090_000, 8_000.0) == 8_000
+    timeline.report(VIDEO, report(50.0, 2_000_090_000))
+    assert timeline.stamp(VIDEO, 2_000_180_000, 9_000.0) == 9_000

@@ -1,0 +1,484 @@
+"""The endpoint and its peers without sockets: handshakes, bounds, floods, time limits and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from gateway.ports.errors import AtCapacity
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.stun.message import Attribute, Kind, write
+from gateway.webrtc.counters import Dropped
+from gateway.webrtc.handler import PeerEnd, RemotePeer
+from gateway.webrtc.handshakes import MAX_WAITING
+from gateway.webrtc.ice import MAX_PATHS
+from tests.support.webrtc import GCM, Client, Recorder, Wire, receiver_report, rtp_packet
+
+CLIENT = Client()
+
+
+@pytest.mark.parametrize("profile", [GCM, b"SRTP_AEAD_AES_256_GCM", b"SRTP_AES128_CM_SHA1_80"])
+@pytest.mark.parametrize("passive", [False, True])
+async def test_media_go_both_ways(profile: bytes, passive: bool) -> None:
+    wire = Wire()
+    client, peer, recorder = await wire.connect(Client(profile, server=passive))
+    assert recorder.was_connected == 1 and wire.endpoint.half_open == 0
+    assert client.server_fingerprint == wire.endpoint.fingerprint
+    packets = [rtp_packet(n, bytes(1000)) for n in range(9)] + [rtp_packet(9, b"short")]
+    peer.send(packets)
+    peer.send_rtcp(receiver_report(5))
+    client.send_rtp(rtp_packet(1))
+    client.send_rtcp(receiver_report())
+    await wire.exchange()
+    assert client.rtp == packets and client.rtcp == [receiver_report(5)]
+    assert recorder.rtp_packets == [rtp_packet(1)] and recorder.rtcp_packets == [receiver_report()]
+    assert wire.endpoint.counters.datagrams_out == 11
+    assert peer.address == "192.0.2.77" and peer.protocol == "udp" and peer.round_trip == 0
+
+
+async def test_gcm_with_128_bits_is_preferred() -> None:
+    offered = b"SRTP_AES128_CM_SHA1_80:SRTP_AEAD_AES_256_GCM:SRTP_AEAD_AES_128_GCM"
+    client, _, _ = await Wire().connect(Client(offered))
+    assert client._dtls.get_selected_srtp_profile() == GCM
+
+
+async def test_a_wrong_fingerprint_ends_the_peer_before_media() -> None:
+    wire, client = Wire(), Client()
+    peer, recorder = wire.open(client, fingerprint=("sha-256", Client().fingerprint[1]))
+    for _ in range(4):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert recorder.ends == [PeerEnd.WRONG_FINGERPRINT] and not recorder.was_connected
+    assert wire.endpoint.peers == 0 and peer.has_ended
+    assert wire.endpoint._udp_routes == {} and wire.endpoint._peers == {}
+
+
+async def test_without_a_common_profile_the_handshake_fails() -> None:
+    wire, client = Wire(), Client(b"SRTP_AES128_CM_SHA1_32")
+    _, recorder = wire.open(client)
+    for _ in range(4):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
+
+
+async def test_floods_of_unknown_addresses_allocate_and_answer_nothing() -> None:
+    wire, client = Wire(), Client()
+    peer, recorder = wire.open(client)
+    peer.send([rtp_packet(1)])
+    name = f"{peer.ufrag}:{client.ufrag}".encode()
+    wrong = write(Kind.REQUEST, os.urandom(12), [(Attribute.USERNAME, name)], "wrong")
+    foreign = write(Kind.REQUEST, os.urandom(12), [(Attribute.USERNAME, b"nobody:nothing")], peer.password)
+    for number in range(300):
+        for data in (wrong, foreign, rtp_packet(1), b"\x16\xfe\xfd" + bytes(50), b"", b"\0", bytes(2000)):
+            wire.deliver(data, (f"198.51.100.{number % 250}", number))
+    assert wire.udp.sent == [] and wire.endpoint._udp_routes == {} and peer.ice.paths == []
+    assert not recorder.ends
+    dropped = wire.endpoint.counters.dropped
+    assert dropped[Dropped.UNAUTHORIZED] == 600
+    assert dropped[Dropped.UNKNOWN_ADDRESS] == 900
+    assert dropped[Dropped.MALFORMED] == 600
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_an_address_never_gets_more_than_it_sent_before_it_is_verified(answers: bool) -> None:
+    wire, client = Wire(), Client(answers=answers)
+    peer, recorder = wire.open(client)
+    client.starts_dtls = False
+    for _ in range(12):
+        client.send_check()
+        await wire.exchange()
+        if not answers:
+            assert client.received_bytes <= client.sent_bytes and peer.address == ""
+        wire.clock.now += 0.3
+        wire.endpoint.tick(wire.clock())
+    client.start_dtls()
+    await wire.exchange()
+    if not answers:
+        assert client.received_bytes <= client.sent_bytes
+    for _ in range(20):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert recorder.was_connected == 1, "slower, but not locked out"
+    assert peer.address
+
+
+async def test_a_forged_nominated_address_gets_no_media() -> None:
+    wire = Wire()
+    client, peer, _ = await wire.connect()
+    victim = ("203.0.113.9", 9)
+    check = client.check()
+    wire.deliver(check, victim)
+    for number in range(50):
+        peer.send([rtp_packet(number, bytes(1000))])
+    to_victim = [data for address, data in wire.udp.sent if address == victim]
+    assert sum(map(len, to_victim)) <= len(check)
+    wire.udp.sent = [(address, data) for address, data in wire.udp.sent if address != victim]
+    await wire.exchange()
+    assert len(client.rtp) == 50
+
+
+async def test_a_new_nominated_address_takes_over_after_its_answer() -> None:
+    wire = Wire()
+    client, peer, recorder = await wire.connect()
+    client.address = ("192.0.2.78", 6000)
+    for _ in range(3):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert peer.address == "192.0.2.78" and not recorder.ends
+    peer.send([rtp_packet(1)])
+    await wire.exchange()
+    assert client.rtp == [rtp_packet(1)]
+
+
+async def test_addresses_of_one_peer_are_bounded() -> None:
+    wire = Wire()
+    client, peer, _ = await wire.connect()
+    for number in range(50):
+        wire.deliver(client.check(nominate=False), ("192.0.2.90", number + 1))
+        wire.clock.now += 0.01
+    assert len(peer.ice.paths) == len(wire.endpoint._udp_routes) == MAX_PATHS
+    assert peer.address == "192.0.2.77"
+
+
+async def test_another_peer_cannot_take_an_address_in_use() -> None:
+    wire = Wire()
+    first, peer, recorder = await wire.connect()
+    second = Client()
+    wire.open(second)
+    wire.deliver(second.check(), first.address)
+    assert wire.endpoint.counters.dropped[Dropped.ADDRESS_IN_USE] == 1
+    client_packet = rtp_packet(1)
+    first.send_rtp(client_packet)
+    await wire.exchange()
+    assert recorder.rtp_packets == [client_packet]
+    wire.clock.now += 16
+    wire.deliver(second.check(), first.address)
+    assert peer.ice.paths == [] and peer.address == ""
+
+
+async def test_replayed_and_forged_media_are_dropped_and_counted() -> None:
+    wire = Wire()
+    client, _, recorder = await wire.connect()
+    sealed = client.send_rtp(rtp_packet(1))
+    await wire.exchange()
+    for data in (
+        sealed,
+        sealed[:-1] + bytes((sealed[-1] ^ 1,)),
+        sealed[:12],
+        rtp_packet(2),
+        receiver_report(),
+        b"\x80",
+    ):
+        wire.deliver(data, client.address)
+    assert wire.endpoint.counters.dropped[Dropped.SRTP] == 6
+    assert recorder.rtp_packets == [rtp_packet(1)] and not recorder.rtcp_packets and not recorder.ends
+    wire.deliver(b"\x50" + bytes(20), client.address)
+    wire.deliver(b"", client.address)
+    assert wire.endpoint.counters.dropped[Dropped.MALFORMED] == 1
+
+
+async def test_media_before_the_handshake_are_dropped() -> None:
+    wire, client = Wire(), Client()
+    client.starts_dtls = False
+    peer, recorder = wire.open(client)
+    client.send_check()
+    await wire.exchange()
+    wire.deliver(rtp_packet(1), client.address)
+    peer.send([rtp_packet(1)])
+    peer.send_rtcp(receiver_report())
+    dropped = wire.endpoint.counters.dropped
+    assert (dropped[Dropped.EARLY], dropped[Dropped.NOT_CONNECTED]) == (1, 2)
+    assert not recorder.rtp_packets and wire.udp.sent == []
+
+
+async def test_1000_half_open_peers_are_bounded_and_end_in_time() -> None:
+    wire = Wire(half_open=1000, half_open_per_address=0)
+    opened = [wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.1") for _ in range(1000)]
+    assert all(peer._dtls is None for peer in opened), "a peer without a client has no session"
+    with pytest.raises(AtCapacity):
+        wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.2")
+    wire.clock.now += 9.9
+    wire.endpoint.tick(wire.clock())
+    assert wire.endpoint.half_open == 1000
+    wire.clock.now += 0.2
+    wire.endpoint.tick(wire.clock())
+    assert wire.endpoint.half_open == wire.endpoint.peers == 0 and wire.endpoint._peers == {}
+    assert wire.endpoint.counters.ended[PeerEnd.CONNECT_TIMEOUT] == 1000
+    assert wire.endpoint.counters.refused == 1
+
+
+async def test_half_open_peers_of_an_address_are_bounded() -> None:
+    wire = Wire(half_open_per_address=2)
+    await wire.connect()
+    peers = [wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.77") for _ in range(2)]
+    with pytest.raises(AtCapacity):
+        wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.77")
+    wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.78")
+    peers[0].close()
+    wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.77")
+
+
+async def test_all_peers_are_bounded() -> None:
+    wire = Wire(peers=1)
+    await wire.connect()
+    with pytest.raises(AtCapacity):
+        wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.1")
+
+
+async def test_waiting_handshakes_are_bounded() -> None:
+    wire, clients = Wire(half_open_per_address=0), [Client() for _ in range(3)]
+    for client in clients:
+        client.starts_dtls = False
+        wire.open(client)
+        client.send_check()
+    await wire.exchange()
+    for client in clients:
+        for _ in range(20):
+            wire.deliver(b"\x16\xfe\xfd" + bytes(60), client.address)
+    assert len(wire.endpoint.handshakes) == 24
+    assert wire.endpoint.counters.dropped[Dropped.HANDSHAKES] == 36
+    while wire.endpoint.handshakes.add(lambda: None):
+        assert len(wire.endpoint.handshakes) <= MAX_WAITING
+    wire.deliver(b"\x16\xfe\xfd" + bytes(60), clients[0].address)
+    assert wire.endpoint.counters.dropped[Dropped.HANDSHAKES] == 37
+    await wire.exchange()
+
+
+async def test_an_endless_handshake_ends() -> None:
+    wire, client = Wire(), Client()
+    client.starts_dtls = False
+    _, recorder = wire.open(client)
+    client.send_check()
+    await wire.exchange()
+    for _ in range(60):
+        wire.deliver(b"\x17\xfe\xfd" + bytes(1200), client.address)
+        await wire.exchange()
+    assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
+
+
+async def test_an_ice_restart_keeps_the_media_and_changes_the_credentials() -> None:
+    wire = Wire()
+    client, peer, recorder = await wire.connect()
+    before = (peer.ufrag, peer.password)
+    for generation in range(5):
+        client.ufrag, client.password = f"new{generation}", os.urandom(12).hex()
+        peer.restart(client.offer)
+        assert len(wire.endpoint._peers) == 2
+        client.answer(peer)
+        peer.send([rtp_packet(generation)])
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 6
+        wire.endpoint.tick(wire.clock())
+        await wire.exchange()
+    assert len(client.rtp) == 5 and (peer.ufrag, peer.password) != before
+    assert client.responses[-1].kind == Kind.SUCCESS
+    client.remote = before
+    client.out.clear()
+    wire.deliver(client.check(), client.address)
+    assert wire.endpoint.counters.dropped[Dropped.UNAUTHORIZED] == 1
+    peer.close()
+    assert wire.endpoint._peers == {} and recorder.ends == [PeerEnd.CLOSED]
+
+
+async def test_a_restart_with_another_certificate_is_refused() -> None:
+    wire = Wire()
+    client, peer, _ = await wire.connect()
+    with pytest.raises(RemoteProtocolError):
+        peer.restart(RemotePeer(client.ufrag, client.password, Client().fingerprint))
+    with pytest.raises(RemoteProtocolError):
+        wire.endpoint.open_peer(RemotePeer("x", "y", client.fingerprint), Recorder(), "192.0.2.1")
+    assert wire.endpoint.half_open == 0
+
+
+async def test_a_silent_peer_ends_after_its_consent() -> None:
+    wire = Wire(consent_timeout=30)
+    client, peer, recorder = await wire.connect()
+    client.answers = False
+    wire.clock.now += 20
+    client.send_check()
+    await wire.exchange()
+    for _ in range(29):
+        wire.clock.now += 1
+        for _ in range(10):
+            wire.endpoint.tick(wire.clock())
+    assert not recorder.ends
+    wire.clock.now += 1
+    wire.endpoint.tick(wire.clock())
+    assert recorder.ends == [PeerEnd.CONSENT_EXPIRED] and peer.has_ended
+
+
+async def test_our_own_checks_keep_the_consent_of_a_peer_that_answers() -> None:
+    wire = Wire()
+    _, _, recorder = await wire.connect()
+    for _ in range(60):
+        wire.clock.now += 2
+        for _ in range(10):
+            wire.endpoint.tick(wire.clock())
+        await wire.exchange()
+    assert not recorder.ends
+
+
+@pytest.mark.parametrize("passive", [False, True])
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("by_us", [False, True])
+async def test_both_sides_close_with_close_notify(settled: bool, by_us: bool, passive: bool) -> None:
+    wire = Wire()
+    client, peer, recorder = await wire.connect(Client(server=passive))
+    if settled:
+        client.send_rtcp(receiver_report())
+        await wire.exchange()
+    assert (peer._dtls is None) == settled
+    (peer if by_us else client).close()
+    await wire.exchange()
+    assert client.closed
+    assert recorder.ends == [PeerEnd.CLOSED if by_us else PeerEnd.CLOSED_BY_PEER]
+    peer.close()
+    peer.send([rtp_packet(1)])
+    assert len(recorder.ends) == 1 and wire.endpoint._udp_routes == {}
+
+
+async def test_the_session_of_the_handshake_is_freed_in_any_case() -> None:
+    wire = Wire()
+    _, peer, _ = await wire.connect()
+    assert peer._dtls is not None
+    wire.clock.now += 10
+    wire.endpoint.tick(wire.clock())
+    assert peer._dtls is None and peer._alerts is not None
+
+
+async def test_a_lost_last_flight_is_sent_again() -> None:
+    wire, client = Wire(), Client()
+    _, recorder = wire.open(client)
+    client.starts_dtls = False
+    for _ in range(6):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    client.start_dtls()
+    while not recorder.was_connected:
+        sent, client.out = client.out, []
+        for data in sent:
+            wire.deliver(data, client.address)
+        while len(wire.endpoint.handshakes):
+            await asyncio.sleep(0)
+        answers, wire.udp.sent = wire.udp.sent, []
+        if not recorder.was_connected:
+            for _, data in answers:
+                client.receive(data)
+    assert not client.connected, "our last flight was lost"
+    await asyncio.sleep((client._dtls.DTLSv1_get_timeout() or 0) + 0.01)  # 1 s on the clock of OpenSSL
+    client.retransmit()
+    assert client.out
+    await wire.exchange()
+    assert client.connected and recorder.was_connected == 1
+
+
+async def test_a_passive_client_that_answers_nothing_ends_in_time_and_gets_no_more_than_it_sent() -> None:
+    wire, client = Wire(), Client(server=True, answers=False)
+    _, recorder = wire.open(client)
+    client.send_check()
+    sent, client.out = client.out, []
+    wire.deliver(sent[0], client.address)
+    received = sum(len(data) for _, data in wire.udp.sent)
+    assert received <= len(sent[0])
+    for _ in range(120):
+        wire.clock.now += 0.1
+        wire.endpoint.tick(wire.clock())
+    assert recorder.ends == [PeerEnd.CONNECT_TIMEOUT]
+    assert sum(len(data) for _, data in wire.udp.sent) <= len(sent[0])
+
+
+async def test_a_client_that_promised_to_wait_and_begins_fails() -> None:
+    wire, client = Wire(), Client()
+    _, recorder = wire.open(client, passive=True)
+    for _ in range(4):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
+
+
+async def test_a_handler_that_fails_ends_its_own_peer_only() -> None:
+    class Failing(Recorder):
+        def rtp(self, packet: bytes, now: float) -> None:
+            raise RuntimeError("a bug")
+
+    wire, client = Wire(), Client()
+    good, _, recorder = await wire.connect()
+    wire.open(client, Failing())
+    for _ in range(4):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    client.send_rtp(rtp_packet(1))
+    good.send_rtp(rtp_packet(1))
+    await wire.exchange()
+    assert wire.endpoint.counters.ended == {PeerEnd.HANDLER_FAILED: 1}
+    assert recorder.rtp_packets == [rtp_packet(1)]
+
+
+async def test_a_full_kernel_buffer_drops_and_counts() -> None:
+    wire = Wire()
+    client, peer, _ = await wire.connect()
+    wire.udp.full = True
+    peer.send([rtp_packet(n) for n in range(9)])
+    peer.send_rtcp(receiver_report())
+    peer.send([rtp_packet(100, bytes(2000))])
+    dropped = wire.endpoint.counters.dropped
+    assert (dropped[Dropped.SEND_BUFFER], dropped[Dropped.UNSENDABLE]) == (10, 1)
+    wire.udp.full = False
+    peer.send([rtp_packet(3)])
+    await wire.exchange()
+    assert client.rtp == [rtp_packet(3)]
+
+
+async def test_the_end_of_the_endpoint_ends_its_peers() -> None:
+    wire = Wire()
+    client, _, recorder = await wire.connect()
+    peer, half = wire.open(Client())
+    await wire.endpoint.close()
+    assert recorder.ends == half.ends == [PeerEnd.SHUTDOWN]
+    await wire.exchange()
+    assert client.closed and peer.has_ended
+    with pytest.raises(AtCapacity):
+        wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.1")
+
+
+async def test_a_role_conflict_is_answered_and_opens_no_media() -> None:
+    wire, client = Wire(), Client()
+    wire.open(client)
+    client.send_check(role=Attribute.ICE_CONTROLLED)
+    await wire.exchange()
+    assert [message.error_code for message in client.responses] == [487]
+
+
+async def test_an_indication_needs_no_answer() -> None:
+    wire = Wire()
+    client, _, _ = await wire.connect()
+    wire.deliver(write(Kind.INDICATION, bytes(12), [], "x"), client.address)
+    assert wire.udp.sent == [] and not wire.endpoint.counters.dropped
+    wire.deliver(write(Kind.SUCCESS, bytes(12), [], "x"), client.address)
+    assert wire.endpoint.counters.dropped[Dropped.UNAUTHORIZED] == 1
+
+
+def test_candidates_begin_with_the_address_that_the_client_used() -> None:
+    wire = Wire()
+    assert [line.split()[4] for line in wire.endpoint.candidates("203.0.113.7")] == ["203.0.113.7"] * 2
+    assert [line.split()[4] for line in wire.endpoint.candidates("localhost")] == ["127.0.0.1"] * 2
+    assert [line.split()[4] for line in wire.endpoint.candidates("a name\r\na=b")] == ["127.0.0.1"] * 2
+
+
+async def test_advertised_addresses_replace_all_others() -> None:
+    wire = Wire(advertise=("203.0.113.1", "[2001:db8::5]", "localhost"))
+    await wire.endpoint.start()
+    lines = wire.endpoint.candidates("192.0.2.1")
+    assert [line.split()[4] for line in lines[:2]] == ["203.0.113.1", "2001:db8::5"]
+    await wire.endpoint.close()

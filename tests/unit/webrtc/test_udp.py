@@ -1,0 +1,167 @@
+"""The UDP socket: segments, what the kernel refuses, and bounded reads."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from gateway.webrtc.addresses import machine_addresses, resolve
+from gateway.webrtc.udp import UdpSocket, plain_address
+
+TO = ("127.0.0.1", 9)
+
+
+class Kernel:
+    """Takes the place of a socket. refuses: error number of sendmsg. room: packets that sendto takes."""
+
+    def __init__(self, refuses: int = 0, room: int = 1000) -> None:
+        self.refuses, self.room = refuses, room
+        self.runs: list[list[int]] = []
+        self.single: list[int] = []
+
+    def setsockopt(self, *args: Any) -> None: ...
+
+    def getsockopt(self, *args: Any) -> int:
+        return 0
+
+    def sendmsg(self, packets: Sequence[bytes], control: Any, flags: int, address: Any) -> int:
+        if self.refuses:
+            raise OSError(self.refuses, "refused")
+        [(level, kind, size)] = control
+        segment = int.from_bytes(size, "little")
+        assert (level, kind) == (17, 103) and address == TO
+        sizes = [len(packet) for packet in packets]
+        if isinstance(packets[0], memoryview):
+            sizes = [len(packets[0][at : at + segment]) for at in range(0, len(packets[0]), segment)]
+        assert sizes[0] == segment
+        self.runs.append(sizes)
+        return sum(sizes)
+
+    def sendto(self, packet: bytes, address: Any) -> int:
+        if len(self.single) >= self.room:
+            raise BlockingIOError
+        self.single.append(len(packet))
+        return len(packet)
+
+
+def send(kernel: Kernel, sizes: list[int]) -> tuple[int, UdpSocket]:
+    udp = UdpSocket(kernel, lambda *_: None)  # type: ignore[arg-type]
+    return udp.send([bytes(size) for size in sizes], TO), udp
+
+
+def send_run(kernel: Kernel, sizes: list[int]) -> tuple[int, UdpSocket]:
+    udp = UdpSocket(kernel, lambda *_: None)  # type: ignore[arg-type]
+    return udp.send_run(memoryview(bytes(sum(sizes))), sizes[0], TO), udp
+
+
+@pytest.mark.parametrize(
+    ("sizes", "runs"),
+    [
+        ([9, 9, 9], [[9, 9, 9]]), ([9, 9, 4], [[9, 9, 4]]), ([9, 4, 4, 9], [[9, 4], [4], [9]]),
+        ([4, 9, 9], [[4], [9, 9]]),
+        ([9] * 70, [[9] * 64, [9] * 6]), ([1300] * 60, [[1300] * 50, [1300] * 10]),
+    ],
+)  # fmt: skip
+def test_packets_of_equal_length_and_a_shorter_last_one_share_a_call(sizes: list[int], runs: list[list[int]]) -> None:
+    kernel = Kernel()
+    assert send(kernel, sizes)[0] == len(sizes)
+    assert kernel.runs == runs and kernel.single == []
+
+
+@pytest.mark.parametrize("sizes", [[9, 9, 9], [9, 4], [1300] * 49 + [1]])
+def test_a_run_goes_in_one_call(sizes: list[int]) -> None:
+    kernel = Kernel()
+    assert send_run(kernel, sizes)[0] == len(sizes)
+    assert kernel.runs == [sizes] and kernel.single == []
+
+
+def test_a_run_of_one_packet_needs_no_segments() -> None:
+    kernel = Kernel()
+    assert send_run(kernel, [9])[0] == 1 and kernel.single == [9]
+
+
+def test_a_single_packet_needs_no_segments() -> None:
+    kernel = Kernel()
+    assert send(kernel, [9])[0] == 1 and kernel.single == [9]
+
+
+@pytest.mark.parametrize(("refusal", "keeps"), [(errno.EMSGSIZE, True), (errno.EINVAL, True), (errno.EIO, False)])
+def test_packets_that_cannot_be_segmented_go_one_by_one(refusal: int, keeps: bool) -> None:
+    kernel = Kernel(refusal)
+    sent, udp = send(kernel, [9, 9, 9])
+    assert sent == 3 and kernel.single == [9, 9, 9] and udp.segments == keeps
+    kernel = Kernel(refusal, room=2)
+    assert send(kernel, [9] * 5)[0] == 2
+    kernel = Kernel(refusal)
+    sent, udp = send_run(kernel, [9, 9, 4])
+    assert sent == 3 and kernel.single == [9, 9, 4] and udp.segments == keeps
+
+
+@pytest.mark.parametrize("refusal", [errno.EAGAIN, errno.ENOBUFS, errno.ENETUNREACH, errno.EPERM])
+def test_a_refusal_drops_the_rest(refusal: int) -> None:
+    kernel = Kernel(refusal)
+    assert send(kernel, [9, 9, 9])[0] == send_run(kernel, [9, 9, 9])[0] == 0 and kernel.single == []
+
+
+@contextmanager
+def bound() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.setblocking(False)
+        opened.bind(("127.0.0.1", 0))
+        yield opened
+
+
+async def test_one_turn_reads_at_most_64_datagrams() -> None:
+    with bound() as opened, bound() as sender:
+        got: list[bytes] = []
+        udp = UdpSocket(opened, lambda _, address, data, now: got.append(data))
+        for number in range(100):
+            sender.sendto(bytes((number,)), opened.getsockname())
+        udp._readable()
+        assert 1 <= len(got) <= 64
+        while len(got) < 100:
+            udp._readable()
+        udp._readable()
+        assert got == [bytes((number,)) for number in range(100)]
+
+
+async def test_a_socket_that_is_closed_while_it_is_read_is_left_alone() -> None:
+    with bound() as opened, bound() as sender:
+        got: list[bytes] = []
+
+        def receive(udp: UdpSocket, address: Any, data: bytes, now: float) -> None:
+            got.append(data)
+            udp.close()
+
+        udp = UdpSocket(opened, receive)
+        udp.start()
+        for _ in range(3):
+            sender.sendto(b"x", opened.getsockname())
+        async with asyncio.timeout(10):
+            while not got:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert got == [b"x"]
+
+
+def test_addresses_are_shown_in_their_own_family() -> None:
+    assert plain_address("::ffff:192.0.2.1") == "192.0.2.1"
+    assert plain_address("fe80::1%eth0") == "fe80::1"
+    assert plain_address("::1") == "::1"
+
+
+def test_the_addresses_of_the_machine_have_no_loopback_and_no_repetition() -> None:
+    found = machine_addresses(ipv6=True)
+    assert len(set(found)) == len(found)
+    assert not any(address.startswith(("127.", "fe80")) or address in ("::1", "0.0.0.0") for address in found)
+    assert not any(":" in address for address in machine_addresses(ipv6=False))
+
+
+async def test_names_are_resolved_and_unknown_ones_left_out() -> None:
+    assert await resolve(["192.0.2.1", "[2001:db8::1]", "name.invalid", "192.0.2.1"]) == ["192.0.2.1", "2001:db8::1"]
