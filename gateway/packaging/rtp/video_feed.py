@@ -38,11 +38,14 @@ class VideoFeed:
         """count: counts sent bytes."""
         self.stream = stream
         self._count = count
-        self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
+        # By payload type, shift and offset.
+        self._groups: dict[tuple[int, int, int], dict[RtpViewer, None]] = {}
+        self._coming: dict[RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]] = {}  # at the next key frame
         self._track: MediaTrack | None = None
         self._packetizer: RtpPacketizer | None = None
         self._sequence = 0  # of the next packet
         self._sent = SentPackets()
+        self._stamp = 0  # of the last packet
         self._packets = self._octets = 0
         self._attached = False
         self._burst: tuple[AccessUnit | None, list[tuple[int, list[bytes]]]] = (None, [])
@@ -53,10 +56,7 @@ class VideoFeed:
 
     def join(self, viewer: RtpViewer) -> None:
         """Begins to send pictures to a viewer. The stream has pictures of the codec that the viewer expects."""
-        if not self._attached:
-            self._attached = True
-            self.stream.attach(self, replay=False)
-        if not self._attached:
+        if not self._attach():
             viewer.on_end(self.stream.ended or EndReason.OUTPUT_OFF)
             return
         self._write_rest()
@@ -67,16 +67,43 @@ class VideoFeed:
         self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
 
     def leave(self, viewer: RtpViewer) -> None:
-        """Removes a viewer. Idempotent."""
+        """Removes a viewer, also one that was to come. Idempotent."""
+        self._coming.pop(viewer, None)
         self._remove(viewer)
-        if not self._groups:
+        if not self._groups and not self._coming:
             self._reset()
 
+    def take(self, viewer: RtpViewer, current: VideoFeed, moved: Callable[[RtpViewer], None]) -> None:
+        """Moves a viewer of another feed with the same codec here, at the next key frame. Then `moved` is called."""
+        if self._attach():
+            self._coming[viewer] = current, moved
+
+    def _attach(self) -> bool:
+        """Returns False if the stream has ended."""
+        if not self._attached:
+            self._attached = True
+            self.stream.attach(self, replay=False)
+        return self._attached
+
+    def _move_here(self, stamp: int) -> None:
+        """Takes over the viewers that wait for a key frame. stamp: its timestamp."""
+        coming, self._coming = self._coming, {}
+        for viewer, (current, moved) in coming.items():
+            current._write_rest()
+            current._remove(viewer)
+            behind = current._stamp + viewer.offset - stamp & 0xFFFFFFFF
+            viewer.shift = (current._sequence + viewer.shift - self._sequence) & 0xFFFF
+            viewer.offset = behind + 1 if behind < 1 << 31 else 0
+            viewer.begin = self._packets
+            self._add(viewer)
+            moved(viewer)
+            current.leave(viewer)
+
     def _add(self, viewer: RtpViewer) -> None:
-        self._groups.setdefault((viewer.types.video, viewer.shift), {})[viewer] = None
+        self._groups.setdefault((viewer.types.video, viewer.shift, viewer.offset), {})[viewer] = None
 
     def _remove(self, viewer: RtpViewer) -> None:
-        key = (viewer.types.video, viewer.shift)
+        key = (viewer.types.video, viewer.shift, viewer.offset)
         members = self._groups.get(key, {})
         if members.pop(viewer, self) is None and not members:
             del self._groups[key]
@@ -89,8 +116,11 @@ class VideoFeed:
         for count, sequence in enumerate(sequences):
             packet = viewer.of_burst(sequence)
             if packet is None:
-                stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
-                packet = None if stored is None else _renumbered(stored, types.video, sequence)
+                number = (sequence - viewer.shift) & 0xFFFF
+                if self._packets - (self._sequence - number & 0xFFFF) < viewer.begin:
+                    continue
+                stored = self._sent.get(number)
+                packet = None if stored is None else _renumbered(stored, types.video, sequence, viewer.offset)
             if packet is None:
                 continue
             for _ in range(viewer.copies_of(sequence)):
@@ -140,6 +170,9 @@ class VideoFeed:
         self._write_rest()
         payloads = self._packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
         first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
+        if unit.key and self._coming:
+            self._move_here(stamp)
+        self._stamp = stamp
         self._sequence = (first + len(payloads)) & 0xFFFF
         self._sent.add(_packets(payloads, 0, first, stamp), time.monotonic())
         self._packets += len(payloads)
@@ -161,7 +194,7 @@ class VideoFeed:
     def close(self, reason: EndReason) -> None:
         """Ends all viewers. Idempotent."""
         viewers = [viewer for members in self._groups.values() for viewer in members]
-        self._groups = {}
+        self._groups, self._coming = {}, {}
         self._reset()
         for viewer in viewers:
             viewer.on_end(reason)
@@ -179,10 +212,11 @@ class VideoFeed:
 
     def _write(self, payloads: list[bytes], first: int, stamp: int, key: bool) -> Iterator[None]:
         """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
-        for (type, shift), members in [(group, tuple(members)) for group, members in self._groups.items()]:
-            runs = segments(_packets(payloads, type, first + shift, stamp))
+        for group, members in [(group, tuple(members)) for group, members in self._groups.items()]:
+            type, shift, offset = group
+            runs = segments(_packets(payloads, type, first + shift, stamp + offset & 0xFFFFFFFF))
             size = sum(map(len, payloads))
-            current = self._groups.get((type, shift), {})
+            current = self._groups.get(group, {})
             for index, viewer in enumerate(members):
                 if index and not index % SLICE_VIEWERS:
                     yield
@@ -222,6 +256,7 @@ class VideoFeed:
 
     def _send_burst(self, viewer: RtpViewer, frames: Sequence[tuple[int, list[bytes]]], first: int) -> None:
         """Sends the GOP so far. Without one, the viewer waits for the next key frame. first: its sequence number."""
+        viewer.begin = self._packets
         if not frames:
             viewer.waiting = True
             self.stream.request_key_frame(time.monotonic())
@@ -229,6 +264,7 @@ class VideoFeed:
         runs: list[Sequence[bytes]] = []
         sequence = first
         for stamp, payloads in frames:
+            stamp = stamp + viewer.offset & 0xFFFFFFFF
             runs += segments(_packets(payloads, viewer.types.video, sequence, stamp))
             sequence += len(payloads)
         viewer.start(runs, first & 0xFFFF, self.stream.bitrate / 8)
@@ -261,5 +297,6 @@ def _packets(payloads: Sequence[bytes], type: int, first: int, stamp: int) -> li
     ]
 
 
-def _renumbered(packet: bytes, type: int, sequence: int) -> bytes:
-    return bytes((packet[0], packet[1] & 0x80 | type)) + sequence.to_bytes(2, "big") + packet[4:]
+def _renumbered(packet: bytes, type: int, sequence: int, offset: int) -> bytes:
+    stamp = (int.from_bytes(packet[4:8], "big") + offset & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes((packet[0], packet[1] & 0x80 | type)) + sequence.to_bytes(2, "big") + stamp + packet[8:]

@@ -51,6 +51,9 @@ class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
     shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
+    offset: is added to the timestamps of its pictures. Renditions arrive later than their source, and the timestamps of
+    a viewer that has moved to one must not go back.
+    begin: packets that the feed of its pictures had sent when they began. Earlier ones had other numbers.
     waiting: whether the viewer gets no pictures until the next key frame.
     """
 
@@ -64,6 +67,8 @@ class RtpViewer:
         "_repair_left",
         "_rtx_sequence",
         "_timer",
+        "begin",
+        "offset",
         "on_end",
         "sender",
         "shift",
@@ -77,7 +82,7 @@ class RtpViewer:
         self.sender = sender
         self.types = types
         self.on_end = on_end
-        self.shift = self.sound_shift = 0
+        self.shift = self.sound_shift = self.offset = self.begin = 0
         self.waiting = True
         self.started = -1e9  # monotonic time of the last burst
         self._burst: Sequence[bytes] = ()
