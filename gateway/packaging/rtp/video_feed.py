@@ -94,7 +94,7 @@ class VideoFeed:
             behind = current._stamp + viewer.offset - stamp & 0xFFFFFFFF
             viewer.shift = (current._sequence + viewer.shift - self._sequence) & 0xFFFF
             viewer.offset = behind + 1 if behind < 1 << 31 else 0
-            viewer.begin = self._packets
+            viewer.live_from = self._packets
             self._add(viewer)
             moved(viewer)
             current.leave(viewer)
@@ -115,11 +115,8 @@ class VideoFeed:
         types, rate = viewer.types, self.stream.bitrate / 8
         for count, sequence in enumerate(sequences):
             packet = viewer.of_burst(sequence)
-            if packet is None:
-                number = (sequence - viewer.shift) & 0xFFFF
-                if self._packets - (self._sequence - number & 0xFFFF) < viewer.begin:
-                    continue
-                stored = self._sent.get(number)
+            if packet is None and self._was_live(viewer, sequence):
+                stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
                 packet = None if stored is None else _renumbered(stored, types.video, sequence, viewer.offset)
             if packet is None:
                 continue
@@ -132,6 +129,14 @@ class VideoFeed:
                     sent = retransmission.wrap(packet, types.video_rtx, VIDEO_RTX_SSRC, number)
                 viewer.sender.send((sent,))
                 self._count(len(sent))
+
+    def _was_live(self, viewer: RtpViewer, sequence: int) -> bool:
+        """Whether a viewer got this number after its last burst. Before it, the ring has other packets by its numbers.
+
+        They must not be sent: SRTP allows no other bytes with an earlier number.
+        """
+        age = (self._sequence + viewer.shift - 1 - sequence) & 0xFFFF
+        return age < self._packets - viewer.live_from
 
     def refresh(self, viewer: RtpViewer) -> None:
         """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1). At most every two seconds."""
@@ -256,7 +261,7 @@ class VideoFeed:
 
     def _send_burst(self, viewer: RtpViewer, frames: Sequence[tuple[int, list[bytes]]], first: int) -> None:
         """Sends the GOP so far. Without one, the viewer waits for the next key frame. first: its sequence number."""
-        viewer.begin = self._packets
+        viewer.live_from = self._packets
         if not frames:
             viewer.waiting = True
             self.stream.request_key_frame(time.monotonic())

@@ -53,8 +53,8 @@ class RtpViewer:
     shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
     offset: is added to the timestamps of its pictures. Renditions arrive later than their source, and the timestamps of
     a viewer that has moved to one must not go back.
-    begin: packets that the feed of its pictures had sent when they began. Earlier ones had other numbers.
     waiting: whether the viewer gets no pictures until the next key frame.
+    live_from: number of packets of the feed before those that the viewer gets when they are made.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class RtpViewer:
         "_repair_left",
         "_rtx_sequence",
         "_timer",
-        "begin",
+        "live_from",
         "offset",
         "on_end",
         "sender",
@@ -82,8 +82,9 @@ class RtpViewer:
         self.sender = sender
         self.types = types
         self.on_end = on_end
-        self.shift = self.sound_shift = self.offset = self.begin = 0
+        self.shift = self.sound_shift = self.offset = 0
         self.waiting = True
+        self.live_from = 0
         self.started = -1e9  # monotonic time of the last burst
         self._burst: Sequence[bytes] = ()
         self._first = 0  # sequence number of the burst's first packet
