@@ -112,6 +112,10 @@ class BrowserReplicas:
         self._uses.setdefault(pictures, []).append(release)
         return pictures
 
+    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
+        """Returns no renditions: only viewers at the node that makes them change between them."""
+        return []
+
     def release(self, stream: Stream, pictures: Stream) -> None:
         uses = self._uses.get(pictures)
         if uses:
@@ -128,9 +132,14 @@ class BrowserMediaOfNodes:
         self._replicas = replicas
 
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
-        is_replica = self._replicas.hub.held(stream.name) is stream
-        return await (self._replicas if is_replica else self._own).acquire(stream, playable)
+        return await self._media_of(stream).acquire(stream, playable)
+
+    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
+        return self._media_of(stream).smaller(stream, pictures)
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         self._own.release(stream, pictures)  # does nothing for pictures of replicas
         self._replicas.release(stream, pictures)
+
+    def _media_of(self, stream: Stream) -> BrowserMedia:
+        return self._replicas if self._replicas.hub.held(stream.name) is stream else self._own

@@ -21,7 +21,7 @@ _PARSERS = (
     lambda d: _REWRITER.rewrite((len(d) + 1).to_bytes(4, "big") + b"\x65" + d),
     lambda d: _REWRITER.rewrite((len(d) + 1).to_bytes(4, "big") + b"\x41" + d),
     h265.parse_hvcc, h265.codec_string, lambda d: h265.parse_sps(b"\x42\x01" + d),
-    av1.parse_av1c, av1.sample, av1.sequence_header, av1.parse_sequence_header,
+    av1.parse_av1c, av1.sample, av1.sequence_header, av1.parse_sequence_header, av1.build_av1c,
     vp9.parse_vpcc, vp9.frame_size, vp9.vpcc_of, vp9.vp8_frame_size,
     aac.parse_asc, opus.parse_head, opus.packet_samples, mp3.parse_header, flac.parse_config, flac.frame_samples,
     ac3.parse_frame, lambda d: ac3.parse_frame(b"\x0b\x77" + d),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from gateway.channels.channel import Channel
@@ -91,12 +91,23 @@ class BrowserPictures:
         if stream.tracks is None or stream.tracks.video is None or _is_playable(stream, playable):
             return stream
         height = min(_short_side(stream), _SHORT_SIDE)
+        renditions = self._renditions(playable)
+        return next((other for other in renditions if _short_side(other) >= height), None)
+
+    def smaller(self, pictures: Stream) -> list[Stream]:
+        """Returns the renditions with fewer pixels and the same codec, the largest first. They need no release."""
+        if pictures.tracks is None or pictures.tracks.video is None:
+            return []
+        height = _short_side(pictures)
+        found = [other for other in self._renditions((pictures.tracks.video.codec,)) if _short_side(other) < height]
+        return sorted(found, key=_short_side, reverse=True)
+
+    def _renditions(self, playable: Collection[Codec]) -> Iterator[Stream]:
+        """Yields the live renditions of the channel's ladder that a viewer can play as they are."""
         for other in self._ladder_hub:
-            is_rendition = other.channel.id == stream.name and other.name not in (stream.name, self._name)
-            is_live = is_rendition and other.publisher is not None
-            if is_live and _is_playable(other, playable) and _short_side(other) >= height:
-                return other
-        return None
+            is_rendition = other.channel.id == self._stream.name and other.name not in (self._stream.name, self._name)
+            if is_rendition and other.publisher is not None and _is_playable(other, playable):
+                yield other
 
     async def _work(self) -> None:
         kind = LadderKind(self._plan, self._settings.backlog, for_viewers=True)
@@ -132,6 +143,11 @@ class PicturesOnDemand:
         """Returns the stream with the pictures. `release` must be called with it. Raises OutputError, AtCapacity."""
         pictures = browser_pictures(stream)
         return stream if pictures is None else await pictures.acquire(playable)
+
+    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
+        """Returns the renditions with fewer pixels than `pictures`, the largest first."""
+        output = browser_pictures(stream)
+        return [] if output is None else output.smaller(pictures)
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         """Ends the use of what `acquire` returned, also after the end of the stream."""

@@ -48,6 +48,7 @@ class RtpOutput:
         self._cname = stream.name  # RFC 3550 §6.5.1: equal for all tracks, so that receivers synchronise them
         self._pictures: dict[Stream, VideoFeed] = {}
         self._viewers: dict[RtpViewer, VideoFeed | None] = {}
+        self._moves: dict[RtpViewer, VideoFeed] = {}  # that are to happen
         self._turns: deque[RtpViewer] = deque()  # in the order of their next report
         self._timer: asyncio.TimerHandle | None = None
 
@@ -76,10 +77,31 @@ class RtpOutput:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(1 / _TURNS, self._next_turn)
 
+    def video_of(self, viewer: RtpViewer) -> VideoFeed | None:
+        """Returns the feed that a viewer gets its pictures from now."""
+        return self._viewers.get(viewer)
+
+    def move(self, viewer: RtpViewer, pictures: Stream) -> None:
+        """Gives a viewer the pictures of a rendition with the same codec, from its next key frame on."""
+        current, feed = self._viewers.get(viewer), self.video(pictures)
+        self._cancel_move(viewer)
+        if current is not None and feed is not current:
+            self._moves[viewer] = feed
+            feed.take(viewer, current, self._moved)
+
+    def _moved(self, viewer: RtpViewer) -> None:
+        self._viewers[viewer] = self._moves.pop(viewer)
+
+    def _cancel_move(self, viewer: RtpViewer) -> None:
+        feed = self._moves.pop(viewer, None)
+        if feed is not None:
+            feed.leave(viewer)
+
     def leave(self, viewer: RtpViewer) -> None:
         """Removes a viewer. Idempotent."""
         if viewer not in self._viewers:
             return
+        self._cancel_move(viewer)
         video = self._viewers.pop(viewer)
         self._turns.remove(viewer)
         self.stream.viewers[KIND] -= 1
@@ -112,7 +134,9 @@ class RtpOutput:
         wall, stamps = report_times(self.stream)
         video, reports = self._viewers[viewer], b""
         if video is not None:
-            reports += rtcp.sender_report(video.report(wall, stamps[VIDEO_RATE]), self._cname)
+            reports += rtcp.sender_report(
+                video.report(wall, stamps[VIDEO_RATE] + viewer.offset & 0xFFFFFFFF), self._cname
+            )
         if viewer.types.audio >= 0:
             reports += rtcp.sender_report(self.sound.report(wall, stamps[AUDIO_RATE]), self._cname)
         viewer.sender.send_rtcp(reports)

@@ -40,11 +40,14 @@ class VideoFeed:
         """count: counts sent bytes."""
         self.stream = stream
         self._count = count
-        self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
+        # By payload type, shift and offset.
+        self._groups: dict[tuple[int, int, int], dict[RtpViewer, None]] = {}
+        self._coming: dict[RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]] = {}  # at the next key frame
         self._track: MediaTrack | None = None
         self._packetizer: RtpPacketizer | None = None
         self._sequence = 0  # of the next packet
         self._sent = SentPackets()
+        self._stamp = 0  # of the last packet
         self._packets = self._octets = 0
         self._attached = False
         self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # its pictures and their payloads, as bursts needed them
@@ -55,10 +58,7 @@ class VideoFeed:
 
     def join(self, viewer: RtpViewer) -> None:
         """Begins to send pictures to a viewer. The stream has pictures of the codec that the viewer expects."""
-        if not self._attached:
-            self._attached = True
-            self.stream.attach(self, replay=False)
-        if not self._attached:
+        if not self._attach():
             viewer.on_end(self.stream.ended or EndReason.OUTPUT_OFF)
             return
         self._write_rest()
@@ -69,16 +69,43 @@ class VideoFeed:
         self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
 
     def leave(self, viewer: RtpViewer) -> None:
-        """Removes a viewer. Idempotent."""
+        """Removes a viewer, also one that was to come. Idempotent."""
+        self._coming.pop(viewer, None)
         self._remove(viewer)
-        if not self._groups:
+        if not self._groups and not self._coming:
             self._reset()
 
+    def take(self, viewer: RtpViewer, current: VideoFeed, moved: Callable[[RtpViewer], None]) -> None:
+        """Moves a viewer of another feed with the same codec here, at the next key frame. Then `moved` is called."""
+        if self._attach():
+            self._coming[viewer] = current, moved
+
+    def _attach(self) -> bool:
+        """Returns False if the stream has ended."""
+        if not self._attached:
+            self._attached = True
+            self.stream.attach(self, replay=False)
+        return self._attached
+
+    def _move_here(self, stamp: int) -> None:
+        """Takes over the viewers that wait for a key frame. stamp: its timestamp."""
+        coming, self._coming = self._coming, {}
+        for viewer, (current, moved) in coming.items():
+            current._write_rest()
+            current._remove(viewer)
+            behind = current._stamp + viewer.offset - stamp & 0xFFFFFFFF
+            viewer.shift = (current._sequence + viewer.shift - self._sequence) & 0xFFFF
+            viewer.offset = behind + 1 if behind < 1 << 31 else 0
+            viewer.live_from = self._packets
+            self._add(viewer)
+            moved(viewer)
+            current.leave(viewer)
+
     def _add(self, viewer: RtpViewer) -> None:
-        self._groups.setdefault((viewer.types.video, viewer.shift), {})[viewer] = None
+        self._groups.setdefault((viewer.types.video, viewer.shift, viewer.offset), {})[viewer] = None
 
     def _remove(self, viewer: RtpViewer) -> None:
-        key = (viewer.types.video, viewer.shift)
+        key = (viewer.types.video, viewer.shift, viewer.offset)
         members = self._groups.get(key, {})
         if members.pop(viewer, self) is None and not members:
             del self._groups[key]
@@ -92,7 +119,7 @@ class VideoFeed:
             packet = viewer.of_burst(sequence)
             if packet is None and self._was_live(viewer, sequence):
                 stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
-                packet = None if stored is None else _renumbered(stored, types.video, sequence)
+                packet = None if stored is None else _renumbered(stored, types.video, sequence, viewer.offset)
             if packet is None:
                 continue
             for _ in range(viewer.copies_of(sequence)):
@@ -154,6 +181,9 @@ class VideoFeed:
         if not payloads:
             return
         first, stamp = self._sequence, timestamp(unit, VIDEO_RATE)
+        if unit.key and self._coming:
+            self._move_here(stamp)
+        self._stamp = stamp
         self._sequence = (first + len(payloads)) & 0xFFFF
         self._sent.add(packets_of(payloads, 0, first, stamp), time.monotonic())
         self._packets += len(payloads)
@@ -175,7 +205,7 @@ class VideoFeed:
     def close(self, reason: EndReason) -> None:
         """Ends all viewers. Idempotent."""
         viewers = [viewer for members in self._groups.values() for viewer in members]
-        self._groups = {}
+        self._groups, self._coming = {}, {}
         self._reset()
         for viewer in viewers:
             viewer.on_end(reason)
@@ -193,10 +223,11 @@ class VideoFeed:
 
     def _write(self, payloads: list[bytes], first: int, stamp: int, key: bool) -> Iterator[None]:
         """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
-        for (type, shift), members in [(group, tuple(members)) for group, members in self._groups.items()]:
-            runs = segments(packets_of(payloads, type, first + shift, stamp))
+        for group, members in [(group, tuple(members)) for group, members in self._groups.items()]:
+            type, shift, offset = group
+            runs = segments(packets_of(payloads, type, first + shift, stamp + offset & 0xFFFFFFFF))
             size, sent = sum(map(len, payloads)), 0
-            current = self._groups.get((type, shift), {})
+            current = self._groups.get(group, {})
             for index, viewer in enumerate(members):
                 if index and not index % SLICE_VIEWERS:
                     self._count(sent * size)
@@ -244,6 +275,8 @@ class VideoFeed:
             viewer.waiting = True
             self.stream.request_key_frame(time.monotonic())
             return
+        if viewer.offset:
+            frames = [(stamp + viewer.offset & 0xFFFFFFFF, payloads) for stamp, payloads in frames]
         viewer.start(Burst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
         self._count(sum(len(payload) for _, payloads in frames for payload in payloads))
 
@@ -272,5 +305,6 @@ def _payloads(packetizer: RtpPacketizer, unit: AccessUnit) -> list[bytes]:
         return []
 
 
-def _renumbered(packet: bytes, type: int, sequence: int) -> bytes:
-    return bytes((packet[0], packet[1] & 0x80 | type)) + sequence.to_bytes(2, "big") + packet[4:]
+def _renumbered(packet: bytes, type: int, sequence: int, offset: int) -> bytes:
+    stamp = (int.from_bytes(packet[4:8], "big") + offset & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes((packet[0], packet[1] & 0x80 | type)) + sequence.to_bytes(2, "big") + stamp + packet[8:]

@@ -52,6 +52,8 @@ class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
     shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
+    offset: is added to the timestamps of its pictures. Renditions arrive later than their source, and the timestamps of
+    a viewer that has moved to one must not go back.
     waiting: whether the viewer gets no pictures until the next key frame.
     live_from: number of packets of the feed before those that the viewer gets when they are made.
     """
@@ -67,6 +69,7 @@ class RtpViewer:
         "_runs",
         "_timer",
         "live_from",
+        "offset",
         "on_end",
         "sender",
         "shift",
@@ -80,7 +83,7 @@ class RtpViewer:
         self.sender = sender
         self.types = types
         self.on_end = on_end
-        self.shift = self.sound_shift = 0
+        self.shift = self.sound_shift = self.offset = 0
         self.waiting = True
         self.live_from = 0
         self.started = -1e9  # monotonic time of the last burst

@@ -19,6 +19,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_RTX_SSRC, VIDEO_SSRC
+from gateway.packaging.rtp.link_quality import LinkQuality
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.packaging.rtp.video_feed import VideoFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
@@ -46,6 +47,9 @@ class BrowserMedia(Protocol):
 
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         """Returns the stream itself or another one with its pictures. Raises OutputError, AtCapacity."""
+
+    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
+        """Returns live streams with fewer pixels than `pictures` and its codec, the largest first."""
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         """Ends the use of what `acquire` returned."""
@@ -154,6 +158,14 @@ class WhepPlayback:
         except OutputError as error:
             raise OfferRefused(406, str(error)) from None
 
+    def choose(self, session: _Session, shown: Stream, step: int) -> Stream | None:
+        """Returns the next smaller (-1) or larger (1) pictures for a viewer; None: there are none."""
+        if session.pictures is None:
+            return None
+        all = [session.pictures, *self._media.smaller(session.output.stream, session.pictures)]
+        at = (all.index(shown) if shown in all else 0) - step
+        return all[at] if 0 <= at < len(all) and all[at] is not shown else None
+
     def ended(self, session: _Session) -> None:
         """Called by a session at its end."""
         if session.peer is not None:
@@ -168,8 +180,8 @@ class _Session:
     """One viewer; a PeerHandler. pictures: the stream whose pictures it gets; None: only sound."""
 
     __slots__ = (
+        "_link",
         "_playback",
-        "_video",
         "_viewer",
         "address",
         "exempt",
@@ -194,7 +206,7 @@ class _Session:
         self.jitter = 0.0  # seconds
         self.round_trip: float | None = None  # seconds
         self._viewer: RtpViewer | None = None
-        self._video: VideoFeed | None = None
+        self._link = LinkQuality()
 
     # ---- PeerHandler ----
 
@@ -202,18 +214,18 @@ class _Session:
         peer = self.peer
         assert peer is not None, "the answer has been sent"
         self._viewer = RtpViewer(peer, self.types, self._stream_ended)
-        if self.types.video >= 0 and self.pictures is not None:
-            self._video = self.output.video(self.pictures)
-        self.output.join(self._viewer, self._video)
+        has_video = self.types.video >= 0 and self.pictures is not None
+        self.output.join(self._viewer, self.output.video(self.pictures) if has_video and self.pictures else None)
         self.output.connections.add(self)
 
     def rtp(self, packet: bytes, now: float) -> None:
         """A viewer sends no media."""
 
     def rtcp(self, packet: bytes, now: float) -> None:
-        viewer, video = self._viewer, self._video
+        viewer = self._viewer
         if viewer is None or self.peer is None:
             return
+        video = self.output.video_of(viewer)
         try:
             items = rtcp.parse(packet)
         except RemoteProtocolError:
@@ -226,7 +238,7 @@ class _Session:
                 if video is not None:
                     video.refresh(viewer)
             elif isinstance(item, rtcp.ReceiverReport | rtcp.SenderReport):
-                self._read_report(item.blocks)
+                self._read_report(item.blocks, viewer, video, now)
             elif isinstance(item, rtcp.Bye):
                 self.peer.close()
                 return
@@ -243,14 +255,25 @@ class _Session:
             trip = self.peer.round_trip
         return NetworkQuality(trip, self.lost, self.jitter)
 
-    def _read_report(self, blocks: tuple[ReportBlock, ...]) -> None:
-        wanted = VIDEO_SSRC if self._video is not None else AUDIO_SSRC
+    def _read_report(
+        self, blocks: tuple[ReportBlock, ...], viewer: RtpViewer, video: VideoFeed | None, now: float
+    ) -> None:
+        wanted = VIDEO_SSRC if video is not None else AUDIO_SSRC
         for block in blocks:
             if block.ssrc == wanted:
                 self.lost = block.fraction_lost / 256
-                self.jitter = block.jitter / (90_000 if self._video is not None else 48_000)
+                self.jitter = block.jitter / (90_000 if video is not None else 48_000)
                 trip = rtcp.round_trip(block, time.time())
                 self.round_trip = self.round_trip if trip is None else trip
+                step = 0 if video is None else self._link.report(self.lost, trip, now)
+                if step and video is not None:
+                    self._change_pictures(viewer, video.stream, step)
+
+    def _change_pictures(self, viewer: RtpViewer, shown: Stream, step: int) -> None:
+        chosen = self._playback.choose(self, shown, step)
+        if chosen is not None:
+            log.info("WHEP viewer changes", stream=self.output.stream.name, peer=self.address, pictures=chosen.name)
+            self.output.move(viewer, chosen)
 
     def closed(self, reason: PeerEnd) -> None:
         self.output.connections.discard(self)

@@ -32,6 +32,7 @@ from gateway.ports.errors import OutputError
 from gateway.settings import Settings
 from gateway.settings.layers import load
 from gateway.workers.programs.codec import VideoDecoder
+from gateway.workers.sound_protocol import opus_track
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.pushing import camera
@@ -178,6 +179,38 @@ async def test_opus_of_the_publisher_passes_at_once(monkeypatch: pytest.MonkeyPa
             publisher.push(unit, time.monotonic())
         assert listener.units == film.of(Kind.AUDIO)
         assert not pids(SOUND)
+        sound.release(listener)
+
+
+async def test_opus_beside_the_tracks_needs_no_worker_until_another_publisher_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    film, following = ordinary(seconds=2), ordinary(seconds=2).shifted(2_000)
+    track = opus_track(2)
+    async with gateway(monkeypatch) as services:
+        publisher, listener = await services.publish(film), builders.Recorder()
+        publisher.set_opus(track)
+        sound = sound_of(publisher.stream)
+        sound.acquire(listener)
+        await until(lambda: sound.is_running and listener.tracks)
+        pushed = [AccessUnit(track, ms * 48, 0, True, 0.0, b"\xfc%d" % ms) for ms in range(0, 1_000, 20)]
+        for unit in pushed:
+            publisher.push_opus(unit, time.monotonic())
+        await services.play(publisher, film, end=1)
+        assert listener.units == pushed
+        assert not pids(SOUND)
+        publisher.close()
+        await asyncio.sleep(0.1)
+        assert not pids(SOUND), "a lingering stream has no sound"
+        other = await services.publish(film)
+        await services.play(other, following)
+        await until(lambda: len(listener.units) > len(pushed) + 20)
+        assert len(pids(SOUND)) == 1
+        assert all(a.dts < b.dts for a, b in pairwise(listener.units))
+        other.set_opus(track)
+        count = len(listener.units)
+        other.push_opus(AccessUnit(track, 4_100 * 48, 0, True, 0.0, b"\xfc"), time.monotonic())
+        assert listener.units[count:] and listener.units[-1].payload == b"\xfc"
         sound.release(listener)
 
 

@@ -114,3 +114,20 @@ async def test_a_stream_without_publisher_or_with_one_that_cannot_is_not_asked(r
     rig.publisher.close()
     rig.stream.request_key_frame(10.0)
     assert rig.asked == 0
+
+
+async def test_a_packet_from_before_a_repeated_beginning_is_not_mistaken_for_another(rig: Rig) -> None:
+    rig.publisher.push(picture(0, key=True), 0.0)
+    rig.feed.join(rig.viewer)
+    for n in range(1, 5):
+        rig.publisher.push(picture(33 * n, size=10 + n), 0.0)
+    lost = rig.sender.numbers[-1][1]
+    rig.viewer.started = -1e9  # long ago
+    rig.feed.refresh(rig.viewer)
+    rig.publisher.push(picture(200), 0.0)
+    burst = len(rig.sender.packets)
+    rig.feed.repeat(rig.viewer, [lost], 1.0)
+    assert len(rig.sender.packets) == burst, "its number belongs to another packet now"
+    rig.feed.repeat(rig.viewer, [rig.sender.numbers[-1][1]], 1.0)
+    assert rig.sender.packets[-1][14:] == rig.sender.packets[burst - 1][12:]
+    rig.feed.leave(rig.viewer)

@@ -1,0 +1,57 @@
+"""LinkQuality: whether a viewer's link carries its pictures, from the reports of the viewer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_BAD_LOSS: Final = 0.12  # share of the packets; lower losses are repaired
+_GOOD_LOSS: Final = 0.04
+_BAD_DELAY: Final = 0.4  # seconds of round trip beyond the shortest one: a queue before a thin link
+_BAD_REPORTS: Final = 3  # in a row, of about one second each
+_SETTLE_SECONDS: Final = 5.0  # after a change, in which reports still concern what was before
+_FIRST_TRIAL, _LAST_TRIAL = 15.0, 240.0  # seconds of good reports before more is tried; doubles after each failure
+
+
+class LinkQuality:
+    """Asks for smaller pictures after losses or delay, and for larger ones after a time without. Times are seconds."""
+
+    __slots__ = ("_bad", "_good_since", "_shortest", "_trial", "_tried_at", "_until")
+
+    def __init__(self) -> None:
+        self._bad = 0  # reports in a row
+        self._good_since: float | None = None
+        self._shortest = float("inf")  # round trip
+        self._trial = _FIRST_TRIAL
+        self._tried_at = float("-inf")  # when larger pictures began
+        self._until = float("-inf")  # before this time, reports say nothing
+
+    def report(self, lost: float, round_trip: float | None, now: float) -> int:
+        """Takes a report. Returns -1 for smaller pictures, 1 for larger ones, else 0. lost: share of the packets."""
+        delay = 0.0
+        if round_trip is not None:
+            self._shortest = min(self._shortest, round_trip)
+            delay = round_trip - self._shortest
+        if now < self._until:
+            return 0
+        if lost > _BAD_LOSS or delay > _BAD_DELAY:
+            self._bad += 1
+            self._good_since = None
+            if self._bad < _BAD_REPORTS:
+                return 0
+            if now - self._tried_at < 2 * _FIRST_TRIAL:
+                self._trial = min(_LAST_TRIAL, 2 * self._trial)
+            self._change(now)
+            return -1
+        self._bad = 0
+        if lost > _GOOD_LOSS:
+            self._good_since = None
+        elif self._good_since is None:
+            self._good_since = now
+        elif now - self._good_since >= self._trial:
+            self._tried_at = now
+            self._change(now)
+            return 1
+        return 0
+
+    def _change(self, now: float) -> None:
+        self._bad, self._good_since, self._until = 0, None, now + _SETTLE_SECONDS
