@@ -113,12 +113,14 @@ class Listeners:
         settings, servers, link = self._settings, self._servers, self._parts.link
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         opener: Opener = listen if link is None else link.sockets
-        webrtc = self._webrtc = self._open_webrtc()
+        webrtc_sockets = self._webrtc_sockets()
+        webrtc = self._webrtc = WebRtcEndpoint(settings.webrtc, webrtc_sockets)
         sessions = self._sessions = Signalling(webrtc, servers.remote_sessions)
         self._push_listeners = servers.open_pushes(self._services(opener, tls, sessions))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
         sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
+        webrtc_sockets.warn()
         ports = {"webrtc": webrtc.port} if link is None else {name: link.ports[name] for name in ("admin", "webrtc")}
         for listeners in self._push_listeners:
             ports |= listeners.ports
@@ -152,12 +154,12 @@ class Listeners:
         for listeners in self._push_listeners:
             await listeners.start()
 
-    def _open_webrtc(self) -> WebRtcEndpoint:
+    def _webrtc_sockets(self) -> WebRtcSockets:
         """Binds the port of WebRTC. Raises ListenError."""
         webrtc, link = self._settings.webrtc, self._parts.link
         if link is None:
-            return WebRtcEndpoint(webrtc, open_port(webrtc.host, webrtc.port))
-        return WebRtcEndpoint(webrtc, WebRtcSockets.of(link.sockets("webrtc", webrtc.host, webrtc.port)))
+            return open_port(webrtc.host, webrtc.port)
+        return WebRtcSockets.of(link.sockets("webrtc", webrtc.host, webrtc.port))
 
     def _services(self, opener: Opener, tls: ssl.SSLContext | None, sessions: Signalling) -> ListenerServices:
         return ListenerServices(

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.settings import Settings
-from gateway.webrtc.sockets import open_port
+from gateway.webrtc.sockets import WebRtcSockets, open_port
 
 EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "webrtc", "admin"})
 WEBRTC: Final = "webrtc"  # each worker has a port of its own, because all packets of a viewer must reach one worker
@@ -52,6 +52,7 @@ class OpenSockets:
         """Opens all listeners. Raises ListenError if one cannot be opened; then closes the others."""
         sockets: dict[str, list[list[socket.socket]]] = {}
         opened = cls(OpenPorts(), sockets)
+        webrtc: list[WebRtcSockets] = []
         try:
             for endpoint in endpoints:
                 if endpoint.name == WEBRTC:
@@ -59,7 +60,8 @@ class OpenSockets:
                         raise ListenError(f"webrtc: webrtc.port + serve.workers - 1 is above {_MAX_PORT}")
                     sockets[endpoint.name] = []
                     for number in range(workers):
-                        sockets[endpoint.name].append(open_port(endpoint.host, endpoint.port, number).all)
+                        webrtc.append(open_port(endpoint.host, endpoint.port, number))
+                        sockets[endpoint.name].append(webrtc[-1].all)
                 elif endpoint.first:
                     sockets[endpoint.name] = [listen(endpoint.name, endpoint.host, endpoint.port)]
                 else:
@@ -67,6 +69,8 @@ class OpenSockets:
         except BaseException:
             opened.close()
             raise
+        for bound in webrtc:
+            bound.warn()
         opened.ports = OpenPorts(**{name: port_of(slots[0]) for name, slots in sockets.items()})
         return opened
 

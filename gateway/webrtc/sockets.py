@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import structlog
@@ -20,11 +20,15 @@ _ATTEMPTS: Final = 16  # to find a port that is free for both
 
 @dataclass(frozen=True, slots=True)
 class WebRtcSockets:
-    """Bound UDP sockets and listening TCP sockets, one of each for each address of the host, all on `port`."""
+    """Bound UDP sockets and listening TCP sockets, one of each for each address of the host, all on `port`.
+
+    default_error: why the default port is not used; empty: it is, or it was not asked for.
+    """
 
     udp: tuple[socket.socket, ...]
     tcp: tuple[socket.socket, ...]
     port: int
+    default_error: str = ""
 
     @classmethod
     def of(cls, sockets: Iterable[socket.socket]) -> Self:
@@ -36,6 +40,12 @@ class WebRtcSockets:
     @property
     def all(self) -> list[socket.socket]:
         return [*self.tcp, *self.udp]
+
+    def warn(self) -> None:
+        """Logs that another port than the default one is open. Call it last: a failed start logs one line."""
+        if self.default_error:
+            text = "the default port of WebRTC is in use, so another one is open"
+            log.warning(text, port=self.port, reason=self.default_error)
 
     def close(self) -> None:
         for opened in self.all:
@@ -63,17 +73,15 @@ def open_sockets(host: str, port: int) -> WebRtcSockets:
 def open_port(host: str, port: int, number: int = 0) -> WebRtcSockets:
     """Opens the sockets of one process. number: of the process, from 0; each has a port of its own.
 
-    If the default port is in use, another one is opened, with a warning: several gateways may run on one machine, and
-    clients learn the port from the answer to their offer. Raises ListenError.
+    If the default port is in use, another one is opened: several gateways may run on one machine, and clients learn the
+    port from the answer to their offer. Call `warn` of the result. Raises ListenError.
     """
     try:
         return open_sockets(host, port and port + number)
     except ListenError as error:
         if port != DEFAULT_PORT:
             raise
-        opened = open_sockets(host, 0)
-        log.warning("the default port of WebRTC is in use, so another one is open", port=opened.port, reason=str(error))
-        return opened
+        return replace(open_sockets(host, 0), default_error=str(error))
 
 
 def _udp_socket(listening: socket.socket) -> socket.socket:
