@@ -28,6 +28,7 @@ _NOT_SDP: Final = text(415, f"the body must be {SDP}", headers={"Accept-Post": S
 _NOT_FRAGMENT: Final = text(415, f"the body must be {FRAGMENT}", headers={"Accept-Patch": FRAGMENT})
 NO_SESSION: Final = text(404, "there is no such session; it may have ended")
 _OTHER_ICE_SESSION: Final = text(412, "If-Match names an earlier ICE session")
+_NO_ICE_SESSION: Final = text(428, "If-Match is missing: the ETag of the ICE session, or * for an ICE restart")
 NOT_ALLOWED: Final = not_allowed("DELETE, OPTIONS, PATCH, POST")
 _NO_CONTENT: Final = Response(204, None)
 _ENDED: Final = text(200, "the session has ended")
@@ -46,13 +47,13 @@ class OfferRefused(Exception):
 class SessionChange:
     """A PATCH or DELETE of a session. path: of its resource. host: as the client addressed us.
 
-    match: the value of If-Match. ufrag, password: of the fragment, see `sdp.fragment`.
+    match: the value of If-Match; "": it was not sent. ufrag, password: of the fragment, see `sdp.fragment`.
     """
 
     path: str
     method: str
     host: str = ""
-    match: str = "*"
+    match: str = ""
     ufrag: str = ""
     password: str = ""
 
@@ -171,7 +172,7 @@ class Signalling:
             return NOT_ALLOWED
         if _media_type(request) != FRAGMENT:
             return _NOT_FRAGMENT
-        match = request.headers.get("if-match", "*")
+        match = request.headers.get("if-match", "")
 
         def take(body: bytes) -> Response | Coroutine[Any, Any, Response]:
             try:
@@ -199,10 +200,17 @@ class Signalling:
         return self._patch(session, change)
 
     def _patch(self, session: Session, change: SessionChange) -> Response:
-        """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3)."""
+        """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3).
+
+        A fragment of an earlier ICE session may arrive late. It must not restart ICE with its old credentials.
+        """
         peer, remote = session.peer, remote_transport(session.offer, session.accepted)
+        if not change.match:
+            return _NO_ICE_SESSION
+        if change.match != "*" and _etag(peer) not in map(str.strip, change.match.split(",")):
+            return _OTHER_ICE_SESSION
         if not change.ufrag or (change.ufrag, change.password) == peer.remote_credentials:
-            return _NO_CONTENT if change.match in ("*", _etag(peer)) else _OTHER_ICE_SESSION
+            return _NO_CONTENT
         try:
             peer.restart(RemotePeer(change.ufrag, change.password, remote.fingerprint, remote.passive))
         except RemoteProtocolError as error:
