@@ -219,6 +219,9 @@ class _Session:
     def connected(self) -> None:
         peer = self.peer
         assert peer is not None, "the answer has been sent"
+        if (ended := self.output.stream.ended) is not None:  # during the handshake
+            self._stream_ended(ended)
+            return
         self._viewer = RtpViewer(peer, self.types, self._stream_ended)
         has_video = self.types.video >= 0 and self.pictures is not None
         self.output.join(self._viewer, self.output.video(self.pictures) if has_video and self.pictures else None)
