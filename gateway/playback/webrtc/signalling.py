@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Protocol, Self
 
@@ -95,14 +95,18 @@ class Signalling:
     """Opens sessions on the endpoint. A session's id is a secret: who knows it may end the session (RFC 9725 §4.2).
 
     remote: the sessions of other processes, which get the requests for them; None: there are no others.
+    ice_servers: as in the settings.
     """
 
-    def __init__(self, endpoint: WebRtcEndpoint, remote: RemoteSessions | None = None) -> None:
+    def __init__(
+        self, endpoint: WebRtcEndpoint, remote: RemoteSessions | None = None, ice_servers: Sequence[str] = ()
+    ) -> None:
         self.endpoint = endpoint
         self._remote = remote
         if remote is not None:
             remote.apply = self.apply
         self._stopped = False
+        self._links = {"Link": ", ".join(map(_link, ice_servers))} if ice_servers else {}
         self._sessions: dict[str, Session] = {}  # by path; bounded by the endpoint's peers
         self._paths: dict[Peer, str] = {}
 
@@ -144,7 +148,7 @@ class Signalling:
         path = self._paths[peer] = path if self._remote is None else self._remote.seal(path)
         self._sessions[path] = Session(peer, offer, accepted)
         body = write_answer(offer, accepted, self._local(peer, request.host), secrets.randbits(62))
-        headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT}
+        headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT, **self._links}
         return peer, Response(201, body.encode(), SDP, headers=headers)
 
     def forget(self, peer: Peer) -> None:
@@ -223,6 +227,16 @@ def bearer(request: Request) -> str:
     """Returns the token of `Authorization: Bearer <token>`; "" without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _link(server: str) -> str:
+    """Returns the link of a STUN or TURN server (RFC 9725 §4.6)."""
+    address, *credentials = server.split(" ")
+    link = f'<{address}>; rel="ice-server"'
+    if credentials:
+        user, password = credentials
+        link += f'; username="{user}"; credential="{password}"; credential-type="password"'
+    return link
 
 
 def _etag(peer: Peer) -> str:

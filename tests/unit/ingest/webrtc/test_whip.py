@@ -101,9 +101,9 @@ class Lab:
         async with self.listener.connect() as wire:
             return (await wire.get(path, method, If_Match="*", Content_Length="0")).status
 
-    async def open(self, **options: Any) -> tuple[Client, str]:
+    async def open(self, client: Client | None = None, **options: Any) -> tuple[Client, str]:
         """A connected publisher, and the path of its session."""
-        client = Client()
+        client = client or Client()
         reply = await self.post(client, **options)
         assert reply.status == 201, reply.text
         lines = reply.text.split("\r\n")
@@ -235,6 +235,16 @@ async def test_a_push_that_never_connects_frees_everything() -> None:
         refused = await lab.post(Client())
         assert refused.status == 503 and refused.headers["retry-after"], "one publisher of an address is allowed"
         lab.pass_time(5)
+        lab.assert_nothing_is_held()
+        await lab.live()
+
+
+async def test_another_certificate_than_that_of_the_offer_frees_everything() -> None:
+    async with serving_pushes() as lab:
+        client = Client()
+        body = offer(client, "sendonly", audio=False).replace(client.fingerprint[1], Client().fingerprint[1])
+        await lab.open(client=client, body=body)  # it finishes its part of the handshake
+        assert lab.wire.endpoint.counters.ended["wrong_fingerprint"] == 1
         lab.assert_nothing_is_held()
         await lab.live()
 

@@ -14,7 +14,8 @@ from gateway.http.response import Answer, Response
 from gateway.playback.webrtc.signalling import FRAGMENT, MAX_OFFER, SDP, OfferRefused, Signalling, bearer
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.sdp.answer import Accepted
-from gateway.protocols.sdp.offer import Offer
+from gateway.protocols.sdp.offer import Offer, parse_offer
+from gateway.settings.layers import SettingsError, load
 from gateway.webrtc.handler import PeerEnd
 from tests.support.http import Listener, Reply, request, serving
 from tests.support.webrtc import Client, Recorder, Wire
@@ -309,8 +310,6 @@ async def test_a_session_that_never_connects_ends_and_is_gone() -> None:
 async def test_the_address_that_the_client_used_is_a_candidate(host: str, address: str | None) -> None:
     wire = Wire()
     sessions, client = Signalling(wire.endpoint), Client()
-    from gateway.protocols.sdp.offer import parse_offer
-
     offered = parse_offer(offer(client, "sendonly", audio=False).encode())
     owner = Owner(sessions)
     asked = request(PATH, "POST")
@@ -321,6 +320,49 @@ async def test_the_address_that_the_client_used_is_a_candidate(host: str, addres
     assert used[0] == (address or "127.0.0.1"), "without addresses of the machine, and without IPv6"
     owner.peer.close()
     assert not len(sessions)
+
+
+async def test_the_answer_names_the_stun_and_turn_servers() -> None:
+    servers = ("stun:stun.example.net", "turn:[2001:db8::1]:443?transport=tcp user p=ss/word")
+    wire = Wire()
+    sessions = Signalling(wire.endpoint, None, servers)
+    offered = parse_offer(offer(Client(), "sendonly", audio=False).encode())
+    owner = Owner(sessions)
+    owner.peer, response = sessions.open(
+        request(PATH, "POST"), PATH, offered, {0: Accepted(offered.media[0].codecs[0])}, owner
+    )
+    assert response.headers["Link"] == (
+        '<stun:stun.example.net>; rel="ice-server", <turn:[2001:db8::1]:443?transport=tcp>; rel="ice-server"; '
+        'username="user"; credential="p=ss/word"; credential-type="password"'
+    )
+    head = response.head().decode()
+    assert "Retry-After, Link, Location" in head
+    owner.peer.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_valid"),
+    [
+        ("stun:stun.example.net:3478, turns:a.example u p", True),
+        ("", True),
+        ("stun:a.example u p", False),
+        ("turn:a.example", False),
+        ("turn:a.example?transport=sctp u p", False),
+        ('turn:a.example u p"x', False),
+        ("http://a.example", False),
+        ("stun:a.example>; rel=x", False),
+        (",".join(["stun:a.example"] * 9), False),
+    ],
+)
+def test_the_setting_takes_only_servers(value: str, is_valid: bool) -> None:
+    environment = {"MILLRACE_WEBRTC__ICE_SERVERS": value}
+    if is_valid:
+        assert len(load(environ=environment, overrides=[]).webrtc.ice_servers) == len(
+            [v for v in value.split(",") if v]
+        )
+    else:
+        with pytest.raises(SettingsError):
+            load(environ=environment, overrides=[])
 
 
 @pytest.mark.parametrize(
