@@ -13,7 +13,6 @@ from gateway.media.unit import AccessUnit
 from gateway.packaging.rtp.clock import AUDIO_RATE, timestamp
 from gateway.packaging.rtp.sound_feed import JOINED_FROM, SoundFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
-from tests.support import builders
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
 UNIT_MS = 20
@@ -42,7 +41,7 @@ def unit(at_ms: float, size: int = 40, toc: int = 0xFC) -> AccessUnit:
 
 
 def feed(viewers: int) -> tuple[SoundFeed, list[Sender]]:
-    made = SoundFeed(builders.publish(builders.hub(linger=0.0)).stream, lambda _: lambda: None, lambda _: None)
+    made = SoundFeed(lambda _: lambda: None, lambda _: None)
     senders = [Sender() for _ in range(viewers)]
     for sender in senders:
         ends: list[EndReason] = []
