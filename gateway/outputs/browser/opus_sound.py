@@ -32,7 +32,7 @@ _AUDIO: Final = Kind.AUDIO
 
 
 class OpusSound:
-    """A hidden output of a source stream: passes its sound to sinks, as Opus.
+    """A hidden output of a stream: passes its sound to sinks, as Opus.
 
     Opus of the publisher with one or two channels is passed on unchanged, also if the stream has it as AAC
     (`Stream.pushed_opus`). Other sound is converted by a worker, which runs from the first sink to a few seconds after
@@ -159,6 +159,6 @@ def _is_playable(track: MediaTrack) -> bool:
 
 
 def opus_sound(stream: Stream) -> OpusSound | None:
-    """Returns the Opus sound of a source stream; None if it is not live."""
+    """Returns the Opus sound of a stream; None if it is not live."""
     output = stream.output(OUTPUT)
     return output if isinstance(output, OpusSound) else None
