@@ -115,7 +115,7 @@ class Listeners:
         opener: Opener = listen if link is None else link.sockets
         webrtc_sockets = self._webrtc_sockets()
         webrtc = self._webrtc = WebRtcEndpoint(settings.webrtc, webrtc_sockets)
-        sessions = self._sessions = Signalling(webrtc, servers.remote_sessions)
+        sessions = self._sessions = Signalling(webrtc, servers.remote_sessions, settings.webrtc.ice_servers)
         self._push_listeners = servers.open_pushes(self._services(opener, tls, sessions))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]

@@ -159,8 +159,11 @@ def not_allowed(methods: str) -> Response:
     return text(405, "this method is not served here", headers={"Allow": methods})
 
 
-def preflight(methods: str) -> Response:
-    """Returns the answer to OPTIONS, also to the CORS preflight of a page. methods: those of the path."""
+def preflight(methods: str, more: Mapping[str, str] | None = None) -> Response:
+    """Returns the answer to OPTIONS, also to the CORS preflight of a page.
+
+    methods: those of the path. more: further headers.
+    """
     return Response(
         204,
         None,
@@ -169,6 +172,7 @@ def preflight(methods: str) -> Response:
             "Access-Control-Allow-Methods": methods,
             "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
             "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+            **(more or {}),
         },
     )
 

@@ -31,6 +31,7 @@ from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import ViewerReports
 from gateway.playback.status import StatusResponder
+from gateway.playback.webrtc.signalling import FRAGMENT, SDP
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 
 # For paths that do not belong to a stream: respond(request, the path below the folder).
@@ -62,7 +63,10 @@ _READ: Final = "GET, HEAD, OPTIONS"
 _POSTED: Final = "OPTIONS, POST"
 _SESSIONS: Final = "DELETE, OPTIONS, PATCH, POST"
 _NOT_ALLOWED: Final = {methods: not_allowed(methods) for methods in (_READ, _POSTED, _SESSIONS)}
-_PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED, _SESSIONS)}
+_PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED)} | {
+    # RFC 9725 §4.2 and RFC 5789 §3.1
+    _SESSIONS: preflight(_SESSIONS, {"Accept-Post": SDP, "Accept-Patch": FRAGMENT})
+}
 
 
 class RemoteFiles(Protocol):
@@ -270,6 +274,8 @@ class PlaybackRouter:
             return _NO_PAGE
         if rest == LIVE_FLV:
             return self._live_flv(request, name)
+        if rest in self._sessions:
+            return _NOT_ALLOWED[_SESSIONS]
         if rest in self._pages.names:
             return self._pages.page(request, rest)
         if rest == "status.json":

@@ -72,6 +72,7 @@ class WebRtcSettings(ListenerSettings):
     key_frame_interval: option.Seconds
     tcp_connections: option.Count
     tcp_first_check: option.PositiveSeconds
+    ice_servers: option.IceServers
 
 
 class AdminSettings(ListenerSettings):

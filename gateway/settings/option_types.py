@@ -266,6 +266,20 @@ def _size(value: object) -> object:
     return int(match[1]), int(match[2])
 
 
+_ICE_HOST = r"(?:[A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+_ICE_WORD = r"[!#-+\--\[\]-~]{1,128}"  # no quote, comma and backslash
+# RFC 7064, RFC 7065
+_ICE_SERVER = re.compile(
+    rf"stuns?:{_ICE_HOST}|turns?:{_ICE_HOST}(?:\?transport=(?:udp|tcp))? {_ICE_WORD} {_ICE_WORD}", re.ASCII
+)
+
+
+def _ice_server(value: str) -> str:
+    if not _ICE_SERVER.fullmatch(value):
+        raise ValueError("not a STUN or TURN server")
+    return value
+
+
 MIN_SECRET_LENGTH: Final = 16  # characters; a shorter secret can be guessed
 # Prefixes of references to secrets. `gateway.adapters.secret_resolver` reads the secrets.
 REFERENCES = ("ssm:", "secretsmanager:", "file:")
@@ -326,6 +340,12 @@ Hosts = Annotated[
     BeforeValidator(_hosts),
     Field(max_length=16),
     Expected("a comma-separated list of at most 16 addresses or names, such as 203.0.113.7, media.example.com"),
+]
+IceServers = Annotated[
+    tuple[Annotated[str, AfterValidator(_ice_server)], ...],
+    BeforeValidator(split_list),
+    Field(max_length=8),
+    Expected("a comma-separated list of at most 8 servers: stun:host:port, or turn:host:port <user> <password>"),
 ]
 HostPatterns = Annotated[
     tuple[str, ...],

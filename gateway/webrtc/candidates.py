@@ -31,10 +31,10 @@ def candidate_lines(addresses: Iterable[str], port: int) -> list[str]:
 def usable_address(text: str) -> str | None:
     """Returns an address in its normal form; None if it is a name, or no client can send to it.
 
-    Removes brackets, and the IPv6 form of an IPv4 address.
+    Removes brackets, the zone, and the IPv6 form of an IPv4 address.
     """
     try:
-        address = ipaddress.ip_address(text.strip("[]"))
+        address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.sdp.offer import valid_credentials
 from gateway.protocols.stun.message import Attribute, Kind, StunMessage, error_value, write, xor_address
 from gateway.webrtc.paths import Path
 
@@ -183,8 +184,7 @@ def new_credentials() -> IceCredentials:
 
 
 def check_credentials(ufrag: str, password: str) -> IceCredentials:
-    """Returns credentials of an offer. Raises RemoteProtocolError if they break RFC 8839 §5.4."""
-    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-    if not (4 <= len(ufrag) <= 256 and 22 <= len(password) <= 256 and set(ufrag + password) <= allowed):
+    """Returns credentials of an offer. Raises RemoteProtocolError if they are malformed (RFC 8839 §5.4)."""
+    if not valid_credentials(ufrag, password):
         raise RemoteProtocolError("invalid ice-ufrag or ice-pwd")
     return IceCredentials(ufrag, password)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import resource
 import socket
@@ -12,7 +13,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import structlog
 
@@ -68,6 +69,24 @@ class WorkerPool:
         self._restarts = restarts
         self._events = events or Events()
         self._environment = _environment()
+        self._whole: WorkerPool | None = None
+        self._name = "media workers are busy (workers.most)"
+
+    def share(self, limit: int, name: str) -> Self:
+        """Returns a pool of at most `limit` of these workers. They count in both pools. name: for its error."""
+        part = copy.copy(self)
+        part.limit, part.running, part._whole, part._name = limit, 0, self, name
+        return part
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no worker can be started now."""
+        return self.running >= self.limit or (self._whole is not None and self._whole.is_full)
+
+    def _count(self, step: int) -> None:
+        self.running += step
+        if self._whole is not None:
+            self._whole._count(step)
 
     @asynccontextmanager
     async def start(
@@ -87,9 +106,10 @@ class WorkerPool:
         stuck: seconds after which a worker that reads no frames is killed; None: never.
         Raises OutputError if `limit` workers are running or if the process cannot be started.
         """
-        if self.running >= self.limit:
-            raise OutputError(f"all {self.limit} media workers are busy (workers.most)")
-        self.running += 1
+        if self.is_full:
+            full = self if self.running >= self.limit or self._whole is None else self._whole
+            raise OutputError(f"all {full.limit} {full._name}")
+        self._count(1)
         try:
             gateway_end, worker_end = socket.socketpair()
             with gateway_end:
@@ -114,7 +134,7 @@ class WorkerPool:
                         data = {"kind": name, "reason": reason}
                         self._events.emit(Event(EventType.WORKER_DIED, time.time(), channel_of(stream), data))
         finally:
-            self.running -= 1
+            self._count(-1)
 
     async def _spawn(self, module: str, fd: int, writes: bool, memory: int | None) -> Process:
         process = await asyncio.create_subprocess_exec(

@@ -97,7 +97,7 @@ class WebRtcSession:
         ufrag, password = ufrag or self.client.ufrag, password or self.client.password
         body = f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=end-of-candidates\r\n"
         async with request(
-            "PATCH", url or self.location, body, {"Content-Type": "application/trickle-ice-sdpfrag"}
+            "PATCH", url or self.location, body, {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
         ) as reply:
             return reply.status, await reply.text()
 

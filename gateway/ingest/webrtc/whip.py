@@ -248,13 +248,13 @@ def _accept(offer: Offer) -> tuple[dict[int, Accepted], Sequence[TrackParameters
     parameters: dict[Kind, TrackParameters] = {}
     for index, media in enumerate(offer.media):
         kind = next((kind for kind in _NAMES if kind == media.kind), None)
-        if kind is None or kind in parameters or media.rejected or not media.sends:
+        if kind is None or not media.sends:
             continue
+        if kind in parameters:  # RFC 9725 §4.4.2
+            raise OfferRefused(422, f"the offer has several tracks of {kind}; one is accepted")
         codec = receiving_codec(media, _NAMES[kind])
-        if codec is None:
-            if kind is Kind.VIDEO:
-                raise OfferRefused(406, no_codec_to_receive(VIDEO_NAMES, offer.media))
-            continue
+        if codec is None:  # RFC 9725 §4.4.3: a push without one of its tracks would mislead its user
+            raise OfferRefused(406, no_codec_to_receive(_NAMES[kind], offer.media))
         accepted[index] = chosen = Accepted(codec, rid=largest_rid(media.rids))
         extension = media.extensions.get(TRANSPORT_CC)
         parameters[kind] = TrackParameters.of(kind, chosen, extension.id if extension is not None else 0)

@@ -19,10 +19,14 @@ def browser_specs(services: OutputServices, renditions: Hub) -> list[OutputSpec]
     """Returns the specs of `opus` and `browserpictures`. renditions: the hub of renditions for browsers."""
     from gateway.outputs.browser import browser_pictures, opus_sound
 
-    hubs, workers, settings = (services.hub, renditions), services.workers, services.settings.transcode
+    hubs, settings = (services.hub, renditions), services.settings.transcode
+    # Everybody who may watch can start a conversion. So a part of the workers is left for all other outputs.
+    most = services.workers.limit
+    workers = services.workers.share(max(1, most * 3 // 4), "conversions for WebRTC viewers are busy (workers.most)")
+    encoders = workers.share(max(1, most // 2), "conversions of pictures for WebRTC viewers are busy (workers.most)")
 
     def pictures(stream: Stream) -> browser_pictures.BrowserPictures:
-        return browser_pictures.BrowserPictures(stream, hubs, workers, settings, services.dropped)
+        return browser_pictures.BrowserPictures(stream, hubs, encoders, settings, services.dropped)
 
     def sound(stream: Stream) -> opus_sound.OpusSound:
         return opus_sound.OpusSound(stream, workers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
+import structlog
+
 from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
@@ -13,11 +15,13 @@ from gateway.media.reordering import has_reordering
 from gateway.media.track import Codec
 from gateway.outputs.browser.on_demand import OnDemand
 from gateway.outputs.ladder.ladder_output import LadderKind, LadderOutput
-from gateway.ports.errors import NoSuchStream, OutputError
+from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep
 from gateway.workers.stream_form import StreamForm
 from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
 
 OUTPUT: Final = "browserpictures"
 RENDITION: Final = "webrtc"  # its name is `<id>@webrtc`
@@ -53,13 +57,16 @@ class BrowserPictures:
         """Returns the stream whose pictures a viewer gets. Its sound may be missing: use that of the source.
 
         playable: the codecs that the viewer supports. `release` must be called with the result, also after its end.
-        Raises OutputError if there is no such stream within 15 s, AtCapacity during shutdown.
+        Raises OutputError if there is no such stream within 15 s, AtCapacity without a free worker and during shutdown.
         """
         existing = self._find(playable)
         if existing is not None:
             return existing
         if Codec.H264 not in playable:
             raise OutputError("the viewer supports neither the codec of the stream nor H.264")
+        if self._workers.is_full and not self._demand.is_wanted:
+            log.info("no conversion for a WebRTC viewer", stream=self._stream.name, limit=self._workers.limit)
+            raise AtCapacity("this server converts no more streams for WebRTC viewers now; try again later")
         self._demand.acquire()
         try:
             return await self._hub.wait(self._name, _START_SECONDS)

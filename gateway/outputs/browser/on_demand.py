@@ -40,6 +40,11 @@ class OnDemand:
         self._users += 1
         self._changed.set()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it has a user, or still runs."""
+        return self._users > 0 or self.is_running
+
     def release(self) -> None:
         """Removes a user."""
         assert self._users, f"{self._name} has no user"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Protocol, Self
 
@@ -28,6 +28,7 @@ _NOT_SDP: Final = text(415, f"the body must be {SDP}", headers={"Accept-Post": S
 _NOT_FRAGMENT: Final = text(415, f"the body must be {FRAGMENT}", headers={"Accept-Patch": FRAGMENT})
 NO_SESSION: Final = text(404, "there is no such session; it may have ended")
 _OTHER_ICE_SESSION: Final = text(412, "If-Match names an earlier ICE session")
+_NO_ICE_SESSION: Final = text(428, "If-Match is missing: the ETag of the ICE session, or * for an ICE restart")
 NOT_ALLOWED: Final = not_allowed("DELETE, OPTIONS, PATCH, POST")
 _NO_CONTENT: Final = Response(204, None)
 _ENDED: Final = text(200, "the session has ended")
@@ -46,13 +47,13 @@ class OfferRefused(Exception):
 class SessionChange:
     """A PATCH or DELETE of a session. path: of its resource. host: as the client addressed us.
 
-    match: the value of If-Match. ufrag, password: of the fragment, see `sdp.fragment`.
+    match: the value of If-Match; "": it was not sent. ufrag, password: of the fragment, see `sdp.fragment`.
     """
 
     path: str
     method: str
     host: str = ""
-    match: str = "*"
+    match: str = ""
     ufrag: str = ""
     password: str = ""
 
@@ -94,14 +95,18 @@ class Signalling:
     """Opens sessions on the endpoint. A session's id is a secret: who knows it may end the session (RFC 9725 §4.2).
 
     remote: the sessions of other processes, which get the requests for them; None: there are no others.
+    ice_servers: as in the settings.
     """
 
-    def __init__(self, endpoint: WebRtcEndpoint, remote: RemoteSessions | None = None) -> None:
+    def __init__(
+        self, endpoint: WebRtcEndpoint, remote: RemoteSessions | None = None, ice_servers: Sequence[str] = ()
+    ) -> None:
         self.endpoint = endpoint
         self._remote = remote
         if remote is not None:
             remote.apply = self.apply
         self._stopped = False
+        self._links = {"Link": ", ".join(map(_link, ice_servers))} if ice_servers else {}
         self._sessions: dict[str, Session] = {}  # by path; bounded by the endpoint's peers
         self._paths: dict[Peer, str] = {}
 
@@ -143,7 +148,7 @@ class Signalling:
         path = self._paths[peer] = path if self._remote is None else self._remote.seal(path)
         self._sessions[path] = Session(peer, offer, accepted)
         body = write_answer(offer, accepted, self._local(peer, request.host), secrets.randbits(62))
-        headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT}
+        headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT, **self._links}
         return peer, Response(201, body.encode(), SDP, headers=headers)
 
     def forget(self, peer: Peer) -> None:
@@ -171,7 +176,7 @@ class Signalling:
             return NOT_ALLOWED
         if _media_type(request) != FRAGMENT:
             return _NOT_FRAGMENT
-        match = request.headers.get("if-match", "*")
+        match = request.headers.get("if-match", "")
 
         def take(body: bytes) -> Response | Coroutine[Any, Any, Response]:
             try:
@@ -199,10 +204,17 @@ class Signalling:
         return self._patch(session, change)
 
     def _patch(self, session: Session, change: SessionChange) -> Response:
-        """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3)."""
+        """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3).
+
+        A fragment of an earlier ICE session may arrive late. It must not restart ICE with its old credentials.
+        """
         peer, remote = session.peer, remote_transport(session.offer, session.accepted)
+        if not change.match:
+            return _NO_ICE_SESSION
+        if change.match != "*" and _etag(peer) not in map(str.strip, change.match.split(",")):
+            return _OTHER_ICE_SESSION
         if not change.ufrag or (change.ufrag, change.password) == peer.remote_credentials:
-            return _NO_CONTENT if change.match in ("*", _etag(peer)) else _OTHER_ICE_SESSION
+            return _NO_CONTENT
         try:
             peer.restart(RemotePeer(change.ufrag, change.password, remote.fingerprint, remote.passive))
         except RemoteProtocolError as error:
@@ -215,6 +227,16 @@ def bearer(request: Request) -> str:
     """Returns the token of `Authorization: Bearer <token>`; "" without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _link(server: str) -> str:
+    """Returns the link of a STUN or TURN server (RFC 9725 §4.6)."""
+    address, *credentials = server.split(" ")
+    link = f'<{address}>; rel="ice-server"'
+    if credentials:
+        user, password = credentials
+        link += f'; username="{user}"; credential="{password}"; credential-type="password"'
+    return link
 
 
 def _etag(peer: Peer) -> str:

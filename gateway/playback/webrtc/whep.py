@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import structlog
 
+from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
@@ -92,18 +93,23 @@ class WhepPlayback:
             channel = stream.channel if stream is not None else await find_channel(self._channels, channel_of(name))
         except StoreUnavailable as error:
             return service_unavailable("the channels cannot be read now", error.retry_after)
-        refusal = self._protection.judge(request, name, channel)
+        refusal = self._judge(request, name, channel)
         if refusal is not None:
-            return refusal if refusal.status != 403 else _unauthorized(refusal)
+            return refusal
 
         async def accept(offer: Offer) -> Response:
             try:
                 playing = self._streams.find(name) or await self._streams.wait(name, self._wait)
             except NoSuchStream:
                 return not_streaming(name)
-            return self._protection.judge(request, name, playing.channel) or await self._open(request, playing, offer)
+            return self._judge(request, name, playing.channel) or await self._open(request, playing, offer)
 
         return self._sessions.read_offer(request, accept)
+
+    def _judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
+        """Returns the refusal; None if the viewer has permission."""
+        refusal = self._protection.judge(request, name, channel)
+        return _unauthorized(refusal) if refusal is not None and refusal.status == 403 else refusal
 
     async def _open(self, request: Request, stream: Stream, offer: Offer) -> Response:
         output = stream.output(KIND)
@@ -213,6 +219,9 @@ class _Session:
     def connected(self) -> None:
         peer = self.peer
         assert peer is not None, "the answer has been sent"
+        if (ended := self.output.stream.ended) is not None:  # during the handshake
+            self._stream_ended(ended)
+            return
         self._viewer = RtpViewer(peer, self.types, self._stream_ended)
         has_video = self.types.video >= 0 and self.pictures is not None
         self.output.join(self._viewer, self.output.video(self.pictures) if has_video and self.pictures else None)

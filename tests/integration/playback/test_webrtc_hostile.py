@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
@@ -210,3 +211,38 @@ async def test_another_certificate_than_that_of_the_offer_gets_no_media(gateway:
                 await asyncio.sleep(0.1)
         assert not whep.client.rtp
         whep.network.close()
+
+
+async def test_slow_bodies_and_long_heads_are_ended_and_open_nothing(gateway: Gateway) -> None:
+    async with watched(gateway) as (channel, whip, _):
+        before, address = resident(gateway), ("127.0.0.1", gateway.ports["http"])
+        session = whip.url.partition(f":{gateway.ports['http']}")[2]
+        heads = [
+            f"POST /{channel.id}/whep HTTP/1.1\r\nHost: a\r\nContent-Type: application/sdp\r\n",
+            f"POST /{channel.id}/whip?sign={channel.key} HTTP/1.1\r\nHost: a\r\nContent-Type: application/sdp\r\n",
+            f"PATCH {session} HTTP/1.1\r\nHost: a\r\nContent-Type: {FRAGMENT}\r\n",
+        ]
+        slow = [await asyncio.open_connection(*address) for _ in range(150)]
+        for number, (_, writer) in enumerate(slow):
+            writer.write((heads[number % 3] + "Content-Length: 60000\r\n\r\nv=0\r\n").encode())
+        for head in heads:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(head.encode() + b"X-Long: " + b"y" * 100_000 + b"\r\n\r\n")
+            assert b" 431 " in await reader.readline()
+            writer.close()
+        assert metric(gateway, 'millrace_webrtc_connections{state="opening"}') == 0
+        assert resident(gateway) < before + 20_000_000
+
+        async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+            with contextlib.suppress(ConnectionError):
+                while not reader.at_eof():
+                    writer.write(b"a=x\r\n")
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1):
+                            return await reader.read()
+            return b""
+
+        async with asyncio.timeout(30):  # 10 s are allowed, however many bytes come
+            answers = await asyncio.gather(*(drip(*connection) for connection in slow))
+        assert not any(b" 201 " in answer or b" 200 " in answer for answer in answers)
+    assert '"level":"error"' not in gateway.log

@@ -276,6 +276,25 @@ async def test_folders_get_posts_and_no_further_methods():
     assert seen == [("GET", "a/b"), ("POST", "a/b")]
 
 
+async def test_the_address_of_sessions_takes_no_reads_and_its_options_name_the_media_types():
+    methods = "DELETE, OPTIONS, PATCH, POST"
+    seen = []
+    async with playing(channel("c1")) as lab:
+        lab.listener.server.handler.add_sessions("whip", lambda request, name: seen.append(name) or text(201, "own"))
+        for method in ("GET", "HEAD", "PUT"):
+            refused = await lab.listener.get("/c1/whip", method)
+            assert (refused.status, refused.headers["allow"]) == (405, methods), method
+        assert (await lab.listener.get("/c1/whip/some-session", "PUT")).status == 405
+        for path in ("/c1/whip", "/c1/whip/some-session", "/whip"):
+            allowed = (await lab.listener.get(path, "OPTIONS")).headers
+            assert allowed["access-control-allow-methods"] == methods
+            assert allowed["accept-post"] == "application/sdp"
+            assert allowed["accept-patch"] == "application/trickle-ice-sdpfrag"
+            assert (await lab.listener.get(path, "POST")).status == 201
+        assert seen == ["c1", "c1", ""]
+        assert "accept-post" not in (await lab.listener.get("/c1/live.m3u8", "OPTIONS")).headers
+
+
 async def test_the_names_of_the_api_lead_to_no_page():
     both = {"", "healthcheck", "ready", "broadcast.json", "_player", "_servers"}  # they are on both listeners
     names = {route.path.split("/")[1] for route in ROUTES} - both

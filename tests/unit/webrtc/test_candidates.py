@@ -33,7 +33,7 @@ def test_equal_addresses_are_named_once() -> None:
     [
         ("192.0.2.1", "192.0.2.1"), ("[2001:db8::1]", "2001:db8::1"), ("::ffff:192.0.2.1", "192.0.2.1"),
         ("example.com", None), ("0.0.0.0", None), ("::", None), ("fe80::1", None), ("224.0.0.1", None), ("", None),
-        ("192.0.2.1\r\na=x", None), ("127.0.0.1", "127.0.0.1"),
+        ("192.0.2.1\r\na=x", None), ("127.0.0.1", "127.0.0.1"), ("2001:db8::1%eth0", "2001:db8::1"),
     ],
 )  # fmt: skip
 def test_only_addresses_that_clients_can_send_to_are_usable(text: str, address: str | None) -> None:

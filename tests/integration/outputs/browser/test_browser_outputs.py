@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from gateway.media.unit import AccessUnit
 from gateway.outputs.browser import browser_specs, on_demand
 from gateway.outputs.browser.browser_pictures import BrowserPictures, browser_pictures
 from gateway.outputs.browser.opus_sound import OpusSound, opus_sound
-from gateway.ports.errors import OutputError
+from gateway.ports.errors import AtCapacity, OutputError
 from gateway.settings import Settings
 from gateway.settings.layers import load
 from gateway.workers.programs.codec import VideoDecoder
@@ -437,6 +437,30 @@ async def test_a_dead_picture_worker_is_replaced(monkeypatch: pytest.MonkeyPatch
         assert all(a.dts < b.dts for a, b in pairwise(viewer.units))
         playing.cancel()
         found.release(shown)
+
+
+async def test_viewers_cannot_take_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    echo, film = "tests.support.echo_worker", ordinary(seconds=10)
+    async with gateway(monkeypatch) as services, AsyncExitStack() as stack:
+        publisher = await services.publish(film)
+        found = pictures_of(publisher.stream)
+        playing = asyncio.create_task(services.play(publisher, film))
+        for _ in range(2):  # half of the workers are for pictures
+            await stack.enter_async_context(found._workers.start(echo, "another stream"))
+        with pytest.raises(AtCapacity, match="converts no more streams"):
+            await found.acquire(BROWSER)
+        assert not found.is_running
+        async with services.workers.start(echo, "a ladder"):
+            assert services.workers.running == 3, "there is room for other outputs"
+        await stack.aclose()
+        await stack.enter_async_context(found._workers.start(echo, "another stream"))
+        shown = await found.acquire(BROWSER)
+        assert found._workers.is_full
+        assert await found.acquire(BROWSER) is shown, "a conversion that runs serves any number of viewers"
+        for _ in range(2):
+            found.release(shown)
+        await stack.aclose()
+        playing.cancel()
 
 
 async def test_pictures_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,338 @@
+"""WHEP: who may watch, what an offer gets, and that each end gives back quota, pictures and session."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.channels.stream_key import SignatureUse
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.packaging.feed import FeedCounts
+from gateway.packaging.rtp.output import KIND, RtpOutput
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.webrtc.signalling import SDP, Signalling
+from gateway.playback.webrtc.whep import WhepPlayback
+from gateway.ports.errors import AtCapacity, OutputError
+from gateway.protocols.rtp import rtcp
+from gateway.settings.layers import load
+from tests.support import builders
+from tests.support.builders import VIDEO
+from tests.support.http import Listener, Reply, serving, until
+from tests.support.playback import SECRETS, Channels
+from tests.support.rtp_viewers import coded
+from tests.support.webrtc import Client, Wire
+from tests.support.whip_client import offer
+
+PATH = "/c1/whep"
+OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
+
+
+class Media:
+    """A BrowserMedia that gives the stream itself. error: raised instead. waits: delays each answer."""
+
+    def __init__(self) -> None:
+        self.acquired = self.released = 0
+        self.error: Exception | None = None
+        self.waits: asyncio.Future[None] | None = None
+        self.asked = asyncio.Event()
+
+    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
+        self.asked.set()
+        if self.waits is not None:
+            await self.waits
+        if self.error is not None:
+            raise self.error
+        self.acquired += 1
+        return stream
+
+    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
+        return []
+
+    def release(self, stream: Stream, pictures: Stream) -> None:
+        self.released += 1
+
+
+class Lab:
+    def __init__(self, hub: Hub, wire: Wire, media: Media, channels: Channels, auth: str, wait: float) -> None:
+        self.hub, self.wire, self.media, self.channels = hub, wire, media, channels
+        self.sessions = Signalling(wire.endpoint)
+        protection = PlaybackProtection(
+            auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100
+        )
+        options = ["limits.playback_per_address=2", f"stream.wait_for_publisher={wait}"]
+        settings = load(environ={}, overrides=options)
+        self.whep = WhepPlayback(self.sessions, hub, channels, protection, media, settings)
+        self.listener: Listener
+
+    def live(self, audio: MediaTrack | None = None, video: MediaTrack | None = VIDEO) -> StreamPublisher:
+        publisher = builders.publish(self.hub)
+        publisher.set_tracks(video, audio, {})
+        if video is not None:
+            publisher.push(coded(0, True), time.monotonic())
+        return publisher
+
+    async def post(self, client: Client, query: str = "", *, more: str = "", **options: Any) -> Reply:
+        body = offer(client, "recvonly", **options) + more
+        head = f"POST {PATH}{query} HTTP/1.1\r\nHost: a\r\nContent-Type: {SDP}\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with self.listener.connect() as wire:
+            await wire.send(head + body)
+            return await wire.reply()
+
+    async def watch(self, **options: Any) -> Client:
+        """A connected viewer."""
+        client = Client()
+        reply = await self.post(client, **options)
+        assert reply.status == 201, reply.text
+        await self.connect(client, reply)
+        return client
+
+    async def connect(self, client: Client, reply: Reply) -> None:
+        lines = reply.text.split("\r\n")
+        found = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        client.remote = found["a=ice-ufrag"], found["a=ice-pwd"]
+        client.address = ("192.0.2.77", 5000 + len(self.wire.clients))
+        self.wire.clients.append(client)
+        for _ in range(20):
+            client.send_check()
+            await self.wire.exchange()
+            if client.connected:
+                return
+            self.wire.clock.now += 0.1
+            self.wire.endpoint.tick(self.wire.clock())
+        raise AssertionError("not connected")
+
+    def assert_nothing_is_held(self) -> None:
+        assert self.media.acquired == self.media.released
+        assert not len(self.sessions) and not self.wire.endpoint.peers
+        assert self.whep._quota["127.0.0.1"] == 0
+
+
+@asynccontextmanager
+async def serving_viewers(auth: str = "none", wait: float = 0.0, **fields: Any) -> AsyncIterator[Lab]:
+    counts = FeedCounts()
+    spec = OutputSpec(KIND, lambda s: RtpOutput(s, lambda feed: _attach(s, feed), counts), lambda s: True)
+    lab = Lab(builders.hub([spec], linger=0.0), Wire(**fields), Media(), Channels(builders.channel()), auth, wait)
+    async with serving(lambda r: lab.whep.respond(r, "c1"), hidden=("POST", "PATCH", "DELETE")) as listener:
+        lab.listener = listener
+        yield lab
+    lab.hub.drain()
+    await lab.hub.drained()
+    await lab.wire.exchange()
+    await lab.wire.endpoint.close()
+    lab.assert_nothing_is_held()
+
+
+def _attach(stream: Stream, feed: Any) -> Any:
+    stream.attach(feed, replay=False)
+    return lambda: stream.detach(feed)
+
+
+def viewers(publisher: StreamPublisher) -> int:
+    return publisher.stream.viewers[KIND]
+
+
+async def test_a_viewer_gets_the_tracks_that_it_asks_for_and_gives_all_back() -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live(OPUS)
+        await until(lambda: publisher.stream.output(KIND))
+        client = await lab.watch()
+        assert (viewers(publisher), lab.media.acquired) == (1, 1)
+        sound_only = await lab.watch(video=False)
+        assert (viewers(publisher), lab.media.acquired) == (2, 1), "a listener needs no pictures"
+        assert client.rtp, "the pictures since the last key frame"
+        client.close()
+        sound_only.send_rtcp(rtcp.receiver_report(1, (), "x") + rtcp.bye(1))
+        await lab.wire.exchange()
+        assert viewers(publisher) == 0
+        lab.assert_nothing_is_held()
+
+
+async def test_rejected_media_of_an_offer_stay_rejected() -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live()
+        await until(lambda: publisher.stream.output(KIND))
+        data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:9\r\n"
+        reply = await lab.post(Client(), more=data)
+        lines = [line for line in reply.text.split("\r\n") if line.startswith("m=")]
+        assert [line.split()[1] for line in lines] == ["9", "0", "0"], "pictures; no sound; no data"
+
+
+@pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.PUBLISHER_GONE])
+@pytest.mark.parametrize("kinds", [{}, {"video": False}], ids=["pictures and sound", "sound only"])
+async def test_viewers_end_with_the_stream(reason: EndReason, kinds: dict[str, bool]) -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live(OPUS)
+        await until(lambda: publisher.stream.output(KIND))
+        client = await lab.watch(**kinds)
+        lab.hub.end("c1", reason)
+        await until(lambda: not len(lab.sessions))
+        await lab.wire.exchange()
+        assert client.closed
+        assert any(isinstance(item, rtcp.Bye) for data in client.rtcp for item in rtcp.parse(data))
+        lab.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("kinds", [{}, {"video": False}], ids=["pictures and sound", "sound only"])
+async def test_a_viewer_that_connects_after_the_end_of_the_stream_ends_at_once(kinds: dict[str, bool]) -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live(OPUS)
+        await until(lambda: publisher.stream.output(KIND))
+        client = Client()
+        reply = await lab.post(client, **kinds)
+        output = publisher.stream.output(KIND)
+        lab.hub.end("c1", EndReason.KICKED)
+        await asyncio.sleep(0)
+        await lab.connect(client, reply)
+        await lab.wire.exchange()
+        assert client.closed
+        assert isinstance(output, RtpOutput) and not output.connections
+        assert viewers(publisher) == 0
+        lab.assert_nothing_is_held()
+
+
+async def test_a_viewer_that_never_connects_gives_all_back() -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live()
+        await until(lambda: publisher.stream.output(KIND))
+        for _ in range(2):
+            assert (await lab.post(Client())).status == 201
+        refused = await lab.post(Client())
+        assert refused.status == 503 and refused.headers["retry-after"], "two viewers of an address are allowed"
+        lab.wire.clock.now += 10
+        lab.wire.endpoint.tick(lab.wire.clock())
+        lab.assert_nothing_is_held()
+        assert (await lab.post(Client())).status == 201
+        lab.hub.end("c1", EndReason.KICKED)
+        lab.wire.clock.now += 10
+        lab.wire.endpoint.tick(lab.wire.clock())
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(OutputError("no encoder"), 406), (AtCapacity("all are busy"), 503), (ValueError("bug"), 500)]
+)
+async def test_without_pictures_the_viewer_is_told_and_its_place_is_free(error: Exception, status: int) -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live(OPUS)
+        await until(lambda: publisher.stream.output(KIND))
+        lab.media.error = error
+        for _ in range(3):
+            reply = await lab.post(Client())
+            assert reply.status == status
+            assert (status == 500) or str(error) in reply.text
+            lab.assert_nothing_is_held()
+
+
+async def test_an_endpoint_without_room_gives_the_pictures_back() -> None:
+    async with serving_viewers(half_open=1) as lab:
+        publisher = lab.live()
+        await until(lambda: publisher.stream.output(KIND))
+        assert (await lab.post(Client())).status == 201
+        assert (await lab.post(Client())).status == 503
+        assert (lab.media.acquired, lab.media.released, len(lab.sessions)) == (2, 1, 1)
+        lab.wire.clock.now += 10
+        lab.wire.endpoint.tick(lab.wire.clock())
+
+
+async def test_a_viewer_that_leaves_while_its_pictures_are_made_gives_its_place_back() -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live()
+        await until(lambda: publisher.stream.output(KIND))
+        lab.media.waits = asyncio.get_running_loop().create_future()
+        asking = asyncio.create_task(lab.post(Client()))
+        await lab.media.asked.wait()
+        assert lab.whep._quota["127.0.0.1"] == 1
+        asking.cancel()
+        await until(lambda: lab.whep._quota["127.0.0.1"] == 0)
+        lab.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"H264": "H999"}, "H.264"),
+        ({"recvonly": "sendonly"}, "codec"),
+        ({"packetization-mode=1": "packetization-mode=2", "H264": "VP8"}, "VP8"),
+    ],
+)
+async def test_an_offer_without_a_codec_of_the_stream_is_406(changes: dict[str, str], word: str) -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live(OPUS)
+        await until(lambda: publisher.stream.output(KIND))
+        body = offer(Client(), "recvonly")
+        for old, new in changes.items():
+            body = body.replace(old, new)
+        head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {SDP}\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with lab.listener.connect() as wire:
+            await wire.send(head + body)
+            reply = await wire.reply()
+        assert (reply.status, word in reply.text) == (406, True), reply.text
+        lab.assert_nothing_is_held()
+
+
+async def test_an_idle_channel_is_404_and_a_stream_without_tracks_503() -> None:
+    async with serving_viewers() as lab:
+        assert (await lab.post(Client())).status == 404
+        lab.channels.away = True
+        assert (await lab.post(Client())).status == 503
+        lab.channels.away = False
+        lab.assert_nothing_is_held()
+
+
+async def test_a_viewer_that_waits_gets_the_stream_when_it_begins() -> None:
+    async with serving_viewers(wait=10.0) as lab:
+        asking = asyncio.create_task(lab.post(Client()))
+        await until(lambda: len(lab.listener.server) == 1)
+        publisher = lab.live()
+        assert (await asking).status == 201
+        lab.hub.end("c1", EndReason.KICKED)
+        lab.wire.clock.now += 10
+        lab.wire.endpoint.tick(lab.wire.clock())
+        assert viewers(publisher) == 0
+
+
+async def test_a_protected_stream_needs_a_sign_also_if_it_becomes_protected_during_the_wait() -> None:
+    sign = SECRETS.sign("c1", builders.FAR, SignatureUse.PLAY)
+    async with serving_viewers(wait=10.0) as lab:
+        asking = asyncio.create_task(lab.post(Client()))
+        await until(lambda: len(lab.listener.server) == 1)
+        await asyncio.sleep(0.05)
+        publisher = builders.publish(lab.hub, playAuth="sign")
+        publisher.set_tracks(VIDEO, None, {})
+        publisher.push(coded(0, True), time.monotonic())
+        refused = await asking
+        assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
+        wrong = await lab.post(Client(), "?sign=1-2")
+        assert (wrong.status, wrong.headers["www-authenticate"]) == (401, "Bearer")
+        assert (await lab.post(Client(), f"?sign={sign}")).status == 201
+        lab.hub.end("c1", EndReason.KICKED)
+        lab.wire.clock.now += 10
+        lab.wire.endpoint.tick(lab.wire.clock())
+        lab.assert_nothing_is_held()
+
+
+async def test_invalid_feedback_of_a_viewer_is_ignored() -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live(OPUS)
+        await until(lambda: publisher.stream.output(KIND))
+        client = await lab.watch()
+        for packet in (
+            rtcp.receiver_report(1, (), "x") + rtcp.nack(1, 999, [1, 2, 3]),  # of an SSRC that nobody sends
+            rtcp.receiver_report(1, (), "x") + rtcp.pli(1, 999),
+            b"\x80\xc9\x00\x00" + b"\0" * 4,
+            b"\x80\xc8\xff\xff" + b"\0" * 4,
+        ):
+            client.send_rtcp(packet)
+        await lab.wire.exchange()
+        assert viewers(publisher) == 1 and not client.closed
+        client.close()
+        await lab.wire.exchange()
