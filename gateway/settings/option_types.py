@@ -183,7 +183,7 @@ def _egress_entries(value: object) -> object:
 
 
 def _hosts(value: object) -> tuple[str, ...]:
-    return tuple(_host(entry) for entry in _texts(value))
+    return tuple(_web_address(entry) if "://" in entry else _host(entry) for entry in _texts(value))
 
 
 def _host_patterns(value: object) -> tuple[str, ...]:
@@ -339,7 +339,10 @@ Hosts = Annotated[
     tuple[str, ...],
     BeforeValidator(_hosts),
     Field(max_length=16),
-    Expected("a comma-separated list of at most 16 addresses or names, such as 203.0.113.7, media.example.com"),
+    Expected(
+        "a comma-separated list of at most 16 addresses, names or URLs, such as 203.0.113.7, media.example.com, "
+        "https://checkip.amazonaws.com"
+    ),
 ]
 IceServers = Annotated[
     tuple[Annotated[str, AfterValidator(_ice_server)], ...],

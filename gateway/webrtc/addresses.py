@@ -1,4 +1,4 @@
-"""Finds the addresses of this machine, and the addresses of the names that an operator advertises."""
+"""Finds the addresses of this machine, and those of the names and URLs that an operator advertises."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import structlog
 
 from gateway.webrtc.candidates import usable_address
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 _SIOCGIFADDR: Final = 0x8915  # netdevice(7): the IPv4 address of an interface
 _RESOLVE_SECONDS: Final = 5.0
+_MAX_ANSWER: Final = 100  # bytes; an address has 45
 _REPORTED_V6: Final = "2001:db8::1"  # documentation addresses: the kernel chooses a source, and nothing is sent
 _REPORTED_V4: Final = "192.0.2.1"
 
@@ -33,18 +35,35 @@ def machine_addresses(ipv6: bool) -> list[str]:
 
 
 async def resolve(names: Iterable[str]) -> list[str]:
-    """Returns the addresses of addresses and names, in their order. A name that cannot be resolved gives none."""
-    loop = asyncio.get_running_loop()
+    """Returns the addresses of addresses, names and URLs, in their order. Those that fail give none.
+
+    A URL answers with the address from which this machine reaches it.
+    """
     found: list[str] = []
     for name in names:
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
-                entries = await loop.getaddrinfo(name.strip("[]"), None, type=socket.SOCK_DGRAM)
-        except (OSError, TimeoutError, UnicodeError) as error:
+                entries = [await _answer(name)] if "://" in name else await _lookup(name)
+        except (OSError, TimeoutError, UnicodeError, aiohttp.ClientError) as error:
             log.warning("webrtc.advertise has a name without address", name=name, reason=str(error) or "no answer")
             continue
-        found += [address for entry in entries if (address := usable_address(str(entry[4][0])))]
+        found += [address for entry in entries if (address := usable_address(entry))]
     return list(dict.fromkeys(found))
+
+
+async def _lookup(name: str) -> list[str]:
+    entries = await asyncio.get_running_loop().getaddrinfo(name.strip("[]"), None, type=socket.SOCK_DGRAM)
+    return [str(entry[4][0]) for entry in entries]
+
+
+async def _answer(url: str) -> str:
+    """Returns the address in the answer of a URL. Raises OSError if the answer is none."""
+    # A proxy of the environment would be answered with its own address.
+    async with aiohttp.ClientSession(trust_env=False) as http, http.get(url) as reply:
+        text = (await reply.content.read(_MAX_ANSWER)).decode("ascii", "replace").strip()
+        if reply.status != 200 or usable_address(text) is None:
+            raise OSError(f"the answer, status {reply.status}, is no address")
+        return text
 
 
 def _source(family: int, target: str) -> str:

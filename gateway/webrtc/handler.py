@@ -25,12 +25,14 @@ class RemotePeer:
     """The transport of an offer. fingerprint: algorithm and value, such as ("sha-256", "AB:CD:…").
 
     passive: it waits for our handshake (a=setup:passive), as ffmpeg does.
+    active: it cannot wait for ours (a=setup:active), as ffmpeg with dtls_active. It may read no check meanwhile.
     """
 
     ufrag: str
     password: str
     fingerprint: tuple[str, str]
     passive: bool = False
+    active: bool = False
 
 
 class PeerHandler(Protocol):

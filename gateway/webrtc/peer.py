@@ -213,9 +213,9 @@ class Peer:
 
     def request(self, message: StunMessage, path: Path, now: float) -> None:
         """Answers an authentic check, and sends what waited for the bytes of the peer."""
-        if self._remote.passive and not path.verified:
-            # ffmpeg 8 sends nothing after the answer to its check, so its address must be verified before: it answers
-            # our check, and repeats its own.
+        if (self._remote.passive or self._remote.active) and not path.verified:
+            # ffmpeg 8 sends no check after the answer to its own, and answers none. So its address must be verified
+            # before: it answers our check, and repeats its own.
             self._send_check(path, now)
             return
         path.send((self.ice.request(message, path, now),))

@@ -8,7 +8,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from typing import Any
+
+import av
 
 from gateway.media import nal
 from gateway.media.track import Kind
@@ -234,6 +237,18 @@ async def watching(url: str, *, tcp: bool = False, **options: Any) -> AsyncItera
         yield whep
     finally:
         whep.close()
+
+
+def pictures_of(source: str | Path, enough: int) -> list[bytes]:
+    """The slices of the first pictures of an address or a file, in decoding order."""
+    taken: list[bytes] = []
+    with av.open(str(source), timeout=30) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size:
+                taken.append(slices(bytes(packet)))
+            if len(taken) == enough:
+                break
+    return taken
 
 
 def slices(payload: bytes) -> bytes:

@@ -105,7 +105,7 @@ class Measure {
   #follow() {
     this.#video.requestVideoFrameCallback((_, { mediaTime }) => {
       if (!this.#open) return;
-      this.#picture = mediaTime;
+      this.#picture = mediaTime || this.#video.currentTime; // Firefox 153: always 0 for received pictures
       this.#follow();
     });
   }
@@ -138,6 +138,9 @@ class Measure {
     if (received > this.#received) this.newest = this.shown + this.#buffer;
     this.#received = received;
     if (kind === "video") this.dropped = framesDropped ?? null;
-    if (estimatedPlayoutTimestamp) this.#ahead = Date.now() - (estimatedPlayoutTimestamp - NTP_EPOCH);
+    if (estimatedPlayoutTimestamp) {
+      const behind = Date.now() - estimatedPlayoutTimestamp;
+      this.#ahead = behind < -NTP_EPOCH / 2 ? behind + NTP_EPOCH : behind; // Firefox 153 counts from 1970
+    }
   }
 }

@@ -142,7 +142,9 @@ class Signalling:
         folder: of its resource: /<id>/whip or /<id>/whep. `forget` must be called at the end of the peer.
         """
         transport = remote_transport(offer, accepted)
-        remote = RemotePeer(transport.ufrag, transport.password, transport.fingerprint, transport.passive)
+        remote = RemotePeer(
+            transport.ufrag, transport.password, transport.fingerprint, transport.passive, transport.active
+        )
         peer = self.endpoint.open_peer(remote, handler, request.peer)
         path = f"{folder}/{secrets.token_urlsafe(16)}"
         path = self._paths[peer] = path if self._remote is None else self._remote.seal(path)
@@ -216,7 +218,7 @@ class Signalling:
         if not change.ufrag or (change.ufrag, change.password) == peer.remote_credentials:
             return _NO_CONTENT
         try:
-            peer.restart(RemotePeer(change.ufrag, change.password, remote.fingerprint, remote.passive))
+            peer.restart(RemotePeer(change.ufrag, change.password, remote.fingerprint, remote.passive, remote.active))
         except RemoteProtocolError as error:
             return text(400, str(error))
         answer = write_restart(session.offer, session.accepted, self._local(peer, change.host))

@@ -34,12 +34,14 @@ class Transport:
 
     fingerprint: ("sha-256", "AB:CD:…"), the strongest one that is offered.
     passive: the client is the DTLS server ("a=setup:passive", as ffmpeg offers). Then we must be the DTLS client.
+    active: the client is the DTLS client and nothing else ("a=setup:active").
     """
 
     ufrag: str
     password: str
     fingerprint: tuple[str, str]
     passive: bool
+    active: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def _transport(section: Section, session: Section) -> Transport:
         raise RemoteProtocolError("malformed ICE credentials in the offer")
     if setup not in ("", "actpass", "active", "passive"):
         raise RemoteProtocolError("the offer has no usable DTLS role (a=setup:actpass)")
-    return Transport(ufrag, password, _fingerprint(section, session), setup == "passive")
+    return Transport(ufrag, password, _fingerprint(section, session), setup == "passive", setup == "active")
 
 
 def _fingerprint(section: Section, session: Section) -> tuple[str, str]:

@@ -6,19 +6,22 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
 from tests.support.tools import lacking, need
+from tests.support.whip_client import pictures_of
 
 GST = Path(__file__).parents[2] / "support" / "gst_webrtc.py"
-FILM = Film("clients", seconds=40)
+FILM = Film("clients", seconds=40, bframes=0)
 _NEEDED = "import gi; gi.require_version('GstWebRTC', '1.0'); from gi.repository import Gst, GstWebRTC; Gst.init(None)"
 _NEEDED += "; assert all(Gst.ElementFactory.find(name) for name in ('webrtcbin', 'nicesrc', 'x264enc', 'h264parse'))"
 
@@ -87,16 +90,29 @@ def muxers(ffmpeg: str) -> str:
     return subprocess.run([ffmpeg, "-hide_banner", "-muxers"], capture_output=True, text=True, check=False).stdout
 
 
-def test_ffmpeg_publishes_by_whip(gateway: Gateway) -> None:
-    """Its offer is a=setup:passive, so the gateway begins the handshake."""
+def whip_muxer() -> str:
     ffmpeg = new_ffmpeg()
     if " whip " not in muxers(ffmpeg):
         lacking("an ffmpeg with the WHIP muxer (imageio-ffmpeg with ffmpeg 8)")
+    return ffmpeg
+
+
+def assert_same_pictures(channel: Channel) -> None:
+    """What comes out by FLV are pictures of FILM, without a gap."""
+    sent, got = pictures_of(FILM.path(), 10_000), pictures_of(channel.url("live.flv"), 90)
+    assert len(set(sent)) == len(sent), "no two pictures are alike"
+    assert len(got) == 90 and got[0] in sent
+    at = sent.index(got[0])
+    assert got == sent[at : at + 90]
+
+
+def test_ffmpeg_publishes_by_whip(gateway: Gateway) -> None:
+    """The command of docs/api.md. Its offer is a=setup:passive, so the gateway begins the handshake."""
     channel = gateway.channel()
     command = [
-        ffmpeg, "-v", "warning", "-re", "-i", str(FILM.path()), "-c:v", "libx264", "-profile:v", "baseline", "-bf", "0",
-        "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60", "-c:a", "libopus", "-ar", "48000", "-ac", "2",
-        "-f", "whip", whip(channel),
+        whip_muxer(), "-v", "warning", "-re", "-i", str(FILM.path()), "-c:v", "libx264", "-profile:v", "baseline",
+        "-bf", "0", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60", "-c:a", "libopus", "-ar", "48000",
+        "-ac", "2", "-f", "whip", whip(channel),
     ]  # fmt: skip
     with Program(command) as publisher:
         until(lambda: channel.session()["bitrate"] > 50_000, f"live: {publisher.errors[-800:]}", 20)
@@ -104,6 +120,55 @@ def test_ffmpeg_publishes_by_whip(gateway: Gateway) -> None:
             take = take_of(player)
         assert publisher.running, publisher.errors[-500:]
     assert len(take.video) > 30 and len(take.audio) > 50
+
+
+@pytest.mark.parametrize("flags", [[], ["-whip_flags", "dtls_active"]], ids=["passive", "active"])
+def test_pictures_of_ffmpeg_come_out_unchanged(gateway: Gateway, flags: list[str]) -> None:
+    channel = gateway.channel()
+    command = [
+        whip_muxer(), "-v", "warning", "-re", "-i", str(FILM.path()), "-c:v", "copy", "-c:a", "libopus", "-ar", "48000",
+        "-ac", "2", "-f", "whip", *flags, "-authorization", channel.obs_key,
+        f"http://127.0.0.1:{gateway.ports['http']}/whip",
+    ]  # fmt: skip
+    with Program(command) as publisher:
+        until(lambda: channel.session()["bitrate"] > 50_000, f"live: {publisher.errors[-800:]}", 20)
+        assert_same_pictures(channel)
+
+
+# FFmpeg with GnuTLS. Its own certificate is on the curve P-224, which OpenSSL 4 refuses, so it needs another one.
+PYAV = """
+import sys, time, av
+film, out = av.open(sys.argv[1]), av.open(sys.argv[2], "w", format="whip", options={
+    "cert_file": sys.argv[3], "key_file": sys.argv[4]})
+video = out.add_stream_from_template(film.streams.video[0])
+audio = out.add_stream("libopus", rate=48_000, layout="stereo")
+began = time.monotonic()
+for packet in film.demux():
+    if not packet.size:
+        continue
+    time.sleep(max(0, began + float(packet.dts * packet.time_base) - time.monotonic()))
+    if packet.stream.type == "video":
+        packet.stream = video
+        out.mux(packet)
+    else:
+        for frame in packet.decode():
+            out.mux(audio.encode(frame))
+"""
+
+
+def test_pyav_publishes_by_whip_with_a_certificate_of_its_own(gateway: Gateway, tmp_path: Path) -> None:
+    if "whip" not in av.formats_available:
+        lacking("a PyAV with the WHIP muxer")
+    need("openssl")
+    certificate, key = tmp_path / "whip.crt", tmp_path / "whip.key"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=whip"]
+    made = ["openssl", "req", "-x509", *curve, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    channel = gateway.channel()
+    command = [sys.executable, "-c", PYAV, str(FILM.path()), whip(channel), str(certificate), str(key)]
+    with Program(command) as publisher:
+        until(lambda: channel.session()["bitrate"] > 50_000, f"live: {publisher.errors[-800:]}", 20)
+        assert_same_pictures(channel)
 
 
 # ---- MediaMTX ----

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-
-import av
 
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
@@ -13,21 +10,9 @@ from tests.support.clients import found, until
 from tests.support.gateway import running
 from tests.support.sources import h264
 from tests.support.tools import need
-from tests.support.whip_client import publishing, slices
+from tests.support.whip_client import pictures_of, publishing, slices
 
 SECONDS = 14
-
-
-def packets(source: str | Path, enough: int) -> list[bytes]:
-    """The slices of the first pictures of an address or a file, in decoding order."""
-    taken: list[bytes] = []
-    with av.open(str(source), timeout=30) as container:
-        for packet in container.demux(container.streams.video[0]):
-            if packet.size:
-                taken.append(slices(bytes(packet)))
-            if len(taken) == enough:
-                break
-    return taken
 
 
 def assert_part(name: str, got: list[bytes], sent: list[AccessUnit], least: int) -> None:
@@ -53,7 +38,7 @@ async def test_pictures_of_whip_come_out_of_every_output_unchanged() -> None:
                 "FLV": channel.url("live.flv"), "RTMP": channel.rtmp, "HLS": channel.url("live.m3u8"),
                 "CMAF": channel.url("master.m3u8"), "relay": there.url("live.flv"),
             }  # fmt: skip
-            takes = await asyncio.gather(*(asyncio.to_thread(packets, url, 60) for url in addresses.values()))
+            takes = await asyncio.gather(*(asyncio.to_thread(pictures_of, url, 60) for url in addresses.values()))
             for name, got in zip(addresses, takes, strict=True):
                 assert_part(name, got, whip.sent, 60)
             async with asyncio.timeout(SECONDS + 20):
@@ -62,5 +47,5 @@ async def test_pictures_of_whip_come_out_of_every_output_unchanged() -> None:
         files = await asyncio.to_thread(
             until, lambda: found(gateway.data / "media", "*/mp4/**/*.mp4"), "the recording is finished", 30
         )
-        recorded = [picture for file in files for picture in packets(file, 10_000)]
+        recorded = [picture for file in files for picture in pictures_of(file, 10_000)]
         assert recorded == [slices(unit.payload) for unit in whip.sent], "every picture of the push is recorded"

@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.clients import push, until
 from tests.support.cores import Cores, alive
+from tests.support.fleet import sharing
 from tests.support.gateway import Edge, Gateway
 from tests.support.media import Film
 from tests.support.tools import need
@@ -165,6 +167,33 @@ async def test_any_process_changes_and_ends_any_session(tmp_path: Path) -> None:
                 assert await viewer.delete() == 200
                 assert [await viewer.delete() for _ in range(8)] == [404] * 8
                 await viewer.network.until(lambda: viewer.client.closed)  # noqa: B023
+
+
+async def test_any_gateway_changes_and_ends_sessions_of_others(tmp_path: Path) -> None:
+    """A load balancer may bring each request to another machine. The media stay with the one that answered."""
+    with sharing(tmp_path, 2) as (owner, other):
+        channel = owner.channel()
+        publisher = Publisher(channel.url(f"whip?sign={channel.key}"))
+        await publisher.start()
+        await asyncio.to_thread(channel.wait_live)
+        viewer = WebRtcSession(f"{base(other)}/{channel.id}/whep", "recvonly")
+        await viewer.connect()
+        await viewer.until(lambda: len(viewer.packets(PICTURES)) > 30)
+        for session, elsewhere in ((viewer, owner), (publisher.session, other)):
+            url = base(elsewhere) + urlsplit(session.location).path
+            assert (await session.patch(url))[0] == 204
+            status, fragment = await session.patch(url, ufrag="newufrag", password="a" * 24)
+            assert status == 200, fragment
+            assert f"a=ice-ufrag:{session.client.remote[0]}" not in fragment
+            session.location = url
+            assert await session.delete() == 200
+            assert await session.delete() == 404
+            await session.network.until(lambda: session.client.closed)  # noqa: B023
+        publisher.close()
+
+
+def base(gateway: Gateway) -> str:
+    return f"http://127.0.0.1:{gateway.ports['http']}"
 
 
 async def test_strangers_cannot_make_nodes_ask_each_other(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "InstallKvsStream": "True",
         "Workers": "ecs",
         "ServerTable": "True",
+        "WebRtc": "True",
         "UserName": "eva",
         "UserPassword": "correct horse",
         "PlaybackFrom": "pl-0123456789abcdef0",
@@ -214,6 +215,7 @@ def test_load_balancers_ask_whether_nodes_are_ready():
         "Rtmp": "/ready",
         "WebPush": "/ready",
         "Edges": "/ready",
+        "Whip": "/ready",
         "Admin": "/healthcheck",  # answers 503 in words while a store is away
     }
 
@@ -253,6 +255,40 @@ def test_nobody_reaches_api_and_console_unless_a_network_is_named():
     for group in deployed("defaults").of_type("AWS::EC2::SecurityGroup").values():
         for rule in group.get("SecurityGroupIngress", ()):
             assert "CidrIp" not in rule or rule["FromPort"] in (1935, 1938, 8081, 8444)
+
+
+def webrtc_rules(variant: str) -> dict[str, tuple[int, int]]:
+    """The ports of tasks that everybody reaches, by protocol."""
+    rules = deployed(variant).of_type("AWS::EC2::SecurityGroupIngress").values()
+    return {r["IpProtocol"]: (r["FromPort"], r["ToPort"]) for r in rules if r["FromPort"] == 8189}
+
+
+def test_media_of_webrtc_reach_every_process_of_a_task_where_it_is_wanted():
+    assert webrtc_rules("named") == {}
+    stack = deployed("everything")
+    most = max(int(t["Cpu"]) for t in stack.of_type("AWS::ECS::TaskDefinition").values())
+    assert most <= 4096
+    for name in ("gateway", "edge"):
+        settings = settings_of(containers(stack)[name])
+        first = settings.webrtc.port
+        assert webrtc_rules("everything") == dict.fromkeys(("udp", "tcp"), (first, first + 3)), "four processors"
+        assert settings.webrtc.advertise == ("https://checkip.amazonaws.com",)
+        assert settings_of(containers(deployed("named"))[name]).webrtc.advertise == ()
+
+
+def test_whip_goes_to_gateways_and_whep_to_edges():
+    def behaviours(variant: str) -> dict[str, list[str]]:
+        (found,) = deployed(variant).of_type("AWS::CloudFront::Distribution").values()
+        every = found["DistributionConfig"]["CacheBehaviors"]
+        return {b["PathPattern"]: b["AllowedMethods"] for b in every if "/wh" in b["PathPattern"]}
+
+    assert behaviours("named") == {}
+    assert behaviours("everything").keys() == {"*/whep", "*/whep/*", "*/whip", "*/whip/*"}
+    assert all({"POST", "PATCH", "DELETE"} <= set(methods) for methods in behaviours("everything").values())
+    rules = deployed("everything").of_type("AWS::ElasticLoadBalancingV2::ListenerRule")
+    (paths,) = (c["PathPatternConfig"]["Values"] for c in rules["WhipPush"]["Conditions"])
+    assert paths == ["/whip", "/*/whip", "/*/whip/*"]
+    assert not any("Whip" in name for name in deployed("named").of_type("AWS::ElasticLoadBalancingV2::ListenerRule"))
 
 
 # ---- settings by parameters ----
@@ -383,6 +419,7 @@ def test_every_parameter_is_in_a_group_and_used():
         ({"UserName": "eva"}, "needs UserPassword"),
         ({"InstallDemoConsole": "True"}, "needs AdminCidr"),
         ({"ServerTable": "True", "Nat": "one"}, "needs Nat none"),
+        ({"WebRtc": "True", "Nat": "one"}, "WebRtc needs Nat none"),
         ({"AdminCidr": "everybody"}, "AdminCidr"),
         ({"UserName": "eva; rm"}, "UserName"),
         ({"GatewaySize": "huge"}, "GatewaySize"),

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.stun.message import Attribute, Kind, write
+from gateway.protocols.stun.message import Attribute, Kind, parse, write
 from gateway.webrtc.counters import Dropped
 from gateway.webrtc.handler import PeerEnd, RemotePeer
 from gateway.webrtc.handshakes import MAX_WAITING
@@ -404,6 +404,22 @@ async def test_a_client_that_promised_to_wait_and_begins_fails() -> None:
         await wire.exchange()
         wire.clock.now += 0.1
     assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
+
+
+async def test_a_client_that_reads_no_checks_during_its_handshake_is_verified_before() -> None:
+    """As ffmpeg with dtls_active: after the answer to its check it answers none."""
+    wire, client = Wire(), Client()
+    _, recorder = wire.open(client, active=True)
+    client.send_check()
+    check, client.out = client.out, []
+    wire.deliver(check[0], client.address)
+    kinds = [parse(data).kind for _, data in wire.udp.sent]
+    assert kinds == [Kind.REQUEST], "our check, and no answer yet"
+    for _ in range(4):
+        client.send_check()
+        await wire.exchange()
+        wire.clock.now += 0.1
+    assert recorder.was_connected == 1
 
 
 async def test_a_handler_that_fails_ends_its_own_peer_only() -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from aiohttp import test_utils, web
 
 from gateway.webrtc.addresses import machine_addresses, resolve
 from gateway.webrtc.udp import UdpSocket, plain_address
@@ -165,3 +166,26 @@ def test_the_addresses_of_the_machine_have_no_loopback_and_no_repetition() -> No
 
 async def test_names_are_resolved_and_unknown_ones_left_out() -> None:
     assert await resolve(["192.0.2.1", "[2001:db8::1]", "name.invalid", "192.0.2.1"]) == ["192.0.2.1", "2001:db8::1"]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "found"),
+    [
+        (200, "203.0.113.7\n", ["203.0.113.7"]),
+        (200, "2001:db8::7", ["2001:db8::7"]),
+        (200, "<html>203.0.113.7</html>", []),
+        (200, "0.0.0.0", []),
+        (200, "\u00e9" * 100_000, []),
+        (500, "203.0.113.7", []),
+    ],
+)
+async def test_a_url_answers_with_the_address(status: int, answer: str, found: list[str]) -> None:
+    async def reply(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=answer)
+
+    app = web.Application()
+    app.router.add_get("/ip", reply)
+    async with test_utils.TestServer(app) as server:
+        url = str(server.make_url("/ip"))
+        assert await resolve([url, "192.0.2.1"]) == [*found, "192.0.2.1"]
+    assert await resolve([url]) == [], "nobody listens"
