@@ -176,7 +176,7 @@ class WhipIntake:
             if self._announced is not None or self._announce(None):
                 if self._publisher.wants_opus:
                     self._push_opus(unit)
-                self._sound.give(unit)
+                self._sound.give(unit, at_once=self._publisher.stream.is_awaited)
         elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
             self._push(unit)
 
