@@ -161,7 +161,7 @@ async def test_a_new_key_replaces_the_old_one_and_keeps_the_expiry(browser: Brow
         old, new = channel.item["key"].split("-"), stored(gateway, channel)["key"].split("-")
         assert (int(new[0]), new[1] != old[1]) == (int(old[0]) + 1, True)
         await page.get_by_role("button", name="Show the key").click()
-        await page.get_by_text(f"{channel.id}?sign={'-'.join(new)}", exact=True).wait_for()
+        await page.get_by_text(f"{channel.id}?sign={'-'.join(new)}", exact=True).first.wait_for()
         await page.reload()  # the browser remembers that keys are shown
         await page.get_by_role("button", name="Hide the key").wait_for()
         assert not watched.complaints

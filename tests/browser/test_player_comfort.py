@@ -48,7 +48,7 @@ async def test_a_browser_that_prefers_chinese_reads_chinese_until_it_is_changed(
             assert await watched.page.get_by_role("button", name=name, exact=True).count() == 1, name
         text = await watched.page.locator("main, header, footer").all_inner_texts()
         left = {word for word in " ".join(text).split() if word.isascii() and word.isalpha() and len(word) > 1}
-        assert left <= {"FLV", "HLS", "DASH", "English"}, left
+        assert left <= {"FLV", "HLS", "DASH", "WebRTC", "English"}, left
         assert not watched.complaints
 
 
@@ -167,7 +167,7 @@ async def test_everything_is_reached_by_keyboard_in_order(stub: Stub, browser: B
             await watched.page.keyboard.press("Tab")
             told = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
             reached.append(await watched.page.evaluate(told))
-        wanted = ["FLV", "HLS", "LL-HLS", "DASH", "Instant", "中文", "System theme"]
+        wanted = ["FLV", "HLS", "LL-HLS", "DASH", "Instant", "WebRTC", "中文", "System theme"]
         wanted += ["Sound is off · Unmute", "Pause", "Unmute", "Volume", "Share", "Picture in picture", "Full screen"]
         assert reached[: len(wanted)] == wanted
 

@@ -150,5 +150,5 @@ async def test_the_query_that_is_passed_on_is_the_pages_byte_for_byte(
             await links.evaluate_all(
                 "all => all.map((a) => a.getAttribute('href').slice(a.pathname.split('/').at(-1).length))"
             )
-            == [rest] * 5
+            == [rest] * 6
         )

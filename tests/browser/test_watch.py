@@ -107,6 +107,9 @@ async def test_a_channel_without_flv_and_a_browser_without_media_source(browser:
             assert not watched.complaints
             await watched.page.add_init_script("delete window.MediaSource; delete window.ManagedMediaSource;")
             await watched.page.reload()
+            await plays_as(watched, "WebRTC")
+            await watched.page.add_init_script("delete window.RTCPeerConnection;")
+            await watched.page.reload()
             await headline(watched, "This browser cannot play the stream")
             assert "avc1." in await watched.page.locator("#detail").inner_text()
 

@@ -74,10 +74,8 @@ export class Ways {
    * @returns {Way[]} the ways of this channel that this browser may play, the wanted or best one first
    */
   possible(status) {
-    const rank = (/** @type {Way} */ { id }) => {
-      if (id === "whep" && this.wanted === INSTANT) return -2;
-      return id === this.wanted ? -1 : (BEST.indexOf(id) + BEST.length + 1) % (BEST.length + 1);
-    };
+    const rank = (/** @type {Way} */ way) =>
+      this.#isWanted(way) ? -1 : (BEST.indexOf(way.id) + BEST.length + 1) % (BEST.length + 1);
     return this.#ways.filter((way) => status.outputs.includes(way.output) && this.#isPlayable(way, status))
       .sort((a, b) => rank(a) - rank(b));
   }
@@ -99,7 +97,8 @@ export class Ways {
       }
       if (!left[0]) return { state: "codec" };
       const isReady = (/** @type {Way} */ { output }) => ready.includes(output);
-      const way = left[0].id === this.wanted ? left[0] : left.find(isReady);
+      const best = left.filter(({ id }) => BEST.includes(id)); // the others do not serve a crowd as cheaply
+      const way = this.#isWanted(left[0]) ? left[0] : (best.length ? best : left).find(isReady);
       if (!way || !isReady(way)) return { state: "starting" };
       try {
         const loaded = await way.load();
@@ -123,6 +122,9 @@ export class Ways {
     this.#failed.set(way.id, forever ? Infinity : performance.now());
     return this.possible(status).some(({ id }) => !this.#failed.has(id));
   }
+
+  /** @param {Way} way */
+  #isWanted({ id }) { return id === this.wanted || (id === "whep" && this.wanted === INSTANT); }
 
   /** Forgets all failures, because the stream is another one now, or the viewer wants to try again. */
   reset() { this.#failed.clear(); }
