@@ -72,6 +72,8 @@ class SoundWorkerClient:
         self._encoded_ms = 0
         self.dropped = 0
         """Number of units that were dropped from the queue or could not be decoded."""
+        self.started = 0
+        """Number of workers that were started."""
 
     @property
     def behind(self) -> float:
@@ -154,6 +156,7 @@ class SoundWorkerClient:
             if not self._ready.done():
                 self._ready.set_result(None)
             self._tracks = None
+            self.started += 1
             finished = await worker.exchange(
                 self._send_queue(worker),
                 {

@@ -1,7 +1,11 @@
 """The WebRTC player page and the real gateway: picture and sound, breaks, refusals, reports, its end."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext
@@ -19,6 +23,9 @@ CONNECTIONS = """window.all = []; window.RTCPeerConnection = class extends RTCPe
   get connectionState() { return this.broken ? "disconnected" : super.connectionState; } };"""
 BREAK = """() => { const c = window.all.at(-1); c.broken = true; c.dispatchEvent(new Event("connectionstatechange"));
   c.broken = false; }"""
+# Seconds that samples spent in the buffer of the sound, added up, and their number.
+SOUND = """async () => { for (const s of (await window.all.at(-1).getStats()).values())
+  if (s.type === "inbound-rtp" && s.kind === "audio") return [s.jitterBufferDelay, s.jitterBufferEmittedCount]; }"""
 BROKEN = "The broadcaster's connection broke, waiting"
 
 # One browser for all: each test has a context of its own.
@@ -122,6 +129,46 @@ async def test_a_broken_path_is_replaced_without_a_new_session(browser: Browser,
             assert await watched.says() == "Live"
             await has_viewers(channel, 1)
             assert not watched.complaints
+
+
+def sound_workers(gateway: Gateway) -> list[int]:
+    """The processes that convert sound for the gateway."""
+    pid, found = gateway.process.pid, []
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        with suppress(OSError):
+            if b"sound_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+async def sound_buffer(watched: Watched, seconds: float) -> float:
+    """The time in seconds for which the page held each sample back, in the next seconds."""
+    before = await watched.page.evaluate(SOUND)
+    await watched.page.wait_for_timeout(seconds * 1000)
+    after = await watched.page.evaluate(SOUND)
+    assert after[1] - before[1] > 24_000 * seconds, "sound comes"
+    return float((after[0] - before[0]) / (after[1] - before[1]))
+
+
+async def test_the_sound_is_not_late_after_the_death_of_its_worker(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("killed", isHls=False, isCMAF=False)
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.add_init_script(CONNECTIONS)
+
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
+            await watched.plays()
+            await sound_buffer(watched, 2)
+            died = gateway.log.count("media worker died")
+            assert sound_workers(gateway)
+            for pid in sound_workers(gateway):
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.to_thread(until, lambda: gateway.log.count("media worker died") > died, "its end is noticed")
+            await watched.page.wait_for_timeout(4000)
+            assert await sound_buffer(watched, 2) < 0.25
+            assert await watched.says() == "Live"
 
 
 async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Browser, gateway: Gateway) -> None:

@@ -62,9 +62,13 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+_PROGRAMS = ("gateway", "proxy")  # that a child of the fork server can become
+
+
 def start(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> "ForkedProcess | subprocess.Popen[bytes]":
     """Starts `python -m <program>` in a session of its own. Both outputs go to `log`."""
-    if all(os.environ.get(name) == value or name.startswith(_PREFIXES) for name, value in env.items()):
+    is_usual = all(os.environ.get(name) == value or name.startswith(_PREFIXES) for name, value in env.items())
+    if is_usual and program[0] in _PROGRAMS:
         return _server().start(program, env, log)
     return subprocess.Popen(
         [sys.executable, "-m", *program],

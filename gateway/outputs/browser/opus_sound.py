@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import structlog
@@ -14,6 +15,7 @@ from gateway.media import opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.outputs.browser.late_units import LateUnits
 from gateway.outputs.browser.on_demand import OnDemand
 from gateway.outputs.browser.pushed_opus import PushedOpus
 from gateway.ports.errors import OutputError
@@ -30,12 +32,13 @@ _AUDIO: Final = Kind.AUDIO
 
 
 class OpusSound:
-    """A hidden output of a source stream: passes its sound to sinks, as Opus.
+    """A hidden output of a stream: passes its sound to sinks, as Opus.
 
     Opus of the publisher with one or two channels is passed on unchanged, also if the stream has it as AAC
     (`Stream.pushed_opus`). Other sound is converted by a worker, which runs from the first sink to a few seconds after
     the last one. Times are those of the stream; converted units count them in samples.
-    A worker that dies is replaced; the sound then has a gap. The queue to the worker is bounded, see SoundWorkerClient.
+    A worker that dies is replaced; the sound then has a gap, up to the first unit that is not late.
+    The queue to the worker is bounded, see SoundWorkerClient.
     """
 
     def __init__(self, stream: Stream, workers: WorkerPool) -> None:
@@ -47,6 +50,8 @@ class OpusSound:
         self._source: tuple[MediaTrack | None, int] | None = None  # and its epoch
         self._pushed = PushedOpus(self._choose, self._fanout.push)
         self._copies = self._converts = False
+        self._late = LateUnits()
+        self._newest_ms = 0.0  # time of the last unit for the worker
 
     def acquire(self, sink: Sink) -> None:
         """Adds a consumer. It gets the tracks (only audio) when they are known, and units from now on."""
@@ -72,7 +77,7 @@ class OpusSound:
 
     async def _work(self) -> None:
         self._client = client = SoundWorkerClient(self._workers, self._stream.name, self._deliver, _TO_OPUS)
-        self._source, self._converts = None, False
+        self._source, self._converts, self._late = None, False, LateUnits()
         pushed = self._stream.pushed_opus
         pushed.attach(self._pushed, replay=False)
         self._stream.attach(self, replay=False)
@@ -86,7 +91,9 @@ class OpusSound:
             self._client = None
 
     def _deliver(self, unit: AccessUnit) -> None:
-        self._fanout.push(unit)
+        behind = self._newest_ms - unit.dts * 1000 / unit.track.timescale
+        if self._client is not None and not self._late.is_late(self._client.started, behind, time.monotonic()):
+            self._fanout.push(unit)
 
     # ---- Sink of the stream ----
 
@@ -125,6 +132,7 @@ class OpusSound:
             if self._copies:
                 self._fanout.push(unit)
             else:
+                self._newest_ms = unit.dts * 1000 / unit.track.timescale
                 self._client.give(unit)
 
     def on_timed(self, timed: Timed) -> None:
@@ -151,6 +159,6 @@ def _is_playable(track: MediaTrack) -> bool:
 
 
 def opus_sound(stream: Stream) -> OpusSound | None:
-    """Returns the Opus sound of a source stream; None if it is not live."""
+    """Returns the Opus sound of a stream; None if it is not live."""
     output = stream.output(OUTPUT)
     return output if isinstance(output, OpusSound) else None

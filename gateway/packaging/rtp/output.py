@@ -43,7 +43,7 @@ class RtpOutput:
     def __init__(self, stream: Stream, sound: Callable[[SoundFeed], Callable[[], None]], counts: FeedCounts) -> None:
         self.stream = stream
         self.connections: set[ViewerConnection] = set()
-        self.sound = SoundFeed(stream, sound, self._count)
+        self.sound = SoundFeed(sound, self._count)
         self._counts = counts
         self._cname = stream.name  # RFC 3550 §6.5.1: equal for all tracks, so that receivers synchronise them
         self._pictures: dict[Stream, VideoFeed] = {}

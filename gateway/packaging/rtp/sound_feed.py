@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.live.sink import EndReason
-from gateway.live.stream import Stream
 from gateway.media import opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
@@ -18,33 +17,28 @@ from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
 from gateway.protocols.rtp.sender import rtp_packet
 
-LATE_MS: Final = 120  # after the pictures of the same time
 # From so many viewers on, two units share a packet. That saves half of the sound's CPU, and delays it by one unit.
 JOINED_FROM: Final = 32
+_LONGEST_WAIT: Final = 0.06  # seconds for the next unit; after a gap, the waiting unit would be late
 _LONGEST: Final = 960  # ticks, 20 ms: longer units do not wait for the next one
+_LONGEST_PACKET: Final = 5760  # ticks, 120 ms (RFC 7587 §4.2); times that differ more are a gap
 _ROUNDING_TICKS: Final = 96  # 2 ms: times of a publisher may be rounded to milliseconds
 
 
 class SoundFeed:
-    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it.
+    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it."""
 
-    It begins with a unit that is not late. A worker that has just started has late ones, and receivers would keep such
-    a delay for minutes.
-    """
-
-    def __init__(
-        self, stream: Stream, source: Callable[[SoundFeed], Callable[[], None]], count: Callable[[int], None]
-    ) -> None:
-        """stream: the pushed stream. count: counts sent bytes."""
-        self._stream = stream
+    def __init__(self, source: Callable[[SoundFeed], Callable[[], None]], count: Callable[[int], None]) -> None:
+        """count: counts sent bytes."""
         self._source = source
         self._count = count
         self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
         self._sequence = 0  # of the next packet
         self._packets = self._octets = 0
         self._detach: Callable[[], None] | None = None
-        self._begins = True
+        self._stamp = 0  # of the last packet
         self._waiting: AccessUnit | None = None  # for the next unit, which shares its packet
+        self._timer: asyncio.TimerHandle | None = None  # of the waiting unit
 
     def join(self, viewer: RtpViewer) -> None:
         viewer.sound_shift = first_shift(self._sequence)
@@ -60,6 +54,7 @@ class SoundFeed:
             del self._groups[key]
         if not self._groups and self._detach is not None:
             detach, self._detach = self._detach, None
+            self._take_waiting()
             detach()
 
     def report(self, wall: float, stamp: int) -> SenderReport:
@@ -70,17 +65,12 @@ class SoundFeed:
 
     def on_tracks(self, tracks: Tracks) -> None:
         """Opus packets describe themselves. Called at each start of a worker."""
-        self._begins = True
-        self._waiting = None
+        self._take_waiting()
 
     def on_unit(self, unit: AccessUnit) -> None:
         if unit.track.kind is not Kind.AUDIO:
             return
-        if self._begins:
-            if unit.dts * 1000 < (self._stream.last_dts_ms - LATE_MS) * unit.track.timescale:
-                return
-            self._begins = False
-        first, self._waiting = self._waiting, None
+        first = self._take_waiting()
         if first is not None:
             packet = _shared_packet(first, unit)
             if packet is not None:
@@ -89,17 +79,34 @@ class SoundFeed:
             self._send(first.payload, timestamp(first, AUDIO_RATE))
         elif sum(map(len, self._groups.values())) >= JOINED_FROM and 0 < _samples(unit) <= _LONGEST:
             self._waiting = unit
+            self._timer = asyncio.get_running_loop().call_later(_LONGEST_WAIT, self._send_waiting)
             return
         self._send(unit.payload, timestamp(unit, AUDIO_RATE))
 
+    def _take_waiting(self) -> AccessUnit | None:
+        unit, self._waiting = self._waiting, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return unit
+
+    def _send_waiting(self) -> None:
+        """Sends the waiting unit alone, because no other one follows it."""
+        unit = self._take_waiting()
+        if unit is not None:
+            self._send(unit.payload, timestamp(unit, AUDIO_RATE))
+
     def _send(self, payload: bytes, stamp: int) -> None:
         sequence = self._sequence
+        # RFC 3551 §4.1: the marker is set in the first packet after a gap.
+        marker = not 0 < (stamp - self._stamp) & 0xFFFFFFFF <= _LONGEST_PACKET
+        self._stamp = stamp
         self._sequence = (sequence + 1) & 0xFFFF
         self._packets += 1
         self._octets += len(payload)
         for (type, shift), members in list(self._groups.items()):
             number = (sequence + shift) & 0xFFFF
-            packets = (rtp_packet(type, False, number, stamp, AUDIO_SSRC, payload),)
+            packets = (rtp_packet(type, marker, number, stamp, AUDIO_SSRC, payload),)
             for viewer in tuple(members):
                 viewer.sender.send(packets)
             self._count(len(packets[0]) * len(members))

@@ -25,15 +25,16 @@ from gateway.protocols.rtp.sent_packets import SentPackets
 
 MAX_BURST: Final = 1_500_000  # bytes of a GOP that a viewer gets at once; with more it waits for the next key frame
 _RESTART_SECONDS: Final = 2.0  # between two bursts for one viewer
-_BURST_TICKS: Final = 1_200  # between the first and the last picture of a burst: less than one picture of 60 a second
+_BURST_TICKS: Final = 1_200  # of a burst, 13 ms; more if it has more pictures
 _MAX_REPEATED: Final = 256  # packets for one request
 
 
 class VideoFeed:
     """A sink that packetises each picture once. It is attached to its stream only while it has viewers.
 
-    A new viewer gets the GOP so far in a burst, whose timestamps lie within one millisecond for each picture, so it
-    shows the current picture at once. A viewer that has lost its place (PLI) gets such a burst again.
+    A new viewer gets the GOP so far in a burst, so it shows the current picture at once. The timestamps of the burst
+    are a few ticks apart, and end with that of the current picture. A viewer that has lost its place (PLI) gets such a
+    burst again. Its timestamps then have an offset from there on, of the ticks of the burst, because they must rise.
     """
 
     def __init__(self, stream: Stream, count: Callable[[int], None]) -> None:
@@ -47,7 +48,7 @@ class VideoFeed:
         self._packetizer: RtpPacketizer | None = None
         self._sequence = 0  # of the next packet
         self._sent = SentPackets()
-        self._stamp = 0  # of the last packet
+        self._stamp = 0  # of the last picture
         self._packets = self._octets = 0
         self._attached = False
         self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # its pictures and their payloads, as bursts needed them
@@ -151,6 +152,7 @@ class VideoFeed:
             first = self._sequence + viewer.shift
             self._remove(viewer)
             viewer.shift = (viewer.shift + sum(len(payloads) for _, payloads in frames)) & 0xFFFF
+            viewer.offset = viewer.offset + len(frames) * _ticks_apart(len(frames)) & 0xFFFFFFFF
             self._add(viewer)
             self._send_burst(viewer, frames, first)
 
@@ -283,7 +285,7 @@ class VideoFeed:
     def _current_gop(self) -> list[tuple[int, list[bytes]]]:
         """Returns timestamp and payloads of each picture since the last key frame; none if there are too many bytes.
 
-        All timestamps are between those of the last picture and of the next one, so that they rise for every viewer.
+        The last timestamp is that of the last picture.
         """
         units = [unit for unit in self.stream.gop.units() if unit.track.kind is Kind.VIDEO]
         if not units or self._packetizer is None or sum(len(unit.payload) for unit in units) > MAX_BURST:
@@ -293,8 +295,15 @@ class VideoFeed:
         if is_stale or packetizer is not self._packetizer:  # with picture ids, every burst differs
             gop = self._gop = []
         gop += [(unit, _payloads(packetizer, unit)) for unit in units[len(gop) :]]
-        last, step = timestamp(units[-1], VIDEO_RATE), max(1, min(8, _BURST_TICKS // len(units)))
-        return [((last + number * step) & 0xFFFFFFFF, payloads) for number, (_, payloads) in enumerate(gop, 1)]
+        step = _ticks_apart(len(gop))
+        self._stamp = timestamp(units[-1], VIDEO_RATE)
+        first = self._stamp - (len(gop) - 1) * step
+        return [((first + number * step) & 0xFFFFFFFF, payloads) for number, (_, payloads) in enumerate(gop)]
+
+
+def _ticks_apart(pictures: int) -> int:
+    """Returns the ticks between two pictures of a burst: short, but no two pictures share a tick."""
+    return max(1, min(8, _BURST_TICKS // max(1, pictures)))
 
 
 def _payloads(packetizer: RtpPacketizer, unit: AccessUnit) -> list[bytes]:

@@ -52,8 +52,8 @@ class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
     shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
-    offset: is added to the timestamps of its pictures. Renditions arrive later than their source, and the timestamps of
-    a viewer that has moved to one must not go back.
+    offset: is added to the timestamps of its pictures, so that they never go back. Each repeated burst increases it,
+    and a move between renditions, because these arrive later than their source.
     waiting: whether the viewer gets no pictures until the next key frame.
     live_from: number of packets of the feed before those that the viewer gets when they are made.
     """

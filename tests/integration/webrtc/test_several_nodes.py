@@ -23,6 +23,10 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 
 FILM = Film("nodes-40", seconds=40)
 BFRAMES = Film("nodes-b-40", seconds=40, bframes=3)
+LADDER = """[standard]
+vbv = 1.5
+rungs = [ { name = "small", flag = "", width = 160, height = 90, bitrate = 60000, audio = 64000 } ]
+"""
 SECRET = "a secret of nodes for tests"
 WEBRTC = {"MILLRACE_WEBRTC__PORT": "0", "MILLRACE_WEBRTC__HOST": "127.0.0.1"}
 
@@ -99,6 +103,22 @@ def sorted_by_number(packets: list[bytes]) -> list[bytes]:
 def workers_of_media(gateway: Gateway) -> int:
     """The number of running conversions, as the log tells."""
     return sum(gateway.log.count(f'"event":"work {event}"') * sign for event, sign in (("begins", 1), ("ends", -1)))
+
+
+async def test_a_rendition_has_pictures_and_sound_on_every_process(tmp_path: Path) -> None:
+    ladders = tmp_path / "ladders.toml"
+    ladders.write_text(LADDER)
+    with gateway_of(tmp_path / "gateway", MILLRACE_TRANSCODE__LADDERS=str(ladders)) as gateway:
+        channel = gateway.channel(isCodec=True)
+        with push(FILM, channel.push):
+            await asyncio.to_thread(channel.wait_playable, "small/index.m3u8", timeout=40)
+            url = channel.url("whep").replace(channel.id, f"{channel.id}@small")
+            viewers = await everywhere(gateway, url)
+            for viewer in viewers.values():
+                await plays(viewer)
+            assert gateway.log.count('"event":"work begins"') == 1, "the sound is converted once"
+            for viewer in viewers.values():
+                viewer.close()
 
 
 async def test_viewers_of_every_process_share_one_conversion(tmp_path: Path) -> None:

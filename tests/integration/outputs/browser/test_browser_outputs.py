@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,6 +243,36 @@ async def test_a_worker_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -
         assert all(a.dts < b.dts for a, b in pairwise(listener.units))
         assert len({t.epoch for t in listener.tracks}) == 1
         assert listener.units[-1].dts / opus.RATE == pytest.approx(8, abs=0.2)
+        sound.release(listener)
+
+
+async def test_sound_that_came_while_a_worker_started_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    film, behind = ordinary(seconds=8), list[tuple[int, float]]()
+    async with gateway(monkeypatch) as services:
+        publisher = await services.publish(film)
+        sound, spawn = sound_of(publisher.stream), services.workers._spawn
+
+        class Listener(builders.Recorder):
+            def on_unit(self, unit: AccessUnit) -> None:
+                super().on_unit(unit)
+                behind.append((unit.dts // 48, publisher.stream.last_dts_ms - unit.dts / 48))
+
+        async def slow(*given: Any) -> Any:
+            await asyncio.sleep(1)
+            return await spawn(*given)
+
+        monkeypatch.setattr(services.workers, "_spawn", slow)
+        listener = Listener()
+        sound.acquire(listener)
+        playing = asyncio.create_task(services.play(publisher, film))
+        await until(lambda: len(behind) > 20)
+        assert behind[0][0] > 800 and behind[0][1] < 200, "the first worker"
+        count = len(behind)
+        os.kill(pids(SOUND)[0], signal.SIGKILL)
+        await until(lambda: len(behind) > count + 20)
+        at = next(n for n in range(count, len(behind)) if behind[n][0] - behind[n - 1][0] > 500)
+        assert behind[at][1] < 200 and len(behind) - at > 5, "the second worker"
+        await playing
         sound.release(listener)
 
 

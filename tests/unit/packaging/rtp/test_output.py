@@ -97,7 +97,7 @@ async def test_the_end_of_the_stream_ends_every_viewer_once() -> None:
     assert set(watchers[0].ends) == {EndReason.PUBLISHER_GONE}
 
 
-async def test_sound_begins_with_a_unit_that_is_not_late_and_has_one_number_for_all() -> None:
+async def test_sound_has_one_number_for_all_and_a_marker_after_a_gap() -> None:
     publisher, output, sound, _ = live()
     for n in range(26):
         publisher.push(coded(n * 40, n == 0, 100), n * 0.04)
@@ -106,9 +106,11 @@ async def test_sound_begins_with_a_unit_that_is_not_late_and_has_one_number_for_
     output.join(other.viewer, None)
     feed = sound.feed
     assert feed is not None
-    for at in (600, 800, 900, 920, 880):
+    times = (900, 920, 2000)
+    for at in times:
         feed.on_unit(opus(at))
-    assert [packet[12:] for packet in one.sender.raw(AUDIO_SSRC)] == [opus(at).payload for at in (900, 920, 880)]
+    assert [packet[12:] for packet in one.sender.raw(AUDIO_SSRC)] == [opus(at).payload for at in times]
+    assert [packet[1] >> 7 for packet in one.sender.raw(AUDIO_SSRC)] == [1, 0, 1]
     assert [packet[2:] for packet in one.sender.raw(AUDIO_SSRC)] == [p[2:] for p in other.sender.raw(AUDIO_SSRC)]
     numbers = one.sender.numbers(AUDIO_SSRC)
     assert numbers == list(range(numbers[0], numbers[0] + 3))

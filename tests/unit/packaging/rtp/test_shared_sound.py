@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.live.sink import EndReason
 from gateway.media import opus
@@ -13,7 +17,6 @@ from gateway.media.unit import AccessUnit
 from gateway.packaging.rtp.clock import AUDIO_RATE, timestamp
 from gateway.packaging.rtp.sound_feed import JOINED_FROM, SoundFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
-from tests.support import builders
 
 OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, b"")
 UNIT_MS = 20
@@ -41,8 +44,23 @@ def unit(at_ms: float, size: int = 40, toc: int = 0xFC) -> AccessUnit:
     return AccessUnit(OPUS, round(at_ms * 48), 0, True, 1.7e9, bytes((toc,)) + bytes((int(at_ms) & 0xFF,)) * size)
 
 
+def frames_of(packet: bytes) -> list[bytes]:
+    """The frames of an Opus packet as a receiver reads them (RFC 6716 §3.2.2 to §3.2.4), each with its TOC."""
+    toc, body = packet[0], packet[1:]
+    alone = bytes((toc & 0xFC,))
+    if toc & 3 == 0:
+        return [alone + body]
+    if toc & 3 == 1:
+        assert len(body) % 2 == 0
+        return [alone + body[: len(body) // 2], alone + body[len(body) // 2 :]]
+    assert toc & 3 == 2, "this feed makes no packets of three frames"
+    size, begin = (body[0], 1) if body[0] < 252 else (body[0] + 4 * body[1], 2)
+    assert begin + size <= len(body)
+    return [alone + body[begin : begin + size], alone + body[begin + size :]]
+
+
 def feed(viewers: int) -> tuple[SoundFeed, list[Sender]]:
-    made = SoundFeed(builders.publish(builders.hub(linger=0.0)).stream, lambda _: lambda: None, lambda _: None)
+    made = SoundFeed(lambda _: lambda: None, lambda _: None)
     senders = [Sender() for _ in range(viewers)]
     for sender in senders:
         ends: list[EndReason] = []
@@ -105,3 +123,43 @@ async def test_a_unit_of_an_ended_worker_is_not_sent_with_the_next_one() -> None
     for each in (unit(UNIT_MS), unit(2 * UNIT_MS)):
         made.on_unit(each)
     assert senders[0].payloads == [opus.joined(unit(UNIT_MS).payload, unit(2 * UNIT_MS).payload)]
+
+
+async def test_a_unit_without_a_next_one_is_sent_soon() -> None:
+    made, senders = feed(JOINED_FROM)
+    made.on_unit(unit(0))
+    async with asyncio.timeout(10):
+        while not senders[0].sent:
+            await asyncio.sleep(0.01)
+    made.on_unit(unit(1_000))
+    made.on_unit(unit(1_020))
+    assert senders[0].payloads == [unit(0).payload, opus.joined(unit(1_000).payload, unit(1_020).payload)]
+    assert [packet[1] >> 7 for packet in senders[0].sent] == [1, 1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 600)), min_size=1, max_size=60))
+def test_changes_to_shared_packets_and_back_are_seamless(steps: list[tuple[int, int]]) -> None:
+    """steps: viewers that come or go, and the size of the next unit. One viewer watches all the time."""
+
+    async def play() -> None:
+        made, (watched, *_) = feed(JOINED_FROM - 1)
+        others, units = list[RtpViewer](), list[AccessUnit]()
+        for number, (change, size) in enumerate(steps):
+            for _ in range(change):
+                others.append(RtpViewer(Sender(), PayloadTypes(audio=111), lambda reason: None))
+                made.join(others[-1])
+            for _ in range(min(-change, len(others))):
+                made.leave(others.pop())
+            units.append(unit(number * UNIT_MS, size))
+            made.on_unit(units[-1])
+        made._send_waiting()
+        frames = [frame for payload in watched.payloads for frame in frames_of(payload)]
+        assert frames == [each.payload for each in units], "none is lost, repeated or out of order"
+        spans = zip(watched.stamps, map(opus.packet_samples, watched.payloads), strict=True)
+        assert all((b - a) & 0xFFFFFFFF == samples for (a, samples), (b, _) in pairwise(spans))
+        numbers = [int.from_bytes(packet[2:4], "big") for packet in watched.sent]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert [packet[1] >> 7 for packet in watched.sent] == [1] + [0] * (len(numbers) - 1)
+
+    asyncio.run(play())
