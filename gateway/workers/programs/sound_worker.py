@@ -1,11 +1,12 @@
 """The worker that converts the sound of one stream to AAC or Opus.
 
-It returns units as soon as all that it has received is converted: units that come together return together.
+It returns units as soon as all that it has received is converted: few units that come together return together.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -16,6 +17,8 @@ from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.program import ParentLink
 from gateway.workers.sound_protocol import SoundMessage, SoundSetup
 
+_MAX_UNSENT: Final = 8  # units: those of one batch from the gateway, and some more
+
 
 class SoundWorker:
     """Converts the sound on one link. Sends each TRACKS message back, in order with the units."""
@@ -24,7 +27,7 @@ class SoundWorker:
         self._link = link
         self._converter: SoundConverter | None = None
         self._setup = SoundSetup()
-        self._units: list[AccessUnit] = []  # not sent yet: about as many as the units of one read of the link
+        self._units: list[AccessUnit] = []  # not sent yet, about _MAX_UNSENT at most
 
     def set_up(self, body: bytes) -> None:
         """Sets the codecs of the next tracks. Raises InvalidData."""
@@ -42,10 +45,10 @@ class SoundWorker:
         self._link.send_tracks(tracks)
 
     def take(self, unit: AccessUnit) -> None:
-        """Converts a unit. Sends all units that are complete, if no further one waits."""
+        """Converts a unit. Sends the units that are complete, if no further one waits or they are many."""
         if self._converter is not None:
             self._units += self._converter.convert(unit)
-        if self._units and not self._link.has_received:
+        if self._units and (len(self._units) >= _MAX_UNSENT or not self._link.has_received):
             self._send()
 
     def finish(self) -> None:
