@@ -27,6 +27,7 @@ _MAX_DEATHS: Final = 3  # after this many early deaths in a row, the audio count
 _FINISH_SECONDS: Final = 2.0  # for the last units of the worker
 _RETRY_SECONDS: Final = 1.0  # before the next try if no worker could be started
 _USUAL_DELAY: Final = 0.1  # seconds in decoder and encoder
+_BATCH_UNITS: Final = 5  # that nobody needs at once are sent together, about 100 ms
 _TO_AAC: Final = SoundSetup()
 
 
@@ -101,15 +102,20 @@ class SoundWorkerClient:
         self._queued_ms = None
         self._put(self._source)
 
-    def give(self, unit: AccessUnit) -> None:
-        """Queues the next unit of the source. Hot."""
+    def give(self, unit: AccessUnit, *, at_once: bool = True) -> None:
+        """Queues the next unit of the source. Hot.
+
+        at_once: whether it is sent now. If not, it waits until five units are queued or the next one is sent at once.
+        """
         if len(self._queue) >= _MAX_UNITS:
             self._drop_oldest()
         ms = unit.dts * 1000 // unit.track.timescale
         if self._queued_ms is None:
             self._encoded_ms = ms
         self._queued_ms = ms
-        self._put(unit)
+        self._queue.append(unit)
+        if at_once or len(self._queue) >= _BATCH_UNITS:
+            self._changed.set()
 
     def finish(self) -> None:
         """Marks the end of the source. `run` returns when all units are encoded."""

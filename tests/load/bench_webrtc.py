@@ -37,7 +37,7 @@ from harness import clients, paths, report, webrtc_pages
 from harness.clients import Publishers
 from harness.measures import Row, Window, owned, running, settle
 from harness.picture_clock import PictureClock
-from harness.procs import BenchError, Usage, usage
+from harness.procs import BenchError, Usage, own_cpu, usage
 from harness.servers import Gateway, MediaMtx, Server, Urls
 from harness.webrtc import BadNetwork, WebRtcClient, WhepViewers, WhipPublishers
 
@@ -266,8 +266,11 @@ async def chromium_pauses(url: str, seconds: float) -> Row:
 
 
 def ingest(a: argparse.Namespace) -> list[Row]:
-    """CPU and memory per publisher whom nobody watches, by WHIP and by RTMP."""
-    rows = []
+    """CPU and memory per publisher whom nobody watches, by WHIP and by RTMP.
+
+    main: what the server's first process takes of it; the rest is that of its workers.
+    """
+    rows: list[Row] = []
     for what in ("whip", "rtmp"):
         made = server(a)
         with started(made, a.publishers) as urls:
@@ -275,22 +278,27 @@ def ingest(a: argparse.Namespace) -> list[Row]:
             with owned(WhipPublishers(urls.whip) if what == "whip" else Publishers(urls.push)) as push:
                 settle(made, 5)
                 window = Window(made, push.process.pid)
+                pid = made.process.pid if made.process is not None else Given.pid
                 window.open()
-                begin = time.monotonic()
+                begin, main = time.monotonic(), own_cpu(pid)
                 time.sleep(a.seconds)
                 window.close()
-                seconds = time.monotonic() - begin
+                seconds, main = time.monotonic() - begin, own_cpu(pid) - main
                 pushed = push.finish()
+        minutes = seconds / 60 * a.publishers
         rows.append(
             {
                 "what": what,
                 "publishers": a.publishers,
                 "live_at_end": pushed["live_at_end" if what == "whip" else "live"],
-                "cpu_s_per_publisher_minute": round(window.cpu / seconds * 60 / a.publishers, 4),
+                "cpu_s_per_publisher_minute": round(window.cpu / minutes, 4),
+                "main_cpu_s_per_publisher_minute": round(main / minutes, 4),
                 "rss_kb_per_publisher": round((window.after.rss - idle.rss) / 1e3 / a.publishers),
                 "other_cpu_pct": window.other_cpu(seconds),
             }
         )
+        if what == "rtmp" and window.cpu:
+            rows[-1]["whip_is_times"] = round(rows[0]["cpu_s_per_publisher_minute"] * minutes / window.cpu, 1)
         show(a, "whip-ingest", rows[-1])
     return rows
 

@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 
 _SSRC: Final = 1  # of our reports; we send no media
 GOODBYE: Final = rtcp.receiver_report(_SSRC, (), "millrace") + rtcp.bye(_SSRC)
-_TICK_SECONDS: Final = 0.01
+_REPAIR_SECONDS: Final = 0.01  # between two looks at what is missing
+_SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
 _CHANNELS: Final = 2  # of Opus; a decoder makes stereo of mono (RFC 7587 §4.1)
@@ -98,10 +99,11 @@ class WhipIntake:
         interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
         self._key_frames = KeyFrameRequests(interval, self._began)
         if self._converted is None:
-            publisher.ask_key_frame = self._key_frames.want
+            publisher.ask_key_frame = self._want_key_frame
         self._feedback_at = self._report_at = 0.0
         self._round_trip: float | None = None  # of the connection, as the receivers know it
         self._timer: asyncio.TimerHandle | None = None
+        self._is_hurried = False  # the timer runs every 10 ms, because something is missing
         self.received = 0
         """Bytes of all packets."""
         self.last_packet = self._began
@@ -114,7 +116,7 @@ class WhipIntake:
     def begin(self, peer: ReportSender) -> None:
         """Starts the timer of feedback and reports."""
         self._peer = peer
-        self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        self._start_timer(_FEEDBACK_SECONDS)
 
     async def run(self) -> None:
         """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
@@ -149,6 +151,8 @@ class WhipIntake:
             self._feedback.received(number[0] << 8 | number[1], now)
         for unit in track.packet(packet, now, (now - self._began) * TICKS):
             self._take(unit)
+        if not self._is_hurried and (receiver := track.receiver) is not None and receiver.is_repairing:
+            self._hurry()
 
     def rtcp(self, packet: bytes, now: float) -> bool:
         """Takes a compound packet. Returns False if the sender says goodbye."""
@@ -176,7 +180,7 @@ class WhipIntake:
             if self._announced is not None or self._announce(None):
                 if self._publisher.wants_opus:
                     self._push_opus(unit)
-                self._sound.give(unit)
+                self._sound.give(unit, at_once=self._publisher.stream.is_awaited)
         elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
             self._push(unit)
 
@@ -235,6 +239,23 @@ class WhipIntake:
         )
         return NetworkQuality(self._peer.round_trip if self._peer is not None else None, lost, jitter)
 
+    def _want_key_frame(self) -> None:
+        """Requests a key frame as soon as possible."""
+        self._key_frames.want()
+        if not self._is_hurried:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Looks soon at what has to be requested, and every 10 ms from then on while packets are missing."""
+        self._is_hurried = True
+        if self._timer is not None:
+            self._start_timer(_SOON_SECONDS)
+
+    def _start_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+
     def _tick(self) -> None:
         """Sends what is due: requests for packets and key frames, feedback on arrivals, reports."""
         peer = self._peer
@@ -243,6 +264,7 @@ class WhipIntake:
         arrival = (now - self._began) * TICKS
         trip = peer.round_trip
         new_trip, self._round_trip = trip != self._round_trip, trip
+        self._is_hurried = False
         for track in self.tracks:
             receiver = track.receiver
             if receiver is None:
@@ -256,8 +278,9 @@ class WhipIntake:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
             if track.kind is Kind.VIDEO and (due.pli or (self._announced and self._key_frames.due(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
+            self._is_hurried |= receiver.is_repairing
         if now >= self._feedback_at:
-            self._feedback_at = now + _FEEDBACK_SECONDS
+            self._feedback_at = now + _FEEDBACK_SECONDS - _REPAIR_SECONDS / 2  # a timer may be early
             for packet in self._feedback.write(_SSRC, self.tracks[0].ssrc, now):
                 peer.send_rtcp(packet)
         if now >= self._report_at:
@@ -265,4 +288,4 @@ class WhipIntake:
             blocks = [track.receiver.report(now) for track in self.tracks if track.receiver is not None]
             self._reports = blocks
             peer.send_rtcp(rtcp.receiver_report(_SSRC, blocks, "millrace"))
-        self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        self._start_timer(_REPAIR_SECONDS if self._is_hurried else _FEEDBACK_SECONDS)

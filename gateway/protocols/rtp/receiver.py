@@ -84,6 +84,11 @@ class RtpReceiver:
         """Packets that came twice, or after they were given up."""
         return self._buffer.late
 
+    @property
+    def is_repairing(self) -> bool:
+        """Whether `due` must be called every few milliseconds: packets are missing, or a key frame is awaited."""
+        return self._picture_lost or len(self._missing) > 0
+
     def measured(self, round_trip: float) -> None:
         """Takes a round trip that was measured elsewhere."""
         self._missing.measured(round_trip)
@@ -108,7 +113,7 @@ class RtpReceiver:
         return self._assemble(buffer.push(number, packet, now))
 
     def due(self, now: float) -> Due:
-        """Returns what has to be done now. It is called every few milliseconds."""
+        """Returns what has to be done now. It is called every few milliseconds while `is_repairing`."""
         received: list[Received] = []
         nacks: list[int] = []
         if len(self._missing):

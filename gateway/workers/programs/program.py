@@ -48,6 +48,11 @@ class ParentLink:
             self._frames.extend(self._framer.receive(data))
         return self._frames.popleft()
 
+    @property
+    def has_received(self) -> bool:
+        """Whether `receive` returns without reading the socket."""
+        return bool(self._frames)
+
     def receive_request(self, kind: int) -> bytes | None:
         """Returns the body of the first frame, the request to the worker; None like `receive`.
 
@@ -78,9 +83,10 @@ class ParentLink:
         self.send(StreamMessage.TRACKS, wire.encode_tracks(tracks, to))
 
     def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
-        """Sends units in order. to: the stream on the link, as one bit."""
-        for unit in units:
-            self._write(wire.unit_head(unit, to) + unit.payload)
+        """Sends units in order, in one write. to: the stream on the link, as one bit."""
+        data = b"".join([part for unit in units for part in (wire.unit_head(unit, to), unit.payload)])
+        if data:
+            self._write(data)
 
     def send_end(self, to: int = SOURCE) -> None:
         """Sends the end of a stream. to: the stream on the link, as one bit."""

@@ -1,8 +1,12 @@
-"""The worker that converts the sound of one stream to AAC or Opus. It returns each unit as soon as it is complete."""
+"""The worker that converts the sound of one stream to AAC or Opus.
+
+It returns units as soon as all that it has received is converted: few units that come together return together.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -13,6 +17,8 @@ from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.program import ParentLink
 from gateway.workers.sound_protocol import SoundMessage, SoundSetup
 
+_MAX_UNSENT: Final = 8  # units: those of one batch from the gateway, and some more
+
 
 class SoundWorker:
     """Converts the sound on one link. Sends each TRACKS message back, in order with the units."""
@@ -21,6 +27,7 @@ class SoundWorker:
         self._link = link
         self._converter: SoundConverter | None = None
         self._setup = SoundSetup()
+        self._units: list[AccessUnit] = []  # not sent yet, about _MAX_UNSENT at most
 
     def set_up(self, body: bytes) -> None:
         """Sets the codecs of the next tracks. Raises InvalidData."""
@@ -38,18 +45,25 @@ class SoundWorker:
         self._link.send_tracks(tracks)
 
     def take(self, unit: AccessUnit) -> None:
-        """Sends the units that this one completes."""
+        """Converts a unit. Sends the units that are complete, if no further one waits or they are many."""
         if self._converter is not None:
-            self._link.send_units(self._converter.convert(unit))
+            self._units += self._converter.convert(unit)
+        if self._units and (len(self._units) >= _MAX_UNSENT or not self._link.has_received):
+            self._send()
 
     def finish(self) -> None:
         """Sends the last units and the end."""
         self._flush()
         self._link.send_end()
 
+    def _send(self) -> None:
+        units, self._units = self._units, []
+        self._link.send_units(units)
+
     def _flush(self) -> None:
         if self._converter is not None:
-            self._link.send_units(self._converter.flush())
+            self._units += self._converter.flush()
+            self._send()
             if self._converter.damaged:
                 self._link.send_json(SoundMessage.NOTE, damaged=self._converter.damaged)
 

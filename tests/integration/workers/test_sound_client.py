@@ -30,14 +30,14 @@ def workers(most: int = 2) -> WorkerPool:
     return WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
 
 
-async def spoken(units: list[AccessUnit], channels: int = 2) -> list[AccessUnit]:
+async def spoken(units: list[AccessUnit], channels: int = 2, *, at_once: bool = True) -> list[AccessUnit]:
     """What becomes of all of these."""
     heard: list[AccessUnit] = []
     made = SoundWorkerClient(workers(), "c1", heard.append)
     running = asyncio.create_task(made.run())
     await made.open(units[0].track, aac_track(channels, 1000))
     for unit in units:
-        made.give(unit)
+        made.give(unit, at_once=at_once)
     made.finish()
     async with asyncio.timeout(20):
         await running
@@ -62,6 +62,35 @@ async def test_sound_of_any_codec_becomes_aac(coder: tuple[str, ...], channels: 
     heard = await spoken(film.of(Kind.AUDIO), channels)
     assert len(heard) == pytest.approx(47, abs=3)
     assert {u.track for u in heard} == {aac_track(channels, 1000)}
+
+
+async def test_sound_that_is_given_in_batches_is_the_same() -> None:
+    units = camera(seconds=1).of(Kind.AUDIO)[:44]  # the last batch has fewer than the others
+    one_by_one, batched = await spoken(units), await spoken(units, at_once=False)
+    assert [(u.dts, u.payload) for u in batched] == [(u.dts, u.payload) for u in one_by_one]
+    assert len(batched) > 30
+
+
+async def test_sound_that_nobody_needs_at_once_waits_for_few_units() -> None:
+    units = camera(seconds=1).of(Kind.AUDIO)
+    heard = asyncio.Event()
+    made = SoundWorkerClient(workers(), "c1", lambda unit: heard.set())
+    running = asyncio.create_task(made.run())
+    await made.open(units[0].track, aac_track(2, 1000))
+    async with asyncio.timeout(20):
+        for unit in units[:5]:  # of 1,024 samples: enough for two units of the encoder
+            made.give(unit, at_once=False)
+        await heard.wait()
+        while made._queue:
+            await asyncio.sleep(0)
+        heard.clear()
+        for unit in units[5:7]:
+            made.give(unit, at_once=False)
+        assert len(made._queue) == 2
+        made.give(units[7])
+        await heard.wait()
+        made.finish()
+        await running
 
 
 async def test_damaged_sound_is_left_out_and_counted() -> None:

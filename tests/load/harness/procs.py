@@ -68,6 +68,12 @@ def usage(root: int) -> Usage:
     return Usage(user / TICK, system / TICK, rss, n)
 
 
+def own_cpu(pid: int) -> float:
+    """CPU seconds of one process, without its children."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / TICK if fields else 0.0
+
+
 def machine_cpu() -> float:
     """CPU seconds that the whole machine has been busy."""
     with open("/proc/stat") as f:

@@ -65,7 +65,10 @@ COLUMNS: dict[str, list[str]] = {
         "what", "seconds", "frames", "freezes", "longest_ms", "holes", "recovered", "lost", "missing_frames",
         "forwarder_dropped",
     ],
-    "whip-ingest": ["what", "publishers", "live_at_end", "cpu_s_per_publisher_minute", "rss_kb_per_publisher"],
+    "whip-ingest": [
+        "what", "publishers", "live_at_end", "cpu_s_per_publisher_minute", "main_cpu_s_per_publisher_minute",
+        "whip_is_times", "rss_kb_per_publisher", "other_cpu_pct",
+    ],
 }  # fmt: skip
 SHAPE = {"flv": "view", "ws": "view", "rtmp": "view", "ingest-packaged": "ingest"}
 
