@@ -198,8 +198,8 @@ paths:
 @pytest.fixture
 def mediamtx() -> str:
     program = os.environ.get("BENCH_MEDIAMTX") or shutil.which("mediamtx")
-    if not program:
-        lacking("MediaMTX: set BENCH_MEDIAMTX to its binary")
+    if not program:  # neither Debian nor PyPI has it, so also CI goes without
+        pytest.skip("MediaMTX: set BENCH_MEDIAMTX to its binary")
     return program
 
 

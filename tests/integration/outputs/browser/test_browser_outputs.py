@@ -250,7 +250,7 @@ async def test_sound_that_came_while_a_worker_started_is_left_out(monkeypatch: p
     film, behind = ordinary(seconds=8), list[tuple[int, float]]()
     async with gateway(monkeypatch) as services:
         publisher = await services.publish(film)
-        sound, spawn = sound_of(publisher.stream), services.workers._spawn
+        sound, spawn = sound_of(publisher.stream), WorkerPool._spawn
 
         class Listener(builders.Recorder):
             def on_unit(self, unit: AccessUnit) -> None:
@@ -261,7 +261,7 @@ async def test_sound_that_came_while_a_worker_started_is_left_out(monkeypatch: p
             await asyncio.sleep(1)
             return await spawn(*given)
 
-        monkeypatch.setattr(services.workers, "_spawn", slow)
+        monkeypatch.setattr(WorkerPool, "_spawn", slow)
         listener = Listener()
         sound.acquire(listener)
         playing = asyncio.create_task(services.play(publisher, film))
