@@ -19,7 +19,7 @@ from gateway.lib.sockets import BACKLOG
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.stun.message import Kind, StunMessage, parse
+from gateway.protocols.stun.message import StunKind, StunMessage, parse
 from gateway.settings.models import WebRtcSettings
 from gateway.webrtc.addresses import machine_addresses, resolve
 from gateway.webrtc.candidates import candidate_lines, usable_address
@@ -234,7 +234,7 @@ class WebRtcEndpoint:
             message = parse(data)
         except RemoteProtocolError:
             return False
-        return message.kind == Kind.REQUEST and message.username[0] in self._peers
+        return message.kind == StunKind.REQUEST and message.username[0] in self._peers
 
     # ---- SharedPort ----
 
@@ -265,13 +265,13 @@ class WebRtcEndpoint:
         except RemoteProtocolError:
             dropped[Dropped.MALFORMED] += 1
             return None
-        if message.kind == Kind.REQUEST:
+        if message.kind == StunKind.REQUEST:
             return self._request(route, message, now, new_path)
-        if message.kind in (Kind.SUCCESS, Kind.ERROR) and route is not None:
+        if message.kind in (StunKind.SUCCESS, StunKind.ERROR) and route is not None:
             peer, path = route
             if not peer.response(message, path, now):
                 dropped[Dropped.UNAUTHORIZED] += 1
-        elif message.kind != Kind.INDICATION:  # RFC 8445 §11: an indication keeps a NAT binding and needs no answer
+        elif message.kind != StunKind.INDICATION:  # RFC 8445 §11: an indication keeps a NAT binding and needs no answer
             dropped[Dropped.UNKNOWN_ADDRESS] += 1
         return None
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.offer import valid_credentials
-from gateway.protocols.stun.message import Attribute, Kind, StunMessage, error_value, write, xor_address
+from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, error_value, write, xor_address
 from gateway.webrtc.paths import Path
 
 MAX_PATHS: Final = 8  # of one peer; further ones replace the one that was silent for the longest time
@@ -89,13 +89,13 @@ class IceAgent:
             self._nominated = path
         self._select()
         address = xor_address(path.address, path.port, message.transaction)
-        return write(Kind.SUCCESS, message.transaction, [(Attribute.XOR_MAPPED_ADDRESS, address)], password)
+        return write(StunKind.SUCCESS, message.transaction, [(Attribute.XOR_MAPPED_ADDRESS, address)], password)
 
     def response(self, message: StunMessage, path: Path, now: float) -> bool:
         """Handles an answer to one of our checks. Returns False if it answers none or is not authentic."""
         if not path.check or message.transaction != path.check:
             return False
-        if message.kind != Kind.SUCCESS or not message.is_signed_by(self.remote.password):
+        if message.kind != StunKind.SUCCESS or not message.is_signed_by(self.remote.password):
             return False
         if path.check_tries == 1:  # otherwise unknown which copy was answered (RFC 6298 §3)
             self.round_trip = now - path.check_sent
@@ -123,7 +123,7 @@ class IceAgent:
             (Attribute.PRIORITY, _PRIORITY),
             (Attribute.ICE_CONTROLLED, self._tie_breaker),
         ]
-        check = write(Kind.REQUEST, path.check, attributes, self.remote.password)
+        check = write(StunKind.REQUEST, path.check, attributes, self.remote.password)
         if not path.allows(len(check)):
             return None
         path.check_sent = now
@@ -175,7 +175,7 @@ class IceAgent:
         self, message: StunMessage, code: int, reason: str, more: list[tuple[int, bytes]], password: str
     ) -> bytes:
         attributes = [(int(Attribute.ERROR_CODE), error_value(code, reason)), *more]
-        return write(Kind.ERROR, message.transaction, attributes, password)
+        return write(StunKind.ERROR, message.transaction, attributes, password)
 
 
 def new_credentials() -> IceCredentials:

@@ -10,7 +10,7 @@ from gateway.protocols.rtp.depacketizers import AssembledFrame, FrameDepacketize
 from gateway.protocols.rtp.nack_list import MAX_ASKED
 from gateway.protocols.rtp.packets import header_extension, parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
-from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 
@@ -49,7 +49,7 @@ def fuzz(data: bytes) -> None:
     codec = data[0] % len(_DEPACKETIZERS) if data else 0
     track = RtpReceiver(1, 96, 90_000, _DEPACKETIZERS[codec](), nack=True)
     alone = _DEPACKETIZERS[codec]()
-    feedback, timeline = TransportFeedback(), Timeline((90_000,))
+    feedback, timeline = TransportFeedback(), RtpTimeline((90_000,))
     received: list[Received] = []
     at, now = 1, 0.0
     while at + 2 <= len(data):

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.sdp.answer import Accepted, SentTrack, largest_rid, write_answer, write_restart
+from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack, largest_rid, write_answer, write_restart
 from gateway.protocols.sdp.codec_choice import NAMES, no_codec_to_receive, no_codec_to_send, receiving_codec
 from gateway.protocols.sdp.codec_choice import sending_codec as sending
 from gateway.protocols.sdp.fragment import parse_fragment
@@ -35,18 +35,18 @@ def fuzz(data: bytes) -> None:
         assert str(error).isprintable()
         return
     assert 0 < len(found.media) <= MAX_MEDIA
-    accepted: dict[int, Accepted] = {}
+    accepted: dict[int, AcceptedMedia] = {}
     for index, medium in enumerate(found.media):
         assert len(medium.ssrcs) + len(medium.rtx_ssrcs) <= MAX_SSRCS
         assert len(medium.rids) <= MAX_RIDS
         if medium.receives:
             codec = next((codec for track in _TRACKS if (codec := sending(medium, track)) is not None), None)
             if codec is not None:
-                accepted[index] = Accepted(codec, SentTrack("film", 1, 2))
+                accepted[index] = AcceptedMedia(codec, SentTrack("film", 1, 2))
         if medium.sends and index not in accepted:
             codec = receiving_codec(medium, tuple(NAMES.values()))
             if codec is not None:
-                accepted[index] = Accepted(codec, None, largest_rid(medium.rids))
+                accepted[index] = AcceptedMedia(codec, None, largest_rid(medium.rids))
     reason = no_codec_to_send(_TRACKS, found.media) + no_codec_to_receive(tuple(NAMES.values()), found.media)
     assert reason.isprintable()
     assert len(reason) < 3000

@@ -9,7 +9,7 @@ from gateway.protocols.stun.message import (
     HEADER_SIZE,
     MAX_ATTRIBUTES,
     Attribute,
-    Kind,
+    StunKind,
     error_value,
     parse,
     read_xor_address,
@@ -26,12 +26,12 @@ _CHECK = [
     (Attribute.ICE_CONTROLLING, bytes(8)), (0xC057, b"\0\1"),
 ]  # fmt: skip
 SEEDS = [
-    write(Kind.REQUEST, _ID, _CHECK, "p"),
-    write(Kind.SUCCESS, _ID, _ADDRESSES[:1], "p"),
-    write(Kind.SUCCESS, _ID, _ADDRESSES[1:], "p"),
-    write(Kind.ERROR, _ID, [(Attribute.ERROR_CODE, error_value(487, "Role Conflict"))], "p"),
-    write(Kind.INDICATION, _ID, [], "p"),
-    framed([write(Kind.REQUEST, _ID, [(Attribute.USERNAME, b"a:b")], "p"), b"\x80abc", b""]),
+    write(StunKind.REQUEST, _ID, _CHECK, "p"),
+    write(StunKind.SUCCESS, _ID, _ADDRESSES[:1], "p"),
+    write(StunKind.SUCCESS, _ID, _ADDRESSES[1:], "p"),
+    write(StunKind.ERROR, _ID, [(Attribute.ERROR_CODE, error_value(487, "Role Conflict"))], "p"),
+    write(StunKind.INDICATION, _ID, [], "p"),
+    framed([write(StunKind.REQUEST, _ID, [(Attribute.USERNAME, b"a:b")], "p"), b"\x80abc", b""]),
 ]  # fmt: skip
 
 

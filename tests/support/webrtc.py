@@ -14,7 +14,7 @@ from typing import Any
 from OpenSSL import SSL
 from pylibsrtp import Policy, Session
 
-from gateway.protocols.stun.message import Attribute, Kind, StunMessage, parse, write, xor_address
+from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write, xor_address
 from gateway.settings.models import WebRtcSettings
 from gateway.webrtc.certificate import fingerprint_of, make_certificate
 from gateway.webrtc.dtls import datagrams_of
@@ -141,7 +141,7 @@ class Client:
         ]
         if nominate:
             attributes.append((Attribute.USE_CANDIDATE, b""))
-        return write(Kind.REQUEST, os.urandom(12), attributes, self.remote[1])
+        return write(StunKind.REQUEST, os.urandom(12), attributes, self.remote[1])
 
     def send_check(self, **options: Any) -> None:
         self.out.append(self.check(**options))
@@ -185,17 +185,17 @@ class Client:
             self._handshake()
 
     def _stun(self, message: StunMessage) -> None:
-        if message.kind == Kind.REQUEST:
+        if message.kind == StunKind.REQUEST:
             assert message.username == (self.ufrag, self.remote[0])
             assert message.is_signed_by(self.password)
             self.requests.append(message)
             if self.answers:
                 value = [(Attribute.XOR_MAPPED_ADDRESS, xor_address("192.0.2.1", 1, message.transaction))]
-                self.out.append(write(Kind.SUCCESS, message.transaction, value, self.password))
+                self.out.append(write(StunKind.SUCCESS, message.transaction, value, self.password))
         else:
             assert message.is_signed_by(self.remote[1])
             self.responses.append(message)
-            if message.kind == Kind.SUCCESS and not self._started and self.starts_dtls and not self.server:
+            if message.kind == StunKind.SUCCESS and not self._started and self.starts_dtls and not self.server:
                 self.start_dtls()
 
     def _handshake(self) -> None:

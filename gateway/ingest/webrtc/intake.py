@@ -23,7 +23,7 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packets import header_extension
-from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.settings import Settings
 from gateway.workers.sound_client import SoundWorkerClient
@@ -74,7 +74,7 @@ class WhipIntake:
         self._publisher = publisher
         self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
         self._on_error = on_error
-        timeline = self._received_times = Timeline(tuple(p.clock for p in parameters))
+        timeline = self._received_times = RtpTimeline(tuple(p.clock for p in parameters))
         self.tracks = [ReceivedTrack(p, timeline, index) for index, p in enumerate(parameters)]
         self._by_type = {
             t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx)

@@ -22,9 +22,9 @@ from gateway.protocols.rtp.depacketizers import (
 )
 from gateway.protocols.rtp.packets import parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
-from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
-from gateway.protocols.sdp.answer import Accepted
+from gateway.protocols.sdp.answer import AcceptedMedia
 
 TICKS: Final = 1_000  # a second; as in FLV and RTMP
 # The encoding names that can be published, the best first.
@@ -56,7 +56,7 @@ class TrackParameters:
     transport_cc: int
 
     @classmethod
-    def of(cls, kind: Kind, accepted: Accepted, transport_cc: int) -> TrackParameters:
+    def of(cls, kind: Kind, accepted: AcceptedMedia, transport_cc: int) -> TrackParameters:
         codec = accepted.codec
         rtx = -1 if codec.rtx is None else codec.rtx
         nack = "nack" in codec.feedback
@@ -66,7 +66,7 @@ class TrackParameters:
 class ReceivedTrack:
     """Receives one track. index: of the track in the timeline."""
 
-    def __init__(self, parameters: TrackParameters, timeline: Timeline, index: int) -> None:
+    def __init__(self, parameters: TrackParameters, timeline: RtpTimeline, index: int) -> None:
         self.parameters = parameters
         self.kind = parameters.kind
         self.receiver: RtpReceiver | None = None

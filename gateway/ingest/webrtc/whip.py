@@ -33,7 +33,7 @@ from gateway.ports.errors import (
     PushesNotAccepted,
     TooManyRefusals,
 )
-from gateway.protocols.sdp.answer import Accepted, largest_rid
+from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
 from gateway.webrtc.handler import PeerEnd
@@ -242,9 +242,9 @@ def _credentials(request: Request, name: str) -> tuple[str, str | None, str]:
     return id if is_channel_id(id) else "", sign, input
 
 
-def _accept(offer: Offer) -> tuple[dict[int, Accepted], Sequence[TrackParameters]]:
+def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParameters]]:
     """Returns how each medium is used, and the parameters of the tracks. Raises OfferRefused."""
-    accepted: dict[int, Accepted] = {}
+    accepted: dict[int, AcceptedMedia] = {}
     parameters: dict[Kind, TrackParameters] = {}
     for index, media in enumerate(offer.media):
         kind = next((kind for kind in _NAMES if kind == media.kind), None)
@@ -255,7 +255,7 @@ def _accept(offer: Offer) -> tuple[dict[int, Accepted], Sequence[TrackParameters
         codec = receiving_codec(media, _NAMES[kind])
         if codec is None:  # RFC 9725 §4.4.3: a push without one of its tracks would mislead its user
             raise OfferRefused(406, no_codec_to_receive(_NAMES[kind], offer.media))
-        accepted[index] = chosen = Accepted(codec, rid=largest_rid(media.rids))
+        accepted[index] = chosen = AcceptedMedia(codec, rid=largest_rid(media.rids))
         extension = media.extensions.get(TRANSPORT_CC)
         parameters[kind] = TrackParameters.of(kind, chosen, extension.id if extension is not None else 0)
     if not accepted:

@@ -13,7 +13,7 @@ from gateway.protocols.rtp.sender import rtp_packet, segments
 Run: TypeAlias = tuple[bytes, ...]
 
 
-class Burst:
+class RtpBurst:
     """frames: timestamp and payloads of each picture. first: sequence number of the first packet."""
 
     __slots__ = ("_first", "_frames", "_starts", "_type")

@@ -14,7 +14,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.feed import SLICE_SECONDS, SLICE_VIEWERS
-from gateway.packaging.rtp.burst import Burst, packets_of
+from gateway.packaging.rtp.burst import RtpBurst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.protocols.rtp import retransmission
@@ -279,7 +279,7 @@ class VideoFeed:
             return
         if viewer.offset:
             frames = [(stamp + viewer.offset & 0xFFFFFFFF, payloads) for stamp, payloads in frames]
-        viewer.start(Burst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
+        viewer.start(RtpBurst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
         self._count(sum(len(payload) for _, payloads in frames for payload in payloads))
 
     def _current_gop(self) -> list[tuple[int, list[bytes]]]:

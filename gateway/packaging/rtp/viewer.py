@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.live.sink import EndReason
-from gateway.packaging.rtp.burst import Burst, Run
+from gateway.packaging.rtp.burst import RtpBurst, Run
 
 PACE_SECONDS: Final = 0.005
 _PACE_RATE: Final = 1_250_000.0  # bytes a second at least; less would delay the first picture
@@ -87,7 +87,7 @@ class RtpViewer:
         self.waiting = True
         self.live_from = 0
         self.started = -1e9  # monotonic time of the last burst
-        self._burst: Burst | None = None
+        self._burst: RtpBurst | None = None
         self._queue: deque[Iterable[Run]] | None = None  # what follows the burst's packets that were sent
         self._runs: Iterator[Run] = iter(())  # of the queue
         self._timer: asyncio.TimerHandle | None = None
@@ -97,7 +97,7 @@ class RtpViewer:
         self._rtx_sequence = 0
         self._asked: dict[int, None] | None = None  # the packets that were repeated last
 
-    def start(self, burst: Burst, bytes_per_second: float) -> None:
+    def start(self, burst: RtpBurst, bytes_per_second: float) -> None:
         """Sends a burst at a limited rate; what is sent afterwards follows it."""
         self.waiting, self.started = False, time.monotonic()
         self._burst = burst

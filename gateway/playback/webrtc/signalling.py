@@ -13,7 +13,7 @@ from gateway.http.response import Answer, Response, not_allowed, service_unavail
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.sdp.answer import Accepted, LocalTransport, remote_transport, write_answer, write_restart
+from gateway.protocols.sdp.answer import AcceptedMedia, LocalTransport, remote_transport, write_answer, write_restart
 from gateway.protocols.sdp.fragment import parse_fragment
 from gateway.protocols.sdp.offer import Offer, parse_offer
 from gateway.webrtc.endpoint import WebRtcEndpoint
@@ -83,12 +83,12 @@ class RemoteSessions(Protocol):
 
 
 @dataclass(slots=True)
-class Session:
+class WebRtcSession:
     """One session. accepted: by index of the medium in the offer."""
 
     peer: Peer
     offer: Offer
-    accepted: Mapping[int, Accepted]
+    accepted: Mapping[int, AcceptedMedia]
 
 
 class Signalling:
@@ -107,7 +107,7 @@ class Signalling:
             remote.apply = self.apply
         self._stopped = False
         self._links = {"Link": ", ".join(map(_link, ice_servers))} if ice_servers else {}
-        self._sessions: dict[str, Session] = {}  # by path; bounded by the endpoint's peers
+        self._sessions: dict[str, WebRtcSession] = {}  # by path; bounded by the endpoint's peers
         self._paths: dict[Peer, str] = {}
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ class Signalling:
         return read_body(request, MAX_OFFER, _BODY_SECONDS, take)
 
     def open(
-        self, request: Request, folder: str, offer: Offer, accepted: Mapping[int, Accepted], handler: PeerHandler
+        self, request: Request, folder: str, offer: Offer, accepted: Mapping[int, AcceptedMedia], handler: PeerHandler
     ) -> tuple[Peer, Response]:
         """Opens a session. Returns its peer, and the answer 201. Raises AtCapacity, RemoteProtocolError.
 
@@ -148,7 +148,7 @@ class Signalling:
         peer = self.endpoint.open_peer(remote, handler, request.peer)
         path = f"{folder}/{secrets.token_urlsafe(16)}"
         path = self._paths[peer] = path if self._remote is None else self._remote.seal(path)
-        self._sessions[path] = Session(peer, offer, accepted)
+        self._sessions[path] = WebRtcSession(peer, offer, accepted)
         body = write_answer(offer, accepted, self._local(peer, request.host), secrets.randbits(62))
         headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT, **self._links}
         return peer, Response(201, body.encode(), SDP, headers=headers)
@@ -205,7 +205,7 @@ class Signalling:
             return _ENDED
         return self._patch(session, change)
 
-    def _patch(self, session: Session, change: SessionChange) -> Response:
+    def _patch(self, session: WebRtcSession, change: SessionChange) -> Response:
         """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3).
 
         A fragment of an earlier ICE session may arrive late. It must not restart ICE with its old credentials.

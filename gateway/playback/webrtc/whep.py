@@ -33,7 +33,7 @@ from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError, StoreUna
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.rtcp import ReportBlock
-from gateway.protocols.sdp.answer import Accepted, SentTrack
+from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack
 from gateway.protocols.sdp.codec_choice import NAMES, no_codec_to_send, sending_codec
 from gateway.protocols.sdp.offer import Offer, OfferedMedia
 from gateway.settings import Settings
@@ -127,7 +127,7 @@ class WhepPlayback:
     async def _describe(self, session: _Session, request: Request, offer: Offer) -> Response:
         stream = session.output.stream
         assert stream.tracks is not None, "the caller has checked it"
-        accepted: dict[int, Accepted] = {}
+        accepted: dict[int, AcceptedMedia] = {}
         video = audio = None
         for index, media in enumerate(offer.media):
             if media.rejected or not media.receives:
@@ -138,11 +138,11 @@ class WhepPlayback:
                 codec = sending_codec(media, track) if track is not None else None
                 if codec is not None:
                     rtx = VIDEO_RTX_SSRC if codec.rtx is not None else None
-                    video = accepted[index] = Accepted(codec, SentTrack(stream.name, VIDEO_SSRC, rtx))
+                    video = accepted[index] = AcceptedMedia(codec, SentTrack(stream.name, VIDEO_SSRC, rtx))
             elif media.kind == Kind.AUDIO and has_sound(stream) and audio is None:
                 codec = next((codec for codec in media.codecs if codec.name == NAMES[Codec.OPUS]), None)
                 if codec is not None:
-                    audio = accepted[index] = Accepted(codec, SentTrack(stream.name, AUDIO_SSRC))
+                    audio = accepted[index] = AcceptedMedia(codec, SentTrack(stream.name, AUDIO_SSRC))
         wants_video = any(media.kind == Kind.VIDEO and media.receives and not media.rejected for media in offer.media)
         if (wants_video and stream.tracks.video is not None and video is None) or not accepted:
             tracks = [track for track in (stream.tracks.video, stream.tracks.audio) if track is not None]

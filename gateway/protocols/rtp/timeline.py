@@ -1,4 +1,4 @@
-"""Timeline: puts the tracks of one sender on one clock, by arrival first, and by their sender reports later."""
+"""RtpTimeline: puts the tracks of one sender on one clock, by arrival first, and by their sender reports later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SMALL_MS: Final = 20  # nobody notices a smaller difference of picture and soun
 _UNBELIEVABLE_MS: Final = 10_000  # a larger difference is an error of the sender
 
 
-class Timeline:
+class RtpTimeline:
     """Times in milliseconds of one video and one sound track, or of one of them.
 
     Before both tracks have a sender report, the first frame of each has the time of its arrival. Then the track that is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
-from gateway.protocols.sdp.sections import RtpFormat, Section, parse_sections
+from gateway.protocols.sdp.sections import RtpFormat, SdpSection, parse_sections
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ def control_address(base: str, control: str) -> str:
     return urljoin(base, control) if control.startswith("/") else base.rstrip("/") + "/" + control
 
 
-def _medium(section: Section) -> Media | None:
+def _medium(section: SdpSection) -> Media | None:
     for first in section.rtp_formats().values():
         return Media(
             first.payload_type, first.encoding, first.rate, first.channels, first.parameters,

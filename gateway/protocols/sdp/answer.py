@@ -14,8 +14,8 @@ from gateway.protocols.sdp.offer import (
     Offer,
     OfferedCodec,
     OfferedMedia,
+    OfferedTransport,
     Rid,
-    Transport,
 )
 from gateway.protocols.sdp.sections import decimal
 
@@ -57,7 +57,7 @@ class SentTrack:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedMedia:
     """How we use a medium. sent: what we send; None: we receive. rid: the layer that we receive; "": no simulcast."""
 
     codec: OfferedCodec
@@ -65,7 +65,7 @@ class Accepted:
     rid: str = ""
 
 
-def write_answer(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTransport, session_id: int) -> str:
+def write_answer(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: LocalTransport, session_id: int) -> str:
     """Returns the answer. accepted: by the index of the medium; all others are rejected.
 
     session_id: a random number of at most 63 bits.
@@ -87,7 +87,7 @@ def write_answer(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTra
     return "\r\n".join(lines) + "\r\n"
 
 
-def write_restart(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTransport) -> str:
+def write_restart(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: LocalTransport) -> str:
     """Returns the fragment that answers an ICE restart (RFC 9725 §4.3.3): our new credentials and candidates."""
     lines = list(_session_lines(offer, accepted))
     tagged = _tagged(offer, accepted)
@@ -97,7 +97,7 @@ def write_restart(offer: Offer, accepted: Mapping[int, Accepted], local: LocalTr
     return "\r\n".join(lines) + "\r\n"
 
 
-def remote_transport(offer: Offer, accepted: Mapping[int, Accepted]) -> Transport:
+def remote_transport(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> OfferedTransport:
     """Returns the client's side of the transport that all accepted media share."""
     tagged = _tagged(offer, accepted)
     own = offer.media[tagged].transport if tagged is not None else None
@@ -120,13 +120,13 @@ def largest_rid(rids: tuple[Rid, ...]) -> str:
     return max(rids, key=size).name if rids else ""
 
 
-def _tagged(offer: Offer, accepted: Mapping[int, Accepted]) -> int | None:
+def _tagged(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> int | None:
     """Returns the index of the medium whose transport is used: the first accepted one of BUNDLE (RFC 9143 §7.3.1)."""
     order = {mid: place for place, mid in enumerate(offer.bundle)}
     return min(accepted, key=lambda index: (order.get(offer.media[index].mid, len(order)), index), default=None)
 
 
-def _session_lines(offer: Offer, accepted: Mapping[int, Accepted]) -> Iterator[str]:
+def _session_lines(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> Iterator[str]:
     yield "a=ice-lite"
     yield "a=ice-options:trickle ice2"
     mids = {offer.media[index].mid for index in accepted}
@@ -135,7 +135,7 @@ def _session_lines(offer: Offer, accepted: Mapping[int, Accepted]) -> Iterator[s
         yield f"a=group:BUNDLE {shared}"
 
 
-def _m_line(media: OfferedMedia, chosen: Accepted) -> str:
+def _m_line(media: OfferedMedia, chosen: AcceptedMedia) -> str:
     rtx = _rtx(chosen)
     types = f"{chosen.codec.payload_type} {rtx}" if rtx is not None else str(chosen.codec.payload_type)
     return f"m={media.kind} 9 {media.protocol} {types}"
@@ -153,7 +153,7 @@ def _ice_lines(local: LocalTransport, with_candidates: bool) -> Iterator[str]:
         yield "a=end-of-candidates"
 
 
-def _media_lines(media: OfferedMedia, chosen: Accepted) -> Iterator[str]:
+def _media_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
     codec, sent, rtx = chosen.codec, chosen.sent, _rtx(chosen)
     number = codec.payload_type
     yield "a=rtcp-mux"
@@ -177,7 +177,7 @@ def _media_lines(media: OfferedMedia, chosen: Accepted) -> Iterator[str]:
         yield from _sender_lines(media, sent, rtx)
 
 
-def _receiver_lines(media: OfferedMedia, chosen: Accepted) -> Iterator[str]:
+def _receiver_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
     wanted = {TRANSPORT_CC} if "transport-cc" in chosen.codec.feedback else set()
     if chosen.rid:
         wanted |= {MID, RID, REPAIRED_RID}
@@ -200,7 +200,7 @@ def _sender_lines(media: OfferedMedia, sent: SentTrack, rtx: int | None) -> Iter
         yield f"a=ssrc:{ssrc} msid:{sent.stream} {sent.stream}-{media.kind}"
 
 
-def _rtx(chosen: Accepted) -> int | None:
+def _rtx(chosen: AcceptedMedia) -> int | None:
     """Returns the payload type of retransmissions; None if they are not used."""
     return chosen.codec.rtx if chosen.sent is None or chosen.sent.rtx_ssrc is not None else None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.sdp.sections import RtpFormat, Section, decimal, parse_sections
+from gateway.protocols.sdp.sections import RtpFormat, SdpSection, decimal, parse_sections
 
 TRANSPORT_CC: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
@@ -29,7 +29,7 @@ _MID_NAME = re.compile(r"[!-~]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Transport:
+class OfferedTransport:
     """The transport of an m-line: ICE credentials (RFC 8839), certificate and DTLS role (RFC 8842).
 
     fingerprint: ("sha-256", "AB:CD:…"), the strongest one that is offered.
@@ -97,7 +97,7 @@ class OfferedMedia:
     formats: tuple[str, ...]
     rejected: bool
     direction: str
-    transport: Transport | None
+    transport: OfferedTransport | None
     codecs: tuple[OfferedCodec, ...]
     extensions: Mapping[str, Extension]
     ssrcs: tuple[int, ...]
@@ -125,7 +125,7 @@ class Offer:
 
     media: tuple[OfferedMedia, ...]
     bundle: tuple[str, ...]
-    transport: Transport
+    transport: OfferedTransport
     mixed: bool
 
 
@@ -161,7 +161,7 @@ def valid_credentials(ufrag: str, password: str) -> bool:
     return bool(_UFRAG.fullmatch(ufrag) and _PASSWORD.fullmatch(password))
 
 
-def _bundle_group(session: Section) -> tuple[str, ...]:
+def _bundle_group(session: SdpSection) -> tuple[str, ...]:
     for value in session.values("group"):
         words = value.split()
         if words and words[0].upper() == "BUNDLE":
@@ -169,7 +169,7 @@ def _bundle_group(session: Section) -> tuple[str, ...]:
     return ()
 
 
-def _medium(section: Section, session: Section, group: tuple[str, ...]) -> OfferedMedia:
+def _medium(section: SdpSection, session: SdpSection, group: tuple[str, ...]) -> OfferedMedia:
     if not section.kind:
         raise RemoteProtocolError("malformed m-line in the offer")
     mid = section.value("mid") or ""
@@ -201,11 +201,11 @@ def _medium(section: Section, session: Section, group: tuple[str, ...]) -> Offer
     )
 
 
-def _direction(section: Section) -> str:
+def _direction(section: SdpSection) -> str:
     return next((name for name, _ in section.attributes if name in _DIRECTIONS), "")
 
 
-def _transport(section: Section, session: Section) -> Transport:
+def _transport(section: SdpSection, session: SdpSection) -> OfferedTransport:
     def value(name: str) -> str:
         own = section.value(name)
         return (own if own is not None else session.value(name)) or ""
@@ -217,10 +217,10 @@ def _transport(section: Section, session: Section) -> Transport:
         raise RemoteProtocolError("malformed ICE credentials in the offer")
     if setup not in ("", "actpass", "active", "passive"):
         raise RemoteProtocolError("the offer has no usable DTLS role (a=setup:actpass)")
-    return Transport(ufrag, password, _fingerprint(section, session), setup == "passive", setup == "active")
+    return OfferedTransport(ufrag, password, _fingerprint(section, session), setup == "passive", setup == "active")
 
 
-def _fingerprint(section: Section, session: Section) -> tuple[str, str]:
+def _fingerprint(section: SdpSection, session: SdpSection) -> tuple[str, str]:
     offered = section.values("fingerprint") or session.values("fingerprint")
     if not offered:
         raise RemoteProtocolError("the offer has no DTLS certificate (a=fingerprint)")
@@ -237,7 +237,7 @@ def _fingerprint(section: Section, session: Section) -> tuple[str, str]:
     raise RemoteProtocolError("the fingerprint of the offer must be sha-256, sha-384 or sha-512")
 
 
-def _codecs(section: Section) -> tuple[OfferedCodec, ...]:
+def _codecs(section: SdpSection) -> tuple[OfferedCodec, ...]:
     # RFC 5761 §4: payload types 64 to 95 cannot be told from RTCP.
     formats = {n: f for n, f in section.rtp_formats().items() if f.encoding and not 64 <= n <= 95}
     rtx: dict[int, int] = {}
@@ -264,7 +264,7 @@ def _codec(format: RtpFormat, rtx: Mapping[int, int], feedback: Mapping[str, set
     )
 
 
-def _extensions(section: Section, session: Section) -> dict[str, Extension]:
+def _extensions(section: SdpSection, session: SdpSection) -> dict[str, Extension]:
     found: dict[str, Extension] = {}
     for value in (*section.values("extmap"), *session.values("extmap")):
         words = value.split()
@@ -276,7 +276,7 @@ def _extensions(section: Section, session: Section) -> dict[str, Extension]:
     return found
 
 
-def _ssrcs(section: Section) -> tuple[tuple[int, ...], dict[int, int]]:
+def _ssrcs(section: SdpSection) -> tuple[tuple[int, ...], dict[int, int]]:
     """Returns the SSRCs of media (RFC 5576), and which SSRC retransmits which."""
     order: dict[int, None] = {}
     rtx: dict[int, int] = {}
@@ -298,7 +298,7 @@ def _ssrcs(section: Section) -> tuple[tuple[int, ...], dict[int, int]]:
     return tuple(ssrc for ssrc in order if ssrc not in repairing), rtx
 
 
-def _rids(section: Section) -> tuple[Rid, ...]:
+def _rids(section: SdpSection) -> tuple[Rid, ...]:
     """Returns the layers of a=simulcast:send. Of alternatives, only the first one counts."""
     restrictions: dict[str, dict[str, str]] = {}
     for value in section.values("rid"):

@@ -35,7 +35,7 @@ class RtpFormat:
 
 
 @dataclass(slots=True)
-class Section:
+class SdpSection:
     """The session, or one medium with the words of its m-line.
 
     kind: "video", "audio" …; "" for the session and for a malformed m-line.
@@ -73,7 +73,7 @@ class Section:
         return found
 
 
-def parse_sections(data: bytes) -> list[Section]:
+def parse_sections(data: bytes) -> list[SdpSection]:
     """Returns the session and then its media. Other lines than those of media and attributes are ignored.
 
     Lines with control characters are ignored, too, so that values may be repeated in an answer.
@@ -81,7 +81,7 @@ def parse_sections(data: bytes) -> list[Section]:
     """
     if len(data) > MAX_BYTES:
         raise RemoteProtocolError(f"a session description of more than {MAX_BYTES} bytes")
-    sections = [Section()]
+    sections = [SdpSection()]
     for raw in data.decode("utf-8", "replace").split("\n"):
         if len(raw) > MAX_LINE:
             raise RemoteProtocolError(f"a line of more than {MAX_LINE} characters in the session description")
@@ -107,12 +107,12 @@ def decimal(text: str) -> int:
     return int(text) if len(text) <= 10 and text.isascii() and text.isdecimal() else -1
 
 
-def _section(value: str) -> Section:
+def _section(value: str) -> SdpSection:
     words = value.split()
     port = decimal(words[1].partition("/")[0]) if len(words) >= 4 else -1
     if port < 0 or not all(_TOKEN.fullmatch(word) for word in words):
-        return Section()
-    return Section(words[0], port, words[2], tuple(words[3 : 3 + _MAX_FORMATS]))
+        return SdpSection()
+    return SdpSection(words[0], port, words[2], tuple(words[3 : 3 + _MAX_FORMATS]))
 
 
 def _read_rtpmap(format: RtpFormat, value: str) -> None:

@@ -25,7 +25,7 @@ _FINGERPRINT_XOR: Final = 0x5354554E  # RFC 8489 §14.7
 _FIRST_OPTIONAL: Final = 0x8000  # RFC 8489 §14: types from here on may be ignored
 
 
-class Kind(IntEnum):
+class StunKind(IntEnum):
     """Message types of the method Binding, the only method of ICE."""
 
     REQUEST = 0x0001
@@ -130,7 +130,7 @@ def parse(data: bytes) -> StunMessage:
     return StunMessage(kind, transaction, attributes, data, integrity_at)
 
 
-def write(kind: Kind, transaction: bytes, attributes: Iterable[tuple[int, bytes]], password: str) -> bytes:
+def write(kind: StunKind, transaction: bytes, attributes: Iterable[tuple[int, bytes]], password: str) -> bytes:
     """Returns a message with MESSAGE-INTEGRITY and FINGERPRINT. transaction: 12 bytes."""
     body = b"".join(
         _ATTRIBUTE.pack(attribute, len(value)) + value + bytes(-len(value) % 4) for attribute, value in attributes

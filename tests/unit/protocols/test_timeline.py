@@ -1,9 +1,9 @@
-"""Timeline: tracks by arrival first, by sender reports later."""
+"""RtpTimeline: tracks by arrival first, by sender reports later."""
 
 import pytest
 
 from gateway.protocols.rtp.rtcp import SenderReport
-from gateway.protocols.rtp.timeline import Timeline
+from gateway.protocols.rtp.timeline import RtpTimeline
 
 VIDEO, SOUND = 0, 1
 
@@ -12,9 +12,9 @@ def report(seconds: float, timestamp: int) -> SenderReport:
     return SenderReport(1, int(seconds * (1 << 32)), timestamp & 0xFFFFFFFF, 0, 0)
 
 
-def begun() -> Timeline:
+def begun() -> RtpTimeline:
     """Both tracks begin at 1,000 ms, with picture 900,000 and sample 48,000."""
-    timeline = Timeline((90_000, 48_000))
+    timeline = RtpTimeline((90_000, 48_000))
     assert timeline.stamp(VIDEO, 900_000, 1_000.0) == 1_000
     assert timeline.stamp(SOUND, 48_000, 1_000.0) == 1_000
     return timeline
@@ -50,7 +50,7 @@ def test_reports_that_cannot_be_right_change_nothing(wrong: SenderReport) -> Non
 
 
 def test_reports_before_the_first_frame_are_used_with_the_next_report() -> None:
-    timeline = Timeline((90_000, 48_000))
+    timeline = RtpTimeline((90_000, 48_000))
     timeline.report(VIDEO, report(50.0, 900_000))
     timeline.report(SOUND, report(50.5, 48_000))
     assert timeline.stamp(VIDEO, 900_000, 1_000.0) == 1_000
@@ -60,7 +60,7 @@ def test_reports_before_the_first_frame_are_used_with_the_next_report() -> None:
 
 
 def test_timestamps_that_wrap_or_jump_stay_near_their_arrival() -> None:
-    timeline = Timeline((90_000,))
+    timeline = RtpTimeline((90_000,))
     assert timeline.stamp(VIDEO, 0xFFFFFFFF, 5_000.0) == 5_000
     assert timeline.stamp(VIDEO, 89_999, 6_000.0) == 6_000
     assert timeline.stamp(VIDEO, 2_000_000_000, 7_000.0) == 7_000

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.stun.message import Attribute, Kind, parse, write
+from gateway.protocols.stun.message import Attribute, StunKind, parse, write
 from gateway.webrtc.counters import Dropped
 from gateway.webrtc.handler import PeerEnd, RemotePeer
 from gateway.webrtc.handshakes import MAX_WAITING
@@ -71,8 +71,8 @@ async def test_floods_of_unknown_addresses_allocate_and_answer_nothing() -> None
     peer, recorder = wire.open(client)
     peer.send([rtp_packet(1)])
     name = f"{peer.ufrag}:{client.ufrag}".encode()
-    wrong = write(Kind.REQUEST, os.urandom(12), [(Attribute.USERNAME, name)], "wrong")
-    foreign = write(Kind.REQUEST, os.urandom(12), [(Attribute.USERNAME, b"nobody:nothing")], peer.password)
+    wrong = write(StunKind.REQUEST, os.urandom(12), [(Attribute.USERNAME, name)], "wrong")
+    foreign = write(StunKind.REQUEST, os.urandom(12), [(Attribute.USERNAME, b"nobody:nothing")], peer.password)
     for number in range(300):
         for data in (wrong, foreign, rtp_packet(1), b"\x16\xfe\xfd" + bytes(50), b"", b"\0", bytes(2000)):
             wire.deliver(data, (f"198.51.100.{number % 250}", number))
@@ -279,7 +279,7 @@ async def test_an_ice_restart_keeps_the_media_and_changes_the_credentials() -> N
         wire.endpoint.tick(wire.clock())
         await wire.exchange()
     assert len(client.rtp) == 5 and (peer.ufrag, peer.password) != before
-    assert client.responses[-1].kind == Kind.SUCCESS
+    assert client.responses[-1].kind == StunKind.SUCCESS
     client.remote = before
     client.out.clear()
     wire.deliver(client.check(), client.address)
@@ -414,7 +414,7 @@ async def test_a_client_that_reads_no_checks_during_its_handshake_is_verified_be
     check, client.out = client.out, []
     wire.deliver(check[0], client.address)
     kinds = [parse(data).kind for _, data in wire.udp.sent]
-    assert kinds == [Kind.REQUEST], "our check, and no answer yet"
+    assert kinds == [StunKind.REQUEST], "our check, and no answer yet"
     for _ in range(4):
         client.send_check()
         await wire.exchange()
@@ -479,9 +479,9 @@ async def test_a_role_conflict_is_answered_and_opens_no_media() -> None:
 async def test_an_indication_needs_no_answer() -> None:
     wire = Wire()
     client, _, _ = await wire.connect()
-    wire.deliver(write(Kind.INDICATION, bytes(12), [], "x"), client.address)
+    wire.deliver(write(StunKind.INDICATION, bytes(12), [], "x"), client.address)
     assert wire.udp.sent == [] and not wire.endpoint.counters.dropped
-    wire.deliver(write(Kind.SUCCESS, bytes(12), [], "x"), client.address)
+    wire.deliver(write(StunKind.SUCCESS, bytes(12), [], "x"), client.address)
     assert wire.endpoint.counters.dropped[Dropped.UNAUTHORIZED] == 1
 
 

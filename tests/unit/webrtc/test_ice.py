@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.stun.message import Attribute, Kind, StunMessage, parse, write
+from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write
 from gateway.webrtc.ice import MAX_PATHS, IceAgent, IceCredentials, check_credentials, new_credentials
 from gateway.webrtc.paths import Path
 
@@ -36,7 +36,7 @@ def request(
     attributes = [(int(Attribute.USERNAME), user.encode()), (int(Attribute.ICE_CONTROLLING), bytes(8)), *extra]
     if nominates:
         attributes.append((Attribute.USE_CANDIDATE, b""))
-    return parse(write(Kind.REQUEST, os.urandom(12), attributes, password))
+    return parse(write(StunKind.REQUEST, os.urandom(12), attributes, password))
 
 
 def agent() -> IceAgent:
@@ -51,7 +51,7 @@ def with_path(ice: IceAgent, port: int = 1) -> MemoryPath:
 
 def answer_to(check: bytes | None, password: str = REMOTE.password) -> StunMessage:
     assert check is not None
-    return parse(write(Kind.SUCCESS, parse(check).transaction, [], password))
+    return parse(write(StunKind.SUCCESS, parse(check).transaction, [], password))
 
 
 def test_a_check_is_answered_with_its_address() -> None:
@@ -59,7 +59,7 @@ def test_a_check_is_answered_with_its_address() -> None:
     path, message = with_path(ice), request()
     assert ice.authenticates(message)
     answer = parse(ice.request(message, path, 3.0))
-    assert answer.kind == Kind.SUCCESS and answer.transaction == message.transaction
+    assert answer.kind == StunKind.SUCCESS and answer.transaction == message.transaction
     assert answer.is_signed_by(LOCAL.password)
     assert Attribute.XOR_MAPPED_ADDRESS in answer.attributes
     assert ice.selected is path and ice.heard == 3.0
@@ -80,7 +80,7 @@ def test_a_controlled_peer_gets_a_role_conflict() -> None:
     ice = agent()
     path = with_path(ice)
     message = parse(
-        write(Kind.REQUEST, bytes(12), [(Attribute.USERNAME, b"ours:theirs"), (Attribute.ICE_CONTROLLED, bytes(8))],
+        write(StunKind.REQUEST, bytes(12), [(Attribute.USERNAME, b"ours:theirs"), (Attribute.ICE_CONTROLLED, bytes(8))],
               LOCAL.password)
     )  # fmt: skip
     answer = parse(ice.request(message, path, 1.0))
@@ -132,9 +132,9 @@ def test_a_forged_answer_verifies_nothing(damage: str) -> None:
     path.received(500)
     message = answer_to(ice.due_check(path, 1.0), "wrong" if damage == "password" else REMOTE.password)
     if damage == "transaction":
-        message = parse(write(Kind.SUCCESS, os.urandom(12), [], REMOTE.password))
+        message = parse(write(StunKind.SUCCESS, os.urandom(12), [], REMOTE.password))
     if damage == "kind":
-        message = parse(write(Kind.ERROR, message.transaction, [], REMOTE.password))
+        message = parse(write(StunKind.ERROR, message.transaction, [], REMOTE.password))
     assert not ice.response(message, other if damage == "path" else path, 1.1)
     assert not path.verified and not other.verified
 

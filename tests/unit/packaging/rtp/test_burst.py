@@ -1,4 +1,4 @@
-"""Burst: its packets are those of its runs, and a viewer sends them in order with what follows."""
+"""RtpBurst: its packets are those of its runs, and a viewer sends them in order with what follows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.live.sink import EndReason
-from gateway.packaging.rtp.burst import Burst
+from gateway.packaging.rtp.burst import RtpBurst
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
 
 FRAMES = st.lists(
@@ -32,7 +32,7 @@ class Sender:
 
 @given(FRAMES, st.integers(0, 0xFFFF))
 def test_each_packet_is_found_by_its_number(frames: list[tuple[int, list[bytes]]], first: int) -> None:
-    burst = Burst(frames, 96, first)
+    burst = RtpBurst(frames, 96, first)
     packets = [packet for run in burst.runs() for packet in run]
     assert [packet[12:] for packet in packets] == [payload for _, payloads in frames for payload in payloads]
     for number, packet in enumerate(packets):
@@ -48,7 +48,7 @@ def test_each_packet_is_found_by_its_number(frames: list[tuple[int, list[bytes]]
 async def test_pictures_during_a_burst_follow_it() -> None:
     sender, ends = Sender(), list[EndReason]()
     viewer = RtpViewer(sender, PayloadTypes(96), ends.append)
-    burst = Burst([(n, [bytes((n,)) * 1000] * 30) for n in range(5)], 96, 0)
+    burst = RtpBurst([(n, [bytes((n,)) * 1000] * 30) for n in range(5)], 96, 0)
     viewer.start(burst, 0.0)
     assert viewer.is_starting and len(sender.sent) < 150
     viewer.send([(b"first",), (b"second",)])
@@ -67,13 +67,13 @@ async def test_pictures_during_a_burst_follow_it() -> None:
 async def test_a_second_burst_replaces_the_first(closes: bool) -> None:
     sender, ends = Sender(), list[EndReason]()
     viewer = RtpViewer(sender, PayloadTypes(96), ends.append)
-    viewer.start(Burst([(1, [bytes(1000)] * 30)], 96, 0), 0.0)
+    viewer.start(RtpBurst([(1, [bytes(1000)] * 30)], 96, 0), 0.0)
     sender.sent.clear()
     if closes:
         viewer.close()
         viewer.send([(b"later",)])
         assert sender.sent == [b"later"]
         sender.sent.clear()
-    viewer.start(Burst([(2, [b"x"])], 96, 500), 0.0)
+    viewer.start(RtpBurst([(2, [b"x"])], 96, 500), 0.0)
     assert [packet[12:] for packet in sender.sent] == [b"x"] and not viewer.is_starting
     viewer.close()

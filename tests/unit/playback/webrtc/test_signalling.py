@@ -13,7 +13,7 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response
 from gateway.playback.webrtc.signalling import FRAGMENT, MAX_OFFER, SDP, OfferRefused, Signalling, bearer
 from gateway.ports.errors import AtCapacity
-from gateway.protocols.sdp.answer import Accepted
+from gateway.protocols.sdp.answer import AcceptedMedia
 from gateway.protocols.sdp.offer import Offer, parse_offer
 from gateway.settings.layers import SettingsError, load
 from gateway.webrtc.handler import PeerEnd
@@ -64,7 +64,7 @@ class Lab:
             if self.answer is not None:
                 return self.answer(offered)
             owner = Owner(self.sessions)
-            taken = {index: Accepted(media.codecs[0]) for index, media in enumerate(offered.media)}
+            taken = {index: AcceptedMedia(media.codecs[0]) for index, media in enumerate(offered.media)}
             owner.peer, response = self.sessions.open(request, PATH, offered, taken, owner)
             self.owners.append(owner)
             return response
@@ -314,7 +314,7 @@ async def test_the_address_that_the_client_used_is_a_candidate(host: str, addres
     owner = Owner(sessions)
     asked = request(PATH, "POST")
     asked.headers["host"] = host
-    owner.peer, response = sessions.open(asked, PATH, offered, {0: Accepted(offered.media[0].codecs[0])}, owner)
+    owner.peer, response = sessions.open(asked, PATH, offered, {0: AcceptedMedia(offered.media[0].codecs[0])}, owner)
     assert isinstance(response.body, bytes)
     used = [line.split()[4] for line in response.body.decode().splitlines() if line.startswith("a=candidate:")]
     assert used[0] == (address or "127.0.0.1"), "without addresses of the machine, and without IPv6"
@@ -329,7 +329,7 @@ async def test_the_answer_names_the_stun_and_turn_servers() -> None:
     offered = parse_offer(offer(Client(), "sendonly", audio=False).encode())
     owner = Owner(sessions)
     owner.peer, response = sessions.open(
-        request(PATH, "POST"), PATH, offered, {0: Accepted(offered.media[0].codecs[0])}, owner
+        request(PATH, "POST"), PATH, offered, {0: AcceptedMedia(offered.media[0].codecs[0])}, owner
     )
     assert response.headers["Link"] == (
         '<stun:stun.example.net>; rel="ice-server", <turn:[2001:db8::1]:443?transport=tcp>; rel="ice-server"; '

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.protocols.sdp.answer import Accepted, SentTrack, largest_rid, remote_transport, write_answer, write_restart
+from gateway.protocols.sdp.answer import (
+    AcceptedMedia,
+    SentTrack,
+    largest_rid,
+    remote_transport,
+    write_answer,
+    write_restart,
+)
 from gateway.protocols.sdp.offer import Offer, Rid, parse_offer
 from gateway.protocols.sdp.sections import parse_sections
 from tests.support.sdp import AUDIO, FINGERPRINT, LOCAL, SESSION, VIDEO, offer
@@ -12,8 +19,8 @@ from tests.support.sdp import AUDIO, FINGERPRINT, LOCAL, SESSION, VIDEO, offer
 TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 
-def accept(parsed: Offer, *indexes: int, sent: SentTrack | None = None, rid: str = "") -> dict[int, Accepted]:
-    return {index: Accepted(parsed.media[index].codecs[0], sent, rid) for index in indexes}
+def accept(parsed: Offer, *indexes: int, sent: SentTrack | None = None, rid: str = "") -> dict[int, AcceptedMedia]:
+    return {index: AcceptedMedia(parsed.media[index].codecs[0], sent, rid) for index in indexes}
 
 
 def test_the_answer_to_a_publisher() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.media import opus
 from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.protocols.sdp.answer import Accepted, SentTrack, largest_rid, write_answer
+from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack, largest_rid, write_answer
 from gateway.protocols.sdp.codec_choice import receiving_codec, sending_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer, OfferedCodec, OfferedMedia, parse_offer
 from gateway.protocols.sdp.sections import parse_sections
@@ -132,7 +132,7 @@ def test_each_offer_has_an_answer_that_keeps_the_rules(name: str) -> None:
 
 
 def _answer(found: Offer) -> str:
-    accepted: dict[int, Accepted] = {}
+    accepted: dict[int, AcceptedMedia] = {}
     for index, medium in enumerate(found.media):
         chosen: OfferedCodec | None = None
         sent: SentTrack | None = None
@@ -143,5 +143,5 @@ def _answer(found: Offer) -> str:
             chosen = next((codec for track in tracks if (codec := sending_codec(medium, track))), None)
             sent = SentTrack("film", 1000 + index, 2000 + index)
         if chosen is not None:
-            accepted[index] = Accepted(chosen, sent, largest_rid(medium.rids))
+            accepted[index] = AcceptedMedia(chosen, sent, largest_rid(medium.rids))
     return write_answer(found, accepted, LOCAL, 7)

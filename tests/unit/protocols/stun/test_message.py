@@ -10,7 +10,7 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.stun.message import (
     MAX_ATTRIBUTES,
     Attribute,
-    Kind,
+    StunKind,
     error_value,
     parse,
     read_xor_address,
@@ -37,7 +37,7 @@ ID = bytes(range(12))
 
 def test_the_request_of_rfc_5769_is_read_and_authentic() -> None:
     message = parse(REQUEST)
-    assert message.kind == Kind.REQUEST
+    assert message.kind == StunKind.REQUEST
     assert message.username == ("evtj", "h6vY")
     assert message.attributes[Attribute.PRIORITY] == bytes.fromhex("6e0001ff")
     assert message.is_signed_by(PASSWORD)
@@ -78,11 +78,13 @@ def test_no_changed_bit_is_accepted(at: int, bit: int) -> None:
 
 
 @given(
-    kind=st.sampled_from(Kind), transaction=st.binary(min_size=12, max_size=12),
+    kind=st.sampled_from(StunKind), transaction=st.binary(min_size=12, max_size=12),
     attributes=st.dictionaries(st.integers(0, 0xFFFF), st.binary(max_size=40), max_size=MAX_ATTRIBUTES - 2),
     password=st.text(max_size=40),
 )  # fmt: skip
-def test_what_is_written_is_read(kind: Kind, transaction: bytes, attributes: dict[int, bytes], password: str) -> None:
+def test_what_is_written_is_read(
+    kind: StunKind, transaction: bytes, attributes: dict[int, bytes], password: str
+) -> None:
     attributes = {k: v for k, v in attributes.items() if k not in (Attribute.FINGERPRINT, Attribute.MESSAGE_INTEGRITY)}
     message = parse(write(kind, transaction, attributes.items(), password))
     assert (message.kind, message.transaction) == (kind, transaction)
@@ -91,7 +93,7 @@ def test_what_is_written_is_read(kind: Kind, transaction: bytes, attributes: dic
 
 
 def test_attributes_after_the_integrity_are_ignored() -> None:
-    signed = write(Kind.REQUEST, ID, [(Attribute.USERNAME, b"a:b")], "secret")[:-8]
+    signed = write(StunKind.REQUEST, ID, [(Attribute.USERNAME, b"a:b")], "secret")[:-8]
     late = signed + (int(Attribute.USE_CANDIDATE) << 16).to_bytes(4, "big")
     message = parse(late[:2] + (len(late) - 20).to_bytes(2, "big") + late[4:])
     assert Attribute.USE_CANDIDATE not in message.attributes
@@ -99,7 +101,7 @@ def test_attributes_after_the_integrity_are_ignored() -> None:
 
 
 def test_the_first_of_two_equal_attributes_counts() -> None:
-    message = parse(write(Kind.REQUEST, ID, [(Attribute.USERNAME, b"a:b"), (Attribute.USERNAME, b"c:d")], ""))
+    message = parse(write(StunKind.REQUEST, ID, [(Attribute.USERNAME, b"a:b"), (Attribute.USERNAME, b"c:d")], ""))
     assert message.username == ("a", "b")
 
 
@@ -111,15 +113,15 @@ def test_a_message_without_integrity_is_not_authentic() -> None:
 
 def test_too_many_attributes_are_refused() -> None:
     with pytest.raises(RemoteProtocolError):
-        parse(write(Kind.REQUEST, ID, [(0x9000, b"")] * MAX_ATTRIBUTES, ""))
+        parse(write(StunKind.REQUEST, ID, [(0x9000, b"")] * MAX_ATTRIBUTES, ""))
 
 
 def test_unknown_attributes_that_must_be_understood_are_named() -> None:
-    assert parse(write(Kind.REQUEST, ID, [(0x7777, b""), (0x9999, b"")], "")).unknown == [0x7777]
+    assert parse(write(StunKind.REQUEST, ID, [(0x7777, b""), (0x9999, b"")], "")).unknown == [0x7777]
 
 
 def test_an_error_has_its_code() -> None:
-    message = parse(write(Kind.ERROR, ID, [(Attribute.ERROR_CODE, error_value(487, "Role Conflict"))], "p"))
+    message = parse(write(StunKind.ERROR, ID, [(Attribute.ERROR_CODE, error_value(487, "Role Conflict"))], "p"))
     assert message.error_code == 487
     assert parse(REQUEST).error_code == 0
 
@@ -132,4 +134,4 @@ def test_an_address_of_an_unknown_family_is_refused(value: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"", b"no colon", b"\xff:b"])
 def test_a_foreign_user_name_belongs_to_nobody(name: bytes) -> None:
-    assert parse(write(Kind.REQUEST, ID, [(Attribute.USERNAME, name)], "")).username == ("", "")
+    assert parse(write(StunKind.REQUEST, ID, [(Attribute.USERNAME, name)], "")).username == ("", "")
