@@ -19,6 +19,7 @@ from gateway.lib.sockets import BACKLOG
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import StunKind, StunMessage, parse
 from gateway.settings.models import WebRtcSettings
 from gateway.webrtc.addresses import machine_addresses, resolve
@@ -26,7 +27,7 @@ from gateway.webrtc.candidates import candidate_lines, usable_address
 from gateway.webrtc.certificate import make_certificate
 from gateway.webrtc.counters import Dropped, EndpointCounters
 from gateway.webrtc.dtls import make_context
-from gateway.webrtc.handler import PeerEnd, PeerHandler, RemotePeer
+from gateway.webrtc.handler import PeerEnd, PeerHandler
 from gateway.webrtc.handshakes import HandshakeQueue
 from gateway.webrtc.paths import Path
 from gateway.webrtc.peer import Peer
@@ -148,7 +149,7 @@ class WebRtcEndpoint:
             own = own or ["127.0.0.1"]
         return candidate_lines(own, self.port)
 
-    def open_peer(self, remote: RemotePeer, handler: PeerHandler, address: str) -> Peer:
+    def open_peer(self, remote: OfferedTransport, handler: PeerHandler, address: str) -> Peer:
         """Returns a new peer that waits for its client. address: of the client, for the limit by address.
 
         Raises AtCapacity, and RemoteProtocolError if the credentials of the offer are invalid.

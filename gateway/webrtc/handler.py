@@ -1,8 +1,7 @@
-"""What the user of a peer gives and gets: the remote side of the offer, the calls of a peer, and why it ended."""
+"""What the user of a peer gets: the calls of a peer, and why it ended."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -18,21 +17,6 @@ class PeerEnd(StrEnum):
     WRONG_FINGERPRINT = "wrong_fingerprint"  # the certificate is not that of the offer
     HANDLER_FAILED = "handler_failed"  # its handler raised an exception
     SHUTDOWN = "shutdown"  # of the endpoint
-
-
-@dataclass(frozen=True, slots=True)
-class RemotePeer:
-    """The transport of an offer. fingerprint: algorithm and value, such as ("sha-256", "AB:CD:…").
-
-    passive: it waits for our handshake (a=setup:passive), as ffmpeg does.
-    active: it cannot wait for ours (a=setup:active), as ffmpeg with dtls_active. It may read no check meanwhile.
-    """
-
-    ufrag: str
-    password: str
-    fingerprint: tuple[str, str]
-    passive: bool = False
-    active: bool = False
 
 
 class PeerHandler(Protocol):

@@ -10,12 +10,13 @@ import structlog
 from OpenSSL import SSL
 
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import StunMessage
 from gateway.webrtc.certificate import matches
 from gateway.webrtc.counters import Dropped, EndpointCounters
 from gateway.webrtc.dtls import DtlsError, DtlsSession
 from gateway.webrtc.dtls_alerts import DtlsAlerts
-from gateway.webrtc.handler import PeerEnd, PeerHandler, RemotePeer
+from gateway.webrtc.handler import PeerEnd, PeerHandler
 from gateway.webrtc.handshakes import HandshakeQueue
 from gateway.webrtc.ice import IceAgent, check_credentials, new_credentials
 from gateway.webrtc.paths import Path
@@ -56,7 +57,7 @@ class Peer:
         "_remote", "_resend_at", "_sender", "_settle_at", "_waiting", "client", "ice", "opened", "ufrags",
     )  # fmt: skip
 
-    def __init__(self, host: PeerHost, remote: RemotePeer, handler: PeerHandler, client: str, now: float) -> None:
+    def __init__(self, host: PeerHost, remote: OfferedTransport, handler: PeerHandler, client: str, now: float) -> None:
         """Raises RemoteProtocolError if the credentials of the offer are invalid."""
         self._host = host
         self._remote = remote
@@ -162,7 +163,7 @@ class Peer:
         else:
             counters.dropped[Dropped.SEND_BUFFER if path.verified else Dropped.UNVERIFIED] += 1
 
-    def restart(self, remote: RemotePeer) -> None:
+    def restart(self, remote: OfferedTransport) -> None:
         """Begins an ICE restart: new own credentials; media continue on the old path meanwhile.
 
         Raises RemoteProtocolError if the credentials are invalid or the fingerprint changed: that needs a new peer.

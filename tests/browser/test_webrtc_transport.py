@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import Page
 
+from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.webrtc.endpoint import WebRtcEndpoint
-from gateway.webrtc.handler import PeerEnd, RemotePeer
+from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
 from tests.support.browser import chromium
@@ -95,7 +96,9 @@ async def test_a_camera_arrives_and_returns(host: str, protocol: str) -> None:
             assert fingerprint is not None and all(found), offer
             ufrag, password = (match[1] for match in found if match)
             echo = Echo()
-            peer = endpoint.open_peer(RemotePeer(ufrag, password, (fingerprint[1], fingerprint[2])), echo, "127.0.0.1")
+            peer = endpoint.open_peer(
+                OfferedTransport(ufrag, password, (fingerprint[1], fingerprint[2])), echo, "127.0.0.1"
+            )
             echo.peer = peer
             candidates = [line for line in endpoint.candidates(host) if f" {protocol} " in line]
             assert candidates

@@ -44,6 +44,10 @@ async def fact(watched: Watched, name: str) -> str:
     return (await watched.page.locator(f"#{name}").inner_text()).strip()
 
 
+async def keep_connections(context: BrowserContext) -> None:
+    await context.add_init_script(CONNECTIONS)
+
+
 async def plays_as(watched: Watched, protocol: str) -> None:
     await watched.page.wait_for_function(
         "(name) => document.querySelector('#protocol').textContent === name"
@@ -111,12 +115,9 @@ async def test_refusals_are_told_and_tried_again_only_when_the_viewer_wants(brow
 async def test_a_broken_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("restart", isHls=False, isCMAF=False)
 
-    async def prepare(context: BrowserContext) -> None:
-        await context.add_init_script(CONNECTIONS)
-
     with push(FILM, channel.push):
         channel.wait_live()
-        async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
+        async with opened(browser, channel.url("whep.html"), prepare=keep_connections) as watched:
             await watched.plays()
             is_patch = lambda reply: reply.request.method == "PATCH"  # noqa: E731
             async with watched.page.expect_response(is_patch, timeout=15_000) as patched:
@@ -153,12 +154,9 @@ async def sound_buffer(watched: Watched, seconds: float) -> float:
 async def test_the_sound_is_not_late_after_the_death_of_its_worker(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("killed", isHls=False, isCMAF=False)
 
-    async def prepare(context: BrowserContext) -> None:
-        await context.add_init_script(CONNECTIONS)
-
     with push(FILM, channel.push):
         channel.wait_live()
-        async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
+        async with opened(browser, channel.url("whep.html"), prepare=keep_connections) as watched:
             await watched.plays()
             await sound_buffer(watched, 2)
             died = gateway.log.count("media worker died")

@@ -14,13 +14,14 @@ from typing import Any
 from OpenSSL import SSL
 from pylibsrtp import Policy, Session
 
+from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write, xor_address
 from gateway.settings.models import WebRtcSettings
 from gateway.webrtc.certificate import fingerprint_of, make_certificate
 from gateway.webrtc.dtls import datagrams_of
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.framing import FrameReader, framed
-from gateway.webrtc.handler import PeerEnd, RemotePeer
+from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.srtp import keys_of, material_size
@@ -121,8 +122,8 @@ class Client:
         return "sha-256", self._certificate.fingerprint
 
     @property
-    def offer(self) -> RemotePeer:
-        return RemotePeer(self.ufrag, self.password, self.fingerprint, self.server)
+    def offer(self) -> OfferedTransport:
+        return OfferedTransport(self.ufrag, self.password, self.fingerprint, self.server)
 
     @property
     def connected(self) -> bool:
@@ -262,7 +263,7 @@ class Wire:
         recorder = handler or Recorder()
         fields = {"ufrag": client.ufrag, "password": client.password, "fingerprint": client.fingerprint,
                   "passive": client.server, **offer}  # fmt: skip
-        peer = self.endpoint.open_peer(RemotePeer(**fields), recorder, client.address[0])
+        peer = self.endpoint.open_peer(OfferedTransport(**fields), recorder, client.address[0])
         client.answer(peer)
         client.address = (client.address[0], 5000 + len(self.clients))
         self.clients.append(client)

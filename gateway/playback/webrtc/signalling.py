@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Protocol, Self
 
 from gateway.http.body import read_body
@@ -17,7 +17,7 @@ from gateway.protocols.sdp.answer import AcceptedMedia, LocalTransport, remote_t
 from gateway.protocols.sdp.fragment import parse_fragment
 from gateway.protocols.sdp.offer import Offer, parse_offer
 from gateway.webrtc.endpoint import WebRtcEndpoint
-from gateway.webrtc.handler import PeerHandler, RemotePeer
+from gateway.webrtc.handler import PeerHandler
 from gateway.webrtc.peer import Peer
 
 SDP: Final = "application/sdp"
@@ -141,11 +141,7 @@ class Signalling:
 
         folder: of its resource: /<id>/whip or /<id>/whep. `forget` must be called at the end of the peer.
         """
-        transport = remote_transport(offer, accepted)
-        remote = RemotePeer(
-            transport.ufrag, transport.password, transport.fingerprint, transport.passive, transport.active
-        )
-        peer = self.endpoint.open_peer(remote, handler, request.peer)
+        peer = self.endpoint.open_peer(remote_transport(offer, accepted), handler, request.peer)
         path = f"{folder}/{secrets.token_urlsafe(16)}"
         path = self._paths[peer] = path if self._remote is None else self._remote.seal(path)
         self._sessions[path] = WebRtcSession(peer, offer, accepted)
@@ -210,7 +206,7 @@ class Signalling:
 
         A fragment of an earlier ICE session may arrive late. It must not restart ICE with its old credentials.
         """
-        peer, remote = session.peer, remote_transport(session.offer, session.accepted)
+        peer = session.peer
         if not change.match:
             return _NO_ICE_SESSION
         if change.match != "*" and _etag(peer) not in map(str.strip, change.match.split(",")):
@@ -218,7 +214,8 @@ class Signalling:
         if not change.ufrag or (change.ufrag, change.password) == peer.remote_credentials:
             return _NO_CONTENT
         try:
-            peer.restart(RemotePeer(change.ufrag, change.password, remote.fingerprint, remote.passive, remote.active))
+            remote = remote_transport(session.offer, session.accepted)
+            peer.restart(replace(remote, ufrag=change.ufrag, password=change.password))
         except RemoteProtocolError as error:
             return text(400, str(error))
         answer = write_restart(session.offer, session.accepted, self._local(peer, change.host))

@@ -168,9 +168,9 @@ class WhepPlayback:
         """Returns the next smaller (-1) or larger (1) pictures for a viewer; None: there are none."""
         if session.pictures is None:
             return None
-        all = [session.pictures, *self._media.smaller(session.output.stream, session.pictures)]
-        at = (all.index(shown) if shown in all else 0) - step
-        return all[at] if 0 <= at < len(all) and all[at] is not shown else None
+        sizes = [session.pictures, *self._media.smaller(session.output.stream, session.pictures)]
+        at = (sizes.index(shown) if shown in sizes else 0) - step
+        return sizes[at] if 0 <= at < len(sizes) else None
 
     def ended(self, session: _Session) -> None:
         """Called by a session at its end."""
@@ -223,8 +223,8 @@ class _Session:
             self._stream_ended(ended)
             return
         self._viewer = RtpViewer(peer, self.types, self._stream_ended)
-        has_video = self.types.video >= 0 and self.pictures is not None
-        self.output.join(self._viewer, self.output.video(self.pictures) if has_video and self.pictures else None)
+        pictures = self.pictures if self.types.video >= 0 else None
+        self.output.join(self._viewer, self.output.video(pictures) if pictures is not None else None)
         self.output.connections.add(self)
 
     def rtp(self, packet: bytes, now: float) -> None:
@@ -274,8 +274,7 @@ class _Session:
                 self.jitter = block.jitter / (90_000 if video is not None else 48_000)
                 trip = rtcp.round_trip(block, time.time())
                 self.round_trip = self.round_trip if trip is None else trip
-                step = 0 if video is None else self._link.report(self.lost, trip, now)
-                if step and video is not None:
+                if video is not None and (step := self._link.report(self.lost, trip, now)):
                     self._change_pictures(viewer, video.stream, step)
 
     def _change_pictures(self, viewer: RtpViewer, shown: Stream, step: int) -> None:

@@ -34,14 +34,15 @@ class OfferedTransport:
 
     fingerprint: ("sha-256", "AB:CD:…"), the strongest one that is offered.
     passive: the client is the DTLS server ("a=setup:passive", as ffmpeg offers). Then we must be the DTLS client.
-    active: the client is the DTLS client and nothing else ("a=setup:active").
+    active: the client is the DTLS client and nothing else ("a=setup:active", as ffmpeg with dtls_active). It may
+    read no check meanwhile.
     """
 
     ufrag: str
     password: str
     fingerprint: tuple[str, str]
-    passive: bool
-    active: bool
+    passive: bool = False
+    active: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
 from tests.support.gateway import Channel, Gateway, running
+from tests.support.haproxy import free_ports
 from tests.support.media import Film
 from tests.support.tools import lacking, need
 from tests.support.whip_client import pictures_of
@@ -203,21 +204,9 @@ def mediamtx() -> str:
     return program
 
 
-def free_ports(count: int) -> list[int]:
-    import socket
-
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
 def test_mediamtx_reads_by_whep(gateway: Gateway, mediamtx: str, tmp_path: Path) -> None:
     channel = gateway.channel()
-    rtsp, http, udp = free_ports(3)
+    rtsp, http, udp = free_ports(3, "127.0.0.1")
     source = channel.url("whep").replace("http://", "whep://")
     config = tmp_path / "mediamtx.yml"
     config.write_text(CONFIG.format(rtsp=rtsp, http=http, udp=udp, source=source))

@@ -9,9 +9,10 @@ import pytest
 
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, parse, write
 from gateway.webrtc.counters import Dropped
-from gateway.webrtc.handler import PeerEnd, RemotePeer
+from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.handshakes import MAX_WAITING
 from gateway.webrtc.ice import MAX_PATHS
 from tests.support.webrtc import GCM, Client, Recorder, Wire, receiver_report, rtp_packet
@@ -292,9 +293,9 @@ async def test_a_restart_with_another_certificate_is_refused() -> None:
     wire = Wire()
     client, peer, _ = await wire.connect()
     with pytest.raises(RemoteProtocolError):
-        peer.restart(RemotePeer(client.ufrag, client.password, Client().fingerprint))
+        peer.restart(OfferedTransport(client.ufrag, client.password, Client().fingerprint))
     with pytest.raises(RemoteProtocolError):
-        wire.endpoint.open_peer(RemotePeer("x", "y", client.fingerprint), Recorder(), "192.0.2.1")
+        wire.endpoint.open_peer(OfferedTransport("x", "y", client.fingerprint), Recorder(), "192.0.2.1")
     assert wire.endpoint.half_open == 0
 
 
