@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -68,9 +69,9 @@ class BrowserForm:
     def map_tracks(self, tracks: Tracks) -> Tracks:
         return tracks
 
-    def attach(self, sink: Sink, *, early: bool) -> None:
+    def attach(self, sink: Sink, *, early: bool, replayed: Callable[[], None]) -> None:
         """Sends the stream to the sink as soon as its pictures exist. Without them, the sink gets the end."""
-        self._task = self._tasks.start(self._begin(sink, early), f"{self._form} of {self._stream.name}")
+        self._task = self._tasks.start(self._begin(sink, early, replayed), f"{self._form} of {self._stream.name}")
 
     def detach(self, sink: Sink) -> None:
         if self._task is not None:
@@ -85,7 +86,7 @@ class BrowserForm:
         if acquired is not None:
             self._pictures.release(self._stream, acquired)
 
-    async def _begin(self, sink: Sink, early: bool) -> None:
+    async def _begin(self, sink: Sink, early: bool, replayed: Callable[[], None]) -> None:
         stream = self._stream
         try:
             self._acquired = pictures = await self._pictures.acquire(stream, _PLAYABLE[self._form])
@@ -95,7 +96,7 @@ class BrowserForm:
             return
         sound = self._sound = opus_sound(stream) if self._form is PullForm.WEBRTC else None
         joined = self._joined = _JoinedTracks(sink, stream, sound is not None)
-        pictures.attach(joined, early=early)
+        pictures.attach(joined, early=early, hears=sound is None, replayed=replayed)
         if sound is not None:
             sound.acquire(joined.sound)
 

@@ -67,8 +67,8 @@ class PullSource(Protocol):
         """Returns `tracks` with the epoch number of the node that holds the stream."""
         ...
 
-    def attach(self, sink: Sink, *, early: bool) -> None:
-        """Attaches a sink. early: see `Fanout.attach`."""
+    def attach(self, sink: Sink, *, early: bool, replayed: Callable[[], None]) -> None:
+        """Attaches a sink. early, replayed: see `Fanout.attach`."""
         ...
 
     def detach(self, sink: Sink) -> None: ...
@@ -91,8 +91,8 @@ class HeldStream:
     def map_tracks(self, tracks: Tracks) -> Tracks:
         return tracks
 
-    def attach(self, sink: Sink, *, early: bool) -> None:
-        self._fanout.attach(sink, early=early)
+    def attach(self, sink: Sink, *, early: bool, replayed: Callable[[], None]) -> None:
+        self._fanout.attach(sink, early=early, replayed=replayed)
 
     def detach(self, sink: Sink) -> None:
         self._fanout.detach(sink)
@@ -120,8 +120,7 @@ class UnitSender(asyncio.Protocol):
         """Sends the hello message. Then sends the stream, from the beginning of its cache."""
         self._send_hello(self._last_hello)
         self._sink.begin()
-        self._source.attach(self._sink, early=self._early)
-        self._sink.end_replay()
+        self._source.attach(self._sink, early=self._early, replayed=self._sink.end_replay)
 
     def data_received(self, data: bytes) -> None:
         """Ignores the data, because a pulling node sends none."""

@@ -306,10 +306,10 @@ class ReplicaSource:
     def map_tracks(self, tracks: Tracks) -> Tracks:
         return replace(tracks, epoch=self._pull.epoch)
 
-    def attach(self, sink: Sink, *, early: bool) -> None:
+    def attach(self, sink: Sink, *, early: bool, replayed: Callable[[], None]) -> None:
         """Attaches a sink. It is not counted as a viewer, but the replica stays for it."""
         self._pull.readers += 1
-        self._stream.attach(sink, early=early)
+        self._stream.attach(sink, early=early, replayed=replayed)
 
     def detach(self, sink: Sink) -> None:
         self._pull.release()

@@ -10,11 +10,12 @@ from typing import Final
 
 import structlog
 
+from gateway.live.pushed_opus import PushedOpus
 from gateway.live.sink import EndReason
 from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, video_size
 from gateway.media.errors import InvalidData
 from gateway.media.silence import is_silent
-from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,8 @@ class Measurement:
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
+        # The sink of the pushed Opus, which is measured instead of its AAC: that is missing while nobody listens.
+        self.opus = PushedOpus(lambda: None, self.on_unit)
         self.tracks: Tracks | None = None
         self.size: tuple[int, int] | None = None
         self.size_changes = 0
@@ -159,7 +162,7 @@ class Measurement:
                 self._shown = shown
             self._video_high = dts
             self._cell_bytes += len(unit.payload)
-        else:
+        elif self.opus.tracks is None or unit.track.codec is Codec.OPUS:
             self._sounds += 1
             self._audio_delay += delay
             self._audio_high = dts

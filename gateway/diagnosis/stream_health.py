@@ -95,7 +95,8 @@ class StreamHealth:
         self._states = [(rule, _State()) for rule in RULES]
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._overview: PictureOverview | None = None
-        stream.original.attach(self._measurement, waits=lambda: False)
+        stream.original.attach(self._measurement, waits=lambda: False, hears=False)
+        stream.pushed_opus.attach(self._measurement.opus, replay=False)
 
     def evaluate(self, now: float, wall_clock: float) -> None:
         """Applies the rules. now: monotonic seconds. wall_clock: seconds since the epoch."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from gateway.live.gop_cache import GopCache
-from gateway.live.sink import EndReason, Sink
+from gateway.live.sink import EndReason, Sink, SoundSource
 from gateway.live.start_buffer import StartBuffer
 from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -25,6 +26,9 @@ class Fanout:
         self._epoch = -1
         self._sinks: tuple[Sink, ...] = ()
         self._waits: dict[int, Callable[[], bool]] = {}  # by id of the sink
+        self._joining: tuple[tuple[Sink, Callable[[], None]], ...] = ()  # and how they get the cache with its sound
+        self._deaf: set[int] = set()  # ids of the sinks that need no sound
+        self.sound: SoundSource | None = None  # None: the units have their sound always
 
     @property
     def is_awaited(self) -> bool:
@@ -37,21 +41,36 @@ class Fanout:
         return False
 
     @property
-    def has_sinks(self) -> bool:
-        """Whether anybody takes the units."""
-        return bool(self._sinks)
+    def is_heard(self) -> bool:
+        """Whether any sink needs the sound."""
+        return len(self._sinks) + len(self._joining) > len(self._deaf)
 
     def attach(
-        self, sink: Sink, *, replay: bool = True, early: bool = False, waits: Callable[[], bool] | None = None
+        self,
+        sink: Sink,
+        *,
+        replay: bool = True,
+        early: bool = False,
+        waits: Callable[[], bool] | None = None,
+        hears: bool = True,
+        replayed: Callable[[], None] = lambda: None,
     ) -> None:
         """Adds a sink. It gets the tracks now (if known), then the GOP cache if `replay` is set, then new units.
 
         early: whether the sink waited for the stream. It then gets `beginning`, if that exists, not the GOP cache.
         waits: returns whether the sink needs its next units without delay; None: always.
+        hears: whether it needs the sound. If the sound has to be made first, the cache and new units come after that.
+        replayed: called when it has got the cache.
         """
-        self._sinks = (*self._sinks, sink)
         if waits is not None:
             self._waits[id(sink)] = waits
+        if not hears:
+            self._deaf.add(id(sink))
+        if hears and self.sound is not None and self.tracks is not None and not self.sound.begin():
+            self._joining = (*self._joining, (sink, partial(self._admit, sink, replay, replayed)))
+            self._send_tracks(self.tracks, sink)
+            return
+        self._sinks = (*self._sinks, sink)
         try:
             if early and self.beginning is not None:
                 _replay(self.beginning, sink)
@@ -63,13 +82,32 @@ class Fanout:
         except Exception as error:  # an error of the sink must not stop the stream
             self._fail(sink, error)
             return
+        replayed()
         if self.ended is not None:
             self.detach(sink)
             sink.on_end(self.ended)
 
+    def admit(self) -> None:
+        """Sends the cache to the sinks that wait for its sound. They get new units from now on."""
+        joining, self._joining = self._joining, ()
+        for _, admit in joining:
+            admit()
+
+    def _admit(self, sink: Sink, replay: bool, replayed: Callable[[], None]) -> None:
+        self._sinks = (*self._sinks, sink)
+        try:
+            for unit in self.gop.units() if replay else ():
+                sink.on_unit(unit)
+        except Exception as error:
+            self._fail(sink, error)
+            return
+        replayed()
+
     def detach(self, sink: Sink) -> None:
         self._sinks = tuple(s for s in self._sinks if s is not sink)
+        self._joining = tuple(entry for entry in self._joining if entry[0] is not sink)
         self._waits.pop(id(sink), None)
+        self._deaf.discard(id(sink))
 
     def set_tracks(
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
@@ -81,12 +119,15 @@ class Fanout:
             self.gop.clear()
         self.gop.has_video = video is not None
         self.tracks = tracks = Tracks(video, audio, self._epoch, metadata)
-        for sink in self._sinks:
-            try:
-                sink.on_tracks(tracks)
-            except Exception as error:
-                self._fail(sink, error)
+        for sink in (*self._sinks, *(sink for sink, _ in self._joining)):
+            self._send_tracks(tracks, sink)
         return tracks
+
+    def _send_tracks(self, tracks: Tracks, sink: Sink) -> None:
+        try:
+            sink.on_tracks(tracks)
+        except Exception as error:
+            self._fail(sink, error)
 
     def push(self, unit: AccessUnit) -> None:
         """Adds a unit to the cache and sends it to every sink. Hot path."""
@@ -113,8 +154,10 @@ class Fanout:
         if self.ended is not None:
             return
         self.ended = reason
+        self.admit()
         sinks, self._sinks = self._sinks, ()
         self._waits.clear()
+        self._deaf.clear()
         for sink in sinks:
             try:
                 sink.on_end(reason)

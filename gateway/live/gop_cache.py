@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
@@ -33,6 +34,18 @@ class GopCache:
 
     def units(self) -> list[AccessUnit]:
         return list(self._units)
+
+    def replace_sound(self, sound: Sequence[AccessUnit]) -> None:
+        """Replaces the sound in the cache. sound: in order; what is before the key frame is left out."""
+        units = [unit for unit in self._units if unit.track.kind is _VIDEO]
+        if self.has_video:
+            if not units:
+                return
+            begin = units[0].dts / units[0].track.timescale
+            sound = [unit for unit in sound if unit.dts / unit.track.timescale >= begin]
+        self.clear()
+        for unit in sorted([*units, *sound], key=lambda unit: unit.dts / unit.track.timescale):
+            self.add(unit)
 
     def clear(self) -> None:
         self._units.clear()

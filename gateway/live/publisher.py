@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.channels.channel import Channel
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.clock import PublisherTimeline
@@ -90,6 +90,7 @@ class StreamPublisher:
         self.further: FurtherTracks | None = None  # None: this push can only have the default tracks
         self.has_further = False  # a further track was announced
         self._has_opus = False  # Opus was announced beside the tracks
+        self._sound_source: SoundSource | None = None
         self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
@@ -176,21 +177,31 @@ class StreamPublisher:
         if self.has_further and self.further is not None:
             self.further.default(unit, now)
 
-    def set_opus(self, track: MediaTrack | None) -> None:
-        """Announces the pushed Opus that the tracks have as AAC; None: there is none any more."""
-        if track is not None or self._has_opus:
-            self._has_opus = track is not None
-            self.stream.pushed_opus.set_tracks(None, track, {}, False)
+    def set_opus(self, track: MediaTrack | None, source: SoundSource | None = None) -> None:
+        """Announces the pushed Opus that the tracks have as AAC; None: there is none any more.
 
-    @property
-    def wants_opus(self) -> bool:
-        """Whether anybody takes what `push_opus` pushes."""
-        return self.stream.pushed_opus.has_sinks
+        source: makes the AAC on demand, with `push`, and with `add_sound` for what a sink waits for.
+        """
+        if track is not None or self._has_opus:
+            self._has_opus, self._sound_source = track is not None, source
+            self.stream.pushed_opus.set_tracks(None, track, {}, False)
+            self.stream.set_sound_source(source)
 
     def push_opus(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of the announced Opus. Hot path. now: monotonic seconds."""
+        stream = self.stream
         unit.dts += self.shift(unit, now)
-        self.stream.pushed_opus.send(unit)
+        self.last_media = stream.last_push = now
+        stream.last_dts_ms = max(stream.last_dts_ms, unit.dts * 1000 // unit.track.timescale)
+        stream.pushed_opus.send(unit)
+
+    def add_sound(self, units: Sequence[AccessUnit], now: float) -> None:
+        """Gives the AAC of the cached pictures to the stream. now: monotonic seconds."""
+        if self._delayed is not None and self._delayed.media:
+            units = ()  # the change empties the cache
+        for unit in units:
+            unit.dts += self.shift(unit, now)
+        self.stream.add_sound(units)
 
     def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a further track. Raises KeepsChanging. now: monotonic seconds."""
@@ -281,10 +292,10 @@ class StreamPublisher:
     def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None], further: FurtherTracks | None) -> None:
         """Publishes into another stream from now on. further: of that stream. Only the hub calls it."""
         self._close_further()
-        opus = self.stream.pushed_opus.tracks if self._has_opus else None
+        opus, source = self.stream.pushed_opus.tracks if self._has_opus else None, self._sound_source
         self.set_opus(None)
         self.stream, self.further = stream, further
-        self.set_opus(None if opus is None else opus.audio)
+        self.set_opus(None if opus is None else opus.audio, source)
         self._on_close = on_close
 
     def _first_shift(self, first_ms: int, now: float) -> int:

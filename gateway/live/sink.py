@@ -42,3 +42,10 @@ class Sink(Protocol):
 
     def on_failed(self, error: Exception) -> None:
         """Called with the error that another method of the sink raised. The sink is already detached."""
+
+
+class SoundSource(Protocol):
+    """Makes the sound of a stream only while a sink needs it; implemented by `SoundOnDemand`."""
+
+    def begin(self) -> bool:
+        """Returns whether the units have sound now. If not, it is made, and then `Stream.add_sound` is called."""

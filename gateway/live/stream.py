@@ -19,7 +19,7 @@ from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SoundSource
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
@@ -152,6 +152,11 @@ class Stream(Fanout):
         """Whether any sink, also of the original, needs units as soon as they arrive."""
         return super().is_awaited or self.original.is_awaited
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether any sink, also of the original, needs the sound."""
+        return super().is_heard or self.original.is_heard
+
     def output(self, name: str) -> object | None:
         """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
         return self.outputs.get(name) if self.outputs is not None else None
@@ -190,6 +195,22 @@ class Stream(Fanout):
                 self.send(unit)
         elif self._override is None and unit.key and (unit.track.kind is _VIDEO or not original.gop.has_video):
             self._show_original([unit])
+
+    def set_sound_source(self, source: SoundSource | None) -> None:
+        """Sets who makes the sound while a sink needs it; None: the units have their sound always."""
+        self.sound = self.original.sound = source
+        if source is None:
+            self._admit_all()
+
+    def add_sound(self, units: Sequence[AccessUnit]) -> None:
+        """Puts sound that was made later into the cache, and sends the cache to the sinks that wait for it."""
+        self.bytes_in += sum([len(unit.payload) for unit in units])
+        self.original.gop.replace_sound(units)
+        self._admit_all()
+
+    def _admit_all(self) -> None:
+        self.original.admit()
+        self.admit()
 
     def push_timed(self, timed: Timed) -> None:
         self.original.push_timed(timed)
@@ -285,6 +306,7 @@ class Stream(Fanout):
             return
         self._ending = reason
         override = self._override
+        self._admit_all()
         self.original.end(reason)
         if override is None or not override.engaged or not override.open:
             self._end_view(reason)

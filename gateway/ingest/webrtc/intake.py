@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
 from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
 from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
+from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
@@ -26,8 +28,7 @@ from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.settings import Settings
-from gateway.workers.sound_client import SoundWorkerClient
-from gateway.workers.sound_protocol import aac_track, opus_track
+from gateway.workers.sound_protocol import opus_track
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -38,10 +39,8 @@ _REPAIR_SECONDS: Final = 0.01  # between two looks at what is missing
 _SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
-_CHANNELS: Final = 2  # of Opus; a decoder makes stereo of mono (RFC 7587 §4.1)
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
-_OPUS_INDEX: Final = 2
-OPUS_TRACK: Final = opus_track(_CHANNELS)
+OPUS_TRACK: Final = opus_track(2)
 
 
 class ReportSender(Protocol):
@@ -55,7 +54,7 @@ class ReportSender(Protocol):
 
 
 class WhipIntake:
-    """One push. Pictures are published when they are complete; a worker converts Opus to AAC.
+    """One push. Pictures are published when they are complete. A worker converts Opus to AAC while a sink needs it.
 
     Nothing is published before the first key frame. `begin` starts its timer, `close` stops it.
     on_error: called with the reason if the push cannot continue.
@@ -88,10 +87,14 @@ class WhipIntake:
             publisher.timeline = self._timeline
         self._reports: list[rtcp.ReportBlock] = []  # the last ones, by track
         publisher.network = self._network
-        self._sound = SoundWorkerClient(workers, publisher.stream.name, self._push)
+        self._sound: SoundOnDemand | None = None
+        audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
+        if audio is not None and audio.track is not None and self._converted is None:
+            has_video = len(self.tracks) > 1
+            self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=has_video)
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
         self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
-        self._last = {Kind.VIDEO: -1, Kind.AUDIO: -1}
+        self._last = -1  # decode time of the last picture
         self._feedback = TransportFeedback()
         self._peer: ReportSender | None = None
         self._began = time.monotonic()
@@ -122,15 +125,13 @@ class WhipIntake:
         """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
         if self._converted is not None:
             await self._converted.run()
-            return
-        audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
-        if audio is not None:
-            self._sound.change(audio.track, aac_track(_CHANNELS, TICKS))
+        elif self._sound is not None:
             await self._sound.run()
 
     def close(self) -> None:
         """Stops the timer and the worker."""
-        self._sound.finish()
+        if self._sound is not None:
+            self._sound.close()
         if self._converted is not None:
             self._converted.finish()
         if self._timer is not None:
@@ -178,37 +179,39 @@ class WhipIntake:
             self._converted.take(unit)
         elif unit.track.kind is Kind.AUDIO:
             if self._announced is not None or self._announce(None):
-                if self._publisher.wants_opus:
-                    self._push_opus(unit)
-                self._sound.give(unit, at_once=self._publisher.stream.is_awaited)
+                self._push_sound(unit)
         elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
             self._push(unit)
 
     def _push(self, unit: AccessUnit) -> None:
-        """Publishes a unit with repaired times."""
-        kind = unit.track.kind
+        """Publishes a picture with repaired times."""
         publisher = self._publisher
         if not publisher.active:
             return
-        at = self._timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
-        self._last[kind] = unit.dts = max(at, self._last[kind] + 1)
+        at = self._timeline.stamp(_INDEX[Kind.VIDEO], unit.dts & 0xFFFFFFFF)
+        self._last = unit.dts = max(at, self._last + 1)
         unit.wall = time.time()
         now = time.monotonic()
-        if unit.key and kind is Kind.VIDEO:
+        if unit.key:
             self._key_frames.came(now)
+            if self._sound is not None:
+                self._sound.key_frame(unit.dts)
         publisher.push(unit, now)
 
-    def _push_opus(self, unit: AccessUnit) -> None:
-        """Publishes sound as it came. Its times count samples: players conceal each gap, also one of a millisecond."""
-        try:
-            samples = opus.packet_samples(unit.payload)
-        except InvalidData:
-            return  # the worker counts it
-        if self._publisher.active:
-            time_ms = self._timeline.stamp(_OPUS_INDEX, unit.dts & 0xFFFFFFFF)
-            at = self._opus_clock.stamp(time_ms, samples)
-            now = time.monotonic()
-            self._publisher.push_opus(AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload), now)
+    def _push_sound(self, unit: AccessUnit) -> None:
+        """Publishes sound as it came, and for the AAC, with repaired times.
+
+        The times of the Opus count samples: players conceal each gap, also one of a millisecond.
+        """
+        assert self._sound is not None, "pushes with converted pictures do not come here"
+        if not self._publisher.active:
+            return
+        unit.dts = self._timeline.stamp(_INDEX[Kind.AUDIO], unit.dts & 0xFFFFFFFF)
+        with suppress(InvalidData):  # the worker counts it
+            at = self._opus_clock.stamp(unit.dts, opus.packet_samples(unit.payload))
+            packet = AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload)
+            self._publisher.push_opus(packet, time.monotonic())
+        self._sound.take(unit)
 
     def _announce(self, video: MediaTrack | None) -> bool:
         """Announces the tracks. Returns False if the first picture is awaited, or the tracks change too often."""
@@ -217,9 +220,10 @@ class WhipIntake:
             return False
         audio = None
         if Kind.AUDIO in kinds:
-            audio = self._announced[1] if self._announced is not None else aac_track(_CHANNELS, TICKS)
+            audio = AAC_TRACK
             if self._announced is None and self._publisher.active:
-                self._publisher.set_opus(OPUS_TRACK)  # before the tracks: those who want Opus need no worker
+                # Before the tracks: those who want Opus need no worker.
+                self._publisher.set_opus(OPUS_TRACK, self._sound)
         try:
             self._publisher.set_tracks(video, audio, self._metadata)
         except KeepsChanging as error:

@@ -9,6 +9,7 @@ import structlog
 
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
+from gateway.live.pushed_opus import PushedOpus
 from gateway.live.sink import EndReason, Sink
 from gateway.live.stream import Stream
 from gateway.media import opus
@@ -17,7 +18,6 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.browser.late_units import LateUnits
 from gateway.outputs.browser.on_demand import OnDemand
-from gateway.outputs.browser.pushed_opus import PushedOpus
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import SoundSetup, channels_of, opus_track
@@ -80,7 +80,7 @@ class OpusSound:
         self._source, self._converts, self._late = None, False, LateUnits()
         pushed = self._stream.pushed_opus
         pushed.attach(self._pushed, replay=False)
-        self._stream.attach(self, replay=False)
+        self._stream.attach(self, replay=False, hears=False)  # a stream whose sound is made on demand has pushed Opus
         try:
             await client.run()
         except SoundWorkerFailed as error:

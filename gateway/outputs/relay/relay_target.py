@@ -307,7 +307,7 @@ class RelayTarget:
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
         """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
         watcher = _ChangeWatcher(for_tracks)
-        self._stream.original.attach(watcher, replay=False)
+        self._stream.original.attach(watcher, replay=False, hears=False)
         try:
             async with asyncio.timeout(seconds):
                 await watcher.changed.wait()

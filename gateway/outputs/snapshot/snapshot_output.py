@@ -60,7 +60,7 @@ class SnapshotOutput:
 
     async def run(self, stream: Stream) -> None:
         """Makes snapshots until the stream has ended."""
-        stream.attach(self)
+        stream.attach(self, hears=False)
         try:
             due = time.monotonic()
             while not self._ended:

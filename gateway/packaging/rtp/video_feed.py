@@ -85,7 +85,7 @@ class VideoFeed:
         """Returns False if the stream has ended."""
         if not self._attached:
             self._attached = True
-            self.stream.attach(self, replay=False)
+            self.stream.attach(self, replay=False, hears=False)
         return self._attached
 
     def _move_here(self, stamp: int) -> None:

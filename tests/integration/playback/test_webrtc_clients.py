@@ -51,7 +51,7 @@ def whip(channel: Channel) -> str:
 
 def test_gstreamer_publishes_and_another_one_watches_the_same_pictures(gateway: Gateway) -> None:
     channel = gateway.channel()
-    with Program(gst("whip", whip(channel), "--seconds", "20")) as publisher:
+    with Program(gst("whip", whip(channel), "--seconds", "26")) as publisher:
         until(lambda: channel.session()["bitrate"] > 100_000, f"live: {publisher.output[-300:]}", 20)
         with Program(gst("whep", channel.url("whep"), "--seconds", "6")) as viewer:
             viewer.process.wait(40)

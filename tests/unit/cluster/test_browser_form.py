@@ -59,7 +59,7 @@ class Node:
 
     async def pull(self, form: str) -> tuple[PullSource, Recorder]:
         source, recorder = self.forms(self.stream, "session", form), Recorder()
-        source.attach(recorder, early=False)
+        source.attach(recorder, early=False, replayed=lambda: None)
         async with asyncio.timeout(5):
             while not recorder.tracks:
                 await asyncio.sleep(0)
@@ -142,7 +142,7 @@ async def test_a_pull_that_ends_before_its_pictures_exist_uses_nothing(monkeypat
     monkeypatch.setattr(pictures_module.PicturesOnDemand, "acquire", acquire)
     async with node() as one:
         source, recorder = one.forms(one.stream, "session", "webrtc"), Recorder()
-        source.attach(recorder, early=False)
+        source.attach(recorder, early=False, replayed=lambda: None)
         await asyncio.sleep(0)
         source.detach(recorder)
         await asyncio.sleep(0)

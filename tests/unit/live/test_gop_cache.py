@@ -47,3 +47,32 @@ def test_without_video_the_last_second_of_sound_is_kept():
         gop.add(sound(dts))
     assert [gop.units()[0].dts, gop.units()[-1].dts] == [3980, 4980]
     assert size(gop) == 6 * len(gop)
+
+
+def test_sound_that_comes_later_is_put_between_the_pictures():
+    gop = GopCache(1000, 10)
+    for unit in (picture(40, True), sound(35), picture(80), picture(120)):
+        gop.add(unit)
+    gop.replace_sound([sound(20), sound(41), sound(62), sound(83), sound(104), sound(125)])
+    assert [unit.dts for unit in gop.units()] == [40, 41, 62, 80, 83, 104, 120, 125]
+    assert size(gop) == 3 * 10 + 5 * 6
+    gop.add(picture(10_041))
+    assert gop.units() == [], "the limit in seconds counts from the key frame still"
+
+
+def test_sound_for_a_cache_without_pictures_is_left_out():
+    gop = GopCache(1000, 10)
+    gop.replace_sound([sound(0)])
+    assert gop.units() == []
+    gop.has_video = False
+    gop.add(sound(0))
+    gop.replace_sound([sound(2), sound(900), sound(1_500)])
+    assert [unit.dts for unit in gop.units()] == [900, 1_500]
+
+
+def test_sound_that_is_too_large_empties_the_cache():
+    gop = GopCache(45, 10)
+    gop.add(picture(0, True))
+    gop.replace_sound([sound(1, size=40)])
+    assert gop.units() == []
+    assert size(gop) == 0

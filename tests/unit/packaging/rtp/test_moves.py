@@ -131,21 +131,21 @@ async def test_a_move_ends_with_the_rendition_or_with_another_move(rig: Rig) -> 
     rig.output.move(rig.viewer, rig.source.stream)
     rig.play(500, 2_500)
     assert rig.output.video_of(rig.viewer) is rig.output.video(rig.source.stream)
-    assert not rig.small.stream.has_sinks
+    assert not rig.small.stream.is_awaited
     rig.output.move(rig.viewer, rig.small.stream)
-    assert rig.small.stream.has_sinks
+    assert rig.small.stream.is_awaited
     rig.small.stream.end(EndReason.OUTPUT_OFF)
     assert not rig.ends
     rig.push(rig.source, 2_500, 300)
     rig.output.leave(rig.viewer)
-    assert not rig.source.stream.has_sinks
+    assert not rig.source.stream.is_awaited
 
 
 async def test_a_viewer_that_leaves_before_its_move_is_forgotten(rig: Rig) -> None:
     rig.output.join(rig.viewer, rig.output.video(rig.source.stream))
     rig.output.move(rig.viewer, rig.small.stream)
     rig.output.leave(rig.viewer)
-    assert not rig.small.stream.has_sinks
+    assert not rig.small.stream.is_awaited
     count = len(rig.sender.packets)
     rig.play(0, 2_000)
     assert len(rig.sender.packets) == count

@@ -1,0 +1,110 @@
+"""SoundOnDemand: the AAC of a push whose sound is Opus, made while a sink needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Final
+
+from gateway.live.publisher import StreamPublisher
+from gateway.media.track import MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.sound_client import SoundWorkerClient
+from gateway.workers.sound_protocol import aac_track
+from gateway.workers.worker_pool import WorkerPool
+
+AAC_TRACK: Final = aac_track(2, 1_000)  # a decoder makes stereo of mono Opus (RFC 7587 §4.1)
+_LINGER_MS: Final = 5_000  # after the last sink that needs the sound
+_CODEC_MS: Final = 60  # delay in decoder and encoder, see SoundWorkerClient
+_LONGEST_WAIT: Final = 1.0  # seconds until the sinks that wait for sound get the pictures without it
+_MAX_KEPT: Final = 500  # units: 10 s of 20 ms each
+_WITHOUT_PICTURES_MS: Final = 1_000  # what the cache of a stream without video contains, see GopCache
+
+
+class SoundOnDemand:
+    """Publishes the sound as AAC. Implements SoundSource.
+
+    While nobody needs the sound, the units since the last key frame are kept, and the worker gets none.
+    The first sink that needs it waits until the worker has converted them, about 50 ms for each second of sound.
+    """
+
+    def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack, *, has_video: bool) -> None:
+        """source: Opus, with times in milliseconds. has_video: whether the push has pictures, too."""
+        self._publisher = publisher
+        self._source = source
+        self._has_video = has_video
+        self._client = SoundWorkerClient(workers, publisher.stream.name, self._deliver)
+        self._kept: deque[AccessUnit] = deque(maxlen=_MAX_KEPT)
+        self._is_on = False
+        self._heard_ms = 0  # when a sink needed the sound, in the times of the push
+        self._made: list[AccessUnit] = []  # for the cache
+        self._until: int | None = None  # dts of the unit that completes it; None: nobody waits
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = -1
+
+    async def run(self) -> None:
+        """Runs the worker until `close`. Raises SoundWorkerFailed."""
+        self._client.change(self._source, AAC_TRACK)  # so that it has started when the sound is needed
+        await self._client.run()
+
+    def close(self) -> None:
+        """Stops the worker."""
+        self._client.finish()
+        self._complete()
+
+    def begin(self) -> bool:
+        if not self._is_on:
+            self._is_on = True
+            self._client.change(self._source, AAC_TRACK)
+            if self._kept:
+                self._heard_ms = self._kept[-1].dts
+                self._until = self._heard_ms - _CODEC_MS
+                self._timer = asyncio.get_running_loop().call_later(_LONGEST_WAIT, self._complete)
+                for unit in self._kept:
+                    self._client.give(unit)
+        return self._until is None
+
+    def key_frame(self, dts: int) -> None:
+        """Forgets the sound before a key frame. dts: milliseconds."""
+        kept = self._kept
+        while kept and kept[0].dts < dts - _CODEC_MS:
+            kept.popleft()
+
+    def take(self, unit: AccessUnit) -> None:
+        """Takes a unit with the times of the push. Hot path."""
+        if not self._has_video:
+            self.key_frame(unit.dts - _WITHOUT_PICTURES_MS)
+        stream = self._publisher.stream
+        if stream.is_heard:
+            self._heard_ms = unit.dts
+            self.begin()
+        self._kept.append(unit)
+        if self._is_on and unit.dts - self._heard_ms <= _LINGER_MS:
+            self._client.give(unit, at_once=self._until is not None or stream.is_awaited)
+        else:
+            self._is_on = False
+            stream.bytes_in += len(unit.payload)  # `push` counts the AAC
+
+    def _deliver(self, unit: AccessUnit) -> None:
+        """Takes a unit of the worker."""
+        if not self._is_on or not self._publisher.active:
+            return
+        self._last = unit.dts = max(unit.dts, self._last + 1)
+        unit.wall = time.time()
+        if self._until is None:
+            self._publisher.push(unit, time.monotonic())
+            return
+        self._made.append(unit)
+        if unit.dts >= self._until:
+            self._complete()
+
+    def _complete(self) -> None:
+        """Gives the sinks that wait what was made for them."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._until is not None:
+            made, self._made, self._until = self._made, [], None
+            if self._publisher.active:
+                self._publisher.add_sound(made, time.monotonic())

@@ -1,0 +1,184 @@
+"""AAC of pushed Opus: made from the first sink that needs it to some seconds after the last one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from gateway.ingest.webrtc import sound_on_demand
+from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
+from gateway.live.publisher import StreamPublisher
+from gateway.media.track import MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.sound_protocol import opus_track
+from tests.support import builders
+from tests.support.builders import Recorder, picture
+from tests.support.http import until
+
+OPUS = opus_track(2)
+SOURCE = MediaTrack(OPUS.kind, OPUS.codec, 1_000, OPUS.config)
+
+
+class Worker:
+    """In place of SoundWorkerClient: keeps what it gets; `deliver` returns units."""
+
+    last: Worker
+
+    def __init__(self, workers: Any, stream: str, deliver: Any) -> None:
+        self.given: list[int] = []
+        self.changes = 0
+        self.deliver_unit = deliver
+        self.finished = asyncio.Event()
+        Worker.last = self
+
+    def change(self, track: MediaTrack, output: MediaTrack) -> None:
+        assert (track, output) == (SOURCE, AAC_TRACK)
+        self.changes += 1
+        self.given = []
+
+    def give(self, unit: AccessUnit, *, at_once: bool = True) -> None:
+        self.given.append(unit.dts)
+
+    def deliver(self, *times: int) -> None:
+        for ms in times:
+            self.deliver_unit(AccessUnit(AAC_TRACK, ms, 0, True, 0.0, b"aac"))
+
+    def finish(self) -> None:
+        self.finished.set()
+
+    async def run(self) -> None:
+        await self.finished.wait()
+
+
+class Push:
+    def __init__(self, has_video: bool) -> None:
+        self.publisher: StreamPublisher = builders.publish(builders.hub())
+        self.sound = SoundOnDemand(self.publisher, cast(Any, None), SOURCE, has_video=has_video)
+        self.worker = Worker.last
+        self.publisher.set_opus(OPUS, self.sound)
+        self.publisher.set_tracks(builders.VIDEO if has_video else None, AAC_TRACK, {})
+        self.stream = self.publisher.stream
+
+    def key(self, ms: int) -> None:
+        self.sound.key_frame(ms)
+        self.publisher.push(picture(ms, key=True), 50.0)
+
+    def opus(self, begin: int, end: int) -> None:
+        for ms in range(begin, end, 20):
+            self.sound.take(AccessUnit(SOURCE, ms, 0, True, 0.0, b"opus"))
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound_on_demand, "SoundWorkerClient", Worker)
+
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+async def test_nothing_is_converted_while_nobody_listens() -> None:
+    push = Push(has_video=True)
+    push.key(0)
+    before = push.stream.bytes_in
+    push.opus(0, 10_000)
+    assert not push.worker.given
+    assert push.stream.bytes_in == before + 500 * 4, "the received sound counts"
+
+
+async def test_the_first_listener_gets_the_sound_since_the_key_frame() -> None:
+    push = Push(has_video=True)
+    push.opus(0, 2_000)
+    push.key(2_000)
+    push.opus(2_000, 2_400)
+    listener = Recorder()
+    push.stream.attach(listener)
+    assert push.worker.given == [*range(1_940, 2_400, 20)]
+    push.opus(2_400, 2_460)
+    assert push.worker.given[-1] == 2_440
+    push.worker.deliver(*range(1_980, 2_316, 21))
+    assert not listener.units
+    push.worker.deliver(2_320)
+    assert [unit.dts for unit in listener.units] == [2_000, *range(2_001, 2_316, 21), 2_320]
+    push.worker.deliver(2_341)
+    assert listener.units[-1].dts == 2_341 and listener.units[-1].wall > 0
+
+
+async def test_it_goes_on_for_some_seconds_after_the_last_listener() -> None:
+    push = Push(has_video=True)
+    listener = Recorder()
+    push.stream.attach(listener)
+    push.key(0)
+    push.opus(0, 1_000)
+    changes = push.worker.changes
+    push.stream.detach(listener)
+    push.opus(1_000, 5_500)
+    assert push.worker.given[-1] == 5_480
+    push.stream.attach(listener)
+    assert push.worker.changes == changes, "the sound was not interrupted"
+    push.opus(5_500, 6_000)
+    push.stream.detach(listener)
+    push.key(6_000)
+    push.opus(6_000, 12_000)
+    assert push.worker.given[-1] == 10_980
+    push.worker.deliver(10_990)
+    assert push.stream.gop.units()[-1].track.kind is not OPUS.kind, "nobody waits for the rest"
+    push.stream.attach(listener)
+    assert push.worker.changes == changes + 1
+    assert push.worker.given == [*range(6_000 - 60, 12_000, 20)]
+
+
+async def test_times_of_the_sound_rise_also_over_an_interruption() -> None:
+    push = Push(has_video=True)
+    listener = Recorder()
+    push.stream.attach(listener)
+    push.opus(0, 100)
+    push.worker.deliver(40, 40, 39)
+    assert [unit.dts for unit in listener.units] == [40, 41, 42]
+
+
+async def test_without_pictures_the_last_second_is_kept() -> None:
+    push = Push(has_video=False)
+    push.opus(0, 3_000)
+    listener = Recorder()
+    push.stream.attach(listener)
+    assert push.worker.given == [*range(1_920, 3_000, 20)]
+    push.worker.deliver(1_940, 2_500, 2_940)
+    assert [unit.dts for unit in listener.units] == [1_940, 2_500, 2_940]
+
+
+async def test_what_is_kept_is_bounded_without_key_frames() -> None:
+    push = Push(has_video=True)
+    push.opus(0, 100_000)
+    push.stream.attach(Recorder())
+    assert len(push.worker.given) == 500
+
+
+async def test_a_slow_worker_holds_the_pictures_back_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound_on_demand, "_LONGEST_WAIT", 0.01)
+    push = Push(has_video=True)
+    push.key(0)
+    push.opus(0, 400)
+    listener = Recorder()
+    push.stream.attach(listener)
+    push.worker.deliver(0, 21)
+    await until(lambda: bool(listener.units))
+    assert [unit.dts for unit in listener.units] == [0, 0, 21]
+    push.worker.deliver(42)
+    assert listener.units[-1].dts == 42
+
+
+async def test_the_end_of_the_push_ends_the_wait() -> None:
+    push = Push(has_video=True)
+    push.key(0)
+    push.opus(0, 400)
+    listener = Recorder()
+    push.stream.attach(listener)
+    running = asyncio.create_task(push.sound.run())
+    push.sound.close()
+    push.publisher.close()
+    await running
+    assert [unit.dts for unit in listener.units] == [0]
+    push.worker.deliver(21)
+    assert len(listener.units) == 1
