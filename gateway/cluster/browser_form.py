@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from gateway.cluster.pull import PullSource, shared_fields_now
+from gateway.cluster.pull import RENDITIONS, PullSource, shared_fields_now
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason, Sink
 from gateway.live.stream import Stream
@@ -16,6 +16,7 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.browser.opus_sound import OpusSound, opus_form, opus_sound
+from gateway.outputs.browser.picture_sizes import PictureSize
 from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
 from gateway.protocols.nodes import Hello, PullForm
 
@@ -64,7 +65,8 @@ class BrowserForm:
     # ---- PullSource ----
 
     def hello(self) -> Hello:
-        return Hello(self._session, self._stream.started, shared_fields_now(self._stream))
+        renditions = [PictureSize.of(other).to_json() for other in self._pictures.renditions(self._stream)]
+        return Hello(self._session, self._stream.started, shared_fields_now(self._stream) | {RENDITIONS: renditions})
 
     def map_tracks(self, tracks: Tracks) -> Tracks:
         return tracks

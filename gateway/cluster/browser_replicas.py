@@ -6,9 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, Self
 
+import structlog
+
 from gateway.cluster.node_address import StreamLocator
 from gateway.cluster.peers import Peers
-from gateway.cluster.pull import PullSource
+from gateway.cluster.pull import RENDITIONS, PullSource
 from gateway.cluster.replicas import Replicas
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub, StreamLimits
@@ -16,11 +18,14 @@ from gateway.live.output import OutputSpec
 from gateway.live.stream import Stream
 from gateway.media.reordering import has_reordering
 from gateway.media.track import Codec
+from gateway.outputs.browser.picture_sizes import PictureSize, next_size
 from gateway.packaging.rtp.output import KIND
 from gateway.playback.webrtc.whep import BrowserMedia
-from gateway.ports.errors import NoSuchStream, OutputError
+from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
 from gateway.ports.events import Events
 from gateway.protocols.nodes import PullForm
+
+log = structlog.get_logger(__name__)
 
 _START_SECONDS: Final = 15.0  # from the first request for H.264 to its first picture
 
@@ -29,7 +34,7 @@ class BrowserReplicas:
     """Use as `async with`. Implements PlayableStreams and BrowserMedia for the viewers of this node.
 
     The replicas have hubs of their own, so no other protocol finds them. A second replica has H.264, for viewers who
-    lack the codec of the first one.
+    lack the codec of the first one. Replicas of renditions have only pictures, for viewers with thin links.
     """
 
     def __init__(
@@ -39,13 +44,15 @@ class BrowserReplicas:
         self.hub = Hub(limits, [spec for spec in outputs if spec.name == KIND], Events())
         self._h264_hub = Hub(limits, (), Events())
         self._replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
-        self._h264 = Replicas(self._h264_hub, locator, peers, form=PullForm.WEBRTC_H264)
+        self._h264 = Replicas(self._h264_hub, locator, peers, form=PullForm.WEBRTC_H264, needs_sinks=True)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # of replicas with H.264, by viewer
+        self._tasks = Tasks("renditions for browsers", _crashed)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._replicas)
         await self._stack.enter_async_context(self._h264)
+        await self._stack.enter_async_context(self._tasks)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -112,9 +119,23 @@ class BrowserReplicas:
         self._uses.setdefault(pictures, []).append(release)
         return pictures
 
-    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
-        """Returns no renditions: only viewers at the node that makes them change between them."""
-        return []
+    def change(
+        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
+    ) -> None:
+        """Implements BrowserMedia. A rendition is pulled while it has viewers here."""
+        told = stream.channel.item.get(RENDITIONS)
+        sizes = [size for item in (told if isinstance(told, list) else ()) if (size := PictureSize.from_json(item))]
+        name = next_size(PictureSize.of(pictures), sizes, shown.name, step)
+        if name == pictures.name:
+            take(pictures)
+        elif name is not None:
+            self._tasks.start(self._pull_rendition(name, take), name)
+
+    async def _pull_rendition(self, name: str, take: Callable[[Stream], None]) -> None:
+        try:
+            take(await self._h264.wait(name, _START_SECONDS))
+        except (NoSuchStream, AtCapacity) as error:
+            log.info("a rendition cannot be pulled", stream=name, reason=str(error))
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         uses = self._uses.get(pictures)
@@ -122,6 +143,10 @@ class BrowserReplicas:
             uses.pop()()
             if not uses:
                 del self._uses[pictures]
+
+
+def _crashed(name: str, error: BaseException) -> None:
+    log.error("the pull of a rendition failed", stream=name, exc_info=error)
 
 
 class BrowserMediaOfNodes:
@@ -134,8 +159,10 @@ class BrowserMediaOfNodes:
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         return await self._media_of(stream).acquire(stream, playable)
 
-    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
-        return self._media_of(stream).smaller(stream, pictures)
+    def change(
+        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
+    ) -> None:
+        self._media_of(stream).change(stream, pictures, shown, step, take)
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         self._own.release(stream, pictures)  # does nothing for pictures of replicas

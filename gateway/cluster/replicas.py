@@ -52,13 +52,19 @@ class Replicas:
         peers: Peers,
         limit: int = MAX_REPLICAS,
         form: PullForm | None = None,
+        *,
+        needs_sinks: bool = False,
     ) -> None:
-        """hub: only for these replicas. The caller runs it."""
+        """hub: only for these replicas. The caller runs it.
+
+        needs_sinks: whether a replica is needed while it has sinks, because its viewers are counted elsewhere.
+        """
         self._hub = hub
         self._locator = locator
         self._peers = peers
         self._limit = limit
         self._form = form
+        self._needs_sinks = needs_sinks
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas", _crashed)
         self.pulls = 0
@@ -90,6 +96,7 @@ class Replicas:
             if len(self._pulls) >= self._limit:
                 raise AtCapacity(f"this node pulls {self._limit} streams already")
             pull = self._pulls[name] = _Pull(name, self._hub, self._locator, self._peers, self._count_pull, self._form)
+            pull.needs_sinks = self._needs_sinks
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
         try:
@@ -146,6 +153,7 @@ class _Pull(PullReceiver):
         super().__init__(hub)
         self.name = name
         self._form = "" if form is None else f"form={form}"
+        self.needs_sinks = False
         self.waiting = 0
         self.readers = 0  # pulls by other nodes, and uses
         self.last_needed = time.monotonic()
@@ -241,7 +249,8 @@ class _Pull(PullReceiver):
 
     def _is_needed(self) -> bool:
         stream = self._hub.find(self.name)
-        if self.waiting or self.readers or (stream is not None and any(stream.viewers.values())):
+        has_sinks = stream is not None and self.needs_sinks and stream.is_awaited
+        if self.waiting or self.readers or has_sinks or (stream is not None and any(stream.viewers.values())):
             self.last_needed = time.monotonic()
         return time.monotonic() - self.last_needed < IDLE_SECONDS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 import structlog
@@ -14,6 +14,7 @@ from gateway.live.stream import Stream
 from gateway.media.reordering import has_reordering
 from gateway.media.track import Codec
 from gateway.outputs.browser.on_demand import OnDemand
+from gateway.outputs.browser.picture_sizes import PictureSize, next_size
 from gateway.outputs.ladder.ladder_output import LadderKind, LadderOutput
 from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
 from gateway.settings.models import TranscodeSettings
@@ -97,17 +98,13 @@ class BrowserPictures:
         stream = self._stream
         if stream.tracks is None or stream.tracks.video is None or _is_playable(stream, playable):
             return stream
-        height = min(_short_side(stream), _SHORT_SIDE)
+        height = min(PictureSize.of(stream).side, _SHORT_SIDE)
         renditions = self._renditions(playable)
-        return next((other for other in renditions if _short_side(other) >= height), None)
+        return next((other for other in renditions if PictureSize.of(other).side >= height), None)
 
-    def smaller(self, pictures: Stream) -> list[Stream]:
-        """Returns the renditions with fewer pixels and the same codec, the largest first. They need no release."""
-        if pictures.tracks is None or pictures.tracks.video is None:
-            return []
-        height = _short_side(pictures)
-        found = [other for other in self._renditions((pictures.tracks.video.codec,)) if _short_side(other) < height]
-        return sorted(found, key=_short_side, reverse=True)
+    def renditions(self) -> list[Stream]:
+        """Returns the live renditions that some viewer can play as they are. They need no release."""
+        return list(self._renditions(tuple(Codec)))
 
     def _renditions(self, playable: Collection[Codec]) -> Iterator[Stream]:
         """Yields the live renditions of the channel's ladder that a viewer can play as they are."""
@@ -138,11 +135,6 @@ def _is_playable(stream: Stream, playable: Collection[Codec]) -> bool:
     return video is not None and video.codec in playable and not has_reordering(video, stream.gop.units())
 
 
-def _short_side(stream: Stream) -> int:
-    """Returns the smaller side of the pictures in pixels, of the configuration or else of the metadata."""
-    return min(StreamForm.of(stream.tracks).size)
-
-
 class PicturesOnDemand:
     """Finds pictures for viewers of the streams of this node. A rendition has them as they are."""
 
@@ -151,10 +143,19 @@ class PicturesOnDemand:
         pictures = browser_pictures(stream)
         return stream if pictures is None else await pictures.acquire(playable)
 
-    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
-        """Returns the renditions with fewer pixels than `pictures`, the largest first."""
+    def change(
+        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
+    ) -> None:
+        """Implements BrowserMedia."""
+        renditions = {other.name: other for other in self.renditions(stream)}
+        name = next_size(PictureSize.of(pictures), map(PictureSize.of, renditions.values()), shown.name, step)
+        if name is not None:
+            take(renditions.get(name, pictures))
+
+    def renditions(self, stream: Stream) -> list[Stream]:
+        """Returns the live renditions of a source stream that some viewer can play as they are."""
         output = browser_pictures(stream)
-        return [] if output is None else output.smaller(pictures)
+        return [] if output is None else output.renditions()
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         """Ends the use of what `acquire` returned, also after the end of the stream."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Protocol
 from urllib.parse import quote
 
@@ -49,8 +50,13 @@ class BrowserMedia(Protocol):
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         """Returns the stream itself or another one with its pictures. Raises OutputError, AtCapacity."""
 
-    def smaller(self, stream: Stream, pictures: Stream) -> list[Stream]:
-        """Returns live streams with fewer pixels than `pictures` and its codec, the largest first."""
+    def change(
+        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
+    ) -> None:
+        """Gives the next smaller (-1) or larger (1) pictures to `take`, now or when they have come; else nothing.
+
+        pictures: those of `acquire`, the largest ones. shown: those that the viewer gets now.
+        """
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         """Ends the use of what `acquire` returned."""
@@ -164,13 +170,10 @@ class WhepPlayback:
         except OutputError as error:
             raise OfferRefused(406, str(error)) from None
 
-    def choose(self, session: _Session, shown: Stream, step: int) -> Stream | None:
-        """Returns the next smaller (-1) or larger (1) pictures for a viewer; None: there are none."""
-        if session.pictures is None:
-            return None
-        sizes = [session.pictures, *self._media.smaller(session.output.stream, session.pictures)]
-        at = (sizes.index(shown) if shown in sizes else 0) - step
-        return sizes[at] if 0 <= at < len(sizes) else None
+    def change(self, session: _Session, shown: Stream, step: int, take: Callable[[Stream], None]) -> None:
+        """Gives the next smaller (-1) or larger (1) pictures for a viewer to `take`, if they exist."""
+        if session.pictures is not None:
+            self._media.change(session.output.stream, session.pictures, shown, step, take)
 
     def ended(self, session: _Session) -> None:
         """Called by a session at its end."""
@@ -275,13 +278,11 @@ class _Session:
                 trip = rtcp.round_trip(block, time.time())
                 self.round_trip = self.round_trip if trip is None else trip
                 if video is not None and (step := self._link.report(self.lost, trip, now)):
-                    self._change_pictures(viewer, video.stream, step)
+                    self._playback.change(self, video.stream, step, partial(self._change_pictures, viewer))
 
-    def _change_pictures(self, viewer: RtpViewer, shown: Stream, step: int) -> None:
-        chosen = self._playback.choose(self, shown, step)
-        if chosen is not None:
-            log.info("WHEP viewer changes", stream=self.output.stream.name, peer=self.address, pictures=chosen.name)
-            self.output.move(viewer, chosen)
+    def _change_pictures(self, viewer: RtpViewer, chosen: Stream) -> None:
+        log.info("WHEP viewer changes", stream=self.output.stream.name, peer=self.address, pictures=chosen.name)
+        self.output.move(viewer, chosen)
 
     def closed(self, reason: PeerEnd) -> None:
         self.output.connections.discard(self)
