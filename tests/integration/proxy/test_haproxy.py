@@ -68,7 +68,7 @@ def opened(folder: Path, count: int = 2, **settings: str) -> Iterator[Site]:
         farm(names, count, **settings) as several,
         haproxy(names.address, certificate, **several.variables) as front,
     ):
-        for backend in ("rtmp-ready", "push-ready", "playback-ready", "playback-alive"):
+        for backend in ("rtmp-ready", "push-ready", "whip-ready", "playback-ready", "playback-alive"):
             front.wait_up(backend, *several.gateways)
         yield Site(several, front, names, authority, certificate)
 
@@ -334,14 +334,14 @@ async def test_figures_are_for_this_host_and_nothing_else_is_open(site: Site) ->
 # ---- a stream and its viewers on different gateways ----
 
 
-def aside(site: Site, host: str) -> None:
-    """HAProxy sends no viewer to this gateway, as an operator would have it before he takes it away."""
+def aside(site: Site, host: str, state: str = "drain") -> None:
+    """HAProxy sends no viewer to this gateway, as an operator would have it before he takes it away; "ready": again."""
     server = next(
         line.split()[3]
         for line in site.front.ask("show servers state playback-ready").splitlines()
         if f" {host} " in line
     )
-    assert site.front.ask(f"set server playback-ready/{server} state drain").strip() == ""
+    assert site.front.ask(f"set server playback-ready/{server} state {state}").strip() == ""
 
 
 async def frames(site: Site, channel: Channel, way: str, frame: bytes) -> None:

@@ -82,10 +82,13 @@ def test_a_gateway_that_waits_for_its_store_is_not_taken_for_dead():
     assert seconds("defaults base", "check") > TIMEOUT_SECONDS
 
 
-@pytest.mark.parametrize("kind", ["rtmp", "push", "playback"])
+@pytest.mark.parametrize("kind", ["rtmp", "push", "whip", "playback"])
 def test_what_is_not_ready_keeps_what_it_has_and_what_is_alive_serves_where_nothing_is_ready(kind: str):
     found = sections()
-    assert f"use_backend {kind}-alive unless {{ nbsrv({kind}-ready) gt 0 }}" in found[f"frontend {kind}"]
+    if kind == "whip":
+        assert "use_backend whip-alive if whip ! { nbsrv(whip-ready) gt 0 }" in found["frontend playback"]
+    else:
+        assert f"use_backend {kind}-alive unless {{ nbsrv({kind}-ready) gt 0 }}" in found[f"frontend {kind}"]
     ready, alive = found[f"backend {kind}-ready"], found[f"backend {kind}-alive"]
     assert "option httpchk GET /ready" in ready and "http-check expect status 200 error-status L7OKC" in ready
     assert "option httpchk GET /healthcheck" in alive
