@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -246,6 +247,8 @@ def loss(a: argparse.Namespace) -> list[Row]:
             settle(made, 4)
             if what.endswith("-chromium"):
                 row = asyncio.run(chromium_pauses(watch, a.seconds))
+            elif what == "whep-page":
+                row = asyncio.run(page_pauses(urljoin(watch, made.whep_page), a.seconds))
             else:
                 viewers = WhepViewers([watch], a.few, a.seconds, "-warm", 5)
                 seen = stack.enter_context(owned(viewers)).until({})
@@ -262,7 +265,14 @@ def loss(a: argparse.Namespace) -> list[Row]:
 async def chromium_pauses(url: str, seconds: float) -> Row:
     """Chromium as the viewer of `loss`."""
     async with chromium(*webrtc_pages.FLAGS, whole=True) as browser, webrtc_pages.opened(browser, url) as screen:
-        return await webrtc_pages.pauses(screen, url, seconds)
+        await webrtc_pages.view(screen, url)
+        return await webrtc_pages.pauses(screen, seconds)
+
+
+async def page_pauses(url: str, seconds: float) -> Row:
+    """The server's own page in Chromium as the viewer of `loss`."""
+    async with chromium(*webrtc_pages.FLAGS, whole=True) as browser, webrtc_pages.player(browser, url) as screen:
+        return await webrtc_pages.pauses(screen, seconds)
 
 
 def ingest(a: argparse.Namespace) -> list[Row]:
@@ -342,7 +352,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--loss", type=float, default=5, help="percent, each way")
     p.add_argument("--rtt", type=float, default=80, help="ms")
     p.add_argument("--jitter", type=float, default=10, help="ms")
-    p.add_argument("--legs", default="whep,whip", help="loss: whep, whip, whep-chromium, whip-chromium")
+    p.add_argument("--legs", default="whep,whip", help="loss: whep, whip, whep-chromium, whip-chromium, whep-page")
     p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--limit", type=int, default=7200, help="seconds after which the whole run is given up")
     for name in ("whip", "whep", "rtmp"):

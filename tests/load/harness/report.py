@@ -62,8 +62,8 @@ COLUMNS: dict[str, list[str]] = {
     "whep-join": ["viewers", "joined", "answer_p50_ms", "picture_p50_ms", "picture_p95_ms", "picture_max_ms"],
     "webrtc-latency": ["what", "pictures", "p50_ms", "p95_ms", "p99_ms"],
     "webrtc-loss": [
-        "what", "seconds", "frames", "freezes", "longest_ms", "holes", "recovered", "lost", "missing_frames",
-        "forwarder_dropped",
+        "what", "seconds", "frames", "shown_per_s", "decoded_per_s", "delay_ms", "freezes", "longest_ms", "holes",
+        "recovered", "lost", "missing_frames", "forwarder_dropped",
     ],
     "whip-ingest": [
         "what", "publishers", "live_at_end", "cpu_s_per_publisher_minute", "main_cpu_s_per_publisher_minute",

@@ -50,6 +50,7 @@ class Server(ABC):
     name: ClassVar[str]
     serves: ClassVar[frozenset[str]]
     keeps_gop: ClassVar[bool] = True  # new viewers are given the pictures since the last key frame
+    whep_page: ClassVar[str] = "whep.html"  # its own player page, from the address of WHEP
 
     def __init__(self, variant: str = "") -> None:
         self.variant = variant
@@ -322,6 +323,7 @@ class MediaMtx(Peer):
     name = "mediamtx"
     serves = frozenset({"ingest", "rtmp", "webrtc", "start"})
     keeps_gop = False
+    whep_page = "./"
 
     @classmethod
     def check(cls) -> None:

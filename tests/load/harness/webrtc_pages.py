@@ -84,11 +84,21 @@ window.view = async (url) => {
   }
   const video = document.querySelector("video");
   video.srcObject = new MediaStream(pc.getReceivers().map((r) => r.track));
+  await exchange(pc, url);
+  await video.play();
+};
+""".replace("BITS", str(BITS)).replace("MARGIN", str(MARGIN))
+
+# Of any page: notes its connection and the times at which pictures are shown.
+_NOTES = """
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...given) { super(...given); window.pc = this; }
+};
+window.follow = () => {
+  const video = document.querySelector("video");
   window.shown = [];
   const note = () => { window.shown.push(performance.now()); video.requestVideoFrameCallback(note); };
   video.requestVideoFrameCallback(note);
-  await exchange(pc, url);
-  await video.play();
 };
 window.report = async () => {
   const found = {};
@@ -97,7 +107,7 @@ window.report = async () => {
   }
   return found;
 };
-""".replace("BITS", str(BITS)).replace("MARGIN", str(MARGIN))
+"""
 
 
 @contextlib.asynccontextmanager
@@ -106,6 +116,7 @@ async def opened(browser: Browser, url: str) -> AsyncIterator[Page]:
     parts = urlsplit(url)
     address = f"{parts.scheme}://{parts.netloc}/bench-webrtc.html"
     page = await browser.new_page(viewport={"width": 1280, "height": 720})
+    await page.add_init_script(_NOTES)
     body = f"<!doctype html><video muted playsinline autoplay></video><script>{_SCRIPT}</script>"
     await page.route(address, lambda route: route.fulfill(body=body, content_type="text/html"))
     await page.goto(address)
@@ -126,9 +137,30 @@ async def latency(page: Page, url: str, seconds: float, warm: float = 5) -> list
     return await ages(page, seconds, warm)
 
 
-async def pauses(page: Page, url: str, seconds: float, warm: float = 5) -> dict[str, Any]:
-    """Views by WHEP; the pauses between pictures in ms, and what the browser itself counts as freezes."""
+async def view(page: Page, url: str) -> None:
+    """Views by WHEP, with as little delay as the browser allows."""
     await page.evaluate("(url) => view(url)", url)
+
+
+@contextlib.asynccontextmanager
+async def player(browser: Browser, url: str) -> AsyncIterator[Page]:
+    """A server's own player page, once it plays."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 720})
+    await page.add_init_script(_NOTES)
+    await page.goto(url)
+    try:
+        await page.wait_for_function("() => document.querySelector('video')?.currentTime > 0")
+        yield page
+    finally:
+        await page.close()
+
+
+async def pauses(page: Page, seconds: float, warm: float = 5) -> dict[str, Any]:
+    """The pauses between shown pictures in ms, and what the browser itself counts.
+
+    delay_ms: mean time of a picture in the browser, from its first packet until it is decoded.
+    """
+    await page.evaluate("follow()")
     await asyncio.sleep(warm)
     before = await page.evaluate("report()")
     await page.evaluate("window.shown.splice(0, window.shown.length - 1)")
@@ -136,12 +168,20 @@ async def pauses(page: Page, url: str, seconds: float, warm: float = 5) -> dict[
     shown: list[float] = await page.evaluate("[...window.shown, performance.now()]")
     after = await page.evaluate("report()")
     gaps = [later - earlier for earlier, later in itertools.pairwise(shown)]
+
+    def counted(name: str) -> float:
+        return after.get(name, 0) - before.get(name, 0)  # type: ignore[no-any-return]
+
+    decoded = counted("jitterBufferEmittedCount")
     return {
         "frames": len(shown) - 2,
+        "shown_per_s": round((len(shown) - 2) / seconds, 1),
+        "decoded_per_s": round(counted("framesDecoded") / seconds, 1),
+        "delay_ms": round(1000 * counted("jitterBufferDelay") / decoded) if decoded else None,
         "freezes": sum(gap > 500 for gap in gaps),
         "longest_ms": round(max(gaps)),
-        "nacks": after.get("nackCount", 0) - before.get("nackCount", 0),
-        "recovered": after.get("retransmittedPacketsReceived", 0) - before.get("retransmittedPacketsReceived", 0),
-        "lost": after.get("packetsLost", 0) - before.get("packetsLost", 0),
-        "browser_freezes": after.get("freezeCount", 0) - before.get("freezeCount", 0),
+        "nacks": counted("nackCount"),
+        "recovered": counted("retransmittedPacketsReceived"),
+        "lost": counted("packetsLost"),
+        "browser_freezes": counted("freezeCount"),
     }
