@@ -8,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.support.browser import Watched, opened
 from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway, running
+from tests.support.lossy_udp import lossy_udp
 from tests.support.media import Film
 from tests.support.tools import need
 
@@ -26,6 +27,8 @@ BREAK = """() => { const c = window.all.at(-1); c.broken = true; c.dispatchEvent
 # Seconds that samples spent in the buffer of the sound, added up, and their number.
 SOUND = """async () => { for (const s of (await window.all.at(-1).getStats()).values())
   if (s.type === "inbound-rtp" && s.kind === "audio") return [s.jitterBufferDelay, s.jitterBufferEmittedCount]; }"""
+# How long each receiver holds media back, in ms; null: as the browser likes.
+TARGETS = "() => window.all.at(-1).getReceivers().map((receiver) => receiver.jitterBufferTarget)"
 BROKEN = "The broadcaster's connection broke, waiting"
 
 # One browser for all: each test has a context of its own.
@@ -167,6 +170,37 @@ async def test_the_sound_is_not_late_after_the_death_of_its_worker(browser: Brow
             await watched.page.wait_for_timeout(4000)
             assert await sound_buffer(watched, 2) < 0.25
             assert await watched.says() == "Live"
+
+
+async def test_media_are_held_back_while_packets_are_lost_and_no_longer(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("lossy", isHls=False, isCMAF=False)
+    async with lossy_udp(gateway.ports["webrtc"]) as network:
+
+        async def lead_through(route: Route) -> None:
+            """Leaves one candidate in the answer."""
+            reply = await route.fetch()
+            lines = (await reply.text()).splitlines(keepends=True)
+            own = next(line for line in lines if line.startswith("a=candidate") and " udp " in line)
+            lines = [line for line in lines if line == own or not line.startswith("a=candidate")]
+            server = f" {gateway.ports['webrtc']} "
+            await route.fulfill(response=reply, body="".join(lines).replace(server, f" {network.port} "))
+
+        async def prepare(context: BrowserContext) -> None:
+            await keep_connections(context)
+            await context.route("**/whep", lead_through)
+
+        with push(FILM, channel.push):
+            channel.wait_live()
+            async with opened(browser, channel.url("whep.html"), prepare=prepare) as watched:
+                await watched.plays()
+                assert await watched.page.evaluate(TARGETS) == [None, None]
+                network.lost_each = 10
+                await watched.page.wait_for_function(f"() => ({TARGETS})().every((target) => target >= 60)")
+                await watched.plays()
+                network.lost_each = 0
+                await watched.page.wait_for_function(f"() => ({TARGETS})().every((target) => target === null)")
+                await watched.plays()
+                assert await watched.says() == "Live"
 
 
 async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Browser, gateway: Gateway) -> None:

@@ -9,13 +9,19 @@ import { withStereo } from "./whep-sdp.js";
 /**
  * The used members of a report on received RTP. Safari and Firefox lack some of them.
  * @typedef {{type: string, kind: string, packetsReceived?: number, framesReceived?: number, framesDropped?: number,
- *   jitterBufferDelay?: number, jitterBufferEmittedCount?: number, estimatedPlayoutTimestamp?: number, codecId?: string}} Inbound
+ *   nackCount?: number, jitterBufferDelay?: number, jitterBufferEmittedCount?: number,
+ *   estimatedPlayoutTimestamp?: number, codecId?: string}} Inbound
  */
 
 const LOOK = 500;                    // ms between two looks at the statistics
 const NTP_EPOCH = 2_208_988_800_000; // ms from 1900 to 1970
 const LEAST_DELAY = 0.05;            // seconds; pages round it to 0.1 s, and take less for an empty buffer
 const MAX_DELAY = 300;               // seconds; more means that a clock is wrong
+
+const CALM = 10;       // looks without a lost packet until media are held back no longer
+const MORE_HOLD = 60;  // ms above one and a half round trips: for the request, and for jitter
+const HOLD_STEP = 20;  // ms; small changes of the round trip change nothing
+const MAX_HOLD = 1000; // ms
 
 /** @type {string | null} */
 export const unsupported = "RTCPeerConnection" in globalThis ? null : "WebRTC";
@@ -61,6 +67,39 @@ export function whepEngine(video, url, now) {
   };
 }
 
+/**
+ * Holds media back while packets are lost. A lost packet comes one round trip late, and the pictures behind it wait.
+ * Chromium 156 holds them for less by itself: it gets them together, and skips all but the last.
+ */
+class HoldBack {
+  #connection;
+  #requests = 0; // for lost packets, so far
+  #calm = CALM;  // looks since the last one
+
+  /** @param {RTCPeerConnection} connection */
+  constructor(connection) { this.#connection = connection; }
+
+  /** To be called at each look. @param {number} requests  for lost packets, so far @param {number} trip  seconds */
+  look(requests, trip) {
+    const lost = requests > this.#requests;
+    this.#requests = requests;
+    // A single lost packet is no reason.
+    if (lost && this.#calm < CALM) {
+      this.#hold(Math.min(MAX_HOLD, Math.ceil((1500 * trip + MORE_HOLD) / HOLD_STEP) * HOLD_STEP));
+    }
+    this.#calm = lost ? 0 : this.#calm + 1;
+    if (this.#calm === CALM) this.#hold(null);
+  }
+
+  /** @param {number | null} ms  null: the browser decides */
+  #hold(ms) {
+    for (const receiver of this.#connection.getReceivers()) {
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = ms;
+      else Object.assign(receiver, { playoutDelayHint: ms && ms / 1000 }); // Chromium before 124
+    }
+  }
+}
+
 /** Reads the statistics of a connection twice a second. */
 class Measure {
   /** Seconds of the media timeline up to which media have arrived; null before the first. @type {number | null} */
@@ -69,7 +108,7 @@ class Measure {
   dropped = null;
   /** The codecs in use. */
   codecs = "";
-  #connection; #video; #timer;
+  #connection; #video; #timer; #holdBack;
   #picture = NaN; // time of the shown picture; the element's time goes on with the sound, and without both
   #received = 0;
   #buffer = 0;  // seconds that media wait in the browser
@@ -83,6 +122,7 @@ class Measure {
   constructor(connection, video) {
     this.#connection = connection;
     this.#video = video;
+    this.#holdBack = new HoldBack(connection);
     this.#timer = setInterval(() => void this.#look(), LOOK);
     if ("requestVideoFrameCallback" in video) this.#follow();
   }
@@ -116,15 +156,18 @@ class Measure {
     const report = await this.#connection.getStats();
     this.#looking = false;
     const codecs = [];
+    let requests = 0;
     /** @type {Inbound | null} */
     let leading = null; // the picture, else the sound
     for (const stats of report.values()) {
       if (stats.type === "candidate-pair" && stats.nominated) this.#trip = stats.currentRoundTripTime ?? 0;
       if (stats.type !== "inbound-rtp") continue;
+      requests += stats.nackCount ?? 0;
       if (stats.kind === "video" || leading === null) leading = stats;
       const codec = report.get(stats.codecId)?.mimeType?.split("/")[1];
       if (codec) codecs.push(codec);
     }
+    this.#holdBack.look(requests, this.#trip);
     if (leading !== null) this.#read(leading);
     this.codecs = codecs.length ? `WebRTC, ${codecs.sort().join(", ")}` : "";
   }
