@@ -8,7 +8,7 @@ from gateway.media.errors import InvalidData
 from gateway.protocols.rtp.av1_depacketizer import Av1Depacketizer
 from gateway.protocols.rtp.depacketizers import AssembledFrame, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.nack_list import MAX_ASKED
-from gateway.protocols.rtp.packets import header_extension, parse_packet
+from gateway.protocols.rtp.packets import RtpPacket, header_extension, parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
@@ -44,11 +44,21 @@ SEEDS = [
 ]  # fmt: skip
 
 
+def _compare(one_by_one: RtpReceiver, together: RtpReceiver, packets: list[RtpPacket], now: float) -> None:
+    """Oracle: packets that come together give what they give one by one."""
+    expected = [item for packet in packets for item in one_by_one.push(packet, now)]
+    assert together.push_all(packets, [now] * len(packets)) == expected
+    assert together.due(now) == one_by_one.due(now)
+    assert together.report(now) == one_by_one.report(now)
+
+
 def fuzz(data: bytes) -> None:
     """Oracle: no error at all; frames are no larger than what came; requests are bounded, and end."""
     codec = data[0] % len(_DEPACKETIZERS) if data else 0
     track = RtpReceiver(1, 96, 90_000, _DEPACKETIZERS[codec](), nack=True)
     alone = _DEPACKETIZERS[codec]()
+    one_by_one, together = (RtpReceiver(1, 96, 90_000, _DEPACKETIZERS[codec](), nack=True) for _ in range(2))
+    waiting: list[RtpPacket] = []
     feedback, timeline = TransportFeedback(), RtpTimeline((90_000,))
     received: list[Received] = []
     at, now = 1, 0.0
@@ -66,6 +76,10 @@ def fuzz(data: bytes) -> None:
             continue
         assert len(packet.payload) <= len(raw) - 12
         received += track.push(packet, now, repaired=bool(size & 0x100))
+        waiting.append(packet)
+        if size & 3 == 0:  # any number of packets may come together
+            _compare(one_by_one, together, waiting, now)
+            waiting = []
         due = track.due(now)
         assert len(due.nacks) <= MAX_ASKED
         received += due.received

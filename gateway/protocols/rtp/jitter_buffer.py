@@ -80,6 +80,11 @@ class JitterBuffer:
             self._give_up(self._next + 1, ready)
         return ready
 
+    def passed(self, count: int) -> None:
+        """Takes notice of packets that are in order, while nothing is missing. They need not be pushed."""
+        self._next += count
+        self._highest += count
+
     def expire(self, now: float) -> list[Ordered]:
         """Gives up the packets that have been missing for too long. Returns what is in order then."""
         ready: list[Ordered] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from gateway.protocols.rtp.packets import RtpPacket
 from gateway.protocols.rtp.rtcp import ReportBlock, SenderReport, short_time
 
 # RFC 3550 §A.1. Repaired packets may come late, so packets far behind are no new numbers at once.
@@ -66,6 +68,31 @@ class Reception:
         self._received += 1
         self._last_arrival, self._last_timestamp = now, timestamp
         return number
+
+    @property
+    def next(self) -> int:
+        """The extended number behind the highest one."""
+        return self._highest + 1
+
+    def receive_all(self, packets: Sequence[RtpPacket], arrivals: Sequence[float]) -> bool:
+        """Takes packets that follow the highest one without a gap. Returns False if they do not. Hot path.
+
+        arrivals: monotonic seconds of each.
+        """
+        first = self._highest + 1
+        for number, packet in enumerate(packets, first):
+            if (packet.sequence ^ number) & 0xFFFF or not first:
+                return False
+        jitter, rate, last, last_timestamp = self._jitter, self._rate, self._last_arrival, self._last_timestamp
+        for packet, arrival in zip(packets, arrivals, strict=True):
+            timestamp = packet.timestamp
+            ticks = 0 if timestamp == last_timestamp else ((timestamp - last_timestamp + _HALF) & _MASK) - _HALF
+            jitter += (abs((arrival - last) * rate - ticks) - jitter) / 16
+            last, last_timestamp = arrival, timestamp
+        self._jitter, self._last_arrival, self._last_timestamp = jitter, last, last_timestamp
+        self._highest += len(packets)
+        self._received += len(packets)
+        return True
 
     def near(self, sequence: int) -> int:
         """Returns the extended number of a repaired packet; -1 if it is ahead of all others: nobody asked for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -123,6 +123,45 @@ def test_in_any_order_only_whole_frames_after_their_predecessors_are_given_on(
     assert [frame.timestamp for frame in found] == [sent.frames[n][0].timestamp for n in numbers]
     if share == 0.0:
         assert numbers == list(range(len(sent.frames)))
+
+
+# ---- packets that come together ----
+
+
+@settings(max_examples=300, deadline=None)
+@given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.01, 0.1, 0.4)))
+def test_packets_together_give_what_they_give_one_by_one(sent: Stream, seed: int, share: float) -> None:
+    chance = random.Random(seed)
+    packets: list[RtpPacket] = []
+    for packet in sent.packets:
+        if chance.random() < share / 4:
+            packet = replace(packet, payload=b"")  # padding
+        elif chance.random() < share / 4:
+            packet = replace(packet, payload_type=97)
+        elif chance.random() < share / 4:
+            packet = replace(packet, payload=b"\x80")  # broken
+        elif chance.random() < share / 8:
+            packet = replace(packet, sequence=chance.randrange(1 << 16))  # a jump
+        if chance.random() >= share:
+            packets += [packet] * (2 if chance.random() < share else 1)
+    for at in range(len(packets) - 1):
+        if chance.random() < share:
+            packets[at : at + 2] = reversed(packets[at : at + 2])
+    nack = chance.random() < 0.5
+    together, alone = receiver(nack=nack), receiver(nack=nack)
+    now = 0.0
+    while packets:
+        batch = [packets.pop(0) for _ in range(min(len(packets), chance.choice((1, 2, 5, 16))))]
+        arrivals = [now := now + chance.choice((0.0, 0.0001, 0.02)) for _ in batch]
+        expected = [item for packet, at in zip(batch, arrivals, strict=True) for item in alone.push(packet, at)]
+        assert together.push_all(batch, arrivals) == expected
+        if chance.random() < 0.3:
+            assert together.due(now) == alone.due(now)
+            assert together.report(now) == alone.report(now)
+        assert together.is_repairing == alone.is_repairing and together.jitter == alone.jitter
+    assert together.due(now + 5) == alone.due(now + 5) and together.report(now) == alone.report(now)
+    counted = (together.lost, together.broken, together.dropped, together.late, together.repaired)
+    assert counted == (alone.lost, alone.broken, alone.dropped, alone.late, alone.repaired)
 
 
 # ---- a link that loses ----
