@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import structlog
@@ -26,6 +26,7 @@ from gateway.webrtc.addresses import machine_addresses, resolve
 from gateway.webrtc.candidates import candidate_lines, usable_address
 from gateway.webrtc.certificate import make_certificate
 from gateway.webrtc.counters import Dropped, EndpointCounters
+from gateway.webrtc.datagrams import Address
 from gateway.webrtc.dtls import make_context
 from gateway.webrtc.handler import PeerEnd, PeerHandler
 from gateway.webrtc.handshakes import HandshakeQueue
@@ -33,7 +34,7 @@ from gateway.webrtc.paths import Path
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.tcp import TcpConnection, TcpPath
-from gateway.webrtc.udp import Address, UdpPath, UdpSocket
+from gateway.webrtc.udp import UdpPath, UdpSocket
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,7 @@ class WebRtcEndpoint:
         self._tasks = Tasks("webrtc", _task_failed)
         self._addresses: list[str] = []
         self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
-        self._udp = [UdpSocket(opened, self.udp_datagram) for opened in sockets.udp]
+        self._udp = [UdpSocket(opened, self.udp_datagrams) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -205,6 +206,27 @@ class WebRtcEndpoint:
             self._tcp_deadlines[path.connection] = self._clock() + self._webrtc.tcp_first_check
 
     # ---- datagrams ----
+
+    def udp_datagrams(
+        self, udp: UdpSocket, address: Address, datagrams: Sequence[bytes], arrivals: Sequence[float]
+    ) -> bool:
+        """Handles UDP datagrams of one address. Returns whether all were media of a connected peer. Hot path."""
+        route = self._udp_routes.get((udp, address))
+        if (
+            route is not None
+            and route[1].verified
+            and min(map(len, datagrams)) > 1
+            # RFC 7983, and RFC 5761 §4: RTCP packet types are 192 to 223.
+            and False not in [127 < data[0] < 192 and not 191 < data[1] < 224 for data in datagrams]
+        ):
+            counters = self.counters
+            counters.datagrams_in += len(datagrams)
+            counters.bytes_in += sum(map(len, datagrams))
+            route[0].receive_rtp(datagrams, arrivals)
+            return True
+        for data, arrival in zip(datagrams, arrivals, strict=True):
+            self.udp_datagram(udp, address, data, arrival)
+        return False
 
     def udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
         """Handles one UDP datagram. Hot path."""

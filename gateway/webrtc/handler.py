@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -25,8 +26,8 @@ class PeerHandler(Protocol):
     def connected(self) -> None:
         """The handshake is finished, the fingerprint is right, and packets can be sent."""
 
-    def rtp(self, packet: bytes, now: float) -> None:
-        """An authentic RTP packet, decrypted. now: monotonic seconds."""
+    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Authentic RTP packets, decrypted, in the order in which they came. arrivals: monotonic seconds of each."""
 
     def rtcp(self, packet: bytes, now: float) -> None:
         """An authentic compound RTCP packet, decrypted. now: monotonic seconds."""

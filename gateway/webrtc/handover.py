@@ -18,8 +18,8 @@ import structlog
 
 from gateway.lib.tasks import Tasks
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.webrtc.datagrams import Address
 from gateway.webrtc.framing import MAX_FRAME, FrameReader, framed
-from gateway.webrtc.udp import Address
 
 log = structlog.get_logger(__name__)
 

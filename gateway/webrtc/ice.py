@@ -98,7 +98,7 @@ class IceAgent:
         if message.kind != StunKind.SUCCESS or not message.is_signed_by(self.remote.password):
             return False
         if path.check_tries == 1:  # otherwise unknown which copy was answered (RFC 6298 §3)
-            self.round_trip = now - path.check_sent
+            self.round_trip = max(0.0, now - path.check_sent)  # the kernel's times are those of another clock
         path.check = b""
         self.heard = path.heard = now
         self.verified(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, cast
 
 import structlog
 from OpenSSL import SSL
@@ -203,7 +203,7 @@ class Peer:
                 if is_rtcp:
                     handler.rtcp(plain, now)
                 else:
-                    handler.rtp(plain, now)
+                    handler.rtp((plain,), (now,))
             except Exception:
                 log.exception("a handler of a WebRTC peer failed")
                 self.end(PeerEnd.HANDLER_FAILED)
@@ -211,6 +211,31 @@ class Peer:
             self._receive_dtls(path, data, now)
         else:
             self._host.counters.dropped[Dropped.MALFORMED] += 1
+
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Handles datagrams that are SRTP. Hot path. arrivals: monotonic seconds of each."""
+        receiver = self._receiver
+        dropped = self._host.counters.dropped
+        if receiver is None:
+            dropped[Dropped.EARLY] += len(packets)
+            return
+        opened = receiver.unprotect_all(packets)
+        plain: Sequence[bytes]
+        if None in opened:
+            plain = [packet for packet in opened if packet is not None]
+            arrivals = [arrival for packet, arrival in zip(opened, arrivals, strict=True) if packet is not None]
+            dropped[Dropped.SRTP] += len(opened) - len(plain)
+            if not plain:
+                return
+        else:
+            plain = cast("list[bytes]", opened)
+        if self._dtls is not None:
+            self._settle()  # the peer has our keys, so it has our last flight
+        try:
+            self._handler.rtp(plain, arrivals)
+        except Exception:
+            log.exception("a handler of a WebRTC peer failed")
+            self.end(PeerEnd.HANDLER_FAILED)
 
     def request(self, message: StunMessage, path: Path, now: float) -> None:
         """Answers an authentic check, and sends what waited for the bytes of the peer."""

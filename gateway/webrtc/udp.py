@@ -7,22 +7,27 @@ import errno
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import structlog
 
+from gateway.webrtc.datagrams import MAX_READ, Address, Batch, datagram_reader
 from gateway.webrtc.paths import Path
 
 log = structlog.get_logger(__name__)
 
-Address: TypeAlias = Any  # of recvfrom: (host, port) or (host, port, flow, scope)
-Receive: TypeAlias = Callable[["UdpSocket", Address, bytes, float], None]
+# Returns whether all of them were media of connected peers.
+Receive: TypeAlias = Callable[["UdpSocket", Address, Sequence[bytes], Sequence[float]], bool]
 
-MAX_DATAGRAM: Final = 2_048  # bytes; longer ones are no WebRTC and arrive cut
-_TURN_DATAGRAMS: Final = 64  # read in one turn of the event loop
-_TURN_SECONDS: Final = 0.002
+_TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
+# After media, an empty socket is not read for so long: a few packets together cost less than each alone.
+_LONGEST_REST: Final = 0.01
+_SHORTEST_REST: Final = 0.001
+_REST_DATAGRAMS: Final = 48  # that may come meanwhile: a small receive buffer has room for about 180
+_LONGER: Final = 1.25  # times the last rest, at most
 _BUFFER: Final = 8 << 20  # bytes, of the kernel in each direction. It uses its own maximum if that is less.
 _UDP_SEGMENT: Final = 103  # linux/udp.h
 _MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels
@@ -32,9 +37,16 @@ _NO_SEGMENTS: Final = frozenset({errno.EMSGSIZE, errno.EIO, errno.EINVAL, errno.
 
 
 class UdpSocket:
-    """A bound socket that the event loop reads. receive: called with each datagram and the monotonic time."""
+    """A bound socket that the event loop reads.
 
-    __slots__ = ("_control", "_loop", "_receive", "_segments", "_socket")
+    receive: called with the datagrams of one address that came one after the other, and their monotonic times. If all
+    were media, and the kernel notes their times, the socket is not read for up to 10 ms.
+    """
+
+    __slots__ = (
+        "_control", "_is_empty", "_is_media", "_loop", "_read_since_rest", "_reader", "_receive", "_rest",
+        "_rest_seconds", "_segments", "_socket", "_waiting",
+    )  # fmt: skip
 
     def __init__(self, opened: socket.socket, receive: Receive) -> None:
         self._socket = opened
@@ -42,8 +54,14 @@ class UdpSocket:
         self._segments = _has_segmentation(opened)
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._rest: asyncio.TimerHandle | None = None  # set while the event loop does not read
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        self._reader = datagram_reader(opened)
+        self._rest_seconds = _LONGEST_REST  # the last rest
+        self._read_since_rest = 0  # datagrams
+        self._waiting: deque[Batch] = deque()  # read, and not handled yet
+        self._is_empty = self._is_media = False  # of the last read: it took all, and all were media
 
     @property
     def segments(self) -> bool:
@@ -52,34 +70,65 @@ class UdpSocket:
 
     def start(self) -> None:
         """Begins to read."""
+        self.pause()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket, self._readable)
 
     def pause(self) -> None:
-        """Stops reading. Sending continues."""
-        if self._loop is not None:
+        """Stops reading. Sending continues. What is read and not handled yet is lost, as on a network."""
+        self._waiting.clear()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        elif self._loop is not None:
             self._loop.remove_reader(self._socket)
+        self._loop = None
 
     def close(self) -> None:
         self.pause()
         self._socket.close()
 
     def _readable(self) -> None:
-        """Reads some datagrams. The event loop calls it again for the others."""
-        recvfrom, receive, clock = self._socket.recvfrom, self._receive, time.monotonic
+        """Reads some datagrams, and decides when the next ones are read."""
+        wait: float | None = 0.0
+        try:
+            wait = self._turn()
+        finally:  # an error of one peer must not end the reading
+            loop = self._loop
+            if loop is None:
+                pass  # paused or closed meanwhile
+            elif wait is not None:
+                if self._rest is None:
+                    loop.remove_reader(self._socket)
+                self._rest = loop.call_later(wait, self._readable)
+            elif self._rest is not None:
+                self._rest = None
+                loop.add_reader(self._socket, self._readable)
+
+    def _turn(self) -> float | None:
+        """Handles datagrams for about 2 ms, at most 64. Returns seconds until the next turn; None: until one comes."""
+        receive, clock = self._receive, time.monotonic
         until = clock() + _TURN_SECONDS
-        for _ in range(_TURN_DATAGRAMS):
-            try:
-                data, address = recvfrom(MAX_DATAGRAM)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:  # an ICMP error of an earlier packet
-                log.debug("udp receive failed", reason=str(error))
-                return
-            now = clock()
-            receive(self, address, data, now)
-            if now >= until or self._socket.fileno() < 0:
-                return
+        waiting = self._waiting
+        if not waiting:
+            batches, count = self._reader.read()
+            self._is_empty, self._is_media = count < MAX_READ, self._reader.keeps_arrivals and count > 0
+            waiting.extend(batches)
+            self._read_since_rest += count
+        while waiting:
+            batch = waiting.popleft()
+            if not receive(self, batch.address, batch.datagrams, batch.arrivals):
+                self._is_media = False
+            if waiting and clock() >= until:
+                return 0.0
+        if not self._is_empty:
+            return 0.0
+        count, self._read_since_rest = self._read_since_rest, 0
+        if not self._is_media:
+            return None
+        rest = self._rest_seconds * min(_LONGER, _REST_DATAGRAMS / count)
+        self._rest_seconds = rest = min(_LONGEST_REST, max(_SHORTEST_REST, rest))
+        return rest
 
     def send(self, packets: Sequence[bytes], address: Address) -> int:
         """Sends packets of at most 2,048 bytes. Returns how many the kernel took. Hot path.

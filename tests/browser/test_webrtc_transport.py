@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -45,16 +45,17 @@ class Echo(Recorder):
     peer: Peer | None = None
     enough: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def rtp(self, packet: bytes, now: float) -> None:
-        super().rtp(packet, now)
+    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        super().rtp(packets, arrivals)
         assert self.peer is not None
-        if packet[1] & 0x7F == 96:
-            header = 12 + 4 * (packet[0] & 15)
-            if packet[0] & 0x10:  # without the header extension
-                header += 4 + 4 * int.from_bytes(packet[header + 2 : header + 4], "big")
-            self.peer.send(
-                [bytes((packet[0] & 0x20 | 0x80,)) + packet[1:8] + struct.pack(">I", 4242) + packet[header:]]
-            )
+        for packet in packets:
+            if packet[1] & 0x7F == 96:
+                header = 12 + 4 * (packet[0] & 15)
+                if packet[0] & 0x10:  # without the header extension
+                    header += 4 + 4 * int.from_bytes(packet[header + 2 : header + 4], "big")
+                self.peer.send(
+                    [bytes((packet[0] & 0x20 | 0x80,)) + packet[1:8] + struct.pack(">I", 4242) + packet[header:]]
+                )
         if len(self.rtp_packets) > 100:
             self.enough.set()
 

@@ -67,8 +67,8 @@ class Recorder:
     def connected(self) -> None:
         self.was_connected += 1
 
-    def rtp(self, packet: bytes, now: float) -> None:
-        self.rtp_packets.append(packet)
+    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        self.rtp_packets += packets
         self.arrived.set()
 
     def rtcp(self, packet: bytes, now: float) -> None:
@@ -271,7 +271,12 @@ class Wire:
 
     def deliver(self, data: bytes, address: Any) -> None:
         """One datagram to the endpoint."""
-        self.endpoint.udp_datagram(self.udp, address, data, self.clock())  # type: ignore[arg-type]
+        self.deliver_all([data], address)
+
+    def deliver_all(self, datagrams: Sequence[bytes], address: Any) -> bool:
+        """Datagrams that came together. Returns whether all were media of a connected peer."""
+        times = [self.clock()] * len(datagrams)
+        return self.endpoint.udp_datagrams(self.udp, address, datagrams, times)  # type: ignore[arg-type]
 
     async def exchange(self) -> None:
         """Carries datagrams until nobody has more to say. Fails if an unproven address gets more than it sent."""

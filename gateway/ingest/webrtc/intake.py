@@ -76,7 +76,7 @@ class WhipIntake:
         timeline = self._received_times = RtpTimeline(tuple(p.clock for p in parameters))
         self.tracks = [ReceivedTrack(p, timeline, index) for index, p in enumerate(parameters)]
         self._by_type = {
-            t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx)
+            t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx) if t >= 0
         }
         self._timeline = PublisherTimeline()
         self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
@@ -104,6 +104,8 @@ class WhipIntake:
         if self._converted is None:
             publisher.ask_key_frame = self._want_key_frame
         self._feedback_at = self._report_at = 0.0
+        wants_feedback = any(p.transport_cc for p in parameters)
+        self._idle_seconds = _FEEDBACK_SECONDS if wants_feedback else _REPORT_SECONDS  # between two calls of `_tick`
         self._round_trip: float | None = None  # of the connection, as the receivers know it
         self._timer: asyncio.TimerHandle | None = None
         self._is_hurried = False  # the timer runs every 10 ms, because something is missing
@@ -119,7 +121,7 @@ class WhipIntake:
     def begin(self, peer: ReportSender) -> None:
         """Starts the timer of feedback and reports."""
         self._peer = peer
-        self._start_timer(_FEEDBACK_SECONDS)
+        self._start_timer(self._idle_seconds)
 
     async def run(self) -> None:
         """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
@@ -140,17 +142,31 @@ class WhipIntake:
 
     # ---- packets ----
 
-    def rtp(self, packet: bytes, now: float) -> None:
-        """Takes a packet. Hot path. now: monotonic seconds."""
-        self.received += len(packet)
-        track = self._by_type.get(packet[1] & 0x7F) if len(packet) >= 12 else None
-        if track is None:
-            return
-        self.last_packet = now
+    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Takes packets in the order in which they came. Hot path. arrivals: monotonic seconds of each."""
+        self.received += sum(map(len, packets))
+        types = [packet[1] & 0x7F if len(packet) >= 12 else -1 for packet in packets]
+        begin, count = 0, len(packets)
+        while begin < count:
+            payload_type = types[begin]
+            end = begin + 1
+            while end < count and types[end] == payload_type:
+                end += 1
+            track = self._by_type.get(payload_type)
+            if track is not None:
+                self._packets(track, packets[begin:end], arrivals[begin:end])
+            begin = end
+
+    def _packets(self, track: ReceivedTrack, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Takes packets of one payload type."""
+        self.last_packet = now = arrivals[-1]
         extension = track.parameters.transport_cc
-        if extension and (number := header_extension(packet, extension)) is not None and len(number) == 2:
-            self._feedback.received(number[0] << 8 | number[1], now)
-        for unit in track.packet(packet, now, (now - self._began) * TICKS):
+        if extension:
+            for packet, arrival in zip(packets, arrivals, strict=True):
+                number = header_extension(packet, extension)
+                if number is not None and len(number) == 2:
+                    self._feedback.received(number[0] << 8 | number[1], arrival)
+        for unit in track.packets(packets, arrivals, (now - self._began) * TICKS):
             self._take(unit)
         if not self._is_hurried and (receiver := track.receiver) is not None and receiver.is_repairing:
             self._hurry()
@@ -288,8 +304,8 @@ class WhipIntake:
             for packet in self._feedback.write(_SSRC, self.tracks[0].ssrc, now):
                 peer.send_rtcp(packet)
         if now >= self._report_at:
-            self._report_at = now + _REPORT_SECONDS
+            self._report_at = now + _REPORT_SECONDS - _REPAIR_SECONDS / 2
             blocks = [track.receiver.report(now) for track in self.tracks if track.receiver is not None]
             self._reports = blocks
             peer.send_rtcp(rtcp.receiver_report(_SSRC, blocks, "millrace"))
-        self._start_timer(_REPAIR_SECONDS if self._is_hurried else _FEEDBACK_SECONDS)
+        self._start_timer(_REPAIR_SECONDS if self._is_hurried else self._idle_seconds)

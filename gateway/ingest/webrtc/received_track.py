@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from gateway.ingest.webrtc.coded_pictures import CodedPictures
 from gateway.inputs.pull.camera_tracks import Pictures, Sound
@@ -20,7 +20,7 @@ from gateway.protocols.rtp.depacketizers import (
     NalDepacketizer,
     ResumableDepacketizer,
 )
-from gateway.protocols.rtp.packets import parse_packet
+from gateway.protocols.rtp.packets import RtpPacket, parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
@@ -71,6 +71,7 @@ class ReceivedTrack:
         self.kind = parameters.kind
         self.receiver: RtpReceiver | None = None
         self.ssrc = 0  # of the sender; 0 before the first packet
+        self._source = b""  # the bytes of the SSRC
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
@@ -87,8 +88,28 @@ class ReceivedTrack:
         """The track of its units; None before the first key frame."""
         return self._samples.track
 
-    def packet(self, data: bytes, now: float, arrival: float) -> list[AccessUnit]:
-        """Returns the units that a packet completes. now: monotonic seconds. arrival: the same, ms of the push."""
+    def packets(self, data: Sequence[bytes], arrivals: Sequence[float], arrival: float) -> list[AccessUnit]:
+        """Returns the units that packets of one payload type complete.
+
+        arrivals: monotonic seconds of each packet. arrival: of the last one, milliseconds of the push.
+        """
+        receiver, source = self.receiver, self._source
+        if (
+            receiver is not None
+            and data[0][1] & 0x7F == self.parameters.payload_type
+            and {packet[8:12] for packet in data} == {source}
+        ):
+            packets = [parse_packet(packet, empty=True) for packet in data]
+            if None not in packets:
+                self._last_packet = arrivals[-1]
+                return self._units(receiver.push_all(cast("list[RtpPacket]", packets), arrivals), arrival)
+        units: list[AccessUnit] = []
+        for packet, now in zip(data, arrivals, strict=True):
+            units += self._packet(packet, now, arrival)
+        return units
+
+    def _packet(self, data: bytes, now: float, arrival: float) -> list[AccessUnit]:
+        """Returns the units that one packet completes."""
         ssrc = int.from_bytes(data[8:12], "big")
         repaired = data[1] & 0x7F == self.parameters.rtx
         if repaired:
@@ -112,6 +133,7 @@ class ReceivedTrack:
         parameters = self.parameters
         depacketizer = _DEPACKETIZERS[parameters.name]()
         self.ssrc = ssrc
+        self._source = ssrc.to_bytes(4, "big")
         self.receiver = RtpReceiver(ssrc, parameters.payload_type, parameters.clock, depacketizer, nack=parameters.nack)
         if not isinstance(self._samples, Sound):
             self._samples.restart()

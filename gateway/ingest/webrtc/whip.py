@@ -152,9 +152,9 @@ class WhipPush:
         self._sound = self._pushes.services.tasks.start(self._run_sound(self._intake), f"sound of {self._id}")
         self._check()
 
-    def rtp(self, packet: bytes, now: float) -> None:
+    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         if self._intake is not None:
-            self._intake.rtp(packet, now)
+            self._intake.rtp(packets, arrivals)
 
     def rtcp(self, packet: bytes, now: float) -> None:
         if self._intake is not None and not self._intake.rtcp(packet, now):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol
 from urllib.parse import quote
@@ -230,7 +230,7 @@ class _Session:
         self.output.join(self._viewer, self.output.video(pictures) if pictures is not None else None)
         self.output.connections.add(self)
 
-    def rtp(self, packet: bytes, now: float) -> None:
+    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """A viewer sends no media."""
 
     def rtcp(self, packet: bytes, now: float) -> None:

@@ -108,7 +108,10 @@ class NalDepacketizer:
         elif kind == _STAP_A:
             self._add_aggregate(payload, 1)
         elif kind == _FU_A and len(payload) > 2:
-            self._add_fragment(bytes(((payload[0] & 0xE0) | (payload[1] & 0x1F),)), payload[1], payload[2:])
+            flags = payload[1]
+            if flags & 0x80:
+                self._begin_fragments(bytes(((payload[0] & 0xE0) | (flags & 0x1F),)))
+            self._add_fragment(flags, payload[2:])
         else:
             raise InvalidData(f"an RTP packet of type {kind}")
 
@@ -121,8 +124,10 @@ class NalDepacketizer:
         elif kind == _AGGREGATION:
             self._add_aggregate(payload, 2)
         elif kind == _FRAGMENTATION and len(payload) > 3:
-            head = bytes((payload[0] & 0x81 | (payload[2] & 0x3F) << 1, payload[1]))
-            self._add_fragment(head, payload[2], payload[3:])
+            flags = payload[2]
+            if flags & 0x80:
+                self._begin_fragments(bytes((payload[0] & 0x81 | (flags & 0x3F) << 1, payload[1])))
+            self._add_fragment(flags, payload[3:])
         else:
             raise InvalidData(f"an RTP packet of type {kind}")
 
@@ -142,15 +147,15 @@ class NalDepacketizer:
             self._add(unit)
             at += 2 + size
 
-    def _add_fragment(self, head: bytes, flags: int, data: bytes) -> None:
-        if flags & 0x80:
-            if self._fragments:
-                raise InvalidData("a fragmented NAL unit without its end")
-            self._fragments = [head, data]
-        elif self._fragments:
-            self._fragments.append(data)
-        else:
+    def _begin_fragments(self, head: bytes) -> None:
+        if self._fragments:
+            raise InvalidData("a fragmented NAL unit without its end")
+        self._fragments = [head]
+
+    def _add_fragment(self, flags: int, data: bytes) -> None:
+        if not self._fragments:
             raise InvalidData("a fragmented NAL unit without its begin")
+        self._fragments.append(data)
         if flags & 0x40:
             unit, self._fragments = b"".join(self._fragments), []
             self._add(unit)

@@ -10,6 +10,7 @@ _SENDER_REPORT: Final = 200  # the packet type
 _MAX_HELD: Final = 32
 _HALF: Final = 1 << 31
 _MAX_OFF_MS: Final = 10_000
+_HEADER: Final = struct.Struct(">BBHI")
 _REPORT: Final = struct.Struct(">III")
 
 
@@ -31,9 +32,11 @@ def parse_packet(data: bytes, *, empty: bool = False) -> RtpPacket | None:
     have sequence numbers of their stream.
     """
     size = len(data)
-    if size < 12 or data[0] >> 6 != 2:
+    if size < 12:
         return None
-    first, second = data[0], data[1]
+    first, second, sequence, timestamp = _HEADER.unpack_from(data)
+    if first >> 6 != 2:
+        return None
     begin = 12 + 4 * (first & 15)
     if first & 0x10:  # a header extension
         if size < begin + 4:
@@ -42,7 +45,6 @@ def parse_packet(data: bytes, *, empty: bool = False) -> RtpPacket | None:
     end = size - data[-1] if first & 0x20 else size  # padding
     if begin >= end and not (empty and begin == end):
         return None
-    sequence, timestamp = data[2] << 8 | data[3], int.from_bytes(data[4:8], "big")
     return RtpPacket(second & 0x7F, second > 0x7F, sequence, timestamp, data[begin:end])
 
 

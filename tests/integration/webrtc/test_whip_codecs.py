@@ -63,7 +63,7 @@ class Push:
         began = time.monotonic()
         for at, packet in packets(film):
             await asyncio.sleep(max(0.0, at - (time.monotonic() - began)))
-            self.intake.rtp(packet, time.monotonic())
+            self.intake.rtp([packet], [time.monotonic()])
 
     def of(self, kind: Kind) -> list[AccessUnit]:
         return [unit for unit in self.seen.units if unit.track.kind is kind]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
@@ -423,9 +426,68 @@ async def test_a_client_that_reads_no_checks_during_its_handshake_is_verified_be
     assert recorder.was_connected == 1
 
 
+async def test_a_forged_packet_does_not_spoil_those_that_came_with_it() -> None:
+    wire = Wire()
+    client, _, recorder = await wire.connect()
+    for number in range(5):
+        client.send_rtp(rtp_packet(number))
+    sealed, client.out = client.out, []
+    sealed[2] = sealed[2][:-1] + bytes((sealed[2][-1] ^ 1,))
+    sealed.insert(4, sealed[0])
+    assert wire.deliver_all(sealed[:1], client.address), "its source is known from now on"
+    assert wire.deliver_all(sealed[1:], client.address)
+    assert recorder.rtp_packets == [rtp_packet(n) for n in (0, 1, 3, 4)]
+    assert wire.endpoint.counters.dropped == {Dropped.SRTP: 2}
+
+
+async def test_media_before_the_keys_or_from_strangers_are_dropped_and_counted() -> None:
+    wire, client = Wire(), Client()
+    client.starts_dtls = False
+    wire.open(client)
+    client.send_check()
+    await wire.exchange()
+    assert not wire.deliver_all([rtp_packet(1), rtp_packet(2)], client.address), "the path is not verified"
+    assert not wire.deliver_all([rtp_packet(1)] * 3, ("198.51.100.9", 9))
+    assert wire.endpoint.counters.dropped == {Dropped.EARLY: 2, Dropped.UNKNOWN_ADDRESS: 3}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    kinds=st.lists(st.sampled_from(("rtp", "rtp", "rtp", "forged", "again", "rtcp", "check", "junk", "")), max_size=30),
+    cuts=st.lists(st.integers(1, 16), min_size=30, max_size=30),
+)
+def test_datagrams_that_come_together_have_the_effects_of_single_ones(kinds: list[str], cuts: list[int]) -> None:
+    async def received(cuts: list[int]) -> tuple[object, ...]:
+        wire = Wire()
+        client, _, recorder = await wire.connect()
+        datagrams = list[bytes]()
+        for number, kind in enumerate(kinds):
+            if kind in ("rtp", "forged", "again"):
+                client.send_rtp(rtp_packet(number))
+            elif kind == "rtcp":
+                client.send_rtcp(receiver_report())
+            elif kind == "check":
+                client.send_check()
+            else:
+                client.out = [b"\x80" if kind else b""]
+            [datagram], client.out = client.out, []
+            datagrams += [datagram[:-1] + bytes((datagram[-1] ^ 1,)) if kind == "forged" else datagram]
+            datagrams += [datagram] if kind == "again" else []
+        at = 0
+        for size in [*cuts, len(datagrams)]:
+            if datagrams[at : at + size]:
+                wire.deliver_all(datagrams[at : at + size], client.address)
+            at += size
+        counters = wire.endpoint.counters
+        answers = len(wire.udp.sent)
+        return recorder.rtp_packets, recorder.rtcp_packets, counters.dropped, counters.datagrams_in, answers
+
+    assert asyncio.run(received(cuts)) == asyncio.run(received([1] * 60))
+
+
 async def test_a_handler_that_fails_ends_its_own_peer_only() -> None:
     class Failing(Recorder):
-        def rtp(self, packet: bytes, now: float) -> None:
+        def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
             raise RuntimeError("a bug")
 
     wire, client = Wire(), Client()

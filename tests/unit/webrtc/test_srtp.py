@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.webrtc import srtp_runs
 from gateway.webrtc.srtp import MAX_SOURCES, SrtpReceiver, SrtpSender, keys_of, material_size
-from gateway.webrtc.srtp_runs import MAX_PACKET, RunProtector, run_protector
+from gateway.webrtc.srtp_runs import MAX_PACKET, BatchOpener, RunProtector, batch_opener, run_protector
 from tests.support.webrtc import GCM, receiver_report, rtp_packet
 
 PROFILES = (GCM, b"SRTP_AEAD_AES_256_GCM", b"SRTP_AES128_CM_SHA1_80")
@@ -125,6 +126,65 @@ def test_what_is_too_old_or_too_long_is_left_out() -> None:
     good, late, long = rtp_packet(5000), rtp_packet(10), rtp_packet(5001, bytes(MAX_PACKET))
     sealed = sender.protect([late, good, long])
     assert [receiver.unprotect(packet) for packet in sealed] == [good]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@given(
+    picks=st.lists(st.tuples(st.integers(0, 30), st.sampled_from((0, 0, 0, 0, 1, 2, 3))), max_size=60),
+    cuts=st.lists(st.integers(1, 20), min_size=60, max_size=60),
+)
+def test_packets_together_become_what_they_become_one_by_one(
+    profile: bytes, picks: list[tuple[int, int]], cuts: list[int]
+) -> None:
+    key = keys_of(profile, os.urandom(material_size(profile))).client
+    sender, together, alone = SrtpSender(profile, key), SrtpReceiver(profile, key), SrtpReceiver(profile, key)
+    sealed = sender.protect([rtp_packet(n, bytes(100 + n), ssrc=n % 3) for n in range(31)])
+    packets = []
+    for number, fault in picks:
+        packet = sealed[number]
+        forged = packet[:-1] + bytes((packet[-1] ^ 1,))
+        packets.append((packet, forged, packet[: number % 12], packet + bytes(2_000))[fault])
+    expected = [alone.unprotect(packet) for packet in packets]
+    found: list[bytes | None] = []
+    for size in cuts:
+        if packets[len(found) : len(found) + size]:
+            found += together.unprotect_all(packets[len(found) : len(found) + size])
+    assert found == expected
+
+
+@pytest.mark.parametrize("lacking", ["pylibsrtp", "srtp_unprotect"])
+def test_packets_are_opened_one_by_one_without_the_binding(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Binding:
+        """A binding of another pylibsrtp."""
+
+    def other(name: str) -> object:
+        if lacking == "pylibsrtp":
+            raise ImportError(name)
+        return type("Module", (), {"lib": Binding(), "ffi": Binding()})()
+
+    monkeypatch.setattr(srtp_runs, "import_module", other)
+    batch_opener.cache_clear()
+    run_protector.cache_clear()
+    try:
+        assert batch_opener() is None
+        sender, receiver = pair()
+        sealed = sender.protect([rtp_packet(n) for n in range(3)])
+        assert receiver.unprotect_all([*sealed, b"", sealed[0]]) == [*(rtp_packet(n) for n in range(3)), None, None]
+    finally:
+        batch_opener.cache_clear()
+        run_protector.cache_clear()
+
+
+def test_an_opener_that_opens_forged_packets_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opens(self: BatchOpener, session: object, packets: Sequence[bytes]) -> list[bytes | None]:
+        return list(packets)
+
+    monkeypatch.setattr(BatchOpener, "unprotect", opens)
+    batch_opener.cache_clear()
+    try:
+        assert batch_opener() is None
+    finally:
+        batch_opener.cache_clear()
 
 
 @given(at=st.integers(0, 40), bit=st.integers(0, 7))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 from aiohttp import test_utils, web
 
 from gateway.webrtc.addresses import machine_addresses, resolve
+from gateway.webrtc.datagrams import SingleReader
 from gateway.webrtc.udp import UdpSocket, plain_address
+from tests.support.clock import Clock
 
 TO = ("127.0.0.1", 9)
 
@@ -121,29 +125,157 @@ def bound() -> Iterator[socket.socket]:
 async def test_one_turn_reads_at_most_64_datagrams() -> None:
     with bound() as opened, bound() as sender:
         got: list[bytes] = []
-        udp = UdpSocket(opened, lambda _, address, data, now: got.append(data))
+
+        def receive(udp: UdpSocket, address: Any, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> bool:
+            got.extend(datagrams)
+            return False
+
+        udp = UdpSocket(opened, receive)
         for number in range(100):
             sender.sendto(bytes((number,)), opened.getsockname())
-        udp._readable()
+        udp._turn()
         assert 1 <= len(got) <= 64
         while len(got) < 100:
-            udp._readable()
-        udp._readable()
+            udp._turn()
+        assert udp._turn() is None
         assert got == [bytes((number,)) for number in range(100)]
 
 
-async def test_a_socket_that_is_closed_while_it_is_read_is_left_alone() -> None:
+class Turns:
+    """Takes the place of the event loop: notes whether the socket is read, and when the next turn is."""
+
+    def __init__(self) -> None:
+        self.reads = True
+        self.waits: list[float] = []
+
+    def add_reader(self, opened: Any, callback: Any) -> None:
+        self.reads = True
+
+    def remove_reader(self, opened: Any) -> None:
+        self.reads = False
+
+    def call_later(self, wait: float, callback: Any) -> Turns:
+        self.waits.append(wait)
+        return self
+
+    def cancel(self) -> None:
+        self.waits.append(-1)
+
+
+def rests(opened: socket.socket, receive: Any) -> tuple[UdpSocket, Turns]:
+    udp, loop = UdpSocket(opened, receive), Turns()
+    udp._loop = loop  # type: ignore[assignment]
+    return udp, loop
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
+def test_after_media_the_socket_rests_until_it_is_empty() -> None:
     with bound() as opened, bound() as sender:
+        got: list[Sequence[bytes]] = []
+
+        def receive(udp: UdpSocket, address: Any, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> bool:
+            got.append(datagrams)
+            return True
+
+        udp, loop = rests(opened, receive)
+        sender.sendto(b"1", opened.getsockname())
+        udp._readable()
+        assert (loop.reads, loop.waits) == (False, [0.01])
+        for data in (b"2", b"3"):
+            sender.sendto(data, opened.getsockname())
+        udp._readable()
+        assert (loop.reads, len(loop.waits)) == (False, 2) and got == [[b"1"], [b"2", b"3"]]
+        udp._readable()
+        assert (loop.reads, len(loop.waits)) == (True, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
+def test_the_more_comes_during_a_rest_the_shorter_is_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", Clock(5.0))  # so no turn ends early
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True)
+        for count in (40, 48, 48, 60, 60, 60, 1, 60):
+            for _ in range(count):
+                sender.sendto(b"media", opened.getsockname())
+            udp._readable()
+        expected = [0.01, 0.01, 0.01, 0.008, 0.0064, 0.00512, 0.0064, 0.00512]
+        assert loop.waits == pytest.approx(expected)
+        for _ in range(20):
+            for _ in range(60):
+                sender.sendto(b"media", opened.getsockname())
+            udp._readable()
+        assert loop.waits[-1] == 0.001
+
+
+def test_after_anything_else_the_socket_is_read_at_once() -> None:
+    with bound() as opened, bound() as sender, bound() as other:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: datagrams != [b"check"])
+        sender.sendto(b"check", opened.getsockname())
+        other.sendto(b"media", opened.getsockname())
+        udp._readable()
+        assert (loop.reads, loop.waits) == (True, [])
+
+
+def test_a_socket_without_times_of_arrival_does_not_rest() -> None:
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True)
+        udp._reader = SingleReader(opened)
+        sender.sendto(b"1", opened.getsockname())
+        udp._readable()
+        assert (loop.reads, loop.waits) == (True, [])
+
+
+def test_an_expensive_turn_ends_and_the_rest_follows_in_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(5.0)
+    with bound() as opened, bound() as sender, bound() as other:
+        got: list[Any] = []
+
+        def receive(_: UdpSocket, address: Any, datagrams: list[bytes], arrivals: list[float]) -> bool:
+            got.append(datagrams)
+            clock.now += 0.003
+            return False
+
+        udp, loop = rests(opened, receive)
+        monkeypatch.setattr(time, "monotonic", clock)
+        for data in (b"1", b"2"):
+            sender.sendto(data, opened.getsockname())
+            other.sendto(data, opened.getsockname())
+        udp._readable()
+        assert got == [[b"1", b"2"]] and (loop.reads, loop.waits) == (False, [0.0])
+        udp._readable()
+        assert got == [[b"1", b"2"]] * 2 and (loop.reads, loop.waits) == (True, [0.0])
+        sender.sendto(b"3", opened.getsockname())
+        other.sendto(b"3", opened.getsockname())
+        udp._readable()
+        udp.pause()
+        assert loop.waits == [0.0, 0.0, -1] and udp._turn() is None, "what was not handled is lost"
+
+
+def test_an_error_of_one_peer_does_not_end_the_reading() -> None:
+    def receive(*_: Any) -> bool:
+        raise RuntimeError("a bug")
+
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, receive)
+        sender.sendto(b"1", opened.getsockname())
+        with pytest.raises(RuntimeError):
+            udp._readable()
+        assert (loop.reads, loop.waits) == (False, [0.0]), "the next turn comes at once"
+
+
+async def test_a_socket_that_is_closed_while_it_is_read_is_left_alone() -> None:
+    with bound() as opened, bound() as sender, bound() as other:
         got: list[bytes] = []
 
-        def receive(udp: UdpSocket, address: Any, data: bytes, now: float) -> None:
-            got.append(data)
+        def receive(udp: UdpSocket, address: Any, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> bool:
+            got.extend(datagrams)
             udp.close()
+            return True
 
         udp = UdpSocket(opened, receive)
         udp.start()
-        for _ in range(3):
-            sender.sendto(b"x", opened.getsockname())
+        for one in (sender, other):
+            one.sendto(b"x", opened.getsockname())
         async with asyncio.timeout(10):
             while not got:
                 await asyncio.sleep(0)

@@ -1,0 +1,186 @@
+"""Reads several datagrams of a UDP socket in one call of the kernel, with their times of arrival."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Address: TypeAlias = Any  # of recvfrom: (host, port) or (host, port, flow, scope)
+
+MAX_DATAGRAM: Final = 2_048  # bytes; longer ones are no WebRTC and arrive cut
+MAX_READ: Final = 64  # datagrams of one read
+MAX_BATCH: Final = 16  # of one address, which are handled without a look at the clock
+_MAX_ADDRESSES: Final = 4_096  # that are kept in the form of recvfrom
+_MAX_WAITED: Final = 1.0  # seconds; an older arrival means that the wall clock was set
+_SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; also the type of the control message
+_NAME_SIZE: Final = 32  # of sockaddr_in6, and more
+_CONTROL: Final = struct.Struct("@NiiqQ")  # cmsghdr, timespec
+# struct mmsghdr: name, its length, buffers, their number, control, its length, flags, and the length of the datagram.
+_HEADER: Final = struct.Struct("@PIPNPNi0PI0P")
+_LENGTHS: Final = struct.Struct("@8xI28xN4x4xI4x")  # of the name, of the control message, of the datagram
+_BUFFER: Final = struct.Struct("@PN")  # struct iovec
+_TRANSIENT: Final = frozenset({errno.EAGAIN, errno.EINTR})
+
+
+@dataclass(slots=True)
+class Batch:
+    """Datagrams of one address in the order in which they came, at most MAX_BATCH. arrivals: monotonic seconds."""
+
+    address: Address
+    datagrams: list[bytes]
+    arrivals: list[float]
+
+
+class DatagramReader(Protocol):
+    """Reads a socket that does not block. keeps_arrivals: whether the kernel notes when a datagram comes."""
+
+    keeps_arrivals: bool
+
+    def read(self) -> tuple[list[Batch], int]:
+        """Returns at most MAX_READ datagrams and their number. Fewer mean that the socket is empty.
+
+        Those of one address are in order.
+        """
+
+
+def datagram_reader(opened: socket.socket) -> DatagramReader:
+    """Returns the fastest reader that works here: `recvmmsg` needs Linux with 64 bits."""
+    if sys.platform == "linux" and struct.calcsize("P") == 8 and sys.byteorder == "little":
+        try:
+            return KernelBatchReader(opened)
+        except (AttributeError, OSError) as error:
+            log.warning("datagrams are read one by one: recvmmsg is missing", reason=str(error))
+    return SingleReader(opened)
+
+
+class SingleReader:
+    """Reads with `recvfrom`. A datagram arrives when it is read."""
+
+    __slots__ = ("_socket",)
+
+    keeps_arrivals = False
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
+
+    def read(self) -> tuple[list[Batch], int]:
+        recvfrom = self._socket.recvfrom
+        batches: list[Batch] = []
+        by_address: dict[Address, Batch] = {}
+        for number in range(MAX_READ):
+            try:
+                data, address = recvfrom(MAX_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                return batches, number
+            except OSError as error:  # an ICMP error of an earlier packet
+                log.debug("udp receive failed", reason=str(error))
+                return batches, number
+            now = time.monotonic()
+            batch = by_address.get(address)
+            if batch is None or len(batch.datagrams) == MAX_BATCH:
+                batch = by_address[address] = Batch(address, [], [])
+                batches.append(batch)
+            batch.datagrams.append(data)
+            batch.arrivals.append(now)
+        return batches, MAX_READ
+
+
+class KernelBatchReader:
+    """Reads with `recvmmsg`. The kernel notes the arrivals, so a late read does not change them."""
+
+    __slots__ = (
+        "_addresses", "_control", "_data", "_empty", "_head", "_headers", "_keep", "_names", "_recvmmsg",
+        "_socket",
+    )  # fmt: skip
+
+    keeps_arrivals = True
+
+    def __init__(self, opened: socket.socket) -> None:
+        """Raises AttributeError or OSError if the system cannot do it."""
+        self._socket = opened
+        self._recvmmsg: Any = ctypes.CDLL(None, use_errno=True).recvmmsg
+        self._recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+        opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        sizes = (MAX_READ * MAX_DATAGRAM, MAX_READ * _NAME_SIZE, MAX_READ * _CONTROL.size, MAX_READ * _BUFFER.size)
+        buffers = [ctypes.create_string_buffer(size) for size in (*sizes, MAX_READ * _HEADER.size)]
+        data, names, control, vectors, head = map(ctypes.addressof, buffers)
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        self._data, self._names, self._control, _, headers = views
+        for n in range(MAX_READ):
+            _BUFFER.pack_into(buffers[3], n * _BUFFER.size, data + n * MAX_DATAGRAM, MAX_DATAGRAM)
+        self._empty = b"".join(
+            _HEADER.pack(
+                names + n * _NAME_SIZE, _NAME_SIZE, vectors + n * _BUFFER.size, 1,
+                control + n * _CONTROL.size, _CONTROL.size, 0, 0,
+            )
+            for n in range(MAX_READ)
+        )  # fmt: skip
+        self._head, self._headers = head, headers
+        self._keep = buffers  # the kernel writes into them
+        self._addresses: dict[bytes, Address] = {}
+        headers[:] = self._empty
+        peeks = socket.MSG_DONTWAIT | socket.MSG_PEEK
+        if self._recvmmsg(opened.fileno(), self._head, 1, peeks, None) < 0 and ctypes.get_errno() not in _TRANSIENT:
+            raise OSError(ctypes.get_errno(), "recvmmsg is not allowed")  # a sandbox
+
+    def read(self) -> tuple[list[Batch], int]:
+        """Hot path."""
+        headers, data, names = self._headers, self._data, self._names
+        headers[:] = self._empty
+        count = self._recvmmsg(self._socket.fileno(), self._head, MAX_READ, socket.MSG_DONTWAIT, None)
+        if count <= 0:
+            error = ctypes.get_errno()
+            if count and error not in _TRANSIENT:  # an ICMP error of an earlier packet
+                log.debug("udp receive failed", reason=os.strerror(error))
+            return [], 0
+        now = time.monotonic()
+        to_monotonic = now - time.time()
+        earliest = now - _MAX_WAITED
+        batches: list[Batch] = []
+        by_name: dict[bytes, Batch] = {}
+        at, name_at = 0, 0
+        used = headers[: count * _HEADER.size]
+        stamps = _CONTROL.iter_unpack(self._control)
+        for (name_size, control_size, size), stamp in zip(_LENGTHS.iter_unpack(used), stamps, strict=False):
+            arrival = now
+            if control_size == _CONTROL.size and stamp[2] == _SO_TIMESTAMPNS:
+                arrival = stamp[3] + stamp[4] * 1e-9 + to_monotonic
+                if not earliest < arrival < now:
+                    arrival = now
+            name = names[name_at : name_at + name_size].tobytes()
+            batch = by_name.get(name)
+            if batch is None or len(batch.datagrams) == MAX_BATCH:
+                batch = by_name[name] = Batch(self._addresses.get(name) or self._new_address(name), [], [])
+                batches.append(batch)
+            batch.datagrams.append(data[at : at + size].tobytes())
+            batch.arrivals.append(arrival)
+            at += MAX_DATAGRAM
+            name_at += _NAME_SIZE
+        return batches, count
+
+    def _new_address(self, name: bytes) -> Address:
+        if len(self._addresses) >= _MAX_ADDRESSES:
+            self._addresses.clear()
+        address = self._addresses[name] = plain_sockaddr(name)
+        return address
+
+
+def plain_sockaddr(name: bytes) -> Address:
+    """Returns a sockaddr_in or sockaddr_in6 as recvfrom does."""
+    (family,) = struct.unpack_from("@H", name)
+    (port,) = struct.unpack_from(">H", name, 2)
+    if family == socket.AF_INET6:
+        (flow,), (scope,) = struct.unpack_from(">I", name, 4), struct.unpack_from("@I", name, 24)
+        return socket.inet_ntop(socket.AF_INET6, name[8:24]), port, flow, scope
+    return socket.inet_ntop(socket.AF_INET, name[4:8]), port
