@@ -72,7 +72,7 @@ class WebRtcEndpoint:
         self._tasks = Tasks("webrtc", _task_failed)
         self._addresses: list[str] = []
         self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
-        self._udp = [UdpSocket(opened, self.udp_datagrams) for opened in sockets.udp]
+        self._udp = [UdpSocket(opened, self.udp_datagrams, self._may_rest) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -81,6 +81,7 @@ class WebRtcEndpoint:
         self._peers: dict[str, Peer] = {}  # by our ufrags: two during an ICE restart
         self._open: dict[Peer, None] = {}
         self._half_open: dict[Peer, None] = {}  # in order of their opening
+        self._impatient: Peer | None = None  # one that needs its packets at once
         self._half_open_of = Quota(settings.half_open_per_address)
         self._turns: deque[Peer] = deque()  # connected peers in the order of their next tick
         self._udp_routes: dict[tuple[UdpSocket, Address], Route] = {}
@@ -166,6 +167,8 @@ class WebRtcEndpoint:
         self._peers[peer.ufrag] = peer
         self._open[peer] = None
         self._half_open[peer] = None
+        for udp in self._udp:
+            udp.wake()
         self._start_timer()
         return peer
 
@@ -204,6 +207,15 @@ class WebRtcEndpoint:
         elif isinstance(path, TcpPath):
             path.connection.close()
             self._tcp_deadlines[path.connection] = self._clock() + self._webrtc.tcp_first_check
+
+    def _may_rest(self) -> bool:
+        """Whether packets may wait: no peer needs its own at once."""
+        if self._half_open:
+            return False
+        impatient = self._impatient
+        if impatient is None or impatient.has_ended or impatient.is_patient:
+            self._impatient = next((peer for peer in self._open if not peer.is_patient), None)
+        return self._impatient is None
 
     # ---- datagrams ----
 

@@ -23,6 +23,10 @@ class PeerEnd(StrEnum):
 class PeerHandler(Protocol):
     """Gets the events of one peer, on the event loop. No method may block."""
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether its packets may come up to 50 ms late."""
+
     def connected(self) -> None:
         """The handshake is finished, the fingerprint is right, and packets can be sent."""
 

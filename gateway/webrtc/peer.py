@@ -117,6 +117,11 @@ class Peer:
     def has_ended(self) -> bool:
         return self._ended
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether its packets may be handled up to 50 ms late."""
+        return self._handler.is_patient
+
     # ---- sending ----
 
     def send(self, packets: Sequence[bytes]) -> None:

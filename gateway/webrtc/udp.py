@@ -23,10 +23,12 @@ log = structlog.get_logger(__name__)
 Receive: TypeAlias = Callable[["UdpSocket", Address, Sequence[bytes], Sequence[float]], bool]
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
-# After media, an empty socket is not read for so long: a few packets together cost less than each alone.
-_LONGEST_REST: Final = 0.01
+# While nobody waits for the media, an empty socket is not read for so long: packets together cost less than each alone.
+_LONGEST_REST: Final = 0.05
 _SHORTEST_REST: Final = 0.001
-_REST_DATAGRAMS: Final = 48  # that may come meanwhile: a small receive buffer has room for about 180
+_BUFFERED: Final = 2_304  # bytes that a datagram takes of the kernel's buffer
+_BUFFER_SHARE: Final = 4  # a rest may fill this part of the buffer
+_MOST_IN_REST: Final = 512  # datagrams
 _LONGER: Final = 1.25  # times the last rest, at most
 _BUFFER: Final = 8 << 20  # bytes, of the kernel in each direction. It uses its own maximum if that is less.
 _UDP_SEGMENT: Final = 103  # linux/udp.h
@@ -39,24 +41,28 @@ _NO_SEGMENTS: Final = frozenset({errno.EMSGSIZE, errno.EIO, errno.EINVAL, errno.
 class UdpSocket:
     """A bound socket that the event loop reads.
 
-    receive: called with the datagrams of one address that came one after the other, and their monotonic times. If all
-    were media, and the kernel notes their times, the socket is not read for up to 10 ms.
+    receive: called with the datagrams of one address that came one after the other, and their monotonic times.
+    may_rest: whether nobody waits for the media. If all datagrams were media, and the kernel notes their times, the
+    socket is not read for up to 50 ms then.
     """
 
     __slots__ = (
-        "_control", "_is_empty", "_is_media", "_loop", "_read_since_rest", "_reader", "_receive", "_rest",
-        "_rest_seconds", "_segments", "_socket", "_waiting",
+        "_control", "_is_empty", "_is_media", "_loop", "_may_rest", "_most_in_rest", "_read_since_rest", "_reader",
+        "_receive", "_rest", "_rest_seconds", "_segments", "_socket", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, opened: socket.socket, receive: Receive) -> None:
+    def __init__(self, opened: socket.socket, receive: Receive, may_rest: Callable[[], bool] = lambda: False) -> None:
         self._socket = opened
         self._receive = receive
+        self._may_rest = may_rest
         self._segments = _has_segmentation(opened)
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rest: asyncio.TimerHandle | None = None  # set while the event loop does not read
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
+        self._most_in_rest = max(1, min(_MOST_IN_REST, room // _BUFFER_SHARE))
         self._reader = datagram_reader(opened)
         self._rest_seconds = _LONGEST_REST  # the last rest
         self._read_since_rest = 0  # datagrams
@@ -83,6 +89,12 @@ class UdpSocket:
         elif self._loop is not None:
             self._loop.remove_reader(self._socket)
         self._loop = None
+
+    def wake(self) -> None:
+        """Ends a rest: somebody waits now."""
+        if self._rest is not None and self._loop is not None:
+            self._rest.cancel()
+            self._rest = self._loop.call_later(0.0, self._readable)
 
     def close(self) -> None:
         self.pause()
@@ -124,9 +136,9 @@ class UdpSocket:
         if not self._is_empty:
             return 0.0
         count, self._read_since_rest = self._read_since_rest, 0
-        if not self._is_media:
+        if not self._is_media or not self._may_rest():
             return None
-        rest = self._rest_seconds * min(_LONGER, _REST_DATAGRAMS / count)
+        rest = self._rest_seconds * min(_LONGER, self._most_in_rest / count)
         self._rest_seconds = rest = min(_LONGEST_REST, max(_SHORTEST_REST, rest))
         return rest
 

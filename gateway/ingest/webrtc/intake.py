@@ -118,6 +118,11 @@ class WhipIntake:
         """Whether tracks were announced."""
         return self._announced is not None or (self._converted is not None and self._converted.has_begun)
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether nobody waits for the next picture, and nothing is to be repaired."""
+        return self._announced is not None and not self._is_hurried and not self._publisher.stream.is_awaited
+
     def begin(self, peer: ReportSender) -> None:
         """Starts the timer of feedback and reports."""
         self._peer = peer

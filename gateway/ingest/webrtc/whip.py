@@ -144,6 +144,11 @@ class WhipPush:
 
     # ---- PeerHandler ----
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether nobody waits for the next picture, and nothing is to be repaired."""
+        return self._intake is not None and self._intake.is_patient
+
     def connected(self) -> None:
         assert self.peer is not None and self._intake is not None, "the answer has been sent"
         self._began = time.monotonic()

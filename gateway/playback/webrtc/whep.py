@@ -219,6 +219,11 @@ class _Session:
 
     # ---- PeerHandler ----
 
+    @property
+    def is_patient(self) -> bool:
+        """A viewer waits for repeated packets."""
+        return False
+
     def connected(self) -> None:
         peer = self.peer
         assert peer is not None, "the answer has been sent"

@@ -485,6 +485,26 @@ def test_datagrams_that_come_together_have_the_effects_of_single_ones(kinds: lis
     assert asyncio.run(received(cuts)) == asyncio.run(received([1] * 60))
 
 
+async def test_packets_may_wait_while_no_peer_needs_them_at_once() -> None:
+    wire = Wire()
+    may_rest = wire.endpoint._may_rest
+    assert may_rest(), "nobody is there"
+    _, first, one = await wire.connect()
+    _, second, other = await wire.connect()
+    assert not may_rest()
+    one.is_patient = True
+    assert not may_rest()
+    other.is_patient = True
+    assert may_rest()
+    one.is_patient = False
+    assert not may_rest()
+    first.close()
+    assert may_rest()
+    wire.open(Client(), Recorder())
+    assert not may_rest(), "a handshake waits"
+    second.close()
+
+
 async def test_a_handler_that_fails_ends_its_own_peer_only() -> None:
     class Failing(Recorder):
         def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:

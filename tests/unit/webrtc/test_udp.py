@@ -162,8 +162,9 @@ class Turns:
         self.waits.append(-1)
 
 
-def rests(opened: socket.socket, receive: Any) -> tuple[UdpSocket, Turns]:
-    udp, loop = UdpSocket(opened, receive), Turns()
+def rests(opened: socket.socket, receive: Any, may_rest: bool = True) -> tuple[UdpSocket, Turns]:
+    udp, loop = UdpSocket(opened, receive, lambda: may_rest), Turns()
+    udp._most_in_rest = 48
     udp._loop = loop  # type: ignore[assignment]
     return udp, loop
 
@@ -180,7 +181,7 @@ def test_after_media_the_socket_rests_until_it_is_empty() -> None:
         udp, loop = rests(opened, receive)
         sender.sendto(b"1", opened.getsockname())
         udp._readable()
-        assert (loop.reads, loop.waits) == (False, [0.01])
+        assert (loop.reads, loop.waits) == (False, [0.05])
         for data in (b"2", b"3"):
             sender.sendto(data, opened.getsockname())
         udp._readable()
@@ -198,9 +199,9 @@ def test_the_more_comes_during_a_rest_the_shorter_is_the_next_one(monkeypatch: p
             for _ in range(count):
                 sender.sendto(b"media", opened.getsockname())
             udp._readable()
-        expected = [0.01, 0.01, 0.01, 0.008, 0.0064, 0.00512, 0.0064, 0.00512]
+        expected = [0.05, 0.05, 0.05, 0.04, 0.032, 0.0256, 0.032, 0.0256]
         assert loop.waits == pytest.approx(expected)
-        for _ in range(20):
+        for _ in range(25):
             for _ in range(60):
                 sender.sendto(b"media", opened.getsockname())
             udp._readable()
@@ -214,6 +215,32 @@ def test_after_anything_else_the_socket_is_read_at_once() -> None:
         other.sendto(b"media", opened.getsockname())
         udp._readable()
         assert (loop.reads, loop.waits) == (True, [])
+
+
+def test_while_somebody_waits_the_socket_is_read_at_once() -> None:
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True, may_rest=False)
+        sender.sendto(b"media", opened.getsockname())
+        udp._readable()
+        assert (loop.reads, loop.waits) == (True, [])
+        udp.wake()
+        assert (loop.reads, loop.waits) == (True, []), "it does not rest"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
+def test_a_rest_ends_when_somebody_waits() -> None:
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True)
+        sender.sendto(b"media", opened.getsockname())
+        udp._readable()
+        udp.wake()
+        assert (loop.reads, loop.waits) == (False, [0.05, -1, 0.0])
+
+
+def test_a_rest_fills_a_quarter_of_the_buffer_at_most() -> None:
+    with bound() as opened:
+        most = UdpSocket(opened, lambda *_: True)._most_in_rest
+        assert 1 <= most <= 512 and most * 2_304 * 4 <= opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
 def test_a_socket_without_times_of_arrival_does_not_rest() -> None:
