@@ -7,6 +7,7 @@ start the program as users do, and so does a master its worker processes.
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -23,7 +24,17 @@ ROOT = Path(__file__).resolve().parents[2]
 _MAX_REQUEST = 1 << 18
 # Other variables may change what an import does, or where it finds modules.
 _PREFIXES = ("MILLRACE_", "AWS_")
-_MODULES = ("gateway.__main__", "gateway.app.gateway", "gateway.outputs.registry", "proxy.edge.app", "uvloop")
+# What a gateway, an edge and a master import up to "ready".
+_MODULES = (
+    *("gateway.__main__", "gateway.app.gateway", "gateway.outputs.registry", "proxy.edge.app", "uvloop"),
+    *("gateway.processes.master", "gateway.processes.endpoints", "gateway.processes.worker_link"),
+    *(f"gateway.adapters.local.{name}" for name in ("channels", "console", "events", "films", "jobs", "objects")),
+    *("gateway.ingest.websocket.listener", "gateway.ingest.webrtc.whip"),
+    *("gateway.inputs.playlist", "gateway.inputs.pull", "gateway.inputs.slate"),
+    *("gateway.outputs.kinesis.kvs_output", "gateway.outputs.ladder.remote_ladder"),
+    *("gateway.outputs.motion.motion_output", "gateway.outputs.snapshot.snapshot_output"),
+    "gateway.outputs.watermark.watermark_output",
+)
 
 
 class ForkedProcess:
@@ -127,6 +138,9 @@ def serve(connection: socket.socket) -> None:
     """Answers each request with the pid of a new child, until the tests close the connection."""
     for name in _MODULES:  # importing them starts no thread and keeps no file open
         importlib.import_module(name)
+    # A child collects garbage at its start. It need not examine, and so copy, what the imports made.
+    gc.collect()
+    gc.freeze()
     statuses: dict[int, int] = {}
     wakeup, notify = os.pipe()
     os.set_blocking(notify, False)
