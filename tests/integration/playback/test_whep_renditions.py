@@ -13,7 +13,7 @@ from tests.support.thin_link import ThinLink
 from tests.support.tools import need
 from tests.support.whip_client import AUDIO_TYPE, VIDEO_TYPE, Whep, watching
 
-FILM = Film("whep-renditions", seconds=90, size="640x360")
+FILM = Film("whep-renditions", seconds=30, size="640x360")
 LADDER = """[standard]
 vbv = 1.5
 rungs = [
@@ -37,7 +37,7 @@ async def test_pictures_get_smaller_with_losses_and_larger_without(tmp_path: Pat
     try:
         await asyncio.to_thread(gateway.wait_ready)
         channel = gateway.channel(isCodec=True, isCMAF=False)
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             playlists = [f"{name}/index.m3u8" for name in ("small", "middle")]
             await asyncio.to_thread(lambda: channel.wait_playable(*playlists, timeout=40))
             async with watching(channel.url("whep"), tcp=True) as whep:

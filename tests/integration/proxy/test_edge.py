@@ -98,7 +98,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def live(lab: Farm) -> Iterator[Channel]:
     """A channel of gateway `a` that is live in every form."""
     channel = lab.a.channel(isFlv=True, isHls=True, isCMAF=True)
-    with push(Film("edge-300", seconds=300), channel.push):
+    with push(FILM, channel.push, loop=True):
         lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd")
         yield channel
 

@@ -19,7 +19,7 @@ from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
 from tests.support.tools import need
 
-FILM = Film("ecs-worker", seconds=60, size="854x480", gop=30)
+FILM = Film("ecs-worker", seconds=15, size="854x480", gop=30)
 
 
 @dataclass
@@ -84,7 +84,7 @@ def segments(channel: Channel) -> list[int]:
 async def test_a_task_makes_the_ladder_and_goes_with_the_stream(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             rendition = await at.until(lambda: codec(channel)["renditions"], "a rung")
             assert [(r["name"], r["width"], r["height"]) for r in rendition] == [(f"{channel.id}@360p", 640, 360)]
             (task,) = codec(channel)["tasks"]
@@ -105,7 +105,7 @@ async def test_a_task_makes_the_ladder_and_goes_with_the_stream(tmp_path: Path) 
 async def test_a_killed_task_is_replaced_and_its_rung_goes_on(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             before = await at.until(lambda: len(segments(channel)) >= 2 and segments(channel), "segments of the rung")
             (killed,) = at.ecs.running
             os.killpg(at.containers.running[0].pid, signal.SIGKILL)
@@ -122,7 +122,7 @@ async def test_a_killed_task_is_replaced_and_its_rung_goes_on(tmp_path: Path) ->
 async def test_a_rung_that_is_added_while_live_comes_from_the_same_task(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             await at.until(lambda: codec(channel)["renditions"], "a rung")
             changed = await asyncio.to_thread(at.gateway.api, "PUT", f"/videostream/{channel.id}", {"sd": True})
             assert changed.status == 200
@@ -133,7 +133,7 @@ async def test_a_rung_that_is_added_while_live_comes_from_the_same_task(tmp_path
 async def test_a_worker_whose_gateway_is_gone_ends_itself(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             await at.until(lambda: codec(channel)["renditions"], "a rung")
             os.killpg(at.gateway.process.pid, signal.SIGKILL)
         await at.until(lambda: not at.containers.running, "the worker ended", 60)
@@ -144,7 +144,7 @@ async def test_a_worker_whose_gateway_is_gone_ends_itself(tmp_path: Path) -> Non
 async def test_switching_the_ladder_off_ends_the_task_and_its_rungs(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
-        with push(FILM, channel.push):
+        with push(FILM, channel.push, loop=True):
             await at.until(lambda: codec(channel)["renditions"], "a rung")
             path = f"/videostream/{channel.id}/outputs/codec"
             await asyncio.to_thread(at.gateway.api, "POST", path, {"enabled": False})

@@ -30,11 +30,11 @@ from tests.support.media import FRAMES_PER_SECOND, Film, excerpt
 from tests.support.tools import need
 
 SECONDS = 75
-SOURCE = Film("ladder-source", seconds=SECONDS, size="640x360", bframes=2, gop=45)
+SOURCE = Film("ladder-source", seconds=SECONDS, size="320x180", bframes=2, gop=45)
 RUNGS = {
-    "360p": Film("ladder-360p", seconds=SECONDS, size="160x90", gop=45),
-    "480p": Film("ladder-480p", seconds=SECONDS, size="214x120", gop=45),
-    "720p": Film("ladder-720p", seconds=SECONDS, size="320x180", gop=45),
+    "360p": Film("ladder-360p", seconds=SECONDS, size="128x72", gop=45),
+    "480p": Film("ladder-480p", seconds=SECONDS, size="160x90", gop=45),
+    "720p": Film("ladder-720p", seconds=SECONDS, size="214x120", gop=45),
 }
 ALL = {"video": SOURCE, **RUNGS}
 
