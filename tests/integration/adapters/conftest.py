@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +21,24 @@ BUCKET = "millrace-media"
 
 # What stands for AWS in the contract suites, and the fixture that makes this process its client.
 DOUBLES = {"moto": "aws", "ministack": "ministack"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_read_once() -> Iterator[None]:
+    """Each session of botocore reads the models of the services anew, which takes longer than most tests here."""
+    from botocore.loaders import JSONFileLoader
+
+    read = JSONFileLoader.load_file
+    files: dict[str, Any] = {}
+
+    def load_file(loader: JSONFileLoader, path: str) -> Any:
+        if path not in files:
+            files[path] = read(loader, path)
+        return files[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", load_file)
+        yield
 
 
 @pytest.fixture
@@ -41,8 +60,6 @@ def ministack(ministack_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def client_of(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Point this process at an empty double, and make the original's tables and a bucket there."""
-    import boto3
-
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -54,9 +71,7 @@ def client_of(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     make_table(TABLE, "id")
     make_table(SESSIONS, "UUID")
-    boto3.client("s3", region_name="eu-central-1").create_bucket(
-        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-    )
+    _client("s3", url).create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
 
 
 def make_table(table: str, key: str) -> None:
@@ -71,9 +86,14 @@ def make_table(table: str, key: str) -> None:
 
 def dynamodb() -> Any:
     """A client of the test's own."""
+    return _client("dynamodb", os.environ["AWS_ENDPOINT_URL"])
+
+
+@functools.cache
+def _client(service: str, url: str) -> Any:
     import boto3
 
-    return boto3.client("dynamodb", region_name="eu-central-1")
+    return boto3.client(service, region_name="eu-central-1", endpoint_url=url)
 
 
 @pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
