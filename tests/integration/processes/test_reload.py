@@ -95,27 +95,25 @@ def test_a_reload_brings_the_new_configuration(start: Start, tmp_path: Path) -> 
         until(lambda: {http("GET", channel.url("live.m3u8")).status for _ in range(10)} == {403}, "signs are asked for")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[stream]\nlinger = 'long'\n", "stream.linger"),
-        ("[tls]\ncert = '{tmp}/cert.pem'\n", "tls.cert"),
-        ("[transcode]\nladders = '{tmp}/ladders.toml'\n", "ladders.toml"),
-    ],
-)
 def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_said_in_one_line(
-    start: Start, tmp_path: Path, text: str, words: str
+    start: Start, tmp_path: Path
 ) -> None:
     config = tmp_path / "millrace.toml"
     config.write_text("")
     (tmp_path / "ladders.toml").write_text("nonsense")
     gateway = start(2, MILLRACE_CONFIG=str(config))
     before = gateway.workers()
-    config.write_text(text.replace("{tmp}", str(tmp_path)))
-    gateway.process.send_signal(signal.SIGHUP)
-    until(lambda: "reload cancelled" in gateway.log, "it is said", 30)
-    assert words in gateway.log
-    assert gateway.log.count("reload cancelled") == 1
-    assert "Traceback" not in gateway.log
-    assert gateway.wait_workers("1", "2") == before
-    assert gateway.ask() == 200
+    for text, words in (
+        ("[stream]\nlinger = 'long'\n", "stream.linger"),
+        (f"[tls]\ncert = '{tmp_path}/cert.pem'\n", "tls.cert"),
+        (f"[transcode]\nladders = '{tmp_path}/ladders.toml'\n", "ladders.toml"),
+    ):
+        told = len(gateway.log)
+        config.write_text(text)
+        gateway.process.send_signal(signal.SIGHUP)
+        until(lambda: "reload cancelled" in gateway.log[told:], "it is said", 30)  # noqa: B023
+        assert words in gateway.log[told:]
+        assert gateway.log[told:].count("reload cancelled") == 1
+        assert "Traceback" not in gateway.log
+        assert gateway.wait_workers("1", "2") == before
+        assert gateway.ask() == 200
