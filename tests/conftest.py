@@ -12,6 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import Phase, settings
 
 from tests.support.ministack import ministack_server, ministack_url
@@ -32,6 +33,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 # moto's server tells every request; where a test has switched our log on, that would be what a command says.
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
+# structlog's own choice, rich, shows all local variables of a traceback: seconds for one.
+*_processors, _ = structlog.get_config()["processors"]
+_renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*_processors, _renderer])
+
 
 def pytest_configure() -> None:
     """The workers find the folder of this run in their environment."""
@@ -47,6 +53,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+        gc.set_threshold(50_000, 50, 50)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
