@@ -1,4 +1,4 @@
-"""These tests run on both event loops."""
+"""These tests run on both event loops, but for those of processes of the gateway."""
 
 from tests.support.loops import pytest_asyncio_loop_factories
 

@@ -23,7 +23,10 @@ from tests.support.tools import need
 from tests.support.webrtc_session import PICTURES, SOUND, Publisher, WebRtcSession
 from tests.support.whip_client import watching
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux"),
+    pytest.mark.asyncio(loop_factories=["uvloop"]),  # of the clients alone: processes of the gateway have their own
+]
 
 FILM = Film("nodes-40", seconds=40)
 BFRAMES = Film("nodes-b-40", seconds=40, bframes=3)

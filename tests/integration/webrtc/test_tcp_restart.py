@@ -17,7 +17,10 @@ from tests.support.tools import need
 from tests.support.webrtc import NetworkClient
 from tests.support.webrtc_session import PICTURES, Publisher, WebRtcSession
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux"),
+    pytest.mark.asyncio(loop_factories=["uvloop"]),  # of the clients alone: processes of the gateway have their own
+]
 
 
 async def over_tcp(gateway: Cores, url: str) -> WebRtcSession:
