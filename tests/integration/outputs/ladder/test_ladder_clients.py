@@ -31,10 +31,11 @@ from tests.support.tools import need
 
 SECONDS = 75
 SOURCE = Film("ladder-source", seconds=SECONDS, size="320x180", bframes=2, gop=45)
+# Rows of all planes are multiples of four bytes: GStreamer's checksums include what it fills rows with.
 RUNGS = {
     "360p": Film("ladder-360p", seconds=SECONDS, size="128x72", gop=45),
     "480p": Film("ladder-480p", seconds=SECONDS, size="160x90", gop=45),
-    "720p": Film("ladder-720p", seconds=SECONDS, size="214x120", gop=45),
+    "720p": Film("ladder-720p", seconds=SECONDS, size="192x108", gop=45),
 }
 ALL = {"video": SOURCE, **RUNGS}
 
