@@ -166,10 +166,11 @@ class IceAgent:
     def _select(self) -> None:
         """Chooses the path to send on: the nominated one, but a verified one before one that is not."""
         nominated, selected = self._nominated, self.selected
-        if nominated is not None and (nominated.verified or selected is None or not selected.verified):
+        if nominated is not None and nominated.verified:
             self.selected = nominated
         elif selected is None or not selected.verified:
-            self.selected = max(self.paths, key=lambda p: (p.verified, p is selected, p.heard), default=None)
+            ranks = {path: (path.verified, path is nominated, path is selected, path.heard) for path in self.paths}
+            self.selected = max(ranks, key=ranks.__getitem__, default=None)
 
     def _error(
         self, message: StunMessage, code: int, reason: str, more: list[tuple[int, bytes]], password: str

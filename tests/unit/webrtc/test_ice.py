@@ -233,6 +233,24 @@ def test_an_unverified_path_never_gets_more_than_it_sent(steps: list[tuple[bool,
     assert path.send([bytes(9000)] * 3) == 3
 
 
+def test_a_verified_path_comes_before_a_nominated_one_that_is_not() -> None:
+    ice = agent()
+    nominated, other = with_path(ice, 0), with_path(ice, 1)
+    user = f"{ice.local.ufrag}:{ice.remote.ufrag}"
+    for path in (nominated, other):
+        path.received(1_000)
+        ice.request(request(user=user, password=ice.local.password, nominates=path is nominated), path, 2)
+    assert ice.selected is nominated
+    check = ice.due_check(other, 3)
+    assert check is not None
+    assert ice.response(answer_to(check, ice.remote.password), other, 4)
+    assert ice.selected is other
+    check = ice.due_check(nominated, 5)
+    assert check is not None
+    assert ice.response(answer_to(check, ice.remote.password), nominated, 6)
+    assert ice.selected is nominated
+
+
 @given(data=st.data())
 def test_any_order_of_events_keeps_the_selection_valid(data: st.DataObject) -> None:
     ice = agent()
