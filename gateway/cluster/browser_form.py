@@ -98,7 +98,7 @@ class BrowserForm:
             return
         sound = self._sound = opus_sound(stream) if self._form is PullForm.WEBRTC else None
         joined = self._joined = _JoinedTracks(sink, stream, sound is not None)
-        pictures.attach(joined, early=early, hears=sound is None, replayed=replayed)
+        pictures.attach(joined, early=early, hears=False, replayed=replayed)  # AAC is of no use
         if sound is not None:
             sound.acquire(joined.sound)
 
