@@ -55,10 +55,10 @@ integration: $(VENV)/.dev ## the real program, its workers and stores against pe
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/conformance
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/browser
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/fuzz
