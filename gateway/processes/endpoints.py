@@ -46,13 +46,13 @@ class OpenSockets:
 
     ports: OpenPorts
     _sockets: Mapping[str, list[list[socket.socket]]] = field(repr=False)
+    _webrtc: list[WebRtcSockets] = field(default_factory=list, repr=False)
 
     @classmethod
     def open(cls, endpoints: Sequence[Endpoint], workers: int) -> OpenSockets:
         """Opens all listeners. Raises ListenError if one cannot be opened; then closes the others."""
         sockets: dict[str, list[list[socket.socket]]] = {}
         opened = cls(OpenPorts(), sockets)
-        webrtc: list[WebRtcSockets] = []
         try:
             for endpoint in endpoints:
                 if endpoint.name == WEBRTC:
@@ -60,8 +60,9 @@ class OpenSockets:
                         raise ListenError(f"webrtc: webrtc.port + serve.workers - 1 is above {_MAX_PORT}")
                     sockets[endpoint.name] = []
                     for number in range(workers):
-                        webrtc.append(open_port(endpoint.host, endpoint.port, number))
-                        sockets[endpoint.name].append(webrtc[-1].all)
+                        bound = open_port(endpoint.host, endpoint.port, number)
+                        opened._webrtc.append(bound)
+                        sockets[endpoint.name].append(bound.all)
                 elif endpoint.first:
                     sockets[endpoint.name] = [listen(endpoint.name, endpoint.host, endpoint.port)]
                 else:
@@ -69,10 +70,13 @@ class OpenSockets:
         except BaseException:
             opened.close()
             raise
-        for bound in webrtc:
-            bound.warn()
         opened.ports = OpenPorts(**{name: port_of(slots[0]) for name, slots in sockets.items()})
         return opened
+
+    def warn(self) -> None:
+        """Logs which ports are not the default ones, see WebRtcSockets."""
+        for bound in self._webrtc:
+            bound.warn()
 
     def of(self, number: int) -> dict[str, tuple[int, ...]]:
         """Returns the descriptors of the sockets of one slot, by listener. number: of the slot, from 1."""

@@ -257,6 +257,7 @@ class Master:
 
     def _all_serve(self) -> None:
         write_ports(self._settings.data, self._opened.ports)
+        self._opened.warn()
         seconds = round(time.monotonic() - self._started_at, 2)
         log.info("all serve", seconds=seconds, processes=self._restart.count, **self._opened.ports.opened())
         for worker, child in self._children.items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,16 @@ def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) ->
         assert word in lines[0]
 
 
+@pytest.fixture
+def taken_webrtc_port() -> Iterator[None]:
+    """Somebody has the default port of WebRTC, so Millrace opens another one and says so once it serves."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("0.0.0.0", 8189)))
+        yield
+
+
+@pytest.mark.usefixtures("taken_webrtc_port")
 def test_what_stands_in_the_way_of_a_start_is_one_line(start: Start, tmp_path: Path) -> None:
     running = start(2)
     for name in ("RTMP", "ADMIN"):
@@ -97,7 +110,8 @@ def test_what_stands_in_the_way_of_a_start_is_one_line(start: Start, tmp_path: P
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "millrace.db").write_bytes(b"this is no database" * 100)
-    _one_line(_cannot_start(broken), 1, "millrace.db")
+    for workers in ("1", "2"):
+        _one_line(_cannot_start(broken, MILLRACE_SERVE__WORKERS=workers), 1, "millrace.db")
     (tmp_path / "ladders.toml").write_text("nonsense")
     ladders = {"MILLRACE_TRANSCODE__LADDERS": str(tmp_path / "ladders.toml")}
     _one_line(_cannot_start(tmp_path / "fine", **ladders), 2, "ladders.toml")
