@@ -234,8 +234,9 @@ async def test_clients_are_limited_and_logged_by_their_own_address(site: Site) -
                 found.append((await client.post(f"/{channel.id}/whip?sign=2000000000-{'0' * 64}", body, **lie)).status)
         return found
 
-    guessing = await statuses("127.0.0.51", 4 * 3 + 1)  # each of four processes counts for itself
-    assert guessing[:3] == [401] * 3 and guessing[-1] == 429
+    # Each of the four processes counts for itself, and HAProxy chooses the process.
+    guessing = await statuses("127.0.0.51", 4 * 3 + 1)
+    assert guessing[:3] == [401] * 3 and set(guessing) == {401, 429}
     assert await statuses("127.0.0.52", 1) == [401], "another address is not held back"
     async with pushing(site) as (live, _), watching(whep_url(site, live), audio=False) as whep:
         await whep.watch(lambda: len(whep.pictures) > 10)
