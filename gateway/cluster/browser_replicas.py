@@ -44,7 +44,7 @@ class BrowserReplicas:
         self.hub = Hub(limits, [spec for spec in outputs if spec.name == KIND], Events())
         self._h264_hub = Hub(limits, (), Events())
         self._replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
-        self._h264 = Replicas(self._h264_hub, locator, peers, form=PullForm.WEBRTC_H264, needs_sinks=True)
+        self._h264 = Replicas(self._h264_hub, locator, peers, form=PullForm.WEBRTC_H264)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # of replicas with H.264, by viewer
         self._tasks = Tasks("renditions for browsers", _crashed)
         self._stack = AsyncExitStack()

@@ -29,8 +29,8 @@ from gateway.protocols.wire import StreamMessage
 
 MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 MB
 
-# The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.
 RENDITIONS: Final = "whepRenditions"  # added by the node that holds the stream: the sizes of its renditions
+# The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.
 _SHARED: Final = (
     RENDITIONS,
     *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "isCluster"),

@@ -52,19 +52,13 @@ class Replicas:
         peers: Peers,
         limit: int = MAX_REPLICAS,
         form: PullForm | None = None,
-        *,
-        needs_sinks: bool = False,
     ) -> None:
-        """hub: only for these replicas. The caller runs it.
-
-        needs_sinks: whether a replica is needed while it has sinks, because its viewers are counted elsewhere.
-        """
+        """hub: only for these replicas. The caller runs it."""
         self._hub = hub
         self._locator = locator
         self._peers = peers
         self._limit = limit
         self._form = form
-        self._needs_sinks = needs_sinks
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas", _crashed)
         self.pulls = 0
@@ -96,7 +90,6 @@ class Replicas:
             if len(self._pulls) >= self._limit:
                 raise AtCapacity(f"this node pulls {self._limit} streams already")
             pull = self._pulls[name] = _Pull(name, self._hub, self._locator, self._peers, self._count_pull, self._form)
-            pull.needs_sinks = self._needs_sinks
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
         try:
@@ -153,7 +146,7 @@ class _Pull(PullReceiver):
         super().__init__(hub)
         self.name = name
         self._form = "" if form is None else f"form={form}"
-        self.needs_sinks = False
+        self._has_pictures_only = form is PullForm.WEBRTC_H264  # its viewers count as those of the other form
         self.waiting = 0
         self.readers = 0  # pulls by other nodes, and uses
         self.last_needed = time.monotonic()
@@ -249,8 +242,10 @@ class _Pull(PullReceiver):
 
     def _is_needed(self) -> bool:
         stream = self._hub.find(self.name)
-        has_sinks = stream is not None and self.needs_sinks and stream.is_awaited
-        if self.waiting or self.readers or has_sinks or (stream is not None and any(stream.viewers.values())):
+        has_viewers = stream is not None and (
+            stream.is_awaited if self._has_pictures_only else any(stream.viewers.values())
+        )
+        if self.waiting or self.readers or has_viewers:
             self.last_needed = time.monotonic()
         return time.monotonic() - self.last_needed < IDLE_SECONDS
 

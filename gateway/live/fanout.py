@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from gateway.live.gop_cache import GopCache
-from gateway.live.sink import EndReason, Sink, SoundSource
+from gateway.live.sink import EndReason, Item, Sink, SoundSource
 from gateway.live.start_buffer import StartBuffer
 from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -26,7 +25,8 @@ class Fanout:
         self._epoch = -1
         self._sinks: tuple[Sink, ...] = ()
         self._waits: dict[int, Callable[[], bool]] = {}  # by id of the sink
-        self._joining: tuple[tuple[Sink, Callable[[], None]], ...] = ()  # and how they get the cache with its sound
+        # Sinks that wait for the sound of the cache: whether they get the cache, and what is called then.
+        self._joining: tuple[tuple[Sink, bool, Callable[[], None]], ...] = ()
         self._deaf: set[int] = set()  # ids of the sinks that need no sound
         self.sound: SoundSource | None = None  # None: the units have their sound always
 
@@ -67,18 +67,27 @@ class Fanout:
         if not hears:
             self._deaf.add(id(sink))
         if hears and self.sound is not None and self.tracks is not None and not self.sound.begin():
-            self._joining = (*self._joining, (sink, partial(self._admit, sink, replay, replayed)))
+            self._joining = (*self._joining, (sink, replay, replayed))
             self._send_tracks(self.tracks, sink)
             return
+        items: Iterable[Item] = ()
+        if early and self.beginning is not None:
+            items = self.beginning
+        elif self.tracks is not None:
+            items = (self.tracks, *(self.gop.units() if replay else ()))
+        self._admit(sink, items, replayed)
+
+    def admit(self) -> None:
+        """Sends the cache to the sinks that wait for its sound. They get new units from now on."""
+        joining, self._joining = self._joining, ()
+        for sink, replay, replayed in joining:
+            self._admit(sink, self.gop.units() if replay else (), replayed)
+
+    def _admit(self, sink: Sink, items: Iterable[Item], replayed: Callable[[], None]) -> None:
+        """Sends items to a sink, which gets everything new from now on."""
         self._sinks = (*self._sinks, sink)
         try:
-            if early and self.beginning is not None:
-                _replay(self.beginning, sink)
-            elif self.tracks is not None:
-                sink.on_tracks(self.tracks)
-                if replay:
-                    for unit in self.gop.units():
-                        sink.on_unit(unit)
+            _replay(items, sink)
         except Exception as error:  # an error of the sink must not stop the stream
             self._fail(sink, error)
             return
@@ -86,22 +95,6 @@ class Fanout:
         if self.ended is not None:
             self.detach(sink)
             sink.on_end(self.ended)
-
-    def admit(self) -> None:
-        """Sends the cache to the sinks that wait for its sound. They get new units from now on."""
-        joining, self._joining = self._joining, ()
-        for _, admit in joining:
-            admit()
-
-    def _admit(self, sink: Sink, replay: bool, replayed: Callable[[], None]) -> None:
-        self._sinks = (*self._sinks, sink)
-        try:
-            for unit in self.gop.units() if replay else ():
-                sink.on_unit(unit)
-        except Exception as error:
-            self._fail(sink, error)
-            return
-        replayed()
 
     def detach(self, sink: Sink) -> None:
         self._sinks = tuple(s for s in self._sinks if s is not sink)
@@ -119,7 +112,7 @@ class Fanout:
             self.gop.clear()
         self.gop.has_video = video is not None
         self.tracks = tracks = Tracks(video, audio, self._epoch, metadata)
-        for sink in (*self._sinks, *(sink for sink, _ in self._joining)):
+        for sink in (*self._sinks, *(entry[0] for entry in self._joining)):
             self._send_tracks(tracks, sink)
         return tracks
 
@@ -153,8 +146,8 @@ class Fanout:
         """Ends the timeline for good. Calls `on_end` of each sink once, in order."""
         if self.ended is not None:
             return
-        self.ended = reason
         self.admit()
+        self.ended = reason
         sinks, self._sinks = self._sinks, ()
         self._waits.clear()
         self._deaf.clear()
@@ -170,8 +163,8 @@ class Fanout:
         sink.on_failed(error)
 
 
-def _replay(beginning: StartBuffer, sink: Sink) -> None:
-    for item in beginning:
+def _replay(items: Iterable[Item], sink: Sink) -> None:
+    for item in items:
         if isinstance(item, AccessUnit):
             sink.on_unit(item)
         elif isinstance(item, Timed):

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Final
 
+from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
@@ -19,7 +20,6 @@ _LINGER_MS: Final = 5_000  # after the last sink that needs the sound
 _CODEC_MS: Final = 60  # delay in decoder and encoder, see SoundWorkerClient
 _LONGEST_WAIT: Final = 1.0  # seconds until the sinks that wait for sound get the pictures without it
 _MAX_KEPT: Final = 500  # units: 10 s of 20 ms each
-_WITHOUT_PICTURES_MS: Final = 1_000  # what the cache of a stream without video contains, see GopCache
 
 
 class SoundOnDemand:
@@ -74,7 +74,7 @@ class SoundOnDemand:
     def take(self, unit: AccessUnit) -> None:
         """Takes a unit with the times of the push. Hot path."""
         if not self._has_video:
-            self.key_frame(unit.dts - _WITHOUT_PICTURES_MS)
+            self.key_frame(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
         stream = self._publisher.stream
         if stream.is_heard:
             self._heard_ms = unit.dts
