@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -76,24 +77,16 @@ class SingleReader:
 
     def read(self) -> tuple[list[Batch], int]:
         recvfrom = self._socket.recvfrom
-        batches: list[Batch] = []
-        by_address: dict[Address, Batch] = {}
-        for number in range(MAX_READ):
-            try:
+        received: list[tuple[Address, bytes, float]] = []
+        try:
+            while len(received) < MAX_READ:
                 data, address = recvfrom(MAX_DATAGRAM)
-            except (BlockingIOError, InterruptedError):
-                return batches, number
-            except OSError as error:  # an ICMP error of an earlier packet
-                log.debug("udp receive failed", reason=str(error))
-                return batches, number
-            now = time.monotonic()
-            batch = by_address.get(address)
-            if batch is None or len(batch.datagrams) == MAX_BATCH:
-                batch = by_address[address] = Batch(address, [], [])
-                batches.append(batch)
-            batch.datagrams.append(data)
-            batch.arrivals.append(now)
-        return batches, MAX_READ
+                received.append((address, data, time.monotonic()))
+        except (BlockingIOError, InterruptedError):
+            pass  # the socket is empty
+        except OSError as error:  # an ICMP error of an earlier packet
+            log.debug("udp receive failed", reason=str(error))
+        return _batches(received), len(received)
 
 
 class KernelBatchReader:
@@ -136,7 +129,7 @@ class KernelBatchReader:
 
     def read(self) -> tuple[list[Batch], int]:
         """Hot path."""
-        headers, data, names = self._headers, self._data, self._names
+        headers = self._headers
         headers[:] = self._empty
         count = self._recvmmsg(self._socket.fileno(), self._head, MAX_READ, socket.MSG_DONTWAIT, None)
         if count <= 0:
@@ -144,36 +137,45 @@ class KernelBatchReader:
             if count and error not in _TRANSIENT:  # an ICMP error of an earlier packet
                 log.debug("udp receive failed", reason=os.strerror(error))
             return [], 0
+        return _batches(self._received(headers[: count * _HEADER.size])), count
+
+    def _received(self, headers: memoryview) -> Iterator[tuple[Address, bytes, float]]:
+        data, names = self._data, self._names
         now = time.monotonic()
         to_monotonic = now - time.time()
         earliest = now - _MAX_WAITED
-        batches: list[Batch] = []
-        by_name: dict[bytes, Batch] = {}
         at, name_at = 0, 0
-        used = headers[: count * _HEADER.size]
         stamps = _CONTROL.iter_unpack(self._control)
-        for (name_size, control_size, size), stamp in zip(_LENGTHS.iter_unpack(used), stamps, strict=False):
+        for (name_size, control_size, size), stamp in zip(_LENGTHS.iter_unpack(headers), stamps, strict=False):
             arrival = now
             if control_size == _CONTROL.size and stamp[2] == _SO_TIMESTAMPNS:
                 arrival = stamp[3] + stamp[4] * 1e-9 + to_monotonic
                 if not earliest < arrival < now:
                     arrival = now
             name = names[name_at : name_at + name_size].tobytes()
-            batch = by_name.get(name)
-            if batch is None or len(batch.datagrams) == MAX_BATCH:
-                batch = by_name[name] = Batch(self._addresses.get(name) or self._new_address(name), [], [])
-                batches.append(batch)
-            batch.datagrams.append(data[at : at + size].tobytes())
-            batch.arrivals.append(arrival)
+            yield self._addresses.get(name) or self._new_address(name), data[at : at + size].tobytes(), arrival
             at += MAX_DATAGRAM
             name_at += _NAME_SIZE
-        return batches, count
 
     def _new_address(self, name: bytes) -> Address:
         if len(self._addresses) >= _MAX_ADDRESSES:
             self._addresses.clear()
         address = self._addresses[name] = plain_sockaddr(name)
         return address
+
+
+def _batches(received: Iterable[tuple[Address, bytes, float]]) -> list[Batch]:
+    """Groups datagrams by address, each with its time of arrival. Hot path."""
+    batches: list[Batch] = []
+    by_address: dict[Address, Batch] = {}
+    for address, data, arrival in received:
+        batch = by_address.get(address)
+        if batch is None or len(batch.datagrams) == MAX_BATCH:
+            batch = by_address[address] = Batch(address, [], [])
+            batches.append(batch)
+        batch.datagrams.append(data)
+        batch.arrivals.append(arrival)
+    return batches
 
 
 def plain_sockaddr(name: bytes) -> Address:

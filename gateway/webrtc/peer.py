@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Literal, Protocol, cast
 
@@ -191,27 +191,10 @@ class Peer:
         """Handles a datagram that is not STUN (RFC 7983). Hot path."""
         first = data[0]
         if 128 <= first < 192:
-            receiver = self._receiver
-            if receiver is None:
-                self._host.counters.dropped[Dropped.EARLY] += 1
-                return
-            # RFC 5761 §4: RTCP packet types are 192 to 223.
-            is_rtcp = len(data) > 1 and 192 <= data[1] < 224
-            plain = receiver.unprotect_rtcp(data) if is_rtcp else receiver.unprotect(data)
-            if plain is None:
-                self._host.counters.dropped[Dropped.SRTP] += 1
-                return
-            if self._dtls is not None:
-                self._settle()  # the peer has our keys, so it has our last flight
-            handler = self._handler
-            try:
-                if is_rtcp:
-                    handler.rtcp(plain, now)
-                else:
-                    handler.rtp((plain,), (now,))
-            except Exception:
-                log.exception("a handler of a WebRTC peer failed")
-                self.end(PeerEnd.HANDLER_FAILED)
+            if len(data) > 1 and 192 <= data[1] < 224:  # RFC 5761 §4: the packet types of RTCP
+                self._receive_rtcp(data, now)
+            else:
+                self.receive_rtp((data,), (now,))
         elif 20 <= first < 64:
             self._receive_dtls(path, data, now)
         else:
@@ -234,10 +217,27 @@ class Peer:
                 return
         else:
             plain = cast("list[bytes]", opened)
+        self._deliver(partial(self._handler.rtp, plain, arrivals))
+
+    def _receive_rtcp(self, data: bytes, now: float) -> None:
+        receiver = self._receiver
+        dropped = self._host.counters.dropped
+        if receiver is None:
+            dropped[Dropped.EARLY] += 1
+        elif (plain := receiver.unprotect_rtcp(data)) is None:
+            dropped[Dropped.SRTP] += 1
+        else:
+            self._deliver(partial(self._handler.rtcp, plain, now))
+
+    def _deliver(self, call: Callable[[], None]) -> None:
+        """Gives authentic packets to the handler."""
         if self._dtls is not None:
             self._settle()  # the peer has our keys, so it has our last flight
+        self._call_handler(call)
+
+    def _call_handler(self, call: Callable[[], None]) -> None:
         try:
-            self._handler.rtp(plain, arrivals)
+            call()
         except Exception:
             log.exception("a handler of a WebRTC peer failed")
             self.end(PeerEnd.HANDLER_FAILED)
@@ -354,11 +354,7 @@ class Peer:
         self._send_flight()
         self._host.counters.connected += 1
         self._host.peer_connected(self)
-        try:
-            self._handler.connected()
-        except Exception:
-            log.exception("a handler of a WebRTC peer failed")
-            self.end(PeerEnd.HANDLER_FAILED)
+        self._call_handler(self._handler.connected)
 
     def _settle(self) -> None:
         """Frees the session of the handshake. Only its alerts are needed from now on."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from pylibsrtp import Policy, Session
 
+from gateway.webrtc.datagrams import MAX_BATCH
+
 log = structlog.get_logger(__name__)
 
-MAX_BATCH: Final = 16  # received packets that are decrypted together
+T = TypeVar("T")
 MAX_PACKETS: Final = 64  # of a run: UDP_MAX_SEGMENTS of the oldest kernels
 _MAX_BYTES: Final = 65_000  # of a protected run: it is one UDP datagram before the kernel segments it
 _MAX_RECEIVED: Final = 1_500  # bytes of a received packet: the buffer of pylibsrtp
@@ -150,28 +152,25 @@ def session_of(session: Session) -> Any:
 @cache
 def run_protector() -> RunProtector | None:
     """Returns the protector of this process; None if the binding does not do what is expected of it."""
-    try:
-        protector = RunProtector()
-        if all(_is_right(protector, *profile) for profile in _PROFILES):
-            return protector
-        reason = "other bytes"
-    except (ImportError, AttributeError, TypeError) as error:
-        reason = str(error)
-    log.warning("SRTP packets are encrypted one by one: pylibsrtp has another binding", reason=reason)
-    return None
+    return _checked(RunProtector, _is_right, "encrypted")
 
 
 @cache
 def batch_opener() -> BatchOpener | None:
     """Returns the opener of this process; None if the binding does not do what is expected of it."""
+    return _checked(BatchOpener, _opens, "decrypted")
+
+
+def _checked(make: Callable[[], T], works: Callable[[T, int, int, int], bool], verb: str) -> T | None:
+    """Returns what `make` returns if it works with all profiles. verb: what it does with packets, for the log."""
     try:
-        opener = BatchOpener()
-        if all(_opens(opener, *profile) for profile in _PROFILES):
-            return opener
+        made = make()
+        if all(works(made, *profile) for profile in _PROFILES):
+            return made
         reason = "other bytes"
     except (ImportError, AttributeError, TypeError) as error:
         reason = str(error)
-    log.warning("SRTP packets are decrypted one by one: pylibsrtp has another binding", reason=reason)
+    log.warning(f"SRTP packets are {verb} one by one: pylibsrtp has another binding", reason=reason)
     return None
 
 

@@ -39,7 +39,8 @@ _REPAIR_SECONDS: Final = 0.01  # between two looks at what is missing
 _SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
-_INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+_VIDEO: Final = 0  # in the timeline
+_AUDIO: Final = 1
 OPUS_TRACK: Final = opus_track(2)
 
 
@@ -93,7 +94,8 @@ class WhipIntake:
             has_video = len(self.tracks) > 1
             self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=has_video)
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
-        self._announced: tuple[MediaTrack | None, MediaTrack | None] | None = None
+        self._has_announced = False
+        self._video: MediaTrack | None = None  # the announced track
         self._last = -1  # decode time of the last picture
         self._feedback = TransportFeedback()
         self._peer: ReportSender | None = None
@@ -116,12 +118,12 @@ class WhipIntake:
     @property
     def is_publishing(self) -> bool:
         """Whether tracks were announced."""
-        return self._announced is not None or (self._converted is not None and self._converted.has_begun)
+        return self._has_announced or (self._converted is not None and self._converted.has_begun)
 
     @property
     def is_patient(self) -> bool:
         """Whether nobody waits for the next picture, and nothing is to be repaired."""
-        return self._announced is not None and not self._is_hurried and not self._publisher.stream.is_awaited
+        return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
 
     def begin(self, peer: ReportSender) -> None:
         """Starts the timer of feedback and reports."""
@@ -199,9 +201,9 @@ class WhipIntake:
         if self._converted is not None:
             self._converted.take(unit)
         elif unit.track.kind is Kind.AUDIO:
-            if self._announced is not None or self._announce(None):
+            if self._has_announced or self._announce(None):
                 self._push_sound(unit)
-        elif (self._announced is not None and unit.track is self._announced[0]) or self._announce(unit.track):
+        elif unit.track is self._video or self._announce(unit.track):
             self._push(unit)
 
     def _push(self, unit: AccessUnit) -> None:
@@ -209,7 +211,7 @@ class WhipIntake:
         publisher = self._publisher
         if not publisher.active:
             return
-        at = self._timeline.stamp(_INDEX[Kind.VIDEO], unit.dts & 0xFFFFFFFF)
+        at = self._timeline.stamp(_VIDEO, unit.dts & 0xFFFFFFFF)
         self._last = unit.dts = max(at, self._last + 1)
         unit.wall = time.time()
         now = time.monotonic()
@@ -227,7 +229,7 @@ class WhipIntake:
         assert self._sound is not None, "pushes with converted pictures do not come here"
         if not self._publisher.active:
             return
-        unit.dts = self._timeline.stamp(_INDEX[Kind.AUDIO], unit.dts & 0xFFFFFFFF)
+        unit.dts = self._timeline.stamp(_AUDIO, unit.dts & 0xFFFFFFFF)
         with suppress(InvalidData):  # the worker counts it
             at = self._opus_clock.stamp(unit.dts, opus.packet_samples(unit.payload))
             packet = AccessUnit(OPUS_TRACK, at, 0, True, time.time(), unit.payload)
@@ -242,7 +244,7 @@ class WhipIntake:
         audio = None
         if Kind.AUDIO in kinds:
             audio = AAC_TRACK
-            if self._announced is None and self._publisher.active:
+            if not self._has_announced and self._publisher.active:
                 # Before the tracks: those who want Opus need no worker.
                 self._publisher.set_opus(OPUS_TRACK, self._sound)
         try:
@@ -250,7 +252,7 @@ class WhipIntake:
         except KeepsChanging as error:
             self._on_error(str(error))
             return False
-        self._announced = (video, audio)
+        self._has_announced, self._video = True, video
         return True
 
     # ---- feedback ----
@@ -301,7 +303,7 @@ class WhipIntake:
                 self._take(unit)
             if due.nacks:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
-            if track.kind is Kind.VIDEO and (due.pli or (self._announced and self._key_frames.due(now))):
+            if track.kind is Kind.VIDEO and (due.pli or (self._has_announced and self._key_frames.due(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
             self._is_hurried |= receiver.is_repairing
         if now >= self._feedback_at:

@@ -71,7 +71,6 @@ class ReceivedTrack:
         self.kind = parameters.kind
         self.receiver: RtpReceiver | None = None
         self.ssrc = 0  # of the sender; 0 before the first packet
-        self._source = b""  # the bytes of the SSRC
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
@@ -93,11 +92,11 @@ class ReceivedTrack:
 
         arrivals: monotonic seconds of each packet. arrival: of the last one, milliseconds of the push.
         """
-        receiver, source = self.receiver, self._source
+        receiver = self.receiver
         if (
             receiver is not None
             and data[0][1] & 0x7F == self.parameters.payload_type
-            and {packet[8:12] for packet in data} == {source}
+            and {packet[8:12] for packet in data} == {self.ssrc.to_bytes(4, "big")}
         ):
             packets = [parse_packet(packet, empty=True) for packet in data]
             if None not in packets:
@@ -133,7 +132,6 @@ class ReceivedTrack:
         parameters = self.parameters
         depacketizer = _DEPACKETIZERS[parameters.name]()
         self.ssrc = ssrc
-        self._source = ssrc.to_bytes(4, "big")
         self.receiver = RtpReceiver(ssrc, parameters.payload_type, parameters.clock, depacketizer, nack=parameters.nack)
         if not isinstance(self._samples, Sound):
             self._samples.restart()

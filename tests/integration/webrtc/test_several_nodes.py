@@ -16,7 +16,7 @@ import pytest
 from tests.support.clients import push, until
 from tests.support.cores import Cores, alive
 from tests.support.fleet import sharing
-from tests.support.gateway import Edge, Gateway
+from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.media import Film
 from tests.support.thin_link import ThinLink
 from tests.support.tools import need
@@ -112,43 +112,43 @@ def workers_of_media(gateway: Gateway) -> int:
     return sum(gateway.log.count(f'"event":"work {event}"') * sign for event, sign in (("begins", 1), ("ends", -1)))
 
 
-async def test_a_rendition_has_pictures_and_sound_on_every_process(tmp_path: Path) -> None:
-    ladders = tmp_path / "ladders.toml"
+@contextlib.asynccontextmanager
+async def renditions(folder: Path) -> AsyncIterator[tuple[Cores, Channel]]:
+    """A gateway of two processes with a push, whose rendition `small` has begun."""
+    ladders = folder / "ladders.toml"
     ladders.write_text(LADDER)
-    with gateway_of(tmp_path / "gateway", MILLRACE_TRANSCODE__LADDERS=str(ladders)) as gateway:
+    with gateway_of(folder / "gateway", MILLRACE_TRANSCODE__LADDERS=str(ladders)) as gateway:
         channel = gateway.channel(isCodec=True)
         with push(FILM, channel.push):
             await asyncio.to_thread(channel.wait_playable, "small/index.m3u8", timeout=40)
-            url = channel.url("whep").replace(channel.id, f"{channel.id}@small")
-            viewers = await everywhere(gateway, url)
-            for viewer in viewers.values():
-                await plays(viewer)
-            assert gateway.log.count('"event":"work begins"') == 1, "the sound is converted once"
-            for viewer in viewers.values():
-                viewer.close()
+            yield gateway, channel
+
+
+async def test_a_rendition_has_pictures_and_sound_on_every_process(tmp_path: Path) -> None:
+    async with renditions(tmp_path) as (gateway, channel):
+        viewers = await everywhere(gateway, channel.url("whep").replace(channel.id, f"{channel.id}@small"))
+        for viewer in viewers.values():
+            await plays(viewer)
+        assert gateway.log.count('"event":"work begins"') == 1, "the sound is converted once"
+        for viewer in viewers.values():
+            viewer.close()
 
 
 async def test_viewers_of_every_process_change_renditions(tmp_path: Path) -> None:
     """A process without the ladder pulls a rendition while a viewer of its own needs it."""
-    ladders = tmp_path / "ladders.toml"
-    ladders.write_text(LADDER)
-    with gateway_of(tmp_path / "gateway", MILLRACE_TRANSCODE__LADDERS=str(ladders)) as gateway:
-        channel = gateway.channel(isCodec=True)
-        with push(FILM, channel.push):
-            await asyncio.to_thread(channel.wait_playable, "small/index.m3u8", timeout=40)
-            async with contextlib.AsyncExitStack() as stack:
-                viewers: dict[int, ThinLink] = {}
-                while len(viewers) < 2:  # the kernel gives each connection to any process
-                    whep = await stack.enter_async_context(watching(channel.url("whep")))
-                    viewers.setdefault(whep.port, ThinLink(whep))
-                for link in viewers.values():
-                    await link.whep.watch(lambda: link.width() == 320)  # noqa: B023
-                    await link.report(0.3, 160)
-                    shown = len(link.widths)
-                    await link.whep.watch(lambda: link.width() == 160 and len(link.widths) > shown + 160)  # noqa: B023
-                    assert set(link.widths[shown:]) == {160}, "longer than an unused replica would stay"
-                    steps = {(b - a) & 0xFFFF for a, b in itertools.pairwise(link.numbers())}
-                    assert steps == {1}, "the numbers continue"
+    async with renditions(tmp_path) as (_, channel), contextlib.AsyncExitStack() as stack:
+        viewers: dict[int, ThinLink] = {}
+        while len(viewers) < 2:  # the kernel gives each connection to any process
+            whep = await stack.enter_async_context(watching(channel.url("whep")))
+            viewers.setdefault(whep.port, ThinLink(whep))
+        for link in viewers.values():
+            await link.whep.watch(lambda: link.width() == 320)  # noqa: B023
+            await link.report(0.3, 160)
+            shown = len(link.widths)
+            await link.whep.watch(lambda: link.width() == 160 and len(link.widths) > shown + 160)  # noqa: B023
+            assert set(link.widths[shown:]) == {160}, "longer than an unused replica would stay"
+            steps = {(b - a) & 0xFFFF for a, b in itertools.pairwise(link.numbers())}
+            assert steps == {1}, "the numbers continue"
 
 
 async def test_viewers_of_every_process_share_one_conversion(tmp_path: Path) -> None:
