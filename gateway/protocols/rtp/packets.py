@@ -149,13 +149,13 @@ class RtpClock:
         """Returns the time of a timestamp near the last one; None before the first packet."""
         if self._base is None or self._last is None:
             return None
-        return self._time(self._extended + _distance(timestamp, self._last))
+        return self._time(self._extended + distance(timestamp, self._last))
 
     def anchor(self, timestamp: int, time: float) -> None:
         """From now on, `timestamp` has this time, in milliseconds."""
         if self._last is None:
             self._last = timestamp
-        self._base = (self._extended + _distance(timestamp, self._last), time)
+        self._base = (self._extended + distance(timestamp, self._last), time)
 
     def _time(self, extended: int) -> float:
         assert self._base is not None, "the callers set it"
@@ -164,10 +164,11 @@ class RtpClock:
 
     def _extend(self, timestamp: int) -> int:
         if self._last is not None:
-            self._extended += _distance(timestamp, self._last)
+            self._extended += distance(timestamp, self._last)
         self._last = timestamp
         return self._extended
 
 
-def _distance(timestamp: int, reference: int) -> int:
+def distance(timestamp: int, reference: int) -> int:
+    """Returns how far a timestamp is after another one; negative if it is before. Both have 32 bits."""
     return ((timestamp - reference + _HALF) & 0xFFFFFFFF) - _HALF

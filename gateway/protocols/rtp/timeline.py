@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.protocols.rtp.packets import RtpClock
+from gateway.protocols.rtp.packets import RtpClock, distance
 from gateway.protocols.rtp.rtcp import SenderReport
 
 _SMALL_MS: Final = 20  # nobody notices a smaller difference of picture and sound
 _UNBELIEVABLE_MS: Final = 10_000  # a larger difference is an error of the sender
+# By how much the timestamps of two reports may differ from their clocks: the time to encode a frame, and drift.
+_INACCURACY_MS: Final = 100
+_INACCURACY: Final = 0.1  # of the time between the reports
 
 
 class RtpTimeline:
@@ -16,12 +19,17 @@ class RtpTimeline:
 
     Before both tracks have a sender report, the first frame of each has the time of its arrival. Then the track that is
     too early moves forward at once. No correction goes backwards, because the other track never moves.
+
+    A report counts only if its timestamp advanced like its clock since the last one. Senders set their clocks, and in
+    the reports of GStreamer 1.22 timestamps advance by two seconds a second.
     """
 
     def __init__(self, rates: tuple[int, ...]) -> None:
         """rates: ticks a second of each track's timestamps."""
         self._clocks = tuple(RtpClock(rate) for rate in rates)
-        self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # milliseconds of NTP, timestamp
+        self._rates = rates
+        self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: milliseconds of NTP, timestamp
+        self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # those that count
         self.moved = 0.0  # milliseconds, of the last correction: positive if track 1 moved
 
     def stamp(self, track: int, timestamp: int, arrival: float) -> int:
@@ -33,7 +41,7 @@ class RtpTimeline:
         time = clock.stamp(timestamp, arrival)
         if abs(time - arrival) > _UNBELIEVABLE_MS:
             clock.anchor(timestamp, arrival)
-            self._reports[track] = None
+            self._last[track] = self._reports[track] = None
             return round(arrival)
         return time
 
@@ -41,7 +49,12 @@ class RtpTimeline:
         """Takes a sender report, and corrects the times of one track if they differ from the reports."""
         if not report.ntp:
             return
-        self._reports[track] = (report.ntp * 1000 / (1 << 32), report.timestamp)
+        last, latest = self._last[track], (report.ntp * 1000 / (1 << 32), report.timestamp)
+        self._last[track] = latest
+        if last is not None and not _agree(last, latest, self._rates[track]):
+            self._reports = [None] * len(self._clocks)  # those of the other track are older
+            return
+        self._reports[track] = latest
         if len(self._clocks) != 2:
             return
         first, second = self._reports
@@ -59,3 +72,10 @@ class RtpTimeline:
             self._clocks[1].anchor(second[1], times[1] + early)
         else:
             self._clocks[0].anchor(first[1], times[0] - early)
+
+
+def _agree(first: tuple[float, int], second: tuple[float, int], rate: int) -> bool:
+    """Whether the timestamps of two reports advanced like their clocks."""
+    passed = second[0] - first[0]
+    counted = distance(second[1], first[1]) * 1000 / rate
+    return abs(counted - passed) <= _INACCURACY_MS + _INACCURACY * abs(passed)

@@ -61,6 +61,7 @@ def test_gstreamer_publishes_and_another_one_watches_the_same_pictures(gateway: 
         publisher.process.wait(60)
         sent = said(publisher.output)
     assert len(take.video) > 30 and len(take.audio) > 50, "FLV has pictures and sound as AAC"
+    assert "timestamps_jump" not in gateway.log, "its sender reports are wrong"
     sent_pictures = [event["sha256"] for event in sent if event.get("kind") == "video"]
     pictures = [event["sha256"] for event in got if event.get("kind") == "video"]
     assert len(pictures) > 60, viewer.errors[-500:]

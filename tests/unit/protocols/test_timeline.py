@@ -67,3 +67,27 @@ def test_timestamps_that_wrap_or_jump_stay_near_their_arrival() -> None:
     assert timeline.stamp(VIDEO, 2_000_090_000, 8_000.0) == 8_000
     timeline.report(VIDEO, report(50.0, 2_000_090_000))
     assert timeline.stamp(VIDEO, 2_000_180_000, 9_000.0) == 9_000
+
+
+def test_reports_whose_timestamps_do_not_follow_their_clock_change_nothing() -> None:
+    """GStreamer 1.22: the timestamp in its reports advances by two seconds a second, that of its packets by one."""
+    timeline = begun()
+    for second in range(30):
+        timeline.report(VIDEO, report(50.0 + second, 900_000 + second * 180_000))
+        timeline.report(SOUND, report(50.0 + second + 0.002, 48_000 + second * 96_000))
+        arrival = 1_000 * (second + 2)
+        assert timeline.stamp(VIDEO, 990_000 + second * 90_000, arrival) == arrival
+        assert timeline.stamp(SOUND, 96_000 + second * 48_000, arrival) == arrival
+
+
+def test_a_sender_may_set_its_clock() -> None:
+    timeline = begun()
+    timeline.report(VIDEO, report(50.0, 900_000))
+    timeline.report(SOUND, report(50.0, 48_000))
+    timeline.report(VIDEO, report(54.0, 990_000))  # the clock is three seconds ahead of the last one
+    assert timeline.stamp(SOUND, 96_000, 2_000.0) == 2_000
+    timeline.report(SOUND, report(54.2, 96_000))  # the sound was captured 200 ms after the pictures
+    timeline.report(VIDEO, report(55.0, 1_080_000))
+    timeline.report(SOUND, report(55.2, 144_000))
+    assert timeline.stamp(VIDEO, 1_080_000, 3_000.0) == 3_000
+    assert timeline.stamp(SOUND, 144_000, 3_000.0) == 3_200
