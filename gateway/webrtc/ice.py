@@ -8,6 +8,7 @@ it measures the round trip.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,7 @@ from gateway.webrtc.paths import Path
 MAX_PATHS: Final = 8  # of one peer; further ones replace the one that was silent for the longest time
 _RESEND_SECONDS: Final = 0.1  # between two copies of a check, doubled with each
 _MAX_TRIES: Final = 7  # RFC 8489 §6.2.1
-_CHECK_INTERVAL: Final = 5.0  # seconds, RFC 7675 §5.1
+_CHECK_INTERVAL: Final = (4.0, 6.0)  # seconds; a random time between these (RFC 7675 §5.1)
 # RFC 8445 §5.1.2.1: type preference of a peer-reflexive candidate, component 1.
 _PRIORITY: Final = ((110 << 24) | (65_535 << 8) | 255).to_bytes(4, "big")
 
@@ -114,7 +115,7 @@ class IceAgent:
         if path.check:
             if now < path.check_sent + _RESEND_SECONDS * 2 ** (path.check_tries - 1):
                 return None
-        elif path.verified and (path is not self.selected or now < path.check_sent + _CHECK_INTERVAL):
+        elif path.verified and (path is not self.selected or now < path.check_sent + path.check_pause):
             return None
         if not path.check or path.check_tries >= _MAX_TRIES:
             path.check, path.check_tries = os.urandom(12), 0
@@ -126,7 +127,7 @@ class IceAgent:
         check = write(StunKind.REQUEST, path.check, attributes, self.remote.password)
         if not path.allows(len(check)):
             return None
-        path.check_sent = now
+        path.check_sent, path.check_pause = now, random.uniform(*_CHECK_INTERVAL)  # noqa: S311
         path.check_tries += 1
         return check
 

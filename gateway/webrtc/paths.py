@@ -18,7 +18,9 @@ class Path(ABC):
     heard: monotonic time of the last authentic check.
     """
 
-    __slots__ = ("_surplus", "address", "check", "check_sent", "check_tries", "heard", "port", "verified")
+    __slots__ = (
+        "_surplus", "address", "check", "check_pause", "check_sent", "check_tries", "heard", "port", "verified",
+    )  # fmt: skip
 
     protocol: ClassVar[Literal["udp", "tcp"]]
 
@@ -29,6 +31,7 @@ class Path(ABC):
         self.verified = False
         self.check = b""  # transaction of our check that waits for its answer; empty: none
         self.check_sent = -math.inf
+        self.check_pause = 0.0  # seconds from the last check to the next one, once it is verified
         self.check_tries = 0
         self._surplus = 0  # bytes received less bytes sent, while not verified
 

@@ -157,18 +157,22 @@ def test_checks_are_repeated_with_growing_pauses_and_without_a_round_trip() -> N
     assert ice.round_trip is None
 
 
-def test_the_selected_path_is_checked_every_five_seconds() -> None:
+def test_the_selected_path_is_checked_every_four_to_six_seconds() -> None:
     ice = agent()
     path, other = with_path(ice), with_path(ice, 2)
     ice.request(request(nominates=True), path, 0.0)
     for each in (path, other):
         ice.verified(each)
     assert ice.response(answer_to(ice.due_check(path, 0.0)), path, 0.1)
-    assert ice.due_check(path, 4.9) is None
-    assert ice.response(answer_to(ice.due_check(path, 5.1)), path, 5.2)
-    assert ice.due_check(path, 10.0) is None
-    assert ice.due_check(path, 10.2) is not None
-    assert ice.due_check(other, 100.0) is None
+    sent = [0.0]
+    for tenths in range(1, 1_000):
+        if (check := ice.due_check(path, tenths / 10)) is not None:
+            sent.append(tenths / 10)
+            assert ice.response(answer_to(check), path, tenths / 10 + 0.01)
+    pauses = [after - before for before, after in itertools.pairwise(sent)]
+    assert min(pauses) > 3.9 and max(pauses) < 6.2
+    assert max(pauses) - min(pauses) > 0.3, "peers that began together do not stay together"
+    assert ice.due_check(other, 200.0) is None
 
 
 def test_consent_ends_without_authentic_messages() -> None:
