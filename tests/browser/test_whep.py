@@ -147,6 +147,7 @@ def sound_workers(gateway: Gateway) -> list[int]:
 
 async def sound_buffer(watched: Watched, seconds: float) -> float:
     """The time in seconds for which the page held each sample back, in the next seconds."""
+    await watched.page.wait_for_function(f"async () => (await ({SOUND})())?.[1] > 0")
     before = await watched.page.evaluate(SOUND)
     await watched.page.wait_for_timeout(seconds * 1000)
     after = await watched.page.evaluate(SOUND)
