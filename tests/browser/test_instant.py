@@ -71,7 +71,7 @@ async def test_a_push_is_played_by_webcodecs_with_sound_that_leads(gateway: Gate
         channel.wait_live()
         async with opened(browser, channel.url("instant.html"), prepare=prepare) as watched:
             await watched.plays()
-            assert await watched.says() == "Live"
+            await watched.comes_to_say("Live")
             assert re.fullmatch(r"WebCodecs, avc1\.[0-9a-f]{6}, mp4a\.40\.2", await decoder(watched))
             assert (await watched.video())["width"] == 640
             await stays_in_time(watched)

@@ -73,7 +73,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
             async with page.expect_request(lambda r: r.url.endswith("/report"), timeout=30_000) as sent:
                 await watched.plays()
             assert "millrace-p=whep," in ((await sent.value).post_data or "")
-            assert await watched.says() == "Live"
+            await watched.comes_to_say("Live")
             assert await fact(watched, "protocol") == "WebRTC"
             await page.wait_for_function("() => /H264.*opus/.test(document.querySelector('#decoder').textContent)")
             await page.wait_for_function("() => /^0\\.\\d s$/.test(document.querySelector('#delay').textContent)")
@@ -130,7 +130,7 @@ async def test_a_broken_path_is_replaced_without_a_new_session(browser: Browser,
             await watched.page.wait_for_function(f"async () => await ({pairs})() > 0 && window.all.length === 1")
             await watched.page.wait_for_timeout(1000)
             await watched.plays()
-            assert await watched.says() == "Live"
+            await watched.comes_to_say("Live")
             await has_viewers(channel, 1)
             assert not watched.complaints
 
@@ -170,7 +170,7 @@ async def test_the_sound_is_not_late_after_the_death_of_its_worker(browser: Brow
             await asyncio.to_thread(until, lambda: gateway.log.count("media worker died") > died, "its end is noticed")
             await watched.page.wait_for_timeout(4000)
             assert await sound_buffer(watched, 2) < 0.25
-            assert await watched.says() == "Live"
+            await watched.comes_to_say("Live")
 
 
 async def test_media_are_held_back_while_packets_are_lost_and_no_longer(browser: Browser, gateway: Gateway) -> None:
@@ -201,7 +201,7 @@ async def test_media_are_held_back_while_packets_are_lost_and_no_longer(browser:
                 network.lost_each = 0
                 await watched.page.wait_for_function(f"() => ({TARGETS})().every((target) => target === null)")
                 await watched.plays()
-                assert await watched.says() == "Live"
+                await watched.comes_to_say("Live")
 
 
 async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Browser, gateway: Gateway) -> None:
