@@ -213,7 +213,7 @@ def test_mediamtx_reads_by_whep(gateway: Gateway, mediamtx: str, tmp_path: Path)
     config.write_text(CONFIG.format(rtsp=rtsp, http=http, udp=udp, source=source))
     with push(FILM, channel.push):
         channel.wait_live()
-        with Program([mediamtx, str(config)]) as reader:
+        with Program([mediamtx, str(config)], cwd=tmp_path) as reader:  # it writes certificates there
             until(lambda: "ready" in reader.output or "stream is available" in reader.output, "MediaMTX reads", 30)
             until(lambda: channel.session()["viewers"]["whep"] == 1, "a viewer", 10)
             streams = probe(f"rtsp://127.0.0.1:{rtsp}/pulled")
