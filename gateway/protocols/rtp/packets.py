@@ -149,13 +149,17 @@ class RtpClock:
         """Returns the time of a timestamp near the last one; None before the first packet."""
         if self._base is None or self._last is None:
             return None
-        return self._time(self._extended + distance(timestamp, self._last))
+        return self._time(self._extended + _distance(timestamp, self._last))
+
+    def between(self, first: int, second: int) -> float:
+        """Returns the milliseconds from one timestamp to another; negative if the second is before the first."""
+        return _distance(second, first) * 1000 / self._rate
 
     def anchor(self, timestamp: int, time: float) -> None:
         """From now on, `timestamp` has this time, in milliseconds."""
         if self._last is None:
             self._last = timestamp
-        self._base = (self._extended + distance(timestamp, self._last), time)
+        self._base = (self._extended + _distance(timestamp, self._last), time)
 
     def _time(self, extended: int) -> float:
         assert self._base is not None, "the callers set it"
@@ -164,11 +168,10 @@ class RtpClock:
 
     def _extend(self, timestamp: int) -> int:
         if self._last is not None:
-            self._extended += distance(timestamp, self._last)
+            self._extended += _distance(timestamp, self._last)
         self._last = timestamp
         return self._extended
 
 
-def distance(timestamp: int, reference: int) -> int:
-    """Returns how far a timestamp is after another one; negative if it is before. Both have 32 bits."""
+def _distance(timestamp: int, reference: int) -> int:
     return ((timestamp - reference + _HALF) & 0xFFFFFFFF) - _HALF

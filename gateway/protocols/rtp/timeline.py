@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.protocols.rtp.packets import RtpClock, distance
+from gateway.protocols.rtp.packets import RtpClock
 from gateway.protocols.rtp.rtcp import SenderReport
 
 _SMALL_MS: Final = 20  # nobody notices a smaller difference of picture and sound
@@ -27,7 +27,6 @@ class RtpTimeline:
     def __init__(self, rates: tuple[int, ...]) -> None:
         """rates: ticks a second of each track's timestamps."""
         self._clocks = tuple(RtpClock(rate) for rate in rates)
-        self._rates = rates
         self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: milliseconds of NTP, timestamp
         self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # those that count
         self.moved = 0.0  # milliseconds, of the last correction: positive if track 1 moved
@@ -51,7 +50,7 @@ class RtpTimeline:
             return
         last, latest = self._last[track], (report.ntp * 1000 / (1 << 32), report.timestamp)
         self._last[track] = latest
-        if last is not None and not _agree(last, latest, self._rates[track]):
+        if last is not None and not _agree(last, latest, self._clocks[track]):
             self._reports = [None] * len(self._clocks)  # those of the other track are older
             return
         self._reports[track] = latest
@@ -74,8 +73,7 @@ class RtpTimeline:
             self._clocks[0].anchor(first[1], times[0] - early)
 
 
-def _agree(first: tuple[float, int], second: tuple[float, int], rate: int) -> bool:
+def _agree(first: tuple[float, int], second: tuple[float, int], clock: RtpClock) -> bool:
     """Whether the timestamps of two reports advanced like their clocks."""
     passed = second[0] - first[0]
-    counted = distance(second[1], first[1]) * 1000 / rate
-    return abs(counted - passed) <= _INACCURACY_MS + _INACCURACY * abs(passed)
+    return abs(clock.between(first[1], second[1]) - passed) <= _INACCURACY_MS + _INACCURACY * abs(passed)
