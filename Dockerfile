@@ -2,7 +2,7 @@
 # docker build -t millrace . && docker run -p 1935:1935 -p 8080:8080 -p 8081:8081 -p 8189:8189 -p 8189:8189/udp -v millrace:/var/lib/millrace millrace
 # An edge: docker run -p 8080:8080 -e MILLRACE_CLUSTER__SECRET=… -e MILLRACE_EDGE__UPSTREAM=gateway:8080 millrace edge
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS build
 WORKDIR /src
 # Dependencies first, exactly those of the lock file: they change less often than the source.
 COPY requirements.lock ./
@@ -16,7 +16,7 @@ COPY proxy ./proxy
 RUN pip --python /opt/millrace install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
  && /opt/millrace/bin/python -m compileall -q /opt/millrace/lib
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 LABEL org.opencontainers.image.title="Millrace" \
       org.opencontainers.image.description="Live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, WebRTC, HLS, LL-HLS and DASH out." \
       org.opencontainers.image.licenses="MIT"

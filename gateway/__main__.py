@@ -1,161 +1,26 @@
-"""The command line: `millrace …` and `python -m gateway`. Without a command it serves."""
+"""The entry of `millrace` and `python -m gateway`, which serves without a command. Holds signals of a start."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Final
 
-import typer
+from gateway.lib import held_signals
 
-from gateway import __version__
-from gateway.cli import channels, cloudfront, common, configuration, ivs, keys, storage, users, vod
-from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
-
-app = typer.Typer(
-    name="millrace",
-    help="Millrace, a live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS and DASH out.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(channels.app, name="channel")
-app.add_typer(users.app, name="user")
-app.add_typer(ivs.app, name="ivs")
-app.add_typer(cloudfront.app, name="cloudfront")
-app.add_typer(storage.app, name="storage")
-app.command("sign")(keys.sign)
-app.command("verify")(keys.verify)
-app.command("check-config")(configuration.check_config)
-app.command("vod", no_args_is_help=True)(vod.vod)
-app.command("doctor")(configuration.doctor)
-
-
-def _version(requested: bool) -> None:
-    if requested:
-        typer.echo(f"millrace {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Declares the options of `millrace` itself."""
-
-
-@app.command()
-def serve(
-    welcome: Annotated[
-        bool, typer.Option("--welcome", help="Print a first channel: its push address and its play addresses.")
-    ] = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-    overrides: common.SetOption = None,
-    link: common.LinkOption = None,
-) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C."""
-    from gateway.processes.worker_settings import STALE_FILES, worker_count
-
-    settings = common.ready_settings(config, profile, overrides)
-    if link is None and worker_count(settings) > 1:
-        from gateway.processes import master
-        from gateway.processes.endpoints import gateway_endpoints
-
-        command = (
-            "gateway",
-            "serve",
-            *(["--welcome"] if welcome else []),
-            *common.config_arguments(config, profile, overrides),
-        )
-        load = lambda: common.ready_settings(config, profile, overrides)  # noqa: E731
-        raise typer.Exit(master.run(master.Service(command, gateway_endpoints, load, stale=STALE_FILES), settings))
-    common.load_outputs()  # before the API describes the fields of channels
-    from gateway.app import gateway as gateway
-    from gateway.processes.worker_link import WorkerLink
-
-    raise typer.Exit(gateway.run(settings, welcome=welcome, link=WorkerLink(link) if link is not None else None))
-
-
-@app.command()
-def edge(
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-    overrides: common.SetOption = None,
-    link: common.LinkOption = None,
-) -> None:
-    """Run a playback edge, which serves the streams of gateways, until SIGTERM or Ctrl-C."""
-    from gateway.processes.worker_settings import worker_count
-
-    settings = common.edge_settings(config, profile, overrides)
-    if link is None and worker_count(settings) > 1:
-        from gateway.processes import master
-        from gateway.processes.endpoints import edge_endpoints
-
-        command = ("gateway", "edge", *common.config_arguments(config, profile, overrides))
-        load = lambda: common.edge_settings(config, profile, overrides)  # noqa: E731
-        raise typer.Exit(master.run(master.Service(command, edge_endpoints, load, folder="run-edge"), settings))
-    from gateway.processes.worker_link import WorkerLink
-    from proxy.edge import app as playback_edge
-
-    raise typer.Exit(playback_edge.run(settings, WorkerLink(link) if link is not None else None))
-
-
-@app.command()
-def worker(
-    config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
-) -> None:
-    """Make the renditions of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
-    settings = common.settings(config, profile, overrides)
-    from gateway.app import worker as media_worker
-
-    raise typer.Exit(media_worker.run(settings))
-
-
-# ClickException of the copy of click in typer, which has its own copy since 0.20.
-_UserMistake: type[Exception] = typer.BadParameter.__mro__[2]
+_SERVERS: Final = ("serve", "edge", "worker")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code. A user's mistake is one line on stderr.
-
-    The code of a mistake is 2 for usage and configuration, else 1.
-    """
+    """Runs one command and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] and arguments[0] in _SERVERS:
+        held_signals.hold()
     try:
-        code = app(args=sys.argv[1:] if arguments is None else arguments, prog_name="millrace", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except _UserMistake as e:
-        return _print_lines([e.format_message()], getattr(e, "exit_code", common.USAGE))  # type: ignore[attr-defined]
-    except (typer.Abort, KeyboardInterrupt):
-        return 130
-    except Exception as e:
-        return _explain(e)
+        from gateway.program import run  # its imports take half a second
 
-
-def _explain(error: Exception) -> int:
-    """Prints an error of Millrace or the system as a message.
-
-    Any other error is a bug and is raised with its traceback.
-    """
-    from gateway.lib.sockets import ListenError
-    from gateway.ports.errors import GatewayError, InvalidField, TooLarge
-    from gateway.settings import SettingsError
-
-    if isinstance(error, SettingsError):
-        return _print_lines(error.problems, common.USAGE)
-    if isinstance(error, InvalidField | TooLarge):
-        return _print_lines([str(error)], common.USAGE)
-    if isinstance(error, GatewayError | ListenError | OSError):
-        return _print_lines([str(error)], common.FAILED)
-    raise error
-
-
-def _print_lines(lines: list[str] | tuple[str, ...], code: int) -> int:
-    for line in lines:
-        print(line if "\n" in line else f"millrace: {line}", file=sys.stderr)  # help has no prefix
-    return code
+        return run(arguments)
+    finally:
+        held_signals.deliver()
 
 
 if __name__ == "__main__":

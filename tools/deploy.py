@@ -26,8 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "deploy" / "aws"
-# Set here, or by what is found.
-OWN = ("DataStack", "Image", "HaproxyImage")
+# Set here, and not by a file of parameters.
+OWN = ("DataStack",)
 PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
 EDGE_LOCATIONS = "com.amazonaws.global.cloudfront.origin-facing"
 INSTALL = {
@@ -256,8 +256,9 @@ def up(stack: str, file: Path | None) -> None:
     parameters = {k: v for k, v in given.items() if k in main_known} | {"DataStack": data}
     known = main_known | describe(stack).parameters | parameters
     platform, tag = PLATFORMS[known["Architecture"]], f"{version()}-{known['Architecture'].lower()}"
-    parameters["Image"] = image(kept["ImageRepository"], tag, platform, ROOT)
-    if known["RtmpFront"] == "haproxy":
+    if not given.get("Image"):
+        parameters["Image"] = image(kept["ImageRepository"], tag, platform, ROOT)
+    if known["RtmpFront"] == "haproxy" and not given.get("HaproxyImage"):
         folder = ROOT / "proxy" / "haproxy"
         haproxy_tag = f"haproxy-{content_version(folder)}-{known['Architecture'].lower()}"
         parameters["HaproxyImage"] = image(kept["ImageRepository"], haproxy_tag, platform, folder)

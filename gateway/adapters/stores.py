@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
+from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.films import FilmStore
 from gateway.ports.stores import ConsoleStore, EventStore, JobStore, ObjectStore, Registry
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The opened stores."""
+    """The opened stores. Live streams work without `jobs`, `films`, `console` and `events`, see `unusable`."""
 
     channels: ChannelStore
     domains: DomainStore
@@ -37,10 +38,16 @@ class Stores:
     buckets: Callable[[str], ObjectStore] | None = None  # opens any bucket; None without AWS
     aws: AwsSession | None = None
 
+    def unusable(self) -> dict[str, str]:
+        """Returns the reasons why stores could not be opened, by their names. Their methods raise StoreUnavailable."""
+        optional = {"jobs": self.jobs, "films": self.films, "console": self.console, "events": self.events}
+        reasons = {f"{name} store": getattr(store, "unusable", "") for name, store in optional.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
 
 @contextlib.asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Opens the configured stores while the block runs. Raises StoreUnusable if that fails.
+    """Opens the configured stores while the block runs. Raises StoreUnusable if that fails, but see `Stores.unusable`.
 
     channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM, and
     opens even while the service is unavailable.
@@ -93,7 +100,7 @@ async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.Asy
     if session is None or url.startswith("sqlite:"):
         from gateway.adapters.local.jobs import SqliteJobs
 
-        return await stack.enter_async_context(SqliteJobs(sqlite_path(url)))
+        return await SqliteJobs(sqlite_path(url)).open_if_usable(stack)
     from gateway.adapters.aws.jobs import DynamoJobs
 
     return DynamoJobs(session, url.partition("://")[2])
@@ -103,7 +110,7 @@ async def _open_films(url: str, session: AwsSession | None, stack: contextlib.As
     if session is None or url.startswith("sqlite:"):
         from gateway.adapters.local.films import SqliteFilms
 
-        return await stack.enter_async_context(SqliteFilms(sqlite_path(url)))
+        return await SqliteFilms(sqlite_path(url)).open_if_usable(stack)
     from gateway.adapters.aws.films import DynamoFilms
 
     return DynamoFilms(session, url.partition("://")[2])
@@ -113,7 +120,7 @@ async def _open_console(url: str, session: AwsSession | None, stack: contextlib.
     if session is None or url.startswith("sqlite:"):
         from gateway.adapters.local.console import SqliteConsole
 
-        return await stack.enter_async_context(SqliteConsole(sqlite_path(url)))
+        return await SqliteConsole(sqlite_path(url)).open_if_usable(stack)
     from gateway.adapters.aws.console import DynamoConsole
 
     return DynamoConsole(session, url.partition("://")[2])
@@ -125,7 +132,7 @@ async def _open_events(
     if session is None or settings.store.startswith("sqlite:"):
         from gateway.adapters.local.events import SqliteEvents
 
-        return await stack.enter_async_context(SqliteEvents(sqlite_path(settings.store)))
+        return await SqliteEvents(sqlite_path(settings.store)).open_if_usable(stack)
     from gateway.adapters.aws.events import DynamoEvents
 
     return DynamoEvents(session, settings.store.partition("://")[2], settings.days * 86_400)
@@ -203,7 +210,7 @@ def open_aws(user: str) -> AwsSession:
     try:
         from gateway.adapters.aws.session import AwsSession
     except ModuleNotFoundError as e:
-        raise StoreUnusable(f"{user} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
+        raise StoreUnusable(f"{user} needs the AWS libraries ({e.name}): {INSTALL_AWS}") from None
     return AwsSession()
 
 

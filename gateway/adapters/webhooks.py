@@ -209,6 +209,8 @@ class Webhooks:
                 status = response.status
         except TimeoutError:
             return True, f"no answer within {self._timeout:g} s"
+        except aiohttp.InvalidURL:  # its text is the address, which may contain a token
+            return False, "the address cannot be used"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return True, f"{type(error).__name__}: {error}"
         if 200 <= status < 300:

@@ -57,6 +57,7 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
     ),
     (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists, errors.FilmInUse, errors.CannotCut)),
     (413, (errors.TooLarge,)),
+    (429, (errors.TooManyClips,)),
     (503, (errors.AtCapacity, errors.StoreUnavailable, errors.StoreUnusable)),
 )
 
@@ -109,14 +110,16 @@ def error_answer(error: Exception) -> web.Response | None:
     field = getattr(error, "field", None)
     message = error.message if isinstance(error, errors.InvalidField | BadRequest) else str(error)
     if status != 503:
-        return refusal(status, message, field=field)
+        retry_after = error.retry_after if isinstance(error, errors.TooManyClips) else None
+        return refusal(status, message, field=field, retry_after=retry_after)
     if not isinstance(error, errors.StoreUnavailable | errors.StoreUnusable):
         log.warning("no capacity", reason=message)
         return refusal(503, message, retry_after=5)
     # The store's own message (paths, table names) goes only to the log.
     log.warning("store unavailable", reason=str(error))
-    retry_after = error.retry_after if isinstance(error, errors.StoreUnavailable) else 5
-    return refusal(503, "the store does not answer now", retry_after=retry_after)
+    if not isinstance(error, errors.StoreUnavailable):
+        error = errors.StoreUnavailable(message)
+    return refusal(503, error.public, retry_after=error.retry_after)
 
 
 def http_error_answer(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

@@ -9,17 +9,21 @@ import structlog
 from aiohttp import web
 
 from gateway.api import qr_code
-from gateway.api.answers import BadRequest, Missing, answer, answer_text, json_text
+from gateway.api.answers import BadRequest, Missing, answer, answer_text, json_text, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.context import CONTEXT, Context
+from gateway.api.slate_pictures import judge_pictures
+from gateway.channels import relay_urls
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
+from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
 from gateway.ports.errors import NoSuchChannel
+from gateway.ports.users import Role
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +51,19 @@ async def _answer_with(request: web.Request, channel: Channel) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
-    channel = await context.channels.add(create_item(body, context.clock(), context.secrets, context.limits.item))
+    item = create_item(body, context.clock(), context.secrets, context.limits.item)
+    await judge_pictures(context.objects, stored_inputs(item))
+    return await _answer_with(request, await add_channel(context, item, author(request)))
+
+
+async def add_channel(context: Context, item: dict[str, Any], by: dict[str, str]) -> Channel:
+    """Stores a new channel. by: as from `author`. Raises ChannelExists."""
+    channel = await context.channels.add(item)
     context.drop_cached(channel.id)
     context.hub.channel_changed(channel)  # it may have inputs that are always on air
     log.info("channel created", channel=channel.id)
-    context.events.emit(channel_created(channel, context.clock(), author(request)))
-    return await _answer_with(request, channel)
+    context.events.emit(channel_created(channel, context.clock(), by))
+    return channel
 
 
 async def index(request: web.Request) -> web.Response:
@@ -80,11 +91,20 @@ async def update(request: web.Request) -> web.Response:
 
 
 async def set_relay(request: web.Request) -> web.Response:
-    """Changes the relay of a channel, as `update`, and no other field: a broadcaster's parameters of Amazon IVS."""
+    """Changes the relay of a channel, as `update`, and no other field: a broadcaster's parameters of Amazon IVS.
+
+    The gateway fetches the key of an IVS channel itself. So a broadcaster may name only those that an administrator
+    stored.
+    """
     body = await json_object(request, request.app[CONTEXT].limits.request)
     for name in body:
         if name not in _RELAY_FIELDS:
             raise BadRequest(f"expected only {' and '.join(_RELAY_FIELDS)}", field=name[:64])
+    if request[USER].rights.role is not Role.ADMINISTRATOR:
+        stored = relay_urls.targets((await stored_channel(request)).item.get("relayURL")) or ()
+        for target in relay_urls.targets(body.get("relayURL")) or ():
+            if relay_urls.is_ivs_channel(target) and target not in stored:
+                return refusal(403, "only an administrator may add an Amazon IVS channel", field="relayURL")
     return await _change(request, body)
 
 
@@ -92,6 +112,7 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
+        await judge_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
         channel = await context.channels.update(channel.id, changed)
         context.drop_cached(channel.id)
         context.hub.channel_changed(channel)

@@ -22,6 +22,7 @@ from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
 from gateway.api.sessions import live
 from gateway.channels.channel import Channel
+from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.stream import Stream
 from gateway.outputs.clips.clip_service import Clip, ClipService, Movie
@@ -39,7 +40,6 @@ _MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since the epoch, 
 _MAX_EPOCH: Final = 32_503_680_000.0  # the year 3000
 _MAX_POLLS: Final = 300  # of a clip that another node makes; each takes up to 3 s
 _POLL_SECONDS: Final = 0.2
-_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?", re.ASCII)
 _PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)", re.ASCII)  # a plus sign that a query did not encode
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _HINT: Final = "nothing is recorded: switch on isOnDemand, rewind or isVideo in the channel first"
@@ -151,17 +151,25 @@ async def _remote_export(request: web.Request, channel: Channel, time: ClipTime)
 async def _send(
     request: web.Request, channel: Channel, start: float, size: int, chunks: AsyncIterator[bytes]
 ) -> web.StreamResponse:
-    """Sends a complete file. An error in the middle closes the connection, because the head was sent."""
+    """Sends a complete file. An error in the middle closes the connection, because the head was sent.
+
+    A client that does not read a piece in time is disconnected, because few exports are possible at a time.
+    """
+    stall = request.app[CONTEXT].limits.stall
     response = _movie_head()
     response.headers["Content-Disposition"] = disposition(channel, start)
     response.content_length = size
     await response.prepare(request)
     try:
         async for chunk in chunks:
-            await response.write(chunk)
+            try:
+                async with asyncio.timeout(stall or None):
+                    await response.write(chunk)
+            except TimeoutError:
+                raise OSError(f"its client has read less than {len(chunk)} bytes in {stall:g} s") from None
     except (ForwardedRefusal, GatewayError, OSError) as error:
         if _is_connected(request):
-            log.warning("an export was cut off", channel=channel.id, reason=str(error))
+            log.warning("an export was cut off", channel=channel.id, peer=request.remote, reason=str(error))
             assert request.transport is not None  # it is connected
             request.transport.abort()
         raise ConnectionAbortedError("the export was cut off") from error
@@ -218,8 +226,8 @@ def clip_time(values: Mapping[str, Any], now: float, longest: float, hint: str) 
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        return float(value)
+    if isinstance(value, str):
+        return read_decimal(value.strip(), 1000 * _MILLISECONDS)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1000 * _MILLISECONDS:
         return float(value)
     return None

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.api.answers import Missing, answer
 from gateway.api.context import CONTEXT, Context
 from gateway.api.servers import push_origins
+from gateway.channels import addresses
 from gateway.ingest.websocket import push_servers
 from gateway.lib.assets import Asset
 from gateway.ports.errors import StoreUnavailable
@@ -40,9 +41,9 @@ async def broadcaster(request: web.Request) -> web.StreamResponse:
 
 
 async def push_ports(request: web.Request) -> web.Response:
-    """Returns the WebSocket push ports, for the page on which a user enters a stream key."""
-    ports = request.app[CONTEXT].address_defaults.ports()
-    return answer({name: ports[name] for name in ("ws", "wss")})
+    """Returns the host and the ports for pushes, for the page on which a user enters a stream key."""
+    context = request.app[CONTEXT]
+    return answer(addresses.push_ports(await context.domains.get_domains(), context.address_defaults.ports()))
 
 
 async def docs(request: web.Request) -> web.StreamResponse:

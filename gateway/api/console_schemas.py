@@ -175,8 +175,9 @@ class Profile(OpenSchema):
 
 
 class PushPorts(Schema):
-    """WebSocket ports without and with TLS; null: not open."""
+    """WebSocket ports without and with TLS; null: not open. host: of these ports; "": that of the page."""
 
+    host: str
     ws: int | None
     wss: int | None
 

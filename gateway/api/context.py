@@ -50,11 +50,13 @@ class RequestLimits:
     """Limits of requests; 0: no limit.
 
     body: bytes of a body. item: bytes of a stored channel or profile. request: seconds for a whole body.
+    stall: seconds in which a client must read a piece of an export.
     """
 
     body: int
     item: int
     request: float
+    stall: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from gateway.api.context import CONTEXT
 from gateway.api.page_limit import page_limit
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
+from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import EventType, StoredEvent
 from gateway.ports.stores import EventQuery
@@ -26,7 +27,7 @@ QUERY: Final = (
 )
 _MAX_LIMIT: Final = 1000
 _ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
-_SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_MAX_SECONDS: Final = 10**12
 _MAX_TIME_LENGTH: Final = 40
 
 
@@ -69,8 +70,8 @@ def _first_id(text: str, field: str, other: str = "") -> str:
     """Returns the smallest id of a time; "" for "". other: what the field may be besides. Raises BadRequest."""
     if not text:
         return ""
-    if _SECONDS.fullmatch(text):
-        return first_id(float(text))
+    if (seconds := read_decimal(text, _MAX_SECONDS)) is not None:
+        return first_id(seconds)
     try:
         # In a query, "+" means a space.
         time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.history import RESOLUTIONS, Point, merged
 from gateway.diagnosis.recorder import Recorder
+from gateway.lib.numbers import read_decimal
 
 QUERY: Final = (
     ("channel", "a channel's id; without it: the node"),
@@ -24,7 +24,7 @@ QUERY: Final = (
 NODE: Final = "-"  # stands for the node itself in the place of a channel, between nodes
 MAX_SECONDS: Final = RESOLUTIONS[-1].span
 _UNKNOWN: Final = (math.nan, math.nan, math.nan)
-_HOURS: Final = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,6})?", re.ASCII)
+_MAX_VALUE: Final = 1e300
 
 
 def local_points(recorder: Recorder, channel: str, seconds: float) -> list[list[Any]]:
@@ -37,8 +37,8 @@ async def show(request: web.Request) -> web.Response:
     """Returns the values of the last hours. A channel that was never live here has no points."""
     context = request.app[CONTEXT]
     channel, hours = request.query.get("channel", ""), request.query.get("hours", "24")
-    seconds = math.ceil(float(hours) * 3600) if _HOURS.fullmatch(hours) else 0
-    if not 0 < seconds <= MAX_SECONDS:
+    seconds = math.ceil((read_decimal(hours, MAX_SECONDS / 3600) or 0) * 3600)
+    if not seconds:
         raise BadRequest("expected a number of hours, up to 24", field="hours")
     if channel and not is_channel_id(channel):
         raise BadRequest("expected the id of a channel", field="channel")
@@ -90,7 +90,9 @@ def _read(values: list[Any]) -> Iterator[Point]:
 
 
 def _is_triple(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(v) in (int, float) for v in value)
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    return all(type(v) in (int, float) and abs(v) < _MAX_VALUE for v in value)
 
 
 def _columns(points: Sequence[Point]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from gateway.api.answers import Conflict, Missing, answer
 from gateway.api.body import json_array
 from gateway.api.channels import author, stored_channel
 from gateway.api.context import CONTEXT, Context
+from gateway.api.slate_pictures import judge_pictures
 from gateway.channels.channel import Channel
 from gateway.channels.channel_events import channel_changed
 from gateway.channels.inputs import (
@@ -69,6 +70,7 @@ async def update(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     before = stored_inputs(channel.item)
     specs = parse_inputs(restore_addresses(body, before))
+    await judge_pictures(context.objects, specs, before)
     if specs != before:
         changes = {FIELD: [spec.stored() for spec in specs]}
         channel = await context.channels.update(channel.id, changes)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import html
@@ -17,14 +18,16 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from gateway.api import own_channels
 from gateway.api.answers import Missing
 from gateway.api.context import CONTEXT, Context
 from gateway.api.login import open_session
 from gateway.api.openid_provider import OpenIdProvider
+from gateway.api.own_channels import create_own_channel
 from gateway.api.tokens import TokenRefused
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
-from gateway.ports.errors import StoreUnavailable
+from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +114,7 @@ def set_up(app: web.Application, context: Context) -> None:
     """Adds the state of the sign-ins to the application. The end of the application closes the provider's client."""
     app[_PENDING] = PendingSignIns(context.secrets)
     app[_CODE_CHECKS] = AttemptLimiter(_MAX_CONCURRENT)
+    app[own_channels.LOCK] = asyncio.Lock()
     app.on_cleanup.append(_close_provider)
 
 
@@ -153,7 +157,7 @@ async def callback(request: web.Request) -> web.StreamResponse:
     except TooManyAttempts:
         context.metrics.refused.add("login", "limited")
         response = _page(429, "too many sign-ins are in progress: try again", 1)
-    except StoreUnavailable as error:
+    except (AtCapacity, StoreUnavailable) as error:
         response = _page(503, str(error))
     response.del_cookie(_COOKIE, path="/oidc")
     return response
@@ -170,6 +174,8 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
     # Only the provider can check a code. A few are checked at a time; addresses with wrong attempts come last.
     async with request.app[_CODE_CHECKS].turn(context.authenticators.attempt(context.client_address(request))):
         user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
+    if own := provider.own_channel(user):
+        await create_own_channel(request, user, own, provider.sign_up)
     return await open_session(request, user, provider.credential_hash, _redirect_home)
 
 

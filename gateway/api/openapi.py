@@ -23,7 +23,7 @@ _DESCRIPTIONS: Final = {
     409: "Not possible in the present state.",
     413: "Too large.",
     422: "The object in the request cannot be used for this.",
-    429: "Too many wrong tokens or passwords from this address.",
+    429: "Too many wrong tokens or passwords from this address, or too many clips of the channel.",
     502: "A service that the gateway called refused the request.",
     503: "The store or another service is unavailable; try again later.",
     507: "Not enough disk space.",

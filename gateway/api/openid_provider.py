@@ -58,7 +58,9 @@ class OpenIdProvider:
             tuple(settings.allow),
             tuple(settings.broadcasters),
             settings.channels_claim,
+            settings.sign_up > 0,
         )
+        self.sign_up = settings.sign_up
         self._secret = settings.client_secret.get_secret_value()
         self._egress = Egress(reachable)
         self._tls = tls
@@ -78,11 +80,18 @@ class OpenIdProvider:
         text = json.dumps([rules.issuer, rules.client_id, rules.claim, sorted(rules.allow)])
         if rules.broadcasters:
             text += json.dumps([sorted(rules.broadcasters), rules.channels_claim])
+        if rules.own_channels:
+            text += "own channels"
         return hashlib.sha256(text.encode()).hexdigest()
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+    def own_channel(self, user: ApiUser) -> str:
+        """Returns the id of the channel of a user who signed up; "" for other users."""
+        own = self._rules.own_channel(user.id) if self.sign_up else ""
+        return own if user.rights.channels == (own,) else ""
 
     async def bearer(self, token: str) -> ApiUser:
         """Returns the user of an access or ID token. Raises TokenRefused, StoreUnavailable."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from gateway.api.answers import BadRequest
+from gateway.lib.numbers import read_integer
 
 
 def page_limit(text: str, most: int) -> int:
-    """Returns the limit in a query, 1 to `most`, which has at most four digits. Raises BadRequest."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most):
+    """Returns the limit in a query, 1 to `most`. Raises BadRequest."""
+    limit = read_integer(text, most, 1)
+    if limit is None:
         raise BadRequest(f"expected a number from 1 to {most}", field="limit")
-    return int(text)
+    return limit

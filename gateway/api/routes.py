@@ -225,7 +225,7 @@ ROUTES: Final = (
             "Clip",
             body="NewClip",
             status=201,
-            statuses=(409, 503),
+            statuses=(409, 429, 503),
             role=_BROADCASTER,
         ),
         Route(

@@ -20,6 +20,7 @@ from gateway.ports.nodes import Node, NodeRole
 log = structlog.get_logger(__name__)
 
 MAX_SERVERS: Final = 100  # broadcasters never try more
+_MAX_TIME: Final = 10**12  # seconds since the epoch
 _ROLES: Final = ("primary", "secondary")  # all others are "standby"
 NO_SERVERS = "You need to deploy the backend container before loading this page"  # the old system's text
 
@@ -87,7 +88,7 @@ def gateways(nodes: Iterable[Node]) -> list[Node]:
 def age_order(node: Node) -> tuple[float, str]:
     """Returns a sort key: older nodes first, and unique for each node."""
     since = node.shown.get("since")
-    if isinstance(since, bool) or not isinstance(since, int | float) or not math.isfinite(since):
+    if isinstance(since, bool) or not isinstance(since, int | float) or not 0 <= since < _MAX_TIME:
         since = math.inf
     return float(since), node.id
 

@@ -28,11 +28,11 @@ async def healthcheck(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Answers 200, or 503 with the names of the missing services."""
-    missing = await request.app[CONTEXT].readiness.missing()
-    if missing:
-        return answer({"ready": False, "missing": list(missing)}, 503, {"Retry-After": "5"})
-    return answer({"ready": True, "missing": []})
+    """Answers 200, or 503 if services are missing that live streams need. Has the names of all missing services."""
+    readiness = request.app[CONTEXT].readiness
+    missing = await readiness.missing()
+    body = {"ready": not missing, "missing": [*missing, *readiness.degraded()]}
+    return answer(body, 503, {"Retry-After": "5"}) if missing else answer(body)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -59,7 +59,7 @@ async def show(request: web.Request) -> web.Response:
             **traffic(await context.metrics_snapshot()),
             "workers": node.workers(),
             "ready": not missing,
-            "missing": list(missing),
+            "missing": [*missing, *context.readiness.degraded()],
             "ports": context.address_defaults.ports().as_json(),
             "logLevel": levels.name,
             "stores": node.stores,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,7 @@ class TokenRules:
 
     audience: of access tokens, if it differs from client_id. claim, allow: the claim to check, and its accepted values.
     broadcasters: the values of users who are broadcasters. channels_claim: the claim with the ids of their channels.
+    own_channels: whether a broadcaster without that claim has a channel of the own.
     """
 
     issuer: str
@@ -39,6 +41,11 @@ class TokenRules:
     allow: Sequence[str]
     broadcasters: Sequence[str] = ()
     channels_claim: str = "channels"
+    own_channels: bool = False
+
+    def own_channel(self, subject: str) -> str:
+        """Returns the id of the channel of a user who signed up, whether or not it exists."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}#{subject}"))
 
     def user(self, claims: Mapping[str, Any]) -> ApiUser:
         """Returns the user of a verified token. Raises TokenRefused if the user may not sign in."""
@@ -49,7 +56,10 @@ class TokenRules:
         if not self._matches(claims, self.allow):
             if not self._matches(claims, self.broadcasters):
                 raise TokenRefused(f"no value of {self.claim} is allowed (oidc.allow, oidc.broadcasters)")
-            rights = Rights(Role.BROADCASTER, _listed(claims.get(self.channels_claim)))
+            channels = _listed(claims.get(self.channels_claim))
+            if self.own_channels and not channels:
+                channels = (self.own_channel(subject),)
+            rights = Rights(Role.BROADCASTER, channels)
         names = (claims.get(name) for name in _NAME_CLAIMS)
         name = next(n for n in names if isinstance(n, str) and n)
         return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject, rights)

@@ -48,7 +48,9 @@ class BackgroundJobs:
         player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
         self.kvs = KvsJobs(outputs.kvs, player, job_queue, most=settings.kvs.queued, history=settings.vod.history)
         self._servers = _broadcast_servers(settings.ecs.addresses, stores)
-        self.retention = Retention(stores.objects, stores.channels, settings.recording.retention_days)
+        self.retention = Retention(
+            stores.objects, stores.channels, settings.recording.retention_days, settings.clips.retention_days
+        )
         self.rewind_deletion = RewindDeletion(stores.objects, stores.channels)
         self.media_deletion = media_deletion(settings, stores)
 

@@ -24,6 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.port_owner import port_owner, taken_words
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
@@ -85,7 +86,7 @@ def examine(settings: Settings) -> list[Finding]:
         *files(settings),
         *certificate(settings.tls.cert, settings.tls.key),
         *ports(settings),
-        store(settings),
+        *stores(settings),
     ]
 
 
@@ -127,7 +128,7 @@ def modules(
         if installed("aioboto3"):
             findings.append(_ok("aioboto3", "installed"))
         else:
-            text = "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
+            text = f"not installed, but the settings name AWS stores: {INSTALL_AWS}"
             findings.append(_missing("aioboto3", text))
     return findings
 
@@ -351,19 +352,24 @@ def _is_millrace(settings: Settings) -> bool:
         return False
 
 
-def store(settings: Settings) -> Finding:
-    """Checks whether the channel store answers. Does not create a missing database."""
+def stores(settings: Settings) -> Iterator[Finding]:
+    """Checks whether the stores answer. Does not create a missing database of channels."""
     from gateway.adapters.stores import open_stores, sqlite_path
 
     if settings.channels.startswith("sqlite:") and not sqlite_path(settings.channels).exists():
-        return _ok("channel store", f"{sqlite_path(settings.channels)} will be created")
+        yield _ok("channel store", f"{sqlite_path(settings.channels)} will be created")
+        return
 
-    async def check() -> None:
+    async def check() -> dict[str, str]:
         async with open_stores(settings) as stores:
             await stores.channels.check()
+            return stores.unusable()
 
     try:
-        asyncio.run(check())
+        unusable = asyncio.run(check())
     except GatewayError as error:
-        return _missing("channel store", str(error))
-    return _ok("channel store", f"{settings.channels} answers")
+        yield _missing("channel store", str(error))
+        return
+    yield _ok("channel store", f"{settings.channels} answers")
+    for name, reason in unusable.items():
+        yield _warning(name, f"{reason}; live streams go on without it")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from gateway import __version__
 from gateway.adapters.advertise import advertised
 from gateway.adapters.aws.scale_in_protection import ScaleInProtection
 from gateway.adapters.cloud import AwsServices
-from gateway.adapters.local.data_folder import data_folder
+from gateway.adapters.local.data_folder import GATEWAY_RUN, data_folder, folder_lock
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
@@ -31,7 +34,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.node_values import NodeValues
 from gateway.app.output_factory import OutputFactory
 from gateway.app.viewer_parts import http_viewers, viewer_reports
-from gateway.channels.addresses import Addresses, OpenPorts
+from gateway.channels.addresses import Addresses, OpenPorts, push_ports
 from gateway.channels.media_owners import StoredDeletions
 from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.health_monitor import HealthMonitor
@@ -39,6 +42,7 @@ from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
+from gateway.http.response import JSON, Response
 from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.registry import all_listeners
@@ -80,6 +84,7 @@ from gateway.playback.router import (
     MediaRoutes,
     PlaybackAccess,
     PlaybackRouter,
+    PublisherRoutes,
     StoredPlayback,
 )
 from gateway.playback.snapshot import SnapshotResponder
@@ -91,6 +96,8 @@ from gateway.processes.metrics_aggregator import OPERATION as SUMS
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_settings import REGISTRY_FILE, with_host_registry
 from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
@@ -109,7 +116,8 @@ def run(settings: Settings, *, welcome: bool = False, link: WorkerLink | None = 
         node_settings = with_host_registry(settings, slot) if slot is not None else _with_registry(settings)
         return await node.serve("gateway", node_settings, link, lambda parts: Gateway.open(parts, welcome))
 
-    return process.run(settings, work, link)
+    # Of several processes, the master has the lock.
+    return process.run(settings, work, link, folder_lock(settings.data / GATEWAY_RUN) if link is None else None)
 
 
 class Gateway(node.Role):
@@ -127,6 +135,7 @@ class Gateway(node.Role):
         self._parts = parts
         self._stores = stores
         self._outputs = outputs
+        self.viewer_memory = outputs.viewer_memory
         self._member = member
         self._event_log = event_log
         self._welcome = welcome
@@ -179,6 +188,9 @@ class Gateway(node.Role):
         settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
         stores = await stack.enter_async_context(open_stores(settings))
         parts.readiness.add("channel store", stores.channels.check)
+        parts.readiness.degraded = stores.unusable
+        for name, reason in stores.unusable().items():
+            log.error("a store cannot be used, live streams go on without it", store=name, reason=reason)
         tls = outgoing_tls(settings.tls.ca)
         if settings.hooks.url:
             hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)
@@ -299,7 +311,7 @@ class Gateway(node.Role):
                 play_auth=playback.auth,
                 sign_ttl=playback.sign_ttl,
             ),
-            limits=RequestLimits(limits.api_body, limits.item, REQUEST_SECONDS),
+            limits=RequestLimits(limits.api_body, limits.item, REQUEST_SECONDS, limits.viewer_stall),
             readiness=self._parts.readiness,
             metrics=self._parts.metrics,
             recorder=self._recorder,
@@ -343,6 +355,11 @@ class Gateway(node.Role):
         secure = {f"{listener.name}s" for listener in all_listeners()}
         return self._ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
 
+    async def _push_ports(self, host: str = "") -> Response:
+        """Answers `/broadcast.json`. host: of this gateway, for the pages of other nodes."""
+        domains = await self._stores.domains.get_domains()
+        return Response(200, json.dumps(push_ports(domains, self._shown_ports, host)).encode(), JSON)
+
     async def _push_addresses(self, host: str) -> Addresses:
         """Returns the addresses for a client that requested this host. Raises StoreUnavailable."""
         name = hostname(host) or shown_host(self._settings.rtmp.host)
@@ -378,13 +395,15 @@ class Gateway(node.Role):
         obs = ObsConfiguration(
             channels.cached, self._parts.secrets, self._push_addresses, Refusals(OBS_REQUESTS_PER_MINUTE)
         )
+        servers = self._key_servers.respond
+        publishers = PublisherRoutes(lambda request: self._push_ports(), servers, obs.respond)
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
             live,
-            Pages(lambda: self._shown_ports, settings.playback.public_url, settings.playback.player_hosts),
-            Health(self._parts.readiness.missing),
-            StoredPlayback(recordings, Posters(self._stores.objects, tasks), channel_list, obs),
-            {"vod": vod_files, "_servers": self._key_servers.respond},
+            Pages(settings.playback.public_url, settings.playback.player_hosts),
+            Health(self._parts.readiness.missing, self._parts.readiness.degraded),
+            StoredPlayback(recordings, Posters(self._stores.objects, tasks), channel_list, publishers),
+            {"vod": vod_files},
         )
         if member is None:
             return playback
@@ -394,6 +413,9 @@ class Gateway(node.Role):
             **self._operations(member),
             "film": vod_files.serve_node,
             "public": channel_list,
+            "push-ports": lambda request, rest: self._push_ports(hostname(request.host)),
+            "push-servers": servers,
+            "obs": obs.respond,
         }
         if self._parts.identity.slot is not None:
             self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, member.peers)
@@ -407,7 +429,8 @@ class Gateway(node.Role):
         """Returns the number of viewers of the live public channels of all nodes, by id."""
         own = list(live_public_channels(self.hub, self._remote_viewers))
         found = await self._cluster.everywhere("public-live")
-        return {entry["id"]: entry["viewers"] for entries in (*found.answers.values(), own) for entry in entries}
+        entries = (entry for entries in (*found.answers.values(), own) for entry in entries)
+        return {str(entry.get("id")): entry["viewers"] for entry in entries if type(entry.get("viewers")) is int}
 
     def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""

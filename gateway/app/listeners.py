@@ -22,6 +22,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
 from gateway.live.publisher import AcquirePublisher
+from gateway.packaging.backlog import Backlogs
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
@@ -36,6 +37,7 @@ from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handover import Handover
 from gateway.webrtc.samples import endpoint_samples
 from gateway.webrtc.sockets import WebRtcSockets, open_port
+from gateway.webrtc.tcp import TcpLimits
 
 if TYPE_CHECKING:
     from gateway.cluster.node_endpoint import NodeEndpoint
@@ -62,6 +64,7 @@ class NodeServers(Protocol):
 
     node_endpoint: answers other nodes; None: a single node.
     metrics_aggregator: collects the metrics of sibling processes; None: a single process.
+    viewer_memory: limits the bytes that wait for viewers.
     browser_streams, browser_media: what viewers by WebRTC get.
     remote_sessions: the WebRTC sessions of other processes; None: there are none.
     Both are valid after `playback`.
@@ -75,6 +78,7 @@ class NodeServers(Protocol):
     browser_streams: PlayableStreams
     browser_media: BrowserMedia
     remote_sessions: RemoteSessions | None
+    viewer_memory: Backlogs
     node_endpoint: NodeEndpoint | None
     metrics_aggregator: MetricsAggregator | None
 
@@ -114,7 +118,8 @@ class Listeners:
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         opener: Opener = listen if link is None else link.sockets
         webrtc_sockets = self._webrtc_sockets()
-        webrtc = self._webrtc = WebRtcEndpoint(settings.webrtc, webrtc_sockets)
+        tcp_limits = TcpLimits(servers.viewer_memory, settings.limits.viewer_stall)
+        webrtc = self._webrtc = WebRtcEndpoint(settings.webrtc, webrtc_sockets, tcp_limits)
         sessions = self._sessions = Signalling(webrtc, servers.remote_sessions, settings.webrtc.ice_servers)
         self._push_listeners = servers.open_pushes(self._services(opener, tls, sessions))
         own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
@@ -180,7 +185,8 @@ class Listeners:
 
     def _playback(self, router: PlaybackRouter) -> HttpServer:
         """Returns the server for players and other nodes. Also creates the server for sibling processes."""
-        limits, forwarded = http_limits(self._settings), Forwarded(self._settings.http.forwarded_from)
+        limits = replace(http_limits(self._settings), memory=self._servers.viewer_memory)
+        forwarded = Forwarded(self._settings.http.forwarded_from)
         node_endpoint, slot = self._servers.node_endpoint, self._parts.identity.slot
         metrics_aggregator = self._servers.metrics_aggregator
         if node_endpoint is None:

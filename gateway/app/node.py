@@ -78,48 +78,53 @@ async def serve(
     raise_file_limit()
     data_folder(settings.data)
     metrics = Metrics(__version__)
+    role: Role | None = None
     async with contextlib.AsyncExitStack() as stack:
-        secret_resolver = await stack.enter_async_context(SecretResolver(settings))
-        settings = secret_resolver.settings
-        secrets = signing_secret(settings)
-        verifier, new_token = admin_token(settings)
-        secret_resolver.follow(secrets, verifier)
         shutdown_signals = ShutdownSignals(link)
         if link is not None:
             stack.callback(link.close)
-        parts = NodeParts(
-            settings=settings,
-            identity=NodeIdentity.of(slot, secret_resolver.cluster),
-            link=link,
-            secrets=secrets,
-            verifier=verifier,
-            events=Events(),
-            metrics=metrics,
-            experience=Experience(metrics),
-            readiness=Readiness(),
-            shutdown_signals=shutdown_signals,
-            stack=stack,
-            tasks=Tasks(name, crashed),
-        )
-        role = await open_role(parts)
-        listeners = Listeners(parts, role)
-        parts.tasks.start(secret_resolver.run(), "secrets")
-        parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
-        metrics.read_from(listeners.samples)
-        await listeners.open()
-        stack.push_async_callback(listeners.close)
-        await role.join(listeners.ports)
-        if link is None:
-            write_ports(settings.data, listeners.ports)
-        tune_garbage_collector()
-        seconds = round(time.monotonic() - started, 2)
-        log.info(role.ready, seconds=seconds, **role.words, **listeners.ports.opened())
-        if link is not None:
-            link.ready()
+        async with shutdown_signals.ends_start():
+            secret_resolver = await stack.enter_async_context(SecretResolver(settings))
+            settings = secret_resolver.settings
+            secrets = signing_secret(settings)
+            verifier, new_token = admin_token(settings)
+            if new_token is not None:  # at once: a start that fails or is stopped must not lose it
+                print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
+            secret_resolver.follow(secrets, verifier)
+            parts = NodeParts(
+                settings=settings,
+                identity=NodeIdentity.of(slot, secret_resolver.cluster),
+                link=link,
+                secrets=secrets,
+                verifier=verifier,
+                events=Events(),
+                metrics=metrics,
+                experience=Experience(metrics),
+                readiness=Readiness(),
+                shutdown_signals=shutdown_signals,
+                stack=stack,
+                tasks=Tasks(name, crashed),
+            )
+            role = await open_role(parts)
+            listeners = Listeners(parts, role)
+            stack.push_async_callback(listeners.close)
+            parts.tasks.start(secret_resolver.run(), "secrets")
+            parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
+            metrics.read_from(listeners.samples)
+            await listeners.open()
+            await role.join(listeners.ports)
+            if link is None:
+                write_ports(settings.data, listeners.ports)
+            tune_garbage_collector()
+            seconds = round(time.monotonic() - started, 2)
+            log.info(role.ready, seconds=seconds, **role.words, **listeners.ports.opened())
+            if link is not None:
+                link.ready()
+        if role is None:
+            log.info("stopped while it started")
+            return 0
         if parts.first and await shutdown_signals.all_opened():
             await role.welcome()
-            if new_token is not None:
-                print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
         if await shutdown_signals.requested():
             log.info("retiring", retire=settings.serve.retire)
             listeners.retire()

@@ -66,7 +66,8 @@ class OutputFactory:
         self.task_sets = TaskSets(self.tasks)
         limits = StreamLimits(0, _BROWSER_LINGER, hub.limits.gop_seconds, hub.limits.gop_bytes)
         self._browser_hub = Hub(limits, (), Events())  # of renditions for browsers; players cannot reach it
-        self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
+        self.viewer_memory = Backlogs(settings.limits.viewer_memory)
+        self._packaging = PackagingServices(settings, self.viewer_memory, metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts, hub.events)
         self.egress = Egress(settings.egress.allow)
         self.ladders = load_ladders(settings.transcode.ladders)

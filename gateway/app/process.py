@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
 
 from gateway.lib import log as logs
+from gateway.lib.redact import mask
 from gateway.lib.sockets import ListenError
 from gateway.lib.tuning import private_files
 from gateway.ports.errors import GatewayError
@@ -19,23 +21,28 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], link: WorkerLink | None = None) -> int:
+def run(
+    settings: Settings,
+    work: Callable[[], Coroutine[Any, Any, int]],
+    link: WorkerLink | None = None,
+    lock: AbstractContextManager[None] | None = None,
+) -> int:
     """Runs `work` in a new event loop. Returns the exit code.
 
     An error that the operator must fix is printed as one line on stderr, and the exit code is 1. Examples are a port in
     use and an unusable store.
 
-    link: a worker's link to its master.
+    link: a worker's link to its master. lock: held while the loop runs.
     """
     private_files()
     logs.configure(settings.log.level, settings.log.format, fields={"process": link.slot.name} if link else None)
     try:
         import uvloop
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with lock or nullcontext(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work())
     except (GatewayError, ListenError, OSError) as error:
-        print(f"millrace: {error}", file=sys.stderr)  # noqa: T201
+        print(f"millrace: {mask(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
 
+from gateway.lib import held_signals
 from gateway.processes.link_protocol import WorkerCommand
 from gateway.processes.worker_link import WorkerLink
 
@@ -30,6 +32,7 @@ class ShutdownSignals:
     def __init__(self, link: WorkerLink | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._signalled_once = False
+        self._starting: asyncio.Timeout | None = None  # the time limit of the start: none until it must end
         self._stop: asyncio.Future[None] = loop.create_future()
         self._retire: asyncio.Future[None] = loop.create_future()
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -42,6 +45,7 @@ class ShutdownSignals:
             for number in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             link.listen(self._on_command)
+        held_signals.deliver()
 
     def _hung_up(self) -> None:
         if sys.stdin is not None and sys.stdin.isatty():
@@ -49,13 +53,25 @@ class ShutdownSignals:
         else:
             log.warning("SIGHUP replaces processes only if serve.workers is more than 1; restart this process")
 
+    @contextlib.asynccontextmanager
+    async def ends_start(self) -> AsyncIterator[None]:
+        """Cancels and leaves the block when this process must end. So a stop does not wait for a slow start."""
+        try:
+            async with asyncio.timeout(0.0 if self._stop.done() else None) as self._starting:
+                yield
+        except TimeoutError:
+            if self._starting is None or not self._starting.expired():
+                raise
+        finally:
+            self._starting = None
+
     async def all_opened(self) -> bool:
         """Waits until all workers serve for the first time since their master started; not in a single process.
 
         Returns False if this process must end or is replaced first. A worker that starts later waits for its own end.
         """
         await asyncio.wait((self._opened, self._stop, self._retire), return_when=asyncio.FIRST_COMPLETED)
-        return self._opened.done()
+        return self._opened.done() and not self._stop.done()
 
     async def requested(self) -> bool:
         """Waits until this process must end.
@@ -78,6 +94,8 @@ class ShutdownSignals:
         """Requests the shutdown, like a signal."""
         if not self._stop.done():
             self._stop.set_result(None)
+            if self._starting is not None:
+                self._starting.reschedule(0.0)
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._signalled_once:
@@ -86,10 +104,9 @@ class ShutdownSignals:
         self.stop()
 
     def _on_command(self, command: WorkerCommand) -> None:
-        future = {
-            WorkerCommand.STOP: self._stop,
-            WorkerCommand.RETIRE: self._retire,
-            WorkerCommand.OPENED: self._opened,
-        }[command]
+        if command is WorkerCommand.STOP:
+            self.stop()
+            return
+        future = self._retire if command is WorkerCommand.RETIRE else self._opened
         if not future.done():
             future.set_result(None)

@@ -19,6 +19,7 @@ from gateway.cluster.forward import RenditionPush
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.peers import Peers
 from gateway.cluster.source_pull import SourcePull
+from gateway.lib import held_signals
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
@@ -87,6 +88,10 @@ async def work(settings: Settings, assignment: Assignment) -> int:
     dropped, ladders = Counter(DROPPED), load_ladders(settings.transcode.ladders)
     stream, kind = settings.stream, ladder_of_channel(ladders, settings.transcode)
     hub = Hub(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes), (), Events())
+    stop_requested, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop_requested.set)
+    held_signals.deliver()
     async with SecretResolver(settings) as secrets, Peers(secrets.cluster) as peers, Tasks("worker", _crashed) as tasks:
         tasks.start(secrets.run(), "secrets")
         hub.add_outputs(
@@ -103,9 +108,6 @@ async def work(settings: Settings, assignment: Assignment) -> int:
         )
         running = tasks.start(hub.run(), "hub")
         pulling = tasks.start(SourcePull(hub, peers, assignment.gateway, assignment.item).run(), "source")
-        stop_requested, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop_requested.set)
         log.info("working", channel=assignment.item["id"], gateway=assignment.gateway.address)
         await asyncio.wait((pulling, tasks.start(stop_requested.wait(), "signal")), return_when=asyncio.FIRST_COMPLETED)
         reason = pulling.result() if pulling.done() else "stopped by a signal"

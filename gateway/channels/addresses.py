@@ -148,6 +148,15 @@ class Addresses:
         return {"http": http, "ws": f"ws{http.removeprefix('http')}", "rtmp": f"{self.push}/{APP}/{channel.id}"}
 
 
+def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict[str, Any]:
+    """Returns the answer to `GET /broadcast.json`: where pages push to.
+
+    host: of the ports if no push domain is configured; "": the host of the page.
+    """
+    named = urlsplit(_base(domains.push, "rtmp")).hostname if domains.push else ""
+    return {"host": named or host, "ws": ports["ws"], "wss": ports["wss"]}
+
+
 def _with_port(scheme: str, host: str, port: int | None) -> str:
     url_host = f"[{host}]" if ":" in host else host
     return f"{scheme}://{url_host}:{port or _STANDARD[scheme]}"

@@ -186,11 +186,11 @@ class Channel:
         return fields.read("relayURL", self.item, fields.RELAY_URL) if self.flag("isRelay") else ()
 
 
-def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int) -> dict[str, Any]:
+def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id: str = "") -> dict[str, Any]:
     """Returns the item of a new channel: the fields of the request, plus id, key and TimeStamp from the gateway.
 
     now: seconds since the epoch.
-    limit: maximum bytes of the item as JSON; 0: no limit.
+    limit: maximum bytes of the item as JSON; 0: no limit. id: of the channel; "": a random one.
 
     Raises InvalidField or TooLarge.
     """
@@ -200,7 +200,7 @@ def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int) -> 
         fields.check(name, value)
     if relay_urls.MASK in json.dumps(sent.get("relayURL")):
         raise InvalidField("relayURL", "a masked address is not allowed: the channel has no stored address")
-    id = str(uuid.uuid4())
+    id = id or str(uuid.uuid4())
     item = {
         ID: id,
         KEY: secrets.sign(id, expires),

@@ -142,7 +142,7 @@ def _parse_input(item: Any, index: int) -> InputSpec:
     if kind is InputKind.PLAYLIST and not spec.items:
         raise InvalidField(FIELD, f"the playlist {name} has no items")
     if spec.picture and not is_object_key(spec.picture) and not _is_web_address(spec.picture):
-        raise InvalidField(FIELD, "a picture is a key of the store or an http:// or https:// address")
+        raise InvalidField("picture", "a picture is a key of the store or an http:// or https:// address")
     return spec
 
 

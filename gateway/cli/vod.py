@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import common
-from gateway.lib.process import alive
+from gateway.lib.numbers import read_integer
+from gateway.lib.process import MAX_PID, alive
 
 if TYPE_CHECKING:
     from gateway.ports.vod_names import VodNames
@@ -37,8 +38,7 @@ def vod(
         typer.Option(
             "--out",
             metavar="DIR|s3://…",
-            help="The output: files are written below DIR/<name>/ and replace an earlier video of that name. In the "
-            "name, characters that addresses would escape are replaced, and a hash is appended.",
+            help="The output: files are written below DIR/<name>/ and replace an earlier video of that name.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")] = False,
@@ -98,13 +98,16 @@ def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> Non
 
 def _names(source: str) -> VodNames:
     """Returns the names of the output files of a source, made from its file name."""
-    from gateway.ports.vod_names import VodNames, names_of
+    from gateway.channels.names import is_object_key
+    from gateway.ports.vod_names import names_in, names_of
 
     try:
-        names = names_of(source.rpartition("/")[2])
+        base = names_of(source.rpartition("/")[2]).base
+        if not is_object_key(base):
+            raise ValueError("the name has characters that no path may have")
     except ValueError as error:
         common.fail(common.USAGE, f"{common.plain(source)}: {error}")
-    return VodNames(names.base, names.base)
+    return names_in(base)
 
 
 class _Command:
@@ -203,7 +206,7 @@ class _Command:
     async def _save(self, result: PackageResult, folder: Path) -> dict[str, str]:
         """Moves the finished files to the output. Returns their addresses by name."""
         from gateway.adapters.stores import open_bucket
-        from gateway.ports.vod_names import VodNames
+        from gateway.ports.vod_names import names_in
         from gateway.vod.publishing import outputs, publish, replace_folder
 
         if not self._out.startswith(_S3):
@@ -212,7 +215,7 @@ class _Command:
             return {name: str(Path(self._out) / key) for name, key in outputs(self._names, result).items()}
         bucket, _, prefix = self._out.removeprefix(_S3).partition("/")
         prefix = prefix.strip("/")
-        names = VodNames(f"{prefix}/{self._names.base}" if prefix else self._names.base, self._names.base)
+        names = names_in(f"{prefix}/{self._names.base}" if prefix else self._names.base)
         async with open_bucket(bucket) as store:
             keys = await publish(store, names, folder, result)
         return {name: f"{_S3}{bucket}/{key}" for name, key in keys.items()}
@@ -229,8 +232,8 @@ def _scratch(output: str) -> Iterator[Path]:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for old in out.glob(f"{_SCRATCH}*-*"):  # of killed commands
-            pid = old.name.removeprefix(_SCRATCH).partition("-")[0]
-            if pid.isdigit() and not alive(int(pid)):
+            pid = read_integer(old.name.removeprefix(_SCRATCH).partition("-")[0], MAX_PID)
+            if pid is not None and not alive(pid):
                 shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=out)).resolve()
     try:

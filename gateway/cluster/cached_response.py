@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.validators import unchanged
+from gateway.lib import bounded_json
 from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import FILES, viewer_protocol
 from gateway.playback.play_format import CacheClass
@@ -163,7 +164,7 @@ class CachedStatus(CachedResponse):
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         try:
-            status = json.loads(self.body)
+            status = bounded_json.loads(self.body)
             status["now"] = round(status["now"] + max(0.0, now - self.received) * 1000)
         except (ValueError, TypeError, KeyError):
             return super().answer(request, suffix, now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_response
 from gateway.http.request import Request
 from gateway.http.response import Response
+from gateway.lib.numbers import read_decimal
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.outputs.clips.clip_service import Clip
@@ -25,7 +25,7 @@ from gateway.outputs.clips.clip_service import Clip
 WAIT_SECONDS: Final = 2.0  # shorter than the time that the asking node waits for an answer
 _KEEP_SECONDS: Final = 60.0  # until a finished clip is forgotten, if its node does not ask again
 _MAX_CLIPS: Final = 32
-_TIME: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?", re.ASCII)
+_MAX_TIME: Final = 10**11  # seconds since the epoch
 
 
 class ClipOperations:
@@ -97,8 +97,10 @@ class ClipOperations:
 
 def requested_time(request: Request) -> ClipTime:
     """Reads the time that another node requests. Raises BadRequest."""
-    values = {name: request.query.get(name, "") for name in ("start", "end", "last")}
-    for name, value in values.items():
-        if not _TIME.fullmatch(value):
+    values: list[float] = []
+    for name in ("start", "end", "last"):
+        value = read_decimal(request.query.get(name, ""), _MAX_TIME)
+        if value is None:
             raise BadRequest("expected seconds", field=name)
-    return ClipTime(*(float(value) for value in values.values()))
+        values.append(value)
+    return ClipTime(*values)

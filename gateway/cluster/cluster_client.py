@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from gateway.cluster.node_address import NodeAddress, PeerUnavailable, StreamLoc
 from gateway.cluster.node_liveness import NodeLiveness
 from gateway.cluster.node_rpc import NOT_THIS_NODE
 from gateway.cluster.peers import Peers
+from gateway.lib import bounded_json
+from gateway.lib.numbers import read_integer
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
@@ -30,6 +31,7 @@ _MAX_REFUSAL_BYTES: Final = 4_000  # bytes
 _NODE_SECONDS: Final = 2.0  # to wait for each node in a query to all nodes
 _MAX_CONCURRENT: Final = 32  # requests to nodes
 _CACHE_SECONDS: Final = 1.0  # for which the answers of all nodes are cached
+_MAX_RETRY_AFTER: Final = 99_999  # seconds that a node may ask to wait
 _READ_SECONDS: Final = 2.0  # between two reads of the registry, and the limit for one read
 _MAX_CHANGE_AGE: Final = 5.0  # seconds; an older change is not sent, because cache entries expire earlier
 _MAX_CHANGES: Final = 1000  # that wait to be sent
@@ -349,8 +351,8 @@ def _target(node: NodeAddress, path: str, query: Mapping[str, str]) -> str:
 def _value(node: NodeAddress, answer: _Answer) -> Any:
     """Returns the JSON object in a node's answer. Raises ForwardedRefusal with the message of the node."""
     try:
-        value = json.loads(answer.body)
-    except (ValueError, RecursionError):
+        value = bounded_json.loads(answer.body)
+    except ValueError:
         value = None
     if answer.status == 200 and isinstance(value, dict):
         return value
@@ -370,8 +372,8 @@ async def _objects(node: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
     """
     found: list[Mapping[str, Any]] = []
     for number, line in enumerate(body.splitlines(), 1):
-        with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(line)
+        with contextlib.suppress(ValueError):
+            value = bounded_json.loads(line)
             if isinstance(value, dict):
                 found.append(value)
         if number != len(found):
@@ -386,7 +388,7 @@ def _excerpt(body: bytes) -> str:
 
 
 def _seconds(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isascii() and value.isdecimal() and len(value) < 6 else None
+    return None if value is None else read_integer(value, _MAX_RETRY_AFTER)
 
 
 def _crashed(name: str, error: BaseException) -> None:

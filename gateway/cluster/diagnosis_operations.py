@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from gateway.api.answers import BadRequest
 from gateway.api.history import MAX_SECONDS, NODE, local_points
 from gateway.channels.names import is_channel_id
@@ -17,9 +14,8 @@ from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.request import Request
 from gateway.http.response import Response
+from gateway.lib.numbers import read_integer
 from gateway.live.hub import Hub
-
-_SECONDS: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 
 
 class DiagnosisOperations:
@@ -75,5 +71,4 @@ class DiagnosisOperations:
 
 def _is_history(rest: str) -> bool:
     seconds, _, channel = rest.partition("/")
-    is_time = _SECONDS.fullmatch(seconds) is not None and 0 < int(seconds) <= MAX_SECONDS
-    return is_time and (channel == NODE or is_channel_id(channel))
+    return read_integer(seconds, MAX_SECONDS, 1) is not None and (channel == NODE or is_channel_id(channel))

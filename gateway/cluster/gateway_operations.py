@@ -23,6 +23,7 @@ from gateway.cluster.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_r
 from gateway.cluster.pull import shared_fields
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
+from gateway.lib.numbers import read_integer
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
@@ -33,7 +34,7 @@ from gateway.ports.errors import NoSuchChannel
 log = structlog.get_logger(__name__)
 
 _NODE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-_COUNT = re.compile(r"[0-9]{1,7}", re.ASCII)
+_MAX_COUNT: Final = 9_999_999
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -161,10 +162,10 @@ class GatewayOperations:
             raise BadRequest("expected the id of the reporting node", field="node")
         counts = {}
         for protocol in PROTOCOLS:
-            count = request.query.get(protocol, "0")
-            if not _COUNT.fullmatch(count):
+            count = read_integer(request.query.get(protocol, "0"), _MAX_COUNT)
+            if count is None:
                 raise BadRequest("expected a number of at most seven digits", field=protocol)
-            counts[protocol] = int(count)
+            counts[protocol] = count
         self._remote_viewers.report(self._live(name).name, node, counts)
         return json_response({"node": self._rpc.node})
 

@@ -34,10 +34,18 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
+from gateway.lib.numbers import read_integer
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
-from gateway.playback.playlist_response import REWIND, copied_query, directives, not_streaming, rewind_seconds
+from gateway.playback.playlist_response import (
+    MAX_NUMBER,
+    REWIND,
+    copied_query,
+    directives,
+    not_streaming,
+    rewind_seconds,
+)
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchChannel, NoSuchStream, StoreUnavailable
 from gateway.settings.models import EdgeSettings
@@ -55,7 +63,6 @@ _MAX_CACHE_SECONDS: Final = 600.0  # also if max-age is longer
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,32}/){0,2}[A-Za-z0-9._-]{1,80}", re.ASCII)
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
 _LISTS: Final = suffixes(CacheClass.PLAYLIST, CacheClass.MANIFEST)
-_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NO_PAGE: Final = text(404, "not found")
 
 # Answers if no node holds the stream. It checks the viewer's access.
@@ -212,15 +219,14 @@ class HttpCacheProxy:
             return QUERY  # directives apply only to playlists in a folder and to those that reach back
         requested = directives(request)
         parts = [QUERY + rewind]
-        msn = requested.get("_HLS_msn")
-        if msn is not None and _NUMBER.fullmatch(msn):
+        if (msn := read_integer(requested.get("_HLS_msn", ""), MAX_NUMBER)) is not None:
             last = self._brief.stale((name, rest, rewind), self._clock())
-            if isinstance(last, CachedPlaylist) and int(msn) < last.first_number:
+            if isinstance(last, CachedPlaylist) and msn < last.first_number:
                 return parts[0]  # older than the whole playlist: gets the newest one
         for directive in ("_HLS_msn", "_HLS_part"):
-            value = requested.get(directive)
-            if value is not None:
-                parts.append(f"{directive}={int(value) if _NUMBER.fullmatch(value) else 'x'}")
+            if directive in requested:
+                number = read_integer(requested[directive], MAX_NUMBER)
+                parts.append(f"{directive}={'x' if number is None else number}")
         if requested.get("_HLS_skip") in ("YES", "v2"):
             parts.append("_HLS_skip=YES")
         return "&".join(parts)
@@ -230,7 +236,8 @@ class HttpCacheProxy:
             viewer_set = self._viewer_sets.get(name)
             if viewer_set is None:
                 viewer_set = self._viewer_sets[name] = ViewerSet(name)
-            self._viewers.record(request, viewer_set, cached.protocol)
+            media = not isinstance(cached, CachedPlaylist | CachedManifest)
+            self._viewers.record(request, viewer_set, cached.protocol, media=media)
 
     # ---- answers from other nodes ----
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -42,7 +42,7 @@ from gateway.protocols import nodes
 log = structlog.get_logger(__name__)
 
 # operation(request, the path after its name): called after the check of the signature. Parameters are in the query.
-Operation: TypeAlias = Callable[[Request, str], Coroutine[Any, Any, Response]]
+Operation: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 # file(request, stream name, the path below it): answers as for players, but without protection and counting.
 Files: TypeAlias = Callable[[Request, str, str], AnswerOrAwaitable]
 # find(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.

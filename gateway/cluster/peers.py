@@ -77,6 +77,7 @@ class Peers:
         *,
         headers: Mapping[str, str] | None = None,
         seconds: float = ANSWER_SECONDS,
+        body: bytes = b"",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request. The head of the answer has been received when the block begins.
 
@@ -92,6 +93,7 @@ class Peers:
                         method,
                         _url(node, target),
                         headers={**self._headers, **(headers or {}), nodes.HEADER: self._sign(node, method, target)},
+                        data=body or None,
                         timeout=timeout,
                         allow_redirects=False,
                         auto_decompress=False,

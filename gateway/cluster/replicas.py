@@ -308,7 +308,9 @@ class ReplicaSource:
         return replace(self._pull.current_hello, channel=shared_fields(self._stream.channel))
 
     def map_tracks(self, tracks: Tracks) -> Tracks:
-        return replace(tracks, epoch=self._pull.epoch)
+        current = self._stream.tracks
+        assert current is not None, "these tracks are of the stream"
+        return replace(tracks, epoch=self._pull.epoch - current.epoch + tracks.epoch)
 
     def attach(self, sink: Sink, *, early: bool, replayed: Callable[[], None]) -> None:
         """Attaches a sink. It is not counted as a viewer, but the replica stays for it."""

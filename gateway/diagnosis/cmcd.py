@@ -17,7 +17,8 @@ from urllib.parse import unquote
 MAX_CHARACTERS: Final = 1024  # of a line; a longer one is not read
 _HEADERS: Final = ("cmcd-session", "cmcd-status", "cmcd-request", "cmcd-object")
 _MAX_SESSION: Final = 64  # characters (CTA-5004-B)
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+# A string without an end reaches to the end of the line. Otherwise each quote would begin a search through the rest.
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
 # The keys bs and su in a query. Hot path: a search for the plain letters comes first, which is faster.
 _NEWS: Final = re.compile(r"(?:bs|su)(?:%2C|[,&]|\Z)")
 _MAX_DIGITS: Final = 10
@@ -66,7 +67,7 @@ def of_query(raw_query: str) -> Cmcd | None:
     text = text.replace("%2C", ",").replace("%3D", "=").replace("%22", '"')
     if "%" in text:
         # Faster than unquote. No used value has other escapes.
-        text = text.replace("%20", " ").replace("%3B", ";").replace("%28", "(").replace("%29", ")")
+        text = text.replace("%20", " ").replace("%3B", ";").replace("%28", "(").replace("%29", ")").replace("%5C", "\\")
         if 'sid="' not in text:
             text = unquote(text)
     return parse(text)

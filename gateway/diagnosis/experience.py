@@ -16,14 +16,15 @@ from typing import Any, Final
 
 from gateway.diagnosis.cmcd import Cmcd
 from gateway.lib.metrics import Metrics
+from gateway.lib.token_bucket import AddressBuckets
 
 PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "other")
 WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
 MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recently reported one goes first
-MAX_SESSIONS: Final = 20_000  # players, about 300 bytes each; the least recently reported one goes first
+MAX_SESSIONS: Final = 20_000  # players, about 300 bytes each; see `_make_room`
+PER_MINUTE: Final = 600  # reports of one address; a page sends two a minute, and many viewers may share an address
 _SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the same empty buffer
-_MAX_STALLS: Final = 1000  # in one report
-_MAX_STALL_SECONDS: Final = 3600.0  # in one report
+_EARLIER_SECONDS: Final = 60.0  # before the first report of a player, of which it may report stalls
 _SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 # The largest values of these two forms. Viewers can report any number of long stalls while a node does not answer.
@@ -47,13 +48,13 @@ class Distribution:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
-        self.counts = array("I", (0,)) * (len(bounds) + 1)
+        self.counts = array("Q", (0,)) * (len(bounds) + 1)
 
     def add(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
 
     def merge(self, other: Distribution) -> None:
-        self.counts = array("I", map(sum, zip(self.counts, other.counts, strict=True)))
+        self.counts = array("Q", map(sum, zip(self.counts, other.counts, strict=True)))
 
     def quantile(self, share: float) -> float | None:
         """Returns the value that `share` of all values do not exceed, interpolated within its bucket; None: no values.
@@ -155,14 +156,21 @@ def _bucket_of(height: float | None) -> int | None:
 
 @dataclass(slots=True)
 class _Session:
-    """The state of one player. began: its first report. starved: its last empty buffer (monotonic seconds)."""
+    """The state of one player.
+
+    began: its first request. starved: its last empty buffer. earliest: of the stalls that it may report. These are
+    monotonic seconds. stalls, stalled_ms: as last reported. counted_stalls, counted_seconds: of the stalls that count.
+    """
 
     began: float
+    earliest: float
     starting: bool = False
     started: bool = False
     starved: float = -1e9
     stalls: int = 0
     stalled_ms: int = 0
+    counted_stalls: int = 0
+    counted_seconds: float = 0.0
 
 
 class _Windows:
@@ -192,30 +200,40 @@ class Experience:
     """Takes the reports of viewers at this node, and the totals that other nodes send. clock: monotonic seconds.
 
     metrics: gets only the viewers of this node.
+
+    Reports are claims of strangers. So an address may send PER_MINUTE of them, a player cannot stall for longer than it
+    exists, and the players of a channel with many reports push out only each other.
     """
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._sessions: OrderedDict[tuple[str, int], _Session] = OrderedDict()
+        self._limit = AddressBuckets(PER_MINUTE / 60, PER_MINUTE)
+        self._sessions: dict[str, OrderedDict[int, _Session]] = {}  # by channel
+        self.players = 0  # number of sessions
         self._totals: OrderedDict[tuple[str, str], _Windows] = OrderedDict()  # by channel and protocol
         self._unsent: OrderedDict[tuple[str, str], Totals] = OrderedDict()  # since the last `take`
 
     def __len__(self) -> int:
         return len(self._totals)
 
-    def add(self, channel: str, protocol: str, data: Cmcd) -> None:
-        """Adds what a player has sent. protocol: one of PROTOCOLS. Hot path."""
+    def may_report(self, address: str) -> bool:
+        """Counts a report of an address. Returns False above PER_MINUTE; then the caller ignores the report."""
+        return self._limit.take(address, self._clock())
+
+    def add(self, channel: str, protocol: str, data: Cmcd, began: float | None = None) -> None:
+        """Adds what a player has sent. protocol: one of PROTOCOLS. Hot path.
+
+        began: time of an earlier first request of a new player, monotonic seconds.
+        """
         now = self._clock()
-        key = (channel, data.session)
-        session = self._sessions.get(key)
+        sessions = self._sessions.get(channel)
+        session = sessions.get(data.session) if sessions is not None else None
         new = session is None
         if session is None:
-            session = self._sessions[key] = _Session(now)
-            if len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        else:
-            self._sessions.move_to_end(key)
+            session = self._begin(channel, data.session, now if began is None else began, now)
+        elif sessions is not None:
+            sessions.move_to_end(data.session)
         startup = self._startup(session, data, now)
         stalls, seconds = self._stalls(session, data, now)
         self._count(protocol, startup, stalls, seconds, data.latency)
@@ -267,6 +285,24 @@ class Experience:
 
     # ---- details ----
 
+    def _begin(self, channel: str, id: int, began: float, now: float) -> _Session:
+        if self.players >= MAX_SESSIONS:
+            self._make_room()
+        session = _Session(began, now - _EARLIER_SECONDS)
+        self._sessions.setdefault(channel, OrderedDict())[id] = session
+        self.players += 1
+        return session
+
+    def _make_room(self) -> None:
+        """Forgets a hundredth of the players, those of the channel with most that reported least recently."""
+        channel = max(self._sessions, key=lambda name: len(self._sessions[name]))
+        sessions = self._sessions[channel]
+        for _ in range(min(len(sessions), MAX_SESSIONS // 100 + 1)):
+            sessions.popitem(last=False)
+            self.players -= 1
+        if not sessions:
+            del self._sessions[channel]
+
     def _both(self, channel: str, protocol: str, now: float) -> Iterator[Totals]:
         """Yields the current totals, and those that are not sent yet."""
         windows = self._totals.get((channel, protocol))
@@ -314,7 +350,12 @@ class Experience:
             seconds, session.stalled_ms = (data.stalled_ms - session.stalled_ms) / 1000, data.stalled_ms
         elif data.stall_ms is not None:
             seconds = data.stall_ms / 1000
-        return min(max(0, stalls), _MAX_STALLS), min(max(0.0, seconds), _MAX_STALL_SECONDS)
+        possible = now - session.earliest
+        stalls = max(0, min(stalls, int(possible) - session.counted_stalls))
+        seconds = max(0.0, min(seconds, possible - session.counted_seconds))
+        session.counted_stalls += stalls
+        session.counted_seconds += seconds
+        return stalls, seconds
 
     def _count(self, protocol: str, startup: float | None, stalls: int, seconds: float, latency: int | None) -> None:
         metrics = self._metrics

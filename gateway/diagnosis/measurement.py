@@ -14,6 +14,7 @@ from gateway.live.pushed_opus import PushedOpus
 from gateway.live.sink import EndReason
 from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, video_size
 from gateway.media.errors import InvalidData
+from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -108,6 +109,7 @@ class Measurement:
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
         self._reorders = self._reordered = False  # in this GOP; in the last GOP
+        self._opens = self._opened = False  # whether this GOP is open; the last one
         self._cell_start: int | None = None
         self._cell_bytes = 0
 
@@ -187,6 +189,7 @@ class Measurement:
             self._gop = max(self._gop, (dts - self._key) / 1000)
         self._key = dts
         self._reordered, self._reorders = self._reorders, False
+        self._opened, self._opens = self._opens, random_access_of(unit.track)(unit.payload) is RandomAccess.OPEN
         start = self._cell_start
         if start is None or dts < start:
             self._cell_start, self._cell_bytes = dts, 0
@@ -287,6 +290,11 @@ class Measurement:
             return None
         longest = max([second.gop for second in islice(reversed(self.history), 8)], default=0.0)
         return max(longest, (self._video_high - self._key) / 1000)
+
+    @property
+    def has_open_gops(self) -> bool:
+        """Whether this GOP or the last one is an open one of H.264 with B-frames."""
+        return (self._opens or self._opened) and bool(self.reorders)
 
     @property
     def reorders(self) -> bool | None:

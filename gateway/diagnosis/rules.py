@@ -218,6 +218,11 @@ def picture_frozen(facts: Facts, active: bool) -> float | None:
     return facts.now - since
 
 
+def open_gop(facts: Facts, active: bool) -> float | None:
+    """1 if GOPs of H.264 are open: browsers get them without the pictures before each key frame."""
+    return 1.0 if facts.measurement.has_open_gops else None
+
+
 def b_frames(facts: Facts, active: bool) -> float | None:
     """1 if viewers watch by WebRTC, and pictures are shown in another order than they are sent.
 

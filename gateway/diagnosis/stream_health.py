@@ -48,6 +48,7 @@ RULES: Final = (
     Rule("av_drift", rules.av_drift),
     Rule("timestamps_jump", rules.timestamps_jump, end=0.0),
     Rule("gop_long", rules.gop_long),
+    Rule("open_gop", rules.open_gop),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
     Rule("b_frames", rules.b_frames),
 )

@@ -45,6 +45,9 @@ _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     "av_drift": _drift,
     "timestamps_jump": _jump,
     "gop_long": lambda value, _: f"Key frame every {value:.0f} s: set 2 s in OBS, Output, Keyframe Interval.",
+    "open_gop": lambda value, _: (
+        "The picture halts at each key frame in players: switch off open GOP in the encoder (x264: open-gop=0)."
+    ),
     "bitrate_unsteady": lambda value, _: (
         f"The bitrate changes by a factor of {value:.0f} again and again: set a constant bitrate (CBR) in the encoder."
     ),

@@ -263,7 +263,7 @@ class AdminConnection(ScheduledProtocol):
         return super().eof_received()
 
     def pause_writing(self) -> None:
-        self._unsent = 0
+        self._unsent = self._transport.get_write_buffer_size()
         self.deadline = self._after(self._listener.limits.stall_seconds)
         if self._connected:
             super().pause_writing()

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, text
+from gateway.lib.numbers import read_integer
 from gateway.lib.scheduled_reads import ScheduledReads
 
 _READ_BYTES: Final = 4096
-_MAX_DIGITS: Final = 9
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FAILED: Final = text(500, "something went wrong here; the log says what")
 
@@ -32,9 +32,9 @@ def read_body(request: Request, max_bytes: int, seconds: float, respond: Respond
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdecimal()):
         return text(400, "malformed Content-Length")
-    if len(length) > _MAX_DIGITS or int(length) > max_bytes:
+    size = read_integer(length, max_bytes)
+    if size is None:
         return text(413, f"the body has more than {max_bytes} bytes")
-    size = int(length)
 
     def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.BaseProtocol:
         if len(rest) < size and request.headers.get("expect", "").lower() == "100-continue":
@@ -60,7 +60,7 @@ class _BodyReader(ScheduledReads):
         self._body = b""
         self._answered = False
         self._seconds = 0.0
-        self._task: asyncio.Task[object] | None = None
+        self._task: asyncio.Task[Response] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, seconds: float, rest: bytes) -> None:
@@ -88,15 +88,12 @@ class _BodyReader(ScheduledReads):
             self._send(answer)
             return
         self._stop_timer()
-        self._task = self._slot.tasks.start(self._answer_later(answer), "answer to a body")
+        self._task = self._slot.tasks.start(answer, "answer to a body")
+        self._task.add_done_callback(self._send_result)
 
-    async def _answer_later(self, awaited: Coroutine[Any, Any, Response]) -> None:
-        try:
-            response = await awaited
-        except Exception:
-            self._send(_FAILED)
-            raise  # the server logs it
-        self._send(response)
+    def _send_result(self, task: asyncio.Task[Response]) -> None:
+        if not task.cancelled():
+            self._send(_FAILED if task.exception() is not None else task.result())  # the server logs the exception
 
     def _send(self, response: Response) -> None:
         self._start_timer()

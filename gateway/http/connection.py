@@ -14,14 +14,14 @@ from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, HeadReader, Request, RequestError, is_malformed_start, too_large
 from gateway.http.response import Answer, Handler, Response, Takeover, accepts_gzip, text
+from gateway.http.unsent import MemoryLimit, UnsentAnswers
 from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, ScheduledReads, shared_view
 from gateway.lib.tasks import Tasks
 
 _READ: Final = 8 * 1024  # bytes of one read; a request has a few hundred
 _VIEW: Final = shared_view(_READ)
 _UNTIMED_BYTES: Final = 1024  # bytes; a smaller read is not timed: it has a few requests and empties the socket
-_UNSENT_HIGH: Final = 1024 * 1024  # unsent bytes above which the next request of the client waits …
-_UNSENT_PIPELINED: Final = 64 * 1024  # … and this limit for a client that pipelines its requests
+_UNSENT_HIGH: Final = 16 * 1024  # unsent bytes above which they are counted, and the client's next request waits
 _MAX_PIPELINED: Final = 16 * 1024  # bytes of pipelined requests that are read during an answer
 _LINGER: Final = 2.0  # seconds to read the rest of a refused request, because a reset would discard the answer
 _LINGER_BYTES: Final = 256 * 1024
@@ -40,6 +40,7 @@ class HttpLimits:
     stall_seconds: time in which a client must read some of the unsent data; 0: no limit.
     per_address: simultaneous connections of one address; 0: no limit.
     connections: simultaneous connections of all addresses; 0: no limit.
+    memory: limits the unsent bytes of all clients. A client whose answer does not fit is disconnected.
     """
 
     head_bytes: int
@@ -49,6 +50,7 @@ class HttpLimits:
     stall_seconds: float
     per_address: int
     connections: int = 0
+    memory: MemoryLimit | None = None
 
 
 class ConnectionServer(Protocol):
@@ -72,6 +74,7 @@ class ConnectionServer(Protocol):
     connections: set[HttpConnection]
     closing: bool
     keeps_alive: bool
+    unsent: UnsentAnswers
     now: float
     date: bytes
     requests: int
@@ -110,7 +113,7 @@ class HttpConnection(ScheduledReads):
     # fmt: off
     __slots__ = (
         "_awaits_first_request", "_buffer", "_descriptor", "_done", "_drained", "_heads", "_lingering", "_partial",
-        "_pipelines", "_server", "_slot", "_task", "_turn_awaited", "_unsent", "_unwritable", "deadline", "peer",
+        "_release_unsent", "_server", "_slot", "_task", "_turn_awaited", "_unsent", "_unwritable", "deadline", "peer",
         "scheme",
     )
     # fmt: on
@@ -126,12 +129,12 @@ class HttpConnection(ScheduledReads):
         self._drained: asyncio.Future[None] | None = None
         self._unwritable = False  # the client has too many unsent bytes
         self._turn_awaited = False  # pipelined requests wait for the scheduler
-        self._pipelines = False  # the client sent a request before the answer to an earlier one
         self._partial = False  # the head of a request is unfinished
         self._done = False
         self._awaits_first_request = True  # the client has not sent a request yet
         self._lingering = -1  # bytes discarded since the last answer; -1: not lingering
         self._unsent = 0
+        self._release_unsent: Callable[[], None] | None = None  # ends the count of the unsent bytes
         self._descriptor = -1  # descriptor of a plain socket; it may be written directly if the transport is idle
         self.deadline = math.inf
         self.peer = ""
@@ -167,6 +170,7 @@ class HttpConnection(ScheduledReads):
             self._slot.release()
         self._done = True
         self._buffer = b""
+        self._count_sent()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -200,11 +204,30 @@ class HttpConnection(ScheduledReads):
 
     def pause_writing(self) -> None:
         self._unwritable = True
-        self._unsent = 0
-        self.deadline = self._server.now + self._server.limits.stall_seconds
+
+    def _count_unsent(self, shared: bytes | None) -> None:
+        """Counts an answer that the client has not read. shared: its body, if the transport refers to it."""
+        server = self._server
+        self._limit_stall()
+        self._release_unsent = server.unsent.hold(self._unsent, shared if self._descriptor >= 0 else None)
+        if self._release_unsent is None:
+            server.refused += 1
+            self._transport.abort()
+
+    def _limit_stall(self) -> None:
+        """Limits the time in which the client reads nothing."""
+        server = self._server
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = server.now + server.unsent.stall_limit(server.limits.stall_seconds)
+
+    def _count_sent(self) -> None:
+        release, self._release_unsent = self._release_unsent, None
+        if release is not None:
+            release()
 
     def resume_writing(self) -> None:
         self._unwritable = False
+        self._count_sent()
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
@@ -237,9 +260,6 @@ class HttpConnection(ScheduledReads):
                 head, data = data, b""
             else:
                 head, data = data[:end], data[end:]
-                if not self._pipelines:
-                    self._pipelines = True
-                    self._transport.set_write_buffer_limits(high=_UNSENT_PIPELINED)
             try:
                 if end > server.limits.head_bytes:
                     raise too_large(head, server.limits.target_bytes)
@@ -300,6 +320,7 @@ class HttpConnection(ScheduledReads):
             request.peer = server.forwarded.client(self.peer, headers)
             request.scheme = server.forwarded.scheme(self.peer, headers, self.scheme)
             request.exempt = server.forwarded.trusts(request.peer)
+            request.proxied = request.peer != self.peer
         if request.has_body:
             request.keep_alive = False  # a body is never read: the connection closes after the answer
         if server.exempts(request):
@@ -323,11 +344,11 @@ class HttpConnection(ScheduledReads):
         elif isinstance(answer, Takeover):
             self._hand_over(request, answer)
         else:
-            self._begin(self._answer_later(request, answer))
+            self._begin(self._answer_later(request, answer), answer)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], *inner: Coroutine[Any, Any, object]) -> None:
         self.deadline = math.inf
-        self._task = self._server.tasks.start(self._run(work))
+        self._task = self._server.tasks.start(self._run(work), inner=(work, *inner))
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -419,12 +440,14 @@ class HttpConnection(ScheduledReads):
                 return  # the peer has disconnected; the transport notices it itself
         if not written and len(body) < _MAX_JOINED_BODY:
             transport.write(head + body)
-            return
-        if written < len(head):
-            transport.write(head[written:])
-        written_body = max(0, written - len(head))
-        if written_body < len(body):
-            transport.write(memoryview(body)[written_body:])
+        else:
+            if written < len(head):
+                transport.write(head[written:])
+            written_body = max(0, written - len(head))
+            if written_body < len(body):
+                transport.write(memoryview(body)[written_body:])
+        if self._unwritable:
+            self._count_unsent(body)
 
     async def _stream(self, request: Request, response: Response, body: AsyncIterator[bytes]) -> None:
         """Sends the pieces of a body. If one fails, the connection is closed, so that the client notices it."""
@@ -449,6 +472,7 @@ class HttpConnection(ScheduledReads):
                         transport.write(data)
                         server.bytes_out += len(data)
                         if self._unwritable:
+                            self._count_unsent(None)
                             await self._drain()
                 if chunked and not transport.is_closing():
                     transport.write(b"0\r\n\r\n")
@@ -524,17 +548,15 @@ class HttpConnection(ScheduledReads):
             transport.write_eof()
             self.release_reading()
         else:
-            self._unsent = 0
-            self.deadline = server.now + server.limits.stall_seconds
+            self._limit_stall()
             transport.close()
 
     def timed_out(self) -> None:
         """Handles a deadline that has passed."""
-        server, transport = self._server, self._transport
+        transport = self._transport
         unsent = transport.get_write_buffer_size()
         if unsent and self._lingering < 0 and (self._unsent == 0 or unsent < self._unsent):
-            self._unsent = unsent  # the client reads slowly
-            self.deadline = server.now + server.limits.stall_seconds
+            self._limit_stall()  # the client reads slowly
         elif unsent or self._done:
             transport.abort()
         elif self._partial:

@@ -45,6 +45,7 @@ class Request:
     raw_path, raw_query: as sent, without the "?".
     peer: the address of the client, also behind trusted proxies.
     exempt: whether this address belongs to a trusted proxy, which has no limits.
+    proxied: whether a trusted proxy named this address. It may be a cache that answers other requests itself.
     scheme: http or https, as the client uses it.
     """
 
@@ -58,6 +59,7 @@ class Request:
         "method",
         "path",
         "peer",
+        "proxied",
         "raw_path",
         "raw_query",
         "scheme",
@@ -83,6 +85,7 @@ class Request:
         self.peer = peer
         self.scheme = scheme
         self.exempt = False
+        self.proxied = False
         self._query: dict[str, str] | None = None
 
     @property

@@ -19,6 +19,7 @@ from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, Request, RequestError
 from gateway.http.response import Handler, Response, not_allowed, preflight, service_unavailable, text
+from gateway.http.unsent import UnsentAnswers
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import BACKLOG, accept_tls
@@ -65,6 +66,7 @@ class HttpServer:
         self.parser = HeadParser(limits.target_bytes)
         self.quota = Quota(limits.per_address)
         self.scheduler = ReadScheduler()
+        self.unsent = UnsentAnswers(limits.memory)
         self.closing = False
         self.keeps_alive = True  # connections stay open after an answer
         self.requests = 0

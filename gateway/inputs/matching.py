@@ -122,7 +122,8 @@ class Matching:
                 StreamMessage.END: lambda body: True,
                 MatchMessage.FAILED: _fail,
             }
-            working = tasks.start(worker.exchange(_feed(worker, items), handlers, _FINISH_SECONDS), "worker")
+            feed = _feed(worker, items)
+            working = tasks.start(worker.exchange(feed, handlers, _FINISH_SECONDS), "worker", inner=[feed])
             obsolete = tasks.start(self._until_obsolete(reference, tracks), "change")
             await asyncio.wait((working, obsolete), return_when=asyncio.FIRST_COMPLETED)
             if working.done():

@@ -20,8 +20,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiohttp
 from aiohttp import ClientRequest, ClientTimeout
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+
+from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledProtocol
 
 Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -117,6 +120,7 @@ class Egress:
 
     allow: networks ("10.0.0.0/8", "::1"), hosts ("relay.lan") and URL prefixes ("http://10.1.2.3/pics/") that are
     allowed in addition to public addresses (`egress.allow`).
+    reads: the turns in which all connections to these addresses are read.
     """
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
@@ -124,6 +128,7 @@ class Egress:
         self._networks = tuple(e for e in entries if isinstance(e, ipaddress.IPv4Network | ipaddress.IPv6Network))
         self._hosts = frozenset(e for e in entries if isinstance(e, str))
         self._prefixes = tuple(e for e in entries if isinstance(e, _Prefix))
+        self.reads = ReadScheduler()
 
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
         """Resolves the host of the URL and returns its allowed addresses, at least one, in the order of the resolver.
@@ -211,6 +216,15 @@ class _Connector(aiohttp.TCPConnector):
         self._own_resolver = _Resolver()
         super().__init__(resolver=self._own_resolver, use_dns_cache=False, force_close=True, **options)
         self._egress, self._schemes = egress, schemes
+
+    async def _wrap_create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, ResponseHandler]:
+        """Reads each connection in turns, because a response of tiny chunks costs much. aiohttp has no public way."""
+        factory, *rest = args
+        scheduled: Any
+        transport, scheduled = await super()._wrap_create_connection(
+            lambda: ScheduledProtocol(factory(), self._egress.reads, LARGEST_READ), *rest, **options
+        )
+        return transport, scheduled.inner
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
         if req.proxy:

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.exceptions import DropEvent
 
+from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.lib.redact import mask, masked
 from gateway.lib.rfc3339 import rfc3339
 
@@ -32,6 +33,14 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 _NUMBER: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
+# Events that anybody can cause at will, with a connection or a request each.
+FROM_STRANGERS: Final = frozenset(
+    (
+        *("bearer token refused", "connection dropped", "connection refused", "play refused", "playback refused"),
+        *("push refused", "sign-in refused", "WHEP viewer changes", "WHEP viewer joins", "WHEP viewer left"),
+    )
+)
+_MAX_FROM_STRANGERS: Final = 20  # lines a second of each of these events
 _MAX_FRAMES = 12
 _MAX_TEXT = 4000
 
@@ -149,6 +158,7 @@ def configure(
     _processors[:] = [
         structlog.contextvars.merge_contextvars,
         drop_below_level,
+        partial(limit_strangers, {name: LogRateLimiter(_MAX_FROM_STRANGERS) for name in FROM_STRANGERS}),
         *([lambda logger, method, event: {**event, **constant}] if constant else []),
         shorten_exception,
         mask_secrets,
@@ -193,6 +203,17 @@ def drop_below_level(logger: object, method: str, event: EventDict) -> EventDict
         raise DropEvent
     event["level"] = method
     return event
+
+
+def limit_strangers(limiters: Mapping[str, LogRateLimiter], logger: object, method: str, event: EventDict) -> EventDict:
+    """Drops lines of FROM_STRANGERS above their limit, so that a flood fills no disk. `left_out` has their number."""
+    limiter = limiters.get(event.get("event", ""))
+    if limiter is None:
+        return event
+    left_out = limiter.due()
+    if left_out is None:
+        raise DropEvent
+    return {**event, **left_out}
 
 
 def shorten_exception(logger: object, method: str, event: EventDict) -> EventDict:

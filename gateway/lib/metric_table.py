@@ -70,7 +70,8 @@ DROPPED: Final = _counter(
     "reason",
 )
 BACKLOG: Final = _gauge(
-    "millrace_viewer_backlog_bytes", "Bytes that wait for viewers of FLV and RTMP; limits.viewer_memory."
+    "millrace_viewer_backlog_bytes",
+    "Bytes that wait for viewers of FLV, RTMP, HTTP, and WebRTC by TCP; limits.viewer_memory.",
 )
 REFUSED: Final = _counter(
     "millrace_auth_failures_total",
@@ -190,11 +191,14 @@ VIEWER_STALLS: Final = _counter(
     "millrace_viewer_stalls_total", "Times that a player had no picture to show, as players report it.", "protocol"
 )
 VIEWER_STALL_SECONDS: Final = _counter(
-    "millrace_viewer_stall_seconds_total", "Seconds for which players had no picture to show.", "protocol"
+    "millrace_viewer_stall_seconds_total",
+    "Seconds for which players had no picture to show, as players report it.",
+    "protocol",
 )
 VIEWER_REPORTS: Final = _counter(
     "millrace_viewer_reports_total",
-    "Reports of viewers by kind: page (sent by a page), request (CMCD of a player's request), malformed, limited.",
+    "Reports of viewers by kind: page (sent by a page), request (CMCD of a player's request), malformed, "
+    "limited (more than an address may report).",
     "kind",
 )
 STREAM_BITRATE: Final = _gauge(

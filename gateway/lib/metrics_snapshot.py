@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
+from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.lib.metric_table import BUILD, TABLE, Labels, Metric, MetricKind, MetricSample
 
 T = TypeVar("T")
@@ -101,8 +101,11 @@ class MetricsSnapshot:
                 if len(series) > _MAX_SERIES or any(len(labels) != len(TABLE[name].labels) for labels in series):
                     raise ValueError(f"not the values of {name}")
         for name, rows in self.rows.items():
-            if any(len(row) != len(TABLE[name].buckets) + 2 for row in rows.values()):
+            if any(len(row) != len(TABLE[name].buckets) + 2 or min(row) < 0 for row in rows.values()):
                 raise ValueError(f"not the values of {name}")
+        for name, series in self.cumulative_metrics().values.items():
+            if min(series.values(), default=0) < 0:
+                raise ValueError(f"{name} below 0")
 
     def render(self) -> bytes:
         """Returns the text for Prometheus, including values of the operating system for each process."""
@@ -184,6 +187,6 @@ def _series(fields: Any, read: Callable[[Any], T], *, histograms: bool) -> dict[
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise ValueError("not a number")
     return float(value)

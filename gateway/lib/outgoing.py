@@ -1,4 +1,4 @@
-"""Opens an outgoing connection to one of the checked addresses of a server."""
+"""Opens an outgoing connection to one of the checked addresses of a server, which may be hostile."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from gateway.lib.egress import Address
+from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledProtocol
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P", bound=asyncio.Protocol)
 
 CLOSING_SECONDS: Final = 5.0  # for the end of TLS
 
@@ -24,9 +25,11 @@ async def connect(
     addresses: Sequence[Address],
     seconds: float,
     tls: ssl.SSLContext | None,
+    reads: ReadScheduler,
 ) -> P:
     """Connects to the first address that answers, and returns its protocol.
 
+    The connection is read in turns, and not while the server does not take what was written.
     seconds: in total; each address gets its part. tls: None: without TLS. Raises ConnectFailed.
     """
     loop = asyncio.get_running_loop()
@@ -35,8 +38,8 @@ async def connect(
     for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
             async with asyncio.timeout((end - loop.time()) / remaining):
-                _, protocol = await loop.create_connection(
-                    make,
+                _, outgoing = await loop.create_connection(
+                    lambda: _Outgoing(make(), reads, LARGEST_READ),
                     address.host,
                     address.port,
                     family=address.family,
@@ -44,7 +47,7 @@ async def connect(
                     server_hostname=address.name.rstrip(".") if tls else None,
                     ssl_shutdown_timeout=CLOSING_SECONDS if tls else None,
                 )
-            return protocol
+            return cast("P", outgoing.inner)
         except TimeoutError:
             text = "no answer to the connection"
         except ssl.SSLCertVerificationError as error:
@@ -54,6 +57,20 @@ async def connect(
         except OSError as error:
             text = os_error_text(error) if error.errno or tls is None else "it closed the connection when TLS began"
     raise ConnectFailed(text)
+
+
+class _Outgoing(ScheduledProtocol):
+    """Holds reading at a full write buffer: else the answers to a server that only asks would fill the memory."""
+
+    __slots__ = ()
+
+    def pause_writing(self) -> None:
+        self.hold_reading()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.release_reading()
 
 
 def os_error_text(error: OSError) -> str:

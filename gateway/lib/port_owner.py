@@ -7,6 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from gateway.lib.numbers import read_integer
+from gateway.lib.process import MAX_PID
+
 _LISTENING: Final = "0A"  # state of a socket in /proc/net/tcp: TCP_LISTEN
 _MAX_COMMAND: Final = 4_096  # bytes of a command line
 _OURS: Final = ("gateway", "millrace")  # the module in `python -m gateway`, and the installed command
@@ -30,7 +33,8 @@ def port_owner(port: int, proc: Path = Path("/proc")) -> str:
     sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
     if not sockets or not proc.is_dir():
         return ""
-    for process in sorted((p for p in proc.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name)):
+    numbered = ((read_integer(process.name, MAX_PID), process) for process in proc.iterdir())
+    for _, process in sorted((number, process) for number, process in numbered if number is not None):
         with suppress(OSError):  # the process has ended, or belongs to another user
             if any(_is_one_of(file, sockets) for file in (process / "fd").iterdir()):
                 return f"{_program(process)}, pid {process.name}"

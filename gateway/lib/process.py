@@ -10,6 +10,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+from gateway.lib.numbers import read_integer
+
+MAX_PID: Final = (1 << 31) - 1
 
 
 def alive(pid: int) -> bool:
@@ -34,12 +39,12 @@ def is_dead(name: str, own_name: str) -> bool:
     own_name: the name of the caller.
     """
     machine, _, rest = name.partition("/")
-    pid = rest.partition("/")[0]
-    if machine != _machine() or not (pid.isascii() and pid.isdigit() and len(pid) < 10):
+    pid = read_integer(rest.partition("/")[0], MAX_PID)
+    if machine != _machine() or pid is None:
         return False
-    if int(pid) == os.getpid():
+    if pid == os.getpid():
         return name != own_name  # an earlier process with this number
-    return not alive(int(pid))
+    return not alive(pid)
 
 
 def describe_exit(status: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -17,10 +17,14 @@ TIMEOUT_SECONDS = 5.0  # of one check; load balancers stop waiting soon after th
 
 
 class Readiness:
-    """Named checks. A check raises if its part is missing. Names are public; reasons are only logged."""
+    """Named checks. A check raises if its part is missing. Names are public; reasons are only logged.
+
+    degraded: returns the names of missing parts that live streams do not need.
+    """
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self.degraded: Callable[[], Iterable[str]] = tuple
         self._closing = False
         self._missing: tuple[str, ...] = ()
         self._checked_at = -CACHE_SECONDS

@@ -59,13 +59,15 @@ def listen_shared(name: str, host: str, port: int, count: int) -> list[list[sock
     The kernel distributes connections to them. A connection that waits at one of them does not move to another.
     """
     results: list[list[socket.socket]] = []
+    # Only finds a free port: a socket bound to port 0 would lose its port when it stops to listen.
+    first = _listen(name, host, port, _Sharing.FIRST)
     try:
-        for _ in range(count):
-            results.append(_listen(name, host, port, _Sharing.JOINED if results else _Sharing.FIRST))
-            port = port_of(results[0])
+        results.extend(_listen(name, host, port_of(first), _Sharing.JOINED) for _ in range(count))
     except BaseException:
         _close_all(opened for result in results for opened in result)
         raise
+    finally:
+        _close_all(first)
     return results
 
 

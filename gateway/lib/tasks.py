@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self
 
 
@@ -27,14 +27,21 @@ class Tasks:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    def start(self, coro: Coroutine[Any, Any, object], name: str = "") -> asyncio.Task[Any]:
-        """Runs `coro` until it ends or the group is closed."""
+    def start(
+        self, coro: Coroutine[Any, Any, object], name: str = "", *, inner: Sequence[Coroutine[Any, Any, object]] = ()
+    ) -> asyncio.Task[Any]:
+        """Runs `coro` until it ends or the group is closed.
+
+        inner: coroutines that `coro` awaits. They are closed with it, because a task may be cancelled before it begins.
+        """
         if self._closed:
-            coro.close()
+            _close(coro, *inner)
             raise RuntimeError(f"the task group {self._name} is closed")
         task = asyncio.get_running_loop().create_task(coro, name=f"{self._name}:{name}" if name else self._name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        if inner:
+            task.add_done_callback(lambda _: _close(*inner))
         return task
 
     async def close(self) -> None:
@@ -60,3 +67,8 @@ class Tasks:
         error = task.exception()
         if error is not None and self._on_error is not None:
             self._on_error(task.get_name(), error)
+
+
+def _close(*coros: Coroutine[Any, Any, object]) -> None:
+    for coro in coros:
+        coro.close()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
+from gateway.lib.network import client_network
+
 
 class TokenBucket:
     """Allows `per_second` on average, and up to `burst` at once after a pause."""
@@ -22,3 +26,25 @@ class TokenBucket:
             return False
         self._tokens -= count
         return True
+
+
+class AddressBuckets:
+    """One bucket for each of the last `max_addresses` addresses. IPv6 addresses are counted by their /64."""
+
+    def __init__(self, per_second: float, burst: float, max_addresses: int = 10_000) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._max_addresses = max_addresses
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, address: str, now: float) -> bool:
+        """Takes one token of an address. Returns False if there is none. now: monotonic seconds."""
+        network = client_network(address)
+        bucket = self._buckets.get(network)
+        if bucket is None:
+            bucket = self._buckets[network] = TokenBucket(self._per_second, self._burst)
+            if len(self._buckets) > self._max_addresses:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(network)
+        return bucket.take(1, now)

@@ -150,16 +150,10 @@ class FlvIntake:
         if isinstance(item, Unsupported):
             log.warning("not carried", stream=self._publisher.stream.name, kind=str(item.kind), what=item.what)
             return
+        self._announce_before(0, item.track if isinstance(item, TrackStart) else item, now)
         if self._announced:
             # A changed or late sequence header: a new epoch for every consumer.
             self._set_tracks(now)
-        elif (
-            self._preroll
-            and isinstance(item, MediaTrack)
-            and any(not i and u.track.kind is item.kind for i, u in self._preroll)
-        ):
-            # It changed before it was announced. The waiting units belong to the old header.
-            self._preroll = [(i, u) for i, u in self._preroll if i or u.track.kind is not item.kind]
         if isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index, timestamp)
             self._unit(0, item.unit, now)
@@ -172,11 +166,10 @@ class FlvIntake:
                         what=item.what)  # fmt: skip
             return
         track = item.track if isinstance(item, TrackStart) else item
+        self._announce_before(track_id, track, now)
         if self._announced:
             self._publisher.set_further(track_id, track, track_info(self._metadata, track.kind, track_id), now)
             self._describe_tracks(now)
-        else:
-            self._preroll = [(i, u) for i, u in self._preroll if i != track_id or u.track.kind is not track.kind]
         if isinstance(item, TrackStart):
             item.unit.dts = self._stamp(index + 2 * track_id, timestamp)
             self._unit(track_id, item.unit, now)
@@ -190,11 +183,20 @@ class FlvIntake:
         known = {kind for kind, track in ((Kind.VIDEO, video), (Kind.AUDIO, audio)) if track is not None}
         return known >= self._expected
 
+    def _announce_before(self, track_id: int, changed: MediaTrack, now: float) -> None:
+        """Announces the tracks before one of them changes, if units of its earlier header wait."""
+        if not self._announced and any(i == track_id and u.track.kind is changed.kind for i, u in self._preroll):
+            self._announce(now)
+
     def _announce(self, now: float) -> None:
+        """Announces the tracks of the waiting units, and of the other headers. Publishes the units."""
         self._announced = True
-        self._set_tracks(now)
+        tracks = {track_number(unit.track.kind, i): unit.track for i, unit in self._preroll}
+        video = tracks.get(VIDEO_INDEX, self._demux.video_track)
+        audio = tracks.get(AUDIO_INDEX, self._demux.audio_track)
+        self._publisher.set_tracks(video, audio, self._metadata, now=now)
         for number, demux in self._demux.others.items():
-            track = demux.video_track or demux.audio_track
+            track = tracks.get(number) or demux.video_track or demux.audio_track
             if track is not None:
                 info = track_info(self._metadata, track.kind, number // 2)
                 self._publisher.set_further(number // 2, track, info, now)

@@ -39,7 +39,7 @@ class StartBuffer:
     A publisher may send its first seconds within one turn of the event loop (a burst, or ffmpeg without `-re`).
     Viewers that waited join in a later turn, and other nodes find the stream even later.
     At that time the GOP cache contains only the last GOP.
-    The buffer is dropped after its time, above its limit, and when an epoch ends.
+    Changes of tracks stand in their places. The buffer is dropped after its time and above its limit.
     """
 
     def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
@@ -50,8 +50,7 @@ class StartBuffer:
         self._max_bytes = max_bytes
         self._budget = budget
         self._bytes = 0
-        self._epoch: int | None = None
-        self._has_key = False
+        self._has_key = False  # or no picture is needed
         self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
         stream.beginning = self
         stream.attach(self)
@@ -73,13 +72,9 @@ class StartBuffer:
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        if self._epoch is None:
-            self._epoch, self._has_key = tracks.epoch, tracks.video is None
-            self.items.append(tracks)
-        elif tracks.epoch != self._epoch:
-            self.drop()
-        else:
-            self._add(tracks, _TRACKS_BYTES)
+        if tracks.video is None:
+            self._has_key, self.torn = True, False
+        self._add(tracks, _TRACKS_BYTES if self.items else 0)
 
     def on_unit(self, unit: AccessUnit) -> None:
         if not self._has_key and unit.track.kind is Kind.VIDEO:

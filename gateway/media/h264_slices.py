@@ -25,7 +25,8 @@ _ESCAPED: Final = re.compile(rb"\x00\x00(?=[\x00-\x03])")
 class PpsCoding:
     """The syntax elements of a picture parameter set that slices depend on.
 
-    references: num_ref_idx_l0_default_active. quantizer: pic_init_qp.
+    references, references_l1: num_ref_idx_l0_default_active and that of l1. bipred: weighted_bipred_idc.
+    quantizer: pic_init_qp.
     chroma_offsets: of the quantizers of Cb and Cr.
     """
 
@@ -35,7 +36,9 @@ class PpsCoding:
     order_present: bool
     slice_groups: int
     references: int
+    references_l1: int
     weighted: bool
+    bipred: int
     quantizer: int
     chroma_offsets: tuple[int, int]
     deblocking_control: bool
@@ -66,11 +69,9 @@ def parse_pps(unit: bytes) -> PpsCoding:
     cabac, order_present = bits.flag(), bits.flag()
     groups = bits.ue() + 1
     if groups > 1:
-        return PpsCoding(id, sps_id, cabac, order_present, groups, 0, False, 0, (0, 0), *(False,) * 5)
-    references = bits.ue() + 1
-    bits.ue()
-    weighted = bits.flag()
-    bits.u(2)
+        return PpsCoding(id, sps_id, cabac, order_present, groups, 0, 0, False, 0, 0, (0, 0), *(False,) * 5)
+    references, references_l1 = bits.ue() + 1, bits.ue() + 1
+    weighted, bipred = bits.flag(), bits.u(2)
     quantizer = 26 + bits.se()
     bits.se()
     chroma = bits.se()
@@ -88,7 +89,9 @@ def parse_pps(unit: bytes) -> PpsCoding:
         order_present,
         groups,
         references,
+        references_l1,
         weighted,
+        bipred,
         quantizer,
         (chroma, second_chroma),
         deblocking,
@@ -165,7 +168,7 @@ class SliceRewriter:
         idr = unit[0] & 0x1F == h264.SLICE_IDR
         rbsp = nal.unescape(unit[1:])
         bits = BitReader(rbsp, what="slice", error=InvalidData)
-        out = _BitWriter()
+        out = BitWriter()
         out.ue(bits.ue())  # first_mb_in_slice
         kind = bits.ue()
         if kind % 5 not in (_P, _I) or (idr and kind % 5 != _I):
@@ -197,9 +200,9 @@ class SliceRewriter:
         if own.pps.cabac:
             bits.align()
             out.align_with_ones()
-        return unit[:1] + _escape(out.followed_by(rbsp, bits.position))
+        return unit[:1] + escape(out.followed_by(rbsp, bits.position))
 
-    def _references(self, bits: BitReader, out: _BitWriter) -> None:
+    def _references(self, bits: BitReader, out: BitWriter) -> None:
         """Copies num_ref_idx_active_override_flag to pred_weight_table of a P slice."""
         count = bits.ue() + 1 if bits.flag() else self._own.pps.references
         if count > self.target.sps.reference_frames:
@@ -216,7 +219,7 @@ class SliceRewriter:
             for _ in range(count):
                 out.u(0, 2 if self.target.sps.chroma_format else 1)  # the default weights
 
-    def _marking(self, bits: BitReader, out: _BitWriter, idr: bool, reference: bool) -> None:
+    def _marking(self, bits: BitReader, out: BitWriter, idr: bool, reference: bool) -> None:
         """Copies dec_ref_pic_marking."""
         if idr:
             bits.u(2)
@@ -226,7 +229,7 @@ class SliceRewriter:
                 raise InvalidData("a slice that marks references")
             out.u(0, 1)
 
-    def _deblocking(self, bits: BitReader, out: _BitWriter) -> None:
+    def _deblocking(self, bits: BitReader, out: BitWriter) -> None:
         disabled, alpha, beta = 0, 0, 0
         if self._own.pps.deblocking_control:
             disabled = bits.ue()
@@ -241,7 +244,7 @@ class SliceRewriter:
             raise InvalidData("a slice with its own deblocking")
 
 
-class _BitWriter:
+class BitWriter:
     """Writes bits, most significant first."""
 
     __slots__ = ("_count", "_value")
@@ -261,6 +264,11 @@ class _BitWriter:
     def se(self, value: int) -> None:
         self.ue(2 * value - 1 if value > 0 else -2 * value)
 
+    def copy(self, data: bytes, start: int, end: int) -> None:
+        """Copies the bits from `start` to `end`."""
+        whole = int.from_bytes(data[: (end + 7) // 8], "big") >> (-end % 8)
+        self.u(whole & ((1 << (end - start)) - 1), end - start)
+
     def align_with_ones(self) -> None:
         count = -self._count % 8
         self.u((1 << count) - 1, count)
@@ -279,7 +287,7 @@ def _sample_format(sps: SpsCoding) -> tuple[int, int, int]:
     return sps.chroma_format, sps.luma_depth, sps.chroma_depth
 
 
-def _escape(rbsp: bytes) -> bytes:
+def escape(rbsp: bytes) -> bytes:
     """Inserts emulation_prevention_three_byte (§7.4.1.1)."""
     escaped = _ESCAPED.sub(b"\x00\x00\x03", rbsp)
     return escaped + b"\x03" if escaped.endswith(b"\x00\x00") else escaped

@@ -86,6 +86,7 @@ class Alignment:
         self.start = 0.0  # arrival time of that picture, seconds since the epoch
         self.timing: VideoTiming | None = None  # timing of the source
         self.source: Member | None = None
+        self.part_target = 0.0  # the longest Part Target Duration of all tracks, in seconds
         self._next_number = 0
         self._name_offset: int | None = None
         self._target: int | None = None

@@ -58,8 +58,8 @@ class Backlogs:
     Each viewer may use as much memory as is free. This is a dynamic threshold (Choudhury and Hahne, "Dynamic Queue
     Length Thresholds for Shared-Memory Packet Switches", 1998). So one viewer can use half of the memory. Each of a
     thousand stalled viewers can use a thousandth.
-    If no memory is free, viewers without waiting bytes are not affected. While at most a quarter is free, viewers that
-    do not read are disconnected after TIGHT_SECONDS.
+    If no memory is free, viewers without waiting bytes are not affected: for them, the next batch may exceed the limit.
+    While at most a quarter is free, viewers that do not read are disconnected after TIGHT_SECONDS.
     Bytes that several viewers share are counted for each of them, except a Burst. So the real memory is below
     the limit.
     `bytes` is the counter.

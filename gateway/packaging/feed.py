@@ -32,13 +32,17 @@ SLICE_VIEWERS = 32  # viewers between two checks of the time
 class Rendering(Protocol):
     """Turns units into bytes for one kind of connection. Only the rendering knows the format."""
 
-    def head(self, tracks: Tracks, dts_ms: int) -> bytes:
-        """Returns the bytes that a viewer needs before its first unit: headers, metadata, sequence headers."""
+    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+        """Returns the bytes that a viewer needs before its first unit: headers, metadata, sequence headers.
+
+        later: tracks that follow in the same bytes.
+        """
 
     def change(self, tracks: Tracks, dts_ms: int) -> bytes:
         """Returns the new headers for a viewer that plays already: metadata and sequence headers."""
 
-    def unit(self, unit: AccessUnit) -> bytes: ...
+    def unit(self, unit: AccessUnit) -> bytes:
+        """Returns the bytes of a unit. They are empty for a picture that is left out, which is no key frame."""
 
     def timed(self, timed: Timed) -> bytes: ...
 
@@ -51,7 +55,7 @@ def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
         if isinstance(item, AccessUnit):
             dts_ms = item.dts * 1000 // item.track.timescale
             break
-    headed = False
+    changes = [item for item in beginning if isinstance(item, Tracks)]
     for item in beginning:
         if isinstance(item, AccessUnit):
             dts_ms = item.dts * 1000 // item.track.timescale
@@ -59,8 +63,7 @@ def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
         elif isinstance(item, Timed):
             pieces.append(rendering.timed(item))
         else:
-            pieces.append(rendering.change(item, dts_ms) if headed else rendering.head(item, dts_ms))
-            headed = True
+            pieces.append(rendering.change(item, dts_ms) if pieces else rendering.head(item, dts_ms, changes))
     return b"".join(pieces)
 
 
@@ -181,11 +184,14 @@ class Feed:
         self._write_rest()
         if tracks.epoch != old.epoch:
             self._drop_gop()
-        change = self._rendering.change(tracks, self._dts_ms)
+        change, now = self._rendering.change(tracks, self._dts_ms), time.monotonic()
         for viewer in self._viewers:
             if not viewer.late:
-                viewer.epoch = self._version
-                self._write(viewer, viewer.framing.wrap(change))
+                framed = viewer.framing.wrap(change)
+                waiting = viewer.transport.get_write_buffer_size()
+                if not waiting or not self._becomes_late(viewer, waiting, len(framed), now):
+                    viewer.epoch = self._version
+                    self._write(viewer, framed)
 
     def on_unit(self, unit: AccessUnit) -> None:
         tracks = self._tracks
@@ -207,8 +213,8 @@ class Feed:
             rendered = self._rendering.unit(unit)
             if video:
                 self._peak_rate.key_frame(len(rendered), dts_ms)
-        else:
-            rendered = self._rendering.unit(unit)
+        elif not (rendered := self._rendering.unit(unit)):
+            return
         self._dts_ms = dts_ms
         self._pending.append(rendered)
         self._schedule(video or tracks.video is None)
@@ -356,23 +362,21 @@ class Feed:
                     continue
                 written += 1
                 transport.write(framed)
+                if not waiting:
+                    self._count_waiting(viewer)
             self._counts.sent[framing.kind] += size * written
 
     def _becomes_late(self, viewer: Viewer, waiting: int, size: int, now: float) -> bool:
-        """Whether a viewer with `waiting` bytes becomes late. Updates the counts, including the next `size` bytes."""
+        """Whether a viewer with `waiting` bytes becomes late, because `size` more would be too many. Counts them."""
         backlogs = self._backlogs
-        # Viewers share their first burst: for one viewer, only the bytes after the burst are counted.
-        counted = waiting if viewer.burst is None else min(waiting, viewer.bytes_after_burst)
-        backlogs.bytes += counted - viewer.counted_bytes
-        viewer.counted_bytes = counted
-        viewer.has_pending_bytes = True
-        allowed = viewer.limit + viewer.burst_allowance
-        if waiting > allowed:
+        self._count(viewer, waiting)
+        needed, allowed = waiting + size, viewer.limit + viewer.burst_allowance
+        if needed > allowed:
             # The rate is read only if needed, because this is a hot path.
             allowed = self.backlog(viewer.limit) + viewer.burst_allowance
-            if waiting > allowed and viewer.waited_for_start and self.stream.beginning is not None:
-                viewer.burst_allowance = allowed = waiting  # an encoder's first burst does not show a slow link
-        if waiting > allowed or counted > backlogs.left:
+            if needed > allowed and viewer.waited_for_start and self.stream.beginning is not None:
+                viewer.burst_allowance = allowed = needed  # an encoder's first burst does not show a slow link
+        if needed > allowed or viewer.counted_bytes + size > backlogs.left:
             viewer.late = True
             viewer.late_since = now
             viewer.waiting = waiting
@@ -384,21 +388,34 @@ class Feed:
         backlogs.bytes += size
         return False
 
+    def _count(self, viewer: Viewer, waiting: int) -> None:
+        # Viewers share their first burst: for one viewer, only the bytes after the burst are counted.
+        counted = waiting if viewer.burst is None else min(waiting, viewer.bytes_after_burst)
+        self._backlogs.bytes += counted - viewer.counted_bytes
+        viewer.counted_bytes = counted
+        viewer.has_pending_bytes = True
+
+    def _count_waiting(self, viewer: Viewer) -> None:
+        """Counts what the transport could not send at once."""
+        if waiting := viewer.transport.get_write_buffer_size():
+            self._count(viewer, waiting)
+
     def _retry(self, viewer: Viewer, waiting: int, starts: bool, framed: bytes, now: float) -> None:
         if viewer.has_pending_bytes and not waiting:
             viewer.clear_backlog(self._backlogs)
         # For a viewer that has not started, at most the headers wait: it has missed nothing of the stream yet.
         if starts and waiting <= viewer.burst_allowance:
             viewer.late = False
+            viewer.bytes_after_burst += len(framed)
             if viewer.epoch != self._version and self._tracks is not None:
                 viewer.epoch = self._version
                 self._write(viewer, viewer.framing.wrap(self._rendering.change(self._tracks, self._dts_ms)))
             self._write(viewer, framed)
+            self._count_waiting(viewer)
         else:
             self._counts.dropped += 1
             if waiting < viewer.counted_bytes:
-                self._backlogs.bytes -= viewer.counted_bytes - waiting
-                viewer.counted_bytes = waiting
+                self._count(viewer, waiting)
             if waiting < viewer.waiting:
                 viewer.late_since = now  # slow, but it reads
             elif (

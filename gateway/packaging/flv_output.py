@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Tracks
+from gateway.media.open_gops import OpenGops
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packaging.feed import Feed
+from gateway.packaging.feed import Feed, Rendering
 
 
 class FlvRendering:
     """Renders FLV tags. A viewer's first bytes are the file header."""
 
-    def head(self, tracks: Tracks, dts_ms: int) -> bytes:
-        header = muxer.file_header(tracks.video is not None, tracks.audio is not None)
+    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+        # Players may ignore tracks that the file header does not announce.
+        every = (tracks, *later)
+        header = muxer.file_header(any(t.video is not None for t in every), any(t.audio is not None for t in every))
         # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
         return header + muxer.metadata_tag(tracks, 0) + muxer.sequence_headers(tracks, dts_ms)
 
@@ -28,14 +34,41 @@ class FlvRendering:
         return muxer.timed_tag(timed)
 
 
-class FlvOutput:
-    """The output `flv`: one feed for the viewers of HTTP-FLV and WS-FLV."""
+class BrowserFlvRendering(FlvRendering):
+    """Renders FLV tags for browsers, which cannot decode every open GOP as it is."""
 
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
+    def __init__(self) -> None:
+        self._track: MediaTrack | None = None
+        self._gops: OpenGops | None = None
+
+    def unit(self, unit: AccessUnit) -> bytes:
+        """Returns the tag; nothing for a picture that is left out. Hot path."""
+        track = unit.track
+        if track.kind is Kind.VIDEO:
+            gops = self._gops
+            if gops is None or track is not self._track:
+                self._track, gops = track, OpenGops(track)
+                self._gops = gops
+            if unit.key or gops.is_open:
+                payload = gops.add(unit.payload, unit.dts + unit.cts, unit.key)
+                if payload is None:
+                    return b""
+                if payload is not unit.payload:
+                    unit = replace(unit, payload=payload)
+        return muxer.unit_tag(unit)
+
+
+class FlvOutput:
+    """The output `flv`: the feeds for the viewers of HTTP-FLV and WS-FLV, in browsers and elsewhere."""
+
+    def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
+        """make_feed: returns a feed of its stream."""
+        self.feed = make_feed(FlvRendering())
+        self.browser_feed = make_feed(BrowserFlvRendering())
 
     async def run(self, stream: Stream) -> None:
         try:
             await stream.over()
         finally:
-            self.feed.close(stream.ended or EndReason.OUTPUT_OFF)
+            for feed in (self.feed, self.browser_feed):
+                feed.close(stream.ended or EndReason.OUTPUT_OFF)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
@@ -25,7 +25,7 @@ class RtmpRendering:
         self._chunk_size = chunk_size
         self._stream_id = stream_id
 
-    def head(self, tracks: Tracks, dts_ms: int) -> bytes:
+    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
         return self._headers(tracks, 0, dts_ms)
 

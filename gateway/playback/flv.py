@@ -15,7 +15,7 @@ from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
-from gateway.packaging.flv_output import FlvOutput, FlvRendering
+from gateway.packaging.flv_output import FlvOutput
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import CHUNKED, MESSAGES, RAW
 from gateway.playback.play_format import PlayAddress, PlayFormat
@@ -34,6 +34,7 @@ class HasFeed(Protocol):
     """The output `flv`."""
 
     feed: Feed
+    browser_feed: Feed
 
 
 class FlvViewers:
@@ -74,7 +75,9 @@ class FlvViewers:
         output: HasFeed | None = stream.output("flv")  # type: ignore[assignment]
         if output is None:
             return service_unavailable(f"flv of {stream.name} is about to start again", 1)
-        feed = output.feed
+        # Every browser calls itself Mozilla. Other players and servers get all pictures.
+        browser = request.headers.get("user-agent", "").startswith("Mozilla/")
+        feed = output.browser_feed if browser else output.feed
         upgrade = websocket.wants_upgrade(request)
         head = self._upgrade_head(request) if upgrade else self._http_head(request)
         framing = MESSAGES if upgrade else CHUNKED if request.http11 else RAW
@@ -218,6 +221,6 @@ FORMAT: Final = PlayFormat(
     output="flv",
     flag="isFlv",
     addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
-    packager=lambda services: lambda stream: FlvOutput(services.feed(stream, FlvRendering())),
+    packager=lambda services: lambda stream: FlvOutput(lambda rendering: services.feed(stream, rendering)),
     pulled=True,
 )

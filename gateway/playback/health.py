@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from gateway.http.request import Request
@@ -18,10 +18,14 @@ class Health:
     """Answers the health requests.
 
     missing: returns short reasons why this node cannot serve; an empty list if it is ready.
+    degraded: returns the names of missing parts that live streams do not need.
     """
 
-    def __init__(self, missing: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    def __init__(
+        self, missing: Callable[[], Awaitable[Sequence[str]]], degraded: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self._missing = missing
+        self._degraded = degraded
 
     def alive(self, request: Request) -> Response:
         """Answers `/healthcheck`: the process runs, even if stores or other nodes are unavailable."""
@@ -30,7 +34,7 @@ class Health:
     async def ready(self, request: Request) -> Response:
         """Answers `/ready`: 200, or 503 with the reasons."""
         missing = list(await self._missing())
-        body = json.dumps({"ready": not missing, "missing": missing}).encode()
+        body = json.dumps({"ready": not missing, "missing": [*missing, *self._degraded()]}).encode()
         headers = {"Retry-After": "5"} if missing else {}
         return Response(503 if missing else 200, body, JSON, headers=headers)
 

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.numbers import read_integer
 from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -19,6 +20,7 @@ from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
 from gateway.playback.playlist_response import (
     HOLD,
     M3U8,
+    MAX_NUMBER,
     PLAYLIST_CACHE,
     EventualResponse,
     directives,
@@ -33,7 +35,6 @@ Reports: TypeAlias = Callable[[CmafTrack], str]
 LIVE_M3U8: Final = "live.m3u8"
 REWIND_OUTPUT: Final = "rewind"  # the output with the segments for going back, of channels without `hls`
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
-_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 
 
@@ -112,9 +113,10 @@ def _media_playlist(
             return text(400, "_HLS_part without _HLS_msn")
         return _render(output, variant, suffix, reports=reports)
     msn, part_text = parameters["_HLS_msn"], parameters.get("_HLS_part")
-    if not _NUMBER.fullmatch(msn) or (part_text is not None and not _NUMBER.fullmatch(part_text)):
+    number = read_integer(msn, MAX_NUMBER)
+    part_index = None if part_text is None else read_integer(part_text, MAX_NUMBER)
+    if number is None or (part_text is not None and part_index is None):
         return text(400, "_HLS_msn and _HLS_part are whole numbers")
-    number, part_index = int(msn), None if part_text is None else int(part_text)
     if output.over or track.has(number, part_index):
         return _render(output, variant, suffix, track, reports)
     if number > track.window[-1].number + _MAX_SEGMENTS_AHEAD:

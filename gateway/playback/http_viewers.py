@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.http.request import Request
+from gateway.http.response import Answer, Response
+from gateway.lib.quota import Quota
+from gateway.playback.formats import suffixes
+from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
+
+MAX_PER_ADDRESS: Final = 500  # players; also a large network has few different user agents for each stream
+_MEDIA: Final = suffixes(CacheClass.MEDIA)
 
 
 class WatchedStream(Protocol):
@@ -22,17 +29,26 @@ class WatchedStream(Protocol):
 
 @dataclass(slots=True)
 class _Entry:
-    """at: time of the player's last request, monotonic seconds. reports: number of its requests with CMCD."""
+    """A player.
+
+    began, at: times of its first and last request, monotonic seconds. address: counted in the quota; "": exempt.
+    counted: whether it got media. reports: number of its requests with CMCD.
+    """
 
     stream: WatchedStream
+    began: float
     at: float
+    address: str
+    counted: bool = False
     reports: int = 0
 
 
 class HttpViewers:
     """Counts players in `stream.viewers` by protocol, for `window` seconds after their last request.
 
-    A player is identified by address and user agent.
+    A player is identified by address and user agent. It counts from the first answer with media on, because anybody can
+    invent user agents and request playlists. Behind a trusted proxy, any request counts: a cache may answer for media.
+    Of one address, MAX_PER_ADDRESS players count; trusted proxies are exempt.
     window: about three target durations, because a player makes at least one request in each.
     max_viewers: limit of players. Above it, the player with the oldest request is removed.
     reports: reads the CMCD of their requests; None: it is ignored.
@@ -51,29 +67,61 @@ class HttpViewers:
         self._reports = reports
         # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
         self._entries: OrderedDict[tuple[str, str, int], _Entry] = OrderedDict()
+        self._quota = Quota(MAX_PER_ADDRESS)
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def record(self, request: Request, stream: WatchedStream, protocol: str) -> None:
-        """Records that a player has fetched a file of `stream`. Hot path."""
+    def follow(
+        self, request: Request, stream: WatchedStream, protocol: str, path: str, answering: AnswerOrAwaitable
+    ) -> AnswerOrAwaitable:
+        """Records a request and returns its answer. path: of the file below the stream. Hot path."""
+        if not path.endswith(_MEDIA):
+            self.record(request, stream, protocol, media=False)
+        elif isinstance(answering, Awaitable):
+            return self._follow_later(request, stream, protocol, answering)
+        else:
+            self._record_media(request, stream, protocol, answering)
+        return answering
+
+    async def _follow_later(
+        self, request: Request, stream: WatchedStream, protocol: str, answering: Awaitable[Answer]
+    ) -> Answer:
+        answer = await answering
+        self._record_media(request, stream, protocol, answer)
+        return answer
+
+    def _record_media(self, request: Request, stream: WatchedStream, protocol: str, answer: Answer) -> None:
+        self.record(request, stream, protocol, media=isinstance(answer, Response) and answer.status == 200)
+
+    def record(self, request: Request, stream: WatchedStream, protocol: str, *, media: bool) -> None:
+        """Records that a player has requested a file of `stream`. media: whether the answer has media. Hot path."""
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
+        now = self._clock()
         entry = self._entries.get(key)
         if entry is not None and entry.stream is stream:
-            entry.at = self._clock()
+            entry.at = now
             self._entries.move_to_end(key)
         else:
             if entry is not None:
                 self._forget(key)  # the player watched an earlier stream of this name
-            entry = self._begin(key, stream)
+            address = "" if request.exempt else request.peer
+            if address and not self._quota.take(address):
+                return
+            entry = self._begin(key, _Entry(stream, now, now, address))
+        began = None
+        if not entry.counted:
+            if not (media or request.proxied) or request.method != "GET":
+                return
+            entry.counted, began = True, entry.began
+            stream.viewers[protocol] += 1
         if self._reports is not None and ("CMCD=" in request.raw_query or "cmcd-session" in request.headers):
             entry.reports += 1
-            self._reports.read(request, stream.name, protocol, entry.reports)
+            self._reports.read(request, stream.name, protocol, entry.reports, began)
 
-    def _begin(self, key: tuple[str, str, int], stream: WatchedStream) -> _Entry:
-        entry = self._entries[key] = _Entry(stream, self._clock())
-        stream.viewers[key[1]] += 1
+    def _begin(self, key: tuple[str, str, int], entry: _Entry) -> _Entry:
+        self._entries[key] = entry
         if len(self._entries) > self._max_viewers:
             self._forget(next(iter(self._entries)))
         if self._timer is None:
@@ -104,13 +152,17 @@ class HttpViewers:
             self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
 
     def _forget(self, key: tuple[str, str, int]) -> None:
-        self._entries.pop(key).stream.viewers[key[1]] -= 1
+        entry = self._entries.pop(key)
+        if entry.address:
+            self._quota.give(entry.address)
+        if entry.counted:
+            entry.stream.viewers[key[1]] -= 1
 
 
 class _UncountedViewers(HttpViewers):
     """Counts nothing: for requests of other nodes, which count their players themselves."""
 
-    def record(self, request: Request, stream: WatchedStream, protocol: str) -> None:
+    def record(self, request: Request, stream: WatchedStream, protocol: str, *, media: bool) -> None:
         return
 
 

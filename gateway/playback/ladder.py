@@ -12,7 +12,7 @@ from gateway.channels.names import is_stream_name
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
-from gateway.http.response import Response, service_unavailable, text
+from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.packaging import ladder_manifests
 from gateway.packaging.cmaf.packager import CmafPackager
@@ -34,7 +34,7 @@ from gateway.playback.ladder_view import (
     transcoder_failure,
     wait_for_rendition,
 )
-from gateway.playback.play_format import PlayableStreams, PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
 from gateway.playback.playlist_response import (
     FIRST_WAIT,
     M3U8,
@@ -127,7 +127,7 @@ class LadderPlayback:
             return _index(ladder, suffix)
         return self._first_index(stream, format, suffix)
 
-    def rendition(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
+    def rendition(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
         """Answers for the folder of a rendition: `index.m3u8`, and the segments and tracks of its stream."""
         name, _, path = rest.partition("/")
         full = f"{stream.name}@{name}"
@@ -174,23 +174,27 @@ class LadderPlayback:
 
     # ---- renditions ----
 
-    def _rendition(self, request: Request, stream: Stream, rendition: Stream, path: str) -> EventualResponse:
+    def _rendition(self, request: Request, stream: Stream, rendition: Stream, path: str) -> AnswerOrAwaitable:
         index = path == "index.m3u8"
         ts = path.endswith(".ts") or (index and ladder_format(stream) is TS)
         if rendition.is_pushed_track and not stream.has_output(TS[0] if ts else CMAF[0]):
             return not_enabled(TS[0] if ts else CMAF[0], stream.name)
-        if stream.ended is None:
-            self._viewers.record(request, stream, "hls" if ts else "cmaf")
+        answering: AnswerOrAwaitable
         if ts:
-            return hls.hls(request, rendition, hls.LIVE_M3U8 if index else path)
-        if index:
-            return hls.low_latency_playlist(
+            answering = hls.hls(request, rendition, hls.LIVE_M3U8 if index else path)
+        elif index:
+            answering = hls.low_latency_playlist(
                 request, rendition, "video", above=True, reports=lambda track: self._index_reports(stream, track, "../")
             )
-        reports = self._reports(stream, "../../")
-        if path == "audio/index.m3u8" and ladder_format(stream) is CMAF:
-            reports = lambda track: self._index_reports(stream, track, "../../")  # noqa: E731
-        return cmaf.cmaf(request, rendition, path if "/" in path else f"video/{path}", _source_track(stream), reports)
+        else:
+            reports = self._reports(stream, "../../")
+            if path == "audio/index.m3u8" and ladder_format(stream) is CMAF:
+                reports = lambda track: self._index_reports(stream, track, "../../")  # noqa: E731
+            full = path if "/" in path else f"video/{path}"
+            answering = cmaf.cmaf(request, rendition, full, _source_track(stream), reports)
+        if stream.ended is not None:
+            return answering
+        return self._viewers.follow(request, stream, "hls" if ts else "cmaf", path, answering)
 
     def _reports(self, stream: Stream, path_prefix: str) -> hls.Reports | None:
         """Returns the rendition reports of the tracks in `master.m3u8`.
@@ -208,7 +212,7 @@ class LadderPlayback:
         """Returns the rendition reports of the tracks in `index.m3u8`."""
         return ladder_manifests.index_reports(track, current_ladder(self._hub, stream, CMAF).cmaf, path_prefix)
 
-    async def _first_rendition(self, request: Request, stream: Stream, name: str, path: str) -> Response:
+    async def _first_rendition(self, request: Request, stream: Stream, name: str, path: str) -> Answer:
         try:
             rendition = await self._hub.wait(name, FIRST_WAIT)
         except NoSuchStream:
@@ -216,7 +220,7 @@ class LadderPlayback:
         except AtCapacity as error:
             return service_unavailable(str(error), 5)
         answer = self._rendition(request, stream, rendition, path)
-        return answer if isinstance(answer, Response) else await answer
+        return answer if isinstance(answer, Response | Takeover) else await answer
 
     # ---- waiting for all renditions ----
 

@@ -22,7 +22,7 @@ from gateway.ports.errors import StoreUnavailable
 PATH: Final = "GetClientConfiguration"
 MAX_BYTES: Final = 65_536
 PER_MINUTE: Final = 60  # requests of one address; OBS sends one for each start of a stream
-_BODY_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 10.0
 _JSON: Final = "application/json"
 _REFUSED: Final = text(403, "wrong stream key")
 _MALFORMED: Final = text(400, "not a request of OBS: a JSON object with the stream key as authentication is expected")
@@ -49,7 +49,7 @@ class ObsConfiguration:
             addresses = await self.addresses(request.host)
         except StoreUnavailable as error:
             return service_unavailable("the channels cannot be read now", error.retry_after)
-        return read_body(request, MAX_BYTES, _BODY_SECONDS, lambda body: self._take(id, channel, addresses, body))
+        return read_body(request, MAX_BYTES, BODY_SECONDS, lambda body: self._take(id, channel, addresses, body))
 
     def _take(self, id: str, channel: Channel | None, addresses: Addresses, body: bytes) -> Response:
         try:

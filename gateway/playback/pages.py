@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from html import escape
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
 from gateway.http.request import Request
-from gateway.http.response import IMMUTABLE, JSON, Response, moved, text
+from gateway.http.response import IMMUTABLE, Response, moved, text
 from gateway.lib.assets import Asset, Assets
 
 # Scripts, styles and workers are files of this origin. Media comes from Media Source objects, which have blob URLs.
@@ -85,21 +83,14 @@ class _FileResponses:
 class Pages:
     """Serves `/`, `/<id>/`, `/<id>/<name>.html`, `/broadcast.html`, `/player.html` and `/_player/<file>`.
 
-    ports: returns the open ports. public_url: the setting `playback.public_url`; "": the host of the request.
+    public_url: the setting `playback.public_url`; "": the host of the request.
     player_hosts: the hosts that `/player.html` may play from besides Amazon IVS.
 
     The ETag is a hash of the file, and browsers must revalidate it (`no-cache`).
     So an upgrade never mixes old and new modules. If the query is `?v=<hash>`, the file is immutable.
     """
 
-    def __init__(
-        self,
-        ports: Callable[[], OpenPorts] = OpenPorts,
-        public_url: str = "",
-        player_hosts: Sequence[str] = (),
-        assets: Assets | None = None,
-    ) -> None:
-        self._ports = ports
+    def __init__(self, public_url: str = "", player_hosts: Sequence[str] = (), assets: Assets | None = None) -> None:
         self._public_url = public_url.rstrip("/")
         self._player_hosts = (_IVS_HOSTS, *player_hosts)
         self._assets = assets if assets is not None else Assets()
@@ -158,11 +149,6 @@ class Pages:
     def player_view(self, request: Request) -> Response:
         """Answers `/PlayerView?url=<HLS address>`, the old system's address of that player."""
         return moved(request, "/player.html")
-
-    def push_ports(self, request: Request) -> Response:
-        """Answers `/broadcast.json`: the ports to which the broadcaster can push."""
-        ports = self._ports()
-        return Response(200, json.dumps({name: ports[name] for name in ("ws", "wss")}).encode(), JSON)
 
     def asset(self, request: Request, path: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a file that the pages load, or with 404.

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from gateway.http.request import Request, parameters
 from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.gate import Gate
+from gateway.lib.numbers import read_integer
 from gateway.live.stream import Stream, StreamState
 from gateway.packaging.packager import Packager
 from gateway.packaging.segment_window import Segment
@@ -26,7 +27,8 @@ FIRST_WAIT: Final = 12.0  # seconds that a request waits for the first playlist 
 REWIND: Final = "rewind="  # the parameter with the length of a playlist that reaches back
 CMCD: Final = "CMCD="  # the parameter with data of the player itself (CTA-5004)
 _REWIND: Final = re.compile(rf"(?:^|&){REWIND}([^&]*)")
-_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MAX_REWIND: Final = 10**9 - 1  # seconds
+MAX_NUMBER: Final = 10**12 - 1  # of a segment or a part, in the directives of a request
 _BAD_REWIND: Final = text(400, "rewind is a whole number of seconds")
 _FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600  # seconds; equal playlists can be shared
 _MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
@@ -153,9 +155,9 @@ def rewind_seconds(request: Request) -> int | Response:
     match = _REWIND.search(request.raw_query)
     if match is None:
         return 0
-    if not _SECONDS.fullmatch(match[1]):
+    seconds = read_integer(match[1], _MAX_REWIND)
+    if seconds is None:
         return _BAD_REWIND
-    seconds = int(match[1])
     step = _FINE_STEP if seconds < _COARSE_FROM else _COARSE_STEP
     return -(-seconds // step) * step
 

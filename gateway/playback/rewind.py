@@ -19,6 +19,7 @@ from gateway.formats.hls.multivariant_playlist import multivariant
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.http.validators import file_response
+from gateway.lib.numbers import read_integer
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
@@ -31,6 +32,7 @@ from gateway.playback import hls
 from gateway.playback.playlist_response import (
     HOLD,
     M3U8,
+    MAX_NUMBER,
     PLAYLIST_CACHE,
     REWIND,
     SEGMENT_CACHE,
@@ -51,7 +53,6 @@ log = structlog.get_logger(__name__)
 # A playlist: seconds, whether a delta update, whether the answer to a blocking request.
 _Variant: TypeAlias = tuple[int, bool, bool]
 
-_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 _MAX_CACHED: Final = 4  # whole playlists that are cached until the next segment
@@ -212,9 +213,9 @@ class Rewind:
                 return text(400, "_HLS_part without _HLS_msn")
             answer = self._text(stream, output, state, (seconds, delta, False), suffix)
             return self._cached(request, output, answer, delta)
-        if not _NUMBER.fullmatch(msn) or (part is not None and not _NUMBER.fullmatch(part)):
+        number = read_integer(msn, MAX_NUMBER)
+        if number is None or (part is not None and read_integer(part, MAX_NUMBER) is None):
             return text(400, "_HLS_msn and _HLS_part are whole numbers")
-        number = int(msn)
         last = output.window[-1].number
         if output.over or number <= last:
             answer = self._text(stream, output, state, (seconds, delta, True), suffix)

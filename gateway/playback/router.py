@@ -21,7 +21,6 @@ from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
-from gateway.playback.obs_configuration import ObsConfiguration
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
 from gateway.playback.playlist_response import not_enabled, not_streaming
@@ -36,7 +35,7 @@ from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 
 # For paths that do not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
-# For WHIP and WHEP: respond(request, name of the stream). The name is "" for a path without one.
+# For requests other than GET: respond(request, name of the stream). For WHIP, the name may be "".
 SessionResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 # For stored media of a channel: respond(request, channel id, the path below `vod/`).
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
@@ -188,17 +187,30 @@ class LivePlayback:
 
 
 @dataclass(frozen=True, slots=True)
+class PublisherRoutes:
+    """The responders for pages and encoders of publishers.
+
+    ports: answers `/broadcast.json`. servers: answers below `/_servers/`.
+    obs: answers OBS with the configuration of Multitrack Video.
+    """
+
+    ports: Callable[[Request], AnswerOrAwaitable]
+    servers: FolderResponder
+    obs: SessionResponder
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPlayback:
-    """The services of the router for stored media and channels.
+    """The services of the router besides live streams.
 
     recordings: answers below `/<id>/vod/`. posters: finds stored pictures. public_channels: answers `/channels.json`.
-    obs: answers OBS with the configuration of Multitrack Video.
+    publishers: None if this node has nothing for publishers.
     """
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None
-    obs: ObsConfiguration | None = None
+    publishers: PublisherRoutes | None = None
 
 
 class PlaybackRouter:
@@ -206,6 +218,8 @@ class PlaybackRouter:
 
     folders: responders for `/<folder>/…`, for example `_node`. They have precedence over channels of that name.
     They decide themselves which methods they accept.
+
+    exact_paths: the responders of whole paths. posts: those of POST requests, by the path below a stream's name.
     """
 
     def __init__(
@@ -228,13 +242,11 @@ class PlaybackRouter:
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
-        self._obs = stored.obs
         self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
-        self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
+        self.exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.home,
             "/broadcast.html": pages.broadcaster,
-            "/broadcast.json": pages.push_ports,
             "/player.html": pages.address_player,
             "/PlayerView": pages.player_view,
             "/healthcheck": health.alive,
@@ -242,7 +254,14 @@ class PlaybackRouter:
             "/time": health.time,
         }
         if stored.public_channels is not None:
-            self._exact_paths["/channels.json"] = stored.public_channels
+            self.exact_paths["/channels.json"] = stored.public_channels
+        self.posts: dict[str, SessionResponder] = {}
+        if live.reports is not None:
+            self.posts[REPORT] = self._report
+        if stored.publishers is not None:
+            self.exact_paths["/broadcast.json"] = stored.publishers.ports
+            self._folders["_servers"] = stored.publishers.servers
+            self.posts[OBS_CONFIGURATION] = stored.publishers.obs
 
     def add_folder(self, name: str, respond: FolderResponder) -> None:
         """Adds a folder. For responders that need this PlaybackRouter."""
@@ -288,25 +307,23 @@ class PlaybackRouter:
         """Answers methods other than GET and HEAD. slash: where the first folder of the path ends; -1: it has none."""
         path, method = request.path, request.method
         name, rest = (path[1:slash], path[slash + 1 :]) if slash > 0 else (path[1:], "")
-        obs = self._obs if rest == OBS_CONFIGURATION and is_channel_id(name) else None
-        reports = self._live.reports if rest == REPORT and is_stream_name(name) else None
-        sessions = self._sessions.get(rest.partition("/")[0] or name) if is_stream_name(name) else None
+        valid = is_stream_name(name)
+        sessions = self._sessions.get(rest.partition("/")[0] or name) if valid else None
+        respond = self.posts.get(rest) if valid else None
         if sessions is not None and method in _SESSIONS:
             return _PREFLIGHTS[_SESSIONS] if method == "OPTIONS" else sessions(request, name if rest else "")
         if method == "POST":
             folder = self._folders.get(name) if slash > 0 else None
             if folder is not None:
                 return folder(request, rest)
-            if obs is not None:
-                return obs.respond(request, name)
-            if reports is not None:
-                return self._report(request, name, reports)
-        methods = _SESSIONS if sessions is not None else _READ if obs is None and reports is None else _POSTED
+            if respond is not None:
+                return respond(request, name)
+        methods = _SESSIONS if sessions is not None else _READ if respond is None else _POSTED
         return (_PREFLIGHTS if method == "OPTIONS" else _NOT_ALLOWED)[methods]
 
     def _top_level(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a path without a folder. A channel's name leads to its page, whether or not the channel exists."""
-        respond = self._exact_paths.get(f"/{name}")
+        respond = self.exact_paths.get(f"/{name}")
         if respond is not None:
             return respond(request)
         if not is_stream_name(name) or name in self._folders or name in _NOT_PAGES:
@@ -324,9 +341,10 @@ class PlaybackRouter:
             return refusal
         if route.output and not stream.has_output(route.output) and not stream.has_output(route.instead):
             return not_enabled(route.output, name)
+        answering = route.respond(request, stream, rest)
         if route.protocol and stream.ended is None:
-            self._live.viewers.record(request, stream, route.protocol)
-        return route.respond(request, stream, rest)
+            return self._live.viewers.follow(request, stream, route.protocol, rest, answering)
+        return answering
 
     def _remote_file(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
         if self._live.remote_files is None:
@@ -432,8 +450,10 @@ class PlaybackRouter:
 
     # ---- reports of viewers ----
 
-    def _report(self, request: Request, name: str, reports: ViewerReports) -> AnswerOrAwaitable:
+    def _report(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a report for a live stream, with the stream's protection."""
+        reports = self._live.reports
+        assert reports is not None, "the path is known only with them"
         stream = self._live.streams.find(name)
         if stream is not None:
             return self._protection.judge(request, name, stream.channel) or reports.read(request, name)

@@ -7,6 +7,7 @@ GatewayError
 ├── NoSuchStream         no stream of this name is live
 ├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
+├── TooManyClips         a channel has had its clips for this time
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
 ├── ChannelExists        a channel is stored under this id already
@@ -90,6 +91,14 @@ class AtCapacity(GatewayError):
 
 class TooManyRefusals(AtCapacity):
     """A credential is wrong, and its address sent too many wrong ones within a minute."""
+
+
+class TooManyClips(GatewayError):
+    """A channel has had as many clips as it may have in this time. retry_after: seconds until the next one."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class PushesNotAccepted(GatewayError):
@@ -209,11 +218,15 @@ class UserExists(GatewayError):
 
 
 class StoreUnavailable(GatewayError):
-    """A store does not answer, or cannot write now. The result of a write is unknown. retry_after: seconds."""
+    """A store does not answer, or cannot write now. The result of a write is unknown.
 
-    def __init__(self, message: str, retry_after: int = 5) -> None:
+    retry_after: seconds. public: the text for clients, without paths and names of tables.
+    """
+
+    def __init__(self, message: str, retry_after: int = 5, public: str = "the store does not answer now") -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.public = public
 
 
 class StoreUnusable(GatewayError):

@@ -1,18 +1,23 @@
 """Builds and parses the object keys for the recorded media of a channel.
 
 Dates are in UTC. The month and day in folder names have no leading zero.
+Keys of the original system are parsed too. Dates in them are in the zone of its container, Asia/Shanghai. But its
+pictures, and its motion clips with two-digit months and days, have names like ours: their dates are read as UTC.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Final
 
 _DAY: Final = r"(?P<year>[0-9]{4})/(?P<month>[1-9]|1[0-2])/(?P<day>[1-9]|[12][0-9]|3[01])"
 _MOMENT: Final = r"(?P<moment>[0-9]{4}-[0-9]{2}-[0-9]{2}[_-][0-9]{2}-[0-9]{2}-[0-9]{2})"
+_SHANGHAI: Final = timezone(timedelta(hours=8))
+# Month and day without leading zeros, then the time and its milliseconds.
+_OLD_MOTION: Final = r"(?P<moment>[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}_[0-9]{2}-[0-9]{2}-[0-9]{2})-[0-9]{3}"
 
 
 class MediaKind(StrEnum):
@@ -24,6 +29,7 @@ class MediaKind(StrEnum):
     IMAGE = "image"
     MOTION = "motion"
     CLIP = "clip"
+    MP4_LIST = "mp4_list"  # the original system's list of its MP4 recordings
 
 
 _PATTERNS: Final = {
@@ -33,6 +39,12 @@ _PATTERNS: Final = {
     MediaKind.IMAGE: re.compile(rf"images/{_DAY}/capture-{_MOMENT}[\w.-]*\.jpe?g", re.ASCII),
     MediaKind.CLIP: re.compile(rf"clips/{_DAY}/clip-(?P<ms>[0-9]{{13}})-[0-9]{{13}}\.mp4", re.ASCII),
     MediaKind.MOTION: re.compile(rf"motion/(?:images|mp4)/{_DAY}/{_MOMENT}[\w.-]*\.(?:jpe?g|mp4)", re.ASCII),
+}
+_OLD_PATTERNS: Final = {
+    # The number is the day of the month.
+    MediaKind.VIDEO: re.compile(rf"mp4/{_DAY}/capture-[0-9]{{3}}-{_MOMENT}\.mp4", re.ASCII),
+    MediaKind.MOTION: re.compile(rf"motion/(?:images|mp4)/{_DAY}/{_OLD_MOTION}[\w.-]*\.(?:jpe?g|mp4)", re.ASCII),
+    MediaKind.MP4_LIST: re.compile(rf"mp4/{_DAY}/vod-index\.m3u8", re.ASCII),
 }
 
 
@@ -84,18 +96,22 @@ def day_folder(at: datetime) -> str:
 
 
 def parse(key: str) -> MediaKey | None:
-    """Returns the parts of a key that Millrace wrote; None for any other key."""
+    """Returns the parts of a key that Millrace or the original system wrote; None for any other key."""
     channel, _, path = key.partition("/")
-    for kind, pattern in _PATTERNS.items():
-        match = pattern.fullmatch(path)
-        if match is None:
-            continue
-        parts = match.groupdict()
-        if ms := parts.get("ms"):
-            return MediaKey(channel, kind, int(ms) / 1000)
-        try:
-            moment = datetime.strptime(parts["moment"][:10] + parts["moment"][11:] + "+0000", "%Y-%m-%d%H-%M-%S%z")
-        except ValueError:
-            return None
-        return MediaKey(channel, kind, moment.timestamp())
+    for patterns, zone in ((_PATTERNS, UTC), (_OLD_PATTERNS, _SHANGHAI)):
+        for kind, pattern in patterns.items():
+            if match := pattern.fullmatch(path):
+                try:
+                    return MediaKey(channel, kind, _start(match.groupdict(), zone))
+                except (ValueError, OverflowError):
+                    return None
     return None
+
+
+def _start(parts: dict[str, str], zone: timezone) -> float:
+    """Returns the time in a name. Raises ValueError, OverflowError if the calendar does not have it."""
+    if ms := parts.get("ms"):
+        return int(ms) / 1000
+    text = parts.get("moment") or "{year}-{month}-{day}-00-00-00".format(**parts)
+    year, month, day, hour, minute, second = map(int, re.split("[_-]", text))
+    return datetime(year, month, day, hour, minute, second, tzinfo=zone).astimezone(UTC).timestamp()

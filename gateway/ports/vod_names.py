@@ -12,29 +12,30 @@ from urllib.parse import quote
 
 # Maximum bytes of a base name, so that the longest name built from it fits the 255 bytes of a file name.
 _MAX_BASE = 230
-# Characters that URIs and playlists contain unescaped, and that have no meaning in file names (RFC 3986 §3.3).
-_UNESCAPED: Final = re.compile(r"[A-Za-z0-9._~!$'()*+,;=@-]+", re.ASCII)
+# Characters that URIs contain unescaped besides letters, digits and "-._~" (RFC 3986 §3.3). A colon is escaped, because
+# a relative reference must not begin like a scheme (§4.2).
+_UNESCAPED: Final = "!$'()*+,;=@"
 _MAX_READABLE: Final = 200  # characters of the readable part, so that the longest file name fits
 _SEGMENT = re.compile(r"stream_[0-9]{5,7}\.ts", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class VodNames:
-    """Names of the files below `prefix` + "/". They begin with `base`, which needs no escaping (see `plain_base`).
+    """Names of the files below `prefix` + "/". They begin with `base`, the base name of the source.
 
-    original: the base name of the source, if it differs from `base`. File names of older VODs begin with it.
+    plain: the base name of older VODs, if it differs from `base`; see `plain_base`.
     MediaConvert uses these names if a job's destination ends in a slash. Segments have numbers of 5 digits, pictures of
     7 digits.
     """
 
     prefix: str
     base: str
-    original: str = ""
+    plain: str = ""
 
     @property
     def earlier(self) -> VodNames | None:
-        """The names of a VOD from before `plain_base` existed; None if these names are equal."""
-        return VodNames(self.prefix, self.original) if self.original else None
+        """The names of an older VOD of this source; None if these names are equal."""
+        return VodNames(self.prefix, self.plain) if self.plain else None
 
     @property
     def master(self) -> str:
@@ -117,18 +118,22 @@ def is_vod_file(key: str) -> bool:
     return bool(folder) and names_in(folder).has(file)
 
 
-def _names(prefix: str, original: str) -> VodNames:
-    base = plain_base(original)
-    return VodNames(prefix, base, original if base != original else "")
+def _names(prefix: str, base: str) -> VodNames:
+    plain = plain_base(base)
+    return VodNames(prefix, base, plain if plain != base else "")
+
+
+def reference(file: str) -> str:
+    """Returns the reference to a file beside the playlist: a URI, in which a space is `%20`."""
+    return quote(file, safe=_UNESCAPED)
 
 
 def plain_base(base: str) -> str:
-    """Returns the base name for a VOD's files: `base` if it needs no escaping, else its readable part and a hash.
+    """Returns the base name that older VODs had: `base` if it needs no escaping, else its readable part and a hash.
 
-    ffmpeg and VLC open files on a disk by the exact characters in the playlist, escapes included. The hash
-    distinguishes names with equal readable parts.
+    Stored VODs keep their names. The hash distinguishes names with equal readable parts.
     """
-    if _UNESCAPED.fullmatch(base):
+    if quote(base, safe=_UNESCAPED, errors="surrogateescape") == base:
         return base
     letters = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", letters).strip("-.")[:_MAX_READABLE] or "film"

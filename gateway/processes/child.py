@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from gateway.lib import held_signals
 from gateway.lib.process import with_python_path
 from gateway.processes.link_protocol import Begin, LineReader, LinkBroken, WorkerCommand, encode_message
 
@@ -36,6 +37,7 @@ class Child:
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []  # commands for the worker, before the link was open
         self._killed = False
+        self._silence: int | None = None  # see `count_silence`; None: not ready yet, or the link is closed
 
     async def run(self) -> int:
         """Runs until the process ends. Returns its exit code; -n if signal n ended it."""
@@ -66,6 +68,16 @@ class Child:
         elif self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode_message(command))
 
+    def count_silence(self) -> int:
+        """Returns the number of calls since the last message; 0 if the worker is not ready, or ends.
+
+        This does not read the clock: after a pause of all processes, each of them has time to continue.
+        """
+        if self._silence is None:
+            return 0
+        self._silence += 1
+        return self._silence
+
     def kill(self) -> None:
         """Kills the process at once."""
         self._killed = True
@@ -75,18 +87,24 @@ class Child:
 
     async def _spawn(self, link: int) -> Process:
         sockets = [descriptor for descriptors in self._begin.sockets.values() for descriptor in descriptors]
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", *self._command, "--link", str(link)),
-            pass_fds=(link, *sockets),
-            stdin=DEVNULL,
-            env=with_python_path(os.environ),
-        )
+        held_signals.hold()  # the child delivers them when it can drain: a supervisor may signal all processes at once
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", *self._command, "--link", str(link)),
+                pass_fds=(link, *sockets),
+                stdin=DEVNULL,
+                env=with_python_path(os.environ),
+            )
+        finally:
+            held_signals.deliver()
 
     async def _listen(self, reader: asyncio.StreamReader, pid: int) -> None:
         """Reads messages until the worker closes its end of the link. The worker closes it last."""
         lines = LineReader()
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
+                if self._silence:
+                    self._silence = 0
                 try:
                     messages = lines.receive(data)
                 except LinkBroken as error:
@@ -94,4 +112,6 @@ class Child:
                     self.kill()
                     return
                 if any(message.get("say") == WorkerCommand.READY for message in messages):
+                    self._silence = 0
                     self._ready()
+        self._silence = None

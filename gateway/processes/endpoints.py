@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,7 +42,7 @@ def edge_endpoints(settings: Settings) -> list[Endpoint]:
 class OpenSockets:
     """The listening sockets of all workers.
 
-    They stay open while workers are replaced. A client that connects during this time waits.
+    They stay open while workers are replaced.
     """
 
     ports: OpenPorts
@@ -85,6 +86,17 @@ class OpenSockets:
             for name, slots in self._sockets.items()
             if number <= len(slots)
         }
+
+    def stop_listening(self, number: int) -> None:
+        """Takes the sockets of a slot out of the groups of their ports. Its next worker listens again.
+
+        The kernel then gives new connections to the other slots. Connections that wait in these sockets are reset.
+        """
+        for name, slots in self._sockets.items():
+            if len(slots) > 1 and name != WEBRTC:
+                for sock in slots[number - 1]:
+                    with suppress(OSError):  # it does not listen
+                        sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         for slots in self._sockets.values():

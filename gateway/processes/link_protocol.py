@@ -16,13 +16,15 @@ from gateway.channels.addresses import OpenPorts
 from gateway.cluster.worker_slot import WorkerSlot
 
 MAX_LINE: Final = 65_536
+ALIVE_SECONDS: Final = 1.0
 
 
 class WorkerCommand(StrEnum):
-    """Kinds of messages. The worker sends READY, the master sends all others."""
+    """Kinds of messages. The worker sends READY and ALIVE, the master sends all others."""
 
     BEGIN = "begin"  # the first line: Begin
     READY = "ready"  # the worker accepts connections
+    ALIVE = "alive"  # every ALIVE_SECONDS: the worker's event loop runs
     OPENED = "opened"  # once, to the first worker: all workers are ready, so it may print its first messages
     RETIRE = "retire"  # accept no new connections, and exit when the publishers have ended
     STOP = "stop"  # drain and exit

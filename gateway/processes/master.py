@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -19,17 +17,17 @@ from typing import Final
 
 import structlog
 
-from gateway.adapters.local.data_folder import data_folder
+from gateway.adapters.local.data_folder import GATEWAY_RUN, LOCK, data_folder, folder_lock
 from gateway.adapters.local.host import write_ports
 from gateway.cluster.worker_slot import SOCKET, WorkerSlot
+from gateway.lib import held_signals
 from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
 from gateway.lib.tasks import Tasks
 from gateway.lib.tuning import private_files
-from gateway.ports.errors import StoreUnusable
 from gateway.processes.child import Child
 from gateway.processes.endpoints import Endpoint, OpenSockets
-from gateway.processes.link_protocol import Begin, WorkerCommand
+from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, WorkerCommand
 from gateway.processes.rolling_restart import (
     Action,
     AllServing,
@@ -40,6 +38,7 @@ from gateway.processes.rolling_restart import (
     RetireWorker,
     RollingRestart,
     StartWorker,
+    StopListening,
     StopWorker,
     WorkerInstance,
     WorkerState,
@@ -50,8 +49,8 @@ from gateway.settings import Settings, SettingsError
 log = structlog.get_logger(__name__)
 
 START_SECONDS: Final = 60.0  # a worker that is not ready after this time is killed
+SILENT_MESSAGES: Final = 5  # a worker that leaves out so many messages (ALIVE) is killed
 LATE_SECONDS: Final = 10.0  # after serve.drain, until workers that have not ended are killed
-_LOCK: Final = "lock"
 _MAX_PATH_BYTES: Final = 103  # of a Unix socket; with the final NUL the limit is 104 on BSD and 108 on Linux
 _LONGEST_NAME: Final = f"01234567.999-99999{SOCKET}"
 
@@ -69,7 +68,7 @@ class Service:
     command: Sequence[str]
     endpoints: Callable[[Settings], list[Endpoint]]
     load: Callable[[], Settings]
-    folder: str = "run"
+    folder: str = GATEWAY_RUN
     stale: Sequence[str] = ()
 
 
@@ -106,45 +105,26 @@ def run_folder(folder: Path) -> Iterator[Path]:
     Only this user can access it.
     Raises StoreUnusable if another master uses `folder`, or if it cannot be used.
     """
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnusable(f"{folder} cannot be used: {error.strerror}") from None
     temporary: Path | None = None
-    try:
-        _acquire(lock, folder)
-        sockets = folder.absolute()
-        if len(os.fsencode(sockets / _LONGEST_NAME)) > _MAX_PATH_BYTES:
-            sockets = temporary = Path(tempfile.mkdtemp(prefix="millrace-"))
-        _clear(folder)
-        yield sockets
-        _clear(sockets)
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
+    with folder_lock(folder):
+        try:
+            sockets = folder.absolute()
+            if len(os.fsencode(sockets / _LONGEST_NAME)) > _MAX_PATH_BYTES:
+                sockets = temporary = Path(tempfile.mkdtemp(prefix="millrace-"))
+            _clear(folder)
+            yield sockets
+            _clear(sockets)
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _clear(folder: Path) -> None:
     """Removes the files of ended workers."""
     for path in folder.iterdir():
-        if path.name != _LOCK:
+        if path.name != LOCK:
             with suppress(OSError):
                 path.unlink()
-
-
-def _acquire(lock: int, folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        pid = os.read(lock, 20).decode("ascii", "replace").strip()
-        raise StoreUnusable(f"process {pid or 'unknown'} runs on this data folder already ({folder})") from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
 class Master:
@@ -164,6 +144,7 @@ class Master:
         self._restart = RollingRestart(worker_count(settings))
         self._children: dict[WorkerInstance, Child] = {}
         self._started_at = time.monotonic()
+        self._signalled_once = False
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> int:
@@ -172,13 +153,16 @@ class Master:
         loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        held_signals.deliver()
+        self._tasks.start(self._watch(), "silent workers")
         self._execute(self._restart.begin(time.monotonic()))
         return await self._exit_code
 
     # ---- signals ----
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
-        if self._restart.state is not MasterState.STOPPING:
+        if not self._signalled_once:
+            self._signalled_once = True
             drain = self._settings.serve.drain
             log.info("shutting down", drain=drain)
             if drain:
@@ -211,6 +195,8 @@ class Master:
             match action:
                 case StartWorker(worker, succeeds):
                     self._start(worker, succeeds)
+                case StopListening(number):
+                    self._opened.stop_listening(number)
                 case RestartLater(number, seconds):
                     asyncio.get_running_loop().call_later(seconds, self._end_pause, number)
                 case RetireWorker(worker):
@@ -284,6 +270,15 @@ class Master:
         if worker.state is WorkerState.STARTING:
             log.error("a worker does not get ready and is ended", worker=self._slot(worker).name)
             child.kill()
+
+    async def _watch(self) -> None:
+        """Kills workers that hang. They are replaced like those that die."""
+        while True:
+            await asyncio.sleep(ALIVE_SECONDS)
+            for worker, child in self._children.items():
+                if child.count_silence() == SILENT_MESSAGES:
+                    log.error("a worker hangs and is ended", worker=self._slot(worker).name)
+                    child.kill()
 
     def _kill_late(self) -> None:
         if self._children:

@@ -57,6 +57,13 @@ class StartWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class StopListening:
+    """Let the kernel give new connections to the other slots until this one has a worker again."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class RestartLater:
     """Call `RollingRestart.pause_over(number)` after these seconds."""
 
@@ -100,7 +107,9 @@ class ExitMaster:
     code: int
 
 
-Action: TypeAlias = StartWorker | RestartLater | RetireWorker | StopWorker | AllServing | RestartDone | ExitMaster
+Action: TypeAlias = (
+    StartWorker | StopListening | RestartLater | RetireWorker | StopWorker | AllServing | RestartDone | ExitMaster
+)
 
 
 @dataclass(slots=True)
@@ -166,7 +175,7 @@ class RollingRestart:
                 self._exit_code = 1
             return self._over()
         if self.state is MasterState.STARTING:
-            self._exit_code = status if status in (1, 2) else 1
+            self._exit_code = status if status in (0, 1, 2) else 1  # 0: a signal to all processes
             return self._stop()
         if state is WorkerState.RETIRING:
             return []
@@ -217,7 +226,8 @@ class RollingRestart:
             return []
         slot.early_deaths = slot.early_deaths + 1 if now - worker.started_at < _EARLY_SECONDS else 0
         slot.pausing = True
-        return [RestartLater(worker.number, min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(slot.early_deaths, 30)))]
+        others = [StopListening(worker.number)] if any(s.serving is not None for s in self._slots.values()) else []
+        return [*others, RestartLater(worker.number, min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(slot.early_deaths, 30)))]
 
     def _next(self, now: float) -> list[Action]:
         """Continues the reload with the next slot, or ends it."""

@@ -27,12 +27,15 @@ class SiblingServer:
     def __init__(
         self, slot: WorkerSlot, respond: FolderResponder, limits: HttpLimits, last: Callable[[], Awaitable[None]]
     ) -> None:
-        """limits: those of the playback listener; its limit of connections is not used. last: called before closing."""
+        """limits: those of the playback listener; its limits of connections and memory are not used.
+
+        last: called before closing.
+        """
         self._path = slot.socket
         self._respond = respond
         self._last = last
         self._server = HttpServer(
-            self._answer, replace(limits, per_address=0, connections=0), methods=("GET", "HEAD", "POST")
+            self._answer, replace(limits, per_address=0, connections=0, memory=None), methods=("GET", "HEAD", "POST")
         )
 
     async def open(self) -> None:

@@ -6,14 +6,15 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 import structlog
 
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.worker_slot import WorkerSlot
-from gateway.lib.sockets import ListenError
-from gateway.processes.link_protocol import Begin, LineReader, LinkBroken, WorkerCommand, encode_message
+from gateway.lib.sockets import BACKLOG, ListenError
+from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, LineReader, LinkBroken, WorkerCommand, encode_message
 
 log = structlog.get_logger(__name__)
 
@@ -28,21 +29,24 @@ class WorkerLink:
         self._link = socket.socket(fileno=link)
         self._link.set_inheritable(False)
         self._lines = LineReader()
+        self._early: list[dict[str, Any]] = []  # commands that arrived with the first message
         begin = self._receive_begin()
         self.slot: WorkerSlot = begin.slot
         self.ports: OpenPorts = begin.ports
         self._sockets = {name: [_adopt(number) for number in numbers] for name, numbers in begin.sockets.items()}
         self._on_command: Callable[[WorkerCommand], None] | None = None
+        self._alive_timer: asyncio.TimerHandle | None = None
 
     def _receive_begin(self) -> Begin:
         self._link.settimeout(_BEGIN_SECONDS)
         try:
             while data := self._link.recv(65_536):
-                for message in self._lines.receive(data):
-                    if message.get("say") == WorkerCommand.BEGIN:
-                        return Begin.decode(message)
+                if messages := self._lines.receive(data):
+                    begin, *self._early = messages
+                    return Begin.decode(begin)
         except TimeoutError:
             pass
+        self._link.close()
         raise LinkBroken("no master answers on the link")
 
     def sockets(self, name: str, host: str, port: int) -> list[socket.socket]:
@@ -53,15 +57,23 @@ class WorkerLink:
         sockets = self._sockets.pop(name, None)
         if sockets is None:
             raise ListenError(f"{name}: the master has opened no port for it: restart it")
+        for sock in sockets:
+            if sock.type is socket.SOCK_STREAM:
+                sock.listen(BACKLOG)  # it does not listen if an earlier worker with it has died
         return sockets
 
     # ---- messages ----
 
     def listen(self, on_command: Callable[[WorkerCommand], None]) -> None:
-        """Calls `on_command` with each OPENED, RETIRE and STOP. If the master has ended, calls it with STOP."""
+        """Calls `on_command` with each OPENED, RETIRE and STOP. If the master has ended, calls it with STOP.
+
+        Also begins to tell the master that this worker is alive.
+        """
         self._on_command = on_command
         self._link.setblocking(False)
         asyncio.get_running_loop().add_reader(self._link.fileno(), self._readable)
+        self._tell_alive()
+        self._obey(self._early)
 
     def ready(self) -> None:
         """Reports to the master that this worker accepts connections."""
@@ -75,11 +87,18 @@ class WorkerLink:
         if self._on_command is not None:
             asyncio.get_running_loop().remove_reader(self._link.fileno())
             self._on_command = None
+        if self._alive_timer is not None:
+            self._alive_timer.cancel()
         self._link.close()
         for sockets in self._sockets.values():
             for sock in sockets:
                 sock.close()
         self._sockets = {}
+
+    def _tell_alive(self) -> None:
+        with suppress(OSError):  # the master is gone, or reads nothing
+            self._link.send(encode_message(WorkerCommand.ALIVE))
+        self._alive_timer = asyncio.get_running_loop().call_later(ALIVE_SECONDS, self._tell_alive)
 
     def _readable(self) -> None:
         assert self._on_command is not None, "`listen` sets it"
@@ -94,7 +113,11 @@ class WorkerLink:
             asyncio.get_running_loop().remove_reader(self._link.fileno())
             self._on_command(WorkerCommand.STOP)
             return
-        for message in self._lines.receive(data):
+        self._obey(self._lines.receive(data))
+
+    def _obey(self, messages: list[dict[str, Any]]) -> None:
+        assert self._on_command is not None, "`listen` sets it"
+        for message in messages:
             if message.get("say") in (WorkerCommand.OPENED, WorkerCommand.RETIRE, WorkerCommand.STOP):
                 self._on_command(WorkerCommand(message["say"]))
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from gateway.lib.numbers import read_integer
 from gateway.protocols.errors import RemoteProtocolError
 
 # The documentation promises at most 1024 characters for an acknowledgement; wrapped ones are a little longer.
 MAX_ACK: Final = 4096
 _MAX_DEPTH: Final = 8
+_MAX_INTEGER: Final = (1 << 63) - 1
 _SEPARATORS: Final = b" \t\r\n,"
 # Bytes that change the state of a scan; the regular expression skips everything between them.
 _MARKS = re.compile(rb'[{}"\\]')
@@ -191,6 +193,6 @@ def _parse_ack(text: bytes) -> Ack | None:
 
 def _integer(value: Any) -> int | None:
     """Returns an integer, also from text; None if the value is not a number from 0 to 2**63 - 1."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None
+    if isinstance(value, str):
+        return read_integer(value, _MAX_INTEGER)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_INTEGER else None

@@ -70,7 +70,7 @@ class Hello:
         session, started, channel = fields.get("session"), fields.get("started"), fields.get("channel")
         if not isinstance(session, str) or not isinstance(channel, dict):
             raise InvalidData("a hello without session or channel")
-        if isinstance(started, bool) or not isinstance(started, int | float):
+        if isinstance(started, bool) or not isinstance(started, int | float) or not 0 <= started < wire.MAX_WALL:
             raise InvalidData("a hello without a start")
         return cls(session, float(started), channel)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
 
+from gateway.lib import bounded_json
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -24,6 +26,11 @@ _TO: Final = struct.Struct(">H")
 _KEY: Final = 1
 _AUDIO: Final = 2
 _MAX_CONFIG: Final = 1 << 20
+_MAX_TIME: Final = 1 << 53  # of a unit, in its timescale
+# Seconds since the epoch; calendars begin at -6.2e10 and end at 2.5e11. An encoder's first sound precedes its input,
+# so a unit of a clock that begins at 0 may be before 0.
+MIN_WALL: Final = -6e10
+MAX_WALL: Final = 1e11
 
 SOURCE: Final = 1  # `to` of a link that carries one stream
 
@@ -116,7 +123,7 @@ def encode_tracks(tracks: Tracks, to: int = SOURCE) -> bytes:
 def decode_tracks(body: bytes) -> Tracks:
     """Reads a TRACKS body. Raises InvalidData."""
     destination(body)
-    fields = read_json(body[2:])
+    fields = _read_object(body[2:], json.loads)  # metadata of a publisher may have any numbers
     epoch, metadata = fields.get("epoch"), fields.get("metadata")
     if type(epoch) is not int or not isinstance(metadata, dict):
         raise InvalidData("tracks without epoch or metadata")
@@ -143,13 +150,15 @@ def unit_head(unit: AccessUnit, to: int = SOURCE, kind: int = StreamMessage.UNIT
 
 
 def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
-    """Reads a UNIT body. Its track must be one of `tracks`. Raises InvalidData."""
+    """Reads a UNIT body. Its track must be one of `tracks`. Raises InvalidData, also for times that no stream has."""
     if len(body) < _UNIT.size:
         raise InvalidData(f"a unit of {len(body)} bytes")
     _, flags, dts, cts, wall = _UNIT.unpack_from(body)
     track = None if tracks is None else tracks.audio if flags & _AUDIO else tracks.video
     if track is None:
         raise InvalidData("a unit of a track that was not announced")
+    if not (-_MAX_TIME < dts < _MAX_TIME and MIN_WALL < wall < MAX_WALL):
+        raise InvalidData(f"a unit at {dts}, {wall}")
     return AccessUnit(track, dts, cts, bool(flags & _KEY), wall, body[_UNIT.size :])
 
 
@@ -191,9 +200,13 @@ def write_json(value: dict[str, Any]) -> bytes:
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """Reads the object of a JSON body. Raises InvalidData."""
+    """Reads the object of a JSON body. Its numbers are bounded. Raises InvalidData."""
+    return _read_object(body, bounded_json.loads)
+
+
+def _read_object(body: bytes, parse: Callable[[bytes], Any]) -> dict[str, Any]:
     try:
-        value = json.loads(body)
+        value = parse(body)
     except (ValueError, RecursionError):
         raise InvalidData("a body that is not JSON") from None
     if not isinstance(value, dict):

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
+from gateway.settings.display import without_secrets
 from gateway.settings.models import STORES, Section, Settings
 from gateway.settings.option_types import Expected, expand_home, is_short
 
@@ -144,7 +145,7 @@ class MergedOptions:
 
     def displayed(self, name: str) -> str:
         """Returns the value of an option for display. A secret is masked."""
-        value = self.value(name)
+        value = without_secrets(name, self.value(name))
         if is_secret(name):
             return "********" if value not in ("", None) else '""'
         if isinstance(value, bool):
@@ -160,12 +161,12 @@ class MergedOptions:
 
 
 def shown(settings: Settings, name: str) -> str:
-    """Returns the value of an option almost as TOML writes it. A secret is masked."""
+    """Returns the value of an option almost as TOML writes it. Secrets are masked."""
     section, dot, option = name.partition(".")
     value = getattr(getattr(settings, section), option) if dot else getattr(settings, section)
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else '""'
-    return _toml(value)
+    return _toml(without_secrets(name, value))
 
 
 def _toml(value: object) -> str:
@@ -287,7 +288,9 @@ def merge(
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals:
-            merged.problems.append(f"--set {override}: expected section.option=value")
+            # Only the name is printed: after a wrong separator, the rest may be a secret.
+            named = next((f" {option}" for option in OPTIONS if re.match(rf"\s*{re.escape(option)}\b", override)), "")
+            merged.problems.append(f"--set{named}: expected section.option=value")
         elif (name := name.strip()) not in OPTIONS:
             merged.problems.append(f"--set {name}: no such option{nearest(name, OPTIONS)}")
         else:
@@ -319,7 +322,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError([f"{file} cannot be read: {e.strerror}"]) from None
     except UnicodeDecodeError:
         raise SettingsError([f"{file} is not UTF-8 text"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # ValueError: also a number of thousands of digits
         raise SettingsError([f"{file} is not TOML: {e}"]) from None
 
 
@@ -355,9 +358,8 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
             try:
                 text = Path(environ[name]).read_text()
             except (OSError, UnicodeDecodeError) as e:
-                merged.problems.append(
-                    f"{name} names {environ[name]}, which cannot be read: {getattr(e, 'strerror', 'not text')}"
-                )
+                # The value is not printed: it may be the secret itself.
+                merged.problems.append(f"{name} names a file that cannot be read: {getattr(e, 'strerror', 'not text')}")
                 continue
             merged.put(secret_files[name], re.sub(r"\r?\n\Z", "", text), f"file {environ[name]}")
     for name in variables:

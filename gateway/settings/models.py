@@ -95,6 +95,7 @@ class OidcSettings(Section):
     allow: option.Texts
     broadcasters: option.Texts
     channels_claim: option.Text
+    sign_up: option.Count
 
 
 class SigningSettings(Section):
@@ -145,6 +146,9 @@ class ClipsSettings(Section):
     seconds: option.PositiveSeconds
     export_seconds: option.PositiveSeconds
     concurrent: option.PositiveCount
+    per_minute: option.Count
+    seconds_per_hour: option.Seconds
+    retention_days: option.Days
 
 
 class WorkersSettings(Section):

@@ -163,8 +163,8 @@ class Films:
                     async for item in self._objects.list(f"{film.key}/")
                     if names.has(item.key.removeprefix(f"{film.key}/"))
                 ]
-                if is_upload(film.source) and names_of(film.source).prefix == film.key:
-                    found.append(film.source)
+                if upload := self._upload_of(film):
+                    found.append(upload)
                 for first in range(0, len(found), _PAGE_KEYS):
                     await self._objects.delete_many(found[first : first + _PAGE_KEYS])
                 await self.store.delete(film)
@@ -172,6 +172,18 @@ class Films:
             except StoreUnavailable as error:
                 log.info("the store is unavailable, a deletion waits for it", film=film.key, reason=str(error))
                 await asyncio.sleep(backoff.next())
+
+    def _upload_of(self, film: Film) -> str:
+        """Returns the key of the upload that was stored only for this film; "" if its source is another one.
+
+        Jobs by the queue of a bucket have the source `s3://<bucket>/<key>`.
+        """
+        try:
+            source = self.sources.parse(film.source)
+        except InvalidField:
+            return ""
+        own = source.store is self._objects and is_upload(source.key) and source.names.prefix == film.key
+        return source.key if own else ""
 
     async def _in_progress(self) -> set[str | None]:
         """Returns the keys of the films that unfinished jobs make."""

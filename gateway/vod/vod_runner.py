@@ -16,7 +16,8 @@ from typing import Final
 import structlog
 
 from gateway.lib.backoff import Backoff
-from gateway.lib.process import alive, is_dead, owner
+from gateway.lib.numbers import read_integer
+from gateway.lib.process import MAX_PID, alive, is_dead, owner
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.job_queue import JobQueue
@@ -224,8 +225,8 @@ class VodRunner:
         """Removes the files of dead processes from the scratch folder."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         for folder in self._scratch.iterdir():
-            pid = folder.name.partition("-")[0]
-            if pid.isdigit() and (int(pid) == os.getpid() or not alive(int(pid))):
+            pid = read_integer(folder.name.partition("-")[0], MAX_PID)
+            if pid is not None and (pid == os.getpid() or not alive(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

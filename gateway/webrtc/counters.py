@@ -15,6 +15,7 @@ class Dropped(StrEnum):
     ADDRESS_IN_USE = "address_in_use"  # a check from the address of another peer
     EARLY = "early"  # SRTP before the keys exist
     SRTP = "srtp"  # forged, repeated or too old
+    RTCP = "rtcp"  # above the limit of its peer
     HANDSHAKES = "handshakes"  # too many handshakes wait
     SEND_BUFFER = "send_buffer"  # outgoing: the buffer of the kernel or connection is full, or no route
     UNVERIFIED = "unverified"  # outgoing: too many bytes for an address that is not verified
@@ -25,7 +26,8 @@ class Dropped(StrEnum):
 class EndpointCounters:
     """datagrams_in, bytes_in: all received. datagrams_out, bytes_out: media and RTCP that were sent.
 
-    dropped: packets, by `Dropped`. refused: peers that were not opened, and TCP connections that were not accepted.
+    dropped: packets, by `Dropped`. refused: peers that were not opened, and TCP connections that were not accepted or
+    made room for others.
     """
 
     __slots__ = ("bytes_in", "bytes_out", "connected", "datagrams_in", "datagrams_out", "dropped", "ended", "refused")

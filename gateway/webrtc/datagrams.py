@@ -21,7 +21,7 @@ Address: TypeAlias = Any  # of recvfrom: (host, port) or (host, port, flow, scop
 
 MAX_DATAGRAM: Final = 2_048  # bytes; longer ones are no WebRTC and arrive cut
 MAX_READ: Final = 64  # datagrams of one read
-MAX_BATCH: Final = 16  # of one address, which are handled without a look at the clock
+MAX_BATCH: Final = 16  # of one address, which are handled without a look at the clock if they are media
 _MAX_ADDRESSES: Final = 4_096  # that are kept in the form of recvfrom
 _MAX_WAITED: Final = 1.0  # seconds; an older arrival means that the wall clock was set
 _SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; also the type of the control message

@@ -30,10 +30,11 @@ from gateway.webrtc.datagrams import Address
 from gateway.webrtc.dtls import make_context
 from gateway.webrtc.handler import PeerEnd, PeerHandler
 from gateway.webrtc.handshakes import HandshakeQueue
+from gateway.webrtc.ice import CHECK_INTERVAL
 from gateway.webrtc.paths import Path
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
-from gateway.webrtc.tcp import TcpConnection, TcpPath
+from gateway.webrtc.tcp import TcpConnection, TcpLimits, TcpPath
 from gateway.webrtc.udp import UdpPath, UdpSocket
 
 log = structlog.get_logger(__name__)
@@ -43,28 +44,37 @@ Route: TypeAlias = tuple[Peer, Path]
 _TICK_SECONDS: Final = 0.1
 _TICKS: Final = 10  # in which each connected peer has one turn
 _REFRESH_SECONDS: Final = 60.0  # addresses of the machine and of advertised names
+_CHECKS: Final = 3  # during `consent_timeout`, at least
+_KEPT_SHARE: Final = 10  # one of so many peers is kept for pushes
 _QUIET_SECONDS: Final = 15.0  # without a check: then another peer may take over an address
 
 
 class WebRtcEndpoint:
     """One UDP port and one TCP port for all peers of a process.
 
-    Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer.
+    Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer. At the
+    bounds in all, the oldest half-open viewer or TCP connection without a check goes. So strangers keep nobody out.
     A datagram from an unknown address costs no memory, except for a check with right credentials.
 
-    fingerprint: SHA-256 of our certificate. counters: for the metrics.
+    fingerprint: SHA-256 of our certificate. counters: for the metrics. check_interval: see `PeerHost`.
     older: takes datagrams that are for no peer of this process, see `handover.py`; None: no other process reads them.
     """
 
     def __init__(
-        self, settings: WebRtcSettings, sockets: WebRtcSockets, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: WebRtcSettings,
+        sockets: WebRtcSockets,
+        tcp_limits: TcpLimits,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         certificate = make_certificate()
         self.fingerprint = certificate.fingerprint
         self.context = make_context(certificate)
         self.counters = EndpointCounters()
         self.handshakes = HandshakeQueue()
+        self.check_interval = min(CHECK_INTERVAL, settings.consent_timeout / _CHECKS)
         self.port = sockets.port
+        self.tcp_limits = tcp_limits
         self.older: Callable[[int, Address, bytes], None] | None = None
         self._webrtc = settings
         self._clock = clock
@@ -151,19 +161,25 @@ class WebRtcEndpoint:
             own = own or ["127.0.0.1"]
         return candidate_lines(own, self.port)
 
-    def open_peer(self, remote: OfferedTransport, handler: PeerHandler, address: str) -> Peer:
+    def open_peer(self, remote: OfferedTransport, handler: PeerHandler, address: str, *, has_key: bool = False) -> Peer:
         """Returns a new peer that waits for its client. address: of the client, for the limit by address.
 
+        has_key: whether the client has shown the key of a push. A tenth of the peers is kept for such clients, the
+        limit by address does not count them, and they never make room for others.
         Raises AtCapacity, and RemoteProtocolError if the credentials of the offer are invalid.
         """
         webrtc = self._webrtc
-        if self._closed or len(self._open) >= webrtc.peers or len(self._half_open) >= webrtc.half_open:
-            self.counters.refused += 1
-            raise AtCapacity("too many WebRTC connections")
-        peer = Peer(self, remote, handler, address, self._clock())
-        if not self._half_open_of.take(address):
+        peer = Peer(self, remote, handler, address, self._clock(), has_key=has_key)
+        if not has_key and not self._half_open_of.take(address):
             self.counters.refused += 1
             raise AtCapacity(f"too many WebRTC connections of {client_network(address)} that are not finished")
+        most = webrtc.peers if has_key else webrtc.peers - webrtc.peers // _KEPT_SHARE
+        is_full = len(self._open) >= most or len(self._half_open) >= webrtc.half_open
+        if self._closed or (is_full and not self._make_room()):
+            if not has_key:
+                self._half_open_of.give(address)
+            self.counters.refused += 1
+            raise AtCapacity("too many WebRTC connections")
         self._peers[peer.ufrag] = peer
         self._open[peer] = None
         self._half_open[peer] = None
@@ -171,6 +187,13 @@ class WebRtcEndpoint:
             udp.wake()
         self._start_timer()
         return peer
+
+    def _make_room(self) -> bool:
+        """Ends the oldest half-open viewer, best one that has sent no check. Returns False if there is none."""
+        viewers = [peer for peer in self._half_open if not peer.has_key]
+        if viewers:
+            next((peer for peer in viewers if not peer.ice.paths), viewers[0]).end(PeerEnd.REPLACED)
+        return bool(viewers)
 
     # ---- of the peers ----
 
@@ -198,7 +221,8 @@ class WebRtcEndpoint:
     def _no_longer_half_open(self, peer: Peer) -> None:
         if peer in self._half_open:
             del self._half_open[peer]
-            self._half_open_of.give(peer.client)
+            if not peer.has_key:
+                self._half_open_of.give(peer.client)
 
     def _forget(self, path: Path) -> None:
         """Removes the route of a path. Closes its TCP connection."""
@@ -222,7 +246,10 @@ class WebRtcEndpoint:
     def udp_datagrams(
         self, udp: UdpSocket, address: Address, datagrams: Sequence[bytes], arrivals: Sequence[float]
     ) -> bool:
-        """Handles UDP datagrams of one address. Returns whether all were media of a connected peer. Hot path."""
+        """Handles UDP datagrams of one address, if all are media of a connected peer; else the first one. Hot path.
+
+        Returns False in the second case. The other ones may be slow, so they are handled one by one.
+        """
         route = self._udp_routes.get((udp, address))
         if (
             route is not None
@@ -236,8 +263,7 @@ class WebRtcEndpoint:
             counters.bytes_in += sum(map(len, datagrams))
             route[0].receive_rtp(datagrams, arrivals)
             return True
-        for data, arrival in zip(datagrams, arrivals, strict=True):
-            self.udp_datagram(udp, address, data, arrival)
+        self.udp_datagram(udp, address, datagrams[0], arrivals[0])
         return False
 
     def udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
@@ -344,10 +370,15 @@ class WebRtcEndpoint:
 
     def tcp_opened(self, connection: TcpConnection) -> bool:
         """Counts a new connection. Returns False above a limit."""
-        full = self._closed or len(self._tcp) >= self._webrtc.tcp_connections
-        if full or not self._pending_tcp_of.take(connection.address):
+        is_full = len(self._tcp) >= self._webrtc.tcp_connections
+        oldest = next(iter(self._tcp_deadlines), None)
+        if self._closed or (is_full and oldest is None) or not self._pending_tcp_of.take(connection.address):
             self.counters.refused += 1
             return False
+        if is_full and oldest is not None:
+            self.counters.refused += 1
+            del self._tcp_deadlines[oldest]
+            oldest.abort()
         self._tcp[connection] = None
         self._tcp_deadlines[connection] = self._clock() + self._webrtc.tcp_first_check
         self._start_timer()

@@ -13,7 +13,8 @@ class PeerEnd(StrEnum):
     CLOSED = "closed"  # by us
     CLOSED_BY_PEER = "closed_by_peer"
     CONNECT_TIMEOUT = "connect_timeout"  # no finished handshake in time
-    CONSENT_EXPIRED = "consent_expired"  # the peer's checks stopped
+    REPLACED = "replaced"  # no finished handshake when another client needed the place
+    CONSENT_EXPIRED = "consent_expired"  # no answer to our checks, see `Peer`
     HANDSHAKE_FAILED = "handshake_failed"
     WRONG_FINGERPRINT = "wrong_fingerprint"  # the certificate is not that of the offer
     HANDLER_FAILED = "handler_failed"  # its handler raised an exception

@@ -20,7 +20,8 @@ from gateway.webrtc.paths import Path
 MAX_PATHS: Final = 8  # of one peer; further ones replace the one that was silent for the longest time
 _RESEND_SECONDS: Final = 0.1  # between two copies of a check, doubled with each
 _MAX_TRIES: Final = 7  # RFC 8489 §6.2.1
-_CHECK_INTERVAL: Final = 5.0  # seconds; each time 20 % more or less, at random (RFC 7675 §5.1)
+CHECK_INTERVAL: Final = 5.0  # seconds; each time 20 % more or less, at random (RFC 7675 §5.1)
+_STALE_SECONDS: Final = 30.0  # after the last answer, a path that is not used has to answer again before it is used
 # RFC 8445 §5.1.2.1: type preference of a peer-reflexive candidate, component 1.
 _PRIORITY: Final = ((110 << 24) | (65_535 << 8) | 255).to_bytes(4, "big")
 
@@ -35,13 +36,16 @@ class IceAgent:
     """The ICE state of one peer. `selected` is the path for everything that we send; None before the first check.
 
     round_trip: seconds, of our last check that was sent once and answered.
-    heard: monotonic time of the last authentic check or answer.
+    heard: monotonic time of the last authentic check or answer, on any path.
+    consented: monotonic time of the last answer on the path in use.
     """
 
     __slots__ = (
+        "_interval",
         "_nominated",
         "_previous",
         "_tie_breaker",
+        "consented",
         "heard",
         "local",
         "paths",
@@ -50,10 +54,14 @@ class IceAgent:
         "selected",
     )
 
-    def __init__(self, local: IceCredentials, remote: IceCredentials, now: float) -> None:
+    def __init__(
+        self, local: IceCredentials, remote: IceCredentials, now: float, interval: float = CHECK_INTERVAL
+    ) -> None:
+        """interval: seconds between two checks of the path in use."""
         self.local = local
         self.remote = remote
-        self.heard = now
+        self.heard = self.consented = now
+        self._interval = interval
         self.paths: list[Path] = []
         self.selected: Path | None = None
         self.round_trip: float | None = None
@@ -86,6 +94,8 @@ class IceAgent:
             return self._error(message, 487, "Role Conflict", [], password)
         self.heard = path.heard = now
         if Attribute.USE_CANDIDATE in message.attributes:
+            if path is not self.selected and path.protocol == "udp" and now >= path.answered + _STALE_SECONDS:
+                path.verified = False  # another host may have its address by now
             self._nominated = path
         self._select()
         address = xor_address(path.address, path.port, message.transaction)
@@ -101,12 +111,12 @@ class IceAgent:
             self.round_trip = max(0.0, now - path.check_sent)  # the kernel's times are those of another clock
         path.check = b""
         self.heard = path.heard = now
-        self.verified(path)
+        self.verified(path, now)
         return True
 
-    def verified(self, path: Path) -> None:
+    def verified(self, path: Path, now: float) -> None:
         """Notes that the peer receives on this path."""
-        path.verified = True
+        path.verified, path.answered = True, now
         self._select()
 
     def due_check(self, path: Path, now: float) -> bytes | None:
@@ -126,7 +136,8 @@ class IceAgent:
         check = write(StunKind.REQUEST, path.check, attributes, self.remote.password)
         if not path.allows(len(check)):
             return None
-        path.check_sent, path.check_pause = now, _new_pause()
+        # RFC 7675 §5.1: at random, so that peers that began together do not stay together.
+        path.check_sent, path.check_pause = now, self._interval * (0.8 + 0.4 * os.urandom(1)[0] / 255)
         path.check_tries += 1
         return check
 
@@ -155,10 +166,6 @@ class IceAgent:
         for path in self.paths:
             path.check = b""
 
-    def expired(self, now: float, seconds: float) -> bool:
-        """Whether the peer's consent to receive has ended: it sent nothing authentic for `seconds` (RFC 7675)."""
-        return now >= self.heard + seconds
-
     def _generations(self) -> Iterable[tuple[IceCredentials, IceCredentials]]:
         current = (self.local, self.remote)
         return (current,) if self._previous is None else (current, self._previous)
@@ -171,6 +178,8 @@ class IceAgent:
         elif selected is None or not selected.verified:
             ranks = {path: (path.verified, path is nominated, path is selected, path.heard) for path in self.paths}
             self.selected = max(ranks, key=ranks.__getitem__, default=None)
+        if self.selected is not None:
+            self.consented = max(self.consented, self.selected.answered)
 
     def _error(
         self, message: StunMessage, code: int, reason: str, more: list[tuple[int, bytes]], password: str
@@ -189,8 +198,3 @@ def check_credentials(ufrag: str, password: str) -> IceCredentials:
     if not valid_credentials(ufrag, password):
         raise RemoteProtocolError("invalid ice-ufrag or ice-pwd")
     return IceCredentials(ufrag, password)
-
-
-def _new_pause() -> float:
-    """Returns the seconds until the next check."""
-    return _CHECK_INTERVAL * (0.8 + 0.4 * os.urandom(1)[0] / 255)

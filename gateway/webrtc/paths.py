@@ -16,10 +16,12 @@ class Path(ABC):
 
     address: of the peer, without a zone; IPv4 also if the socket is an IPv6 socket.
     heard: monotonic time of the last authentic check.
+    answered: monotonic time at which the receiver has shown it last; of an unverified path, of its first check.
     """
 
     __slots__ = (
-        "_surplus", "address", "check", "check_pause", "check_sent", "check_tries", "heard", "port", "verified",
+        "_surplus", "address", "answered", "check", "check_pause", "check_sent", "check_tries", "heard", "port",
+        "verified",
     )  # fmt: skip
 
     protocol: ClassVar[Literal["udp", "tcp"]]
@@ -27,7 +29,7 @@ class Path(ABC):
     def __init__(self, address: str, port: int, now: float) -> None:
         self.address = address
         self.port = port
-        self.heard = now
+        self.heard = self.answered = now
         self.verified = False
         self.check = b""  # transaction of our check that waits for its answer; empty: none
         self.check_sent = -math.inf

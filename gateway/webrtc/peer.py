@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, Protocol, cast
 
 import structlog
 from OpenSSL import SSL
 
-from gateway.protocols.errors import RemoteProtocolError
+from gateway.lib.token_bucket import TokenBucket
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import StunMessage
 from gateway.webrtc.certificate import matches
@@ -29,11 +30,16 @@ _MAX_HANDSHAKE_BYTES: Final = 65_536  # received; a handshake with a certificate
 # Seconds after the handshake until its session is freed at the latest. Until then it repeats our last flight if that
 # was lost (RFC 6347 §4.2.4).
 _SETTLE_SECONDS: Final = 10.0
+# RTCP of one peer, bytes a second and at once; further packets are dropped. Browsers send some hundred bytes a second,
+# and while they lose packets about 10 kB.
+_RTCP_RATE: Final = 25_000.0
+_LEAST_RTCP: Final = 100  # bytes that a packet counts at least
 
 
 class PeerHost(Protocol):
-    """The endpoint, as a peer uses it."""
+    """The endpoint, as a peer uses it. check_interval: seconds between two checks of a path."""
 
+    check_interval: float
     counters: EndpointCounters
     context: SSL.Context
     handshakes: HandshakeQueue
@@ -48,23 +54,35 @@ class PeerHost(Protocol):
 class Peer:
     """One connection. `WebRtcEndpoint.open_peer` makes it.
 
-    client: address of the request that opened it. opened: monotonic time. ufrags: those under which the endpoint finds
-    it, oldest first.
+    client: address of the request that opened it. opened: monotonic time. has_key: see `WebRtcEndpoint.open_peer`.
+    ufrags: those under which the endpoint finds it, oldest first.
     """
 
     __slots__ = (
         "_alerts", "_dtls", "_ended", "_flight", "_flight_path", "_handler", "_handshake_bytes", "_host", "_receiver",
-        "_remote", "_resend_at", "_sender", "_settle_at", "_waiting", "client", "ice", "opened", "ufrags",
+        "_remote", "_resend_at", "_rtcp", "_sender", "_settle_at", "_waiting", "client", "has_key", "ice", "opened",
+        "ufrags",
     )  # fmt: skip
 
-    def __init__(self, host: PeerHost, remote: OfferedTransport, handler: PeerHandler, client: str, now: float) -> None:
+    def __init__(
+        self,
+        host: PeerHost,
+        remote: OfferedTransport,
+        handler: PeerHandler,
+        client: str,
+        now: float,
+        *,
+        has_key: bool = False,
+    ) -> None:
         """Raises RemoteProtocolError if the credentials of the offer are invalid."""
         self._host = host
         self._remote = remote
         self._handler = handler
         self.client = client
         self.opened = now
-        self.ice = IceAgent(new_credentials(), check_credentials(remote.ufrag, remote.password), now)
+        self.has_key = has_key
+        credentials = check_credentials(remote.ufrag, remote.password)
+        self.ice = IceAgent(new_credentials(), credentials, now, host.check_interval)
         self.ufrags = [self.ufrag]
         self._dtls: DtlsSession | None = None
         self._alerts: DtlsAlerts | None = None
@@ -77,6 +95,7 @@ class Peer:
         self._flight_path: Path | None = None
         self._resend_at: float | None = None
         self._settle_at = 0.0
+        self._rtcp = TokenBucket(_RTCP_RATE, _RTCP_RATE)
 
     # ---- state ----
 
@@ -168,16 +187,14 @@ class Peer:
         else:
             counters.dropped[Dropped.SEND_BUFFER if path.verified else Dropped.UNVERIFIED] += 1
 
-    def restart(self, remote: OfferedTransport) -> None:
-        """Begins an ICE restart: new own credentials; media continue on the old path meanwhile.
+    def restart(self, ufrag: str, password: str) -> None:
+        """Begins an ICE restart: new credentials on both sides; media continue on the old path meanwhile.
 
-        Raises RemoteProtocolError if the credentials are invalid or the fingerprint changed: that needs a new peer.
+        Raises RemoteProtocolError if the credentials are invalid.
         """
-        if remote.fingerprint != self._remote.fingerprint:
-            raise RemoteProtocolError("an ICE restart with another certificate")
-        credentials = check_credentials(remote.ufrag, remote.password)
+        credentials = check_credentials(ufrag, password)
         if not self._ended:
-            self._remote = remote
+            self._remote = replace(self._remote, ufrag=ufrag, password=password)
             self.ice.restart(new_credentials(), credentials)
             self._host.peer_restarted(self)
 
@@ -226,6 +243,8 @@ class Peer:
             dropped[Dropped.EARLY] += 1
         elif (plain := receiver.unprotect_rtcp(data)) is None:
             dropped[Dropped.SRTP] += 1
+        elif not self._rtcp.take(max(len(plain), _LEAST_RTCP), now):
+            dropped[Dropped.RTCP] += 1
         else:
             self._deliver(partial(self._handler.rtcp, plain, now))
 
@@ -269,7 +288,7 @@ class Peer:
         """Checks all time limits: ten times a second before the handshake is finished, then once a second."""
         if self._sender is None and now >= self.opened + connect_seconds:
             self.end(PeerEnd.CONNECT_TIMEOUT)
-        elif self._sender is not None and self.ice.expired(now, consent_seconds):
+        elif self._sender is not None and now >= self._last_consent() + consent_seconds:
             self.end(PeerEnd.CONSENT_EXPIRED)
         else:
             for path in tuple(self.ice.paths):
@@ -278,6 +297,14 @@ class Peer:
                 self._settle()
             elif self._dtls is not None and self._resend_at is not None and now >= self._resend_at:
                 self._resend(now)
+
+    def _last_consent(self) -> float:
+        """Returns when the peer has agreed last to receive.
+
+        RFC 7675 §5.1: consent ends "if a valid STUN binding response has not been received from the remote peer's
+        transport address". A publisher gets no media, and ffmpeg answers no check: its own checks count, too.
+        """
+        return self.ice.heard if self.has_key else self.ice.consented
 
     def end(self, reason: PeerEnd) -> None:
         """Ends the connection once: informs the peer, the endpoint and the handler."""
@@ -350,7 +377,7 @@ class Peer:
         self._resend_at = None
         self._settle_at = now + _SETTLE_SECONDS
         if path in self.ice.paths:
-            self.ice.verified(path)  # its Finished depends on our random bytes
+            self.ice.verified(path, now)  # its Finished depends on our random bytes
         self._send_flight()
         self._host.counters.connected += 1
         self._host.peer_connected(self)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 
-from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledReads
+from gateway.lib.scheduled_reads import ReadScheduler, ScheduledReads
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.webrtc.framing import FrameReader, framed
 from gateway.webrtc.paths import Path
@@ -15,11 +16,39 @@ from gateway.webrtc.udp import plain_address
 
 # Bytes that wait for a slow client. Above it packets are dropped: 1 s of 4 Mbit/s.
 MAX_UNSENT: Final = 512 * 1024
+_ROOM_FOR_CHECKS: Final = 16_384  # more bytes, because a slow client would lose its consent without our checks
 _EARLY_READ: Final = 2_050  # bytes of a read before the first check: one frame
+_READ: Final = 16_384  # bytes of a later read: all of its frames are handled at once
+
+
+class ViewerMemory(Protocol):
+    """Counts and limits the bytes that wait for all viewers of a process; implemented by `packaging.backlog.Backlogs`.
+
+    limit: bytes. left: the free ones.
+    """
+
+    bytes: int
+    limit: int
+
+    @property
+    def left(self) -> int: ...
+
+    def stall_limit(self, seconds: float) -> float:
+        """Returns the seconds after which a viewer that reads nothing is disconnected; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpLimits:
+    """The limits of all connections. stall_seconds: without progress, until a connection is closed; 0: never."""
+
+    memory: ViewerMemory
+    stall_seconds: float
 
 
 class TcpOwner(Protocol):
     """The endpoint."""
+
+    tcp_limits: TcpLimits
 
     def tcp_opened(self, connection: TcpConnection) -> bool:
         """Counts a new connection. Returns False if it must be closed."""
@@ -33,13 +62,19 @@ class TcpOwner(Protocol):
 class TcpConnection(ScheduledReads):
     """A connection of an unknown client, until its first check. address: of the client."""
 
-    __slots__ = ("_frames", "_owner", "address", "port")
+    __slots__ = (
+        "_counted", "_frames", "_moved_at", "_owner", "_taken", "_written", "address", "port",
+    )  # fmt: skip
 
     def __init__(self, owner: TcpOwner, scheduler: ReadScheduler) -> None:
         super().__init__(scheduler, _EARLY_READ)
         self._owner = owner
         self._frames = FrameReader()
         self._transport: Any = None
+        self._counted = 0  # of the waiting bytes, in the memory of all viewers
+        self._written = 0  # bytes
+        self._taken = 0  # of them, by the kernel, when it took some last …
+        self._moved_at = 0.0  # … which was at this monotonic time
         self.address = ""
         self.port = 0
 
@@ -62,19 +97,45 @@ class TcpConnection(ScheduledReads):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._count(0)
         self._owner.tcp_lost(self)
 
     def accepted(self) -> None:
         """The client has shown right credentials: reads may be large."""
-        self.read_at_most(LARGEST_READ)
+        self.read_at_most(_READ)
 
     def write(self, packets: Sequence[bytes]) -> int:
-        """Sends packets. Returns their number; 0 if MAX_UNSENT bytes wait already, or the connection is lost."""
+        """Sends packets. Returns their number; 0 if too many bytes wait already, or the connection is lost.
+
+        At most MAX_UNSENT bytes wait, and no more than are free in three quarters of the memory of all viewers. A
+        client that reads nothing for `stall_seconds` meanwhile is disconnected.
+        """
         transport = self._transport
-        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > MAX_UNSENT:
+        if transport is None or transport.is_closing():
             return 0
-        transport.write(framed(packets))
+        limits, now, waiting = self._owner.tcp_limits, time.monotonic(), transport.get_write_buffer_size()
+        memory = limits.memory
+        self._count(waiting)
+        if not waiting or self._written - waiting > self._taken:
+            self._taken, self._moved_at = self._written - waiting, now
+        elif (stall := memory.stall_limit(limits.stall_seconds)) and now - self._moved_at > stall:
+            self.abort()
+            return 0
+        is_check = packets[0][0] < 4  # RFC 7983: STUN
+        # The last quarter is for players, which need what waits: here it would come too late.
+        most = min(MAX_UNSENT, max(0, memory.left - memory.limit // 4))
+        if waiting > most + (_ROOM_FOR_CHECKS if is_check else 0):
+            return 0
+        data = framed(packets)
+        transport.write(data)
+        self._written += len(data)
+        self._count(waiting + len(data))
         return len(packets)
+
+    def _count(self, waiting: int) -> None:
+        """Notes how many bytes wait now."""
+        self._owner.tcp_limits.memory.bytes += waiting - self._counted
+        self._counted = waiting
 
     def close(self) -> None:
         """Closes after the unsent bytes."""

@@ -19,7 +19,7 @@ from gateway.webrtc.paths import Path
 
 log = structlog.get_logger(__name__)
 
-# Returns whether all of them were media of connected peers.
+# Returns True if all of them were media of connected peers, which are cheap. Otherwise it handles the first one only.
 Receive: TypeAlias = Callable[["UdpSocket", Address, Sequence[bytes], Sequence[float]], bool]
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
@@ -41,7 +41,8 @@ _NO_SEGMENTS: Final = frozenset({errno.EMSGSIZE, errno.EIO, errno.EINVAL, errno.
 class UdpSocket:
     """A bound socket that the event loop reads.
 
-    receive: called with the datagrams of one address that came one after the other, and their monotonic times.
+    receive: called with the datagrams of one address that came one after the other, and their monotonic times. It
+    returns False if it has handled the first one only.
     may_rest: whether nobody waits for the media. If all datagrams were media, and the kernel notes their times, the
     socket is not read for up to 50 ms then.
     """
@@ -131,6 +132,8 @@ class UdpSocket:
             batch = waiting.popleft()
             if not receive(self, batch.address, batch.datagrams, batch.arrivals):
                 self._is_media = False
+                if len(batch.datagrams) > 1:
+                    waiting.appendleft(Batch(batch.address, batch.datagrams[1:], batch.arrivals[1:]))
             if waiting and clock() >= until:
                 return 0.0
         if not self._is_empty:

@@ -79,8 +79,7 @@ class BrowserReport:
         try:
             unusable_tracks = tuple(str(line)[:300] for line in list(fields["unusable_tracks"])[:64])
             video, audio = (None if fields[kind] is None else str(fields[kind]) for kind in ("video", "audio"))
-            return cls(
-                video, audio, int(fields["dropped"]), int(fields["damaged"]), float(fields["behind"]), unusable_tracks
-            )
+            dropped, damaged = max(0, int(fields["dropped"])), max(0, int(fields["damaged"]))
+            return cls(video, audio, dropped, damaged, float(fields["behind"]), unusable_tracks)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidData(f"invalid browser report: {error}") from None

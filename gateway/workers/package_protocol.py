@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from gateway.lib import bounded_json
 from gateway.workers.vod_bounds import Bounds
 
 # JPEG qualities, those of the MediaConvert jobs of the old system.
@@ -82,4 +83,4 @@ class PackageResult:
 
     @classmethod
     def from_json(cls, body: bytes) -> PackageResult:
-        return cls(**json.loads(body))
+        return cls(**bounded_json.loads(body))

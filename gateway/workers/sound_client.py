@@ -201,7 +201,7 @@ class SoundWorkerClient:
         if isinstance(unusable, str):
             raise SoundWorkerFailed(unusable[:200], again=False)
         if isinstance(damaged, int):
-            self.dropped += damaged
+            self.dropped += max(0, damaged)
             log.info("sound was damaged", stream=self._stream, units=damaged)
 
     def _put(self, item: AccessUnit | Tracks) -> None:

@@ -51,7 +51,7 @@ class AdminPages:
                 )
             return self._refuse("wrong" if token else "missing", _TOKEN_NEEDED)
         if self.total_metrics is not None:
-            return _render(self.total_metrics())
+            return _render(self.total_metrics)
         return Response(200, self._metrics.render(), CONTENT_TYPE)
 
     def _refuse(self, reason: str, answer: Response) -> Response:
@@ -59,5 +59,5 @@ class AdminPages:
         return answer
 
 
-async def _render(snapshot: Awaitable[MetricsSnapshot]) -> Response:
-    return Response(200, (await snapshot).render(), CONTENT_TYPE)
+async def _render(snapshot: Callable[[], Awaitable[MetricsSnapshot]]) -> Response:
+    return Response(200, (await snapshot()).render(), CONTENT_TYPE)

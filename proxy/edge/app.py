@@ -66,6 +66,7 @@ from gateway.playback.flv import FlvViewers
 from gateway.playback.formats import FEEDS, output_specs
 from gateway.playback.health import Health
 from gateway.playback.ladder import LadderPlayback
+from gateway.playback.obs_configuration import PER_MINUTE
 from gateway.playback.pages import Pages
 from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
 from gateway.playback.public_channels import ChannelList
@@ -74,6 +75,7 @@ from gateway.playback.router import (
     MediaRoutes,
     PlaybackAccess,
     PlaybackRouter,
+    PublisherRoutes,
     StoredPlayback,
 )
 from gateway.playback.vod_files import VodFiles
@@ -92,6 +94,7 @@ from proxy.edge.admin_pages import AdminPages
 from proxy.edge.channel_edge import ChannelEdge
 from proxy.edge.gateways import GatewayFiles, GatewayList, Gateways, UpstreamFinder
 from proxy.edge.public_channels import RemotePublicChannels
+from proxy.edge.publishers import PublisherRequests
 from proxy.edge.recordings import EdgeRecordings
 from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
 
@@ -179,7 +182,8 @@ class Edge(node.Role):
         self.channels = ChannelCaches(services.reader, services.deleted)
         self.protection = playback_protection(settings, parts.secrets)
         self._viewers = http_viewers(parts)
-        self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory))
+        self.viewer_memory = Backlogs(settings.limits.viewer_memory)
+        self._packaging = PackagingServices(settings, self.viewer_memory)
         stream = settings.stream
         # Other nodes pull only from an edge of one channel.
         beginning_seconds = NODES_SECONDS if settings.edge.channel else 0.0
@@ -287,13 +291,20 @@ class Edge(node.Role):
             reports=viewer_reports(self._parts, self._http_cache),
         )
         services = self._services
+        # Behind a CDN, one address has the requests of many. Then limits by address are off.
+        limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
+        publishers = PublisherRequests(services.gateways, services.peers, self._parts.tasks, limit)
         public = RemotePublicChannels(services.gateways, services.peers, separate_stores=services.registry is None)
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),
             live,
-            Pages(lambda: ports, settings.playback.public_url, settings.playback.player_hosts),
+            Pages(settings.playback.public_url, settings.playback.player_hosts),
             self._health,
-            StoredPlayback(recordings, public_channels=ChannelList(public.entries, self._parts.tasks)),
+            StoredPlayback(
+                recordings,
+                public_channels=ChannelList(public.entries, self._parts.tasks),
+                publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
+            ),
             {"vod": VodFiles(recordings, recordings.film_page, self.protection, channels.owners)},
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import structlog
 from gateway.channels.names import is_channel_id
 from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
+from gateway.lib import bounded_json
 from gateway.playback.public_channels import MAX_CHANNELS, Entries, first_entries
 from gateway.ports.errors import StoreUnavailable
 from proxy.edge.gateways import Gateways
@@ -58,7 +58,7 @@ class RemotePublicChannels:
 
     async def _read(self, gateway: NodeAddress) -> list[Mapping[str, Any]]:
         """Returns the valid entries of one gateway. Raises PeerUnavailable, PeerRefused, and ValueError for no list."""
-        answer = json.loads(await self._peers.ask(gateway, "GET", "/_node/.node/public", seconds=_ASK_SECONDS))
+        answer = bounded_json.loads(await self._peers.ask(gateway, "GET", "/_node/.node/public", seconds=_ASK_SECONDS))
         entries = answer.get("channels") if isinstance(answer, dict) else None
         if not isinstance(entries, list):
             raise ValueError("the answer has no list")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import structlog
@@ -12,6 +11,7 @@ from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.peers import Peers
+from gateway.lib import bounded_json
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from proxy.edge.gateways import Gateways
 
@@ -96,7 +96,7 @@ async def _read(peers: Peers, node: NodeAddress, id: str, operation: str = "chan
 
     Raises PeerUnavailable, PeerRefused, and ValueError for an invalid answer.
     """
-    item = json.loads(await peers.ask(node, "GET", f"/_node/.node/{operation}/{id}", seconds=_TIMEOUT_SECONDS))
+    item = bounded_json.loads(await peers.ask(node, "GET", f"/_node/.node/{operation}/{id}", seconds=_TIMEOUT_SECONDS))
     if not isinstance(item, dict) or item.get("id") != id:
         raise ValueError("the answer has another channel")
     return Channel(item)

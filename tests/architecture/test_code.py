@@ -17,7 +17,7 @@ MAX_LINES = 600  # one idea may be long: cut where a second noun appears, not wh
 # Who writes to the terminal beside the log, and what.
 PRINTS = {
     "gateway/lib/log.py": "the log itself",
-    "gateway/__main__.py": "errors of the command line",
+    "gateway/program.py": "errors of the command line",
     "gateway/app/process.py": "why a gateway, an edge or a media worker cannot start",
     "gateway/app/node.py": "a new admin token",
     "gateway/app/gateway.py": "the greeting of `make run`",
@@ -103,6 +103,22 @@ def test_a_module_says_its_one_idea(module: str) -> None:
     said = ast.get_docstring(tree)
     assert said, f"{module} has no docstring"
     assert said.partition("\n\n")[0].endswith((".", ":")), f"{module}: its docstring begins with no sentence"
+
+
+def test_digits_are_read_by_the_one_helper_that_knows_their_bounds() -> None:
+    """`int` raises for 4,300 digits, so a check of the digits alone is none."""
+    found = []
+    for module, tree in modules().items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        checked = {
+            ast.unparse(call.func.value)
+            for call in calls
+            if isinstance(call.func, ast.Attribute) and call.func.attr in {"isdecimal", "isdigit", "isnumeric"}
+        }
+        read = {ast.unparse(call.args[0]) for call in calls if called(call) == "int" and call.args}
+        found += [f"{module}: {name}" for name in sorted(checked & read)]
+    hot = ["gateway/diagnosis/cmcd.py: item", "gateway/diagnosis/cmcd.py: value"]  # ten numbers a request
+    assert found == [*hot, "gateway/lib/numbers.py: text"]
 
 
 def test_no_file_outgrows_its_idea() -> None:

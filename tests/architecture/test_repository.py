@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gateway.lib.aws_extra import INSTALL_AWS
 from tests.architecture.sources import ROOT, files, name, packaged, texts
 from tests.conftest import LONG
 
@@ -91,9 +92,10 @@ def test_packages_can_be_imported_from_a_wheel() -> None:
 
 
 def test_locked_requirements_are_pinned_and_hashed() -> None:
-    locks = ("requirements.lock", "requirements-dev.lock", "tests/support/ministack.lock", "tests/judges/m3u8.lock")
+    locks = [path for path in files() if path.suffix == ".lock"]
+    assert len(locks) >= 5
     for lock in locks:
-        text = (ROOT / lock).read_text("utf-8")
+        text = lock.read_text("utf-8")
         assert not re.search(r"^\s*(--(extra-)?index-url|-i|--find-links|-e)\b", text, re.M), lock
         for entry in re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"\\\n\s*", " ", text).strip()):
             if not entry.startswith("#"):
@@ -110,3 +112,14 @@ def test_every_dependency_of_the_project_is_locked() -> None:
 
 def test_the_files_that_tests_begin_with_are_there() -> None:
     assert [one for one in LONG if not (ROOT / "tests" / one).is_file()] == []
+
+
+def test_what_is_offered_for_installation_is_ours() -> None:
+    """On PyPI, `millrace` is another project: a text that says so would install a stranger's program."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["name"] == "millrace-live" and list(project["scripts"]) == ["millrace"]
+    assert INSTALL_AWS.endswith(f" -m pip install '{project['optional-dependencies']['aws'][0]}'")
+    assert (
+        lines_with(re.compile(r"pip install [^#\n]*\bmillrace(\[|[=<>~]|['\"`\s]|$)|dependencies = .*\"millrace\""))
+        == []
+    )

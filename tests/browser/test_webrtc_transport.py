@@ -19,7 +19,7 @@ from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
 from tests.support.browser import chromium
 from tests.support.tools import need
-from tests.support.webrtc import Recorder, webrtc_settings
+from tests.support.webrtc import Recorder, tcp_limits, webrtc_settings
 
 _OFFER = """async () => {
   const camera = await navigator.mediaDevices.getUserMedia({video: {width: 320, height: 240}});
@@ -87,7 +87,7 @@ async def camera_page() -> AsyncIterator[Page]:
 @pytest.mark.parametrize(("host", "protocol"), [("127.0.0.1", "udp"), ("127.0.0.1", "tcp"), ("::1", "udp")])
 async def test_a_camera_arrives_and_returns(host: str, protocol: str) -> None:
     settings = webrtc_settings(host=host)
-    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port))
+    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port), tcp_limits())
     await endpoint.start()
     try:
         async with camera_page() as page:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from gateway.media.errors import InvalidData
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtp.depacketizers import AacDepacketizer, NalDepacketizer
+from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, parse_packet, parse_sender_report
 from gateway.protocols.rtsp.authentication import Credentials
 from gateway.protocols.rtsp.messages import RtspReader
@@ -20,6 +20,7 @@ SDP = (
 PACKET = b"\x80\xe0\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00"
 SEEDS = [
     b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 3\r\n\r\nabc$\x00\x00\x02hi",
+    b"RTSP/1.0 200 OK\r\nContent-Length: 00000000000999999\r\n\r\n",
     b"OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 7\r\n\r\n",
     SDP,
     PACKET + b"\x65abc", PACKET + b"\x7c\x85abc", PACKET + b"\x18\x00\x02\x67a\x00\x01\x68",
@@ -44,7 +45,11 @@ def fuzz(data: bytes) -> None:
         return
     assert 0 < len(packet.payload) < len(data)
     assert PacketOrder().push(packet) == [packet]
-    for depacketizer in (NalDepacketizer(h265=False), NalDepacketizer(h265=True), AacDepacketizer(13, 3, 1024)):
+    depacketizers: tuple[Depacketizer, ...] = (
+        *(NalDepacketizer(h265=h265) for h265 in (False, True)),
+        *(AacDepacketizer(*bits, 1024) for bits in ((13, 3), (32, 0))),
+    )
+    for depacketizer in depacketizers:
         with suppress(InvalidData):
             for _ in range(3):
                 for unit in depacketizer.push(packet):

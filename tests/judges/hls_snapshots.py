@@ -100,12 +100,16 @@ class Follower:
         require(new.ended or not old.ended, "ENDLIST stays", name)
 
     def _hint_comes_true(self, old: Playlist, new: Playlist) -> None:
-        """§4.4.5.3: the hinted part is the next one, in the open segment or as the first of the following one."""
+        """§4.4.5.3: the hinted part is the next one, in the open segment or as the first of the following one.
+
+        A discontinuity may come instead: nobody knows before that the media end.
+        """
         hinted = old.hinted
         if hinted is None or new.skipped:
             return
         number, count = old.last + 1, len(old.open.parts)
-        by_number = {segment.number: segment.parts for segment in [*new.segments, new.open]}
+        segments = [*new.segments, new.open]
+        by_number = {segment.number: segment.parts for segment in segments if not segment.discontinuity}
         parts = by_number.get(number, [])
         came = None
         if len(parts) > count:

@@ -101,7 +101,7 @@ KINDS = (
     Kind("hevc", (Recipe(video=_x265()),), codec="hevc"),
     Kind("hevc-closed", (Recipe(video=_x265("open-gop=0:bframes=0")),), codec="hevc"),
     Kind("av1", (Recipe(video=("-c:v", "libsvtav1", "-preset", "12", "-g", "60", "-svtav1-params",
-                               "pred-struct=1:lp=1")),), codec="av1"),
+                               "pred-struct=1:lp=1:rc=2", "-b:v", "400k")),), codec="av1"),
     Kind("mono-44100", (Recipe(audio=("-c:a", "aac", "-b:a", "64k", "-ac", "1"), sample_rate=44100),)),
     Kind("audio-only", (Recipe(size=""),), codec="none"),
     Kind("video-only", (Recipe(audio=()),), audio=False),

@@ -53,8 +53,9 @@ def request_microseconds(query: str, headers: dict[str, str], reports: bool) -> 
     viewers, watched = HttpViewers(max_viewers=10, reports=read), Watched()
     viewers._timer = _Timer()  # type: ignore[assignment]  # there is no event loop
     request = Request("GET", "/c1/live.m3u8", query, {"host": "a", "user-agent": "b", **headers}, "192.0.2.1")
+    request.exempt = True  # from the limit of an address
     rounds = timeit.repeat(
-        lambda: viewers.record(request, watched, "hls"), number=ROUNDS, repeat=7, timer=time.process_time
+        lambda: viewers.record(request, watched, "hls", media=True), number=ROUNDS, repeat=7, timer=time.process_time
     )
     return min(rounds) / ROUNDS * 1e6
 

@@ -20,8 +20,10 @@ from typing import Final
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.lib.egress import Address
+from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.media.unit import AccessUnit
 from gateway.outputs.relay.rtmp_push import open_push
+from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import parse_url
 from gateway.settings.models import RelaySettings
 from tests.support.builders import AUDIO as AAC
@@ -66,7 +68,7 @@ def _picture(size: int, key: bool) -> bytes:
 async def push(channel: Channel, pieces: Iterable[list[_Message]]) -> None:
     """Sends a push in real time."""
     address = Address(socket.AF_INET, "127.0.0.1", channel.gateway.ports["rtmp"], "127.0.0.1")
-    to = await open_push(parse_url(channel.push), [address], _RELAY, None, ())
+    to = await open_push(parse_url(channel.push), [address], _RELAY, None, ConnectFeatures(), ReadScheduler())
     begun = time.monotonic()
     for number, piece in enumerate(pieces):
         await asyncio.sleep(max(0.0, begun + number / _FPS - time.monotonic()))

@@ -15,7 +15,16 @@ import uvloop
 
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.sockets import open_sockets
-from tests.support.webrtc import Client, NetworkClient, Recorder, Wire, receiver_report, rtp_packet, webrtc_settings
+from tests.support.webrtc import (
+    Client,
+    NetworkClient,
+    Recorder,
+    Wire,
+    receiver_report,
+    rtp_packet,
+    tcp_limits,
+    webrtc_settings,
+)
 
 PACKETS, PAYLOAD, FRAMES, ROUNDS, PEERS = 9, 1188, 300, 10, 300
 
@@ -38,7 +47,7 @@ def resident() -> int:
 
 async def cpu() -> None:
     settings = webrtc_settings()
-    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port))
+    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port), tcp_limits())
     await endpoint.start()
     client, recorder = Client(), Recorder()
     peer = endpoint.open_peer(client.offer, recorder, "127.0.0.1")

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 _MAX_REQUEST = 1 << 18
 # Other variables may change what an import does, or where it finds modules.
 _PREFIXES = ("MILLRACE_", "AWS_")
+WARNINGS = "default::ResourceWarning"  # for the log, where `gateway.faults` finds them
 # What a gateway, an edge and a master import up to "ready".
 _MODULES = (
-    *("gateway.__main__", "gateway.app.gateway", "gateway.outputs.registry", "proxy.edge.app", "uvloop"),
+    *(
+        "gateway.__main__",
+        "gateway.program",
+        "gateway.app.gateway",
+        "gateway.outputs.registry",
+        "proxy.edge.app",
+        "uvloop",
+    ),
     *("gateway.processes.master", "gateway.processes.endpoints", "gateway.processes.worker_link"),
     *(f"gateway.adapters.local.{name}" for name in ("channels", "console", "events", "films", "jobs", "objects")),
     *("gateway.ingest.websocket.listener", "gateway.ingest.webrtc.whip"),
@@ -83,7 +92,7 @@ def start(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> "Fo
         return _server().start(program, env, log)
     return subprocess.Popen(
         [sys.executable, "-m", *program],
-        env=env,
+        env={**env, "PYTHONWARNINGS": WARNINGS},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -190,7 +199,8 @@ def _run(request: dict[str, Any], log: int) -> None:
         os.dup2(log, 2)
         os.closerange(3, 1024)
         os.environ.clear()
-        os.environ.update(request["env"])
+        os.environ.update(request["env"], PYTHONWARNINGS=WARNINGS)  # its children read it
+        warnings.simplefilter("default", ResourceWarning)
         module, *arguments = request["program"]
         main = sys.modules["gateway.__main__"].main
         code = main(["edge", *arguments] if module == "proxy" else arguments)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -20,6 +21,15 @@ from tests.support import fork_server
 
 START_WITHIN = 60.0  # seconds; it takes one or two, but a test machine may be busy
 FAR = "2035-12-31"
+_FAULT = re.compile(
+    r"^.*(?:(?:Runtime|Resource)Warning: (?!Enable)|Exception ignored in|was never retrieved|Task was destroyed).*$",
+    re.MULTILINE,
+)
+
+
+def faults(log: str) -> list[str]:
+    """The lines with which Python says that a coroutine, a task, a socket or a file was forgotten."""
+    return _FAULT.findall(log)
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,9 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout)
+            code = self.process.wait(timeout)
+            assert not faults(self.log), faults(self.log)
+            return code
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the gateway did not end within {timeout:.0f} s: {self.log[-2000:]}") from None
         finally:

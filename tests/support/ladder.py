@@ -21,7 +21,7 @@ from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.feed import Feed
-from gateway.packaging.flv_output import FlvOutput, FlvRendering
+from gateway.packaging.flv_output import FlvOutput
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -207,7 +207,7 @@ async def ladder(
 
     for_ts, for_cmaf = makes("libx264"), makes("libx265")
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.05, 60.0)), lambda s: s.channel.flag("isFlv")),
+        OutputSpec("flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.05, 60.0)), lambda s: s.channel.flag("isFlv")),
         OutputSpec(
             "hls",
             ts,

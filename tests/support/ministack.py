@@ -4,29 +4,23 @@ so it lives in a virtual environment of its own, made once under build/ from `mi
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.tools import lacking
+from tests.support.separate_environment import separate_environment
 
 _LOCK = Path(__file__).with_name("ministack.lock")
-_BUILD = Path(__file__).parents[2] / "build"
-_INSTALL_SECONDS = 300
 
 
 @contextlib.contextmanager
 def ministack(folder: Path) -> Iterator[str]:
     """The address of an empty one, which keeps its files in the folder."""
-    python = ministack_python()
+    python = separate_environment(_LOCK) / "python"
     with socket.socket() as listener, (folder / "log").open("wb") as log:
         # The listening socket is ours: a port is never lost to somebody else, and who connects early only waits.
         listener.bind(("127.0.0.1", 0))
@@ -64,31 +58,6 @@ def ministack_url(ministack_server: str) -> str:
 
     requests.post(f"{ministack_server}/_ministack/reset", timeout=10).raise_for_status()
     return ministack_server
-
-
-def ministack_python() -> Path:
-    """The interpreter of the virtual environment, which the first who asks makes; a skip where it cannot be made."""
-    mark = hashlib.sha256(_LOCK.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = _BUILD / f"ministack-{mark}"
-    python, ready = folder / "bin" / "python", folder / "ready"
-    _BUILD.mkdir(exist_ok=True)
-    with (_BUILD / "ministack.making").open("w") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)  # the workers of one run start together
-        if not ready.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            _run(sys.executable, "-m", "venv", str(folder))
-            _run(str(python), "-m", "pip", "install", "-q", "--retries", "1", "--require-hashes", "-r", str(_LOCK))
-            ready.touch()
-    return python
-
-
-def _run(*command: str) -> None:
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        lacking("MiniStack cannot be installed: the package index does not answer")
-    if made.returncode:
-        lacking(f"MiniStack cannot be installed: {(made.stderr or made.stdout).strip()[-300:]}")
 
 
 def _environment(folder: Path, port: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
-from gateway.packaging.flv_output import FlvOutput, FlvRendering
+from gateway.packaging.flv_output import FlvOutput
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
@@ -32,6 +32,7 @@ from gateway.playback.router import (
     MediaRoutes,
     PlaybackAccess,
     PlaybackRouter,
+    PublisherRoutes,
     StoredPlayback,
 )
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
@@ -112,10 +113,11 @@ async def playing(
     posters: Posters | None = None,
     reports: ViewerReports | None = None,
     public_channels: Callable[[Request], AnswerOrAwaitable] | None = None,
+    publishers: PublisherRoutes | None = None,
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.0, stall)), lambda s: s.channel.flag("isFlv")),
+        OutputSpec("flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.0, stall)), lambda s: s.channel.flag("isFlv")),
         OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.flag("isHls")),
         OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.flag("isCMAF")),
     ]
@@ -133,7 +135,7 @@ async def playing(
         LivePlayback(hub, routes, flv, audience, wait, reports=reports),
         Pages(),
         Health(missing),
-        StoredPlayback(posters=posters, public_channels=public_channels),
+        StoredPlayback(posters=posters, public_channels=public_channels, publishers=publishers),
     )
     async with serving(handler, hidden=OTHER_METHODS, **server) as listener:
         labs.append(PlaybackServer(hub, channels, audience, listener, flv))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gateway.live.sink import EndReason
@@ -32,6 +32,7 @@ class Timetable:
     rounding turns exact milliseconds into those sent; video_at, audio_at: seconds at which each begins; audio_late:
     seconds that audio arrives behind its time; audio_until: when it stops; pause: from when to when no picture comes;
     steps: milliseconds from frame to frame, a cycle of them instead of a rate.
+    clock_jump: seconds by which the clock of the machine jumps after five seconds.
     """
 
     seconds: float = 12.0
@@ -51,13 +52,15 @@ class Timetable:
     pause: tuple[float, float] = (math.inf, math.inf)
     steps: tuple[int, ...] = ()
     start: float = 0.0
+    clock_jump: float = 0.0
     size: int = 200
     keys: list[int] = field(default_factory=list)
 
     def units(self) -> Iterator[AccessUnit]:
         """In the order of arrival."""
         timed = sorted([*self._pictures(), *self._sounds()], key=lambda x: x[0])
-        return (unit for _, unit in timed)
+        jumped = WALL + self.start + 5
+        return (u if u.wall < jumped else replace(u, wall=u.wall + self.clock_jump) for _, u in timed)
 
     def _pictures(self) -> Iterable[tuple[float, AccessUnit]]:
         if self.video is None:

@@ -14,6 +14,7 @@ from typing import Any
 from OpenSSL import SSL
 from pylibsrtp import Policy, Session
 
+from gateway.packaging.backlog import Backlogs
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write, xor_address
 from gateway.settings.models import WebRtcSettings
@@ -25,6 +26,7 @@ from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.srtp import keys_of, material_size
+from gateway.webrtc.tcp import TcpLimits
 from tests.support.clock import Clock
 
 GCM = b"SRTP_AEAD_AES_128_GCM"
@@ -43,6 +45,10 @@ def webrtc_settings(**fields: Any) -> WebRtcSettings:
         "tcp_first_check": 5, "ice_servers": (),
     }  # fmt: skip
     return WebRtcSettings(**{**defaults, **fields})
+
+
+def tcp_limits(memory: int = 0, stall_seconds: float = 30.0) -> TcpLimits:
+    return TcpLimits(Backlogs(memory), stall_seconds)
 
 
 def rtp_packet(sequence: int, payload: bytes = b"payload", ssrc: int = 1234) -> bytes:
@@ -256,15 +262,17 @@ class Wire:
 
     def __init__(self, **fields: Any) -> None:
         self.clock = Clock(1000.0)
-        self.endpoint = WebRtcEndpoint(webrtc_settings(**fields), WebRtcSockets((), (), 8189), self.clock)
+        self.endpoint = WebRtcEndpoint(webrtc_settings(**fields), WebRtcSockets((), (), 8189), tcp_limits(), self.clock)
         self.udp = MemoryUdp()
         self.clients: list[Client] = []
 
-    def open(self, client: Client, handler: Recorder | None = None, **offer: Any) -> tuple[Peer, Recorder]:
+    def open(
+        self, client: Client, handler: Recorder | None = None, *, has_key: bool = False, **offer: Any
+    ) -> tuple[Peer, Recorder]:
         recorder = handler or Recorder()
         fields = {"ufrag": client.ufrag, "password": client.password, "fingerprint": client.fingerprint,
                   "passive": client.server, **offer}  # fmt: skip
-        peer = self.endpoint.open_peer(OfferedTransport(**fields), recorder, client.address[0])
+        peer = self.endpoint.open_peer(OfferedTransport(**fields), recorder, client.address[0], has_key=has_key)
         client.answer(peer)
         client.address = (client.address[0], 5000 + len(self.clients))
         self.clients.append(client)
@@ -276,8 +284,11 @@ class Wire:
 
     def deliver_all(self, datagrams: Sequence[bytes], address: Any) -> bool:
         """Datagrams that came together. Returns whether all were media of a connected peer."""
-        times = [self.clock()] * len(datagrams)
-        return self.endpoint.udp_datagrams(self.udp, address, datagrams, times)  # type: ignore[arg-type]
+        for first in range(len(datagrams)):
+            rest, times = datagrams[first:], [self.clock()] * (len(datagrams) - first)
+            if self.endpoint.udp_datagrams(self.udp, address, rest, times):  # type: ignore[arg-type]
+                return not first
+        return False
 
     async def exchange(self) -> None:
         """Carries datagrams until nobody has more to say. Fails if an unproven address gets more than it sent."""
@@ -300,10 +311,10 @@ class Wire:
             if not busy:
                 return
 
-    async def connect(self, client: Client | None = None) -> tuple[Client, Peer, Recorder]:
+    async def connect(self, client: Client | None = None, *, has_key: bool = False) -> tuple[Client, Peer, Recorder]:
         """A connected client with its peer."""
         client = client or Client()
-        peer, recorder = self.open(client)
+        peer, recorder = self.open(client, has_key=has_key)
         client.send_check()
         for _ in range(20):
             await self.exchange()

@@ -15,6 +15,8 @@ from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.names import is_channel_id
+from gateway.lib.bounded_json import MAX_NUMBER
+from gateway.lib.numbers import read_integer
 from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
@@ -226,8 +228,8 @@ def _node(item: Mapping[str, Any]) -> Node | None:
             "beat": {"N": str(beat)},
             "channel": {"S": str(channel)},
             "shown": {"M": _} as shown,
-        } if role in _ROLES:
-            return Node(key.removeprefix(_NODE), NodeRole(role), address, int(beat), channel, from_attribute(shown))
+        } if role in _ROLES and (count := read_integer(beat, MAX_NUMBER)) is not None:
+            return Node(key.removeprefix(_NODE), NodeRole(role), address, count, channel, from_attribute(shown))
     return None
 
 

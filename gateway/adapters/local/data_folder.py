@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+import structlog
 
 from gateway.ports.errors import StoreUnusable
+
+log = structlog.get_logger(__name__)
+
+GATEWAY_RUN: Final = "run"  # folder in the data folder, for the lock of a gateway and files of its processes
+LOCK: Final = "lock"
 
 
 def data_folder(path: Path) -> Path:
@@ -17,6 +28,34 @@ def data_folder(path: Path) -> Path:
     except OSError as e:
         raise StoreUnusable(f"the data folder {path} cannot be made: {e.strerror}") from None
     return path
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Locks a folder, created if missing, for one process. Only this user can access it. The system ends the lock of a
+    process that dies.
+
+    Raises StoreUnusable if another process has the lock, or if the folder cannot be used.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{folder} cannot be used: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                pid = os.read(lock, 20).decode("ascii", "replace").strip()
+                raise StoreUnusable(f"process {pid or 'unknown'} runs on this data folder already ({folder})") from None
+            log.warning("this file system has no locks: start no second gateway here", folder=str(folder))
+        with contextlib.suppress(OSError):  # the disk is full; the number only helps the operator
+            os.pwrite(lock, f"{os.getpid():<20}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
 
 
 def write_once(path: Path, text: str) -> bool:

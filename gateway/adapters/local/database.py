@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 import aiosqlite
+import structlog
 
 from gateway.adapters.local.data_folder import data_folder
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
+log = structlog.get_logger(__name__)
+
 APPLICATION: Final = 0x4D494C4C  # "MILL": marks the file as a database of Millrace
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02
+_OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used is opened again
 _TIMEOUT: Final = (
     6.0  # seconds for an operation and its wait for earlier ones; StoreUnavailable must be raised within 8
 )
@@ -40,6 +44,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: aiosqlite.Connection | None = None
+        self.unusable = ""  # the reason; then operations raise StoreUnavailable
+        self._open_again_at = 0.0
 
     async def __aenter__(self) -> Self:
         """Opens the file. Creates it if it is missing. Raises StoreUnusable if it cannot be used."""
@@ -54,6 +60,22 @@ class Database:
             await self._close()
             raise
         return self
+
+    async def open_if_usable(self, stack: contextlib.AsyncExitStack) -> Self:
+        """Opens the file until the stack ends. If it cannot be used, `unusable` says why, and it is opened later."""
+        stack.push_async_exit(self)
+        await self._try_to_open()
+        return self
+
+    async def _try_to_open(self) -> None:
+        self._open_again_at = time.monotonic() + _OPEN_AGAIN
+        try:
+            await self.__aenter__()
+            if self.unusable:
+                log.info("a database can be used again", path=str(self._path))
+            self.unusable = ""
+        except StoreUnusable as error:
+            self.unusable = str(error)
 
     async def __aexit__(self, *error: object) -> None:
         await self._close()
@@ -106,12 +128,14 @@ class Database:
 
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
         """Returns the rows of a query. Raises StoreUnavailable."""
+        await self._open_again()
         with self._errors():
             async with asyncio.timeout(_TIMEOUT):
                 return tuple(await self._open().execute_fetchall(statement, values))
 
     async def write(self, statement: str, *values: str | int | float) -> int:
         """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
+        await self._open_again()
         with self._errors():
             async with asyncio.timeout(_TIMEOUT), self._open().execute(statement, values) as cursor:
                 return cursor.rowcount
@@ -120,7 +144,14 @@ class Database:
         """Reads a row. Raises StoreUnavailable if the database does not answer."""
         await self.rows(self.CHECK)
 
+    async def _open_again(self) -> None:
+        if self.unusable and time.monotonic() >= self._open_again_at:
+            await self._try_to_open()
+
     def _open(self) -> aiosqlite.Connection:
+        if self.unusable:
+            public = f"the database {self._path.name} cannot be used; the log of the gateway says why"
+            raise StoreUnavailable(self.unusable, int(_OPEN_AGAIN), public)
         if self._database is None:
             raise StoreUnavailable(f"the database {self._path} is closed")
         return self._database

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Final, Self
 
 from gateway.adapters.local.database import Database, to_json
 from gateway.channels.names import is_channel_id
+from gateway.lib import bounded_json
 from gateway.ports.errors import HeldByOtherNode, StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
@@ -122,7 +122,7 @@ CREATE TABLE IF NOT EXISTS holdings (
 
 
 def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
-    return Node(id, NodeRole(role), address, beat, channel, json.loads(shown))
+    return Node(id, NodeRole(role), address, beat, channel, bounded_json.loads(shown))
 
 
 def _to_claim(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> StreamClaim:

@@ -16,6 +16,8 @@ import { api, ApiError, link } from "../players/api.js";
  * @property {Record<string, any>} item  the stored channel; {} without the console
  */
 
+/** Where this page's server accepts pushes. @typedef {{host?: string, ws: number | null, wss: number | null}} PushPorts  host: "" is that of the page */
+
 /** The reason why there is no target. */
 export class NoTarget extends Error {
   /** @param {Word} word @param {string} [reason]  of the gateway */
@@ -107,31 +109,34 @@ export async function fromKey(text) {
  * A link to this page can name any server, so the user has to agree before the camera is sent there.
  * @param {string} base  address for pushes: scheme, host and port
  * @param {string} page  the host name of this page
- * @param {{ws: number | null, wss: number | null}} ports  of pushes on this page's server
+ * @param {PushPorts} ports  of pushes on this page's server
  * @returns {string} host and port of the server; "" if it is the server of this page
  */
 export function foreignHost(base, page, ports) {
   const { hostname, host, port, protocol } = new URL(base);
   const number = Number(port || (protocol === "wss:" ? 443 : 80));
-  return hostname === page && (number === ports.ws || number === ports.wss) ? "" : host;
+  return isOurs(hostname, page, ports) && (number === ports.ws || number === ports.wss) ? "" : host;
 }
 
 /**
  * Returns the address at which the server of a pasted address accepts pushes from pages.
  * @param {URL | null} server
- * @param {{ws: number | null, wss: number | null}} ports  of pushes on this page's server
+ * @param {PushPorts} ports  of pushes on this page's server
  * @returns {string} scheme, host and port
  */
 function pushBase(server, ports) {
   if (server !== null && server.protocol.startsWith("ws")) return `${server.protocol}//${server.host}`;
-  const host = server?.hostname || location.hostname;
-  const here = host === location.hostname ? ports : { ws: WS, wss: WSS };
+  const host = server?.hostname || ports.host || location.hostname;
+  const here = isOurs(host, location.hostname, ports) ? ports : { ws: WS, wss: WSS };
   // A page over https must not connect to a server without TLS, except on this computer.
   const secure = location.protocol === "https:" && (here.wss !== null || here.ws === null);
   return secure ? `wss://${host}:${here.wss ?? WSS}` : `ws://${host}:${here.ws ?? WS}`;
 }
 
-/** @returns {Promise<{ws: number | null, wss: number | null}>} ports of the push listener on this page's server */
+/** @param {string} host @param {string} page  its host name @param {PushPorts} ports */
+const isOurs = (host, page, ports) => host === page || host === ports.host;
+
+/** @returns {Promise<PushPorts>} ports of the push listener on this page's server */
 async function ownPorts() {
   const reply = await fetch("/broadcast.json", { cache: "no-store" }).catch(() => null);
   return reply?.ok ? await reply.json() : { ws: WS, wss: WSS };

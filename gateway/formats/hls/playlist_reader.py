@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from gateway.lib.numbers import read_decimal, read_integer
 from gateway.media.errors import InvalidData
 
 MAX_BYTES: Final = 4_000_000
+MAX_SEGMENTS: Final = 50_000  # a day of segments of 2 s
+MAX_VARIANTS: Final = 1_000  # with the renditions of sound
 _MAX_LINES: Final = 200_000
 _MAX_URI: Final = 4_096
-_ATTRIBUTE: Final = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)(?:,|$)')
+_MAX_ATTRIBUTES: Final = 8_192  # characters
+_MAX_INTEGER: Final = 10**18
+_MAX_SIDE: Final = 65_535
+_MAX_SECONDS: Final = 10**9
+_ATTRIBUTE: Final = re.compile(r' *([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,16 @@ Playlist: TypeAlias = MediaPlaylist | MultivariantPlaylist
 
 
 def parse_playlist(data: bytes) -> Playlist:
-    """Reads a playlist. Raises InvalidData for other text and for encrypted segments."""
+    """Reads a playlist. Raises InvalidData for other text and for encrypted segments.
+
+    The largest one takes half a second: call it in a thread.
+    """
     if len(data) > MAX_BYTES:
         raise InvalidData(f"a playlist of more than {MAX_BYTES} bytes")
+    if data.count(b"#EXTINF") > MAX_SEGMENTS:
+        raise InvalidData(f"a playlist of more than {MAX_SEGMENTS} segments")
+    if data.count(b"#EXT-X-STREAM-INF") + data.count(b"#EXT-X-MEDIA:") > MAX_VARIANTS:
+        raise InvalidData(f"a playlist of more than {MAX_VARIANTS} variants")
     lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines(keepends=False)]
     if len(lines) > _MAX_LINES or not lines or not lines[0].startswith("#EXTM3U"):
         raise InvalidData("not an HLS playlist")
@@ -114,7 +127,7 @@ def _multivariant(lines: list[str]) -> MultivariantPlaylist:
             pending = _attributes(line)
         elif not line.startswith("#") and pending is not None:
             width, _, height = pending.get("RESOLUTION", "").partition("x")
-            pixels = int(width) * int(height) if width.isdecimal() and height.isdecimal() else 0
+            pixels = (read_integer(width, _MAX_SIDE) or 0) * (read_integer(height, _MAX_SIDE) or 0)
             sound = sounds.get(pending.get("AUDIO", ""), "")
             variants.append(Variant(_uri(line), _integer(pending.get("BANDWIDTH", "0")), pixels, sound))
             pending = None
@@ -186,13 +199,18 @@ class _MediaReader:
 
 
 def _attributes(line: str) -> dict[str, str]:
-    """Returns the attribute list of a tag, or of its value (§4.2)."""
+    """Returns the attribute list of a tag, or of its value (§4.2). Leaves out what is no attribute."""
     name, _, rest = line.partition(":")
-    return {found[1]: found[2].strip('"') for found in _attribute_list(rest if name.startswith("#") else line)}
-
-
-def _attribute_list(text: str) -> Iterator[re.Match[str]]:
-    return _ATTRIBUTE.finditer(text[:8_192])
+    text = (rest if name.startswith("#") else line)[:_MAX_ATTRIBUTES]
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        match = _ATTRIBUTE.match(text, at)
+        if match is not None:
+            found[match[1]] = match[2].strip('"')
+        # Goes on behind the next comma. A search for the next attribute has quadratic cost.
+        at = match.end() if match is not None else text.find(",", at) + 1 or len(text)
+    return found
 
 
 def _byte_range(text: str) -> tuple[int, int | None]:
@@ -201,17 +219,17 @@ def _byte_range(text: str) -> tuple[int, int | None]:
 
 
 def _integer(text: str) -> int:
-    text = text.strip()
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+    number = read_integer(text.strip(), _MAX_INTEGER)
+    if number is None:
         raise InvalidData(f"a playlist with the number {text[:32]!r}")
-    return int(text)
+    return number
 
 
 def _number(text: str) -> float:
-    text = text.strip()
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,12})?", text, re.ASCII):
+    number = read_decimal(text.strip(), _MAX_SECONDS)
+    if number is None:
         raise InvalidData(f"a playlist with the number {text[:32]!r}")
-    return float(text)
+    return number
 
 
 def _uri(text: str) -> str:

@@ -324,15 +324,13 @@ class RtmpSession(ScheduledReads):
         return False
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._shared.tasks.start(self._abort_on_error(work), f"{self._protocol} {self.address}")
+        self._task = self._shared.tasks.start(work, f"{self._protocol} {self.address}")
+        self._task.add_done_callback(self._abort_on_error)
 
-    async def _abort_on_error(self, work: Coroutine[Any, Any, None]) -> None:
+    def _abort_on_error(self, task: asyncio.Task[object]) -> None:
         """Closes the connection after an internal error, so that the peer does not wait; the task group logs it."""
-        try:
-            await work
-        except Exception:
+        if not task.cancelled() and task.exception() is not None:
             self._abort()
-            raise
 
     def _cancel(self) -> None:
         task, self._task = self._task, None

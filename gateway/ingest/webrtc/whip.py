@@ -109,7 +109,7 @@ class WhipPushes:
             settings = self.services.settings
             push.use(publisher, WhipIntake(publisher, self.workers, parameters, encoder, push.fail, settings))
             push.peer, response = self.services.sessions.open(
-                request, f"/{channel.id}/{PROTOCOL}", offer, accepted, push
+                request, f"/{channel.id}/{PROTOCOL}", offer, accepted, push, has_key=True
             )
         except GatewayError as error:
             push.release("refused")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
+from urllib.parse import unquote
 
 from gateway.channels.names import is_object_key
 from gateway.formats.hls.playlist_reader import MAX_BYTES, MediaPlaylist, parse_playlist
@@ -97,17 +99,22 @@ async def _open_folder(objects: ObjectStore, folder: str, offset: float) -> Stor
 
 async def _open_playlist(objects: ObjectStore, key: str, offset: float) -> StoredFilm | None:
     text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_BYTES + 1)])
+    left = await asyncio.to_thread(_segments, text, key.rpartition("/")[0], offset)
+    return StoredFilm(SegmentReader(objects, left), format="mpegts") if left else None
+
+
+def _segments(text: bytes, folder: str, offset: float) -> list[str]:
+    """Returns the keys of the segments after `offset`. Raises OutputUnsupported."""
     try:
         playlist = parse_playlist(text)
     except InvalidData as error:
         raise OutputUnsupported(str(error)) from error
     if not isinstance(playlist, MediaPlaylist):
         raise OutputUnsupported("a playlist of variants is no film: its folder is expected")
-    folder = key.rpartition("/")[0]
-    keys = [f"{folder}/{segment.media.uri}" if folder else segment.media.uri for segment in playlist.segments]
+    files = [unquote(segment.media.uri) for segment in playlist.segments]
+    keys = [f"{folder}/{file}" if folder else file for file in files]
     if not keys or not all(is_object_key(k) and k.endswith(".ts") for k in keys):
         raise OutputUnsupported("its playlist has no transport stream segments beside it")
     # Segments begin with key frames: the one with the offset is the first.
     ends = list(accumulate(segment.seconds for segment in playlist.segments))
-    left = keys[bisect_right(ends, offset) if offset else 0 :]
-    return StoredFilm(SegmentReader(objects, left), format="mpegts") if left else None
+    return keys[bisect_right(ends, offset) if offset else 0 :]

@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import Final, Protocol
 
+from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal, opus
 from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
@@ -145,8 +146,8 @@ class CameraTrack:
             if medium.encoding == "MPEG4-GENERIC":
                 config = bytes.fromhex(parameters.get("config", ""))
                 samples = aac.parse_asc(config).samples_per_frame
-                size_bits, index_bits = (int(parameters.get(name, "0")[:4]) for name in ("sizelength", "indexlength"))
-                return AacDepacketizer(size_bits, index_bits, samples), Sound(
+                bits = [read_integer(parameters.get(name, "0"), 32) for name in ("sizelength", "indexlength")]
+                return AacDepacketizer(bits[0] or 0, bits[1] or 0, samples), Sound(
                     MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
                 )
             if medium.encoding == "OPUS":

@@ -15,6 +15,7 @@ from gateway.formats.hls.playlist_reader import (
     MAX_BYTES,
     MediaPlaylist,
     MultivariantPlaylist,
+    Playlist,
     Resource,
     Segment,
     parse_playlist,
@@ -33,13 +34,14 @@ from gateway.ports.errors import GatewayError, OutputError
 
 _LIVE_DISTANCE: Final = 3  # segments from the end at which playing begins (RFC 8216 §6.3.3)
 _MIN_RELOAD: Final = 0.5
+_RELOAD_REST: Final = 20.0  # seconds between two reloads for each second that a playlist costs
 _PROBE_SECONDS: Final = 5.0
 _MAX_CHUNK: Final = 1 << 18
 
 
 async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, context: InputContext) -> None:
     """Plays the best variant until the playlist ends. Raises OutputError."""
-    address, playlist = await _load(session, url)
+    address, playlist, _ = await _load(session, url)
     sound = ""
     if isinstance(playlist, MultivariantPlaylist):
         best = playlist.best
@@ -106,6 +108,7 @@ class _Follower:
         self._segments: list[Segment] = []  # known and not read
         self._ended = False
         self._target = 1.0
+        self._rest_until = 0.0  # monotonic seconds; before, the playlist is not loaded again
 
     async def next_part(self) -> _PartReader | None:
         """Returns the next part; None at the end of the playlist. Raises OutputError."""
@@ -137,13 +140,14 @@ class _Follower:
             limit = max(SILENCE_SECONDS, 3 * self._target)
             if time.monotonic() - since > limit:
                 raise OutputError(f"its playlist has had no new segment for {limit:.0f} s")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(pause, self._rest_until - time.monotonic()))
             await self._reload()
             pause = max(_MIN_RELOAD, self._target / 2)
         return self._segments[0]
 
     async def _reload(self) -> None:
-        self._base, playlist = await _load(self._session, self._url)
+        self._base, playlist, cost = await _load(self._session, self._url)
+        self._rest_until = time.monotonic() + _RELOAD_REST * cost
         if not isinstance(playlist, MediaPlaylist):
             raise OutputError("its playlist of a variant has variants again")
         self._ended, self._target = playlist.ended, playlist.target
@@ -166,18 +170,23 @@ class _Follower:
                 yield chunk
 
 
-async def _load(session: aiohttp.ClientSession, url: str) -> tuple[str, MediaPlaylist | MultivariantPlaylist]:
-    """Returns the final address of a playlist, and its content. Raises OutputError."""
+async def _load(session: aiohttp.ClientSession, url: str) -> tuple[str, Playlist, float]:
+    """Returns the final address of a playlist, its content, and the CPU seconds it cost. Raises OutputError."""
     async with opened(session, url) as response:
-        text = b""
+        text = bytearray()
         async for chunk in response.content.iter_chunked(_MAX_CHUNK):
             text += chunk
             if len(text) > MAX_BYTES:
                 raise OutputError(f"its playlist has more than {MAX_BYTES} bytes")
         try:
-            return str(response.url), parse_playlist(text)
+            return str(response.url), *await asyncio.to_thread(_parsed, bytes(text))
         except InvalidData as error:
             raise OutputError(f"its playlist cannot be used: {error}") from None
+
+
+def _parsed(text: bytes) -> tuple[Playlist, float]:
+    began = time.thread_time()
+    return parse_playlist(text), time.thread_time() - began
 
 
 def _resolved(base: str, uri: str) -> str:

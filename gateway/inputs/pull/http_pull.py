@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Final
 
@@ -31,6 +32,7 @@ from gateway.ports.errors import OutputError
 
 _HEAD_BYTES: Final = 189  # two sync bytes of a transport stream
 _PACKET: Final = 188
+_READ_BYTES: Final = 16_384  # in one turn: tiny tags cost milliseconds
 _LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay one whose sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
@@ -49,7 +51,7 @@ async def pull_http(url: str, parts: PullParts, context: InputContext) -> None:
 async def _head(response: aiohttp.ClientResponse) -> bytes:
     """Returns the first bytes: enough to see what it is."""
     head = b""
-    while len(head) < _HEAD_BYTES and (data := await response.content.readany()):
+    while len(head) < _HEAD_BYTES and (data := await response.content.read(_READ_BYTES)):
         head += data
     return head
 
@@ -78,7 +80,8 @@ async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: Inpu
         while data:
             _push_tags(reader, data, intake)
             await limiter.wait(_time_of(publisher))
-            data = await response.content.readany()
+            await asyncio.sleep(0)  # else all that waits is read in one turn of the loop
+            data = await response.content.read(_READ_BYTES)
         intake.finish(time.monotonic())
     except InvalidData as error:
         raise OutputError(f"its media are damaged: {error}") from None

@@ -55,6 +55,7 @@ async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
             addresses,
             CONNECT_SECONDS,
             parts.context_for("rtmps" if target.secure else "rtmp"),
+            parts.egress.reads,
         )
     except ConnectFailed as error:
         raise OutputError(str(error)) from None

@@ -19,7 +19,8 @@ from gateway.inputs.pull.camera_output import CameraOutput
 from gateway.inputs.pull.camera_tracks import CameraTrack
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, USER_AGENT, PullParts, peer_of
 from gateway.lib.egress import RTSP
-from gateway.lib.outgoing import ConnectFailed, connect, os_error_text
+from gateway.lib.numbers import read_integer
+from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
 from gateway.lib.tasks import Tasks
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
@@ -41,6 +42,9 @@ _WORDS: Final = {
     503: "it is busy (503)",
 }
 _SESSION_SECONDS: Final = 60.0  # of a server that names no timeout (RFC 2326 §12.37)
+_MAX_TIMEOUT: Final = 99_999  # seconds
+_MAX_CHANNEL: Final = 254  # of RTP; RTCP has the next one
+_MAX_PORT: Final = 65_534  # as above
 _UDP_TRIES: Final = 20
 _UDP_BUFFER: Final = 2_000_000  # bytes; a key frame of a 4K camera comes at once
 
@@ -68,7 +72,8 @@ async def _pull_once(url: str, parts: PullParts, context: InputContext) -> None:
     target = urlsplit(url)
     addresses = await parts.egress.check(url, RTSP)
     try:
-        connection = await connect(_Connection, addresses, CONNECT_SECONDS, parts.context_for(target.scheme.lower()))
+        tls = parts.context_for(target.scheme.lower())
+        connection = await connect(_Connection, addresses, CONNECT_SECONDS, tls, parts.egress.reads)
     except ConnectFailed as error:
         raise OutputError(str(error)) from None
     try:
@@ -140,7 +145,8 @@ class _Session:
             if response.status == 200:
                 values = _transport(response.headers.get("transport", ""))
                 first = values.get("interleaved", "").partition("-")[0]
-                channel = int(first) if first.isascii() and first.isdecimal() and len(first) < 4 else channels[0]
+                channel = read_integer(first, _MAX_CHANNEL)
+                channel = channels[0] if channel is None else channel
                 self._connection.channels[channel] = lambda data: self._output.packet(track, data)
                 self._connection.channels[channel + 1] = lambda data: self._output.report(track, data)
                 return
@@ -151,7 +157,7 @@ class _Session:
         transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
         response = await self._request("SETUP", url, {"Transport": transport})
         ports = _transport(response.headers.get("transport", "")).get("server_port", "").partition("-")[0]
-        server_port = int(ports) if ports.isascii() and ports.isdecimal() and len(ports) < 6 else 0
+        server_port = read_integer(ports, _MAX_PORT) or 0
         await pair.open(
             remote,
             server_port,
@@ -180,9 +186,9 @@ class _Session:
         name, _, rest = response.headers.get("session", "").partition(";")
         if method == "SETUP" and name and name.strip().isprintable():
             self._session = name.strip()[:256]
-            seconds = rest.strip().removeprefix("timeout=").strip()
-            if seconds.isascii() and seconds.isdecimal() and len(seconds) < 6:
-                self._timeout = max(2.0, float(seconds))
+            seconds = read_integer(rest.strip().removeprefix("timeout=").strip(), _MAX_TIMEOUT)
+            if seconds is not None:
+                self._timeout = max(2.0, seconds)
         return response
 
 
@@ -220,11 +226,10 @@ def _rtp_times(header: str, tracks: list[CameraTrack]) -> list[int] | None:
     """Returns the timestamps of the common begin (RTP-Info), in the order of the tracks; None if one is missing."""
     times: list[int] = []
     for part in header.split(","):
-        values = _transport(part)
-        text = values.get("rtptime", "")
-        if not (text.isascii() and text.isdecimal() and len(text) < 11):
+        timestamp = read_integer(_transport(part).get("rtptime", ""), 0xFFFFFFFF)
+        if timestamp is None:
             return None
-        times.append(int(text) & 0xFFFFFFFF)
+        times.append(timestamp)
     return times if len(times) == len(tracks) else None
 
 
@@ -242,7 +247,9 @@ class _Connection(asyncio.Protocol):
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """The numeric addresses of this end and of the server."""
+        """The numeric addresses of this end and of the server. Raises OutputError if the connection is lost."""
+        if self.lost is not None:
+            raise self.lost
         assert self._transport is not None, "it is connected"
         local, remote = self._transport.get_extra_info("sockname"), self._transport.get_extra_info("peername")
         return str(local[0]), str(remote[0])
@@ -272,10 +279,11 @@ class _Connection(asyncio.Protocol):
         return self._number
 
     def abort(self) -> None:
-        """Closes the connection; what was sent still leaves."""
+        """Closes the connection; what was sent still leaves, if the server reads it within a few seconds."""
         self.channels.clear()
         if self._transport is not None:
             self._transport.close()
+            asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._transport.abort)
 
     # ---- asyncio.Protocol ----
 

@@ -21,6 +21,7 @@ from gateway.formats.mp4.movie import MovieHead
 from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
+from gateway.outputs.clips.clip_quota import ClipQuota
 from gateway.outputs.clips.joiner import CannotJoin, Joiner, JumpedTooFar
 from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
@@ -71,7 +72,7 @@ class ClipService:
     a file without a name on the disk of the recordings. The file of a clip gets its head and moves to the store as a
     whole. Memory: about 25 bytes for each frame.
     longest_clip, longest_export: seconds; callers check them.
-    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel.
+    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel; `ClipQuota`.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ClipService:
         self._events = events
         self._running = {"clip": Counter[str](), "export": Counter[str]()}
         self._concurrent = settings.concurrent
+        self._quota = ClipQuota(settings.per_minute, settings.seconds_per_hour)
         self.longest_clip = settings.seconds
         self.longest_export = settings.export_seconds
 
@@ -98,10 +100,10 @@ class ClipService:
     async def clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> Clip:
         """Stores a clip. start, end: seconds since the epoch. stream: the channel's live stream on this node.
 
-        Raises NothingRecorded, CannotCut, AtCapacity, StoreUnavailable.
+        Raises NothingRecorded, CannotCut, AtCapacity, TooManyClips, StoreUnavailable.
         """
         began = time.monotonic()
-        with self._slot("clip", channel.id), _disk_errors():
+        with self._slot("clip", channel.id), self._counted(channel.id, end - start, began), _disk_errors():
             async with self._joined(channel.id, start, end, stream) as movie:
                 file = await self._sources.threads.run(partial(self._write_file, movie))
                 try:
@@ -159,6 +161,15 @@ class ClipService:
             running[channel] -= 1
             if not running[channel]:
                 del running[channel]
+
+    @contextmanager
+    def _counted(self, channel: str, seconds: float, now: float) -> Iterator[None]:
+        entry = self._quota.take(channel, seconds, now)
+        try:
+            yield
+        except BaseException:
+            self._quota.give(channel, entry)
+            raise
 
     @asynccontextmanager
     async def _joined(

@@ -12,7 +12,8 @@ from gateway.formats.mp4.movie import MovieHead, MovieTrack, add_description, mo
 from gateway.formats.mp4.tables import Access
 from gateway.media import codecs, h264, h265, nal
 from gateway.media.clock import AudioClock
-from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
+from gateway.media.open_gops import OpenGops
+from gateway.media.random_access import RandomAccess
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.packaging.timing import VIDEO_CLOCK
@@ -83,8 +84,8 @@ class Joiner:
         self._size = self._checked_size = 0
         self._video: _Lane | None = None
         self._audio: _Lane | None = None
-        self._access: RandomAccessOf = lambda payload: RandomAccess.CLOSED
-        self._access_track: MediaTrack | None = None
+        self._gops: OpenGops | None = None  # of this run's pictures …
+        self._gops_track: MediaTrack | None = None
         self._clock: AudioClock | None = None  # of this run …
         self._clock_track: MediaTrack | None = None
         self._piece_start = 0.0
@@ -300,6 +301,13 @@ class Joiner:
     def _write_picture(self, unit: AccessUnit) -> None:
         if self._last_dts is not None:
             self._note_step(unit.dts - self._last_dts)
+        gops = self._gops
+        if gops is None or self._last_dts is None or unit.track is not self._gops_track:
+            self._gops_track, gops = unit.track, OpenGops(unit.track)
+            self._gops = gops
+        payload = gops.add(unit.payload, unit.dts + unit.cts, unit.key)
+        if payload is None:
+            return
         self._last_dts = unit.dts
         lane = self._video = self._lane(self._video, unit)
         shown = unit.dts + unit.cts + self._offset
@@ -310,11 +318,11 @@ class Joiner:
         self._run_end = max(self._run_end, shown + self._step)
         self._recent.append(shown)
         self._last_dts_written = dts
-        payload = unit.payload
         if unit.key and len(lane.descriptions) > 1:
             # ffmpeg, also in Chrome, parses all pictures with the first description, unless they have their own sets.
             payload = _parameter_sets(unit.track) + payload
-        self._put(lane, _Sample(dts, shown - dts, self._step, self._access_of(unit), payload))
+        access = Access.NONE if not unit.key else Access.OPEN if gops.access is RandomAccess.OPEN else Access.SYNC
+        self._put(lane, _Sample(dts, shown - dts, self._step, access, payload))
 
     def _take_sound(self, unit: AccessUnit) -> None:
         if unit.dts >= self._to:
@@ -339,13 +347,6 @@ class Joiner:
             self._step = step
 
     # ---- samples ----
-
-    def _access_of(self, unit: AccessUnit) -> Access:
-        if not unit.key:
-            return Access.NONE
-        if self._access_track is not unit.track:
-            self._access, self._access_track = random_access_of(unit.track), unit.track
-        return Access.OPEN if self._access(unit.payload) is RandomAccess.OPEN else Access.SYNC
 
     def _lane(self, lane: _Lane | None, unit: AccessUnit) -> _Lane:
         """Returns the track of the movie for this unit, with its sample description."""

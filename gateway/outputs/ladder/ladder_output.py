@@ -331,7 +331,7 @@ class LadderOutput:
         if "rungs" in status:
             self._active_renditions = frozenset(map(str, status["rungs"]))
         if "damaged" in status:
-            self._damaged = int(status["damaged"])
+            self._damaged = max(0, int(status["damaged"]))
         if "error" in status:
             self._error = status["error"] and str(status["error"])[:300]
             if self._error is not None:

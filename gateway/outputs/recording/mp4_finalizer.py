@@ -16,6 +16,7 @@ import structlog
 
 from gateway.formats.mp4.finish import finish
 from gateway.lib.backoff import Backoff
+from gateway.lib.numbers import read_integer
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
 from gateway.outputs.recording.on_demand_session import (
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 SCRATCH_FOLDER: Final = "video"
 _UNFINISHED, _DONE, _TEMPORARY = ".fmp4", ".done.mp4", ".making"
+_MAX_MS: Final = 10**15  # of a movie
 _MAX_CONCURRENT: Final = 2
 
 
@@ -208,14 +210,14 @@ def _find_or_make(path: Path, start_ms: int) -> _Movie | None:
     """Returns the MP4 that an earlier attempt made, or makes it; None if another process has the recording."""
     stem = path.name.removesuffix(_UNFINISHED)
     for done in path.parent.glob(f"{glob.escape(stem)}~*{_DONE}"):
-        ms = done.name.removesuffix(_DONE).rpartition("~")[2]
-        if ms.isdecimal():
+        ms = read_integer(done.name.removesuffix(_DONE).rpartition("~")[2], _MAX_MS)
+        if ms is not None:
             lock = take_abandoned(done)
             if lock is None:
                 return None
             with disk_errors(path.parent):
                 path.unlink(missing_ok=True)
-            return _Movie(done, int(ms) / 1000, lock)
+            return _Movie(done, ms / 1000, lock)
     return _make(path, start_ms)
 
 

@@ -9,6 +9,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, OpenKey, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
+from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
 from gateway.media.track import Kind, MediaTrack
 from gateway.outputs.recording.cutter import PieceStart
@@ -51,9 +52,7 @@ class Mp4Piece:
         self.dropped = 0
         self._start = start
         self._closed: RandomAccessOf = lambda payload: RandomAccess.CLOSED
-        self._access: RandomAccessOf = self._closed
-        if start.video is not None:
-            self._access = random_access_of(start.video)
+        self._gops = OpenGops(start.video) if start.video is not None else None
         self._first_audio = start.first_audio
         self._header_written = False  # the header was written
         self._has_audio = start.audio is not None
@@ -73,6 +72,12 @@ class Mp4Piece:
     def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         """Adds one picture. Hot path."""
         pictures = self._pictures
+        gops, opens = self._gops, False
+        if gops is not None and (key or gops.is_open):
+            prepared = gops.add(payload, dts + cts, key)
+            if prepared is None:
+                return
+            payload, opens = prepared, key and gops.access is RandomAccess.OPEN
         if pictures:
             step = self._step = dts - self._last
             pictures[-1].duration = step
@@ -81,7 +86,7 @@ class Mp4Piece:
                 pictures = self._pictures
         if not pictures:
             self._pictures_at = dts
-        kind = OpenKey if key and self._access(payload) is RandomAccess.OPEN else Mp4Sample
+        kind = OpenKey if opens else Mp4Sample
         pictures.append(kind(0, cts, key, payload))
         self._last = dts
         self._size += len(payload)

@@ -15,6 +15,7 @@ from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
+from gateway.media.open_gops import OpenGops
 from gateway.media.track import MediaTrack, Tracks
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
@@ -58,6 +59,7 @@ class TsPiece:
         self._audio: MediaTrack | None = start.audio
         self._rate = VIDEO_CLOCK
         self._has_picture = start.first_video is not None
+        self._gops = OpenGops(start.video) if start.video is not None else None
         self._start: int | None = None  # ticks of 90 kHz
         self._end = 0
         self._step = VIDEO_CLOCK // 30
@@ -73,6 +75,11 @@ class TsPiece:
 
     def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         """Adds one picture. Hot path."""
+        if self._gops is not None and (key or self._gops.is_open):
+            prepared = self._gops.add(payload, dts + cts, key)
+            if prepared is None:
+                return
+            payload = prepared
         if self._start is None:
             self._start = dts
         else:

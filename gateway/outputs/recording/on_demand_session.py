@@ -13,6 +13,7 @@ import structlog
 
 from gateway.channels.names import is_channel_id
 from gateway.formats.hls import media_playlist
+from gateway.lib.numbers import read_integer
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import LockedFile, disk_errors, take_abandoned
 from gateway.outputs.storage.stored_pieces import StoredPiece
@@ -159,10 +160,9 @@ def recording_name(channel: str, start_ms: int) -> str:
 
 def parse_recording_name(name: str) -> tuple[str, int] | None:
     """Returns the channel and the start (ms) in the name of a recording; None for any other name."""
-    channel, tilde, start = name.rpartition("~")
-    if not tilde or len(start) != 13 or not start.isdecimal() or not is_channel_id(channel):
-        return None
-    return channel, int(start)
+    channel, _, start = name.rpartition("~")
+    start_ms = read_integer(start, 10**13 - 1, 10**12)
+    return (channel, start_ms) if start_ms is not None and is_channel_id(channel) else None
 
 
 def playlist(entries: list[RecordedSegment], kept: bool = True) -> str:

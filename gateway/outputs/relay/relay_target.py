@@ -17,6 +17,7 @@ from gateway.channels import relay_urls
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
+from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, Egress, EgressRefused
 from gateway.lib.rfc3339 import rfc3339
@@ -195,7 +196,7 @@ class RelayTarget:
         """Returns the current address. Raises OutputError, StoreUnavailable, OutputUnsupported."""
         if relay_urls.is_ivs_channel(self._text):
             if self._context.ivs is None:
-                raise OutputError("IVS channels need AWS: pip install 'millrace[aws]' and set AWS_REGION")
+                raise OutputError(f"IVS channels need AWS: {INSTALL_AWS} and set AWS_REGION")
             ingest = await self._context.ivs.ingest(self._text, fresh=self._refresh)
             host, _, port = ingest.endpoint.partition(":")
             address = f"rtmps://{host}:{port or 443}/app/{ingest.key}"
@@ -217,7 +218,7 @@ class RelayTarget:
             fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *further)})
         tls = context.tls() if target.url.secure else None
         push = self._push = await open_push(
-            target.url, addresses, context.relay, tls, ConnectFeatures(fourccs, bool(further))
+            target.url, addresses, context.relay, tls, ConnectFeatures(fourccs, bool(further)), context.egress.reads
         )
         push.on_lost = items.on_failed
         try:

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from gateway.lib.egress import Address
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
+from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole, ConnectFeatures
@@ -46,10 +47,11 @@ async def open_push(
     relay: RelaySettings,
     tls: ssl.SSLContext | None,
     features: ConnectFeatures,
+    reads: ReadScheduler,
 ) -> RtmpPush:
     """Connects to the first of `addresses` that answers, publishes the name of `url`, and waits until it is accepted.
 
-    tls: context for RTMPS; None for RTMP. features: of Enhanced RTMP, which the stream needs.
+    tls: context for RTMPS; None for RTMP. features: of Enhanced RTMP, which the stream needs. reads: see `connect`.
     Raises OutputError, or PushRefused if the server rejected the push.
     The message is one line and may contain the server's text.
     """
@@ -62,7 +64,7 @@ async def open_push(
 
     end = loop.time() + relay.timeout
     try:
-        push = await connect(make, addresses, relay.timeout, tls)
+        push = await connect(make, addresses, relay.timeout, tls, reads)
     except ConnectFailed as error:
         raise OutputError(str(error)) from None
     try:
@@ -215,14 +217,9 @@ class RtmpPush(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.full = True
         self._writable.clear()
-        # Its pings are not read either, because the replies would fill the memory.
-        if self._transport is not None:
-            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.full = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
         self._writable.set()
 
     # ---- details ----

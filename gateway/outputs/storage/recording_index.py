@@ -73,7 +73,9 @@ class RecordingIndex:
         for kind in kinds:
             async for item in self._objects.list(f"{channel}/{_PREFIXES[kind]}"):
                 parsed = media_keys.parse(item.key)
-                if parsed is None or (last is not None and (parsed.start, item.key) >= last):
+                if parsed is None or parsed.kind is not kind:
+                    continue
+                if last is not None and (parsed.start, item.key) >= last:
                     continue
                 heapq.heappush(newest, (parsed.start, item.key, item, parsed))
                 if len(newest) > limit:
@@ -109,7 +111,7 @@ class RecordingIndex:
         try:
             if item.key.endswith(".m3u8"):
                 text = await self._read(item, MAX_PLAYLIST_BYTES)
-                return round(sum(float(n) for n in _DURATION.findall(text)), 3)
+                return await asyncio.to_thread(_playlist_seconds, text)  # of a month, it takes a second
             return movie_seconds(await self._read(item, _HEAD_BYTES))
         except NoSuchObject:  # it was deleted in the meantime
             return None
@@ -135,7 +137,11 @@ async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
         text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_PLAYLIST_BYTES)])
     except NoSuchObject:
         return []
-    return [uri.decode() for uri in _SEGMENT.findall(text)]
+    return await asyncio.to_thread(lambda: [found[1].decode() for found in _SEGMENT.finditer(text)])
+
+
+def _playlist_seconds(text: bytes) -> float:
+    return round(sum(float(found[1]) for found in _DURATION.finditer(text)), 3)  # `findall` would hold all threads
 
 
 def _picture(clip: str) -> str:
@@ -152,7 +158,8 @@ def movie_seconds(head: bytes) -> float | None:
         scale, duration = int.from_bytes(head[at + 24 : at + 28], "big"), int.from_bytes(head[at + 28 : at + 36], "big")
     else:
         scale, duration = int.from_bytes(head[at + 16 : at + 20], "big"), int.from_bytes(head[at + 20 : at + 24], "big")
-    return round(duration / scale, 3) if scale else None
+    # 0: the movie is in fragments.
+    return round(duration / scale, 3) if scale and duration else None
 
 
 def _order(key: str) -> tuple[float, str] | None:

@@ -41,14 +41,21 @@ class Retention:
     A segment in a newer playlist is kept.
     Media of a deleted channel follow the channel's setting.
     Media of an unknown channel follow the gateway's own setting.
+    Clips follow `clip_days`, unless it is 0.
     """
 
     def __init__(
-        self, objects: ObjectStore, channels: ChannelStore, days: int, clock: Callable[[], float] = time.time
+        self,
+        objects: ObjectStore,
+        channels: ChannelStore,
+        days: int,
+        clip_days: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
         self._channels = channels
         self._days = days
+        self._clip_days = clip_days
         self._clock = clock
 
     async def run(self) -> None:
@@ -61,10 +68,11 @@ class Retention:
         existing = {c.id: c.retention_days for c in await self._channels.list()}
         settings = {d.id: d.channel.retention_days for d in await self._channels.list_deleted()} | existing
         days_by_channel = {id: self._days if days is None else days for id, days in settings.items()}
-        if not self._days and not any(days_by_channel.values()):
+        of_all = self._days or self._clip_days
+        if not of_all and not any(days_by_channel.values()):
             return 0
         now, deleted = self._clock(), 0
-        prefixes = [""] if self._days else [f"{id}/" for id, channel_days in days_by_channel.items() if channel_days]
+        prefixes = [""] if of_all else [f"{id}/" for id, channel_days in days_by_channel.items() if channel_days]
         for prefix in prefixes:
             for channel, found in (await self._find(prefix, days_by_channel, now)).items():
                 count = 0
@@ -83,6 +91,8 @@ class Retention:
             if parsed is None:
                 continue
             days = days_by_channel.get(parsed.channel, self._days)
+            if parsed.kind is media_keys.MediaKind.CLIP:
+                days = self._clip_days or days
             old = bool(days) and max(parsed.start, item.modified) < now - days * _DAY
             found = channels[parsed.channel]
             if parsed.kind is media_keys.MediaKind.ONDEMAND:

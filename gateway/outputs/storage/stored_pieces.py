@@ -102,7 +102,9 @@ class StoredPieces:
         found: list[tuple[float, Object]] = []
         async for item in self._objects.list(f"{channel}/mp4/"):
             parsed = media_keys.parse(item.key)
-            if parsed is not None and start - _MAX_MOVIE_SECONDS < parsed.start < end:
+            if parsed is None or parsed.kind is not MediaKind.VIDEO:
+                continue
+            if start - _MAX_MOVIE_SECONDS < parsed.start < end:
                 found.append((parsed.start, item))
         found.sort(key=lambda entry: (entry[0], entry[1].key))
         pieces: list[StoredPiece] = []

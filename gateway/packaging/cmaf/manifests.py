@@ -155,7 +155,7 @@ class CmafManifests:
                 for other in self.tracks
                 if other is not track
             )
-        return track.playlist(ended=self.ended, report=report, skip=skip)
+        return track.playlist(3 * self._alignment.part_target, ended=self.ended, report=report, skip=skip)
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
@@ -250,7 +250,8 @@ class CmafManifests:
             self.target = self._alignment.fix_target(target)
         assert self.target is not None
         for track in complete:
-            track.fix_durations(self.target)
+            part_target = track.fix_durations(self.target)
+            self._alignment.part_target = max(self._alignment.part_target, part_target)
         self.tracks = complete
         return True
 

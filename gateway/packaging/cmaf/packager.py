@@ -11,8 +11,8 @@ from gateway.lib.metrics import Metrics
 from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.open_gops import OpenGops
 from gateway.media.pixel_aspect import SQUARE
-from gateway.media.random_access import random_access_of
 from gateway.media.track import Codec, Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
@@ -249,7 +249,7 @@ class CmafPackager(Packager):
             for further in self._further:
                 further.packaging.cut(first, begins=begins, follows=follows)
 
-        return VideoTrackBuilder(track, segmenter, timing, may_begin, cut, random_access_of(media_track))
+        return VideoTrackBuilder(track, segmenter, timing, may_begin, cut, OpenGops(media_track))
 
     def _begin_audio(self, unit: AccessUnit) -> None:
         """Begins the default audio track."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gateway.formats.hls import media_playlist
 from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.gate import Gate, Waiters
+from gateway.lib.numbers import read_integer
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.packaging.segment_window import EPSILON, LazyBytes, Part, Segment, SegmentWindow
 from gateway.packaging.timing import WallClock
@@ -27,6 +28,7 @@ _SHORT_PART = 0.2
 _MAX_USUAL_PART = 1.5  # factor of the wanted duration; a longer part contains a very long frame
 _MAX_FIRST_PARTS = 1000
 _MAX_INITS = 64
+_MAX_NUMBER = 10**12  # of a segment
 _PEAK = 1.1  # bitrate of the largest segment, as a factor of the mean bitrate
 _MAX_ANNOUNCED_FACTOR = 4  # the announced bitrate is limited to this multiple of the measured one
 _MANIFEST_LOAD_SECONDS = 1.0  # maximum time that a player needs to load the manifest
@@ -225,8 +227,11 @@ class CmafTrack:
         self.size = 0
         self.dirty = True
 
-    def fix_durations(self, target: int) -> None:
-        """Fixes the durations of the playlist after the first segment. target: Target Duration, seconds."""
+    def fix_durations(self, target: int) -> float:
+        """Fixes the durations of the playlist after the first segment. Returns the Part Target Duration, seconds.
+
+        target: Target Duration, seconds.
+        """
         if self.part_target is None:
             self.window.target = target
             self.part_target = media_playlist.part_target(_choose_part_target(self._first_parts, self._rounded_part))
@@ -237,6 +242,7 @@ class CmafTrack:
                     part.line = media_playlist.part(part.duration, part.uri, part.independent)
             if self.header is not None:
                 self.part_ticks = max(int(self.part_target * self.header.clock + 1e-6), 1)
+        return self.part_target
 
     def _date(self, header: TrackHeader) -> float:
         """Returns the arrival time of the open segment's first shown picture, in seconds since the epoch."""
@@ -285,7 +291,7 @@ class CmafTrack:
         Players compute segment numbers from the clock and an old manifest, until they load the next epoch's manifest.
         """
         prefix, _, rest = uri.removesuffix(".m4s").partition("-")
-        return rest.isdecimal() and int(rest) in self._expected_numbers.get(prefix, ())
+        return read_integer(rest, _MAX_NUMBER) in self._expected_numbers.get(prefix, ())
 
     def _numbers_players_expect(self, now: float) -> range:
         """Returns the segment numbers that players may request before they load the next epoch's manifest."""
@@ -339,9 +345,10 @@ class CmafTrack:
             return part < len(newest.parts) - waits
         return True
 
-    def playlist(self, *, ended: bool, report: str = "", skip: bool = False) -> str:
+    def playlist(self, hold_back: float, *, ended: bool, report: str = "", skip: bool = False) -> str:
         """Returns the Media Playlist with media_playlist.MARK after its URIs. Only after `fix_durations`.
 
+        hold_back: seconds, for all tracks of the presentation.
         report: rendition reports of other tracks.
         skip: whether to make a delta update, if it is shorter.
         """
@@ -353,7 +360,7 @@ class CmafTrack:
             sequence=window[0].number,
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
-            low_latency=media_playlist.LowLatency(self.part_target, 3 * self.part_target, skip_until),
+            low_latency=media_playlist.LowLatency(self.part_target, hold_back, skip_until),
             # A later video segment may begin inside a GOP.
             independent=self.media == "audio",
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.formats.mp4.fragment import Mp4Sample, OpenKey
-from gateway.media.random_access import RandomAccess, RandomAccessOf
+from gateway.media.open_gops import OpenGops
+from gateway.media.random_access import RandomAccess
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.segment_window import MAX_PART_BYTES, MAX_SEGMENT_BYTES
 from gateway.packaging.segmenter import Segmenter
@@ -30,20 +31,23 @@ class VideoTrackBuilder:
 
     Distances between key frames are measured in presentation time. In an open GOP a key frame is decoded before
     pictures that are shown before it (its leading pictures). So its decode time is early by the duration of these
-    pictures. The first leading picture is the first picture of the segment on a screen.
+    pictures. The first leading picture is the first picture of the segment on a screen. In H.264, leading pictures are
+    left out (`OpenGops`), and the key frame is shown in their place. If a part has ended meanwhile, the next picture
+    follows at once in decode time.
     """
 
     __slots__ = (
-        "_access",
         "_bytes",
         "_cut",
         "_delay",
         "_end",
         "_first_access",
         "_first_presentation",
+        "_gops",
         "_independent",
         "_last",
         "_leading_possible",
+        "_left_out",
         "_may_begin",
         "_rounded_step",
         "_samples",
@@ -61,15 +65,16 @@ class VideoTrackBuilder:
         timing: VideoTiming,
         may_begin: Callable[[int, int, bool], bool],
         cut: Callable[[int], None],
-        access: RandomAccessOf,
+        gops: OpenGops,
     ) -> None:
         """may_begin: returns whether a segment begins at this decode and presentation time (ticks of 90 kHz). The third
         argument is whether this track alone would begin one.
         cut: called when a segment begins, with the presentation time of its first picture, as far as it is known.
-        access: classifies key frames.
+        gops: of the track.
         """
         self.timing = timing
-        self._access = access
+        self._gops = gops
+        self._left_out = False  # the last picture was left out
         self._track = track
         self._segmenter = segmenter
         self._cut = cut
@@ -96,15 +101,24 @@ class VideoTrackBuilder:
         timing = self.timing
         dts, cts = timing.stamp(dts, cts)
         step = timing.step
+        gops = self._gops
+        if key or gops.is_open:
+            prepared = gops.add(payload, dts + cts, key)
+            if prepared is None:
+                self._leave_out(dts, step)
+                return True
+            payload = prepared
+        access = gops.access if key else RandomAccess.GRADUAL
         if step and not -1 <= step - self._rounded_step <= 1:
             self._rounded_step = step
             track.round_parts(step)
         end = self._end
         if end is not None:
-            if dts < end:
+            if dts < end or self._left_out:
                 cts += dts - end
                 dts = end
             self._end = None
+        self._left_out = False
         key_is_first = True
         begins = False
         samples = self._samples
@@ -136,7 +150,10 @@ class VideoTrackBuilder:
         else:
             self._start = dts
         if key or begins:
-            samples.append(self._key_sample(cts, key, payload, begins))
+            if key and gops.is_open:
+                # The earliest pictures have a constant offset: this is the time of the first leading picture.
+                cts = min(cts, track.shift)
+            samples.append(self._key_sample(cts, access, payload, begins))
         else:
             if self._leading_possible:
                 self._note_leading(dts + cts)
@@ -148,6 +165,13 @@ class VideoTrackBuilder:
             self._end_part(self._end)
         return key_is_first
 
+    def _leave_out(self, dts: int, step: int | None) -> None:
+        """Notes a picture that is left out. The picture before it lasts longer, up to the end of the part."""
+        self._left_out = True
+        if self._samples and step and dts + 2 * step - self._start > self._track.part_ticks:
+            self._end = dts + step
+            self._end_part(self._end)
+
     def finish(self) -> None:
         """Completes the open segment at the end of the epoch."""
         if self._track.open:
@@ -157,19 +181,20 @@ class VideoTrackBuilder:
         first = presentation
         # Without a key frame, the segment may begin between reordered pictures: its date continues the last one's date.
         date_shift = self._delay if not key else None
-        if self._delay is not None and presentation - dts - self._delay >= self._step:
+        if self._delay is not None and 2 * (presentation - dts - self._delay) > self._step:
             first = dts + self._delay  # its leading pictures begin at the end of the last segment's pictures
         self._delay = None
         self._first_presentation = presentation
         self._cut(first)
         self._track.open_segment(dts, presentation - dts, date_shift)
+        if key and self._gops.is_open:
+            self._track.note_earlier_picture(presentation, first)
 
-    def _key_sample(self, cts: int, key: bool, payload: bytes, begins: bool) -> Mp4Sample:
-        """Returns the sample of a key frame or of a segment's first picture, with its random access type.
+    def _key_sample(self, cts: int, access: RandomAccess, payload: bytes, begins: bool) -> Mp4Sample:
+        """Returns the sample of a key frame or of a segment's first picture.
 
         begins: whether it is the first picture of a segment.
         """
-        access = self._access(payload) if key else RandomAccess.GRADUAL
         if begins:
             self._track.sap = _SAP[access]
             self._first_access, self._leading_possible = access, True

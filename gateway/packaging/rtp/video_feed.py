@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from gateway.live.sink import EndReason
@@ -26,7 +27,7 @@ from gateway.protocols.rtp.sent_packets import SentPackets
 MAX_BURST: Final = 1_500_000  # bytes of a GOP that a viewer gets at once; with more it waits for the next key frame
 _RESTART_SECONDS: Final = 2.0  # between two bursts for one viewer
 _BURST_TICKS: Final = 1_200  # of a burst, 13 ms; more if it has more pictures
-_MAX_REPEATED: Final = 256  # packets for one request
+_MAX_REPEATED: Final = 256  # packets of one request that are looked for
 
 
 class VideoFeed:
@@ -116,7 +117,7 @@ class VideoFeed:
     def repeat(self, viewer: RtpViewer, sequences: Iterable[int], now: float) -> None:
         """Sends lost packets again (RFC 4585 §6.2.1), as far as they are still known and the viewer's share allows."""
         types, rate = viewer.types, self.stream.bitrate / 8
-        for count, sequence in enumerate(sequences):
+        for sequence in islice(sequences, _MAX_REPEATED):
             packet = viewer.of_burst(sequence)
             if packet is None and self._was_live(viewer, sequence):
                 stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
@@ -124,7 +125,7 @@ class VideoFeed:
             if packet is None:
                 continue
             for _ in range(viewer.copies_of(sequence)):
-                if count >= _MAX_REPEATED or not viewer.may_repeat(len(packet), rate, now):
+                if not viewer.may_repeat(len(packet), rate, now):
                     return
                 sent = packet
                 if types.video_rtx >= 0:
@@ -142,11 +143,14 @@ class VideoFeed:
         return age < self._packets - viewer.live_from
 
     def refresh(self, viewer: RtpViewer) -> None:
-        """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1). At most every two seconds."""
+        """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1).
+
+        At most every two seconds, and no more bytes than the stream has meanwhile: a GOP may last longer.
+        """
         now = time.monotonic()
         if viewer.waiting:
             self.stream.request_key_frame(now)
-        elif now - viewer.started >= _RESTART_SECONDS and not viewer.is_starting:
+        elif now - viewer.started >= max(_RESTART_SECONDS, viewer.burst_seconds) and not viewer.is_starting:
             self._write_rest()
             frames = self._current_gop()
             first = self._sequence + viewer.shift
@@ -279,8 +283,10 @@ class VideoFeed:
             return
         if viewer.offset:
             frames = [(stamp + viewer.offset & 0xFFFFFFFF, payloads) for stamp, payloads in frames]
-        viewer.start(RtpBurst(frames, viewer.types.video, first & 0xFFFF), self.stream.bitrate / 8)
-        self._count(sum(len(payload) for _, payloads in frames for payload in payloads))
+        rate, size = self.stream.bitrate / 8, sum(len(payload) for _, payloads in frames for payload in payloads)
+        viewer.start(RtpBurst(frames, viewer.types.video, first & 0xFFFF), rate)
+        viewer.burst_seconds = size / rate if rate else 0.0
+        self._count(size)
 
     def _current_gop(self) -> list[tuple[int, list[bytes]]]:
         """Returns timestamp and payloads of each picture since the last key frame; none if there are too many bytes.

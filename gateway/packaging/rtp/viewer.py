@@ -56,6 +56,7 @@ class RtpViewer:
     and a move between renditions, because these arrive later than their source.
     waiting: whether the viewer gets no pictures until the next key frame.
     live_from: number of packets of the feed before those that the viewer gets when they are made.
+    burst_seconds: for which the stream needs the bytes of the last burst.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class RtpViewer:
         "_rtx_sequence",
         "_runs",
         "_timer",
+        "burst_seconds",
         "live_from",
         "offset",
         "on_end",
@@ -86,6 +88,7 @@ class RtpViewer:
         self.shift = self.sound_shift = self.offset = 0
         self.waiting = True
         self.live_from = 0
+        self.burst_seconds = 0.0
         self.started = -1e9  # monotonic time of the last burst
         self._burst: RtpBurst | None = None
         self._queue: deque[Iterable[Run]] | None = None  # what follows the burst's packets that were sent

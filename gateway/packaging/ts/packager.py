@@ -13,6 +13,7 @@ from gateway.lib.metrics import Metrics
 from gateway.media import codecs
 from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
+from gateway.media.open_gops import OpenGops
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
@@ -133,6 +134,7 @@ class TsPackager(Packager):
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
         self._timing = VideoTiming(1000, None)
+        self._gops: OpenGops | None = None
         self._clock: AudioClock | None = None
         self._rate = VIDEO_CLOCK
         self._frame_samples = 0  # 0: differs from frame to frame
@@ -220,6 +222,7 @@ class TsPackager(Packager):
         self._frame_samples = 0
         if tracks.video is not None:
             self._timing = VideoTiming(tracks.video.timescale, codecs.frame_rate(tracks.video))
+            self._gops = OpenGops(tracks.video)
 
     def take(self, unit: AccessUnit) -> None:
         """Packages one unit. Hot path."""
@@ -243,10 +246,18 @@ class TsPackager(Packager):
     # ---- units ----
 
     def _video_frame(self, unit: AccessUnit) -> None:
-        assert self._muxer is not None
+        gops = self._gops
+        assert self._muxer is not None and gops is not None
         timing = self._timing
         dts, cts = timing.stamp(unit.dts, unit.cts)
-        key = unit.key
+        key, payload, shown_after = unit.key, unit.payload, cts
+        if key or gops.is_open:
+            prepared = gops.add(payload, dts + cts, key)
+            if prepared is None:
+                return
+            payload = prepared
+            if key and gops.is_open and self._open:
+                shown_after = self._first_shown(dts, dts + cts) - dts  # in place of the pictures that are left out
         step = timing.step or (dts - self._last_video if not self._is_new_epoch else 0)
         if not self._open:
             if (not key and self._is_new_epoch) or not self._may_begin(dts, dts + cts, unit.wall, True):
@@ -266,9 +277,8 @@ class TsPackager(Packager):
                 self._date = date
         self._last_video = dts
         self._step = step
-        payload = unit.payload
         assert self._current is not None
-        self._current.items.append((dts, cts, key, payload))
+        self._current.items.append((dts, shown_after, key, payload))
         size = len(payload)
         self._bytes += size + size // 46 + _PES_COST
 
@@ -347,7 +357,7 @@ class TsPackager(Packager):
         It is the end of the open segment's pictures, or `pts`.
         """
         delay = self._date_time() - self._start
-        return dts + delay if pts - dts - delay >= max(self._step, 1) else pts
+        return dts + delay if 2 * (pts - dts - delay) > self._step else pts
 
     def _date_time(self) -> int:
         """Returns the media time of the open segment's date: the presentation time of its earliest picture.

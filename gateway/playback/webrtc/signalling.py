@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Protocol, Self
 
 from gateway.http.body import read_body
@@ -13,7 +13,14 @@ from gateway.http.response import Answer, Response, not_allowed, service_unavail
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.sdp.answer import AcceptedMedia, LocalTransport, remote_transport, write_answer, write_restart
+from gateway.protocols.sdp.answer import (
+    AcceptedMedia,
+    LocalTransport,
+    remote_transport,
+    restart_parts,
+    write_answer,
+    write_restart,
+)
 from gateway.protocols.sdp.fragment import parse_fragment
 from gateway.protocols.sdp.offer import Offer, parse_offer
 from gateway.webrtc.endpoint import WebRtcEndpoint
@@ -84,11 +91,10 @@ class RemoteSessions(Protocol):
 
 @dataclass(slots=True)
 class WebRtcSession:
-    """One session. accepted: by index of the medium in the offer."""
+    """One session. It does not keep the offer, which may be large. restart: of `restart_parts`."""
 
     peer: Peer
-    offer: Offer
-    accepted: Mapping[int, AcceptedMedia]
+    restart: tuple[tuple[str, bool], ...]
 
 
 class Signalling:
@@ -135,16 +141,25 @@ class Signalling:
         return read_body(request, MAX_OFFER, _BODY_SECONDS, take)
 
     def open(
-        self, request: Request, folder: str, offer: Offer, accepted: Mapping[int, AcceptedMedia], handler: PeerHandler
+        self,
+        request: Request,
+        folder: str,
+        offer: Offer,
+        accepted: Mapping[int, AcceptedMedia],
+        handler: PeerHandler,
+        *,
+        has_key: bool = False,
     ) -> tuple[Peer, Response]:
         """Opens a session. Returns its peer, and the answer 201. Raises AtCapacity, RemoteProtocolError.
 
         folder: of its resource: /<id>/whip or /<id>/whep. `forget` must be called at the end of the peer.
+        has_key: see `WebRtcEndpoint.open_peer`.
         """
-        peer = self.endpoint.open_peer(remote_transport(offer, accepted), handler, request.peer)
+        transport = remote_transport(offer, accepted)
+        peer = self.endpoint.open_peer(transport, handler, request.peer, has_key=has_key)
         path = f"{folder}/{secrets.token_urlsafe(16)}"
         path = self._paths[peer] = path if self._remote is None else self._remote.seal(path)
-        self._sessions[path] = WebRtcSession(peer, offer, accepted)
+        self._sessions[path] = WebRtcSession(peer, restart_parts(offer, accepted))
         body = write_answer(offer, accepted, self._local(peer, request.host), secrets.randbits(62))
         headers = {"Location": path, "ETag": _etag(peer), "Accept-Patch": FRAGMENT, **self._links}
         return peer, Response(201, body.encode(), SDP, headers=headers)
@@ -214,11 +229,10 @@ class Signalling:
         if not change.ufrag or (change.ufrag, change.password) == peer.remote_credentials:
             return _NO_CONTENT
         try:
-            remote = remote_transport(session.offer, session.accepted)
-            peer.restart(replace(remote, ufrag=change.ufrag, password=change.password))
+            peer.restart(change.ufrag, change.password)
         except RemoteProtocolError as error:
             return text(400, str(error))
-        answer = write_restart(session.offer, session.accepted, self._local(peer, change.host))
+        answer = write_restart(session.restart, self._local(peer, change.host))
         return Response(200, answer.encode(), FRAGMENT, headers={"ETag": _etag(peer)})
 
 

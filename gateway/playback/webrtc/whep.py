@@ -103,10 +103,16 @@ class WhepPlayback:
         if refusal is not None:
             return refusal
 
+        try:  # the offer is not read before: those who wait hold none
+            await self._streams.wait(name, self._wait)
+        except NoSuchStream:
+            return not_streaming(name)
+        except AtCapacity as error:
+            return service_unavailable(str(error), 5)
+
         async def accept(offer: Offer) -> Response:
-            try:
-                playing = self._streams.find(name) or await self._streams.wait(name, self._wait)
-            except NoSuchStream:
+            playing = self._streams.find(name)
+            if playing is None:
                 return not_streaming(name)
             return self._judge(request, name, playing.channel) or await self._open(request, playing, offer)
 

@@ -12,6 +12,7 @@ from gateway.protocols.rtp.packets import RtpPacket
 MAX_FRAME: Final = 8_000_000  # bytes of one access unit
 PACKET_COST: Final = 64  # bytes that Python needs beside each payload; counted, so that tiny packets are bounded, too
 _MAX_FRAMES: Final = 64  # of AAC in one packet
+_MAX_AAC_FRAME: Final = 8_191  # bytes: AAC-hbr has sizes of 13 bits (RFC 3640 §3.3.6), whatever the description says
 
 _STAP_A, _FU_A = 24, 28  # RFC 6184 §5.2, table 1
 _AGGREGATION, _FRAGMENTATION = 48, 49  # RFC 7798 §4.4
@@ -191,7 +192,7 @@ class AacDepacketizer:
         self._header = (size_bits + index_bits) // 8
         self._index_bits = index_bits
         self._frame_samples = frame_samples
-        self._fragment = b""
+        self._fragment = bytearray()
 
     def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         payload = packet.payload
@@ -204,6 +205,8 @@ class AacDepacketizer:
             raise InvalidData("an AAC packet with too many frames")
         while at + self._header <= end:
             size = int.from_bytes(payload[at : at + self._header], "big") >> self._index_bits
+            if size > _MAX_AAC_FRAME:
+                raise InvalidData(f"an AAC frame of {size} bytes")
             at += self._header
             frame = payload[data : data + size]
             data += size
@@ -211,12 +214,13 @@ class AacDepacketizer:
                 self._fragment += frame
                 if len(self._fragment) < size:
                     return []
-                frame, self._fragment = self._fragment[:size], b""
+                frame = bytes(self._fragment[:size])
+                self._fragment.clear()
             frames.append(frame)
         return [AssembledFrame(packet.timestamp, f, n * self._frame_samples) for n, f in enumerate(frames) if f]
 
     def lost(self) -> None:
-        self._fragment = b""
+        self._fragment.clear()
 
 
 class FrameDepacketizer:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from gateway.lib.numbers import read_integer
 from gateway.protocols.errors import RemoteProtocolError
 
 _MAX_HEAD: Final = 65_536
 _MAX_BODY: Final = 262_144
 _MAX_HEADERS: Final = 100
+_MAX_NUMBER: Final = 999_999_999
 _DOLLAR: Final = 0x24
 
 
@@ -25,8 +27,8 @@ class Response:
     @property
     def number(self) -> int:
         """CSeq; -1 if it is missing."""
-        text = self.headers.get("cseq", "").strip()
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
+        number = read_integer(self.headers.get("cseq", ""), _MAX_NUMBER)
+        return -1 if number is None else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,16 @@ class RtspReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._wanted = 0  # bytes of an unfinished message whose head has come
 
     def receive(self, data: bytes) -> list[Received]:
         """Returns what `data` completes. Raises RemoteProtocolError. Hot path for packets."""
         buffer = self._buffer
         buffer += data
         found: list[Received] = []
+        if len(buffer) < self._wanted:
+            return found
+        self._wanted = 0
         at, end = 0, len(buffer)
         while end - at >= 4:
             if buffer[at] == _DOLLAR:
@@ -93,20 +99,21 @@ class RtspReader:
             name, _, value = line.partition(":")
             name = name.strip().lower()
             headers[name] = f"{headers[name]}\n{value.strip()}" if name in headers else value.strip()
-        length = headers.get("content-length", "0").strip()
-        if not (length.isascii() and length.isdecimal()) or int(length[:10]) > _MAX_BODY:
+        length = read_integer(headers.get("content-length", "0"), _MAX_BODY)
+        if length is None:
             raise RemoteProtocolError("a message with an invalid length")
         begin = head_end + 4
-        if len(self._buffer) < begin + int(length):
+        end = begin + length
+        if len(self._buffer) < end:
+            self._wanted = end - at
             return None, at
-        body = bytes(self._buffer[begin : begin + int(length)])
-        return _parsed(lines[0], headers, body), begin + int(length)
+        return _parsed(lines[0], headers, bytes(self._buffer[begin:end])), end
 
 
 def _parsed(first: str, headers: Mapping[str, str], body: bytes) -> Received:
     words = first.split(" ", 2)
-    if words[0].startswith("RTSP/") and len(words) > 1 and words[1].isdecimal() and len(words[1]) == 3:
-        return Response(int(words[1]), headers, body)
+    if words[0].startswith("RTSP/") and len(words) > 1 and (status := read_integer(words[1], 999, 100)) is not None:
+        return Response(status, headers, body)
     if len(words) == 3 and words[2].startswith("RTSP/"):
         return ServerRequest(words[0][:32], headers)
     raise RemoteProtocolError("it does not speak RTSP")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.protocols.sdp.offer import (
+    FEEDBACK,
     MID,
     REPAIRED_RID,
     RID,
@@ -20,16 +21,8 @@ from gateway.protocols.sdp.offer import (
 from gateway.protocols.sdp.sections import decimal
 
 _NO_ADDRESS: Final = "c=IN IP4 0.0.0.0"  # the addresses are in the candidates
-_FEEDBACK: Final = ("nack", "nack pli", "ccm fir")  # what we understand of a viewer
-_RECEIVER_FEEDBACK: Final = (*_FEEDBACK, "transport-cc")  # what we send to a publisher
+_SENDER_FEEDBACK: Final = tuple(name for name in FEEDBACK if name != "transport-cc")  # a viewer's is not used
 _REVERSED: Final = {"": "", "sendrecv": "/recvonly", "sendonly": "/recvonly"}  # of extensions that the client sends
-# The parameters of a format that both sides use alike. Others describe what the client sends or receives.
-_SYMMETRIC: Final = {
-    "H264": ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
-    "H265": ("level-id", "profile-id", "tier-flag", "tx-mode"),
-    "AV1": ("level-idx", "profile", "tier"),
-    "VP9": ("profile-id",),
-}
 _OPUS: Final = "minptime=10;stereo=1;useinbandfec=1"  # browsers send mono unless the answer has stereo=1
 # Names of layers by size, as clients choose them.
 _LARGE_TO_SMALL: Final = (
@@ -78,7 +71,7 @@ def write_answer(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: Loc
     role = "active" if remote_transport(offer, accepted).passive else "passive"
     for index, media in enumerate(offer.media):
         chosen = accepted.get(index)
-        rejected = f"m={media.kind} 0 {media.protocol} {media.formats[0]}"
+        rejected = f"m={media.kind} 0 {media.protocol} {media.format}"
         lines += [rejected if chosen is None else _m_line(media, chosen), _NO_ADDRESS, *_mid_lines(media)]
         # Each medium has the credentials, as browsers write them: GStreamer 1.22 wants them even in rejected ones.
         lines += _ice_lines(local, index == tagged)
@@ -87,13 +80,22 @@ def write_answer(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: Loc
     return "\r\n".join(lines) + "\r\n"
 
 
-def write_restart(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: LocalTransport) -> str:
-    """Returns the fragment that answers an ICE restart (RFC 9725 §4.3.3): our new credentials and candidates."""
-    lines = list(_session_lines(offer, accepted))
-    tagged = _tagged(offer, accepted)
+def restart_parts(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> tuple[tuple[str, bool], ...]:
+    """Returns what `write_restart` needs of an offer.
+
+    Of each accepted medium: the lines before its credentials, and whether it has the candidates.
+    """
+    tagged, before, parts = _tagged(offer, accepted), list(_session_lines(offer, accepted)), []
     for index in sorted(accepted):
         media = offer.media[index]
-        lines += [_m_line(media, accepted[index]), *_mid_lines(media), *_ice_lines(local, index == tagged)]
+        parts.append(("\r\n".join([*before, _m_line(media, accepted[index]), *_mid_lines(media)]), index == tagged))
+        before = []
+    return tuple(parts)
+
+
+def write_restart(parts: Iterable[tuple[str, bool]], local: LocalTransport) -> str:
+    """Returns the fragment that answers an ICE restart (RFC 9725 §4.3.3): our new credentials and candidates."""
+    lines = [line for part, has_candidates in parts for line in (part, *_ice_lines(local, has_candidates))]
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -162,10 +164,11 @@ def _media_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
     yield "a=sendonly" if sent is not None else "a=recvonly"
     name = "opus" if codec.name == "OPUS" else codec.name  # as everybody writes it
     yield f"a=rtpmap:{number} {name}/{codec.clock}" + (f"/{codec.channels}" if codec.channels > 1 else "")
-    parameters = _OPUS if codec.name == "OPUS" else _parameters(codec)
+    parameters = ";".join(f"{name}={value}" for name, value in codec.parameters.items())
+    parameters = _OPUS if codec.name == "OPUS" else parameters
     if parameters:
         yield f"a=fmtp:{number} {parameters}"
-    for feedback in _RECEIVER_FEEDBACK if sent is None else _FEEDBACK:
+    for feedback in FEEDBACK if sent is None else _SENDER_FEEDBACK:
         if feedback in codec.feedback:
             yield f"a=rtcp-fb:{number} {feedback}"
     if rtx is not None:
@@ -203,8 +206,3 @@ def _sender_lines(media: OfferedMedia, sent: SentTrack, rtx: int | None) -> Iter
 def _rtx(chosen: AcceptedMedia) -> int | None:
     """Returns the payload type of retransmissions; None if they are not used."""
     return chosen.codec.rtx if chosen.sent is None or chosen.sent.rtx_ssrc is not None else None
-
-
-def _parameters(codec: OfferedCodec) -> str:
-    names = (name for name in _SYMMETRIC.get(codec.name, ()) if name in codec.parameters)
-    return ";".join(f"{name}={codec.parameters[name]}" for name in names)

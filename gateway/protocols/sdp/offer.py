@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,16 @@ MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 RID: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
 REPAIRED_RID: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 
-MAX_SSRCS: Final = 64  # of a medium; further ones are ignored
+FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "transport-cc")  # what we understand
+# The parameters of a format that both sides use alike. Others describe what the client sends or receives.
+PARAMETERS: Final = {
+    "H264": ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
+    "H265": ("level-id", "profile-id", "tier-flag", "tx-mode"),
+    "AV1": ("level-idx", "profile", "tier"),
+    "VP9": ("profile-id",),
+}
 MAX_RIDS: Final = 8
+_EXTENSIONS: Final = frozenset((TRANSPORT_CC, MID, RID, REPAIRED_RID))
 _DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 # Digest sizes in bytes, the strongest first. RFC 8122 §5 demands that SHA-1 is not used.
 _DIGESTS: Final = {"sha-512": 64, "sha-384": 48, "sha-256": 32}
@@ -49,8 +57,8 @@ class OfferedTransport:
 class OfferedCodec:
     """A codec with its payload type.
 
-    name: in upper case. parameters: of its format (fmtp). feedback: values of rtcp-fb, for example "nack pli".
-    rtx: the payload type of its retransmissions (RFC 4588).
+    name: in upper case. parameters: of its format (fmtp), those of PARAMETERS. feedback: values of rtcp-fb, those of
+    FEEDBACK. rtx: the payload type of its retransmissions (RFC 4588).
     """
 
     payload_type: int
@@ -82,12 +90,12 @@ class Rid:
 class OfferedMedia:
     """One m-line.
 
-    rejected: it is switched off, is no RTP, or cannot share the transport of the others: the answer rejects it.
-    formats: the words of the m-line, for that answer.
+    rejected: it is switched off, is no RTP, or cannot share the transport of the others: the answer rejects it. It has
+    no codecs, extensions and layers then.
+    format: the first one of the m-line, for that answer.
     transport: None if it has no own attributes; then that of the offer counts.
     codecs: in the client's order, without those of retransmissions.
-    ssrcs: of what the client sends, without those of retransmissions; () with simulcast by rid.
-    rtx_ssrcs: for each of them the SSRC of its retransmissions, if it has one.
+    extensions: by URI, those that we know.
     rids: in the client's order, also those that begin paused.
     reduced_rtcp: whether RTCP of reduced size (RFC 5506) may be used: feedback without a report.
     """
@@ -95,14 +103,12 @@ class OfferedMedia:
     mid: str
     kind: str
     protocol: str
-    formats: tuple[str, ...]
+    format: str
     rejected: bool
     direction: str
     transport: OfferedTransport | None
     codecs: tuple[OfferedCodec, ...]
     extensions: Mapping[str, Extension]
-    ssrcs: tuple[int, ...]
-    rtx_ssrcs: Mapping[int, int]
     rids: tuple[Rid, ...]
     reduced_rtcp: bool
 
@@ -142,7 +148,8 @@ def parse_offer(body: bytes) -> Offer:
     if session.value("ice-lite") is not None:
         raise RemoteProtocolError("the offer is of an ICE-lite agent, and this server is one, too")
     group = _bundle_group(session)
-    media = tuple(_medium(section, session, group) for section in sections)
+    shared = _extensions(session)
+    media = tuple(_medium(section, session, group, shared) for section in sections)
     mids = [medium.mid for medium in media if medium.mid]
     if len(set(mids)) < len(mids):
         raise RemoteProtocolError("two media of the offer have the same mid")
@@ -170,7 +177,10 @@ def _bundle_group(session: SdpSection) -> tuple[str, ...]:
     return ()
 
 
-def _medium(section: SdpSection, session: SdpSection, group: tuple[str, ...]) -> OfferedMedia:
+def _medium(
+    section: SdpSection, session: SdpSection, group: tuple[str, ...], shared: Mapping[str, Extension]
+) -> OfferedMedia:
+    """shared: the extensions of the session."""
     if not section.kind:
         raise RemoteProtocolError("malformed m-line in the offer")
     mid = section.value("mid") or ""
@@ -184,20 +194,17 @@ def _medium(section: SdpSection, session: SdpSection, group: tuple[str, ...]) ->
     multiplexed = section.value("rtcp-mux") is not None or section.value("rtcp-mux-only") is not None
     if not rejected and not inherits and not multiplexed:
         raise RemoteProtocolError("the offer has no RTCP multiplexing (a=rtcp-mux)")
-    ssrcs, rtx_ssrcs = _ssrcs(section)
     return OfferedMedia(
         mid=mid,
         kind=section.kind,
         protocol=section.protocol,
-        formats=section.formats,
+        format=section.formats[0],
         rejected=rejected,
         direction=_direction(section) or _direction(session) or "sendrecv",
         transport=None if rejected or inherits else _transport(section, session),
-        codecs=_codecs(section),
-        extensions=_extensions(section, session),
-        ssrcs=ssrcs,
-        rtx_ssrcs=rtx_ssrcs,
-        rids=_rids(section),
+        codecs=() if rejected else _codecs(section),
+        extensions={} if rejected else {**shared, **_extensions(section)},
+        rids=() if rejected else _rids(section),
         reduced_rtcp=section.value("rtcp-rsize") is not None,
     )
 
@@ -248,55 +255,35 @@ def _codecs(section: SdpSection) -> tuple[OfferedCodec, ...]:
     feedback: dict[str, set[str]] = {}
     for value in section.values("rtcp-fb"):
         word, _, kind = value.partition(" ")
-        feedback.setdefault(word, set()).add(" ".join(kind.split()))
+        if (kind := " ".join(kind.split())) in FEEDBACK:
+            feedback.setdefault(word, set()).add(kind)
     return tuple(_codec(format, rtx, feedback) for format in formats.values() if format.encoding != "RTX")
 
 
-def _codec(format: RtpFormat, rtx: Mapping[int, int], feedback: Mapping[str, set[str]]) -> OfferedCodec:
-    number = format.payload_type
+def _codec(format: RtpFormat, rtx: Mapping[int, int], feedback: Mapping[str, Iterable[str]]) -> OfferedCodec:
+    number, parameters = format.payload_type, format.parameters
     return OfferedCodec(
         payload_type=number,
         name=format.encoding,
         clock=format.rate,
         channels=format.channels,
-        parameters=format.parameters,
-        feedback=frozenset(feedback.get(str(number), set()) | feedback.get("*", set())),
+        parameters={n: parameters[n] for n in PARAMETERS.get(format.encoding, ()) if n in parameters},
+        feedback=frozenset((*feedback.get(str(number), ()), *feedback.get("*", ()))),
         rtx=rtx.get(number),
     )
 
 
-def _extensions(section: SdpSection, session: SdpSection) -> dict[str, Extension]:
+def _extensions(section: SdpSection) -> dict[str, Extension]:
     found: dict[str, Extension] = {}
-    for value in (*section.values("extmap"), *session.values("extmap")):
+    for value in section.values("extmap"):
         words = value.split()
         number, _, direction = words[0].partition("/") if len(words) > 1 else ("", "", "")
         id = decimal(number)
         # RFC 8285 §4.2 and §4.3: 15 is reserved in the short form; larger values than 255 are to be assigned anew.
-        if 0 < id < 256 and id != 15 and (not direction or direction in _DIRECTIONS):
+        known = 0 < id < 256 and id != 15 and (not direction or direction in _DIRECTIONS)
+        if known and words[1] in _EXTENSIONS:
             found.setdefault(words[1], Extension(id, direction))
     return found
-
-
-def _ssrcs(section: SdpSection) -> tuple[tuple[int, ...], dict[int, int]]:
-    """Returns the SSRCs of media (RFC 5576), and which SSRC retransmits which."""
-    order: dict[int, None] = {}
-    rtx: dict[int, int] = {}
-    for name, value in section.attributes:
-        if name == "ssrc":
-            words = value.split()[:1]
-        elif name == "ssrc-group" and value.upper().startswith("FID "):
-            words = value.split()[1:3]
-            if len(words) < 2:
-                continue
-            rtx[decimal(words[0])] = decimal(words[1])
-        else:
-            continue
-        for word in words:
-            if 0 <= decimal(word) < 1 << 32 and len(order) < MAX_SSRCS:
-                order[decimal(word)] = None
-    rtx = {of: by for of, by in rtx.items() if of in order and by in order and of != by}
-    repairing = set(rtx.values())
-    return tuple(ssrc for ssrc in order if ssrc not in repairing), rtx
 
 
 def _rids(section: SdpSection) -> tuple[Rid, ...]:

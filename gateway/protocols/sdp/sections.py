@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.lib.numbers import read_integer
 from gateway.protocols.errors import RemoteProtocolError
 
 MAX_BYTES: Final = 65_536
@@ -104,7 +105,8 @@ def parse_sections(data: bytes) -> list[SdpSection]:
 
 def decimal(text: str) -> int:
     """Returns a number of at most 10 digits; -1 for other text."""
-    return int(text) if len(text) <= 10 and text.isascii() and text.isdecimal() else -1
+    number = read_integer(text, 9_999_999_999)
+    return -1 if number is None else number
 
 
 def _section(value: str) -> SdpSection:

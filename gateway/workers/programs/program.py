@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
+from gateway.lib.numbers import read_integer
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -20,6 +21,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import SOURCE, StreamMessage
 
 _RECEIVE_BYTES: Final = 1 << 18
+_MAX_DESCRIPTOR: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -135,13 +137,14 @@ def run(work: Callable[[ParentLink], None]) -> int:
     hangs in native code. It ignores signals to the whole process group: the gateway handles these, finishes its files
     and then ends its workers.
     """
-    if len(sys.argv) != 2 or not sys.argv[1].isascii() or not sys.argv[1].isdigit():
+    descriptor = read_integer(sys.argv[1], _MAX_DESCRIPTOR) if len(sys.argv) == 2 else None
+    if descriptor is None:
         log_reason("this program is started by the gateway")
         return 2
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
-    link = ParentLink(int(sys.argv[1]))
+    link = ParentLink(descriptor)
     try:
         work(link)
     except (BrokenPipeError, ConnectionResetError):

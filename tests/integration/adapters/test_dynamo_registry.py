@@ -143,8 +143,19 @@ async def test_a_row_that_is_no_claim_is_held_by_nobody_and_hinders_nobody(
 
 @pytest.mark.parametrize(
     "garbage",
-    [{}, {"role": {"S": "gateway"}}, {"role": {"S": "king"}, "address": {"S": "x"}, "beat": {"N": "1"}}],
-    ids=["empty", "half", "of a newer version"],
+    [
+        {},
+        {"role": {"S": "gateway"}},
+        {"role": {"S": "king"}, "address": {"S": "x"}, "beat": {"N": "1"}},
+        {
+            "role": {"S": "gateway"},
+            "address": {"S": "x"},
+            "beat": {"N": "1.5"},
+            "channel": {"S": ""},
+            "shown": {"M": {}},
+        },
+    ],
+    ids=["empty", "half", "of a newer version", "with a beat that is no integer"],
 )
 async def test_a_nodes_row_that_says_nothing_is_no_node(registry: DynamoRegistry, garbage: dict[str, Any]) -> None:
     await registry.join(node())

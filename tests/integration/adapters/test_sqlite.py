@@ -1,6 +1,7 @@
 """SQLite as it fails: damaged, foreign, newer, locked, full; and what a killed or cancelled writer leaves."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -165,6 +166,24 @@ async def test_a_closed_store_is_away(tmp_path):
         pass
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.check()
+
+
+async def test_a_file_that_streams_do_not_need_is_opened_once_it_can_be_used(tmp_path):
+    path = tmp_path / "m.db"
+    path.write_bytes(b"this is no database" * 100)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await SqliteChannels(path).open_if_usable(stack)
+        assert str(path) in store.unusable
+        path.unlink()
+        with pytest.raises(StoreUnavailable, match=r"m\.db") as refused:
+            await store.add(ITEM)
+        assert refused.value.public == "the database m.db cannot be used; the log of the gateway says why"
+        store._open_again_at = 0.0
+        await store.add(ITEM)
+        assert [c.item for c in await store.list()] == [ITEM]
+        assert store.unusable == ""
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.list()
 
 
 def test_three_slashes_are_relative_and_four_absolute():

@@ -17,7 +17,6 @@ from gateway.api.schemas import SCHEMAS
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.ports.jobs import JobState
 from gateway.ports.stores import DirectUpload
-from gateway.ports.vod_names import plain_base
 from gateway.vod import uploads
 from tests.support import films
 from tests.support.admin import PORTS, SECRET, Admin, admin
@@ -56,8 +55,8 @@ async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
         assert (done["state"], done["progress"], done["source"]) == ("COMPLETE", 100, "films/a b.mp4")
         base = "http://127.0.0.1:8080/vod/films/a%20b"
         assert done["outputs"] == {
-            "hls": f"{base}/{plain_base('a b')}.m3u8",
-            "poster": f"{base}/{plain_base('a b')}.0000000.jpg",
+            "hls": f"{base}/a%20b.m3u8",
+            "poster": f"{base}/a%20b.0000000.jpg",
             "thumbnail": f"{base}/thumbnail.0000000.jpg",
         }
         assert await api.json("GET", "/jobs") == [done]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -118,6 +118,16 @@ def test_a_reload_of_one_process_alone_is_refused_in_words(start) -> None:  # ty
     assert gateway.stop() == 0
 
 
+def test_a_stop_before_the_imports_is_not_lost(tmp_path: Path) -> None:
+    program = "import os, signal, sys; from gateway import __main__ as program; hold = program.held_signals.hold; "
+    program += "program.held_signals.hold = lambda: (hold(), os.kill(os.getpid(), signal.SIGTERM)); "
+    program += "sys.exit(program.main(['serve']))"
+    done = _ends(tmp_path, command=("-c", program))
+    assert done.returncode == 0, done.stderr
+    assert "stopped while it started" in done.stderr
+    assert not (tmp_path / "ports.json").exists()
+
+
 async def test_a_second_signal_ends_at_once(start) -> None:  # type: ignore[no-untyped-def]
     gateway = start()
     async with contextlib.AsyncExitStack() as stack:
@@ -159,13 +169,15 @@ def test_ports_json_tells_what_is_open(start, tmp_path: Path) -> None:  # type: 
     assert http("GET", f"http://127.0.0.1:{plain.ports['http']}/healthcheck").text == "OK"
 
 
-def _ends(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A start that must fail by itself."""
+def _ends(
+    folder: Path, *arguments: str, command: Sequence[str] = ("-m", "gateway", "serve"), **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """A start that must end by itself."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     env |= {"MILLRACE_DATA": str(folder), **settings}
-    command = [sys.executable, "-m", "gateway", "serve", *arguments]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=15, check=False)
+    program = [sys.executable, *command, *arguments]
+    return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, text=True, timeout=15, check=False)
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -221,7 +221,7 @@ async def test_an_edited_file_is_read_anew(tmp_path: Path):
 
 async def test_the_broadcaster_learns_where_to_push(api: Admin):
     response = await api.call("GET", "/broadcast.json", token=None)
-    assert await response.json() == {"ws": 8081, "wss": None}
+    assert await response.json() == {"host": "", "ws": 8081, "wss": None}
 
 
 async def test_pushes_of_pages_over_tls_go_over_tls(tmp_path: Path):

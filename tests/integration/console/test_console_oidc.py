@@ -29,7 +29,7 @@ from tests.support.oidc import CLIENT, SECRET, Provider
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
     values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
                               "claim": "email", "allow": ["eva@example.com"], "broadcasters": [],
-                              "channels_claim": "channels"}  # fmt: skip
+                              "channels_claim": "channels", "sign_up": 0}  # fmt: skip
     settings = OidcSettings(issuer=issuer, **values | options)
     return OpenIdProvider(settings, **({"clock": clock} if clock else {}))
 
@@ -319,6 +319,44 @@ async def test_a_broadcaster_of_the_provider_uses_the_channels_of_a_claim(idp: P
         assert (await api.call("GET", "/videostream", token=idp.token(groups=["others"]))).status == 401
 
 
+async def test_who_signs_up_gets_a_channel_of_the_own_and_no_other(idp: Provider, tmp_path: Path):
+    options = {"claim": "groups", "allow": ["operators"], "broadcasters": ["*"], "sign_up": 2}
+    clock = Clock(1000.0)
+    async with admin(tmp_path, provider=client(idp.issuer, clock, **options)) as api:
+        lab = Lab(idp, api, clock)
+        theirs = (await api.create(videoname="of the administrators"))["id"]
+        own: dict[str, str] = {}
+        for subject in ("s1", "s2", "s1"):
+            idp.claims = {"sub": subject, "email": f"{subject}@example.com", "email_verified": True}
+            assert (await lab.sign_in()).status == 303
+            assert (await lab.state())["user"]["role"] == "broadcaster"
+            (channel,) = await (await lab.get("/videostream")).json()
+            assert own.setdefault(subject, channel["key"]) == channel["key"], "it stays"
+            assert channel["wsUrl"].endswith(f"/{channel['id']}?sign={channel['key']}") and not channel["expired"]
+            assert (await lab.get(f"/videostream/{theirs}")).status == 403
+            by_token = await api.call("GET", f"/videostream/{channel['id']}", token=idp.token())
+            assert by_token.status == 200
+        assert own["s1"] != own["s2"]
+        idp.claims = {"sub": "s3", "email": "s3@example.com", "email_verified": True}
+        full = await lab.sign_in()
+        assert (full.status, "no more people can sign up" in await full.text()) == (503, True)
+        assert len(await api.json("GET", "/videostream")) == 3
+        idp.claims |= {"groups": ["operators"]}
+        assert (await lab.sign_in()).status == 303
+        assert (await lab.state())["user"]["role"] == "administrator"
+        idp.claims |= {"groups": [], "channels": [theirs]}
+        assert (await lab.sign_in()).status == 303
+        assert [c["id"] for c in await (await lab.get("/videostream")).json()] == [theirs]
+        assert len(await api.json("GET", "/videostream")) == 3
+
+
+async def test_without_sign_up_nobody_gets_a_channel(idp: Provider, tmp_path: Path):
+    async with admin(tmp_path, provider=client(idp.issuer, Clock(1000.0), broadcasters=["*"], allow=[])) as api:
+        lab = Lab(idp, api, Clock(1000.0))
+        assert (await lab.sign_in()).status == 303
+        assert await (await lab.get("/videostream")).json() == []
+
+
 @pytest.mark.parametrize("issuer", ["http://id.example.com", "http://10.0.0.5", "http://169.254.169.254"])
 async def test_without_tls_only_this_machine_is_asked(issuer: str):
     provider = client(issuer)
@@ -329,7 +367,7 @@ async def test_without_tls_only_this_machine_is_asked(issuer: str):
 async def test_without_tls_also_what_the_operator_names(idp: Provider):
     settings = OidcSettings(
         issuer="http://id.lan", client_id="c", client_secret=SecretStr(""), audience="", name="n", claim="email",
-        allow=(), broadcasters=(), channels_claim="channels",
+        allow=(), broadcasters=(), channels_claim="channels", sign_up=0,
     )  # fmt: skip
     listed = OpenIdProvider(settings, reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"])
     asked = [listed._is_allowed(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]

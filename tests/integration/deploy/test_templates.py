@@ -307,7 +307,7 @@ def test_a_file_of_variables_is_stored_and_named_by_its_text(fakes: Fakes, tmp_p
     ("line", "said"),
     [
         ("GatewaySizes=large", "no such parameter GatewaySizes; did you mean GatewaySize?"),
-        ("Image=other", "no such parameter Image"),
+        ("DataStack=other", "no such parameter DataStack"),
         ("just words", "expected Name=value"),
         ("PlaybackPublicKey=@nowhere.pem", "cannot be read"),
     ],

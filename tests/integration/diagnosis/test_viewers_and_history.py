@@ -143,8 +143,9 @@ def test_players_data_through_gateway_and_edge(farm: tuple[Gateway, Edge]) -> No
         assert len(bodies) == 1
         assert edge.metrics()["millrace_edge_upstream_requests_total"] == misses + 1, "CMCD is not in the cache's key"
         assert edge.get(channel, f"{segment}?CMCD={data}").status == 403, "CMCD is no permission"
-        headers = ("-H", 'CMCD-Session: sid="h",sf=h', "-H", "CMCD-Status: bs", "-H", "CMCD-Object: br=800,ot=v")
-        curl(*headers, channel.url(f"live.m3u8?{query}"))
+        headers = {"CMCD-Session": 'sid="h",sf=h', "CMCD-Status": "bs", "CMCD-Object": "br=800,ot=v"}
+        for more, sent in (f"&CMCD={data}", {}), ("", headers):
+            assert http("GET", channel.url(f"{segment}?{query}{more}"), headers=sent).body in bodies
         assert report(channel.url(f"report?{query}"), LINE.format(3, "p")) == "204"
         assert report(edge.url(channel, f"report?{query}"), LINE.format(2, "q")) == "204"
         assert report(edge.url(channel, "report"), LINE.format(2, "q")) == "403"

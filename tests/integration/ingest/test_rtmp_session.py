@@ -171,6 +171,18 @@ async def test_who_breaks_the_protocol_while_the_store_is_asked_gets_no_stream()
         assert list(lab.hub) == []
 
 
+async def test_a_connection_that_ends_in_the_read_of_its_publish_leaves_no_coroutine() -> None:
+    """The publish is cancelled before its first step. A coroutine that was never awaited fails the test."""
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.handshake()
+        await peer.connect()
+        session = lab.session()
+        session.bytes_received(command("publish", 5, None, KEY, "live", stream=1))
+        session.shutdown()
+        await lab.empty()
+        assert not lab.store.asked.is_set()
+
+
 async def test_who_leaves_while_the_store_is_asked_leaves_no_stream() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         await lab.asking(peer)

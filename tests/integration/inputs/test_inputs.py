@@ -199,4 +199,7 @@ def test_bad_lists_are_refused_with_a_reason(gateway: Gateway) -> None:
     ):
         reply = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", bad)
         assert (reply.status, bool(reply.json()["error"])) == (400, True), bad
+    for path, body in (("/inputs", [slate := {"kind": "slate", "picture": "Back soon"}]), ("", {"inputs": [slate]})):
+        reply = channel.gateway.api("PUT", f"/videostream/{channel.id}{path}", body)
+        assert (reply.status, reply.json()["field"]) == (400, "picture")
     assert [entry["name"] for entry in inputs_of(channel).values()] == ["main"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +17,9 @@ import pytest
 from aiohttp import web
 
 from gateway.channels.inputs import InputKind, InputSpec
+from gateway.formats.flv.reader import FlvReader
+from gateway.formats.hls.playlist_reader import Playlist, parse_playlist
+from gateway.inputs.pull import hls_pull, http_pull
 from gateway.inputs.pull.pull_source import PullSource
 from gateway.lib.egress import Egress
 from gateway.media import nal
@@ -188,6 +194,18 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
             "169.254.169.254 is a link-local address",
         ),
         (answering(body=b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"), "another protocol"),
+        (
+            answering(body=b'#EXTM3U\n#EXT-X-MAP:URI="http://169.254.169.254/i"\n#EXTINF:1,\na.m4s\n#EXT-X-ENDLIST\n'),
+            "169.254.169.254 is a link-local address",
+        ),
+        (
+            answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhttp://169.254.169.254/v.m3u8\n"),
+            "169.254.169.254 is a link-local address",
+        ),
+        (
+            answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile:///etc/passwd\n"),
+            "it cannot be reached: NonHttpUrl",
+        ),
         (answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/bad\n"), "has variants again"),
     ],
 )
@@ -228,6 +246,61 @@ async def test_a_playlist_that_grows_without_bound_is_given_up() -> None:
 
     async with origin(endless=endless) as base:
         assert await fails(f"{base}/endless") == "its playlist has more than 4000000 bytes"
+
+
+@pytest.mark.parametrize("grows", [False, True])
+async def test_a_costly_playlist_is_read_in_a_thread_and_seldom(grows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, slept, seconds, sleep = set(), [], itertools.count(0, 1_000), asyncio.sleep
+
+    def parse(text: bytes) -> Playlist:
+        threads.add(threading.current_thread())
+        return parse_playlist(text)
+
+    async def shorter(delay: float) -> None:
+        slept.append(delay)
+        await sleep(min(delay, 0.01))
+
+    monkeypatch.setattr(hls_pull, "parse_playlist", parse)
+    monkeypatch.setattr(hls_pull, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(time, "thread_time", lambda: next(seconds))
+    monkeypatch.setattr(asyncio, "sleep", shorter)
+    known = itertools.count(1)
+
+    async def live(request: web.Request) -> web.Response:
+        number = next(known)
+        shown = f"#EXT-X-MEDIA-SEQUENCE:{number}\n#EXTINF:1,\nempty\n" if grows and number < 9 else ""
+        return web.Response(text=f"#EXTM3U\n#EXT-X-TARGETDURATION:0.1\n{shown}")
+
+    async with origin(live=live, empty=answering()) as base:
+        assert "no new segment" in await fails(f"{base}/live")
+    assert threads
+    assert threading.main_thread() not in threads
+    # Twenty times what the last one cost. Only the first two follow at once: what is it, and which segments has it?
+    assert sum(delay > 10_000 for delay in slept) >= next(known) - 4
+
+
+async def test_tags_without_end_leave_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, reads = 0, []
+
+    class Reader(FlvReader):
+        def receive(self, data: bytes) -> list[tuple[int, int, bytes]]:
+            reads.append((turn, len(data)))
+            return super().receive(data)
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(http_pull, "FlvReader", Reader)
+    tag = b"\x12\0\0\x01" + bytes(7) + b"\x05\0\0\0\x0c"
+    async with origin(tags=answering(body=b"FLV\1\5\0\0\0\x09\0\0\0\0" + tag * 60_000)) as base:
+        others = asyncio.create_task(count())
+        assert await fails(f"{base}/tags") == "the stream has ended"
+        others.cancel()
+    assert max(size for _, size in reads) <= 16_384
+    assert all(before < after for (before, _), (after, _) in itertools.pairwise(reads))
 
 
 async def test_a_private_address_is_not_connected_to(tmp_path: Path) -> None:

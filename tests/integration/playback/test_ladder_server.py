@@ -229,6 +229,10 @@ async def test_viewers_of_rungs_are_viewers_of_the_channel() -> None:
         await lab.text("360p/index.m3u8")
         await lab.text("720p/index.m3u8")
         await lab.text("360p/video/index.m3u8")
+        assert not lab.stream().viewers, "nobody got media"
+        for folder in ("720p", "360p/video"):
+            playlist = await lab.text(f"{folder}/index.m3u8")
+            await lab.get(f"{folder}/{next(line for line in playlist.splitlines() if line[:1] not in ('#', ''))}")
         assert dict(lab.stream().viewers) == {"hls": 1, "cmaf": 1}
         assert not lab.stream("360p").viewers
 

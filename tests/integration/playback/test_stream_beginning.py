@@ -12,14 +12,18 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from gateway.formats.flv import muxer
+from gateway.formats.flv.tag import SCRIPT
 from tests.integration.proxy.test_edge import farm
 from tests.support.clients import Program, pull, take_of, until
 from tests.support.cores import Cores
+from tests.support.flv_reader import FlvReader
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film, Take
 from tests.support.tools import need
 
 FILM = Film("at-once", seconds=4)  # four GOPs
+OTHER = Film("at-once-other", seconds=2, size="352x200")
 pytestmark = pytest.mark.usefixtures("tools")
 
 
@@ -28,9 +32,19 @@ def tools() -> None:
     need("ffmpeg")
 
 
-def pushed(film: Film, url: str, *more: str) -> None:
+def joined(*films: Film) -> bytes:
+    """The films one after the other, as FLV in which pictures change their size."""
+    pieces, offset = [muxer.file_header(True, True)], 0
+    for film in films:
+        tags = [tag for tag in FlvReader().receive(film.path().read_bytes()) if tag.type_id != SCRIPT]
+        pieces += [muxer.tag(tag.type_id, tag.timestamp + offset, tag.payload) for tag in tags]
+        offset += film.seconds * 1000 + 100
+    return b"".join(pieces)
+
+
+def pushed(file: Path, url: str, *more: str) -> None:
     """The film as fast as the connection takes it, or with `-re` in real time."""
-    command = ["ffmpeg", "-nostdin", "-v", "error", *more, "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *more, "-i", str(file), "-c", "copy", "-f", "flv", url]
     subprocess.run(command, check=True, timeout=60)
 
 
@@ -41,11 +55,11 @@ def connections(*ports: int) -> int:
     return sum(line.split()[3] == "01" and line.split()[1].rpartition(":")[2] in wanted for line in lines)
 
 
-def whole(take: Take) -> None:
-    """Every frame of the film, in order."""
-    source = FILM.hashes()
-    assert [frame.digest for frame in take.video] == [frame.digest for frame in source.video]
-    assert [frame.digest for frame in take.audio] == [frame.digest for frame in source.audio]
+def whole(take: Take, *films: Film) -> None:
+    """Every frame of the films, in order."""
+    sources = [film.hashes() for film in films]
+    assert [frame.digest for frame in take.video] == [frame.digest for source in sources for frame in source.video]
+    assert [frame.digest for frame in take.audio] == [frame.digest for source in sources for frame in source.audio]
 
 
 @contextlib.contextmanager
@@ -55,12 +69,15 @@ def waiting(*urls: str) -> Iterator[list[Program]]:
         yield [stack.enter_context(pull(url, seconds=None)) for url in urls]
 
 
-def judged(channel: Channel, urls: list[str], ready: Callable[[], bool], *more: str) -> None:
+def judged(
+    channel: Channel, urls: list[str], ready: Callable[[], bool], *more: str, changing: Path | None = None
+) -> None:
+    """changing: the file of `FILM` and `OTHER`; None: `FILM` is pushed."""
     with waiting(*urls) as players:
         until(ready, "the players are connected")
-        pushed(FILM, channel.push, *more)
+        pushed(FILM.path() if changing is None else changing, channel.push, *more)
         for player in players:
-            whole(take_of(player))
+            whole(take_of(player), FILM, *(() if changing is None else (OTHER,)))
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +100,10 @@ def test_on_the_gateway_over_websockets(gateway: Gateway, tmp_path: Path) -> Non
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(_messages, url)
         until(lambda: connections(gateway.ports["http"]) >= 1, "the player is connected")
-        pushed(FILM, channel.push)
+        pushed(FILM.path(), channel.push)
         told.write_bytes(reading.result(60))
     with pull(str(told), seconds=None) as player:
-        whole(take_of(player))
+        whole(take_of(player), FILM)
 
 
 def _messages(url: str) -> bytes:
@@ -102,6 +119,11 @@ def test_on_an_edge_and_on_another_gateway(tmp_path: Path) -> None:
         urls = [f"http://127.0.0.1:{one.ports['http']}/{channel.id}/live.flv" for one in (lab.b, lab.edge)]
         urls += [f"rtmp://127.0.0.1:{one.ports['rtmp']}/stream/{channel.id}" for one in (lab.b, lab.edge)]
         judged(channel, urls, lambda: connections(*ports) >= 4)
+        other = lab.a.channel()
+        urls = [url.replace(channel.id, other.id) for url in urls]
+        file = tmp_path / "changing.flv"
+        file.write_bytes(joined(FILM, OTHER))
+        judged(other, urls, lambda: connections(*ports) >= 4, changing=file)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="several processes share a port on Linux alone")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import pull, push, so_far, take_of, until
-from tests.support.cores import FILM, Cores, Start, alive
+from tests.support.cores import FILM, Cores, EdgeCores, Start, alive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
@@ -38,6 +38,46 @@ def test_a_signal_ends_all_and_leaves_nothing(start: Start, number: signal.Signa
     assert [path.name for path in (gateway.data / "run").iterdir()] == ["lock"]
     assert '"level":"error"' not in gateway.log
     assert "Traceback" not in gateway.log
+
+
+START = {
+    "a master": lambda gateway: (gateway.data / "run" / "lock").exists(),
+    "a process": lambda gateway: gateway.children(),
+    "one that serves": lambda gateway: gateway.workers(),
+    "two processes": lambda gateway: len(gateway.children()) == 2,
+}
+RELOAD = {
+    "a new process": lambda gateway: len(gateway.children()) == 3,
+    "a new one that serves": lambda gateway: "1-2" in gateway.workers(),
+}
+EDGE = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("program", "moment", "reload"),
+    [
+        *((Cores, moment, False) for moment in START),
+        *((Cores, moment, True) for moment in RELOAD),
+        (EdgeCores, "a process", False),
+    ],
+)
+def test_a_stop_at_any_moment_of_a_start_or_reload_ends_all(
+    tmp_path: Path, program: type[Cores], moment: str, reload: bool
+) -> None:
+    gateway = program(tmp_path, 2, **EDGE if program is EdgeCores else {})
+    try:
+        if reload:
+            gateway.wait_ready()
+            gateway.process.send_signal(signal.SIGHUP)
+        until(lambda: (START | RELOAD)[moment](gateway), moment)
+        children = gateway.children()
+        gateway.process.terminate()
+        assert gateway.ended() == 0, gateway.log[-2000:]
+        assert not any(map(alive, children))
+        assert '"level":"error"' not in gateway.log
+        assert "Traceback" not in gateway.log
+    finally:
+        gateway.stop(10)
 
 
 def test_signals_to_the_whole_group_as_a_terminal_and_systemd_send_them_end_it_in_good_order(start: Start) -> None:
@@ -106,7 +146,9 @@ def test_what_stands_in_the_way_of_a_start_is_one_line(start: Start, tmp_path: P
         host = {f"MILLRACE_{name}__HOST": "127.0.0.1"}
         done = _cannot_start(tmp_path / "taken", **{f"MILLRACE_{name}__PORT": port}, **host)
         _one_line(done, 1, name.lower(), port, "in use")
-    _one_line(_cannot_start(running.data), 1, f"process {running.process.pid} runs on this data folder already")
+    for workers in ("1", "2"):
+        done = _cannot_start(running.data, MILLRACE_SERVE__WORKERS=workers)
+        _one_line(done, 1, f"process {running.process.pid} runs on this data folder already")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "millrace.db").write_bytes(b"this is no database" * 100)
@@ -122,7 +164,10 @@ def test_one_worker_needs_no_master(tmp_path: Path) -> None:
     try:
         gateway.wait_ready()
         assert gateway.children() == []
-        assert not (gateway.data / "run").exists()
+        assert [path.name for path in (gateway.data / "run").iterdir()] == ["lock"]
+        for workers in ("1", "2"):
+            done = _cannot_start(gateway.data, MILLRACE_SERVE__WORKERS=workers)
+            _one_line(done, 1, f"process {gateway.process.pid} runs on this data folder already")
         assert not (gateway.data / "nodes.db").exists()
         assert '"process"' not in gateway.log
     finally:
@@ -130,7 +175,7 @@ def test_one_worker_needs_no_master(tmp_path: Path) -> None:
 
 
 def test_the_master_is_small_and_loads_no_media_code() -> None:
-    program = "import sys, gateway.__main__, gateway.processes.master, gateway.processes.endpoints; "
+    program = "import sys, gateway.program, gateway.processes.master, gateway.processes.endpoints; "
     program += "print(*sorted(m for m in sys.modules if m.startswith('gateway.') or m in ('uvloop', 'aiohttp', 'av')))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     loaded = set(said.split())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Program, push, so_far, take_of, until
-from tests.support.cores import FILM, SHORT, Start, answers, viewers_everywhere
+from tests.support.cores import FILM, SHORT, Cores, EdgeCores, Start, answers, viewers_everywhere
 from tests.support.gateway import Channel, http
 from tests.support.media import judge
 
@@ -118,6 +118,20 @@ def _of(scratch: Path, channels: Iterable[Channel]) -> list[Path]:
 def _sizes(scratch: Path, channels: Iterable[Channel]) -> list[bool]:
     """Of each of those, whether it has some seconds."""
     return [path.stat().st_size > 50_000 for path in _of(scratch, channels)]
+
+
+@pytest.mark.parametrize("program", [Cores, EdgeCores])
+def test_a_worker_that_hangs_is_replaced_and_connections_find_somebody(tmp_path: Path, program: type[Cores]) -> None:
+    edge = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.0.1:9"}
+    gateway = program(tmp_path, 2, **edge if program is EdgeCores else {})
+    try:
+        gateway.wait_ready()
+        os.kill(gateway.workers()["2"], signal.SIGSTOP)
+        gateway.wait_workers("1", "2-2")
+        assert [gateway.ask() for _ in range(30)] == [200] * 30
+        assert "a worker hangs and is ended" in gateway.log
+    finally:
+        assert gateway.stop() == 0
 
 
 def test_the_first_worker_is_back_with_the_console_at_once(start: Start) -> None:

@@ -240,8 +240,8 @@ def test_many_viewers_of_flv_are_one_pull(lab: Farm, live: Channel) -> None:
 
 def test_a_gateway_learns_who_watches_at_the_edge(lab: Farm, live: Channel) -> None:
     with pull(lab.edge.url(live, "live.flv"), seconds=30):
-        for _ in range(3):
-            lab.edge.get(live, "live.m3u8")
+        listed = lab.edge.get(live, "live.m3u8").text.splitlines()
+        lab.edge.get(live, [line for line in listed if ".ts" in line][-1])
         counted = until(lambda: (v := live.session()["viewers"]).get("flv") and v.get("hls") and v, "they count", 25)
         assert counted["flv"] >= 1
     assert lab.edge.metrics()['millrace_viewers{protocol="hls"}'] >= 1
@@ -424,6 +424,32 @@ async def test_an_edge_that_ends_leaves_the_registry(tmp_path: Path) -> None:
     assert "warning" not in edge.log
 
 
+# ---- publishers ----
+
+
+def test_an_edge_tells_publishers_pages_and_encoders_where_the_gateways_are(lab: Farm) -> None:
+    edge, gateway = (f"http://127.0.0.1:{node.ports['http']}" for node in (lab.edge, lab.a))
+    channel = lab.a.channel(isHls=True)
+    ports = http("GET", f"{edge}/broadcast.json").json()
+    assert ports["host"] == "127.0.0.1" and ports["ws"] in {node.ports["ws"] for node in (lab.a, lab.b)}
+    key = channel.item["key"]
+    servers = http("GET", f"{edge}/_servers/{channel.id}?sign={key}").json()
+    assert {s["ports"]["ws"] for s in servers} == {node.ports["ws"] for node in (lab.a, lab.b)}
+    refused = [http("GET", f"{host}/_servers/{channel.id}?sign=1-{'a' * 64}") for host in (edge, gateway)]
+    assert [reply.status for reply in refused] == [403, 403] and refused[0].body == refused[1].body
+
+    def configure(host: str, key: str) -> Reply:
+        body = {"authentication": f"{channel.id}?sign={key}", "preferences": {}, "capabilities": {}}
+        return http("POST", f"{host}/{channel.id}/GetClientConfiguration", body=body)
+
+    assert configure(edge, "1-" + "a" * 64).status == 403
+    told = configure(edge, key)
+    assert told.status == 200, told.body
+    endpoints = told.json()["ingest_endpoints"]
+    assert endpoints[0]["url_template"].startswith("rtmp://127.0.0.1:")
+    assert http("GET", f"{edge}/{channel.id}/GetClientConfiguration").status == 404
+
+
 # ---- gateways that the settings name ----
 
 
@@ -438,6 +464,9 @@ def test_an_edge_finds_streams_by_asking_the_gateways_that_it_is_told(tmp_path: 
                 judge(take_of(player), SHORT, cut=True)
             assert lab.edge.get(closed, "live.m3u8").status == 403
             assert lab.edge.get(closed, "live.flv").status == 403
+        for one in (opened, closed):  # each gateway knows only the own channel
+            servers = f"http://127.0.0.1:{lab.edge.ports['http']}/_servers/{one.id}?sign={one.item['key']}"
+            assert http("GET", servers).status == 200
         ready = f"http://127.0.0.1:{lab.edge.ports['http']}/ready"
         assert http("GET", ready).status == 200
         for gateway in (lab.a, lab.b):

@@ -31,6 +31,7 @@ from tests.support.media import PLAIN
 from tests.support.names import NameServer, name_server
 from tests.support.pushing import camera, page
 from tests.support.rtmp import Peer, connected, picture
+from tests.support.smuggling import REQUESTS
 
 STARTED = "NetStream.Publish.Start"
 ENCODER = "127.0.0.9"
@@ -318,6 +319,20 @@ async def test_what_nodes_ask_of_each_other_does_not_pass(site: Site, path: str)
     async with wire(site.front.ports["http"]) as client:
         reply = await client.get(path)
         assert (reply.status, reply.headers.get("server")) == (404, None), "by HAProxy, not by a gateway"
+
+
+async def test_no_request_inside_another_gets_an_answer_of_the_next_one(site: Site) -> None:
+    for name, sent in REQUESTS.items():
+        async with wire(site.front.ports["http"]) as client:
+            client.writer.write(sent)
+            client.writer.write_eof()
+            answered = await asyncio.wait_for(client.reader.read(), 10)
+            assert answered.count(b"HTTP/1.1 2") <= 1, name
+        # HAProxy uses its connections to the gateways again: bytes that stay there would be the next request.
+        for _ in range(len(site.farm.gateways)):
+            async with wire(site.front.ports["http"]) as client:
+                reply = await client.get("/healthcheck")
+                assert (reply.status, reply.text) == (200, "OK"), name
 
 
 async def test_figures_are_for_this_host_and_nothing_else_is_open(site: Site) -> None:

@@ -9,7 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -272,20 +277,41 @@ def test_alone_it_shows_its_usage() -> None:
     assert alone.stderr.startswith("Usage: millrace vod") and "--out" in alone.stderr
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A web server of the folder; yields its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_made_plays_from_disk_whatever_the_film_is_called(name: str, tmp_path: Path) -> None:
-    """ffmpeg opens the very characters of a playlist: nothing in it may be escaped."""
+def test_what_was_made_has_the_films_name_and_plays_by_http(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())
     done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    master = tmp_path / done.stdout.strip()
-    assert int(films.probe(master)["video"]["nb_read_frames"]) == 75
-    made = [path.name for path in (tmp_path / "out").rglob("*")]
-    assert len(made) == 6 and [quote(each, safe="()") for each in made] == made
-    assert "%" not in master.read_text() and "%" not in (master.parent / f"{master.stem}stream.m3u8").read_text()
+    assert done.stdout.strip() == f"out/{name}/{name}.m3u8"
+    with served(tmp_path) as base:
+        assert int(films.probe(f"{base}/{quote(done.stdout.strip())}")["video"]["nb_read_frames"]) == 75
+    made = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    files = (f"{name}.m3u8", f"{name}stream.m3u8", f"{name}stream_00001.ts")
+    pictures = (f"{name}.0000000.jpg", "thumbnail.0000000.jpg")
+    assert made == {name, *(f"{name}/{file}" for file in (*files, *pictures))}
+
+
+@pytest.mark.parametrize("name", ["a\nb.mp4", "a\\b.mp4", "..mp4"])
+def test_a_name_that_cannot_be_a_path_of_the_store_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    refused = vod(name, "--out", "out", cwd=tmp_path)
+    assert refused.returncode == 2 and not (tmp_path / "out").exists()
+    assert len(refused.stderr.splitlines()) == 1 and "name" in refused.stderr
 
 
 def test_what_was_made_plays_in_vlc_from_disk() -> None:
@@ -297,7 +323,7 @@ def test_what_was_made_plays_in_vlc_from_disk() -> None:
         done = vod("my film.mp4", "--out", "out", cwd=place)
         for path in (place / "out").rglob("*"):
             path.chmod(0o755)
-        with vlc(f"file://{place}/{done.stdout.strip()}") as player:
+        with vlc(f"file://{place}/{quote(done.stdout.strip())}") as player:
             assert len(recorded(player, 2).video) > 40
 
 

@@ -17,13 +17,21 @@ from gateway.webrtc.framing import framed
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
-from tests.support.webrtc import Client, NetworkClient, Recorder, receiver_report, rtp_packet, webrtc_settings
+from tests.support.webrtc import (
+    Client,
+    NetworkClient,
+    Recorder,
+    receiver_report,
+    rtp_packet,
+    tcp_limits,
+    webrtc_settings,
+)
 
 
 @contextlib.asynccontextmanager
 async def running(**fields: Any) -> AsyncIterator[WebRtcEndpoint]:
     settings = webrtc_settings(**fields)
-    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port))
+    endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port), tcp_limits())
     await endpoint.start()
     try:
         yield endpoint
@@ -150,15 +158,17 @@ async def test_a_silent_tcp_connection_is_closed_in_time() -> None:
         writer.close()
 
 
-@pytest.mark.parametrize("bound", [{"tcp_connections": 2}, {"half_open_per_address": 2}])
-async def test_tcp_connections_are_bounded(bound: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("bound", "closed"), [({"tcp_connections": 2}, 0), ({"half_open_per_address": 2}, 2)], ids=["oldest", "newest"]
+)
+async def test_tcp_connections_are_bounded(bound: dict[str, int], closed: int) -> None:
     async with running(**bound) as endpoint:
         opened = [await asyncio.open_connection("127.0.0.1", endpoint.port) for _ in range(3)]
         await until(lambda: endpoint.counters.refused == 1)
         async with asyncio.timeout(20):
             with contextlib.suppress(ConnectionResetError):
-                assert await opened[2][0].read() == b""
-        assert endpoint.tcp_connections == 2
+                assert await opened[closed][0].read() == b""
+        await until(lambda: endpoint.tcp_connections == 2)
         for _, writer in opened:
             writer.close()
         await until(lambda: endpoint.tcp_connections == 0)

@@ -203,6 +203,16 @@ async def test_a_receiver_that_always_fails_is_given_up():
     assert results.values == {("failed",): 1}
 
 
+async def test_an_address_that_cannot_be_used_is_not_logged(capsys: pytest.CaptureFixture[str]):
+    settings = HooksSettings(url="http://[::1]x/geheim", secret=SecretStr(""), timeout=5, queue=10)
+    results = Counter(HOOKS)
+    async with Webhooks(settings, results) as hooks:
+        hooks.post(event())
+    assert results.values == {("rejected",): 1}
+    logged = "".join(capsys.readouterr())
+    assert "webhook failed" in logged and "geheim" not in logged
+
+
 async def test_channels_do_not_wait_for_each_other():
     receiver = Receiver(hold=asyncio.Event())
     async with hooked(receiver) as (hooks, results):

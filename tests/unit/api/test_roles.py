@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
+from yarl import URL
 
 from gateway.api.auth import COOKIE
 from gateway.api.login_sessions import ApiUser
@@ -115,6 +116,38 @@ async def test_other_channels_are_forbidden_and_look_like_missing_ones(studio: S
             assert (response.status, await response.text()) == (403, '{"error":"this is not one of your channels"}')
 
 
+SPELLINGS = (
+    *("/videostream/{other}/", "/videostream//{other}", "//videostream/{other}", "/VIDEOSTREAM/{other}"),
+    *("/videostream/{own}/../{other}", "/videostream/{own}%2f..%2f{other}", "/videostream/%2e%2e/videostream/{other}"),
+    *("/videostream/{other}%00", "/videostream/{other};{own}", "/videostream/{other}?id={own}"),
+    *("/videostream/{own}/recordings/../../{other}", "/videostream/{own}/recordings/%2e%2e/%2e%2e/{other}"),
+    *("/videostream/{other}/session%3f", "/videostream/{other}@720p", "/api/streams/stream/{other}"),
+)
+
+
+async def test_no_spelling_of_another_channel_shows_it(studio: Studio):
+    key = (await studio.api.json("GET", f"/videostream/{studio.other}"))["key"]
+    base = str(studio.api.client.make_url("")).rstrip("/")
+    for spelling in SPELLINGS:
+        url = URL(base + spelling.format(own=studio.own, other=studio.other), encoded=True)
+        response = await studio.api.client.session.get(url, allow_redirects=False)
+        assert response.status >= 300, spelling
+        assert key not in await response.text(), spelling
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"id": "x"}, {"isRelay": True, "playAuth": "none"}, {"isRelay": True, "inputs": []}, {"IsRelay": True}),
+        *({"isRelay ": True}, {"relayURL": "file:///etc/passwd"}, {"relayURL": {"a": 1}}, {"relayURL": ["x"] * 5000}),
+    ],
+)
+async def test_no_body_of_the_relay_sets_anything_else(studio: Studio, body: dict[str, Any]):
+    before = await studio.api.json("GET", f"/videostream/{studio.own}")
+    assert (await studio.eva.call("PUT", f"/videostream/{studio.own}/relay", body)).status == 400
+    assert await studio.api.json("GET", f"/videostream/{studio.own}") == before
+
+
 async def test_lists_show_only_the_own_channels(studio: Studio):
     for id in (studio.own, studio.other):
         await studio.api.push(id)
@@ -141,6 +174,20 @@ async def test_the_relay_is_the_only_part_of_a_channel_that_a_broadcaster_sets(s
     assert "secret" not in str(item)
     refused = await studio.eva.call("PUT", path, {"isRelay": True, "outdate": "2091-01-01"})
     assert (refused.status, (await refused.json())["field"]) == (400, "outdate")
+
+
+async def test_a_broadcaster_relays_only_to_ivs_channels_that_an_administrator_set(studio: Studio):
+    path = f"/videostream/{studio.own}"
+    granted, other = (f"arn:aws:ivs:eu-west-1:123456789012:channel/{name}" for name in ("granted", "other"))
+    own = "rtmps://media.example.com/app/x"
+    for value in (granted, [own, f" {granted} "], f"{own},{granted}"):
+        refused = await studio.eva.call("PUT", f"{path}/relay", {"isRelay": True, "relayURL": value})
+        assert (refused.status, (await refused.json())["field"]) == (403, "relayURL"), value
+    await studio.api.json("PUT", path, {"relayURL": [granted]})
+    item = await studio.eva.json("PUT", f"{path}/relay", {"isRelay": True, "relayURL": [own, granted]})
+    assert granted in item["relayURL"]
+    assert (await studio.eva.call("PUT", f"{path}/relay", {"relayURL": [granted, other]})).status == 403
+    assert (await studio.api.json("PUT", f"{path}/relay", {"relayURL": other}))["relayURL"] == other
 
 
 async def test_ivs_parameters_belong_to_one_user(studio: Studio):

@@ -164,8 +164,18 @@ def test_what_is_no_certificate_is_told(tmp_path: Path):
 def test_a_damaged_store_is_told(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "millrace.db").write_bytes(b"this is no database" * 100)
-    found = doctor.store(settings(tmp_path))
+    found = only(list(doctor.stores(settings(tmp_path))))
     assert found.state is FindingState.MISSING and "millrace.db" in found.words
+
+
+def test_a_damaged_store_that_live_streams_do_not_need_is_a_warning(tmp_path: Path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "millrace.db").touch()
+    (folder / "events.db").write_bytes(b"this is no database" * 100)
+    channels, events = doctor.stores(settings(tmp_path))
+    assert (channels.name, channels.state) == ("channel store", FindingState.OK)
+    assert (events.name, events.state) == ("events store", FindingState.WARNING) and "events.db" in events.words
 
 
 def test_what_the_settings_need_besides_is_told(tmp_path: Path):

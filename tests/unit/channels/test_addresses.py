@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.api.presenter import Presenter
-from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains, push_ports
 from gateway.channels.channel import Channel
 from gateway.channels.relay_urls import MASK, masked
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
@@ -199,3 +199,10 @@ def test_ports_are_written_by_name():
         "webrtc": None,
         "admin": 8000,
     }
+
+
+def test_pages_push_to_the_push_domain_wherever_they_come_from():
+    ports = OpenPorts(ws=8081, wss=8444)
+    named = push_ports(PublicDomains(push="rtmps://push.example.com:443"), ports, "10.0.0.1")
+    assert named == {"host": "push.example.com", "ws": 8081, "wss": 8444}
+    assert [push_ports(PublicDomains(), ports, host)["host"] for host in ("", "10.0.0.1")] == ["", "10.0.0.1"]

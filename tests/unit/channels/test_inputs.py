@@ -10,6 +10,24 @@ from gateway.ports.errors import InvalidField
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "concat:/etc/passwd|/etc/hosts",
+            "subfile,,start,0,end,9,,:/etc/passwd",
+            "data:text/plain,x",
+            "crypto:/etc/passwd",
+        ),
+        *("tcp://a:1", "ftp://a/x", "gopher://a/x", "pipe:0", "fd:0", "-i", "http://", "http:///x"),
+        *("http://a:0/x", "http://a\r\nX: y/", "HTTP://a:99999/", "rtsp://[::1", "http://a b/"),
+    ],
+)
+def test_only_addresses_of_media_servers_are_pulled(url: str) -> None:
+    with pytest.raises(InvalidField):
+        parse_inputs([{"kind": "pull", "url": url}])
+
+
+@pytest.mark.parametrize(
     ("text", "item"),
     [
         ("a/film.mp4", PlaylistItem("a/film.mp4")),

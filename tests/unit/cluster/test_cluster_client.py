@@ -16,6 +16,7 @@ from gateway.cluster import cluster_client as module
 from gateway.cluster.cluster_client import ClusterClient
 from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.peers import Peers
+from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.http import until
 from tests.support.sharing import Directory
@@ -137,6 +138,14 @@ async def test_an_answer_that_makes_no_sense_means_come_again(rig: Rig, status: 
     with pytest.raises(ForwardedRefusal) as refused:
         await rig.cluster.ask("c1", "session")
     assert (refused.value.status, refused.value.retry_after) == (503, 2)
+
+
+async def test_numbers_of_a_node_are_bounded(rig: Rig):
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(200, b'{"bitrate":NaN,"since":1e999,"viewers":{"flv":%b}}' % (b"9" * 5000))
+    found = {"bitrate": 0.0, "since": MAX_NUMBER, "viewers": {"flv": MAX_NUMBER}}
+    assert await rig.cluster.ask("c1", "session") == found
+    assert (await rig.cluster.everywhere("sessions")).answers["g1"] == [found]
 
 
 async def test_a_refusal_is_passed_on_whole(rig: Rig):

@@ -53,6 +53,14 @@ class Lab:
         name, _, rest = asked.path[1:].partition("/")
         return self.relay.file(asked, name, rest, self.absent)
 
+    def in_memory(self, target: str) -> bool:
+        """Whether it is answered without a task."""
+        found = self.file(target)
+        if isinstance(found, Response):
+            return True
+        found.close()
+        return False
+
     async def absent(self) -> Response:
         self.absences += 1
         return text(404, "c1 is not streaming live now")
@@ -391,6 +399,14 @@ async def test_a_status_from_memory_tells_the_time_as_it_is_now() -> None:
         assert (await lab.get("/c1/status.json")).body == b'{"live": true, "now": 5250}'
 
 
+@pytest.mark.parametrize("status", ['{"now": "x"}', "[" * 60_000])
+async def test_a_status_from_memory_that_tells_no_time_is_given_on_as_it_is(status: str) -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/status.json"] = answer(status, "application/json")
+        await lab.get("/c1/status.json")
+        assert (await lab.get("/c1/status.json")).body == status.encode()
+
+
 async def test_a_query_that_is_too_long_is_refused_here() -> None:
     async with relaying() as lab:
         assert (await lab.get(f"/c1/live.m3u8?a={'b' * 3000}")).status == 414
@@ -522,7 +538,7 @@ async def test_a_holder_that_hangs_is_waited_for_briefly_where_a_playlist_is_rem
         lab.now += 1
         assert (await lab.get("/c1/live.m3u8")).body == media_playlist.with_suffix(LIVE)
         gate.set()  # what it says in the end is not lost
-        await until(lambda: isinstance(lab.file("/c1/live.m3u8"), Response))
+        await until(lambda: lab.in_memory("/c1/live.m3u8"))
         assert len(lab.holder.asked) == 2
 
 
@@ -666,6 +682,12 @@ async def test_players_are_counted_here_as_their_holder_would(path: str, said: b
         lab.holder.says[f"c1/{path}"] = said
         for agent in ("one", "two", "one"):
             await lab.get(f"/c1/{path}", User_Agent=agent)
+        if protocol and path.endswith((".m3u8", ".mpd")):
+            assert lab.relay.viewers == {}, "nobody got media"
+            media = {"hls": "100.ts", "cmaf": "video/1-1.m4s"}[protocol]
+            lab.holder.says[f"c1/{media}"] = answer(b"s", **SEGMENT)
+            for agent in ("one", "two"):
+                await lab.get(f"/c1/{media}", User_Agent=agent)
         assert lab.relay.viewers == ({"c1": {protocol: 2}} if protocol else {})
         lab.now += 60
         lab.audience.expire()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from gateway.cluster import replicas as module
 from gateway.cluster.node_address import NodeAddress
 from gateway.live.sink import EndReason
+from gateway.media.track import Tracks
 from gateway.media.unit import Timed
 from gateway.ports.errors import AtCapacity, NoSuchStream
-from tests.support.builders import Recorder
+from tests.support.builders import AUDIO, VIDEO, Recorder, stream
 from tests.support.holders import Known, holder, puller
 from tests.support.http import until
 
@@ -202,7 +206,9 @@ async def test_a_pull_for_players_that_came_first_gets_the_stream_from_its_first
         waiting = asyncio.ensure_future(early.replicas.wait("c1", 10))
         await until(lambda: any(pull._early for pull in early.replicas._pulls.values()))
         publisher = one.live()
-        for n in range(40):  # in one turn of the loop, four groups of pictures
+        for n in range(40):  # in one turn of the loop, four groups of pictures and a change of the sound
+            if n == 20:
+                publisher.set_tracks(VIDEO, replace(AUDIO, config=b"\x11\x90"), {"encoder": "test"})
             one.push(publisher, key=n % 10 == 0)
         all_of_it, last_group = Recorder(), Recorder()
         (await waiting).attach(all_of_it, early=True)
@@ -211,7 +217,17 @@ async def test_a_pull_for_players_that_came_first_gets_the_stream_from_its_first
         await until(lambda: last_group.units)
         times = [u.dts for u in all_of_it.units if u.track.kind.value == "video"]
         assert times == sorted(set(times))
+        assert [tracks.epoch for tracks in all_of_it.tracks] == [0, 1]
         assert len(last_group.units) < 40
+
+
+async def test_a_node_behind_a_replica_gets_the_epochs_of_the_holder_for_earlier_tracks_too() -> None:
+    replica = stream()
+    for _ in range(3):
+        current = replica.set_tracks(VIDEO, AUDIO, {}, False)
+    source = module.ReplicaSource(cast(Any, SimpleNamespace(epoch=7)), replica)
+    earlier = Tracks(VIDEO, AUDIO, current.epoch - 1, {})
+    assert [source.map_tracks(tracks).epoch for tracks in (earlier, current)] == [6, 7]
 
 
 async def test_clocks_far_apart_are_no_hindrance() -> None:

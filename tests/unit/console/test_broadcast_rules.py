@@ -234,6 +234,8 @@ def test_only_the_ports_of_this_pages_server_are_not_foreign() -> None:
     assert told[-1].startswith("xn--"), "letters that look alike are told apart"
     ours = 'out(foreignHost("ws://live.example.com", "live.example.com", given));'
     assert run("target.js", "foreignHost", ours, {"ws": 80, "wss": None}) == ""
+    given = [["ws://push.example.com:8081", "ws://evil.example:8081"], {**ports, "host": "push.example.com"}]
+    assert run("target.js", "foreignHost", script, given) == ["", "evil.example:8081"]
 
 
 _FROM_KEY = """
@@ -242,7 +244,7 @@ const asked = [];
 const servers = [given.standby, "live.example.com"].map((address) => ({ address, ports: { ws: 8081, wss: null } }));
 globalThis.fetch = async (path) => {
   asked.push(path);
-  if (path === "/broadcast.json") return Response.json({ ws: 8081, wss: null });
+  if (path === "/broadcast.json") return Response.json({ host: given.host ?? "", ws: 8081, wss: null });
   return given.refused ? Response.json({ error: "no" }, { status: 403 }) : Response.json(servers);
 };
 out({ urls: (await fromKey(given.key)).urls, asked });
@@ -256,6 +258,8 @@ def test_a_key_is_enough_to_know_the_servers_to_try() -> None:
     told = run("target.js", "fromKey", _FROM_KEY, given)
     assert told == {"urls": [own, standby], "asked": ["/broadcast.json", f"/_servers/{id}?sign={sign}"]}
     assert run("target.js", "fromKey", _FROM_KEY, {**given, "refused": True})["urls"] == [own]
+    elsewhere = run("target.js", "fromKey", _FROM_KEY, {**given, "host": "push.example.com"})
+    assert elsewhere["urls"] == [f"ws://push.example.com:8081/stream/{KEY}", standby, own]
     foreign = f"ws://elsewhere.example:8081/stream/{KEY}"
     told = run("target.js", "fromKey", _FROM_KEY, {**given, "key": foreign})
     assert told == {"urls": [foreign], "asked": ["/broadcast.json"]}  # the other server's list is not asked for

@@ -11,6 +11,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
+from gateway.api.routes import ROUTES
 from gateway.settings import Settings, load
 from gateway.settings.layers import OPTIONS, is_secret, variable
 from tests.support.cloudformation import Refused, Stack
@@ -38,6 +39,18 @@ VARIANTS: dict[str, dict[str, str]] = {
         "InstallCognito": "True",
         "CognitoUser": "eva@example.com",
         "AvailabilityZones": "eu-central-1b,eu-central-1c",
+    },
+    "sign-up": {
+        **NAMED,
+        "Certificate": CERTIFICATE,
+        "CdnCertificate": CERTIFICATE.replace("eu-central-1", "us-east-1"),
+        "HostedZone": "Z0123456789",
+        "HaproxyImage": "haproxy",
+        "InstallDemoConsole": "True",
+        "InstallCognito": "True",
+        "SignUp": "True",
+        "SignUpMost": "7",
+        "PlaybackFrom": "pl-0123456789abcdef0",
     },
     "signed": {
         "PlaybackAuth": "cloudfront",
@@ -278,7 +291,7 @@ def test_media_of_webrtc_reach_every_process_of_a_task_where_it_is_wanted():
 
 def test_whip_goes_to_gateways_and_whep_to_edges():
     def behaviours(variant: str) -> dict[str, list[str]]:
-        (found,) = deployed(variant).of_type("AWS::CloudFront::Distribution").values()
+        found = deployed(variant).of_type("AWS::CloudFront::Distribution")["Distribution"]
         every = found["DistributionConfig"]["CacheBehaviors"]
         return {b["PathPattern"]: b["AllowedMethods"] for b in every if "/wh" in b["PathPattern"]}
 
@@ -323,6 +336,38 @@ def test_cognito_is_a_provider_whose_operators_may_sign_in():
     assert not deployed("defaults").of_type("AWS::Cognito::UserPool")
 
 
+def test_everybody_may_sign_up_and_reach_the_console_through_cloudfront():
+    stack = deployed("sign-up")
+    (pool,) = stack.of_type("AWS::Cognito::UserPool").values()
+    assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is False
+    settings = settings_of(containers(stack)["gateway"])
+    assert (settings.oidc.allow, settings.oidc.broadcasters, settings.oidc.sign_up) == (("operators",), ("*",), 7)
+    closed = settings_of(containers(deployed("named"))["gateway"])
+    assert (closed.oidc.broadcasters, closed.oidc.sign_up) == ((), 0)
+    (client,) = stack.of_type("AWS::Cognito::UserPoolClient").values()
+    assert client["CallbackURLs"] == ["https://console.example.com/oidc/callback"]
+    assert stack.outputs["LiveVideoConsoleURL"] == "https://console.example.com/"
+    assert "https://console.example.com" in settings.ws.origins, "pages that may push"
+    config = stack.of_type("AWS::CloudFront::Distribution")["Console"]["DistributionConfig"]
+    assert config["Aliases"] == ["console.example.com"]
+    (origin,) = config["Origins"]
+    assert origin["CustomOriginConfig"]["HTTPSPort"] == settings.admin.port
+    assert set(config["DefaultCacheBehavior"]["AllowedMethods"]) >= {route.method for route in ROUTES}
+    assert "Console" not in deployed("named").of_type("AWS::CloudFront::Distribution")
+
+
+def test_with_sign_up_cloudfront_alone_reaches_the_console():
+    stack = deployed("sign-up")
+    (rule,) = stack.of_type("AWS::EC2::SecurityGroup")["ConsoleSide"]["SecurityGroupIngress"]
+    assert (rule["FromPort"], rule["ToPort"], rule["SourcePrefixListId"]) == (8000, 8000, "pl-0123456789abcdef0")
+    assert "CidrIp" not in rule
+    groups = stack.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer")["Play"]["SecurityGroups"]
+    assert len(groups) == 2
+    assert len(deployed("named").of_type("AWS::ElasticLoadBalancingV2::LoadBalancer")["Play"]["SecurityGroups"]) == 1
+    alias = stack.of_type("AWS::Route53::RecordSet")["ConsoleAlias"]["AliasTarget"]
+    assert alias == {"DNSName": "d1.cloudfront.net", "HostedZoneId": "Z2FDTNDATAQYW2"}
+
+
 def test_further_variables_come_from_a_file_that_ecs_may_read():
     file = "arn:aws:s3:::templates/variables-0a1b.env"
     for name in ("gateway", "edge", "worker"):
@@ -348,6 +393,17 @@ def test_new_objects_with_the_prefix_are_told_to_the_queue_that_the_gateway_read
     readable = {r for a, r in allowed("GatewayRole") if a == "sqs:ReceiveMessage"}
     assert any(resource.endswith(":Objects") for resource in readable)
     assert settings_of(containers(deployed("defaults"))["gateway"]).kvs.queue == ""
+
+
+def test_the_role_for_kinesis_is_one_that_a_laptop_of_the_account_may_assume():
+    stack = deployed("everything")
+    role = stack.outputs["KvsRoleArn"]
+    assert role == settings_of(containers(stack)["gateway"]).kvs.role
+    (statement,) = stack.of_type("AWS::IAM::Role")["KvsRole"]["AssumeRolePolicyDocument"]["Statement"]
+    gateway = "arn:aws:iam::123456789012:role/GatewayRole"
+    assert statement["Principal"] == {"AWS": [gateway, "arn:aws:iam::123456789012:root"]}
+    assert {action for action, _ in allowed("KvsRole")} == {"kinesisvideo:PutMedia"}
+    assert "KvsRoleArn" not in deployed("China").outputs
 
 
 def test_a_private_key_signs_with_the_id_of_its_public_key():
@@ -418,6 +474,11 @@ def test_every_parameter_is_in_a_group_and_used():
         ({"HookUrl": "hooks.example.com"}, "HookUrl"),
         ({"UserName": "eva"}, "needs UserPassword"),
         ({"InstallDemoConsole": "True"}, "needs AdminCidr"),
+        ({"SignUp": "True"}, "SignUp needs InstallCognito"),
+        (
+            {"SignUp": "True", "InstallCognito": "True", "InstallDemoConsole": "True", "Certificate": CERTIFICATE},
+            "SignUp needs Cdn True, ConsoleDomain",
+        ),
         ({"ServerTable": "True", "Nat": "one"}, "needs Nat none"),
         ({"WebRtc": "True", "Nat": "one"}, "WebRtc needs Nat none"),
         ({"AdminCidr": "everybody"}, "AdminCidr"),
@@ -464,13 +525,13 @@ def test_no_template_names_a_partition_or_its_suffix():
 
 
 def behaviors(variant: str) -> dict[str, dict[str, Any]]:
-    (properties,) = deployed(variant).of_type("AWS::CloudFront::Distribution").values()
+    properties = deployed(variant).of_type("AWS::CloudFront::Distribution")["Distribution"]
     config = properties["DistributionConfig"]
     return {"*": config["DefaultCacheBehavior"], **{b["PathPattern"]: b for b in config["CacheBehaviors"]}}
 
 
 def origins(variant: str) -> dict[str, dict[str, Any]]:
-    (properties,) = deployed(variant).of_type("AWS::CloudFront::Distribution").values()
+    properties = deployed(variant).of_type("AWS::CloudFront::Distribution")["Distribution"]
     return {o["Id"]: o for o in properties["DistributionConfig"]["Origins"]}
 
 
@@ -481,19 +542,12 @@ def cache_key(variant: str, pattern: str) -> dict[str, Any]:
     return key
 
 
-@pytest.mark.parametrize("pattern", ["*.m3u8", "*.mpd"])
-def test_playlists_differ_by_delivery_directives_and_play_signs_not_by_cloudfront_signatures(pattern: str):
-    assert set(cache_key("signed", pattern)["QueryStringsConfig"]["QueryStrings"]) == {
-        *("_HLS_msn", "_HLS_part", "_HLS_skip", "rewind"),
-        "sign",
-    }
-
-
-def test_segments_differ_by_play_sign_and_page():
-    key = cache_key("signed", "*")
-    assert set(key["QueryStringsConfig"]["QueryStrings"]) == {"sign", "v"}
+@pytest.mark.parametrize("pattern", ["*.m3u8", "*.mpd", "*"])
+def test_answers_differ_by_referer_and_not_by_cloudfront_signatures(pattern: str):
+    key = cache_key("signed", pattern)
+    assert not {"Expires", "Policy", "Signature", "Key-Pair-Id"} & set(key["QueryStringsConfig"]["QueryStrings"])
     assert key["HeadersConfig"]["Headers"] == ["Referer", "Origin"]
-    assert cache_key("second key", "*")["HeadersConfig"] == {"HeaderBehavior": "none"}
+    assert cache_key("second key", pattern)["HeadersConfig"] == {"HeaderBehavior": "none"}
 
 
 def test_flv_is_never_cached_and_may_become_a_websocket():
@@ -519,7 +573,7 @@ def test_the_edge_is_told_of_a_checked_signature_only_where_cloudfront_checks_on
 
 
 def test_errors_are_not_remembered():
-    (properties,) = deployed().of_type("AWS::CloudFront::Distribution").values()
+    properties = deployed().of_type("AWS::CloudFront::Distribution")["Distribution"]
     responses = properties["DistributionConfig"]["CustomErrorResponses"]
     assert {r["ErrorCode"] for r in responses} >= {403, 404, 502, 503, 504}
     assert {r["ErrorCachingMinTTL"] for r in responses} == {0}

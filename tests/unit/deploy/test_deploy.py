@@ -149,8 +149,8 @@ def test_compose_has_a_profile_for_local_work_with_aws():
     assert aws["env_file"] == [{"path": ".env", "required": False}]
     group = aws["user"].rpartition(":")[2]
     assert f"--gid {group} millrace" in (ROOT / "Dockerfile").read_text()
-    locked = (ROOT / "requirements-dev.lock").read_text()
-    assert f"moto=={services['moto']['image'].partition(':')[2]} " in locked
+    locked = re.search(r"^moto==([0-9]+\.[0-9]+)\.", (ROOT / "requirements-dev.lock").read_text(), re.M)
+    assert locked and services["moto"]["image"].startswith(f"motoserver/moto:{locked[1]}.")
 
 
 def test_every_variable_of_the_example_is_one_that_compose_or_the_program_reads():
@@ -161,10 +161,17 @@ def test_every_variable_of_the_example_is_one_that_compose_or_the_program_reads(
     assert "deploy/.env" in (ROOT / ".gitignore").read_text().split()
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "proxy/haproxy/Dockerfile"])
+def test_images_are_built_from_a_digest_because_a_tag_may_move(name: str):
+    bases = re.findall(r"^FROM (\S+)", (ROOT / name).read_text(), re.M)
+    assert len(set(bases)) == 1 and re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", bases[0])
+
+
 def test_compose_pins_every_image_and_stores_no_secret():
     text = (DEPLOY / "compose.yaml").read_text()
     for service in yaml.safe_load(text)["services"].values():
-        assert re.search(r":(v?[0-9]+\.[0-9]+\.[0-9]+|local)$", service["image"])
+        tag = r":v?[0-9]+\.[0-9]+\.[0-9]+@sha256:[0-9a-f]{64}$" if "build" not in service else ":local$"
+        assert re.search(tag, service["image"])
     assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)[ \t]*[:=][ \t]*[\"']?[A-Za-z0-9]", text)
     assert (DEPLOY / "secrets" / ".gitignore").read_text().split() == ["*", "!.gitignore"]
 

@@ -138,9 +138,63 @@ def test_nodes_find_each_other_by_the_names_of_the_headless_service():
 def test_the_api_is_not_open_to_the_world():
     outside = [s for (kind, _), s in OBJECTS.items() if kind == "Service" and s["spec"].get("type") == "LoadBalancer"]
     assert [{p["port"] for p in s["spec"]["ports"]} for s in outside] == [{1935, 8081}]
-    (ingress,) = (o for (kind, _), o in OBJECTS.items() if kind == "Ingress")
-    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
-    assert path["backend"]["service"]["name"] == "play"
+    ingresses = {name: o for (kind, name), o in OBJECTS.items() if kind == "Ingress"}
+    paths = {name: one["spec"]["rules"][0]["http"]["paths"] for name, one in ingresses.items()}
+    backends = {name: [path["backend"]["service"] for path in some] for name, some in paths.items()}
+    http = {"port": {"name": "http"}}
+    assert backends == {"play": [{"name": "play"} | http], "webrtc": [{"name": "whip"} | http]}
+
+
+def admitted(workload: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """Who may connect to each port of the pods: by its name, a list of selectors; an empty one is everybody."""
+    labels = OBJECTS[workload]["spec"]["template"]["metadata"]["labels"]
+    policies = [o["spec"] for (kind, _), o in OBJECTS.items() if kind == "NetworkPolicy"]
+    (policy,) = (one for one in policies if one["podSelector"]["matchLabels"].items() <= labels.items())
+    assert policy["policyTypes"] == ["Ingress"]
+    named = {p["name"]: p.get("protocol", "TCP") for p in container(workload)["ports"]}
+    rules = [(port, rule.get("from", [])) for rule in policy["ingress"] for port in rule["ports"]]
+    assert all(named[port["port"]] == port.get("protocol", "TCP") for port, _ in rules)
+    return {port["port"]: peers for port, peers in rules}
+
+
+def test_everybody_may_push_but_only_nodes_and_the_ingress_controller_reach_playback():
+    inside = [
+        {"podSelector": {"matchLabels": {"app": "millrace"}}},
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}},
+    ]
+    pushes: dict[str, list[dict[str, Any]]] = {name: [] for name in ("rtmp", "ws", "webrtc", "webrtc-tcp")}
+    assert admitted(("StatefulSet", "gateway")) == pushes | {"http": inside}
+    assert admitted(("Deployment", "edge")) == {"http": inside}
+
+
+def test_no_network_is_trusted_before_an_operator_names_one():
+    for workload in WORKLOADS:
+        told = settings(workload)
+        trusted = (told.http.forwarded_from, told.ws.forwarded_from, told.admin.forwarded_from, told.rtmp.proxy_from)
+        assert trusted == ((), (), (), ())
+
+
+def test_media_of_webrtc_reach_the_gateway_of_the_node_that_clients_address():
+    gateway, service = OBJECTS["StatefulSet", "gateway"], OBJECTS["Service", "webrtc"]["spec"]
+    told = settings(("StatefulSet", "gateway")).webrtc
+    assert told.advertise == ("192.0.2.1",)
+    assert {(p["nodePort"], p["port"], p["protocol"]) for p in service["ports"]} == {
+        (told.port, told.port, "UDP"),
+        (told.port, told.port, "TCP"),
+    }
+    assert (service["type"], service["externalTrafficPolicy"]) == ("NodePort", "Local")
+    (apart,) = pod(("StatefulSet", "gateway"))["affinity"]["podAntiAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert apart["labelSelector"]["matchLabels"] == gateway["spec"]["selector"]["matchLabels"]
+    assert apart["topologyKey"] == "kubernetes.io/hostname"
+
+
+@pytest.mark.parametrize("path", ["/whip", "/abc/whip", "/abc/whep", "/abc/whip/0123", "/abc/whep/0123"])
+def test_requests_of_webrtc_are_led_to_gateways(path: str):
+    (rule,) = OBJECTS["Ingress", "webrtc"]["spec"]["rules"][0]["http"]["paths"]
+    assert re.match(rule["path"], path)
+    assert not re.match(rule["path"], "/abc/whep.html")
 
 
 def test_the_autoscaler_decides_how_many_edges_there_are():

@@ -16,6 +16,7 @@ from tests.support import builders
 
 SILENCE = bytes.fromhex("211004608c1c")  # of ffmpeg's encoder: stereo, anullsrc
 NOISE = bytes.fromhex("211acffffff1df4099b0c5285a3a15874345d0d1dfd6f74b")
+I_SLICE = bytes.fromhex("00000003 418880")  # a picture of H.264 with slice_type 7 that is no IDR picture
 WALL = 1.7e9  # wall clock at 0 of the monotonic clock
 
 
@@ -27,6 +28,7 @@ class Media:
     read: seconds of the publisher that the gateway reads at once. speed: seconds of media that arrive in a second.
     drift: seconds by which the sound's times gain on the picture's in a second.
     bitrate: of the video, from its time in seconds. b_frames: sends pictures out of order.
+    open_gops: key frames are no IDR pictures.
     """
 
     fps: float = 25.0
@@ -37,6 +39,7 @@ class Media:
     drift: float = 0.0
     bitrate: Callable[[float], float] = lambda at: 1e6
     b_frames: bool = False
+    open_gops: bool = False
 
 
 class Push:
@@ -132,7 +135,8 @@ class Push:
             wait = 0 if not media.b_frames else 1 if key else 3 if self._frames % 3 == 1 else 0
             cts = round(wait * 1000 / media.fps)
             size = max(8, round(media.bitrate(at) / media.fps / 8))
-            units.append((at, self._unit(builders.VIDEO, at + self._offset, key, b"v" * size, cts)))
+            payload = I_SLICE if key and media.open_gops else b"v" * size
+            units.append((at, self._unit(builders.VIDEO, at + self._offset, key, payload, cts)))
             self._next_frame, self._frames = at + 1 / media.fps, self._frames + 1
         while self._next_sound < end - 1e-9:
             at = self._next_sound

@@ -77,6 +77,14 @@ def test_numbers_that_are_none_are_unknown(value: str):
     assert found.latency is None
 
 
+@pytest.mark.parametrize("start", ['cid="', r'cid="\"', r'cid="a",nor="\\\"', '"' * 3])
+def test_a_string_without_an_end_reaches_to_the_end_of_the_line(start: str):
+    """So each character is read once: else each quote would begin a search through the rest."""
+    line = f'sid="s",{start},su,bs,br=9'
+    assert cmcd.parse(line) == cmcd.of_query("CMCD=" + quote(line)) == Cmcd(hash("s"))
+    assert cmcd.of_headers({"cmcd-session": 'sid="s"', "cmcd-status": f"{start},su,bs,br=9"}) == Cmcd(hash("s"))
+
+
 def test_another_parameter_is_not_cmcd():
     assert cmcd.of_query(f"XCMCD={quote(V1)}") is None
     assert cmcd.of_query("") is None

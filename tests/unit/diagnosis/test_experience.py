@@ -76,8 +76,29 @@ def test_lies_are_bounded(reports: Experience):
     )
     reports.add("c1", "flv", Cmcd(1, stalls=0, stalled_ms=0))
     totals = reports.of("c1")["flv"]
-    assert (totals.stalls, totals.stall_seconds) == (1000, 3600)
+    assert (totals.stalls, totals.stall_seconds) == (60, 60)
     assert totals.as_json()["startup"] == {"p50": 60, "p95": 60}
+
+
+def test_a_player_cannot_stall_for_longer_than_it_exists(reports: Experience, clock: Clock, metrics: Metrics):
+    for _ in range(100):
+        clock.now += 0.5
+        reports.add("c1", "hls", Cmcd(1, starved=True, stall_ms=3_600_000))
+    totals = reports.of("c1")["hls"]
+    assert (totals.stalls, totals.stall_seconds) == (34, 60 + 99 * 0.5)
+    assert metrics.viewer_stall_seconds.values == {("hls",): 60 + 99 * 0.5}
+
+
+def test_reports_of_one_channel_push_out_no_player_of_another(reports: Experience, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_SESSIONS", 10)
+    for n in range(4):
+        reports.add("calm", "flv", Cmcd(n))
+    for n in range(50):
+        reports.add("flooded", "flv", Cmcd(n))
+    for n in range(4):
+        reports.add("calm", "flv", Cmcd(n))
+    assert reports.of("calm")["flv"].viewers == 4
+    assert reports.players == 10
 
 
 def test_memory_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch):
@@ -87,7 +108,7 @@ def test_memory_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch)
         reports.add(f"c{n}", "flv", Cmcd(n, startup=1))
     assert len(reports) == 3
     assert reports.of("c0") == {}
-    assert len(reports._sessions) == 2
+    assert reports.players == 2
     assert len(reports._unsent) == 3
 
 
@@ -141,6 +162,16 @@ def test_totals_that_grew_too_large_can_still_be_sent():
     sent = Totals.decode(totals.encode())
     assert (sent.viewers, sent.stalls, sent.stall_seconds) == (999_999_999, 999_999_999, 999_999.999)
     assert sent.startup.counts[0] == 9_999_999
+
+
+def test_totals_of_other_nodes_never_overflow(reports: Experience):
+    full = Totals.decode("_".join(["9" * 9] * 3 + [f"0-{'9' * 7}"] * 4))
+    totals = Totals()
+    for _ in range(600):
+        totals.merge(full)
+    reports.merge("c1", {"flv": totals})
+    assert reports.of("c1")["flv"].startup.counts[0] == 600 * 9_999_999 > 2**32
+    assert summary(reports.of("c1"))["all"]["startup"] == {"p50": 0.05, "p95": 0.095}
 
 
 def test_quantiles_are_interpolated_within_their_bucket():

@@ -81,6 +81,17 @@ def test_b_frames_are_found_where_viewers_watch_by_webrtc():
     assert push.send(WITHDRAWN, b_frames=False) == []
 
 
+def test_open_gops_are_found_and_the_setting_named():
+    push = Push(Media(b_frames=True, open_gops=True))
+    assert push.send(REPORTED) == ["open_gop"]
+    assert "switch off open GOP" in push.text("open_gop")
+    assert push.send(WITHDRAWN, open_gops=False) == []
+
+
+def test_key_frames_without_b_frames_are_no_open_gop():
+    assert Push(Media(open_gops=True)).send(30) == []
+
+
 def test_b_frames_are_no_fault_without_webrtc():
     push = Push(Media(b_frames=True))
     assert push.send(30) == []
@@ -339,4 +350,4 @@ def test_a_fault_that_flaps_is_reported_once_a_minute():
 
 
 def test_the_codes_are_those_of_the_contract():
-    assert len(set(CODES)) == len(CODES) == 12
+    assert len(set(CODES)) == len(CODES) == 13

@@ -253,12 +253,23 @@ async def test_a_client_that_reads_slowly_is_not_cut_and_one_that_stops_is():
         [connection] = admin.listener.connections
         for _ in range(4):
             unsent = connection._transport.get_write_buffer_size()
+            while connection._transport.get_write_buffer_size() == unsent:
+                await wire.exactly(65_536)
             over(admin.listener)
             connection.timed_out()
             assert not connection._transport.is_closing() and connection.deadline > 0
-            while connection._transport.get_write_buffer_size() == unsent:
-                await wire.exactly(65_536)
         connection.timed_out()
+        await until(lambda: not admin.listener.connections)
+
+
+async def test_a_client_that_reads_nothing_is_cut_at_its_first_deadline():
+    async def much(request):
+        return web.Response(body=bytes(20_000_000))
+
+    async with running(handler=much) as admin, admin.connect(limit=65_536) as wire:
+        await wire.send(HEAD.format(""))
+        await until(lambda: any(c._transport.get_write_buffer_size() for c in admin.listener.connections))
+        [connection] = admin.listener.connections
         connection.timed_out()
         await until(lambda: not admin.listener.connections)
 

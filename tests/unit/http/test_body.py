@@ -1,6 +1,8 @@
 """The small body of one request is read whole, within its bounds, and then the connection ends."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -96,6 +98,28 @@ async def test_an_answer_that_takes_longer_than_the_body_may_is_still_sent():
         await wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
         asyncio.get_running_loop().call_later(0.1, release.set)  # ten times the time for the body
         assert (await wire.reply()).text == "late\n"
+
+
+async def test_a_connection_that_ends_with_its_body_leaves_no_coroutine():
+    """Its answer is cancelled before its first step. A coroutine that was never awaited fails the test."""
+    transports = []
+
+    async def respond(body: bytes) -> Response:
+        raise AssertionError("cancelled before")
+
+    def begin(body: bytes) -> Coroutine[Any, Any, Response]:
+        transports[0].abort()
+        return respond(body)
+
+    def handle(request: Request) -> Answer:
+        (connection,) = listener.server.connections
+        transports.append(connection._transport)
+        return read_body(request, 10, 0.3, begin)
+
+    async with serving(handle, hidden=("POST",)) as listener, listener.connect() as wire:
+        await wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nv=0\n")
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await wire.exactly(1)
 
 
 async def test_a_client_that_disconnects_cancels_its_answer():

@@ -5,6 +5,7 @@ import gzip
 import socket
 import ssl
 import subprocess
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from gateway.http.response import IMMUTABLE, Response, Takeover, text
 from gateway.http.server import HttpServer
 from gateway.lib.sockets import listen, port_of, tls_context
 from tests.support.http import Wire, limits, serving, trusting, until
+from tests.support.smuggling import INNER, REQUESTS
 from tests.support.tools import need
 
 BODY = bytes(range(256)) * 400
@@ -75,6 +77,94 @@ async def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time
         assert (await wire.reply()).text == "slow\n"
         assert (await wire.reply()).text.startswith("GET /second")
         assert (await wire.reply()).text.startswith("GET /third")
+
+
+async def test_a_connection_that_ends_with_its_request_leaves_no_coroutine():
+    """Its answer is cancelled before its first step. A coroutine that was never awaited fails the test."""
+
+    async def later(request):
+        await asyncio.Event().wait()
+
+    def handle(request):
+        (connection,) = listener.server.connections
+        connection._transport.abort()
+        return later(request)
+
+    async with serving(handle) as listener, listener.connect() as wire:
+        await wire.send(HEAD.format("slow"))
+        await until(lambda: not listener.server.connections)
+
+
+class Memory:
+    """A limit without a shorter stall."""
+
+    def __init__(self, limit):
+        self.limit, self.bytes = limit, 0
+
+    @property
+    def left(self):
+        return self.limit - self.bytes
+
+    def stall_limit(self, seconds):
+        return seconds
+
+
+@asynccontextmanager
+async def unread(listener, target, count):
+    """So many clients that ask and read nothing, with the smallest buffers."""
+    sockets = []
+    for _ in range(count):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        sockets.append(client)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", listener.port))
+        await asyncio.get_running_loop().sock_sendall(client, HEAD.format(target).encode())
+    try:
+        yield
+    finally:
+        for client in sockets:
+            client.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "in pieces"])
+async def test_answers_that_nobody_reads_have_one_bound(streamed):
+    """Each is made for one client. Whoever does not fit is disconnected, and what was counted is given back."""
+    memory, size = Memory(40_000_000), 8_000_000
+
+    async def pieces(data):
+        yield data
+
+    def handle(request):
+        body = bytes(size)
+        return Response(200, pieces(body) if streamed else body, "video/mp2t")
+
+    async with serving(handle, memory=memory) as listener:
+        async with unread(listener, "x", 12):
+            await until(lambda: listener.server.requests == 12 and listener.server.refused)
+            assert 0 < memory.bytes <= memory.limit
+            assert len(listener.server) >= 5, "those that fit stay"
+        await until(lambda: memory.bytes == 0)
+
+
+async def test_an_answer_that_many_do_not_read_counts_once():
+    memory, body = Memory(10_000_000), bytes(8_000_000)
+    async with serving(lambda request: Response(200, body, "video/mp2t"), memory=memory) as listener:
+        async with unread(listener, "x", 12):
+            await until(lambda: listener.server.requests == 12)
+            assert (memory.bytes, listener.server.refused) == (len(body), 0)
+        await until(lambda: memory.bytes == 0)
+
+
+async def test_an_answer_that_is_read_is_given_back():
+    memory = Memory(10_000_000)
+    async with (
+        serving(lambda request: Response(200, bytes(8_000_000), "video/mp2t"), memory=memory) as listener,
+        listener.connect() as wire,
+    ):
+        for _ in range(3):
+            assert len((await wire.get("/")).body) == 8_000_000
+        await until(lambda: memory.bytes == 0)
 
 
 async def test_a_request_may_come_byte_by_byte():
@@ -305,6 +395,22 @@ async def test_a_trusted_proxy_is_exempt_and_names_client_and_scheme():
         assert (await one.get("/")).status == 200
         reply = await two.get("/", X_Forwarded_For="1.1.1.1, 192.0.2.7", X_Forwarded_Proto="https")
     assert reply.text == "GET /  192.0.2.7 https\n"
+
+
+@pytest.mark.parametrize("sent", REQUESTS.values(), ids=REQUESTS)
+async def test_no_request_is_found_inside_another(sent: bytes):
+    """After a request with a body, or one that is not understood, the connection closes."""
+    asked = []
+
+    def note(request):
+        asked.append(request.path)
+        return text(200, "found")
+
+    async with serving(note, hidden=("POST",)) as listener, listener.connect() as wire:
+        wire.writer.write(sent)
+        answered = await asyncio.wait_for(wire.reader.read(), 10)
+        assert INNER not in asked
+        assert answered.count(b"HTTP/1.1 ") == 1
 
 
 async def test_what_an_untrusted_peer_forwards_does_not_count():

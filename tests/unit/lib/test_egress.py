@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +18,9 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.lib import scheduled_reads
 from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.settings import SettingsError, load
 
 
@@ -75,6 +78,26 @@ async def refusal(egress: Egress, url: str, *schemes: str) -> str:
 async def test_addresses_that_are_not_public_are_refused(names: Names, host: str) -> None:
     for scheme in ("http", "rtmps"):
         assert "connecting there is not allowed (egress.allow)" in await refusal(Egress(), f"{scheme}://{host}/a/b")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "0",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "localhost",
+        "user:x@127.0.0.1",
+        "[::ffff:7f00:1]",
+    ],
+)
+async def test_other_spellings_of_this_machine_are_refused(host: str) -> None:
+    """The C library reads numbers in many forms, so here it resolves them."""
+    with pytest.raises((EgressRefused, OSError)):
+        await Egress().check(f"http://{host}/")
 
 
 @pytest.mark.parametrize(
@@ -258,3 +281,13 @@ async def test_a_proxy_would_undo_the_policy_and_is_refused() -> None:
     async with aiohttp.ClientSession(connector=Egress().connector()) as session:
         with pytest.raises(EgressRefused, match="proxy"):
             await session.get("http://public.example/", proxy="http://127.0.0.1:3128")
+
+
+async def test_a_response_is_read_in_turns(server: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0.0, 2 * scheduled_reads.SLICE_SECONDS)
+    monkeypatch.setattr(scheduled_reads.time, "perf_counter", lambda: next(clock))  # each read costs two slices
+    egress, turns = Egress(["127.0.0.0/8"]), []
+    wait = egress.reads.wait
+    monkeypatch.setattr(ReadScheduler, "wait", lambda self, *rest: (turns.append(self), wait(*rest)))
+    assert await get(egress, str(server.make_url("/pics/a")))
+    assert turns == [egress.reads]

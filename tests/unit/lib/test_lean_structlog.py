@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import sys
-import gateway.__main__, gateway.app.gateway
+import gateway.program, gateway.app.gateway
 print(*sorted(sys.modules.keys() & {"rich", "greenlet", "pygments"}), "structlog" in sys.modules)
 import rich
 """

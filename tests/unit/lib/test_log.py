@@ -3,7 +3,10 @@
 import io
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -251,6 +254,21 @@ def test_lines_below_the_level_are_dropped(out: io.StringIO):
     logger.warning("c")
     logger.error("d")
     assert [line["event"] for line in lines(out)] == ["c", "d"]
+
+
+def test_a_flood_of_strangers_fills_no_disk(out: io.StringIO):
+    log.configure("info", "json", out)
+    for _ in range(500):
+        structlog.get_logger().info("push refused", stream="c1")
+        structlog.get_logger().info("publishing", stream="c1")
+    events = Counter(line["event"] for line in lines(out))
+    assert events["publishing"] == 500
+    assert 20 <= events["push refused"] <= 100
+
+
+def test_the_events_of_strangers_exist():
+    source = "".join(path.read_text() for path in Path("gateway").rglob("*.py") if path.name != "log.py")
+    assert [name for name in log.FROM_STRANGERS if not re.search(rf'log\.\w+\(\s*"{name}"', source)] == []
 
 
 def test_a_channel_may_have_a_level_of_its_own(out: io.StringIO):

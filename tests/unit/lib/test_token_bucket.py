@@ -1,6 +1,6 @@
 """Rate: an average and a burst."""
 
-from gateway.lib.token_bucket import TokenBucket
+from gateway.lib.token_bucket import AddressBuckets, TokenBucket
 
 
 def test_a_burst_and_then_the_average() -> None:
@@ -20,3 +20,12 @@ def test_what_may_not_happen_takes_nothing() -> None:
     rate = TokenBucket(per_second=1, burst=3)
     assert not rate.take(4, 0.0)
     assert rate.take(3, 0.0)
+
+
+def test_each_network_has_a_bucket_of_its_own_in_bounded_memory() -> None:
+    rates = AddressBuckets(per_second=1, burst=2, max_addresses=2)
+    addresses = ("192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8::ffff", "192.0.2.1", "2001:db8::2")
+    assert [rates.take(address, 0.0) for address in addresses] == [True, True, True, True, False, False]
+    assert rates.take("192.0.2.2", 0.0)  # pushes out the network that asked least recently
+    assert not rates.take("2001:db8::1", 0.0)
+    assert rates.take("192.0.2.1", 0.0)

@@ -129,6 +129,26 @@ async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push()
     await rig.close()
 
 
+@pytest.mark.parametrize("changes", ["video", "audio"])
+async def test_units_of_a_header_that_changes_before_the_announcement_are_published(changes):
+    """A burst waits for the second track, which comes late or never. None of its units is lost."""
+    rig = Rig()
+    if changes == "video":
+        rig.video(0, VIDEO_HEADER)
+        rig.video(0, frame(1, key=True))
+        rig.video(40, VIDEO_HEADER + b"\0")
+        rig.video(40, frame(2, key=True))
+    else:
+        rig.audio(0, AUDIO_HEADER)
+        rig.audio(0, sample(1))
+        rig.audio(40, b"\xaf\x00\x11\x90")
+        rig.audio(40, sample(2))
+    rig.intake.finish(time.monotonic())
+    assert [unit.dts for unit in rig.sink.units] == [0, 40]
+    assert [getattr(tracks, changes) for tracks in rig.sink.tracks] == [unit.track for unit in rig.sink.units]
+    await rig.close()
+
+
 async def test_timed_script_data_passes_and_metadata_changes_are_announced():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)

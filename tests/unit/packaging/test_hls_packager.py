@@ -69,18 +69,21 @@ def follow(packager: TsPackager | CmafPackager, seen: dict[str, Follower]) -> No
     if isinstance(packager, TsPackager):
         seen.setdefault("live", Follower()).see(media_playlist.with_suffix(packager.playlist()).decode())
     else:
+        controls = []
         for lane in packager.manifests.tracks:
             playlist = seen.setdefault(lane.kind, Follower()).see(
                 media_playlist.with_suffix(packager.manifests.playlist(lane)).decode()
             )
             delta = check(parse(media_playlist.with_suffix(packager.manifests.playlist(lane, skip=True)).decode()))
             assert delta.last == playlist.last and delta.sequence == playlist.sequence
+            controls += [playlist.control, delta.control]
             assert delta.hint == playlist.hint
             if playlist.hint is not None:
                 assert lane.part(playlist.hint) is None  # not there yet …
             for segment in [*playlist.segments, *([playlist.open] if playlist.open else [])]:
                 for part in segment.parts:
                     assert lane.part(part.uri) is not None
+        assert all(control == controls[0] for control in controls), "appendix B.1: one server control for all"
 
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
@@ -177,6 +180,19 @@ def test_a_publisher_that_comes_back_is_one_discontinuity(make: Maker) -> None:
         assert f.last.text.count("#EXT-X-DISCONTINUITY\n") == 1
         maps = {s.map_uri for s in f.segments.values()}
         assert len(maps) == (1 if make is ts else 2)
+
+
+@pytest.mark.parametrize("days", [300, -300])
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_a_clock_that_jumps_changes_no_segment(make: Maker, days: int) -> None:
+    found = []
+    for jump in (0.0, days * 86_400.0):
+        packager, seen = make(size=20), dict[str, Follower]()
+        feed(packager, Timetable(clock_jump=jump), end=False)
+        follow(packager, seen)
+        found.append([(n, s.duration, s.date) for f in seen.values() for n, s in f.segments.items()])
+    assert found[0] == found[1]
+    assert len(found[0]) >= 4
 
 
 def test_a_discontinuity_that_leaves_the_list_is_counted() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import Stream
+from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packaging.feed import Feed
+from gateway.packaging.feed import Feed, render_beginning
+from gateway.packaging.flv_output import FlvRendering
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, sound
 from tests.unit.packaging.test_feed import Wire, Words, viewer
+
+OTHER = replace(VIDEO, config=VIDEO.config + b"\0")
 
 
 def beginning(budget: StartBufferBudget | None = None, most: int = 100_000, seconds: float = 60.0) -> Stream:
@@ -77,6 +83,51 @@ async def test_new_metadata_stands_in_its_place() -> None:
     one.waited_for_start = True
     feed.join(one)
     assert wire.written == b"[<head 0>V0 <change 0>V33 ]"
+
+
+async def test_who_waited_gets_what_came_before_a_change_of_tracks_too() -> None:
+    stream, early = beginning(), Recorder()
+    feed = Feed(stream, Words(), 0.05, 30.0)
+    before, after = [picture(0, True), sound(10), picture(33)], [picture(66, True, track=OTHER), sound(70)]
+    for unit in before:
+        stream.push(unit)
+    stream.set_tracks(OTHER, AUDIO, {}, True)
+    for unit in after:
+        stream.push(unit)
+    wire = Wire()
+    one = viewer(wire)
+    one.waited_for_start = True
+    feed.join(one)
+    stream.attach(early, early=True)
+    stream.push(last := picture(99, track=OTHER))
+    assert early.units == [*before, *after, last]
+    assert [tracks.epoch for tracks in early.tracks] == [0, 1]
+    feed.flush()
+    assert wire.written == b"[<head 0>V0 A10 V33 <change 1>A66 A70 ][A99 ]"  # `Words` knows VIDEO alone
+
+
+@pytest.mark.parametrize("late", [Kind.VIDEO, Kind.AUDIO])
+async def test_who_waited_is_told_of_a_late_track_at_once(late: Kind) -> None:
+    stream = builders.stream()
+    first, second = (sound(0), picture(600, True)) if late is Kind.VIDEO else (picture(0, True), sound(600))
+    stream.set_tracks(*((None, AUDIO) if late is Kind.VIDEO else (VIDEO, None)), {}, True)
+    StartBuffer(stream, 60.0, 100_000, StartBufferBudget())
+    stream.push(first)
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    stream.push(second)
+    assert stream.beginning is not None
+    written = render_beginning(FlvRendering(), stream.beginning)
+    assert written.startswith(muxer.file_header(True, True)), "players ignore what the file header does not announce"
+    assert written.index(muxer.unit_tag(first)) < written.index(muxer.unit_tag(second))
+
+
+async def test_without_video_any_more_a_torn_beginning_goes_on_with_the_sound() -> None:
+    stream, early = beginning(), Recorder()
+    stream.push(picture(0))
+    stream.set_tracks(None, AUDIO, {}, True)
+    stream.push(heard := sound(20))
+    stream.attach(early, early=True)
+    assert early.units == [heard]
 
 
 async def test_a_picture_that_needs_an_earlier_one_is_no_beginning() -> None:
@@ -145,7 +196,7 @@ async def test_small_things_count_too(flood: str) -> None:
     assert stream.beginning is None
 
 
-@pytest.mark.parametrize("ends", ["time", "bytes", "budget", "epoch", "end"])
+@pytest.mark.parametrize("ends", ["time", "bytes", "budget", "end"])
 async def test_a_beginning_is_dropped_at_its_bounds(ends: str) -> None:
     budget = StartBufferBudget(600 if ends == "budget" else 10_000)
     stream = beginning(budget, 600 if ends == "bytes" else 10_000, 0.01 if ends == "time" else 60.0)
@@ -158,8 +209,6 @@ async def test_a_beginning_is_dropped_at_its_bounds(ends: str) -> None:
     if ends == "time":
         asyncio.get_running_loop().call_later(0.02, dropped.set)
         await dropped.wait()
-    elif ends == "epoch":
-        stream.set_tracks(VIDEO, AUDIO, {}, False)
     elif ends == "end":
         stream.end(EndReason.KICKED)
     else:

@@ -51,6 +51,18 @@ async def test_a_viewer_gets_headers_the_gop_and_what_comes():
         await until(lambda: len(lab.listener.server) == 0)
 
 
+@pytest.mark.parametrize(("agent", "feed"), [("Mozilla/5.0 (X11)", "browser_feed"), ("Lavf/61.7", "feed")])
+async def test_only_browsers_get_what_is_made_for_them(agent: str, feed: str):
+    async with playing() as lab:
+        output = lab.live().stream.output("flv")
+        async with lab.listener.connect() as wire:
+            await wire.send(GET.replace("Host: a", f"Host: a\r\nUser-Agent: {agent}"))
+            assert (await wire.head()).status == 200
+            assert {name: len(getattr(output, name)) for name in ("feed", "browser_feed")} == {
+                "feed": 0, "browser_feed": 0, feed: 1,
+            }  # fmt: skip
+
+
 async def test_http_10_gets_the_bytes_alone():
     async with playing() as lab:
         publisher = lab.live()

@@ -1,22 +1,32 @@
-"""Players over HTTP are counted while they come back, in bounded memory."""
+"""Players over HTTP are counted from their first media on, while they come back, in bounded memory."""
 
+from __future__ import annotations
+
+import pytest
+
+from gateway.http.request import Request
+from gateway.http.response import Response, text
+from gateway.live.stream import Stream
+from gateway.playback import http_viewers as module
 from gateway.playback.http_viewers import HttpViewers
 from tests.support.builders import stream
 from tests.support.clock import Clock
-from tests.support.http import request
+from tests.support.http import request, serving, trusting
+
+FOUND = Response(200, b"media")
 
 
-def viewer(n=0, agent="VLC"):
-    return request("/c1/live.m3u8", peer=f"192.0.2.{n}", user_agent=agent)
+def viewer(n: int = 0, agent: str = "VLC", **fields: str) -> Request:
+    return request("/c1/1.ts", peer=f"192.0.2.{n}", user_agent=agent, **fields)
 
 
 async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
     audience, watched = HttpViewers(), stream()
     for _ in range(3):
-        audience.record(viewer(), watched, "hls")
-        audience.record(viewer(), watched, "cmaf")
-        audience.record(viewer(1), watched, "hls")
-        audience.record(viewer(1, "Safari"), watched, "hls")
+        audience.record(viewer(), watched, "hls", media=True)
+        audience.record(viewer(), watched, "cmaf", media=True)
+        audience.record(viewer(1), watched, "hls", media=True)
+        audience.record(viewer(1, "Safari"), watched, "hls", media=True)
     assert watched.viewers == {"hls": 3, "cmaf": 1}
     audience.close()
     assert not +watched.viewers
@@ -26,10 +36,10 @@ async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
 async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
     clock = Clock(100.0)
     audience, watched = HttpViewers(15, clock=clock), stream()
-    audience.record(viewer(1), watched, "hls")
-    audience.record(viewer(2), watched, "hls")
+    audience.record(viewer(1), watched, "hls", media=True)
+    audience.record(viewer(2), watched, "hls", media=True)
     clock.now += 10
-    audience.record(viewer(1), watched, "hls")
+    audience.record(viewer(1), watched, "hls", media=False)
     clock.now += 10
     audience.expire()
     assert watched.viewers["hls"] == 1
@@ -39,27 +49,88 @@ async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
     audience.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "answer", "method", "counted"),
+    [
+        ("1.ts", FOUND, "GET", 1),
+        ("video/1-part2.m4s", FOUND, "GET", 1),
+        ("live.m3u8", FOUND, "GET", 0),
+        ("manifest.mpd", FOUND, "GET", 0),
+        ("1.ts", FOUND, "HEAD", 0),
+        ("1.ts", text(404, "no segment"), "GET", 0),
+        ("1.ts", text(503, "not yet"), "GET", 0),
+    ],
+)
+async def test_only_who_gets_media_is_counted(path: str, answer: Response, method: str, counted: int):
+    async def later() -> Response:
+        return answer
+
+    for answering in (answer, later()):
+        audience, watched = HttpViewers(), stream()
+        got = audience.follow(request(f"/c1/{path}", method), watched, "hls", path, answering)
+        assert (got if isinstance(got, Response) else await got) is answer
+        assert watched.viewers["hls"] == counted
+        audience.close()
+
+
+async def test_behind_a_trusted_proxy_a_playlist_counts():
+    audience, watched = HttpViewers(), stream()
+
+    def handle(asking: Request) -> Response:
+        audience.record(asking, watched, "hls", media=False)
+        return FOUND
+
+    async with serving(handle, forwarded=trusting("127.0.0.0/8")) as listener:
+        await listener.get("/c1/live.m3u8")
+        assert watched.viewers["hls"] == 0
+        await listener.get("/c1/live.m3u8", X_Forwarded_For="192.0.2.7")
+        assert watched.viewers["hls"] == 1
+    audience.close()
+
+
 async def test_the_table_is_bounded():
     audience, watched = HttpViewers(max_viewers=10), stream()
     for n in range(30):
-        audience.record(viewer(n), watched, "hls")
+        audience.record(viewer(n), watched, "hls", media=True)
     assert len(audience) == watched.viewers["hls"] == 10
+    audience.close()
+
+
+async def test_an_address_has_a_bounded_number_of_players(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_PER_ADDRESS", 3)
+    clock = Clock(100.0)
+    audience, watched, other = HttpViewers(15, clock=clock), stream(), stream()
+    for n in range(9):
+        audience.record(viewer(1, f"forged {n}"), watched, "hls", media=bool(n % 2))
+        audience.record(viewer(1, f"forged {n}"), other, "cmaf", media=True)
+    assert len(audience) == 3
+    audience.record(viewer(2), watched, "hls", media=True)
+    assert len(audience) == 4
+    proxy = viewer(1, "through a trusted proxy")
+    proxy.exempt = True
+    audience.record(proxy, watched, "hls", media=True)
+    assert len(audience) == 5
+    clock.now += 20
+    audience.expire()
+    audience.record(viewer(1, "later"), watched, "hls", media=True)
+    assert watched.viewers["hls"] == 1
     audience.close()
 
 
 async def test_a_stream_that_begins_anew_has_its_own_viewers():
     audience, first, second = HttpViewers(), stream(), stream()
-    audience.record(viewer(), first, "hls")
-    audience.record(viewer(), second, "hls")
+    audience.record(viewer(), first, "hls", media=True)
+    audience.record(viewer(), second, "hls", media=True)
     assert (first.viewers["hls"], second.viewers["hls"]) == (0, 1)
     audience.close()
 
 
 async def test_a_player_with_a_long_agent_is_remembered_in_few_bytes():
-    watched, audience = stream(), HttpViewers()
+    watched: Stream = stream()
+    audience = HttpViewers()
     agent = "x" * 16_000
-    audience.record(viewer(1, agent), watched, "hls")
-    audience.record(viewer(1, agent), watched, "hls")
+    audience.record(viewer(1, agent), watched, "hls", media=True)
+    audience.record(viewer(1, agent), watched, "hls", media=True)
     [key] = audience._entries
     assert len(repr(key)) < 200
     assert watched.viewers == {"hls": 1}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
 
 from gateway.channels.stream_key import SignatureUse
+from gateway.diagnosis import experience as module
 from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
-from gateway.playback import reports as module
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.reports import RequestReports, ViewerReports
 from tests.support.builders import FAR, channel, stream
+from tests.support.clock import Clock
 from tests.support.http import Listener, Reply, request
 from tests.support.playback import SECRETS, playing
 
@@ -22,10 +25,14 @@ LINE = b'bsa=(1),bsda=(400),ltc=900,millrace-p=flv,millrace-h=720,msd=700,sid="o
 class Lab:
     """Where reports end up."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.metrics = Metrics("1")
-        self.experience = Experience(self.metrics)
+        self.experience = Experience(self.metrics, clock)
         self.reports = ViewerReports(self.experience, self.metrics.viewer_reports, self.is_held)
+
+    def viewers(self, clock: Clock | None = None) -> HttpViewers:
+        reports = RequestReports(self.experience, self.metrics.viewer_reports)
+        return HttpViewers(reports=reports) if clock is None else HttpViewers(reports=reports, clock=clock)
 
     async def is_held(self, name: str) -> bool:
         return name == "c9"
@@ -98,14 +105,19 @@ async def test_a_report_of_more_than_a_kilobyte_is_refused():
 
 
 async def test_an_address_may_send_so_many_reports_a_minute(monkeypatch: pytest.MonkeyPatch):
+    """Also as several lines of one request, and as CMCD of requests for media."""
     monkeypatch.setattr(module, "PER_MINUTE", 3)
-    lab = Lab()
+    lab = Lab(Clock(100.0))
     async with playing(reports=lab.reports) as server:
         server.live()
-        replies = [await post(server.listener, "/c1/report") for _ in range(4)]
-        assert [reply.status for reply in replies] == [204, 204, 204, 429]
-        assert int(replies[-1].headers["retry-after"]) in range(1, 61)
-        assert lab.counted() == {"page": 3, "limited": 1}
+        replies = [await post(server.listener, "/c1/report", body) for body in (LINE, b"\n".join([LINE] * 3), LINE)]
+        assert [reply.status for reply in replies] == [204, 204, 429]
+        assert replies[-1].headers["retry-after"] == "1"
+        assert lab.counted() == {"page": 3, "limited": 2}
+    request_reports = RequestReports(lab.experience, lab.metrics.viewer_reports)
+    for n, peer in enumerate(("127.0.0.1", "192.0.2.1")):
+        request_reports.read(request(cmcd(f'sid="{n}"'), peer=peer), "c1", "hls", 1)
+    assert lab.counted() == {"page": 3, "limited": 3, "request": 1}
 
 
 async def test_a_protocol_that_is_none_counts_as_other():
@@ -133,11 +145,12 @@ def cmcd(text: str) -> str:
 
 async def test_players_requests_are_read_by_protocol():
     lab, watched = Lab(), stream()
-    viewers = HttpViewers(reports=RequestReports(lab.experience, lab.metrics.viewer_reports))
-    viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls")
-    viewers.record(request(cmcd('br=3000,sf=d,sid="b"'), user_agent="2"), watched, "cmaf")
-    viewers.record(request("/c1/live.m3u8", cmcd_session='sid="c"', cmcd_status="bs"), watched, "cmaf")
-    viewers.record(request("/c1/live.m3u8"), watched, "hls")
+    viewers = lab.viewers()
+    viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls", media=True)
+    viewers.record(request(cmcd('br=3000,sf=d,sid="b"'), user_agent="2"), watched, "cmaf", media=True)
+    with_headers = request("/c1/1.m4s", cmcd_session='sid="c"', cmcd_status="bs")
+    viewers.record(with_headers, watched, "cmaf", media=True)
+    viewers.record(request("/c1/1.ts"), watched, "hls", media=True)
     found = lab.experience.of("c1")
     assert {name: totals.stalls for name, totals in found.items()} == {"hls": 1, "dash": 0, "cmaf": 1}
     viewers.close()
@@ -145,10 +158,27 @@ async def test_players_requests_are_read_by_protocol():
 
 async def test_of_a_long_session_every_tenth_request_is_read_and_each_empty_buffer():
     lab, watched = Lab(), stream()
-    viewers = HttpViewers(reports=RequestReports(lab.experience, lab.metrics.viewer_reports))
+    viewers = lab.viewers()
     for _ in range(90):
-        viewers.record(request(cmcd('br=3000,sf=h,sid="a"')), watched, "hls")
+        viewers.record(request(cmcd('br=3000,sf=h,sid="a"')), watched, "hls", media=True)
     assert lab.counted() == {"request": 45}
-    viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls")
+    viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls", media=True)
     assert lab.experience.of("c1")["hls"].stalls == 1
+    viewers.close()
+
+
+async def test_who_gets_no_media_reports_nothing_and_a_start_counts_from_the_first_request():
+    clock = Clock(100.0)
+    lab, watched = Lab(clock), stream()
+    viewers = lab.viewers(clock)
+    for _ in range(3):
+        viewers.record(request(cmcd('sf=h,sid="a",su')), watched, "hls", media=False)
+        clock.now += 0.4
+    assert lab.counted() == {}
+    viewers.record(request(cmcd('sf=h,sid="a",su')), watched, "hls", media=True)
+    clock.now += 0.2
+    viewers.record(request(cmcd('sf=h,sid="a"')), watched, "hls", media=True)
+    found = lab.experience.of("c1")["hls"]
+    assert found.viewers == 1
+    assert 1.0 <= (found.startup.quantile(0.5) or 0) <= 1.5
     viewers.close()

@@ -123,7 +123,10 @@ async def test_players_are_counted_by_protocol_until_they_stay_away():
         for agent in ("VLC", "Safari", "VLC"):
             await lab.listener.get("/c1/live.m3u8", User_Agent=agent)
             await lab.listener.get("/c1/1.ts", User_Agent=agent)
+            await lab.listener.get("/c1/live.m3u8", User_Agent=f"{agent} without media")
         await lab.listener.get("/c1/manifest.mpd", User_Agent="VLC")
+        assert stream.viewers == {"hls": 2}
+        await lab.listener.get("/c1/video/1-1.m4s", User_Agent="VLC")
         assert stream.viewers == {"hls": 2, "cmaf": 1}
         lab.audience.close()
         assert not +stream.viewers
@@ -185,9 +188,6 @@ async def test_the_broadcaster_is_here_for_whoever_holds_a_key():
         assert page.headers["referrer-policy"] == "no-referrer"
         for asset in re.findall(r'(?:src|href)="(/_player/[^"]+)"', page.text):
             assert (await lab.listener.get(asset)).status == 200, asset
-        ports = await lab.listener.get("/broadcast.json")
-        assert json.loads(ports.text) == {"ws": None, "wss": None}
-        assert ports.headers["content-type"] == "application/json"
 
 
 async def test_the_player_page_plays_addresses_of_ivs_only():

@@ -58,3 +58,33 @@ def test_what_is_not_ours_says_nothing(key: str) -> None:
 )  # fmt: skip
 def test_numbers_behind_a_name_and_clips_of_motion_are_ours(key: str) -> None:
     assert parse(key) is not None
+
+
+CHINA = timezone(timedelta(hours=8))
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "start"),
+    [
+        # The number is the day of the month, `%03d` of strftime.
+        ("c1/mp4/2022/12/9/capture-009-2022-12-09_01-02-03.mp4", MediaKind.VIDEO, datetime(2022, 12, 9, 1, 2, 3)),
+        ("c1/mp4/2022/12/9/vod-index.m3u8", MediaKind.MP4_LIST, datetime(2022, 12, 9)),
+        ("c1/motion/mp4/2022/3/9/2022-3-9_01-02-03-004_all-35_.mp4", MediaKind.MOTION, datetime(2022, 3, 9, 1, 2, 3)),
+        ("c1/motion/images/2022/3/9/2022-3-9_01-02-03-004_all-35_.jpeg", MediaKind.MOTION,
+         datetime(2022, 3, 9, 1, 2, 3)),
+    ],
+)  # fmt: skip
+def test_names_of_the_original_system_are_in_the_zone_of_its_container(
+    key: str, kind: MediaKind, start: datetime
+) -> None:
+    assert parse(key) == media_keys.MediaKey("c1", kind, start.replace(tzinfo=CHINA).timestamp())
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["c1/mp4/2022/12/9/capture-9-2022-12-09_01-02-03.mp4", "c1/mp4/2022/12/9/capture-009-2022-13-09_01-02-03.mp4",
+     "c1/mp4/2022/2/31/vod-index.m3u8", "c1/mp4/vod-index.m3u8", "c1/mp4/0001/1/1/vod-index.m3u8",
+     "c1/motion/mp4/2022/3/9/2022-13-9_01-02-03-004_all-35_.mp4"],
+)  # fmt: skip
+def test_what_the_original_system_never_wrote_says_nothing(key: str) -> None:
+    assert parse(key) is None

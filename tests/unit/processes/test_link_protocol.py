@@ -98,7 +98,7 @@ async def test_a_seat_passes_on_what_the_master_says_and_takes_its_end_for_a_sto
 
     seat.listen(hear)
     seat.ready()
-    assert LineReader().receive(master.recv(1000)) == [{"say": "ready"}]
+    assert LineReader().receive(master.recv(1000)) == [{"say": "alive"}, {"say": "ready"}]
     for word in (WorkerCommand.OPENED, WorkerCommand.RETIRE):
         master.sendall(encode_message(word))
         await asyncio.wait_for(heard.wait(), 5)
@@ -107,6 +107,17 @@ async def test_a_seat_passes_on_what_the_master_says_and_takes_its_end_for_a_sto
     await asyncio.wait_for(heard.wait(), 5)
     assert told == [WorkerCommand.OPENED, WorkerCommand.RETIRE, WorkerCommand.STOP]
     seat.close()
+
+
+async def test_commands_that_arrive_with_the_first_message_are_passed_on():
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(BEGIN_ALONE.encode() + encode_message(WorkerCommand.OPENED) + encode_message(WorkerCommand.STOP))
+        seat = WorkerLink(theirs.detach())
+        told: list[WorkerCommand] = []
+        seat.listen(told.append)
+        assert told == [WorkerCommand.OPENED, WorkerCommand.STOP]
+        seat.close()
 
 
 def test_a_link_with_nobody_behind_it_is_no_seat():

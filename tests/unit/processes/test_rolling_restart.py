@@ -12,6 +12,7 @@ from gateway.processes.rolling_restart import (
     RetireWorker,
     RollingRestart,
     StartWorker,
+    StopListening,
     StopWorker,
     WorkerInstance,
     WorkerState,
@@ -64,7 +65,7 @@ def test_one_that_cannot_begin_ends_the_whole_start_with_its_code():
 
 def test_a_worker_that_dies_is_replaced_after_a_pause_and_named_to_its_successor():
     fleet, (_, second) = serving()
-    assert fleet.ended(second, -9, LATER) == [RestartLater(2, FIRST_PAUSE)]
+    assert fleet.ended(second, -9, LATER) == [StopListening(2), RestartLater(2, FIRST_PAUSE)]
     (start,) = fleet.pause_over(2, LATER)
     assert isinstance(start, StartWorker)
     assert (start.worker.number, start.worker.start, start.succeeds) == (2, 2, second)
@@ -72,11 +73,17 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_and_named_to_its_successor
     assert fleet.ready(start.worker, LATER) == []
 
 
+def test_connections_wait_for_a_successor_only_if_nobody_else_can_take_them():
+    fleet, (first, second) = serving()
+    assert StopListening(2) in fleet.ended(second, -9, LATER)
+    assert fleet.ended(first, -9, LATER) == [RestartLater(1, FIRST_PAUSE)]
+
+
 def test_pauses_grow_while_workers_die_soon_and_no_further_than_to_their_bound():
     fleet, (_, worker) = serving()
     now, pauses = LATER, []
     for _ in range(12):
-        (pause,) = fleet.ended(worker, 1, now)
+        _, pause = fleet.ended(worker, 1, now)
         assert isinstance(pause, RestartLater)
         pauses.append(pause.seconds)
         worker = started(fleet.pause_over(2, now))
@@ -84,7 +91,7 @@ def test_pauses_grow_while_workers_die_soon_and_no_further_than_to_their_bound()
     assert pauses[:4] == [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4, FIRST_PAUSE * 8]
     assert pauses[-1] == LAST_PAUSE
     fleet.ready(worker, now)
-    assert fleet.ended(worker, 1, now + LATER) == [RestartLater(2, FIRST_PAUSE)]
+    assert fleet.ended(worker, 1, now + LATER) == [StopListening(2), RestartLater(2, FIRST_PAUSE)]
 
 
 def test_a_reload_replaces_one_slot_after_the_other_and_no_old_one_goes_before_its_successor_serves():
@@ -120,7 +127,7 @@ def test_where_both_fail_the_slot_is_filled_again():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
     fleet.ended(first, -11, LATER)
-    assert fleet.ended(fresh, 1, LATER) == [RestartDone(failed=1), RestartLater(1, FIRST_PAUSE * 2)]
+    assert fleet.ended(fresh, 1, LATER) == [RestartDone(failed=1), StopListening(1), RestartLater(1, FIRST_PAUSE * 2)]
     assert len(starts(fleet.pause_over(1, LATER))) == 1
 
 

@@ -1,5 +1,6 @@
 """What several workers share and divide: ports, settings, the folder of what runs, and what a reload cannot change."""
 
+import errno
 import os
 import socket
 import sys
@@ -212,6 +213,17 @@ def test_sockets_of_a_data_folder_with_a_long_path_go_elsewhere(tmp_path: Path):
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(str(folder / "01234567.128-4096.sock"))
     assert not folder.exists()
+
+
+def test_a_file_system_without_locks_prevents_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with run_folder(tmp_path / "run"):
+        assert "start no second gateway here" in "".join(capsys.readouterr())
 
 
 def test_a_run_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path):

@@ -60,7 +60,9 @@ def test_a_hello_says_what_it_was_told() -> None:
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{}", b'{"session":1,"started":1,"channel":{}}', b'{"session":"a","started":true,"channel":{}}',
-     b'{"session":"a","started":1,"channel":[]}', b'{"session":"a","started":"1","channel":{}}'],
+     b'{"session":"a","started":1,"channel":[]}', b'{"session":"a","started":"1","channel":{}}',
+     b'{"session":"a","started":-1,"channel":{}}', b'{"session":"a","started":1e999,"channel":{}}',
+     b'{"session":"a","started":1' + b"0" * 400 + b',"channel":{}}'],
 )  # fmt: skip
 def test_a_hello_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidData):

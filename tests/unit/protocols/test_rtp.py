@@ -235,3 +235,18 @@ def test_aac_frames_and_a_frame_over_several_packets() -> None:
     assert frame.payload == b"abcdef"
     with pytest.raises(InvalidData):
         AacDepacketizer(13, 2, 1024)
+
+
+def test_an_aac_frame_in_many_fragments_is_joined_and_a_lost_one_leaves_nothing() -> None:
+    depacketizer, frame = AacDepacketizer(32, 0, 1024), bytes(range(256)) * 20
+    fragments = [packet(struct.pack(">HI", 32, len(frame)) + frame[at : at + 10]) for at in range(0, len(frame), 10)]
+    for _ in range(2):
+        assert [unit.payload for piece in fragments for unit in depacketizer.push(piece)] == [frame]
+        depacketizer.push(fragments[0])
+        depacketizer.lost()
+
+
+@pytest.mark.parametrize("size", [8_192, 0xFFFFFFF0])
+def test_an_aac_frame_larger_than_its_mode_allows_is_refused_with_its_first_fragment(size: int) -> None:
+    with pytest.raises(InvalidData):
+        AacDepacketizer(32, 0, 1024).push(packet(struct.pack(">HI", 32, size) + bytes(1_000)))

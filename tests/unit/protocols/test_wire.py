@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -57,8 +58,8 @@ def test_any_frames_in_any_pieces_come_out_as_they_went_in(frames: list[tuple[in
 
 
 @given(
-    st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1), st.booleans(),
-    st.floats(allow_nan=False), st.binary(max_size=30), st.integers(1, 0xFFFF),
+    st.integers(1 - 2**53, 2**53 - 1), st.integers(-(2**31), 2**31 - 1), st.booleans(),
+    st.floats(0, 9e10), st.binary(max_size=30), st.integers(1, 0xFFFF),
 )  # fmt: skip
 def test_a_unit_crosses_unchanged(dts: int, cts: int, key: bool, wall: float, payload: bytes, to: int) -> None:
     unit = AccessUnit(VIDEO, dts, cts, key, wall, payload)
@@ -77,6 +78,29 @@ def test_a_unit_finds_its_track() -> None:
 def test_a_unit_of_a_track_that_was_not_announced_is_refused(tracks: Tracks | None) -> None:
     with pytest.raises(InvalidData, match="not announced"):
         wire.decode_unit(wire.encode_unit(sound(20)), tracks)
+
+
+@pytest.mark.parametrize(
+    ("dts", "wall"), [(2**53, 0.0), (-(2**63), 0.0), (0, math.nan), (0, math.inf), (0, 1e300), (0, -1e11)]
+)
+def test_a_unit_at_a_time_that_no_stream_has_is_refused(dts: int, wall: float) -> None:
+    with pytest.raises(InvalidData, match="a unit at"):
+        wire.decode_unit(wire.encode_unit(AccessUnit(VIDEO, dts, 0, True, wall, b"")), Tracks(VIDEO, None))
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("NaN", 0.0),
+        ("Infinity", MAX_NUMBER),
+        ("-1e999", -MAX_NUMBER),
+        ("9" * 5000, MAX_NUMBER),
+        ("-7", -7),
+        ("1.5", 1.5),
+    ],
+)
+def test_numbers_of_other_processes_are_bounded(text: str, number: float) -> None:
+    assert wire.read_json(b'{"a":[' + text.encode() + b"]}") == {"a": [number]}
 
 
 def test_times_that_do_not_fit_are_not_written() -> None:

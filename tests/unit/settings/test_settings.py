@@ -218,8 +218,8 @@ BAD_VALUES = [
     ("admin.session_idle", "0", "seconds, more than 0"),
     ("admin.forwarded_from", "10.0.0.1/8", "networks"),
     ("oidc.issuer", "ftp://id.example.com", "the issuer's URL"),
-    ("oidc.issuer", "https://id.example.com/?x=1", "the issuer's URL"),
-    ("oidc.issuer", "https://user@id.example.com/", "the issuer's URL"),
+    ("oidc.issuer", "https://id.example.com/?***", "the issuer's URL"),
+    ("oidc.issuer", "https://***@id.example.com/", "the issuer's URL"),
     ("oidc.name", "", "text of 1 to 60 characters"),
     ("rtmp.port", "abc", "a port number"),
     ("rtmp.port", "-1", "a port number"),
@@ -247,7 +247,7 @@ BAD_VALUES = [
     ("playback.auth", "all", "none, sign or cloudfront"),
     ("playback.public_url", "live.example.com", "a URL"),
     ("playback.public_url", "http://[::1", "a URL"),
-    ("playback.public_url", "https://a/?x", "a URL"),
+    ("playback.public_url", "https://a/?***", "a URL"),
     ("hooks.url", "ftp://a/", "a URL"),
     ("hooks.url", "http://", "a URL"),
     ("cloudfront.public_keys", "K1", "<key pair id>=<PEM file>"),
@@ -289,6 +289,7 @@ BAD_FILES = [
     ('[tls]\ncert = "a\\u0000b"\nkey = "k"', "tls.cert is "),
     ("[rtmp\nport", "is not TOML"),
     ("x = " + "[" * 100_000, "is not TOML"),
+    ("x = " + "9" * 5_000, "is not TOML"),
 ]
 
 
@@ -344,7 +345,7 @@ ECS = {"WORKERS__RUNNER": "ecs", "ECS__TASK": "t", "ECS__CONTAINER": "c", "CLUST
         ({"ECS__EVENTS": "https://sqs.eu-central-1.amazonaws.com/1/q"}, "so ecs.addresses has to name"),
         (
             {"SIGNING__SECRET_FILE": "/no/such/file"},
-            "MILLRACE_SIGNING__SECRET_FILE names /no/such/file, which cannot be read",
+            "MILLRACE_SIGNING__SECRET_FILE names a file that cannot be read",
         ),
     ],
 )
@@ -414,6 +415,52 @@ def test_the_value_of_a_secret_is_never_said(tmp_path):
         "cluster.secret",
         "cloudfront.origin_secret",
     }
+
+
+HIDDEN = [
+    ("hooks.url", "htps://user:geheim@y/x", "htps://***@y/***"),
+    ("hooks.url", "htps://user:ge/geheim@y/x", "htps://***"),
+    ("hooks.url", "htps://hooks.example.com:8443/services/geheim?token=geheim", "htps://hooks.example.com:8443/***"),
+    ("hooks.url", "http://user:geheim", "http://***"),
+    ("hooks.url", "user:geheim@y", "***"),
+    ("playback.public_url", "ftp://user:ge/heim@y/x?sign=geheim", "ftp://***@y/x?***"),
+    ("oidc.issuer", "https:/user:geheim@y", "https:/***@y"),
+    ("vod.queue", "//user:geheim@y", "***@y"),
+    ("registry", "redis://:geheim@y/0", "redis://***@y/0"),
+    ("channels", "mysql://user:geheim@y/x?password=geheim", "mysql://***@y/x?***"),
+    ("webrtc.ice_servers", "turn:turn.example.com geheim", "turn:turn.example.com ***"),
+    ("ws.compatible", "rtmp://user:geheim@y/app", "rtmp://***@y/app"),
+    ("egress.allow", "10.0.0.0/8,http://user:geheim@y/x", "10.0.0.0/8,http://***@y/x"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "displayed"), HIDDEN)
+def test_secrets_in_other_options_are_not_said(name, value, displayed, tmp_path):
+    for line in (refused(environ={variable(name): value}), refused(overrides=[f"{name}={value}"])):
+        assert line.startswith(f'{name} is "{displayed}" (')
+    assert "geheim" not in refused(config=toml(tmp_path, f"{name} = ['{value}']"))
+    assert "geheim" not in refused(config=toml(tmp_path, f"{name} = {{a = '{value}'}}"))
+
+
+def test_what_check_config_shows_has_no_secrets():
+    hook = load(environ={"MILLRACE_HOOKS__URL": "https://user:geheim@hooks.example.com/services/geheim"})
+    assert shown(hook, "hooks.url") == '"https://***@hooks.example.com/***"'
+    turn = load(environ={"MILLRACE_WEBRTC__ICE_SERVERS": "turn:turn.example.com:3478 user geheim, stun:a.example.com"})
+    assert shown(turn, "webrtc.ice_servers") == '["turn:turn.example.com:3478 ***", "stun:a.example.com"]'
+    users = load(environ={"MILLRACE_OIDC__ALLOW": "alice@example.com"})
+    assert shown(users, "oidc.allow") == '["alice@example.com"]'
+
+
+@pytest.mark.parametrize("override", ["admin.token:geheim", "admin.token geheim", "geheim"])
+def test_what_follows_a_wrong_separator_is_not_said(override):
+    line = refused(overrides=[override])
+    assert "expected section.option=value" in line and "geheim" not in line
+    assert ("admin.token" in line) == ("admin.token" in override)
+
+
+def test_a_secret_in_place_of_the_path_of_its_file_is_not_said():
+    line = refused(environ={"MILLRACE_ADMIN__TOKEN_FILE": "geheim-0123456789"})
+    assert line == "MILLRACE_ADMIN__TOKEN_FILE names a file that cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if not is_secret(name)])

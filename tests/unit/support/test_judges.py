@@ -89,7 +89,7 @@ def test_a_multivariant_playlist_without_bandwidth_is_found() -> None:
     ("name", "was", "becomes", "rule"),
     [
         ("video.m3u8", "#EXTM3U\n", "", "4.4.1.1"),
-        ("video.m3u8", "PART-HOLD-BACK=1.50000", "PART-HOLD-BACK=1.20000", "4.4.3.8 PART-HOLD-BACK"),
+        ("video.m3u8", "PART-HOLD-BACK=1.53252", "PART-HOLD-BACK=1.20000", "4.4.3.8 PART-HOLD-BACK"),
         ("video.m3u8", "CAN-SKIP-UNTIL=12", "CAN-SKIP-UNTIL=11", "4.4.3.8 CAN-SKIP-UNTIL"),
         ("video.m3u8", "#EXTINF:2.00000,\n1700000000-5.", "#EXTINF:2.60000,\n1700000000-5.", "4.4.3.1 EXTINF rounded"),
         ("video.m3u8", "22:13:40.000Z", "22:13:40.067Z", "4.4.4.6 PROGRAM-DATE-TIME follows"),
@@ -132,6 +132,7 @@ def test_a_hint_that_does_not_come_true_is_found() -> None:
     part = '#EXT-X-PART:DURATION=0.50000,URI="1700000000-part-{}.m4s"\n' + hint.replace("50", "51")
     assert followed(text, text.replace(hint, part.format(50))).lines() == []
     assert only(followed(text, text.replace(hint, part.format(77)))) == "4.4.5.3 PRELOAD-HINT comes true"
+    assert followed(text, text.replace(hint, f"#EXT-X-DISCONTINUITY\n{part.format(77)}")).lines() == []
 
 
 def test_segments_that_went_with_a_discontinuity_need_its_sequence() -> None:

@@ -204,10 +204,9 @@ async def test_media_before_the_handshake_are_dropped() -> None:
 
 async def test_1000_half_open_peers_are_bounded_and_end_in_time() -> None:
     wire = Wire(half_open=1000, half_open_per_address=0)
-    opened = [wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.1") for _ in range(1000)]
+    opened = [wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.1") for _ in range(1001)]
     assert all(peer._dtls is None for peer in opened), "a peer without a client has no session"
-    with pytest.raises(AtCapacity):
-        wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.2")
+    assert opened[0].has_ended and wire.endpoint.counters.ended[PeerEnd.REPLACED] == 1
     wire.clock.now += 9.9
     wire.endpoint.tick(wire.clock())
     assert wire.endpoint.half_open == 1000
@@ -215,7 +214,39 @@ async def test_1000_half_open_peers_are_bounded_and_end_in_time() -> None:
     wire.endpoint.tick(wire.clock())
     assert wire.endpoint.half_open == wire.endpoint.peers == 0 and wire.endpoint._peers == {}
     assert wire.endpoint.counters.ended[PeerEnd.CONNECT_TIMEOUT] == 1000
-    assert wire.endpoint.counters.refused == 1
+
+
+async def test_a_viewer_that_sends_checks_stays_while_strangers_fill_all_places() -> None:
+    wire = Wire(half_open=2)
+    client, strangers = Client(), [Client() for _ in range(4)]
+    _, recorder = wire.open(client)
+    ended = [wire.open(strangers[0])[1]]
+    wire.deliver(client.check(), client.address)
+    ended += [wire.open(stranger)[1] for stranger in strangers[1:]]
+    assert [one.ends for one in ended] == [[PeerEnd.REPLACED]] * 3 + [[]]
+    assert not recorder.ends and wire.endpoint.half_open == 2
+
+
+@pytest.mark.parametrize("bound", [{"half_open": 2}, {"half_open_per_address": 2}, {"peers": 10}])
+async def test_a_push_always_has_a_place(bound: dict[str, int]) -> None:
+    wire, address = Wire(**bound), "192.0.2.77"
+    if "peers" in bound:
+        for _ in range(9):
+            await wire.connect()
+        with pytest.raises(AtCapacity):
+            wire.endpoint.open_peer(CLIENT.offer, Recorder(), address)
+    else:
+        for _ in range(2):
+            wire.open(Client())
+    pushes = [Recorder() for _ in range(1 if "peers" in bound else 2)]
+    peers = [wire.endpoint.open_peer(CLIENT.offer, push, address, has_key=True) for push in pushes]
+    if "half_open" in bound:
+        with pytest.raises(AtCapacity):
+            wire.endpoint.open_peer(CLIENT.offer, Recorder(), address)
+    assert not [push for push in pushes if push.ends], "a push makes no room for a viewer"
+    for peer in peers:
+        peer.close()
+    assert wire.endpoint._half_open_of[address] == wire.endpoint.half_open, "a refused viewer is not counted"
 
 
 async def test_half_open_peers_of_an_address_are_bounded() -> None:
@@ -273,7 +304,7 @@ async def test_an_ice_restart_keeps_the_media_and_changes_the_credentials() -> N
     before = (peer.ufrag, peer.password)
     for generation in range(5):
         client.ufrag, client.password = f"new{generation}", os.urandom(12).hex()
-        peer.restart(client.offer)
+        peer.restart(client.ufrag, client.password)
         assert len(wire.endpoint._peers) == 2
         client.answer(peer)
         peer.send([rtp_packet(generation)])
@@ -292,31 +323,42 @@ async def test_an_ice_restart_keeps_the_media_and_changes_the_credentials() -> N
     assert wire.endpoint._peers == {} and recorder.ends == [PeerEnd.CLOSED]
 
 
-async def test_a_restart_with_another_certificate_is_refused() -> None:
+async def test_malformed_credentials_are_refused() -> None:
     wire = Wire()
     client, peer, _ = await wire.connect()
     with pytest.raises(RemoteProtocolError):
-        peer.restart(OfferedTransport(client.ufrag, client.password, Client().fingerprint))
+        peer.restart("x", "y")
     with pytest.raises(RemoteProtocolError):
         wire.endpoint.open_peer(OfferedTransport("x", "y", client.fingerprint), Recorder(), "192.0.2.1")
     assert wire.endpoint.half_open == 0
 
 
-async def test_a_silent_peer_ends_after_its_consent() -> None:
+@pytest.mark.parametrize(("has_key", "seconds"), [(False, 30), (True, 50)], ids=["viewer", "publisher"])
+async def test_a_peer_that_answers_no_check_ends_after_its_consent(has_key: bool, seconds: int) -> None:
+    """The checks of a viewer do not count, from whatever address: its media go where nobody answers."""
     wire = Wire(consent_timeout=30)
-    client, peer, recorder = await wire.connect()
+    client, peer, recorder = await wire.connect(has_key=has_key)
     client.answers = False
-    wire.clock.now += 20
-    client.send_check()
-    await wire.exchange()
-    for _ in range(29):
+    for passed in range(1, seconds + 1):
+        assert not recorder.ends
+        wire.clock.now += 1
+        if passed <= 20:
+            wire.deliver(client.check(nominate=False), ("192.0.2.99", 9))
+            wire.deliver(client.check(), client.address)
+        for _ in range(10):
+            wire.endpoint.tick(wire.clock())
+    assert recorder.ends == [PeerEnd.CONSENT_EXPIRED] and peer.has_ended
+
+
+async def test_a_short_consent_time_has_several_checks() -> None:
+    wire = Wire(consent_timeout=6)
+    client, _, recorder = await wire.connect()
+    for _ in range(60):
         wire.clock.now += 1
         for _ in range(10):
             wire.endpoint.tick(wire.clock())
-    assert not recorder.ends
-    wire.clock.now += 1
-    wire.endpoint.tick(wire.clock())
-    assert recorder.ends == [PeerEnd.CONSENT_EXPIRED] and peer.has_ended
+        await wire.exchange()
+    assert not recorder.ends and len(client.requests) > 20
 
 
 async def test_our_own_checks_keep_the_consent_of_a_peer_that_answers() -> None:
@@ -549,6 +591,24 @@ async def test_the_end_of_the_endpoint_ends_its_peers() -> None:
     assert client.closed and peer.has_ended
     with pytest.raises(AtCapacity):
         wire.endpoint.open_peer(CLIENT.offer, Recorder(), "192.0.2.1")
+
+
+async def test_rtcp_of_a_peer_is_bounded() -> None:
+    wire = Wire()
+    client, _, recorder = await wire.connect()
+    for _ in range(3):
+        before = len(recorder.rtcp_packets)
+        for _ in range(300):
+            client.send_rtcp(receiver_report())
+        await wire.exchange()
+        assert len(recorder.rtcp_packets) - before == 250
+        wire.clock.now += 1
+    assert wire.endpoint.counters.dropped == {Dropped.RTCP: 150}
+    wire.clock.now += 1
+    for _ in range(30):
+        client.send_rtcp(receiver_report() + bytes((0x80, 204, 0, 247)) + bytes(988))
+    await wire.exchange()
+    assert len(recorder.rtcp_packets) == 750 + 25, "long ones count more"
 
 
 async def test_a_role_conflict_is_answered_and_opens_no_media() -> None:

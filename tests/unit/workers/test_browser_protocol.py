@@ -26,6 +26,13 @@ def test_what_is_no_plan_is_refused(said: dict[str, Any]) -> None:
         BrowserPlan.from_json(said)
 
 
+def test_numbers_of_a_note_never_lower_a_counter() -> None:
+    said = wire.read_json(
+        b'{"video":null,"audio":null,"dropped":-1e999,"damaged":-5,"behind":NaN,"unusable_tracks":[]}'
+    )
+    assert BrowserReport.from_json(said) == BrowserReport()
+
+
 @pytest.mark.parametrize("change", [{"unusable_tracks": None}, {"dropped": "x"}, {"behind": []}])
 def test_what_is_no_note_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidData, match="invalid browser report"):

@@ -115,6 +115,7 @@ export default {
   "health.fault.b_frames": "Browsers cannot show B-frames over WebRTC: set B-frames to 0, or Tune to zerolatency, in the encoder.",
   "health.fault.bitrate_unsteady": "The bitrate changes by a factor of {value} again and again: set a constant bitrate (CBR) in the encoder.",
   "health.fault.fps_low": "{value} of {declared} frames arrive: the encoder or the uplink is too slow.",
+  "health.fault.open_gop": "The picture halts at each key frame in players: switch off open GOP in the encoder (x264: open-gop=0).",
   "health.fault.gop_long": "Key frame every {value} s: set 2 s in OBS, Output, Keyframe Interval.",
   "health.fault.picture_black": "The picture has been black for {value} s: check the camera or the scene.",
   "health.fault.picture_frozen": "The picture has not changed for {value} s: check the camera.",

@@ -115,6 +115,7 @@ export default {
   "health.fault.b_frames": "浏览器无法通过 WebRTC 播放 B 帧：请在编码器中把 B 帧设为 0，或把 Tune 设为 zerolatency。",
   "health.fault.bitrate_unsteady": "码率反复变化达 {value} 倍：请在编码器中设置固定码率 (CBR)。",
   "health.fault.fps_low": "{declared} 帧中只到达 {value} 帧：编码器或上行网络太慢。",
+  "health.fault.open_gop": "播放器中的画面在每个关键帧处停顿：请在编码器中关闭开放 GOP（x264：open-gop=0）。",
   "health.fault.gop_long": "每 {value} 秒才有一个关键帧：请在 OBS 的“输出”中把关键帧间隔设为 2 秒。",
   "health.fault.picture_black": "画面已黑 {value} 秒：请检查摄像机或场景。",
   "health.fault.picture_frozen": "画面已有 {value} 秒没有变化：请检查摄像机。",

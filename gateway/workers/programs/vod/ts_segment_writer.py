@@ -12,7 +12,7 @@ from gateway.formats.hls import media_playlist, multivariant_playlist
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.codecs import codec_string
 from gateway.media.track import MediaTrack
-from gateway.ports.vod_names import VodNames
+from gateway.ports.vod_names import VodNames, reference
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.vod_bounds import Allowance
 
@@ -124,7 +124,7 @@ def vod_playlist(segments: Sequence[WrittenSegment]) -> bytes:
     """Returns the media playlist of a finished VOD (RFC 8216bis)."""
     target = max(1, max(math.floor(s.duration + 0.5) for s in segments))
     head = media_playlist.head(target=target, sequence=1, discontinuity_sequence=None, version=3, independent=True)
-    body = [media_playlist.segment(s.duration, s.name) for s in segments]
+    body = [media_playlist.segment(s.duration, reference(s.name)) for s in segments]
     return media_playlist.with_suffix(media_playlist.playlist(head + "#EXT-X-PLAYLIST-TYPE:VOD\n", body, ended=True))
 
 
@@ -141,7 +141,9 @@ def master_playlist(
     """
     codecs = tuple(codec_string(track) for track in (video, audio) if track is not None)
     size, rate = display or (None, None)
-    variant = multivariant_playlist.Variant(names.playlist, peak(segments), average(segments), codecs, size, rate)
+    variant = multivariant_playlist.Variant(
+        reference(names.playlist), peak(segments), average(segments), codecs, size, rate
+    )
     return media_playlist.with_suffix(multivariant_playlist.multivariant([variant], version=3))
 
 

@@ -261,12 +261,15 @@ async def test_rendition_reports_name_what_the_master_lists_and_nothing_else() -
         text = await lab.text("master.m3u8")
         listed = {uri for _, uri in variants(text)} | set(re.findall(r'#EXT-X-MEDIA.*URI="([^"]*)"', text))
         assert len(listed) == 5
+        controls = []
         for own in listed:
             (playlist,) = await media(lab, own)
+            controls.append(playlist.control)
             assert {urljoin(own, uri) for uri in playlist.reports} == listed - {own}
             for uri, last in playlist.reports.items():
                 (other,) = await media(lab, urljoin(own, uri))
                 assert other.open is not None and last == (other.open.number, len(other.open.parts) - 1)
+        assert all(control == controls[0] for control in controls)
 
 
 async def test_the_master_has_the_source_first_and_its_sound_for_all() -> None:

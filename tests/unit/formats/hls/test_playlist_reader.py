@@ -1,8 +1,12 @@
 """Playlists of other servers."""
 
+import time
+
 import pytest
 
 from gateway.formats.hls.playlist_reader import (
+    MAX_SEGMENTS,
+    MAX_VARIANTS,
     MediaPlaylist,
     MultivariantPlaylist,
     Range,
@@ -50,6 +54,31 @@ def test_the_best_variant_has_most_pixels_and_its_default_sound() -> None:
     assert (playlist.best.uri, playlist.best.audio) == ("high", "y.m3u8")
 
 
+@pytest.mark.parametrize("side", ["9" * 4_400, "70000", "-1", "\u0663"])
+def test_a_resolution_that_cannot_be_is_none(side: str) -> None:
+    variants = f"#EXT-X-STREAM-INF:RESOLUTION={side}x1\na\n#EXT-X-STREAM-INF:RESOLUTION=2x{side}\nb\n"
+    playlist = parse_playlist(f"#EXTM3U\n{variants}".encode())
+    assert isinstance(playlist, MultivariantPlaylist)
+    assert [variant.pixels for variant in playlist.variants] == [0, 0]
+
+
+@pytest.mark.parametrize("damage", ["", "A=" * 4_000 + '",', '"', 'X="', "x=1,", "=,", " "])
+def test_what_is_no_attribute_is_left_out(damage: str) -> None:
+    line = f'#EXT-X-STREAM-INF:BANDWIDTH=7,{damage}RESOLUTION=4x2, AUDIO="a, b"\nv\n'
+    sound = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a, b",URI="s"\n'
+    playlist = parse_playlist(f"#EXTM3U\n{sound}{line}".encode())
+    assert isinstance(playlist, MultivariantPlaylist)
+    assert (playlist.best.bandwidth, playlist.best.audio) == (7, "s")
+
+
+def test_attributes_without_end_cost_little() -> None:
+    """A search at each character took a second for each of these lines."""
+    line = b"#EXT-X-STREAM-INF:" + b"A=" * 4_000 + b'"\nv\n'
+    began = time.process_time()
+    parse_playlist(b"#EXTM3U\n" + line * 100)
+    assert time.process_time() - began < 10
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -61,6 +90,11 @@ def test_the_best_variant_has_most_pixels_and_its_default_sound() -> None:
         b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n",
         b"#EXTM3U\n" + b"a" * 5_000_000,
         b"#EXTM3U\n#EXTINF:1,\n" + b"a" * 5_000,
+        b"#EXTM3U\n" + b"#EXTINF:1,\na\n" * (MAX_SEGMENTS + 1),
+        b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\na\n" * (MAX_VARIANTS + 1),
+        b"#EXTM3U\n" + b'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a"\n' * (MAX_VARIANTS + 1),
+        b"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:" + b"9" * 4_400 + b"\n",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:" + b"9" * 4_400 + b"\n",
     ],
 )
 def test_what_is_no_usable_playlist_is_an_error(text: bytes) -> None:

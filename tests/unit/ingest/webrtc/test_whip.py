@@ -35,7 +35,7 @@ from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.http import Listener, Reply, serving, until
 from tests.support.rtp_viewers import coded
-from tests.support.webrtc import Client, Wire
+from tests.support.webrtc import Client, Recorder, Wire
 from tests.support.whip_client import VIDEO_TYPE, offer
 
 SECRETS = SigningSecrets("a-secret")
@@ -318,15 +318,14 @@ async def test_a_client_that_leaves_while_the_store_is_asked_holds_nothing() -> 
 
 
 async def test_an_endpoint_without_room_gives_the_stream_back() -> None:
-    async with serving_pushes(half_open=1, half_open_per_address=0, linger=0.0) as lab:
+    async with serving_pushes(half_open=1, linger=0.0) as lab:
         other = Client()
-        lab.wire.open(other)
+        lab.wire.endpoint.open_peer(other.offer, Recorder(), "192.0.2.1", has_key=True)
         for _ in range(2):
             reply = await lab.post(Client())
             assert reply.status == 503 and reply.headers["retry-after"]
             assert lab.admission.connections["127.0.0.1"] == 0
             assert lab.hub.find("c1") is None
-        other.out.clear()
         lab.pass_time(10)
         assert (await lab.post(Client())).status == 201
 

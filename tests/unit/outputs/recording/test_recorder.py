@@ -141,6 +141,33 @@ async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
         )
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "no space left"), (errno.EMFILE, "Too many open files")],
+    ids=["no inode", "no quota", "no descriptor"],
+)
+async def test_a_file_that_cannot_be_made_is_trouble_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    real = os.open
+
+    def refuse(path: str | Path, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *rest)
+
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of()
+        with monkeypatch.context() as patch:
+            patch.setattr(locked_file.os, "open", refuse)
+            with pytest.raises(OutputError, match=words):
+                await record(studio.recorder(stream), stream, Timetable(seconds=5))
+        again = stream_of("c2")
+        await record(studio.recorder(again), again, Timetable(seconds=3))
+        await studio.finisher.flush()
+        assert len(studio.files()) == 1
+
+
 async def test_a_folder_that_vanishes_is_noticed_and_made_anew(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
@@ -178,6 +205,19 @@ async def test_a_slow_disk_drops_whole_gops_and_counts_them(tmp_path: Path, monk
         assert studio.counts.dropped == recorder.report()["dropped"]
         video = samples(studio.files()[0].read_bytes())[b"vide"]
         assert video[0].key
+
+
+@pytest.mark.parametrize("days", [300, -300])
+async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path, days: int) -> None:
+    table = Timetable(seconds=12, clock_jump=days * 86_400.0)
+    async with RunningArchive(tmp_path).open() as studio:
+        movie, on_demand = stream_of(video_time=60), stream_of("c2", ondemand_time=4)
+        await record(studio.recorder(movie), movie, table)
+        await record(studio.on_demand(on_demand), on_demand, table)
+        await studio.finisher.flush()
+        assert frames(studio.files("c1/**/*.mp4")) == sent(table)
+        (index,) = studio.files("c2/*.m3u8")
+        assert sum(duration for duration, _ in segments(index.read_text())) == pytest.approx(12, abs=0.5)
 
 
 # ---- recovery ----

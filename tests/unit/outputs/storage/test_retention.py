@@ -63,8 +63,8 @@ class Media:
         keys = [self.add(media_keys.segment_key(channel, start + n), days - n * step) for n in range(segments)]
         return [*keys, self.add(media_keys.playlist_key(channel, start), newest, playlist(entries).encode())]
 
-    def retention(self, days: int, *channels: dict[str, Any]) -> Retention:
-        return Retention(self.store, Channels(*channels), days, lambda: NOW)  # type: ignore[arg-type]
+    def retention(self, days: int, *channels: dict[str, Any], clips: int = 0) -> Retention:
+        return Retention(self.store, Channels(*channels), days, clips, clock=lambda: NOW)  # type: ignore[arg-type]
 
     @property
     def keys(self) -> set[str]:
@@ -90,6 +90,14 @@ async def test_clips_go_by_their_age_too(media: Media) -> None:
     assert await media.retention(30, {"id": "c1"}).run_once() == 1
     assert media.keys == {made_later}
     assert old not in media.keys
+
+
+@pytest.mark.parametrize(("clips", "recordings", "left"), [(7, 0, {"video"}), (60, 7, {"clip"}), (0, 7, set())])
+async def test_clips_may_have_days_of_their_own(media: Media, clips: int, recordings: int, left: set[str]) -> None:
+    at = int((NOW - 31 * DAY) * 1000)
+    keys = {"clip": media.add(media_keys.clip_key("c1", at, at + 30_000), 31), "video": media.video("c1", 31)}
+    await media.retention(0, {"id": "c1", "retentionDays": recordings}, clips=clips).run_once()
+    assert media.keys == {keys[kind] for kind in left}
 
 
 async def test_a_channel_can_say_otherwise(media: Media) -> None:
@@ -150,7 +158,7 @@ async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Med
             return found
 
     channels = Moving({"id": "ever", "retentionDays": "0"})
-    assert await Retention(media.store, channels, 30, lambda: NOW).run_once() == 0  # type: ignore[arg-type]
+    assert await Retention(media.store, channels, 30, clock=lambda: NOW).run_once() == 0  # type: ignore[arg-type]
     assert media.keys == {ever}
 
 
@@ -237,3 +245,5 @@ def test_a_movie_header_of_either_version_is_read() -> None:
     assert movie_seconds(b"") is None
     assert movie_seconds(b"....mvhd\1\0\0\0" + bytes(16) + (1000).to_bytes(4, "big") + (5500).to_bytes(8, "big")) == 5.5
     assert movie_seconds(b"....mvhd\0\0\0\0" + bytes(8) + (0).to_bytes(4, "big") + bytes(20)) is None
+    fragmented = b"....mvhd\0\0\0\0" + bytes(8) + (1000).to_bytes(4, "big") + bytes(20)
+    assert movie_seconds(fragmented) is None

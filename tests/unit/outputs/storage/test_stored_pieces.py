@@ -76,3 +76,12 @@ async def test_the_newest_piece_is_the_one_that_ends_last(tmp_path: Path, pieces
 def test_lines_of_other_writers_are_ignored() -> None:
     text = b"#EXTM3U\n720p/1800000000000.ts\n#EXT-X-PROGRAM-DATE-TIME:9999-99-99T00:00:00Z\n#EXTINF:2,\nhttp://b/c.ts\n"
     assert list(read_playlist("a", text)) == []
+
+
+async def test_the_list_of_mp4_recordings_is_none_itself(tmp_path: Path, pieces: StoredPieces) -> None:
+    write_movie(tmp_path, START, 30)
+    (folder,) = {path.parent for path in tmp_path.rglob("*.mp4")}
+    (folder / "vod-index.m3u8").write_text("#EXTM3U\n")
+    assert [piece.start for piece in await pieces.movies("a", 0, START + 60)] == [START]
+    newest = await pieces.newest("a")
+    assert newest is not None and newest.start == START

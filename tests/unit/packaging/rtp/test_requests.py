@@ -107,6 +107,46 @@ async def test_a_viewer_that_cannot_begin_asks_the_publisher_for_a_key_frame(
     rig.feed.leave(rig.viewer)
 
 
+async def test_of_one_request_a_bounded_number_of_packets_is_looked_for(rig: Rig) -> None:
+    rig.publisher.push(picture(0, key=True), 0.0)
+    rig.feed.join(rig.viewer)
+    asked = iter(range(2_000))
+    rig.feed.repeat(rig.viewer, asked, 1.0)
+    assert next(asked) == 256
+    rig.feed.leave(rig.viewer)
+
+
+async def test_requests_for_a_long_gop_give_no_more_bytes_than_the_stream(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.packaging.rtp.video_feed.time.monotonic", lambda: now)
+    monkeypatch.setattr("gateway.packaging.rtp.viewer.time.monotonic", lambda: now)
+    monkeypatch.setattr(Stream, "bitrate", 800_000)
+    counted = 0
+
+    def count(size: int) -> None:
+        nonlocal counted
+        counted += size
+
+    rig.feed = VideoFeed(rig.stream, count)
+    rig.publisher.push(picture(0, key=True), 0.0)
+    for n in range(1, 100):  # ten seconds of 100 kB
+        rig.publisher.push(picture(100 * n, size=10_000), 0.0)
+    rig.feed.join(rig.viewer)
+    joined = counted
+    assert joined > 900_000
+    while rig.viewer.is_starting:
+        rig.viewer._send_queue()
+    for _ in range(300):
+        now += 0.1
+        rig.feed.refresh(rig.viewer)
+        while rig.viewer.is_starting:
+            rig.viewer._send_queue()
+    assert joined < counted - joined <= 30 * 100_000
+    rig.feed.leave(rig.viewer)
+
+
 async def test_a_stream_without_publisher_or_with_one_that_cannot_is_not_asked(rig: Rig) -> None:
     rig.publisher.ask_key_frame = None
     rig.stream.request_key_frame(0.0)

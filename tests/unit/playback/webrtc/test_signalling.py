@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from gateway.http.response import Answer, Response
 from gateway.playback.webrtc.signalling import FRAGMENT, MAX_OFFER, SDP, OfferRefused, Signalling, bearer
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.sdp.answer import AcceptedMedia
-from gateway.protocols.sdp.offer import Offer, parse_offer
+from gateway.protocols.sdp.offer import Offer, OfferedMedia, parse_offer
 from gateway.settings.layers import SettingsError, load
 from gateway.webrtc.handler import PeerEnd
 from tests.support.http import Listener, Reply, request, serving
@@ -107,6 +108,14 @@ def same(client: Client) -> str:
     return f"a=ice-ufrag:{client.ufrag}\r\na=ice-pwd:{client.password}\r\na=end-of-candidates\r\n"
 
 
+async def test_a_session_does_not_keep_its_offer() -> None:
+    async with serving_sessions() as lab:
+        _, path, tag = await lab.open()
+        gc.collect()
+        assert not [item for item in gc.get_objects() if isinstance(item, Offer | OfferedMedia)]
+        assert "m=video 9 " in (await lab.patch(path, FRESH, If_Match=tag)).text
+
+
 async def test_an_offer_is_answered_with_the_address_of_its_session() -> None:
     async with serving_sessions() as lab:
         one = await lab.send("POST", PATH, offer(Client(), "sendonly"), "Application/SDP; charset=utf-8")
@@ -182,7 +191,7 @@ async def test_the_reason_of_a_refusal_is_told(error: Exception, status: int) ->
 
 
 async def test_an_endpoint_without_room_answers_503() -> None:
-    async with serving_sessions(half_open=1) as lab:
+    async with serving_sessions(half_open_per_address=1) as lab:
         await lab.open()
         reply = await lab.send("POST", PATH, offer(Client(), "sendonly"))
         assert reply.status == 503 and int(reply.headers["retry-after"]) > 0

@@ -233,7 +233,7 @@ async def test_without_pictures_the_viewer_is_told_and_its_place_is_free(error: 
 
 
 async def test_an_endpoint_without_room_gives_the_pictures_back() -> None:
-    async with serving_viewers(half_open=1) as lab:
+    async with serving_viewers(half_open_per_address=1) as lab:
         publisher = lab.live()
         await until(lambda: publisher.stream.output(KIND))
         assert (await lab.post(Client())).status == 201
@@ -298,6 +298,12 @@ async def test_a_viewer_that_waits_gets_the_stream_when_it_begins() -> None:
         lab.wire.clock.now += 10
         lab.wire.endpoint.tick(lab.wire.clock())
         assert viewers(publisher) == 0
+
+
+async def test_the_offer_of_a_viewer_that_waits_is_not_read() -> None:
+    async with serving_viewers() as lab, lab.listener.connect() as wire:
+        await wire.send(f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {SDP}\r\nContent-Length: 60000\r\n\r\n")
+        assert (await wire.reply()).status == 404
 
 
 async def test_a_protected_stream_needs_a_sign_also_if_it_becomes_protected_during_the_wait() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtsp.messages import Interleaved, Response, RtspReader, ServerRequest, request
+from gateway.protocols.rtsp.messages import Interleaved, Received, Response, RtspReader, ServerRequest, request
 from tests.support.feeding import feed_all_ways
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nContent-Length: 5\r\nWWW-Authenticate: a\r\nwww-authenticate: b\r\n\r\nhello"
@@ -26,6 +26,8 @@ def test_messages_and_packets_are_read_however_they_are_cut() -> None:
         b"RTSP/1.0 2000 OK\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: 9999999\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nContent-Length: 0000000000999999999999\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nContent-Length: " + b"0" * 5_000 + b"\r\n\r\n",
         b"RTSP/1.0 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n",
         b"x" * 70_000,
     ],
@@ -33,6 +35,22 @@ def test_messages_and_packets_are_read_however_they_are_cut() -> None:
 def test_what_is_no_rtsp_is_an_error(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         RtspReader().receive(data)
+
+
+def test_a_head_is_read_once_while_its_body_arrives_in_pieces() -> None:
+    class Counted(RtspReader):
+        heads = 0
+
+        def _message(self, at: int) -> tuple[Received | None, int]:
+            self.heads += 1
+            return super()._message(at)
+
+    reader, body = Counted(), b"x" * 1000
+    found = reader.receive(b"RTSP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for byte in body:
+        found += reader.receive(bytes((byte,)))
+    assert found == [Response(200, {"content-length": "1000"}, body)]
+    assert reader.heads == 2  # with the whole body once more
 
 
 def test_a_request_has_its_number_and_headers() -> None:

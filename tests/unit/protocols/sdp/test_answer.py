@@ -9,6 +9,7 @@ from gateway.protocols.sdp.answer import (
     SentTrack,
     largest_rid,
     remote_transport,
+    restart_parts,
     write_answer,
     write_restart,
 )
@@ -167,7 +168,7 @@ def test_the_largest_layer(rids: str, name: str) -> None:
 def test_the_answer_to_an_ice_restart() -> None:
     parsed = parse_offer(offer())
     fresh = replace(LOCAL, ufrag="fresh", password="p" * 24)
-    assert write_restart(parsed, accept(parsed, 1, 0), fresh).splitlines() == [
+    assert write_restart(restart_parts(parsed, accept(parsed, 1, 0)), fresh).splitlines() == [
         "a=ice-lite",
         "a=ice-options:trickle ice2",
         "a=group:BUNDLE 0 1",

@@ -1,12 +1,14 @@
 """Offers of WebRTC clients: small ones and broken ones. Those of real clients are in test_captured_offers.py."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.sdp import offer as module
-from gateway.protocols.sdp.offer import MID, parse_offer
+from gateway.protocols.sdp.offer import MAX_RIDS, MID, REPAIRED_RID, RID, parse_offer
+from gateway.protocols.sdp.sections import MAX_BYTES
 from tests.support.sdp import AUDIO, CAPTURED, FINGERPRINT, SESSION, TRANSPORT, VIDEO, offer
 
 
@@ -102,22 +104,12 @@ def test_feedback_for_all_payload_types_counts_for_each() -> None:
 
 
 def test_extensions_have_an_id_and_a_direction() -> None:
-    lines = (
-        f"a=extmap:3/sendonly {MID} more\r\na=extmap:15 a\r\na=extmap:0 b\r\na=extmap:256 c\r\na=extmap:x d\r\n"
-        "a=extmap:7/up e\r\na=extmap:8\r\na=extmap:255 f\r\n"
-    )
+    wrong = "".join(f"a=extmap:{id} {REPAIRED_RID}\r\n" for id in ("15", "0", "256", "x", "7/up"))
+    lines = f"a=extmap:3/sendonly {MID} more\r\n{wrong}a=extmap:8\r\na=extmap:255 {RID}\r\na=extmap:9 urn:unknown\r\n"
     found = parse_offer(offer(VIDEO + lines)).media[0].extensions
     assert {uri: (extension.id, extension.direction) for uri, extension in found.items()} == {
-        MID: (3, "sendonly"), "f": (255, ""),
+        MID: (3, "sendonly"), RID: (255, ""),
     }  # fmt: skip
-
-
-def test_ssrcs_and_their_retransmissions() -> None:
-    lines = (
-        "a=ssrc-group:FID 7 8\r\na=ssrc:7 cname:a\r\na=ssrc:9 cname:a\r\na=ssrc:x cname:a\r\na=ssrc:4294967296 a\r\n"
-    )
-    video = parse_offer(offer(VIDEO + lines + "a=ssrc-group:FID 5\r\na=ssrc-group:SIM 7 9\r\n")).media[0]
-    assert (video.ssrcs, video.rtx_ssrcs) == ((7, 9), {7: 8})
 
 
 def test_layers_of_simulcast() -> None:
@@ -131,12 +123,28 @@ def test_layers_of_simulcast() -> None:
     assert parse_offer(offer(VIDEO + "a=rid:a send\r\na=simulcast:send\r\n")).media[0].rids == ()
 
 
-def test_the_number_of_ssrcs_and_layers_is_bounded() -> None:
-    lines = "".join(f"a=ssrc:{n} cname:a\r\n" for n in range(200))
-    lines += "".join(f"a=rid:r{n} send\r\n" for n in range(50))
+def test_the_number_of_layers_is_bounded() -> None:
+    lines = "".join(f"a=rid:r{n} send\r\n" for n in range(50))
     lines += "a=simulcast:send " + ";".join(f"r{n}" for n in range(50)) + "\r\n"
-    video = parse_offer(offer(VIDEO + lines)).media[0]
-    assert (len(video.ssrcs), len(video.rids)) == (module.MAX_SSRCS, module.MAX_RIDS)
+    assert len(parse_offer(offer(VIDEO + lines)).media[0].rids) == MAX_RIDS
+
+
+@pytest.mark.parametrize("bundle", ["BUNDLE 0 1", "BUNDLE 0 1 m0 m1 m2 m3 m4 m5 m6 m7"])
+def test_an_offer_of_64_kb_takes_little_memory(bundle: str) -> None:
+    types = [number for number in range(128) if not 64 <= number <= 95]
+    more = f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(map(str, types))}\r\n{TRANSPORT}"
+    more += "".join(f"a=rtpmap:{number} A\na=fmtp:{number} {number}=1;x\n" for number in types)
+    more += "".join(f"a=rtcp-fb:* {number:x}\na=extmap:1 {number:x}\n" for number in range(150))
+    media = "".join(f"{more}a=mid:m{number}\n" for number in range(8))
+    body = offer(VIDEO + media, session=SESSION.replace("BUNDLE 0 1", bundle))
+    assert 55_000 < len(body) < MAX_BYTES
+    tracemalloc.start()
+    try:
+        found = parse_offer(body)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.media) == 10 and kept < 500_000
 
 
 @given(st.sampled_from(sorted(CAPTURED)), st.data())

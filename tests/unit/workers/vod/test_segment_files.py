@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urljoin
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.channels.names import is_object_key
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
-from gateway.ports.vod_names import VodNames, names_in, names_of, plain_base, play_name
+from gateway.ports.vod_names import VodNames, names_in, names_of, plain_base, play_name, reference, vod_names_of
 from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
 from gateway.workers.programs.vod.hdr import SIZE, Transfer, table
 from gateway.workers.programs.vod.ts_segment_writer import (
@@ -32,19 +32,20 @@ from gateway.workers.programs.vod.ts_segment_writer import (
         ("a.mp4", "a", "a"),
         ("my.v1.clip.mp4", "my.v1.clip", "my.v1.clip"),
         ("dir.x/a.mp4", "dir.x/a", "a"),
-        ("clip (1),+it's.mp4", "clip (1),+it's", "clip-1-it-s-"),
-        ("films/2026/Ein Film.MOV", "films/2026/Ein Film", "Ein-Film-"),
+        ("my.v1 phone.mp4", "my.v1 phone", "my.v1 phone"),
+        ("clip (1),+it's.mp4", "clip (1),+it's", "clip (1),+it's"),
+        ("films/2026/Übung #1.MOV", "films/2026/Übung #1", "Übung #1"),
     ],
 )
-def test_a_folder_is_the_key_without_its_last_extension(key: str, prefix: str, base: str) -> None:
+def test_folder_and_files_have_the_name_of_the_film(key: str, prefix: str, base: str) -> None:
     names = names_of(key)
-    assert names.prefix == prefix and names.base.startswith(base)
+    assert (names.prefix, names.base) == (prefix, base)
 
 
 @pytest.mark.parametrize("base", ["a", "my.v1.clip", "Ein_Film-2", "clip(1)", "a~b!c$d'e*f,g;h=i@j+k"])
 def test_a_base_name_that_needs_no_escaping_stays_as_it_is(base: str) -> None:
     assert names_of(f"x/{base}.mp4") == VodNames(f"x/{base}", base)
-    assert quote(base, safe="!$'()*+,;=@~") == base
+    assert reference(base) == base
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_base_name_that_needs_no_escaping_stays_as_it_is(base: str) -> None:
         ("a%20b", "a-20b"), ("[a]", "a"), ("x y" * 70, ("x-y" * 70)[:200]), ("\udcff", "film"),
     ],
 )  # fmt: skip
-def test_a_base_name_that_would_be_escaped_is_made_plain(base: str, readable: str) -> None:
+def test_older_films_with_an_escaped_name_have_a_plain_one(base: str, readable: str) -> None:
     made = plain_base(base)
     assert re.fullmatch(re.escape(readable) + "-[0-9a-f]{8}", made)
     assert quote(made, safe="") == made
@@ -68,10 +69,11 @@ def test_names_that_read_alike_stay_apart() -> None:
     assert len({plain_base(base) for base in alike}) == len(alike)
 
 
-def test_films_that_were_made_under_an_escaped_name_are_still_theirs() -> None:
+def test_films_that_were_made_under_a_plain_name_are_still_theirs() -> None:
     for names in (names_in("films/my film"), names_of("films/my film.mp4")):
-        assert names.has("my film.m3u8") and names.has("my filmstream_00001.ts") and names.has(names.master)
-        assert not names.has("my  film.m3u8")
+        assert names.has("my-film-41f2fac1.m3u8") and names.has("my-film-41f2fac1stream_00001.ts")
+        assert names.has("my film.m3u8") and not names.has("my  film.m3u8")
+        assert vod_names_of("films/my film/my-film-41f2fac1.m3u8") == names.earlier
 
 
 @pytest.mark.parametrize("key", ["a", "dir/a", "dir.x/a", ".mp4", "dir/.mp4", "a.", "x" * 240 + ".mp4"])
@@ -119,11 +121,13 @@ def test_only_a_films_files_look_like_them() -> None:
 
 
 @given(st.text(min_size=1, max_size=40))
-def test_a_films_names_are_relative_uris_and_file_names_alike(base: str) -> None:
+def test_references_in_playlists_are_relative_uris_of_the_files(base: str) -> None:
     if not is_object_key(base):
         return
-    name = VodNames("x", plain_base(base)).segment(99_999)
-    assert re.fullmatch(r"[A-Za-z0-9\-._~!$'()*+,;=@]+", name) and len(name) <= 255
+    name = VodNames("x", base).segment(99_999)
+    written = reference(name)
+    assert re.fullmatch(r"(?:[A-Za-z0-9\-._~!$'()*+,;=@]|%[0-9A-F]{2})+", written) and unquote(written) == name
+    assert urljoin("http://host/x/y.m3u8", written) == f"http://host/x/{written}"
 
 
 def test_a_play_sign_for_films_opens_no_channel() -> None:
@@ -189,11 +193,12 @@ def test_a_target_duration_is_the_longest_one_rounded() -> None:
     assert "#EXT-X-TARGETDURATION:11\n" in text
 
 
-def test_names_in_playlists_are_those_of_the_files() -> None:
+def test_names_in_playlists_are_those_of_the_files_escaped() -> None:
     names = names_of("x/Ein #1 Film: 100%.mp4")
     segments = [WrittenSegment(names.segment(1), 10.0, 1_250_000)]
-    assert vod_playlist(segments).decode().splitlines()[-2] == f"{names.base}stream_00001.ts"
-    assert master_playlist(names, segments, None, None, None).decode().splitlines()[-1] == f"{names.base}stream.m3u8"
+    assert vod_playlist(segments).decode().splitlines()[-2] == "Ein%20%231%20Film%3A%20100%25stream_00001.ts"
+    master = master_playlist(names, segments, None, None, None).decode()
+    assert master.splitlines()[-1] == "Ein%20%231%20Film%3A%20100%25stream.m3u8"
 
 
 def test_the_peak_is_that_of_runs_that_a_player_would_notice() -> None:

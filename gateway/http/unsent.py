@@ -1,0 +1,65 @@
+"""The memory of answers that clients have not read yet, within the limit for all viewers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+
+class MemoryLimit(Protocol):
+    """Counts the bytes that wait for viewers; implemented by `Backlogs`.
+
+    bytes: the counter. left: the free bytes.
+    """
+
+    bytes: int
+
+    @property
+    def left(self) -> int: ...
+
+    def stall_limit(self, seconds: float) -> float:
+        """Returns the seconds after which a client that does not read is disconnected; 0: never.
+
+        seconds: the configured limit. It is shorter while little memory is free.
+        """
+        ...
+
+
+class UnsentAnswers:
+    """Counts the unsent bytes of one server. Clients that read the same answer from memory share its bytes."""
+
+    def __init__(self, memory: MemoryLimit | None) -> None:
+        """memory: the limit; None: there is none."""
+        self._memory = memory
+        self._clients: Counter[int] = Counter()  # by identity of the shared bytes
+
+    def hold(self, unsent: int, shared: bytes | None) -> Callable[[], None] | None:
+        """Counts the unsent bytes of one client. Returns the function that ends this; None if no memory is left.
+
+        shared: the bytes that the transport refers to; None: it has `unsent` bytes of its own.
+        """
+        size = unsent if shared is None else len(shared)
+        clients = 0 if shared is None else self._clients[id(shared)]
+        if self._memory is not None and not clients:
+            if size > self._memory.left:
+                return None
+            self._memory.bytes += size
+        if shared is not None:
+            self._clients[id(shared)] = clients + 1
+        return partial(self._release, size, shared)
+
+    def _release(self, size: int, shared: bytes | None) -> None:
+        # The caller's `partial` refers to the shared bytes, so no other bytes have their identity meanwhile.
+        if shared is not None:
+            self._clients[id(shared)] -= 1
+            if self._clients[id(shared)]:
+                return
+            del self._clients[id(shared)]
+        if self._memory is not None:
+            self._memory.bytes -= size
+
+    def stall_limit(self, seconds: float) -> float:
+        """Returns the seconds after which a client that does not read is disconnected."""
+        return seconds if self._memory is None else self._memory.stall_limit(seconds)

@@ -1,0 +1,109 @@
+"""Forwards the requests of publishers' pages and encoders to a gateway, because an edge accepts no pushes."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import structlog
+
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
+from gateway.cluster.peers import Peers
+from gateway.http.body import read_body
+from gateway.http.request import Request
+from gateway.http.response import Answer, Response, not_allowed, service_unavailable
+from gateway.lib.refusals import Refusals
+from gateway.lib.tasks import Tasks
+from gateway.playback.obs_configuration import BODY_SECONDS, MAX_BYTES
+from gateway.playback.public_channels import SharedRead
+from gateway.ports.errors import StoreUnavailable
+from proxy.edge.gateways import Gateways
+
+log = structlog.get_logger(__name__)
+
+_PORTS_SECONDS: Final = 5.0  # between two requests for the ports
+_ASK_SECONDS: Final = 5.0
+_MAX_CONCURRENT: Final = 64  # requests to gateways; beyond that the answer is 503
+_MAX_ANSWER: Final = 262_144  # bytes
+_AWAY: Final = "no gateway can be asked now"
+
+
+class PublisherRequests:
+    """The responders of PublisherRoutes at an edge.
+
+    limit: counts the requests of an address that have a stream key. The gateways check the keys.
+    """
+
+    def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
+        self._gateways = gateways
+        self._peers = peers
+        self._limit = limit
+        self._running = 0
+        self._ports = SharedRead(lambda: self._ask("GET", "push-ports"), _PORTS_SECONDS, tasks)
+
+    async def ports(self, request: Request) -> Response:
+        """Answers `/broadcast.json`: host and ports of a gateway."""
+        try:
+            return await self._ports.get()
+        except StoreUnavailable as error:
+            return service_unavailable(str(error), error.retry_after)
+
+    async def servers(self, request: Request, id: str) -> Response:
+        """Answers `/_servers/<id>?sign=<key>`."""
+        if request.method not in ("GET", "HEAD"):
+            return not_allowed("GET, HEAD")
+        query = urlencode({"sign": request.query.get("sign", "")})
+        return self._limited(request) or await self._answer("GET", f"push-servers/{quote(id, safe='')}?{query}")
+
+    async def obs(self, request: Request, id: str) -> Answer:
+        """Answers `POST /<id>/GetClientConfiguration`."""
+        limited = self._limited(request)
+        if limited is not None:
+            return limited
+        return read_body(request, MAX_BYTES, BODY_SECONDS, lambda body: self._answer("POST", f"obs/{quote(id)}", body))
+
+    def _limited(self, request: Request) -> Response | None:
+        seconds = 0 if request.exempt else self._limit.add(request.peer, time.monotonic())
+        return service_unavailable("too many requests from this address", seconds, 429) if seconds else None
+
+    async def _answer(self, method: str, operation: str, body: bytes = b"") -> Response:
+        try:
+            return await self._ask(method, operation, body)
+        except StoreUnavailable as error:
+            return service_unavailable(str(error), error.retry_after)
+
+    async def _ask(self, method: str, operation: str, body: bytes = b"") -> Response:
+        """Returns the answer of the first gateway that has 200, else the last answer.
+
+        Gateways may have separate stores, so another one may know the channel. Raises StoreUnavailable.
+        """
+        if self._running >= _MAX_CONCURRENT:
+            raise StoreUnavailable(_AWAY)
+        self._running += 1
+        try:
+            answer: Response | None = None
+            for gateway in await self._gateways.in_order():
+                try:
+                    answer = await self._answer_of(gateway, method, f"/_node/.node/{operation}", body)
+                except PeerUnavailable as error:
+                    self._gateways.mark_failed(gateway)
+                    log.debug("a gateway does not answer for publishers", node=gateway.id, reason=str(error))
+                    continue
+                if answer.status == 200:
+                    break
+        finally:
+            self._running -= 1
+        if answer is None:
+            raise StoreUnavailable(_AWAY)
+        return answer
+
+    async def _answer_of(self, gateway: NodeAddress, method: str, target: str, body: bytes) -> Response:
+        async with self._peers.request(gateway, method, target, seconds=_ASK_SECONDS, body=body) as reply:
+            content = bytearray()
+            async for chunk in reply.content.iter_any():
+                content += chunk
+                if len(content) > _MAX_ANSWER:
+                    raise PeerUnavailable(gateway, "its answer is too long")
+            kind, wait = reply.headers.get("Content-Type", "text/plain"), reply.headers.get("Retry-After")
+            return Response(reply.status, bytes(content), kind, headers={"Retry-After": wait} if wait else None)

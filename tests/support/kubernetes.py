@@ -1,0 +1,37 @@
+"""Kubernetes' own code as a judge: kustomize, and the Pod Security admission of an API server (`admission/main.go`)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.separate_environment import BUILD, making, run, separate_environment
+
+_SOURCE = Path(__file__).with_name("admission")
+
+
+def judge(kustomization: Path) -> dict[str, Any]:
+    """Returns the rendered objects (`objects`) and what an API server says about pods that it refuses (`refused`)."""
+    program = BUILD / "admission"
+    with making("admission"):
+        run("admission", _go(), "build", "-trimpath", "-mod=readonly", "-o", str(program), ".", folder=_SOURCE)
+    done = subprocess.run([program, kustomization], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _go() -> str:
+    """Returns the Go of this machine, or that of the lock file where there is none or an older one."""
+    own = shutil.which("go")
+    if own:
+        version = subprocess.run([own, "version"], capture_output=True, text=True, timeout=30, check=True).stdout
+        needed = re.search(r"^go 1\.(\d+)", (_SOURCE / "go.mod").read_text(), re.M)
+        found = re.search(r"go1\.(\d+)", version)
+        if found and needed and int(found[1]) >= int(needed[1]):
+            return own
+    return str(separate_environment(_SOURCE / "go.lock") / "go")

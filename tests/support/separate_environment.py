@@ -1,0 +1,56 @@
+"""Virtual environments of programs that tests start and that do not fit into the project's own.
+
+Each is made once, under build/, from a lock file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.tools import lacking
+
+BUILD = Path(__file__).parents[2] / "build"
+_INSTALL_SECONDS = 300
+
+
+def separate_environment(lock: Path) -> Path:
+    """Returns the folder of its programs. The first caller installs them; a skip where they cannot be installed."""
+    mark = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    folder = BUILD / f"{lock.stem}-{mark}"
+    ready = folder / "ready"
+    with making(lock.stem):
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            run(lock.stem, sys.executable, "-m", "venv", str(folder))
+            pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--retries", "1")
+            run(lock.stem, *pip, "--require-hashes", "-r", str(lock))
+            ready.touch()
+    return folder / "bin"
+
+
+@contextlib.contextmanager
+def making(name: str) -> Iterator[None]:
+    """Lets one process at a time make what has this name; the workers of one run start together."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / f"{name}.making").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(name: str, *command: str, folder: Path | None = None) -> None:
+    """Runs a command that makes what has this name; a skip where it fails."""
+    try:
+        made = subprocess.run(
+            command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False, cwd=folder
+        )
+    except subprocess.TimeoutExpired:
+        lacking(f"{name} cannot be made: the package index does not answer")
+    if made.returncode:
+        lacking(f"{name} cannot be made: {(made.stderr or made.stdout).strip()[-300:]}")

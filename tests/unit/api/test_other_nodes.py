@@ -1,0 +1,22 @@
+"""What other nodes send: numbers that nobody can have are left out."""
+
+from __future__ import annotations
+
+from gateway.api.history import _points
+from gateway.api.servers import gateways
+from gateway.ports.nodes import Node, NodeRole
+
+HUGE = 10**400  # no float can have it
+
+
+def test_a_node_with_an_impossible_start_is_the_youngest() -> None:
+    nodes = [
+        Node(id, NodeRole.GATEWAY, "127.0.0.1:1", 1, "", {"since": since})
+        for id, since in (("a", HUGE), ("b", "x"), ("c", -1), ("d", 7), ("e", 3.5))
+    ]
+    assert [node.id for node in gateways(nodes)] == ["e", "d", "a", "b", "c"]
+
+
+def test_impossible_points_of_a_history_are_left_out() -> None:
+    series = {"a": [1, 2.5, 3], "b": [1, HUGE, 3], "c": [1, 2], "d": [1, True, 3]}
+    assert _points([[60, series], ["x", {}], 5]) == [(60, {"a": (1.0, 2.5, 3.0)})]

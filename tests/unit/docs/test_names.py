@@ -1,0 +1,31 @@
+"""What the documents name exists: variables, options, sections to which they link."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.layers import OPTIONS, is_secret, variable
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "proxy").rglob("*.md")])
+# Of the example client, and the profile, which is no option.
+OTHERS = {"MILLRACE_TOKEN", "MILLRACE_PROFILE"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_variables_exist(page: Path) -> None:
+    known = {variable(name) for name in OPTIONS} | {f"{variable(name)}_FILE" for name in OPTIONS if is_secret(name)}
+    named = {name for name in re.findall(r"MILLRACE_[A-Z0-9_]+", page.read_text()) if not name.endswith("__")}
+    assert named - known - OTHERS == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_to_sections_lead_to_a_heading(page: Path) -> None:
+    broken = []
+    for target, section in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text()):
+        other = (page.parent / target) if target else page
+        headings = re.findall(r"^#+ (.+)$", other.read_text(), re.M)
+        if section not in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}:
+            broken.append(f"{target}#{section}")
+    assert broken == []

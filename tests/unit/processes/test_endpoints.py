@@ -1,0 +1,86 @@
+"""The listening sockets of the slots: which of them get connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.channels.addresses import OpenPorts
+from gateway.cluster.worker_slot import WorkerSlot
+from gateway.processes.child import Child
+from gateway.processes.endpoints import Endpoint, OpenSockets
+from gateway.processes.link_protocol import Begin, WorkerCommand, encode_message
+from gateway.processes.worker_link import WorkerLink
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+
+
+@pytest.fixture
+def opened() -> Iterator[OpenSockets]:
+    opened = OpenSockets.open([Endpoint("http", "127.0.0.1", 0), Endpoint("admin", "127.0.0.1", 0, first=True)], 2)
+    yield opened
+    opened.close()
+
+
+def _connections(opened: OpenSockets, name: str = "http") -> list[int]:
+    """How many of 40 connections each slot gets."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(("127.0.0.1", opened.ports[name]), 5))
+        counts = []
+        for (listening,) in opened._sockets[name]:
+            counts.append(0)
+            with contextlib.suppress(OSError):
+                while True:
+                    stack.enter_context(listening.accept()[0])
+                    counts[-1] += 1
+    return counts
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_slot_without_a_worker_gets_no_connections_until_the_next_one_takes_its_sockets(
+    opened: OpenSockets, number: int
+) -> None:
+    for _ in range(2):
+        opened.stop_listening(number)
+    counts = _connections(opened)
+    assert (counts[number - 1], sum(counts)) == (0, 40)
+    if number == 1:
+        assert _connections(opened, "admin") == [40], "no other slot has this port"
+    ours, theirs = socket.socketpair()
+    with ours:
+        sockets = {"http": tuple(map(os.dup, opened.of(number)["http"]))}
+        ours.sendall(Begin(WorkerSlot("h", number, 2, 2, Path("/run"), ""), opened.ports, sockets).encode())
+        link = WorkerLink(theirs.detach())
+        (adopted,) = link.sockets("http", "", 0)
+        with adopted:
+            assert min(_connections(opened)) > 0
+        link.close()
+
+
+async def test_silence_counts_from_ready_on_and_every_message_ends_it() -> None:
+    child = Child((), Begin(WorkerSlot("h", 1, 1, 2, Path("/run"), ""), OpenPorts()), lambda: None)
+    reader = asyncio.StreamReader()
+    listening = asyncio.ensure_future(child._listen(reader, 0))
+
+    async def hear(message: WorkerCommand) -> None:
+        reader.feed_data(encode_message(message))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    await hear(WorkerCommand.ALIVE)
+    assert [child.count_silence() for _ in range(2)] == [0, 0], "it starts"
+    await hear(WorkerCommand.READY)
+    assert [child.count_silence() for _ in range(3)] == [1, 2, 3]
+    await hear(WorkerCommand.ALIVE)
+    assert child.count_silence() == 1
+    reader.feed_eof()
+    await listening
+    assert [child.count_silence() for _ in range(2)] == [0, 0], "it ends"

@@ -1,0 +1,29 @@
+"""The log of a gateway says when Python finds a forgotten coroutine, socket or file. That fails its test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.support.fork_server import WARNINGS
+from tests.support.gateway import faults
+
+_FORGETFUL = """
+import socket
+async def forgotten(): pass
+forgotten()
+socket.socket()
+print("a line of its own")
+"""
+
+
+def test_a_forgotten_coroutine_and_a_forgotten_socket_are_found_in_the_log() -> None:
+    environment = {**os.environ, "PYTHONWARNINGS": WARNINGS}
+    run = subprocess.run(
+        [sys.executable, "-c", _FORGETFUL], env=environment, capture_output=True, text=True, timeout=60
+    )
+    found = faults(run.stderr + run.stdout)
+    assert len(found) == 2, run.stderr
+    assert "coroutine 'forgotten' was never awaited" in found[0]
+    assert "unclosed <socket.socket" in found[1]
