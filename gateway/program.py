@@ -155,5 +155,5 @@ def _explain(error: Exception) -> int:
 
 def _print_lines(lines: list[str] | tuple[str, ...], code: int) -> int:
     for line in lines:
-        print(line if "\n" in line else f"millrace: {mask(line)}", file=sys.stderr)  # help has no prefix
+        print(line if "\n" in line else mask(f"millrace: {line}"), file=sys.stderr)  # help has no prefix
     return code

@@ -42,7 +42,7 @@ def run(
         with lock or nullcontext(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work())
     except (GatewayError, ListenError, OSError) as error:
-        print(f"millrace: {mask(str(error))}", file=sys.stderr)  # noqa: T201
+        print(mask(f"millrace: {error}"), file=sys.stderr)  # noqa: T201
         return 1
 
 

@@ -12,13 +12,14 @@ from tests.support.gateway import Gateway
 
 
 @contextlib.contextmanager
-def sharing(folder: Path, count: int) -> Iterator[list[Gateway]]:
-    """Gateways that share a registry, channels and secrets."""
+def sharing(folder: Path, count: int, **more: str) -> Iterator[list[Gateway]]:
+    """Gateways that share a registry, channels and secrets. more: settings."""
     settings = {
         "MILLRACE_REGISTRY": f"sqlite:///{folder}/registry.db",
         "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",
         "MILLRACE_CLUSTER__SECRET": "what the nodes share",
         "MILLRACE_SIGNING__SECRET": "what the keys are signed with",
+        **more,
     }
     with contextlib.ExitStack() as stack:
         gateways = []
