@@ -47,11 +47,14 @@ def new_ffmpeg() -> str:
 
 
 class Program:
-    """A client's process; leaving the `with` block ends it and everything it started."""
+    """A client's process; leaving the `with` block ends it and everything it started.
+
+    Its files are closed once it is known to have ended: at the end of `wait`, `stop`, `kill` or the block.
+    """
 
     def __init__(self, command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
         self.command = command
-        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (closed by __exit__)
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (closed by _ended)
         self._read = ["", ""]
         self.process = subprocess.Popen(
             command,
@@ -68,6 +71,8 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+    def _ended(self) -> None:
         self._read = [self.output, self.errors]
         for file in self._files:
             file.close()
@@ -100,6 +105,7 @@ class Program:
         except subprocess.TimeoutExpired:
             self.kill()
             pytest.fail(f"{self.command[0]} did not end within {timeout:.0f} s: {self.errors[-600:]}")
+        self._ended()
         return self.output
 
     def stop(self, timeout: float = 10.0) -> str:
@@ -116,6 +122,7 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        self._ended()
 
 
 # ---- ffmpeg -----------------------------------------------------------------------------------

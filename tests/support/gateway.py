@@ -139,8 +139,8 @@ class Gateway:
         env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "WEBRTC")}
         env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "WEBRTC")}
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
-        self._log = (folder / "gateway.log").open("wb")
-        self.process = fork_server.start(self.program, env, self._log)
+        with (folder / "gateway.log").open("wb") as log:
+            self.process = fork_server.start(self.program, env, log)
 
     @property
     def log(self) -> str:
@@ -185,7 +185,6 @@ class Gateway:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self._log.close()
 
 
 @contextlib.contextmanager

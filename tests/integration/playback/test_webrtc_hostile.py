@@ -237,7 +237,7 @@ async def test_slow_bodies_and_long_heads_are_ended_and_open_nothing(gateway: Ga
         assert resident(gateway) < before + 20_000_000
 
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError), contextlib.closing(writer):
                 while not reader.at_eof():
                     writer.write(b"a=x\r\n")
                     with contextlib.suppress(TimeoutError):

@@ -20,6 +20,8 @@ from tests.support import films
 
 COLOURS = "color=red:size=160x80:rate=25,pad=160:160:0:0:blue,drawbox=0:60:40:40:lime:fill"
 NONE = Bounds()
+# After an error the packaging closes nothing: its worker ends.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 HOW = VodEncoding(crf=23, preset="superfast", max_bits=5_000_000, segment=10)
 
 

@@ -75,6 +75,8 @@ async def node(audio: MediaTrack | None = AUDIO) -> AsyncIterator[Node]:
         publisher.set_tracks(VIDEO, audio, {"encoder": "test"})
         publisher.push(builders.picture(0, key=True), 1.0)
         yield Node(publisher, sound, BrowserForms(tasks))
+        hub.drain()
+        await hub.drained()
 
 
 async def test_a_node_gets_pictures_and_opus_with_their_tracks_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -162,24 +163,24 @@ async def test_a_node_that_cannot_be_reached_is_dead_when_its_beat_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.cluster.peers._HEAD_SECONDS", 0.05)
-    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     clocks = Clocks()
-    async with silent, gateway(tmp_path, "b", clocks) as b:
-        await b.registry.join(Node("a", NodeRole.GATEWAY, address, 5))
-        await b.registry.claim(StreamClaim("c1", "a", address, "old", 1.0), {})
-        with pytest.raises(AtCapacity):
-            await b.push()
-        clocks.monotonic += 9
-        with pytest.raises(AtCapacity):
-            await b.push()
-        await b.registry.beat(Node("a", NodeRole.GATEWAY, address, 6))
-        clocks.monotonic += 9
-        with pytest.raises(AtCapacity):  # it lives
-            await b.push()
-        clocks.monotonic += 10
-        await b.live()
-        assert b.one.hub.holds("c1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with gateway(tmp_path, "b", clocks) as b:
+            await b.registry.join(Node("a", NodeRole.GATEWAY, address, 5))
+            await b.registry.claim(StreamClaim("c1", "a", address, "old", 1.0), {})
+            with pytest.raises(AtCapacity):
+                await b.push()
+            clocks.monotonic += 9
+            with pytest.raises(AtCapacity):
+                await b.push()
+            await b.registry.beat(Node("a", NodeRole.GATEWAY, address, 6))
+            clocks.monotonic += 9
+            with pytest.raises(AtCapacity):  # it lives
+                await b.push()
+            clocks.monotonic += 10
+            await b.live()
+            assert b.one.hub.holds("c1")
 
 
 async def test_a_node_that_left_hands_its_numbers_on(tmp_path: Path) -> None:

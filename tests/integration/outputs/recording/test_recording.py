@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import found, probe, pull, push, so_far, take_of, until
+from tests.support.fleet import end
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
 from tests.support.tools import lacking, need
@@ -173,7 +174,7 @@ def test_a_killed_gateway_loses_no_more_than_the_last_moments() -> None:
                 assert audio == want[1][: len(audio)]
             assert again.stop() == 0
         finally:
-            gateway._log.close()
+            end(again)
 
 
 def test_a_full_disk_disturbs_nobody_who_watches_and_is_said_once_in_a_while() -> None:
