@@ -53,12 +53,13 @@ class Containers:
             # The process's own `send_signal` would also collect its exit code, if it ends now: asyncio then reads 255.
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(20):
                     await process.wait()
-            except TimeoutError:
-                os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
             raise
         finally:
+            if process.returncode is None:  # it does not end, or its task is canceled again meanwhile
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
             self.codes.append(process.returncode if process.returncode is not None else -1)
