@@ -1,4 +1,4 @@
-"""What router, edge and addresses make of the formats' descriptors."""
+"""How the router, edges and addresses use the descriptors of the formats."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_a_holder_and_an_edge_count_a_file_alike(path, output, protocol):
 
 
 @pytest.mark.parametrize("path", ["live.flv", "1-1.m4s", "other.m3u8", "status.json", "index.html", ""])
-def test_what_is_no_media_file_has_no_route(path):
+def test_a_path_without_a_media_file_has_no_route(path):
     assert ROUTES.find(path) is None
 
 

@@ -1,4 +1,4 @@
-"""The list of public channels: what it shows, and how rarely it reads."""
+"""The list of public channels: its content, and how rarely it reads the store."""
 
 import asyncio
 import json
