@@ -287,7 +287,7 @@ def seen(one: Studio, name: str) -> Recorder:
     return recorder
 
 
-async def test_a_push_of_an_input_is_cut_and_returns_with_its_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_that_broke_off_returns_with_its_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with studio(monkeypatch) as one:
         kept = channel(PUSH, SLATE)
         push = further_push(one, one.push(kept))
