@@ -81,7 +81,7 @@ def test_the_previous_secret_is_accepted_and_never_signs():
 
 
 @pytest.mark.parametrize("nothing", ["", None])
-def test_no_key_is_missing(nothing):
+def test_an_absent_key_is_reported_as_missing(nothing):
     assert SigningSecrets(SECRET).verify(ID, nothing, NOW) is Verdict.MISSING
 
 
@@ -195,7 +195,7 @@ class TestPush:
         assert self.secrets.verify_play(ID, play, NOW) is Verdict.VALID
         assert self.secrets.verify_play(ID, GENUINE, NOW) is Verdict.WRONG
 
-    def test_no_key_is_missing(self):
+    def test_an_absent_key_is_reported_as_missing(self):
         assert self.secrets.verify_push(ID, GENUINE, None, NOW) is Verdict.MISSING
 
 

@@ -18,7 +18,7 @@ V2 = (
 OURS = 'bsa=(0),bsda=(0),e=t,ltc=595,millrace-h=360,millrace-p=flv,msd=622,sid="749c",sn=1,st=l,ts=1,v=2'
 
 
-def test_version_1_in_a_query():
+def test_version_1_is_read_from_a_query():
     found = cmcd.of_query(f"sign=1-a&CMCD={quote(V1)}&x=1")
     assert found == Cmcd(hash("6e2f-b550"), "h", starting=True, starved=True, bitrate=3200)
 
@@ -32,7 +32,7 @@ def test_a_query_may_be_escaped_in_any_way():
         assert found[1:] == expected[1:]
 
 
-def test_version_2_with_its_lists():
+def test_version_2_is_read_with_its_lists():
     assert cmcd.parse(V2) == Cmcd(
         hash("x y"), "d", True, False, 2800, startup=812, latency=1200, stall_ms=300, stalls=2, stalled_ms=900
     )
@@ -85,7 +85,7 @@ def test_an_unterminated_string_extends_to_the_end_of_the_line(start: str):
     assert cmcd.of_headers({"cmcd-session": 'sid="s"', "cmcd-status": f"{start},su,bs,br=9"}) == Cmcd(hash("s"))
 
 
-def test_another_parameter_is_not_cmcd():
+def test_other_query_parameters_are_not_read_as_cmcd():
     assert cmcd.of_query(f"XCMCD={quote(V1)}") is None
     assert cmcd.of_query("") is None
 

@@ -103,7 +103,7 @@ def test_a_frame_rate_below_the_metadata_is_found():
     begins_and_ends(push, "fps_low", fps=20.0)
 
 
-def test_the_text_of_missing_frames_has_both_numbers():
+def test_the_text_about_missing_frames_has_actual_and_expected_rate():
     push = Push(Media(fps=22))
     push.send(20)
     assert push.text("fps_low") == "22 of 25 frames arrive: the encoder or the uplink is too slow."
@@ -176,7 +176,7 @@ def test_drifting_sound_is_found(drift):
     begins_and_ends(push, "av_drift", drift=drift)
 
 
-def test_the_text_of_a_drift_has_its_speed():
+def test_the_text_about_a_drift_has_its_speed():
     push = Push(Media(drift=0.02))
     push.send(20)
     assert push.text("av_drift").startswith("Sound runs 20 ms a second away from the picture")

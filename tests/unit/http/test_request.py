@@ -272,7 +272,7 @@ def test_cached_headers_of_http_1_0_are_checked_again_for_1_1():
         reader.parse(b"GET /a HTTP/1.1\r\n" + block)
 
 
-def test_only_the_request_line_of_a_repeated_head_is_parsed():
+def test_for_repeated_headers_only_the_request_line_is_parsed():
     class Counting(HeadParser):
         parsed = 0
 

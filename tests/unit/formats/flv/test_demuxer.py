@@ -36,7 +36,7 @@ def ex(frame: int, packet: int, fourcc: bytes, rest: bytes = b"") -> bytes:
     return bytes((0x80 | frame << 4 | packet,)) + fourcc + rest
 
 
-def test_legacy_h264_frames() -> None:
+def test_legacy_h264_frames_are_read() -> None:
     demux = avc()
     track = demux.video_track
     assert demux.video(40, b"\x17\x01\x00\x00\x50nalu", 1.5) == AccessUnit(track, 40, 80, True, 1.5, b"nalu")
@@ -50,7 +50,7 @@ def test_composition_time_is_signed() -> None:
     assert unit.cts == -40
 
 
-def test_legacy_hevc_codec_id_12() -> None:
+def test_legacy_hevc_with_codec_id_12_is_read() -> None:
     demux = MediaDemuxer()
     track = demux.video(0, b"\x1c\0\0\0\0" + HVCC)
     assert track == video_track(Codec.H265, HVCC)
@@ -127,7 +127,7 @@ def test_empty_sequence_start_waits_for_the_real_one() -> None:
     assert demux.video(0, ex(1, 0, b"av01", AV1C)) == video_track(Codec.AV1, AV1C)
 
 
-def test_video_metadata_is_no_frame() -> None:
+def test_video_metadata_gives_no_frame() -> None:
     demux = avc()
     assert demux.video(0, ex(5, 4, b"avc1", b"\x02\x00\x09colorInfo")) is None
 
@@ -178,7 +178,7 @@ def test_one_track_bodies_belong_to_the_given_track() -> None:
     assert demux.others[track_number(Kind.VIDEO, 1)].video_track == track
 
 
-def test_many_tracks_share_a_codec_and_have_sizes() -> None:
+def test_a_body_of_many_tracks_with_one_codec_is_read() -> None:
     demux = MediaDemuxer()
     other = AVCC[:1] + b"\x42" + AVCC[2:]
     first, second = video_track(Codec.H264, AVCC), video_track(Codec.H264, other)
@@ -190,7 +190,7 @@ def test_many_tracks_share_a_codec_and_have_sizes() -> None:
     ]
 
 
-def test_many_tracks_with_many_codecs() -> None:
+def test_a_body_of_many_tracks_with_many_codecs_is_read() -> None:
     demux = MediaDemuxer()
     heads = b"\x95\x20mp4a" + sized(0, ASC) + b"Opus" + sized(2, OPUS_HEAD)
     aac, opus = audio_track(Codec.AAC, ASC), audio_track(Codec.OPUS, OPUS_HEAD)
@@ -204,7 +204,7 @@ def test_many_tracks_with_many_codecs() -> None:
     ]
 
 
-def test_multitrack_after_a_mod_ex_prefix() -> None:
+def test_a_multitrack_body_after_a_mod_ex_prefix_is_read() -> None:
     demux = MediaDemuxer()
     body = b"\x97\x02\0\0\x01\x06" + b"\x00avc1\x01" + AVCC
     assert demux.video(0, body) == [(1, video_track(Codec.H264, AVCC))]

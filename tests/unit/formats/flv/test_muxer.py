@@ -50,24 +50,24 @@ def tracks(codec: Codec, **metadata: Any) -> Tracks:
 
 
 @pytest.mark.parametrize(("video", "audio", "flags"), [(True, True, 5), (True, False, 1), (False, True, 4)])
-def test_file_header(video: bool, audio: bool, flags: int) -> None:
+def test_the_file_header_has_flags_for_video_and_audio(video: bool, audio: bool, flags: int) -> None:
     assert muxer.file_header(video, audio) == b"FLV\x01" + bytes((flags,)) + b"\0\0\0\x09\0\0\0\0"
 
 
-def test_h264_tag_byte_for_byte() -> None:
+def test_an_h264_tag_has_the_expected_bytes() -> None:
     tag = muxer.unit_tag(unit(Codec.H264, dts=0x12345678, cts=80, payload=b"nalu"))
     assert tag == b"\x09\0\0\x09\x34\x56\x78\x12\0\0\0" + b"\x17\x01\0\0\x50nalu" + b"\0\0\0\x14"
 
 
-def test_aac_tag_byte_for_byte() -> None:
+def test_an_aac_tag_has_the_expected_bytes() -> None:
     assert muxer.unit_tag(unit(Codec.AAC, dts=1)) == b"\x08\0\0\x03\0\0\x01\0\0\0\0\xaf\x01p\0\0\0\x0e"
 
 
-def test_negative_composition_time_and_inter_frame() -> None:
+def test_an_inter_frame_may_have_a_negative_composition_time() -> None:
     assert muxer.unit_body(unit(Codec.H264, cts=-40, key=False)) == b"\x27\x01\xff\xff\xd8p"
 
 
-def test_hevc_is_enhanced() -> None:
+def test_hevc_uses_enhanced_flv_bodies() -> None:
     assert muxer.unit_body(unit(Codec.H265, cts=33)) == b"\x91hvc1\x00\x00\x21p"
     assert muxer.unit_body(unit(Codec.H265, key=False)) == b"\xa3hvc1p"
 

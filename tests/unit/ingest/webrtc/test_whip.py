@@ -400,7 +400,7 @@ async def test_malformed_packets_of_a_publisher_are_ignored() -> None:
         assert not client.closed and len(lab.sessions) == 1
 
 
-async def test_release_is_idempotent() -> None:
+async def test_releasing_a_push_twice_frees_its_quota_once() -> None:
     async with serving_pushes() as lab:
         push = WhipPush(lab.whip, "c1", "192.0.2.1", lab.admission)
         assert lab.admission.connections.take("192.0.2.1")
