@@ -1,4 +1,4 @@
-"""Requests for WebRTC sessions of other processes: which are forwarded, and what comes back."""
+"""Requests for WebRTC sessions of other processes: which are forwarded, and their answers."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ async def test_further_tracks_are_moved_like_the_default_ones() -> None:
         assert grows(times(small)) and grows(times(french, Kind.AUDIO))
 
 
-async def test_a_rendition_shows_the_default_pictures_while_its_track_is_away() -> None:
+async def test_a_rendition_shows_the_default_pictures_while_its_track_is_missing() -> None:
     async with on_air() as one:
         main, slate = OneInput(0, MAIN), OneInput(50_000, {}, gop=3)
         one.begin(main)

@@ -60,7 +60,7 @@ def test_after_a_break_equal_tracks_are_announced():
     assert len(recorder.tracks) == 2
 
 
-def test_time_goes_on_even_if_none_has_passed():
+def test_times_grow_even_if_no_time_has_passed():
     one, recorder = begun()
     one.begin(SAME, [picture(9, key=True)], 100.0)
     assert times(recorder) == [5000, 5033]

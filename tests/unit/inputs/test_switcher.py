@@ -1,4 +1,4 @@
-"""The switcher of a channel with real hubs: pushes, sources, and what its stream gets."""
+"""The switcher of a channel with real hubs: pushes, sources, and the resulting stream."""
 
 from __future__ import annotations
 

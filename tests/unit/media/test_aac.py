@@ -1,4 +1,4 @@
-"""AudioSpecificConfig, ADTS and MP3 headers, FLAC and AC-3, against what encoders wrote."""
+"""AudioSpecificConfig, ADTS and MP3 headers, FLAC and AC-3, compared with the output of encoders."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Pixels that are not square: read from the codec's headers, and told to players in every form."""
+"""Pixels that are not square: read from the codec's headers, and given to players in every form."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Plain:
 
 
 class Wire:
-    """A transport whose peer reads nothing until told."""
+    """A transport whose peer reads nothing until the test says so."""
 
     def __init__(self, stalled: bool = False) -> None:
         self.written = b""
@@ -347,7 +347,7 @@ def test_a_connection_that_is_reset_on_close_leaves_no_data_to_the_kernel():
 
 
 class Link:
-    """A transport over a link of `rate` bytes a second, in the time that `pass_` tells; the kernel takes `kernel`."""
+    """A transport over a link of `rate` bytes a second and a kernel buffer of `kernel`; `pass_` moves the time."""
 
     def __init__(self, rate: float, kernel: int = 128 * 1024) -> None:
         self.rate, self.kernel = rate, kernel

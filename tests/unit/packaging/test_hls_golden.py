@@ -1,6 +1,6 @@
 """The printed playlists and manifests, byte for byte.
 
-`python -m tests.unit.packaging.test_hls_golden` writes the files anew for a review.
+`python -m tests.unit.packaging.test_hls_golden` writes the files again for a review.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signed addresses and cookies: equal to those of Amazon's SDK, and accepted by the verifier for what they name."""
+"""Signed addresses and cookies are equal to those of Amazon's SDK, and the verifier accepts them."""
 
 from __future__ import annotations
 

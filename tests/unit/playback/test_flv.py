@@ -63,7 +63,7 @@ async def test_only_browsers_get_the_feed_for_browsers(agent: str, feed: str):
             }  # fmt: skip
 
 
-async def test_http_10_gets_the_bytes_alone():
+async def test_a_client_with_http_10_gets_the_bytes_without_chunks():
     async with playing() as lab:
         publisher = lab.live()
         async with lab.listener.connect() as wire:

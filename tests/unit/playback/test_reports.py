@@ -66,7 +66,7 @@ async def test_the_path_for_reports_accepts_only_post_and_options():
         assert (refused.status, refused.headers["allow"]) == (405, "OPTIONS, POST")
 
 
-async def test_only_live_streams_take_reports():
+async def test_only_live_streams_accept_reports():
     lab = Lab()
     async with playing(channel("idle"), channel("c9"), reports=lab.reports) as server:
         for name in ("idle", "nobody"):
@@ -76,7 +76,7 @@ async def test_only_live_streams_take_reports():
         assert len(lab.experience) == 1
 
 
-async def test_a_protected_channel_takes_reports_only_with_a_play_sign():
+async def test_a_protected_channel_accepts_reports_only_with_a_play_sign():
     lab = Lab()
     async with playing(channel("c9", playAuth="sign"), reports=lab.reports) as server:
         server.live(playAuth="sign")

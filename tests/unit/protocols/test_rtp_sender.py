@@ -96,7 +96,7 @@ def test_the_oldest_units_are_removed_at_each_limit(bounds: tuple[int, int, floa
     assert all(sent.get(n) for n in range(30 - kept, 30))
 
 
-def test_the_newest_unit_stays_whatever_its_size() -> None:
+def test_the_newest_unit_stays_at_any_size() -> None:
     sent = SentPackets(10, 1_000, 1.0)
     sent.add(unit(0, 5), 0.0)
     sent.add(unit(5, 100), 0.1)

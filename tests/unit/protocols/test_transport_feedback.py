@@ -94,7 +94,7 @@ def test_the_reference_time_wraps() -> None:
     assert read(feedback.write(1, 2, 0.0)[0]) == {0: 4_000}
 
 
-def test_numbers_far_away_begin_anew() -> None:
+def test_a_large_jump_of_numbers_starts_the_feedback_again() -> None:
     feedback = TransportFeedback()
     feedback.received(0, 1.0)
     feedback.received(30_000, 1.0)

@@ -30,7 +30,7 @@ class Owner:
 
 
 class Transport:
-    """Its client reads when the test says so."""
+    """A transport whose client reads only when the test says so."""
 
     def __init__(self) -> None:
         self.waiting = 0

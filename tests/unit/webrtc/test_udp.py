@@ -1,4 +1,4 @@
-"""The UDP socket: segments, what the kernel refuses, and bounded reads."""
+"""The UDP socket: segments, refusals of the kernel, and bounded reads."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_an_error_of_one_peer_does_not_end_the_reading() -> None:
         assert (loop.reads, loop.waits) == (False, [0.0]), "the next turn comes at once"
 
 
-async def test_a_socket_that_is_closed_while_it_is_read_is_left_alone() -> None:
+async def test_a_socket_that_is_closed_while_it_is_read_is_not_read_again() -> None:
     with bound() as opened, bound() as sender, bound() as other:
         got: list[bytes] = []
 

@@ -28,7 +28,7 @@ OTHER = MediaTrack(Kind.VIDEO, Codec.H264, 1000, builders.AVCC + b"\x00")
 
 
 class Library:
-    """Makes loops at once. asked: what was made."""
+    """Makes loops at once. asked: the requested loops."""
 
     def __init__(self) -> None:
         self.timer = LoopTimer()

@@ -1,4 +1,4 @@
-"""Work that runs only while somebody uses it."""
+"""Work that runs only while it has users."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ RATE = 44100
 
 @dataclass
 class Bin:
-    """A Piece that keeps what it was given."""
+    """A Piece that keeps its frames."""
 
     opening: PieceStart
     pictures: list[tuple[int, int, bool, bytes]] = field(default_factory=list)
@@ -177,7 +177,7 @@ def test_a_changed_length_applies_from_the_next_cut() -> None:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[AccessUnit]:
-    """Two tracks whose times grow, interleaved anyhow within a second."""
+    """Two tracks with growing times, interleaved in random order within a second."""
     units = []
     dts = 0
     for n in range(draw(st.integers(0, 120))):

@@ -109,7 +109,7 @@ async def test_the_download_from_a_silent_server_times_out() -> None:
         assert "does not answer within 0.2 s" in await away(pictures(picture_timeout="0.2"), f"{server.url}/a.png")
 
 
-async def test_the_last_good_copy_is_shown_while_the_picture_is_away() -> None:
+async def test_the_last_good_copy_is_shown_while_the_picture_is_unavailable() -> None:
     async with serving() as server:
         kept = pictures()
         await kept.fetch(f"{server.url}/a.png")

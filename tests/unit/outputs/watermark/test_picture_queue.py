@@ -142,7 +142,7 @@ def test_sound_without_a_following_picture_is_bounded_and_counted() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=60), st.data())
-def test_no_sound_is_lost_or_moved_whatever_pictures_come_back(
+def test_no_sound_is_lost_or_moved_for_any_returned_pictures(
     items: list[tuple[bool, int]], data: st.DataObject
 ) -> None:
     order, now, video, audio = Interleave(1_000_000), 0, [], []

@@ -27,7 +27,7 @@ def opus(at_ms: int, size: int = 40) -> AccessUnit:
 
 
 class Sound:
-    """Where sound comes from; attached: whether somebody wants it."""
+    """A source of sound that records its feed."""
 
     def __init__(self) -> None:
         self.feed: SoundFeed | None = None

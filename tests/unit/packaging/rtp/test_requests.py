@@ -15,7 +15,7 @@ from tests.support import builders
 
 
 class Sender:
-    """A transport that keeps what it was given."""
+    """A transport that records the sent packets."""
 
     def __init__(self) -> None:
         self.packets: list[bytes] = []

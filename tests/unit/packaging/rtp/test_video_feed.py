@@ -334,7 +334,7 @@ STEPS = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(STEPS, st.sampled_from([0, 0x7FF0, 0xFFF0]))
-def test_no_number_is_used_for_other_bytes_whatever_viewers_do(steps: list[tuple[str, bool, int]], first: int) -> None:
+def test_no_number_is_used_for_other_bytes_in_random_sessions(steps: list[tuple[str, bool, int]], first: int) -> None:
     async def play() -> None:
         stream, feed, _ = live()
         feed._sequence = first

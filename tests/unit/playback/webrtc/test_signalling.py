@@ -1,4 +1,4 @@
-"""Sessions of WHIP and WHEP as HTTP resources (RFC 9725): bodies, media types, entity tags, and what each end frees."""
+"""Sessions of WHIP and WHEP as HTTP resources (RFC 9725): requests, entity tags, and freed resources."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Owner(Recorder):
 
 
 class Lab:
-    """An HTTP server that opens sessions. accepted: replaces what answers an offer."""
+    """An HTTP server that opens sessions. answer: replaces the answer to an offer."""
 
     def __init__(self, listener: Listener, sessions: Signalling, wire: Wire) -> None:
         self.listener, self.sessions, self.wire = listener, sessions, wire
@@ -293,7 +293,7 @@ async def test_a_session_is_deleted_once_with_any_entity_tag() -> None:
             assert (await lab.send(method, path, FRESH, FRAGMENT, If_Match="*")).status == 404
 
 
-async def test_a_session_takes_no_other_methods() -> None:
+async def test_a_session_accepts_no_other_methods() -> None:
     async with serving_sessions() as lab:
         _, path, _ = await lab.open()
         for method in ("POST", "PUT"):

@@ -348,7 +348,7 @@ def test_arbitrary_bytes_are_read_or_refused(data: bytes, size: int) -> None:
 
 @settings(max_examples=50)
 @given(st.data())
-def test_broken_streams_are_read_the_same_whatever_the_cuts(data: Any) -> None:
+def test_broken_streams_give_the_same_result_for_any_cuts(data: Any) -> None:
     writer = ChunkWriter()
     stream = bytearray(b"".join(writer.write(c, 9, t * 40, 1, bytes(t * 97)) for t in range(6) for c in (4, 6)))
     for _ in range(data.draw(st.integers(0, 3))):

@@ -73,7 +73,7 @@ def test_play_from_handshake_to_end() -> None:
     assert [type(e).__name__ for e in client.receive(server.data_to_send())] == ["Ended"]
 
 
-def test_a_whole_publish_means_the_same_whatever_the_cuts() -> None:
+def test_a_whole_publish_gives_the_same_result_for_any_cuts() -> None:
     writer = ChunkWriter()
     data = b"\x03" + bytes(3072) + writer.write(3, 20, 0, 0, amf0.encode("connect", 1, {"app": "stream"}))
     data += writer.write(3, 20, 0, 0, amf0.encode("publish", 2, None, "id?sign=x"))
