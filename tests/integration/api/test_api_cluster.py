@@ -44,7 +44,7 @@ async def stop(gone: Member) -> None:
 
 @contextlib.asynccontextmanager
 async def silence() -> AsyncIterator[str]:
-    """The address of something that takes connections and hangs up: whether a node lives there is not known."""
+    """Yields an address that accepts connections and closes them, so the state of its node is unknown."""
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -391,7 +391,7 @@ async def test_an_on_demand_session_recorded_on_another_node_is_not_deleted(pair
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[tuple[Member, Member, Member]]:
-    """A node, and two processes on the same ports, the first of which happens to take every connection."""
+    """Yields a node and two processes on the same ports. The first process accepts every connection."""
     directory = Directory()
     sockets = {id: str(tmp_path / f"{id}.sock") for id in ("h.1", "h.2")}
     async with (
