@@ -1,4 +1,4 @@
-"""What real clients sent, cut to the pieces that targets take: the seeds of several of them."""
+"""Messages of real clients, cut into pieces for targets: the seeds of several of them."""
 
 from __future__ import annotations
 

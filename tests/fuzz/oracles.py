@@ -1,4 +1,4 @@
-"""What a run may cost: the memory that it takes and the lines of ours that it executes, both bounded by its input."""
+"""Limits of a run: its memory and its executed lines, both bounded by its input."""
 
 from __future__ import annotations
 
