@@ -101,7 +101,7 @@ def button(page: Page | Locator, name: str | re.Pattern[str]) -> Locator:
 
 
 async def painted(chart: Locator) -> bool:
-    """Whether a line stands in the chart: its canvas has pixels that are neither empty nor grey."""
+    """Returns whether the chart has a line: its canvas has pixels that are neither empty nor grey."""
     return bool(
         await chart.locator("canvas").evaluate(
             """(canvas) => {

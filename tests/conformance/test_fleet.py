@@ -344,5 +344,5 @@ async def test_a_fleet_survives_its_faults(account: str, tmp_path: Path) -> None
 
 
 def _stored(channel: Channel) -> int:
-    """How many files of this channel the bucket has."""
+    """Returns the number of files of this channel in the bucket."""
     return int(_boto("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{channel.id}/mp4/")["KeyCount"])

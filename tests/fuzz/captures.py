@@ -49,7 +49,7 @@ def values() -> list[bytes]:
 
 
 def pushes() -> list[list[Message]]:
-    """Of each capture of a publisher, its first media and data messages, but for the large ones."""
+    """Returns the first media and data messages of each captured publisher, except large ones."""
     found = []
     for path in sorted(_GOLDEN.glob("*.bin")):
         messages = ChunkReader().receive(path.read_bytes()[_SHAKEN:])

@@ -1,4 +1,4 @@
-"""FLV streams and bodies: documented results or InvalidData, the same whatever the cuts, memory bounded by one tag."""
+"""FLV streams and bodies: documented results or InvalidData, the same for any cuts, memory bounded by one tag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RTMP, both ends: whatever arrives, RemoteProtocolError or documented events, and bounded memory."""
+"""RTMP, both ends: any input gives RemoteProtocolError or documented events, with bounded memory."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def peak_memory(run: Callable[[bytes], None], data: bytes) -> int:
 
 
 def steps(run: Callable[[bytes], None], data: bytes, most: int) -> int:
-    """How many lines of the gateway `run(data)` executes. Raises TooManySteps beyond `most`."""
+    """Returns how many lines of the gateway `run(data)` executes. Raises TooManySteps beyond `most`."""
     count = 0
 
     def line(frame: FrameType, event: str, arg: object) -> Any:

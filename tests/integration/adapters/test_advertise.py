@@ -29,7 +29,7 @@ async def test_a_configured_address_takes_precedence_over_all_other_sources(tmp_
         assert at.looked == 0
 
 
-async def test_a_listener_bound_to_one_address_is_reached_there(tmp_path: Path) -> None:
+async def test_a_listener_bound_to_one_address_advertises_that_address(tmp_path: Path) -> None:
     async with agent() as at:
         chosen = settings(tmp_path, MILLRACE_HTTP__HOST="127.0.0.1")
         assert await advertised(chosen, PORTS, at.environ) == "127.0.0.1:18080"

@@ -66,7 +66,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_task_is_as_large_as_the_channel_says(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+async def test_the_channel_determines_the_size_of_its_task(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     async with rig(monkeypatch) as at:
         await at.tasks().reconcile(replace(ORDER, size=size))
         (asked,) = at.ecs.calls("RunTask")

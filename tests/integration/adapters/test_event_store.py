@@ -62,7 +62,7 @@ async def test_the_store_returns_an_event_unchanged(events: EventStore) -> None:
     assert await events.newest(EventQuery(10)) == [stored]
 
 
-async def test_events_of_all_types_and_channels_come_in_one_order(events: EventStore) -> None:
+async def test_events_of_all_types_and_channels_are_returned_in_one_order(events: EventStore) -> None:
     types = list(EventType)
     stored = [event(n, str(types[n % len(types)]), ("c1", "c2", "")[n % 3]) for n in range(60)]
     await events.append(stored)

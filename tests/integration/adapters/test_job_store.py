@@ -79,7 +79,7 @@ async def test_only_one_of_several_simultaneous_takers_gets_a_job(jobs: JobStore
     assert sum(taken) == 1
 
 
-async def test_the_newest_come_first_and_page_by_page(jobs: JobStore) -> None:
+async def test_the_newest_jobs_come_first_and_are_paged(jobs: JobStore) -> None:
     for n in range(7):
         await jobs.add(job(f"170000000000{n}-aa"))
     page = await jobs.newest(3)

@@ -111,7 +111,7 @@ async def test_without_credentials_the_error_names_the_missing_variable(
             await endpoints.put_media("lobby", 0)
 
 
-async def test_a_data_endpoint_without_tls_is_taken_only_where_an_endpoint_is_overridden(
+async def test_a_data_endpoint_without_tls_needs_an_overridden_endpoint(
     double: KvsDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real control plane would be requested over https."""

@@ -278,7 +278,7 @@ async def test_a_hundred_streams_are_found_at_once(registry: Registry) -> None:
     assert await registry.find([f"channel-{n}" for n in range(100)]) == {one.stream: one for one in held}
 
 
-async def test_a_stream_that_is_asked_for_twice_is_found_once(registry: Registry) -> None:
+async def test_a_stream_requested_twice_is_found_once(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     assert await registry.find(["foyer", "foyer", "nobody"]) == {"foyer": holding()}
 

@@ -292,7 +292,7 @@ def test_the_command_refuses_a_folder_and_invalid_days(tmp_path, monkeypatch, ca
     assert "30 days" in capsys.readouterr().err
 
 
-def test_types_agree_with_those_of_our_own_listener():
+def test_content_types_agree_with_those_of_the_gateways_listener():
     from gateway.lib.content_types import content_type
     from gateway.playback import files, recording_files
 

@@ -279,7 +279,7 @@ def test_a_secret_in_a_file_loads_no_aws_library(tmp_path: Path) -> None:
     assert done.stdout.split() == ["from-a-file-of-16", "False"], done.stderr
 
 
-def test_commands_read_references_too(tmp_path: Path) -> None:
+def test_commands_read_secret_references_too(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("nodemedia2017privatekey\n")
     done = subprocess.run(

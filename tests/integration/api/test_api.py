@@ -56,7 +56,7 @@ async def test_the_request_body_of_the_guide_makes_an_expired_channel(api: Admin
     assert await api.json("GET", f"/videostream/{item['id']}") == item
 
 
-async def test_a_new_channel_shows_where_to_push_and_play(api: Admin):
+async def test_a_new_channel_shows_its_push_and_play_addresses(api: Admin):
     item = await api.create(isHls=True, isCMAF="true")
     assert SigningSecrets(SECRET).verify(item["id"], item["key"], time.time()) is Verdict.VALID
     assert item["obsServer"] == "rtmp://127.0.0.1:1935/stream"

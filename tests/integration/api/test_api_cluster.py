@@ -189,7 +189,7 @@ async def test_online_has_the_sessions_of_all_nodes(pair: Pair):
     assert [(one["videoname"], one["node"]) for one in online] == [("mine", "b2"), ("other", "a1")]
 
 
-async def test_a_node_that_does_not_answer_is_left_out_and_named(pair: Pair):
+async def test_a_node_that_does_not_answer_is_omitted_and_named(pair: Pair):
     mine = await pair.here.api.create()
     await pair.here.push(mine["id"])
     await stop(pair.there)

@@ -150,7 +150,7 @@ async def test_an_upload_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: py
         assert at.scratch() == [] and list(at.root.iterdir()) == []
 
 
-async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
+async def test_an_upload_starts_a_job_automatically(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "My Holiday.MP4"})
         SCHEMAS["Upload"].validate_python(offer)
@@ -163,7 +163,7 @@ async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
         assert at.scratch() == []
 
 
-async def test_a_picture_is_stored_and_becomes_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_picture_is_stored_and_starts_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "_MAX_PICTURE_BYTES", 100)
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "Back soon.PNG"})

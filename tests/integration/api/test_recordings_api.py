@@ -60,7 +60,7 @@ async def test_addresses_of_a_protected_channel_carry_a_play_sign(tmp_path: Path
         assert "?sign=" in (await api.json("GET", f"/videostream/{id}/recordings"))[0]["url"]
 
 
-async def test_pictures_are_listed_when_they_are_asked_for(tmp_path: Path) -> None:
+async def test_pictures_are_listed_on_request(tmp_path: Path) -> None:
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
@@ -75,7 +75,7 @@ async def test_pictures_are_listed_when_they_are_asked_for(tmp_path: Path) -> No
         assert not (media / image).exists()
 
 
-async def test_a_motion_clip_comes_and_goes_with_its_picture(tmp_path: Path) -> None:
+async def test_a_motion_clip_is_listed_and_deleted_with_its_picture(tmp_path: Path) -> None:
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]

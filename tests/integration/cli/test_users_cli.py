@@ -71,7 +71,7 @@ def test_a_new_user_can_sign_in_until_the_password_changes(gateway: Gateway) -> 
     assert sign_in(gateway, ANOTHER, "eva").status == 401
 
 
-def test_a_broadcaster_uses_the_own_channels_until_the_role_changes(gateway: Gateway) -> None:
+def test_a_broadcaster_may_use_only_the_own_channels_until_the_role_changes(gateway: Gateway) -> None:
     own, other = gateway.channel(), gateway.channel()
     add = ("user", "add", "bea", "--role", "broadcaster", "--channel", own.id, "--password-stdin", "--json")
     user = json.loads(done(gateway.data, *add, stdin=PASSWORD + "\n"))
@@ -136,7 +136,7 @@ def test_a_mistake_gives_a_one_line_error(tmp_path: Path) -> None:
     assert said[-1] == "millrace: user eva exists already\n"
 
 
-def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+def test_a_terminal_asks_for_the_password_twice_and_hides_it(tmp_path: Path) -> None:
     shown, code = at_terminal(tmp_path, "user", "add", "eva", typed=[PASSWORD, "something else", PASSWORD, PASSWORD])
     assert code == 0, shown
     assert shown.count("Password:") == 2 and shown.count("Once more:") == 2, shown

@@ -47,7 +47,7 @@ class Browser:
     headers: dict[str, str] = field(default_factory=dict)
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> aiohttp.ClientResponse:
-        """One request; header names with "_" for "-"."""
+        """Sends one request. Header names have "_" instead of "-"."""
         sent = {"Cookie": f"{COOKIE}={self.cookie}"} if self.cookie else {}
         sent |= self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()

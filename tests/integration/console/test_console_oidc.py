@@ -50,7 +50,7 @@ class Lab:
         return (await self.api.call("GET", "/profile", token=token)).status
 
     async def get(self, url: str, **options: Any) -> aiohttp.ClientResponse:
-        """One step of a browser: no redirect is followed, cookies are kept."""
+        """Runs one step of a browser: no redirect is followed, cookies are kept."""
         if not url.startswith("http"):
             url = str(self.api.client.make_url(url))
         response = await self.api.client.session.get(url, allow_redirects=False, **options)

@@ -247,7 +247,7 @@ def test_an_image_that_is_there_is_not_built_again(fakes: Fakes):
     assert not [r for r in fakes.log if r["program"] == "docker"]
 
 
-def test_parameters_come_from_a_file_and_secrets_are_in_no_command_line(fakes: Fakes, tmp_path: Path):
+def test_parameters_come_from_a_file_and_secrets_are_not_in_command_lines(fakes: Fakes, tmp_path: Path):
     (tmp_path / "playback.pem").write_text("-----BEGIN PUBLIC KEY-----\nMIIB=\n-----END PUBLIC KEY-----\n")
     file = tmp_path / "parameters"
     file.write_text(

@@ -103,7 +103,7 @@ def test_an_unreachable_gateway_gives_a_one_line_error() -> None:
     assert subprocess.run(command, capture_output=True, text=True, env=without).returncode == 2
 
 
-def test_its_types_are_complete() -> None:
+def test_the_types_of_the_example_client_are_complete() -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, str(EXAMPLE)]
     judged = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert judged.returncode == 0, judged.stdout

@@ -198,7 +198,7 @@ def test_a_recording_contains_the_chosen_tracks_completely(gateway: Gateway, cha
     assert max(starts) - min(starts) < 0.05
 
 
-def test_a_relay_sends_all_tracks_to_a_target_that_takes_them(channel: Channel, target: Channel) -> None:
+def test_a_relay_sends_all_tracks_to_a_target_that_accepts_them(channel: Channel, target: Channel) -> None:
     def seen(of: Channel) -> list[tuple[str, int, str, str]]:
         return [(t["kind"], t["id"], t["rendition"], t["language"]) for t in of.session()["tracks"]]
 

@@ -30,7 +30,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def channel(gateway: Gateway) -> Iterator[Channel]:
-    """A channel that nobody watches yet; it has no output that needs sound. ffmpeg pushes to it by WHIP."""
+    """Returns a channel without viewers and without outputs that need sound. ffmpeg pushes to it by WHIP."""
     ffmpeg = new_ffmpeg()
     muxers = subprocess.run([ffmpeg, "-hide_banner", "-muxers"], capture_output=True, text=True, check=False).stdout
     if " whip " not in muxers:

@@ -54,7 +54,7 @@ def play(url: str, seconds: float) -> Program:
 
 
 def shifts(seen: list[Frame], source: list[Frame]) -> list[float]:
-    """How much later than in the film each frame was shown, in milliseconds. Inserted silence is not in the film."""
+    """Returns the delay of each shown frame against the film, in milliseconds, without inserted silence."""
     times = {frame.digest: frame.time for frame in source}
     return [(frame.time - times[frame.digest]) * 1000 for frame in seen if frame.digest in times]
 

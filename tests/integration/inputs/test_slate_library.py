@@ -111,7 +111,7 @@ async def test_cards_with_a_clock_differ_only_in_the_clock() -> None:
     assert images[1].tobytes() != images[2].tobytes()
 
 
-async def test_hevc_is_continued_with_its_own_configuration() -> None:
+async def test_an_hevc_slate_has_its_own_configuration() -> None:
     source = sources.source(
         *sources.pictures("320x180"),
         "-t",

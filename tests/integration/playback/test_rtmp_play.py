@@ -176,7 +176,7 @@ async def test_an_invalid_message_stream_is_refused(gateway: Gateway) -> None:
         assert await player.closed()
 
 
-async def test_a_publisher_cannot_play_and_goes_on(gateway: Gateway) -> None:
+async def test_a_publisher_cannot_play_but_continues_to_publish(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer):
         await peer.command("play", 6, None, channel.id, stream=1)
         assert (await peer.until(PLAYING)).code == "NetStream.Play.Failed"

@@ -84,7 +84,7 @@ async def test_a_lost_packet_is_resent_and_a_key_frame_is_sent_on_request(channe
 
 
 def is_key(packet: bytes) -> bool:
-    """Whether it is a packet with parameter sets or the begin of an IDR picture."""
+    """Returns whether the packet has parameter sets or the beginning of an IDR picture."""
     kind = packet[12] & 0x1F
     return packet[1] & 0x7F == VIDEO_TYPE and (kind in (7, 24) or (kind == 28 and packet[13] & 0x9F == 0x85))
 
@@ -136,7 +136,7 @@ async def test_an_idle_or_unknown_channel_gives_404_after_the_wait(gateway: Gate
         assert asyncio.get_running_loop().time() - began >= 0.9
 
 
-async def test_a_viewer_that_asks_before_the_push_is_served(gateway: Gateway) -> None:
+async def test_a_viewer_that_connects_before_the_push_is_served(gateway: Gateway) -> None:
     channel = gateway.channel()
     whep = Whep(audio=False)
     asking = asyncio.create_task(whep.post(channel.url("whep")))

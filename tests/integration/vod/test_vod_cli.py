@@ -1,4 +1,4 @@
-"""`millrace vod` as somebody at a terminal uses it: exit codes, one-line errors, Ctrl-C, what is left behind."""
+"""The command `millrace vod` at a terminal: exit codes, one-line errors, Ctrl-C, and remaining files."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ async def test_unsupported_sound_is_dropped() -> None:
     assert push.sounds == []
 
 
-async def test_damaged_pictures_are_counted_and_the_push_goes_on() -> None:
+async def test_damaged_pictures_are_counted_and_the_push_continues() -> None:
     data = bytearray(film(*VP8, "-f", "webm", sound=False))
     at = len(data) // 2
     data[at + 40 : at + 60] = bytes(20)  # in a picture's payload, as likely as not in two

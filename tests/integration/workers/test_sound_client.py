@@ -93,7 +93,7 @@ async def test_sound_without_listeners_is_sent_in_small_batches() -> None:
         await running
 
 
-async def test_damaged_sound_is_left_out_and_counted() -> None:
+async def test_damaged_sound_is_dropped_and_counted() -> None:
     units = camera(seconds=1).of(Kind.AUDIO)
     units = [*units[:10], AccessUnit(units[0].track, 200, 0, True, 0.0, b"\xff" * 300), *units[11:]]
     assert len(await spoken(units)) > 30

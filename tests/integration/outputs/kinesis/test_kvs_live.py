@@ -93,7 +93,7 @@ async def test_fragments_have_the_time_of_day(double: KvsDouble) -> None:
     assert max(spans) < 2_100
 
 
-async def test_a_role_is_assumed_after_the_endpoint_was_asked_for(double: KvsDouble) -> None:
+async def test_a_role_is_assumed_after_the_request_for_the_endpoint(double: KvsDouble) -> None:
     source = reel(SILENT)
     async with live(double, source, kvs=settings(role=kvs.ROLE)) as push:
         await push.push(source.units[:120])

@@ -41,8 +41,10 @@ def segments(playlist: Playlist) -> dict[int, Seen]:
 
 
 def agree(playlists: list[Playlist], least: int, *, calm: bool = True) -> None:
-    """The same number is the same piece of time everywhere, and there are `least` numbers in common. calm: no segment
-    was cut short by the death of a worker."""
+    """Checks that equal numbers mean equal times in all playlists, with at least `least` common numbers.
+
+    calm: no segment was cut short by the death of a worker.
+    """
     common = set.intersection(*(set(segments(p)) for p in playlists))
     assert len(common) >= least, [sorted(segments(p)) for p in playlists]
     for number in common:

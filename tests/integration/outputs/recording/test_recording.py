@@ -122,7 +122,7 @@ def test_files_of_a_gateway_are_not_readable_by_other_users(workers: str) -> Non
         assert [f"{path} {mode:o}" for path, mode in written.items() if mode & 0o027] == []
 
 
-def test_sound_alone_is_recorded() -> None:
+def test_a_stream_with_only_sound_is_recorded() -> None:
     with running() as gateway:
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
         with push(ONLY_SOUND, channel.push) as publisher:
