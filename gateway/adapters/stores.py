@@ -154,7 +154,7 @@ async def _open_registry(url: str, session: AwsSession | None, stack: contextlib
 async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
     """Opens only the registry, for a command or an edge. Yields None if the settings have none.
 
-    Raises StoreUnusable like open_stores.
+    Raises StoreUnusable like `open_stores`.
     """
     async with contextlib.AsyncExitStack() as stack:
         url, session = settings.registry, None
@@ -167,7 +167,7 @@ async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
 async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None]:
     """Opens the channel store that all nodes share, for an edge. Yields None if each gateway has its own file.
 
-    Raises StoreUnusable like open_stores.
+    Raises StoreUnusable like `open_stores`.
     """
     async with contextlib.AsyncExitStack() as stack:
         if not _in_cloud(settings.channels):
@@ -181,7 +181,7 @@ async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None
 
 @contextlib.asynccontextmanager
 async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
-    """Opens only the console's store, for a command. Raises StoreUnusable like open_stores."""
+    """Opens only the console's store, for a command. Raises StoreUnusable like `open_stores`."""
     async with contextlib.AsyncExitStack() as stack:
         url, session = settings.admin.store, None
         if not url.startswith("sqlite:"):

@@ -245,6 +245,6 @@ class OpenIdProvider:
 
 
 def _accepts_basic(document: Mapping[str, Any]) -> bool:
-    """Whether the provider accepts client_secret_basic, the default of RFC 8414 §2."""
+    """Whether the provider accepts `client_secret_basic`, the default of RFC 8414 §2."""
     methods = document.get("token_endpoint_auth_methods_supported")
     return not isinstance(methods, list) or "client_secret_basic" in methods

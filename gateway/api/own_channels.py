@@ -25,7 +25,7 @@ _NEVER: Final = "9999-12-31T23:59:59Z"
 async def create_own_channel(request: web.Request, user: ApiUser, id: str, limit: int) -> None:
     """Creates a user's channel, unless it exists.
 
-    limit: the number of such channels. Users who sign in at several nodes in the same moment may exceed it.
+    limit: of own channels. It may be exceeded if users sign in at several nodes in the same moment.
 
     Raises AtCapacity, StoreUnavailable.
     """

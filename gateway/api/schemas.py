@@ -206,13 +206,19 @@ class SigningRequest(OpenSchema):
 
 
 class ToSignOfChannel(SigningRequest):
-    """url: the name of one of `playUrls`, or page; by default hls, cmaf or flv."""
+    """The address of a channel to sign.
+
+    url: the name of one of `playUrls`, or page; by default hls, cmaf or flv.
+    """
 
     url: Annotated[str, Field(examples=["hls"])] | None = None
 
 
 class ToSign(SigningRequest):
-    """url: an address below the playback address, or its path."""
+    """The address to sign.
+
+    url: an address below the playback address, or its path.
+    """
 
     url: Annotated[str, Field(max_length=2048, examples=["/vod/holiday/holiday.m3u8"])]
 

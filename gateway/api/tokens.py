@@ -29,7 +29,8 @@ class TokenRefused(Exception):
 class TokenRules:
     """The rules for tokens.
 
-    audience: of access tokens, if it differs from client_id. claim, allow: the claim to check, and its accepted values.
+    audience: of access tokens, if it differs from `client_id`.
+    claim, allow: the claim to check, and its accepted values.
     broadcasters: the values of users who are broadcasters. channels_claim: the claim with the ids of their channels.
     own_channels: whether a broadcaster without that claim has a channel of the own.
     """

@@ -118,7 +118,7 @@ class Addresses:
         An RTMP domain without a port gets the standard port of its scheme.
         push_host, pull_host: host names or addresses of the listeners for clients; IPv6 without brackets.
         public_url: the setting `playback.public_url`, the address of this gateway for players; "" if it is not set.
-        web_host: the host for pushing from browsers, if it differs from push_host. Browsers allow camera access only
+        web_host: the host for pushing from browsers, if it differs from `push_host`. Browsers allow camera access only
         to pages of localhost or over TLS.
         """
         push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports["rtmp"])

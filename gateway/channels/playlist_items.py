@@ -14,7 +14,10 @@ _DAY: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class PlaylistItem:
-    """key: of a film or a folder. begins: seconds since midnight; None: it has no time."""
+    """An item of a playlist input.
+
+    key: of a film or a folder. begins: seconds since midnight; None: it has no time.
+    """
 
     key: str
     begins: int | None = None

@@ -29,10 +29,12 @@ _PLAYABLE: Final = {
 
 
 class BrowserForms:
-    """Makes the sources of pulls. All of them share one conversion of each stream."""
+    """Makes the sources of pulls. All of them share one conversion of each stream.
+
+    tasks: of the pulls that wait for their pictures.
+    """
 
     def __init__(self, tasks: Tasks) -> None:
-        """tasks: of the pulls that wait for their pictures."""
         self._tasks = tasks
         self._pictures = PicturesOnDemand()
 

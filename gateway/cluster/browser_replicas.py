@@ -35,12 +35,13 @@ class BrowserReplicas:
 
     The replicas have hubs of their own, so no other protocol finds them. A second replica has H.264, for viewers who
     lack the codec of the first one. Replicas of renditions have only pictures, for viewers with thin links.
+
+    outputs: of replicas; only `whep` of them is used.
     """
 
     def __init__(
         self, limits: StreamLimits, outputs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers
     ) -> None:
-        """outputs: of replicas; only `whep` of them is used."""
         self.hub = Hub(limits, [spec for spec in outputs if spec.name == KIND], Events())
         self._h264_hub = Hub(limits, (), Events())
         self._replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)

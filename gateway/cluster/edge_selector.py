@@ -42,6 +42,10 @@ class EdgeSelector:
     A hash of node and edge selects the edge. So load is even, and a new or lost edge moves only its own readers.
     During lookups, one request reads all nodes, at most every READ_SECONDS. If the registry is unavailable, the last
     result is used.
+
+    node: the id of this node.
+    channel: the channel for which this node was started as an edge; "": none. It reads this channel from the node
+    that holds the stream.
     """
 
     def __init__(
@@ -53,10 +57,6 @@ class EdgeSelector:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """node: the id of this node.
-        channel: the channel for which this node was started as an edge; "": none. It reads this channel from the node
-        that holds the stream.
-        """
         self._locator = locator
         self._registry = registry
         self._node = node

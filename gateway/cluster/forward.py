@@ -38,12 +38,12 @@ class PushForwarder:
     """Forwards pushes to the nodes that hold their streams. `hub.run` must be running.
 
     A separate hub holds the pushes. It has no players. Their publishers are ordinary publishers.
+
+    limits: the gateway's stream limits. This hub keeps no ended streams and no GOPs for viewers.
+    dropped: counts units dropped because the other node was too slow, as "node".
     """
 
     def __init__(self, limits: StreamLimits, peers: Peers, dropped: Counter) -> None:
-        """limits: the gateway's stream limits. This hub keeps no ended streams and no GOPs for viewers.
-        dropped: counts units dropped because the other node was too slow, as "node".
-        """
         self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events(), renditions=False)
         self._peers = peers
         self._dropped = dropped

@@ -20,12 +20,14 @@ _UNSIGNED: Final = text(401, "not signed with the secret of this cluster")
 
 
 class NodeAuthenticator:
-    """Verifies signatures. It is false if no secret is set. Counter: `refused`, by reason."""
+    """Verifies signatures. It is false if no secret is set. Counter: `refused`, by reason.
+
+    refusals_per_minute: wrong signatures of an address beyond this number get 429; 0: no limit.
+    """
 
     def __init__(
         self, secret: str | ClusterSecret, refusals_per_minute: int = 0, clocks: Clocks = SYSTEM_CLOCKS
     ) -> None:
-        """refusals_per_minute: wrong signatures of an address beyond this number get 429; 0: no limit."""
         self._secret = ClusterSecret.of(secret)
         self._refusals = Refusals(refusals_per_minute)
         self._clock = clocks.wall

@@ -82,7 +82,10 @@ class PullableStreams:
 
 
 class NodeEndpoint:
-    """A FolderResponder for `_node`. Requests must be signed. They are not counted as viewers."""
+    """A FolderResponder for `_node`. Requests must be signed. They are not counted as viewers.
+
+    channels: the store of channels, without a cache.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,6 @@ class NodeEndpoint:
         files: Files,
         operations: Mapping[str, Operation],
     ) -> None:
-        """channels: the store of channels, without a cache."""
         self._authenticator = authenticator
         self._siblings = siblings
         self._streams = streams

@@ -14,7 +14,10 @@ from gateway.ports.cluster_secret import ClusterSecret
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """secret: signs and verifies requests between nodes. slot: of a worker process; None for a node of one process."""
+    """How other nodes know this process.
+
+    secret: signs and verifies requests between nodes. slot: of a worker process; None for a node of one process.
+    """
 
     id: str
     secret: ClusterSecret

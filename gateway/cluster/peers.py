@@ -41,6 +41,8 @@ class Peers:
     The Date of an answer shows the difference between that node's clock and this node's clock. Requests to it are
     signed with its time. All methods raise PeerUnavailable if the node does not answer in time. They do not raise
     errors of aiohttp or of the operating system.
+
+    headers: sent with every request of this node.
     """
 
     def __init__(
@@ -50,7 +52,6 @@ class Peers:
         headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """headers: sent with every request of this node."""
         self._secret = ClusterSecret.of(secret)
         self._headers = dict(headers or {})
         self._clock = clock

@@ -169,12 +169,14 @@ class Receiver(Protocol):
 
 
 class PullLink(NodeLink):
-    """The receiving end of a pull. ended: the reason for the stream's end, or None if the link broke."""
+    """The receiving end of a pull. ended: the reason for the stream's end, or None if the link broke.
+
+    failed: called with the reason if the received data is invalid.
+    """
 
     _transport: asyncio.Transport
 
     def __init__(self, receiver: Receiver, failed: Callable[[str], None] = lambda reason: None) -> None:
-        """failed: called with the reason if the received data is invalid."""
         self._receiver = receiver
         self._failed = failed
         self._framer = wire.Framer(MAX_FRAME)

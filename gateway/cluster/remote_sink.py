@@ -24,6 +24,9 @@ class RemoteSink:
     """A Sink that writes to another node, and a FurtherTaker for the further tracks of a push.
 
     dropped: counts the units for a node that is too slow, as "node".
+
+    on_tick: called every PING_SECONDS, before the ping.
+    map_tracks: called before tracks are written; returns the tracks to write.
     """
 
     def __init__(
@@ -33,9 +36,6 @@ class RemoteSink:
         on_tick: Callable[[], None] = lambda: None,
         map_tracks: Callable[[Tracks], Tracks] = lambda tracks: tracks,
     ) -> None:
-        """on_tick: called every PING_SECONDS, before the ping.
-        map_tracks: called before tracks are written; returns the tracks to write.
-        """
         self._transport = transport
         self._dropped = dropped
         self._on_tick = on_tick

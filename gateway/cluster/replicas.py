@@ -43,6 +43,8 @@ class Replicas:
     raised.
     form: in which the streams are pulled; None: as they are.
     Counter: `pulls` (opened connections).
+
+    hub: only for these replicas. The caller runs it.
     """
 
     def __init__(
@@ -53,7 +55,6 @@ class Replicas:
         limit: int = MAX_REPLICAS,
         form: PullForm | None = None,
     ) -> None:
-        """hub: only for these replicas. The caller runs it."""
         self._hub = hub
         self._locator = locator
         self._peers = peers

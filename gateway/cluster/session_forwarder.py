@@ -43,6 +43,8 @@ class SessionForwarder:
     At most _MAX_CONCURRENT requests are forwarded at a time; beyond that the answer is 503.
 
     apply: changes a session of this process. Its owner sets it.
+
+    nodes: returns the nodes that seem to be alive.
     """
 
     def __init__(
@@ -51,7 +53,6 @@ class SessionForwarder:
         secret: ClusterSecret,
         nodes: Callable[[], Awaitable[Sequence[Node]]] = no_nodes,
     ) -> None:
-        """nodes: returns the nodes that seem to be alive."""
         self._siblings = siblings
         self._secret = secret
         self._nodes = nodes

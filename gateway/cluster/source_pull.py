@@ -29,14 +29,15 @@ class WrongClusterSecret(GatewayError):
 
 
 class SourcePull(PullReceiver):
-    """Pulls the stream as the publisher sends it, from the node that holds it."""
+    """Pulls the stream as the publisher sends it, from the node that holds it.
+
+    item: the known fields of the channel, at least its `id`.
+    timeout: seconds without the stream, after which the pull ends.
+    """
 
     def __init__(
         self, hub: Hub, peers: Peers, node: NodeAddress, item: Mapping[str, Any], *, timeout: float = TIMEOUT_SECONDS
     ) -> None:
-        """item: the known fields of the channel, at least its `id`.
-        timeout: seconds without the stream, after which the pull ends.
-        """
         super().__init__(hub)
         self._peers = peers
         self._node = node

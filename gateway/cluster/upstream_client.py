@@ -70,10 +70,12 @@ class UpstreamResponse:
 
 
 class UpstreamClient:
-    """Sends requests to nodes. Only one event loop may use it. Counters: `requests`, and `failures` of them."""
+    """Sends requests to nodes. Only one event loop may use it. Counters: `requests`, and `failures` of them.
+
+    monitor: its owner opens it with `async with`; None: creates one.
+    """
 
     def __init__(self, locator: StreamLocator, peers: Peers, monitor: LivenessMonitor | None = None) -> None:
-        """monitor: its owner opens it with `async with`; None: creates one."""
         self._locator = locator
         self._peers = peers
         self.monitor = monitor or LivenessMonitor(peers)

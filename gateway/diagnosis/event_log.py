@@ -84,6 +84,8 @@ class EventLog:
     event. `results` counts stored and dropped events. A node stores at most REFUSALS_PER_SECOND refused pushes on
     average, and no snapshots, because each channel has one every few seconds. While the store does not answer, events
     wait and are written again.
+
+    node: id of this node. clock: returns seconds since the epoch.
     """
 
     def __init__(
@@ -96,7 +98,6 @@ class EventLog:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """node: id of this node. clock: returns seconds since the epoch."""
         self._store, self._node, self._results = store, node, results
         self._seconds, self._most = settings.days * _DAY, settings.most
         self._clock, self._monotonic = clock, monotonic

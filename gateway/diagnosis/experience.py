@@ -159,7 +159,9 @@ class _Session:
     """The state of one player.
 
     began: its first request. starved: its last empty buffer. earliest: of the stalls that it may report. These are
-    monotonic seconds. stalls, stalled_ms: as last reported. counted_stalls, counted_seconds: of the stalls that count.
+    monotonic seconds.
+    stalls, stalled_ms: as last reported.
+    counted_stalls, counted_seconds: of the stalls that count.
     """
 
     began: float

@@ -18,10 +18,12 @@ _AT_ONCE: Final = 20  # streams; after these, other tasks run
 
 
 class HealthMonitor:
-    """Gives each new source stream its `health`. `run` evaluates them; calling it yields samples for the metrics."""
+    """Gives each new source stream its `health`. `run` evaluates them; calling it yields samples for the metrics.
+
+    by_webrtc: whether viewers of a stream watch by WebRTC. Only then, B-frames are a fault.
+    """
 
     def __init__(self, hub: Hub, events: Events) -> None:
-        """by_webrtc: whether viewers of a stream watch by WebRTC. Only then, B-frames are a fault."""
         self._hub = hub
         self._events = events
         self.by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0

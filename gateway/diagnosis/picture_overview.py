@@ -10,7 +10,10 @@ _EQUAL = 2  # difference of a pixel that an encoder makes from equal pictures
 
 
 class PictureOverview:
-    """pixels: SIZE bytes, line by line. at: monotonic seconds."""
+    """A small gray copy of a picture.
+
+    pixels: SIZE bytes, line by line. at: monotonic seconds.
+    """
 
     __slots__ = ("at", "is_black", "pixels")
 

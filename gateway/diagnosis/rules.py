@@ -39,8 +39,9 @@ class Facts:
     """The values that the rules read. now: monotonic seconds. stalled: seconds without any unit.
 
     jumped_at: when the timestamps jumped last. jump: by how many seconds.
-    pictured_at: time of the last decoded picture. black_since, frozen_since: of the first one of the black or equal
-    pictures; None if the last picture is not black, or not equal to the one before.
+    pictured_at: time of the last decoded picture.
+    black_since, frozen_since: time of the first one of the black or equal pictures; None if the last picture is not
+    black, or not equal to the one before.
     by_webrtc: whether viewers watch by WebRTC.
     """
 

@@ -74,6 +74,8 @@ class StreamHealth:
 
     A fault is reported as an event at most once in EVENT_SECONDS, with its end. If it begins again sooner and stays,
     it is reported when that time has passed.
+
+    clock: the wall clock minus the monotonic clock, seconds. by_webrtc: whether viewers watch by WebRTC.
     """
 
     def __init__(
@@ -83,7 +85,6 @@ class StreamHealth:
         clock: float,
         by_webrtc: Callable[[Stream], bool] = lambda stream: False,
     ) -> None:
-        """clock: the wall clock minus the monotonic clock, seconds. by_webrtc: whether viewers watch by WebRTC."""
         self.findings: tuple[Finding, ...] = ()
         self._stream = stream
         self._emit = emit

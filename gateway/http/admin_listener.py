@@ -61,7 +61,7 @@ class AdminListener:
     """Serves an aiohttp application on any number of sockets. Used by one loop.
 
     A connection above the limit of its address gets 429. A connection above `connections` is closed at once. `refused`
-    counts both. The connections of trusted proxies are not counted_address by address.
+    counts both. The limit by address does not count connections of trusted proxies.
     """
 
     def __init__(self, app: web.Application, limits: AdminLimits, forwarded: Forwarded) -> None:

@@ -108,6 +108,8 @@ class HttpConnection(ScheduledReads):
     Pipelined requests are served for SLICE_SECONDS. Then the connection waits for its turn in the scheduler.
     deadline: time at which `timed_out` is called, on the clock of the server.
     `_done` is set when the connection is closing, lingering or taken over. Then nothing more is parsed.
+
+    slot: the slot, if the connection was counted before its TLS handshake.
     """
 
     # fmt: off
@@ -119,7 +121,6 @@ class HttpConnection(ScheduledReads):
     # fmt: on
 
     def __init__(self, server: ConnectionServer, slot: ConnectionSlot | None = None) -> None:
-        """slot: the slot, if the connection was counted before its TLS handshake."""
         super().__init__(server.scheduler, _READ)
         self._server = server
         self._slot = slot

@@ -40,6 +40,10 @@ class HttpServer:
     If it raises, the error is logged and answered with 500; the connection stays open.
     Counters: `requests`, `bytes_out` (of Responses, with heads), `refused` (400s, time-outs and limits), `errors`.
     `len(server)` is the number of connections.
+
+    hidden_methods: methods that the handler checks itself. No answer of the server lists them.
+
+    exempts: whether the connection of a request has no limits. Called for each request, so it must be fast.
     """
 
     def __init__(
@@ -51,10 +55,6 @@ class HttpServer:
         hidden_methods: Iterable[str] = (),
         exempts: Callable[[Request], bool] = lambda request: False,
     ) -> None:
-        """hidden_methods: methods that the handler checks itself. No answer of the server lists them.
-
-        exempts: whether the connection of a request has no limits. Called for each request, so it must be fast.
-        """
         self.exempts = exempts
         self.handler = handler
         self.limits = replace(

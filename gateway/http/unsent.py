@@ -28,10 +28,12 @@ class MemoryLimit(Protocol):
 
 
 class UnsentAnswers:
-    """Counts the unsent bytes of one server. Clients that read the same answer from memory share its bytes."""
+    """Counts the unsent bytes of one server. Clients that read the same answer from memory share its bytes.
+
+    memory: the limit; None: there is none.
+    """
 
     def __init__(self, memory: MemoryLimit | None) -> None:
-        """memory: the limit; None: there is none."""
         self._memory = memory
         self._clients: Counter[int] = Counter()  # by identity of the shared bytes
 

@@ -68,7 +68,10 @@ class PortListener(abc.ABC, Generic[S]):
 
 
 class OpenListeners:
-    """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS."""
+    """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS.
+
+    sessions: the responders for pushes that HTTP requests to the playback port open, by the path's name.
+    """
 
     def __init__(
         self,
@@ -76,7 +79,6 @@ class OpenListeners:
         tasks: Tasks,
         sessions: Mapping[str, SessionResponder] | None = None,
     ) -> None:
-        """sessions: the responders for pushes that HTTP requests to the playback port open, by the path's name."""
         self.sessions = sessions or {}
         self._listeners = listeners
         self._tasks = tasks

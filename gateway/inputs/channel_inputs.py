@@ -44,6 +44,8 @@ class ChannelInputs:
 
     A channel has a switcher while one of its inputs is connected or on air. Channels without a list of inputs have
     none: their pushes go straight into the hub.
+
+    hub: of the channels' streams. viewers: returns the viewers of a stream on all nodes.
     """
 
     def __init__(
@@ -54,7 +56,6 @@ class ChannelInputs:
         events: Events,
         viewers: Callable[[Stream], int],
     ) -> None:
-        """hub: of the channels' streams. viewers: returns the viewers of a stream on all nodes."""
         limits = hub.limits
         hidden_events = Events()
         hidden_events.listen(self._on_hidden_event)

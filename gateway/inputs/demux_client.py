@@ -102,7 +102,10 @@ class DemuxedSource:
         self._changed.set()
 
     def on_failed(self, error: GatewayError) -> None:
-        """error: of the worker. An earlier error of the reader caused it, and is the one to show."""
+        """Notes a failure of the worker.
+
+        error: of the worker. An earlier error of the reader caused it, and is the one to show.
+        """
         self._error = self._error or error
         self._changed.set()
 
@@ -156,7 +159,7 @@ class DemuxClient:
     async def open(
         self, reader: ByteReader, *, size: int = 0, format: str = "", probe_seconds: float = 5.0, start: float = 0.0
     ) -> DemuxedSource:
-        """Opens a source. size, format, probe_seconds, start: see DemuxRequest. Raises OutputError."""
+        """Opens a source. DemuxRequest describes the arguments. Raises OutputError."""
         number = self._next = (self._next + 1) % _MAX_SOURCES
         source = DemuxedSource(self, number, reader)
         if self._error is not None:

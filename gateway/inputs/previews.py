@@ -43,12 +43,13 @@ class InputPreviews:
 
     One picture for each input is kept while the input is connected. An input is decoded at most every
     INTERVAL_SECONDS, whatever the number of clients.
+
+    hub: of the channels' streams.
     """
 
     def __init__(
         self, hub: Hub, inputs: ChannelInputs, jpegs: JpegService, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """hub: of the channels' streams."""
         self._hub = hub
         self._inputs = inputs
         self._jpegs = jpegs

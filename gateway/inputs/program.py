@@ -26,10 +26,11 @@ class Program:
 
     Further tracks are moved like the default ones. Each of them that an input lacks has the default media
     (`TrackPublisher`). Then the program announces a discontinuity, so that it is in all renditions at one time.
+
+    publisher: of the channel's stream; it must leave times unchanged (`keep_time`).
     """
 
     def __init__(self, publisher: StreamPublisher) -> None:
-        """publisher: of the channel's stream; it must leave times unchanged (keep_time)."""
         self._publisher = publisher
         further = publisher.further
         self._renditions = further if isinstance(further, TrackPublisher) else None

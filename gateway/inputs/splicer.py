@@ -23,10 +23,11 @@ class Splicer:
     """Yields the media of one part after the other. Times go on; equal tracks are not announced again.
 
     silence: seconds without a unit after which a part has failed. missing: what then did not come, for the error.
+
+    missing: before the first unit; later, media are missing. lead_ms: see Interleaver.
     """
 
     def __init__(self, silence: float, missing: str = "no media", lead_ms: int = LEAD_MS) -> None:
-        """missing: before the first unit; later, media are missing. lead_ms: see Interleaver."""
         self._lead_ms = lead_ms
         self._silence = silence
         self._missing = missing

@@ -23,7 +23,7 @@ _MAX_KEYS: Final = 10_000
 class TooManyAttempts(Exception):
     """Too many attempts wait.
 
-    own_limit: whether the address reached its own_limit limit. If false, all addresses together reached the limit.
+    own_limit: whether the address reached its own limit. If false, all addresses together reached the limit.
     """
 
     def __init__(self, *, own_limit: bool) -> None:
@@ -57,12 +57,13 @@ class AttemptLimiter:
     Among attempts with equally many failures, the newest goes first. So if an attacker fills the queue, others do not
     wait for all of it. At most 64 attempts wait: of one address 16, or 4 if it failed recently. Above a limit, the
     oldest attempt with the most failures gets TooManyAttempts.
+
+    clock: returns the seconds of the clock that `later` uses. None: the clock of the event loop.
     """
 
     def __init__(
         self, max_concurrent: int = 1, clock: Callable[[], float] | None = None, later: Later | None = None
     ) -> None:
-        """clock: returns the seconds of the clock that `later` uses. None: the clock of the event loop."""
         self._free = max_concurrent
         self._clock = clock
         self._later = later
@@ -155,8 +156,8 @@ def attempt_pause(failures: int, per_minute: int) -> float:
 
     failures: failed attempts of the key within a minute.
     per_minute: allowed attempts a minute; 0: no limit.
-    The pause doubles with each of up to ten failures. Its maximum is 60 / per_minute seconds, but at most 5. So at most
-    `per_minute` attempts fit into a minute. Without failures the pause is 0.
+    The pause doubles with each of up to ten failures. Its maximum is `60 / per_minute` seconds, but at most 5. So at
+    most `per_minute` attempts fit into a minute. Without failures the pause is 0.
     """
     if not failures or not per_minute:
         return 0.0

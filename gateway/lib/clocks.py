@@ -10,7 +10,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """wall: seconds since the epoch. monotonic: seconds since an arbitrary time. Tests pass other functions."""
+    """The two clocks of a process.
+
+    wall: seconds since the epoch. monotonic: seconds since an arbitrary time. Tests pass other functions.
+    """
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic

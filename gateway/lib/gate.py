@@ -7,23 +7,27 @@ from collections.abc import Callable
 
 
 class Waiters:
-    """The number of tasks that wait at several gates together."""
+    """The number of tasks that wait at several gates together.
+
+    catch_up: called before a task begins to wait. It processes input that has already arrived.
+    """
 
     __slots__ = ("catch_up", "count")
 
     def __init__(self, catch_up: Callable[[], None] = lambda: None) -> None:
-        """catch_up: called before a task begins to wait. It processes input that has already arrived."""
         self.count = 0
         self.catch_up = catch_up
 
 
 class Gate:
-    """Waiting tasks check their condition each time the gate opens. Only one event loop may use it."""
+    """Waiting tasks check their condition each time the gate opens. Only one event loop may use it.
+
+    waiters: counts the tasks of this gate together with the tasks of other gates.
+    """
 
     __slots__ = ("_waiters", "_waiting")
 
     def __init__(self, waiters: Waiters | None = None) -> None:
-        """waiters: counts the tasks of this gate together with the tasks of other gates."""
         self._waiters = waiters or Waiters()
         # In order of arrival. A dict, because thousands of tasks may leave it one by one.
         self._waiting: dict[asyncio.Future[None], None] = {}

@@ -271,6 +271,8 @@ class ScheduledTls(ScheduledProtocol):
 
     app: the protocol above TLS. Its `connection_made` is called after the handshake. If the handshake fails, `app` is
         not called; subclasses notice the end in `connection_lost`.
+
+    read_size: encrypted bytes. handshake_seconds: None for the limit of asyncio, one minute.
     """
 
     __slots__ = ()
@@ -285,7 +287,6 @@ class ScheduledTls(ScheduledProtocol):
         read_size: int,
         handshake_seconds: float | None = None,
     ) -> None:
-        """read_size: encrypted bytes. handshake_seconds: None for the limit of asyncio, one minute."""
         loop = asyncio.get_running_loop()
         # The TLS class of uvloop works only with uvloop. The class of asyncio works with any loop.
         on_uvloop = type(loop).__module__.startswith("uvloop")

@@ -51,12 +51,14 @@ class StreamLimits:
 
 
 class Hub:
-    """The streams of this process. Only one event loop may use it. `run` must run for the streams to work."""
+    """The streams of this process. Only one event loop may use it. `run` must run for the streams to work.
+
+    renditions: whether the further tracks of a push are streams of their own; else they are relayed.
+    """
 
     def __init__(
         self, limits: StreamLimits, specs: Sequence[OutputSpec], events: Events, *, renditions: bool = True
     ) -> None:
-        """renditions: whether the further tracks of a push are streams of their own; else they are relayed."""
         self._renditions = renditions
         self.limits = limits
         self.events = events

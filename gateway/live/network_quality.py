@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class NetworkQuality:
-    """round_trip, jitter: seconds; None: not known yet. lost: share of the packets, of the last report."""
+    """The quality of a WebRTC connection.
+
+    round_trip, jitter: seconds; None: not known yet. lost: share of the packets, of the last report.
+    """
 
     round_trip: float | None
     lost: float

@@ -66,6 +66,8 @@ class StreamPublisher:
     time without units.
     trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited them,
     or they come from one of our workers.
+
+    now: monotonic seconds. on_close: called once when the publisher closes without eviction.
     """
 
     def __init__(
@@ -76,7 +78,6 @@ class StreamPublisher:
         evict: Callable[[EndReason], None],
         on_close: Callable[[StreamPublisher], None],
     ) -> None:
-        """now: monotonic seconds. on_close: called once when the publisher closes without eviction."""
         self.stream = stream
         self.protocol = origin.protocol
         self.peer = origin.peer

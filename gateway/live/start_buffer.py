@@ -40,10 +40,11 @@ class StartBuffer:
     Viewers that waited join in a later turn, and other nodes find the stream even later.
     At that time the GOP cache contains only the last GOP.
     Changes of tracks stand in their places. The buffer is dropped after its time and above its limit.
+
+    seconds: lifetime of the buffer. max_bytes: limit for this stream.
     """
 
     def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
-        """seconds: lifetime of the buffer. max_bytes: limit for this stream."""
         self.items: list[Item] = []
         self.torn = False  # the last pictures came without their key frame
         self._stream = stream

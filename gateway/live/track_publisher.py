@@ -25,7 +25,9 @@ _NEVER: Final = -(1 << 62)
 
 @dataclass(slots=True)
 class _Rendition:
-    """waits: its tracks are not announced yet. key_due: units before the next key frame are useless.
+    """One published track and its state.
+
+    waits: its tracks are not announced yet. key_due: units before the next key frame are useless.
 
     is_away: whether it has the default media, because nobody sends its own track.
     held: the newest default picture, until the next one shows that the own track does not begin at its time.

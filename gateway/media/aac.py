@@ -29,7 +29,7 @@ class Asc:
 
     object_type: of the core coder (2 is AAC LC).
     core_rate, rate: Hz of the core coder, and Hz after SBR.
-    channel_config: the written value; 0 if a program_config_element contains the channels.
+    channel_config: the written value; 0 if a `program_config_element` contains the channels.
     core_samples: samples of the core coder in one frame.
     sbr, ps: whether they are signalled explicitly, at the start or by the sync extension.
     """
@@ -175,7 +175,7 @@ def _rate(bits: BitReader) -> int:
 
 
 def _program_channels(bits: BitReader) -> int:
-    """Reads a program_config_element (ISO/IEC 14496-3 §4.4.1.1). Returns the number of its channels."""
+    """Reads a `program_config_element` (ISO/IEC 14496-3 §4.4.1.1). Returns the number of its channels."""
     bits.skip(10)
     front, side, back, lfe = bits.u(4), bits.u(4), bits.u(4), bits.u(2)
     data, coupling = bits.u(3), bits.u(4)

@@ -113,7 +113,7 @@ def sequence_header(data: bytes) -> SequenceHeader | None:
 
 
 def parse_sequence_header(payload: bytes) -> SequenceHeader:
-    """Reads a sequence_header_obu without its OBU header (AV1 §5.5). Raises InvalidData."""
+    """Reads a `sequence_header_obu` without its OBU header (AV1 §5.5). Raises InvalidData."""
     return _to_size(BitReader(payload, what="AV1 sequence header", error=InvalidData))[0]
 
 
@@ -130,7 +130,7 @@ def build_av1c(obu: bytes) -> bytes:
 
 
 def _skip_tools(bits: BitReader, reduced: bool) -> None:
-    """Skips what is between the size and color_config (AV1 §5.5.1)."""
+    """Skips what is between the size and `color_config` (AV1 §5.5.1)."""
     if not reduced and bits.flag():  # frame_id_numbers_present_flag
         bits.skip(7)
     bits.skip(3)
@@ -148,7 +148,7 @@ def _skip_tools(bits: BitReader, reduced: bool) -> None:
 
 
 def _colors(bits: BitReader, profile: int) -> int:
-    """Reads color_config (AV1 §5.5.2). Returns the seven low bits of the third byte of av1C."""
+    """Reads `color_config` (AV1 §5.5.2). Returns the seven low bits of the third byte of av1C."""
     high = bits.flag()
     twelve = high and profile == 2 and bits.flag()
     mono = profile != 1 and bits.flag()
@@ -172,7 +172,7 @@ def _colors(bits: BitReader, profile: int) -> int:
 
 
 def _to_size(bits: BitReader) -> tuple[SequenceHeader, bool]:
-    """Reads up to the size. Returns the header, and reduced_still_picture_header."""
+    """Reads up to the size. Returns the header, and `reduced_still_picture_header`."""
     profile = bits.u(3)
     bits.flag()
     tier, rate = 0, None

@@ -195,12 +195,13 @@ class DecodeTimes:
     Takes presentation times in decode order. Each decode time is at most its picture's presentation time.
     It stores `depth` unused presentation times. The smallest of these and the new one becomes the next decode time.
     Decode times always grow. If `depth` is too small, a decode time may exceed the presentation time.
+
+    depth: the number of pictures that may be decoded before a picture that is shown before them.
     """
 
     __slots__ = ("_depth", "_last", "_times")
 
     def __init__(self, depth: int) -> None:
-        """depth: the number of pictures that may be decoded before a picture that is shown before them."""
         self._depth = depth
         self._times: list[int] = []
         self._last: int | None = None

@@ -55,7 +55,7 @@ class SpsCoding:
 
     columns, rows: macroblocks of a frame. offset: pixels cropped at the left and at the top.
     frame_number_bits, order_bits: log2_max_frame_num and log2_max_pic_order_cnt_lsb.
-    scaling: whether it has scaling matrices. lossless: qpprime_y_zero_transform_bypass_flag.
+    scaling: whether it has scaling matrices. lossless: `qpprime_y_zero_transform_bypass_flag`.
     """
 
     id: int

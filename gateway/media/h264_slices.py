@@ -25,8 +25,8 @@ _ESCAPED: Final = re.compile(rb"\x00\x00(?=[\x00-\x03])")
 class PpsCoding:
     """The syntax elements of a picture parameter set that slices depend on.
 
-    references, references_l1: num_ref_idx_l0_default_active and that of l1. bipred: weighted_bipred_idc.
-    quantizer: pic_init_qp.
+    references, references_l1: `num_ref_idx_l0_default_active` and that of l1. bipred: `weighted_bipred_idc`.
+    quantizer: `pic_init_qp`.
     chroma_offsets: of the quantizers of Cb and Cr.
     """
 
@@ -132,13 +132,14 @@ def coding_parameters(config: bytes) -> CodingParameters:
 
 
 class SliceRewriter:
-    """Rewrites access units with I and P slices, one reference and no B-frames, from our encoder to other sets."""
+    """Rewrites access units with I and P slices, one reference and no B-frames, from our encoder to other sets.
+
+    own: of the encoder. target: of the sets that decoders have.
+
+    Raises UnsupportedCodec if macroblocks of the encoder mean something else with the other sets.
+    """
 
     def __init__(self, own: CodingParameters, target: CodingParameters) -> None:
-        """own: of the encoder. target: of the sets that decoders have.
-
-        Raises UnsupportedCodec if macroblocks of the encoder mean something else with the other sets.
-        """
         for name, a, b in (
             ("size", (own.sps.columns, own.sps.rows), (target.sps.columns, target.sps.rows)),
             ("format", _sample_format(own.sps), _sample_format(target.sps)),
@@ -203,7 +204,7 @@ class SliceRewriter:
         return unit[:1] + escape(out.followed_by(rbsp, bits.position))
 
     def _references(self, bits: BitReader, out: BitWriter) -> None:
-        """Copies num_ref_idx_active_override_flag to pred_weight_table of a P slice."""
+        """Copies `num_ref_idx_active_override_flag` to `pred_weight_table` of a P slice."""
         count = bits.ue() + 1 if bits.flag() else self._own.pps.references
         if count > self.target.sps.reference_frames:
             raise InvalidData(f"a slice with {count} references")
@@ -220,7 +221,7 @@ class SliceRewriter:
                 out.u(0, 2 if self.target.sps.chroma_format else 1)  # the default weights
 
     def _marking(self, bits: BitReader, out: BitWriter, idr: bool, reference: bool) -> None:
-        """Copies dec_ref_pic_marking."""
+        """Copies `dec_ref_pic_marking`."""
         if idr:
             bits.u(2)
             out.u(0, 2)
@@ -288,12 +289,12 @@ def _sample_format(sps: SpsCoding) -> tuple[int, int, int]:
 
 
 def escape(rbsp: bytes) -> bytes:
-    """Inserts emulation_prevention_three_byte (§7.4.1.1)."""
+    """Inserts `emulation_prevention_three_byte` (§7.4.1.1)."""
     escaped = _ESCAPED.sub(b"\x00\x00\x03", rbsp)
     return escaped + b"\x03" if escaped.endswith(b"\x00\x00") else escaped
 
 
 def _trailing_bits(rbsp: bytes) -> int:
-    """Returns the bits of rbsp_trailing_bits; the last byte is not 0."""
+    """Returns the bits of `rbsp_trailing_bits`; the last byte is not 0."""
     last = rbsp[-1]
     return (last & -last).bit_length()

@@ -39,7 +39,7 @@ _Deltas: TypeAlias = tuple[list[int], list[int]]
 class Hvcc:
     """HEVCDecoderConfigurationRecord, ISO/IEC 14496-15 §8.3.3.1. vps, sps, pps are NAL units with their header.
 
-    compat: 32 general_profile_compatibility flags, flag 0 as the highest bit.
+    compat: 32 `general_profile_compatibility` flags, flag 0 as the highest bit.
     constraints: six bytes.
     frame_rate: avgFrameRate in frames a second, None if unspecified.
     """
@@ -65,7 +65,8 @@ class H265Sps:
     frame_rate: frames a second; None if not specified.
     aspect: width and height of a pixel; square if not specified.
     signal: the colors.
-    chroma_format: chroma_format_idc; 1 is 4:2:0. luma_bits, chroma_bits: of a sample.
+    chroma_format: `chroma_format_idc`; 1 is 4:2:0.
+    luma_bits, chroma_bits: of a sample.
     reorder: how many pictures may be decoded before a picture that is shown before them; 0 if not specified.
     """
 
@@ -83,7 +84,7 @@ class H265Sps:
 
 
 def nal_type(unit: bytes) -> int:
-    """Returns the nal_unit_type of a non-empty NAL unit (ITU-T H.265 §7.3.1.2)."""
+    """Returns the `nal_unit_type` of a non-empty NAL unit (ITU-T H.265 §7.3.1.2)."""
     return unit[0] >> 1 & 0x3F
 
 
@@ -202,7 +203,7 @@ def parse_sps(unit: bytes) -> H265Sps:
 
 
 def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
-    """Reads profile_tier_level (§7.3.3); returns (general_profile_idc, general_level_idc)."""
+    """Reads `profile_tier_level` (§7.3.3); returns (`general_profile_idc`, `general_level_idc`)."""
     bits.skip(3)
     profile = bits.u(5)
     bits.skip(32 + 48)
@@ -216,7 +217,7 @@ def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
 
 
 def _skip_to_vui(bits: BitReader, order_bits: int) -> bool:
-    """Skips from the block sizes to vui_parameters. Returns whether they are present."""
+    """Skips from the block sizes to `vui_parameters`. Returns whether they are present."""
     for _ in range(6):
         bits.ue()
     if bits.flag() and bits.flag():  # scaling_list_enabled_flag, sps_scaling_list_data_present_flag
@@ -239,7 +240,7 @@ def _skip_to_vui(bits: BitReader, order_bits: int) -> bool:
 
 
 def _signal_and_rate(bits: BitReader) -> tuple[VideoSignal, float | None]:
-    """Reads overscan_info_present_flag to vui_timing_info. Returns the colors and the frames a second, if specified."""
+    """Reads `overscan_info_present_flag` to `vui_timing_info`. Returns the colors and the frame rate, if specified."""
     signal = read_video_signal(bits)
     bits.skip(3)
     if bits.flag():  # default_display_window_flag
@@ -250,7 +251,7 @@ def _signal_and_rate(bits: BitReader) -> tuple[VideoSignal, float | None]:
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:
-    """Skips scaling_list_data (§7.3.4)."""
+    """Skips `scaling_list_data` (§7.3.4)."""
     for size in range(4):
         for _ in range(2 if size == 3 else 6):
             if not bits.flag():
@@ -263,7 +264,7 @@ def _skip_scaling_lists(bits: BitReader) -> None:
 
 
 def _short_term_set(bits: BitReader, index: int, previous: _Deltas) -> _Deltas:
-    """Reads one st_ref_pic_set (§7.3.7, §7.4.8). Returns its distances: the next set may be predicted from them."""
+    """Reads one `st_ref_pic_set` (§7.3.7, §7.4.8). Returns its distances: the next set may be predicted from them."""
     before, after = previous
     if index and bits.flag():
         sign = bits.flag()

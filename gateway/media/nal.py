@@ -89,5 +89,5 @@ def from_annexb(data: bytes, length_size: int = 4) -> bytes:
 
 
 def unescape(unit: bytes) -> bytes:
-    """Returns the RBSP of a NAL unit: without emulation_prevention_three_byte (ITU-T H.264 §7.4.1.1, H.265 §7.4.2)."""
+    """Returns the RBSP of a NAL unit: without `emulation_prevention_three_byte` (H.264 §7.4.1.1, H.265 §7.4.2)."""
     return unit.replace(b"\x00\x00\x03", b"\x00\x00")

@@ -37,10 +37,11 @@ class NalSamples:
     Length-prefixed access units pass unchanged. From Annex B access units, it removes delimiters and the parameter sets
     that the record contains. New parameter sets at a key frame make a new record. Nothing is returned before a record
     exists.
+
+    codec: H264 or H265. config: the container's record; empty if it has none. Raises InvalidData.
     """
 
     def __init__(self, codec: Codec, config: bytes) -> None:
-        """codec: H264 or H265. config: the container's record; empty if it has none. Raises InvalidData."""
         self.config = b""
         self._h264 = codec is Codec.H264
         # NAL unit types: the parameter sets in the order of the record, the sequence's own, the delimiter.

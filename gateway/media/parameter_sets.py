@@ -45,7 +45,7 @@ def cropped_size(bits: BitReader, width: int, height: int, unit_x: int, unit_y: 
 
 
 def read_video_signal(bits: BitReader) -> VideoSignal:
-    """Reads the VUI from overscan_info_present_flag to the end of the chroma sample location (Annex E.1 of both)."""
+    """Reads the VUI from `overscan_info_present_flag` to the end of the chroma sample location (Annex E.1 of both)."""
     signal = UNSPECIFIED_SIGNAL
     if bits.flag():  # overscan_info_present_flag
         bits.skip(1)
@@ -61,7 +61,7 @@ def read_video_signal(bits: BitReader) -> VideoSignal:
 
 
 def read_frame_rate(bits: BitReader, ticks_per_frame: int) -> float | None:
-    """Reads num_units_in_tick and time_scale. Returns frames a second; None if the rate is impossible."""
+    """Reads `num_units_in_tick` and `time_scale`. Returns frames a second; None if the rate is impossible."""
     units, scale = bits.u(32), bits.u(32)
     rate = scale / (ticks_per_frame * units) if units else 0.0
     return rate if 0 < rate <= 1000 else None

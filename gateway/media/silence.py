@@ -77,7 +77,7 @@ def _is_silent_pair(bits: BitReader) -> bool:
 
 
 class _Groups:
-    """The part of ics_info that section_data needs. Reads it.
+    """The part of `ics_info` that `section_data` needs. Reads it.
 
     count: window groups. bands: scale factor bands that are sent of each.
     """
@@ -98,7 +98,7 @@ class _Groups:
 
 
 def _is_silent_channel(bits: BitReader, groups: _Groups | None) -> bool:
-    """Reads an individual_channel_stream up to its first sound."""
+    """Reads an `individual_channel_stream` up to its first sound."""
     bits.skip(8)  # global_gain
     if groups is None:
         groups = _Groups(bits)

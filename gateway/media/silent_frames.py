@@ -54,7 +54,7 @@ def silent_frame(track: MediaTrack) -> SilentFrame | None:
 
 
 def _aac_frame(asc: aac.Asc) -> SilentFrame | None:
-    """Writes a raw_data_block without spectrum (ISO/IEC 14496-3 §4.4.2)."""
+    """Writes a `raw_data_block` without spectrum (ISO/IEC 14496-3 §4.4.2)."""
     layout = _LAYOUTS.get(asc.channel_config)
     if layout is None or asc.object_type not in _GENERAL_AUDIO:
         return None

@@ -32,9 +32,9 @@ class OperationList:
 
 @dataclass(frozen=True, slots=True)
 class SliceNumbers:
-    """What a slice header says about the order of pictures.
+    """The numbers in a slice header, which give the order of pictures.
 
-    frame: frame_num. order: pic_order_cnt_lsb. lists: the changes of reference lists.
+    frame: `frame_num`. order: `pic_order_cnt_lsb`. lists: the changes of reference lists.
     marking: of references; None in a picture that is no reference.
     """
 
@@ -48,10 +48,11 @@ class SliceHeader:
     """The header of a slice that is no IDR picture. `numbers` are those that it has.
 
     Raises InvalidData, also for other picture parameter sets and rare tools: long-term references, switching slices.
+
+    unit: a NAL unit with its header byte.
     """
 
     def __init__(self, unit: bytes, coding: CodingParameters) -> None:
-        """unit: a NAL unit with its header byte."""
         self._unit, self._coding = unit, coding
         self._rbsp = nal.unescape(unit[1:])
         bits = BitReader(self._rbsp, what="slice header", error=InvalidData)
@@ -84,7 +85,7 @@ class SliceHeader:
         self.numbers = SliceNumbers(frame, order, lists, self._marking.operations if self._marking else None)
 
     def _read_references(self, bits: BitReader, kind: int) -> None:
-        """Reads what follows the order counts in a P or B slice, up to pred_weight_table."""
+        """Reads what follows the order counts in a P or B slice, up to `pred_weight_table`."""
         pps = self._coding.pps
         if kind == _B:
             bits.flag()  # direct_spatial_mv_pred_flag

@@ -63,12 +63,13 @@ class Backlogs:
     Bytes that several viewers share are counted for each of them, except a Burst. So the real memory is below
     the limit.
     `bytes` is the counter.
+
+    limit: bytes; 0: no limit.
     """
 
     __slots__ = ("bytes", "limit")
 
     def __init__(self, limit: int) -> None:
-        """limit: bytes; 0: no limit."""
         self.limit = limit or sys.maxsize
         self.bytes = 0
 

@@ -86,6 +86,8 @@ class Feed:
     it flushes less often, but at least every `flush_seconds`. A batch for many viewers is written in slices, so that a
     new viewer does not wait for all of them. A late viewer that has read nothing for `stall_seconds` is disconnected
     (0: never). Everything runs on the stream's loop.
+
+    backlogs: shared by all viewers of the process; None: no common limit for this feed's viewers.
     """
 
     def __init__(
@@ -97,7 +99,6 @@ class Feed:
         counts: FeedCounts | None = None,
         backlogs: Backlogs | None = None,
     ) -> None:
-        """backlogs: shared by all viewers of the process; None: no common limit for this feed's viewers."""
         self.stream = stream
         self._counts = counts or FeedCounts()
         self._backlogs = backlogs or Backlogs(0)

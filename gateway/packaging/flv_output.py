@@ -59,10 +59,12 @@ class BrowserFlvRendering(FlvRendering):
 
 
 class FlvOutput:
-    """The output `flv`: the feeds for the viewers of HTTP-FLV and WS-FLV, in browsers and elsewhere."""
+    """The output `flv`: the feeds for the viewers of HTTP-FLV and WS-FLV, in browsers and elsewhere.
+
+    make_feed: returns a feed of its stream.
+    """
 
     def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
-        """make_feed: returns a feed of its stream."""
         self.feed = make_feed(FlvRendering())
         self.browser_feed = make_feed(BrowserFlvRendering())
 

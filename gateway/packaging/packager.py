@@ -28,7 +28,7 @@ _QUIET_BATCHES = 16  # batches without a waiting client, about 7 s; then the pub
 class SegmentPlan:
     """The wanted segments of a stream.
 
-    seconds, size: the channel's hls_time and hls_list_size.
+    seconds, size: the channel's `hls_time` and `hls_list_size`.
     part: wanted seconds of a part; only for CMAF.
     budget: the memory that the stream shares with others; None: it has only its own limits.
     """
@@ -53,10 +53,11 @@ class Packager:
     forced_cuts: number of segments that began without a key frame, because the GOP exceeded the Target Duration.
     ended: whether the stream has ended.
     stopped: whether this packager has stopped for any reason; then nothing changes any more.
+
+    name: of the stream. output: name of the output. Both are for logs.
     """
 
     def __init__(self, name: str, output: str) -> None:
-        """name: of the stream. output: name of the output. Both are for logs."""
         self._name = name
         self._output = output
         self.cache: dict[object, object] = {}

@@ -27,6 +27,11 @@ class PackagerFactory(Generic[P, N]):
 
     A later packager of a stream continues the numbers of the previous one. So media sequence and discontinuity sequence
     never decrease while the stream exists. Players that poll during a restart require this (RFC 8216bis §6.2.2).
+
+    create: creates a packager.
+    first_numbers: returns the numbers for a stream's first packager.
+    part: see `SegmentPlan`.
+    aligns_source: whether the packager of a source is aligned with those of its renditions.
     """
 
     def __init__(
@@ -38,11 +43,6 @@ class PackagerFactory(Generic[P, N]):
         part: float = 0.0,
         aligns_source: bool = True,
     ) -> None:
-        """create: creates a packager.
-        first_numbers: returns the numbers for a stream's first packager.
-        part: see `SegmentPlan`.
-        aligns_source: whether the packager of a source is aligned with those of its renditions.
-        """
         self._create = create
         self._first_numbers = first_numbers
         self._metrics = metrics

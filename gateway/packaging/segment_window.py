@@ -102,10 +102,11 @@ class SegmentWindow:
     """Lists `size` segments, and keeps older ones while a client may still request them.
 
     target: Target Duration in seconds. It must be set before the list is served.
+
+    budget: memory that several windows share; a window that adds a segment above it drops its own oldest.
     """
 
     def __init__(self, size: int, max_bytes: int = MAX_BYTES, budget: MediaBudget | None = None) -> None:
-        """budget: memory that several windows share; a window that adds a segment above it drops its own oldest."""
         self._size = max(size, 1)
         self._max_bytes = max_bytes
         self._budget = budget

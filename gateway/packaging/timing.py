@@ -32,6 +32,8 @@ class VideoTiming:
     step: the predicted ticks to the next frame; None if the frames are irregular.
 
     Times are exact for sources with a fine timescale.
+
+    reference: the timing of these pictures in another rendition; then both use one grid.
     """
 
     __slots__ = (
@@ -51,7 +53,6 @@ class VideoTiming:
     )
 
     def __init__(self, timescale: int, hint: float | None, reference: VideoTiming | None = None) -> None:
-        """reference: the timing of these pictures in another rendition; then both use one grid."""
         self._scale = timescale
         self._reference = reference
         self._tolerance = int(_TOLERANCE_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale

@@ -75,7 +75,7 @@ class CloudFrontVerifier:
     """Checks requests by their signed URL. If the URL is not signed, checks the signed cookies.
 
     public_url: the scheme, host and optional path that signers use; "": the scheme and host of the request.
-    The client chooses these, so set public_url if one key signs for several hosts.
+    The client chooses these, so set `public_url` if one key signs for several hosts.
     The last 4,096 verified signatures are cached. Their conditions are checked every time.
     """
 

@@ -85,6 +85,8 @@ class LadderPlayback:
 
     The first answers wait for all renditions, so that a player that fetches only once knows all of them.
     Texts are cached in a packager. They are written once per change of this packager.
+
+    rewind: answers for playlists that reach back; None: this node records nothing.
     """
 
     def __init__(
@@ -94,7 +96,6 @@ class LadderPlayback:
         clock: Callable[[], float] = time.monotonic,
         rewind: Rewind | None = None,
     ) -> None:
-        """rewind: answers for playlists that reach back; None: this node records nothing."""
         self._hub = hub
         self._viewers = viewers
         self._rewind = rewind

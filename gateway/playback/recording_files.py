@@ -100,7 +100,7 @@ def is_recording(key: str) -> bool:
 
 
 async def _with_query(playlist: bytes, suffix: str) -> bytes:
-    """Does what with_query does, but lets other requests run between the parts of a long playlist."""
+    """Does what `with_query` does, but lets other requests run between the parts of a long playlist."""
     lines = playlist.decode("utf-8", "replace").split("\n")
     pieces = []
     for first in range(0, len(lines), _LINES_PER_TURN):

@@ -9,10 +9,11 @@ class ClusterSecret:
     """The secret of the cluster. Only its owner calls `rotate`.
 
     During a rotation, a node accepts both secrets. It signs with the old one until all nodes have the new one.
+
+    known_by_all: whether all nodes have `current`.
     """
 
     def __init__(self, current: str, previous: str = "", *, known_by_all: bool = True) -> None:
-        """known_by_all: whether all nodes have `current`."""
         self.rotate(current, previous, known_by_all=known_by_all)
 
     def rotate(self, current: str, previous: str = "", *, known_by_all: bool = True) -> None:

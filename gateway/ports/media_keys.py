@@ -64,7 +64,10 @@ def video_key(channel: str, start_ms: int) -> str:
 
 
 def clip_key(channel: str, start_ms: int, end_ms: int) -> str:
-    """Returns the key of a clip. start_ms, end_ms: of its time range, milliseconds since the epoch."""
+    """Returns the key of a clip.
+
+    start_ms, end_ms: of its time range, milliseconds since the epoch.
+    """
     at = datetime.fromtimestamp(start_ms / 1000, UTC)
     return f"{channel}/clips/{day_folder(at)}/clip-{start_ms}-{end_ms}.mp4"
 

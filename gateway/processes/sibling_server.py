@@ -22,15 +22,16 @@ _NOT_FOUND: Final = text(404, "not found")
 
 
 class SiblingServer:
-    """The Unix socket server of a worker. Close it last, because siblings play and push through it during a drain."""
+    """The Unix socket server of a worker. Close it last, because siblings play and push through it during a drain.
+
+    limits: those of the playback listener; its limits of connections and memory are not used.
+
+    last: called before closing.
+    """
 
     def __init__(
         self, slot: WorkerSlot, respond: FolderResponder, limits: HttpLimits, last: Callable[[], Awaitable[None]]
     ) -> None:
-        """limits: those of the playback listener; its limits of connections and memory are not used.
-
-        last: called before closing.
-        """
         self._path = slot.socket
         self._respond = respond
         self._last = last

@@ -24,8 +24,10 @@ class Dropped(StrEnum):
 
 
 class EndpointCounters:
-    """datagrams_in, bytes_in: all received. datagrams_out, bytes_out: media and RTCP that were sent.
+    """The counters of an endpoint.
 
+    datagrams_in, bytes_in: all received.
+    datagrams_out, bytes_out: media and RTCP that were sent.
     dropped: packets, by `Dropped`. refused: peers that were not opened, and TCP connections that were not accepted or
     made room for others.
     """

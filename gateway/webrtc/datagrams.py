@@ -179,7 +179,7 @@ def _batches(received: Iterable[tuple[Address, bytes, float]]) -> list[Batch]:
 
 
 def plain_sockaddr(name: bytes) -> Address:
-    """Returns a sockaddr_in or sockaddr_in6 as recvfrom does."""
+    """Returns a `sockaddr_in` or `sockaddr_in6` as recvfrom does."""
     (family,) = struct.unpack_from("@H", name)
     (port,) = struct.unpack_from(">H", name, 2)
     if family == socket.AF_INET6:

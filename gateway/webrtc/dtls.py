@@ -47,7 +47,7 @@ def make_context(certificate: Certificate) -> SSL.Context:
 class DtlsSession:
     """One DTLS connection. After each call, `outgoing` has the datagrams to send.
 
-    client: we begin the handshake. connected: the handshake is finished. closed: the peer sent close_notify.
+    client: we begin the handshake. connected: the handshake is finished. closed: the peer sent `close_notify`.
     """
 
     __slots__ = ("_connection", "_sequence", "client", "closed", "connected")
@@ -110,7 +110,7 @@ class DtlsSession:
             raise DtlsError(_reason(error) or "no answer") from None
 
     def close(self) -> None:
-        """Sends close_notify if the handshake is finished."""
+        """Sends `close_notify` if the handshake is finished."""
         if self.connected:
             try:
                 self._connection.shutdown()
@@ -118,7 +118,7 @@ class DtlsSession:
                 self.closed = True
 
     def alerts(self) -> DtlsAlerts:
-        """Returns what reads and writes close_notify without this session. The handshake must be finished."""
+        """Returns what reads and writes `close_notify` without this session. The handshake must be finished."""
         connection = self._connection
         cipher = connection.get_cipher_name()
         assert cipher in SUITES, "the context offers no other"

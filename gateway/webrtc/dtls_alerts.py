@@ -1,4 +1,4 @@
-"""close_notify of a DTLS connection after its handshake, without OpenSSL's connection.
+"""`close_notify` of a DTLS connection after its handshake, without OpenSSL's connection.
 
 A connection of OpenSSL takes 70 kB, several times as much as the rest of a peer. After the handshake it would only
 read and write this alert. So its keys are computed here, and the connection is freed.
@@ -31,14 +31,16 @@ SUITES: Final = {
 
 
 class DtlsAlerts:
-    """Reads and writes alerts after a finished handshake with a cipher of SUITES."""
+    """Reads and writes alerts after a finished handshake with a cipher of SUITES.
+
+    randoms: of the client and the server. sequence: next number of our records, epoch 1. client: our role.
+    """
 
     __slots__ = ("_read_key", "_read_salt", "_sequence", "_write_key", "_write_salt")
 
     def __init__(
         self, cipher: str, master: bytes, randoms: tuple[bytes, bytes], sequence: int, *, client: bool = False
     ) -> None:
-        """randoms: of the client and the server. sequence: next number of our records, epoch 1. client: our role."""
         client_random, server_random = randoms
         digest, size = SUITES[cipher]
         # RFC 5246 §6.3: client key, server key, client salt, server salt. AEAD ciphers have no MAC keys.
@@ -51,7 +53,7 @@ class DtlsAlerts:
         self._sequence = sequence
 
     def ends(self, datagram: bytes) -> bool:
-        """Whether a datagram begins with an authentic close_notify or fatal alert."""
+        """Whether a datagram begins with an authentic `close_notify` or fatal alert."""
         if len(datagram) < _HEADER + _OVERHEAD or datagram[0] != _ALERT or datagram[3:5] != b"\0\1":
             return False
         size = int.from_bytes(datagram[11:13], "big")
@@ -66,7 +68,7 @@ class DtlsAlerts:
         return alert[0] == _FATAL or alert[1] == _CLOSE_NOTIFY
 
     def close_notify(self) -> bytes:
-        """Returns a datagram with the alert close_notify."""
+        """Returns a datagram with the alert `close_notify`."""
         number = b"\0\1" + self._sequence.to_bytes(6, "big")  # RFC 6347 §4.1: epoch and sequence number
         self._sequence += 1
         sealed = AESGCM(self._write_key).encrypt(

@@ -118,7 +118,7 @@ class WebRtcEndpoint:
         self._servers = []
 
     async def close(self) -> None:
-        """Ends all peers with close_notify, and closes the ports."""
+        """Ends all peers with `close_notify`, and closes the ports."""
         self._closed = True
         for peer in tuple(self._open):
             peer.end(PeerEnd.SHUTDOWN)

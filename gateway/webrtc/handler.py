@@ -1,4 +1,4 @@
-"""What the user of a peer gets: the calls of a peer, and why it ended."""
+"""The interface of a peer's handler, and the reasons for which a peer ends."""
 
 from __future__ import annotations
 

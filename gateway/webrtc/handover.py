@@ -44,10 +44,12 @@ class SharedPort(Protocol):
 
 
 class Handover:
-    """Both sides of one process. `open` must be called before the endpoint reads its UDP sockets."""
+    """Both sides of one process. `open` must be called before the endpoint reads its UDP sockets.
+
+    path: of the socket of this process. earlier: returns those of the processes before it, newest first.
+    """
 
     def __init__(self, port: SharedPort, path: Path, earlier: Callable[[], Iterable[Path]]) -> None:
-        """path: of the socket of this process. earlier: returns those of the processes before it, newest first."""
         self._port = port
         self._path = path
         self._earlier = earlier

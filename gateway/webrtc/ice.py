@@ -38,6 +38,8 @@ class IceAgent:
     round_trip: seconds, of our last check that was sent once and answered.
     heard: monotonic time of the last authentic check or answer, on any path.
     consented: monotonic time of the last answer on the path in use.
+
+    interval: seconds between two checks of the path in use.
     """
 
     __slots__ = (
@@ -57,7 +59,6 @@ class IceAgent:
     def __init__(
         self, local: IceCredentials, remote: IceCredentials, now: float, interval: float = CHECK_INTERVAL
     ) -> None:
-        """interval: seconds between two checks of the path in use."""
         self.local = local
         self.remote = remote
         self.heard = self.consented = now

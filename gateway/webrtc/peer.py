@@ -146,8 +146,8 @@ class Peer:
     def send(self, packets: Sequence[bytes]) -> None:
         """Sends RTP packets, best those of one frame: of equal length except the last. Hot path.
 
-        What the network does not take is dropped and counted. Packets with one SSRC and sequence number must be the
-        same bytes: see SrtpSender.
+        Packets that the network does not take are dropped and counted. Packets with one SSRC and sequence number must
+        be the same bytes: see SrtpSender.
         """
         sender, path = self._sender, self.ice.selected
         counters = self._host.counters
@@ -199,7 +199,7 @@ class Peer:
             self._host.peer_restarted(self)
 
     def close(self) -> None:
-        """Ends the connection: sends close_notify and calls `closed` of the handler. It may be called repeatedly."""
+        """Ends the connection: sends `close_notify` and calls `closed` of the handler. It may be called repeatedly."""
         self.end(PeerEnd.CLOSED)
 
     # ---- receiving, called by the endpoint ----
@@ -418,7 +418,7 @@ class Peer:
             path.send((check,))
 
     def _say_goodbye(self) -> None:
-        """Sends close_notify, if the handshake is finished."""
+        """Sends `close_notify`, if the handshake is finished."""
         path = self.ice.selected
         if path is None or self._sender is None:
             return

@@ -27,7 +27,10 @@ _TAGS: Final = {b"SRTP_AES128_CM_SHA1_80": 10}  # bytes that are added to a pack
 
 @dataclass(frozen=True, slots=True)
 class SrtpKeys:
-    """profile: name of OpenSSL. client, server: master key and salt of what each side sends."""
+    """The SRTP keys of a connection (RFC 5764 §4.2).
+
+    profile: name of OpenSSL. client, server: master key and salt of what each side sends.
+    """
 
     profile: bytes
     client: bytes

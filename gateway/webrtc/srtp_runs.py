@@ -31,7 +31,7 @@ _MAX_LAYOUTS: Final = 8  # a picture has several runs if its first packet is sho
 
 
 class _Layout:
-    """What is equal for all viewers of a run. places: of each packet and of its length, in the buffers."""
+    """The parts of a run that are equal for all viewers. places: of each packet and of its length, in the buffers."""
 
     __slots__ = ("lengths", "packets", "places", "plain", "result", "tag")
 

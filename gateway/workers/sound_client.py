@@ -46,6 +46,8 @@ class SoundWorkerClient:
     The queue to the worker is bounded: if it is full, the oldest units are dropped.
     A worker that dies is replaced; the audio then has a gap.
     Units keep the times of the source. The delay is one unit of the source and two of the output, about 60 ms.
+
+    stream: name of the stream, for logs. setup: the codecs.
     """
 
     def __init__(
@@ -55,7 +57,6 @@ class SoundWorkerClient:
         deliver: Callable[[AccessUnit], None],
         setup: SoundSetup = _TO_AAC,
     ) -> None:
-        """stream: name of the stream, for logs. setup: the codecs."""
         self._setup = setup
         self._workers = workers
         self._stream = stream

@@ -37,7 +37,7 @@ class ForeignSound:
 
 @dataclass(frozen=True, slots=True)
 class SoundSetup:
-    """What a worker makes. target: AAC or OPUS. foreign: the codec of all sources, if no track can have it."""
+    """The work of a sound worker. target: AAC or OPUS. foreign: the codec of all sources, if no track can have it."""
 
     target: Codec = Codec.AAC
     foreign: ForeignSound | None = None

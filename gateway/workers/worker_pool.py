@@ -55,13 +55,13 @@ class WorkerPool:
     """Starts media workers and limits their number. `running`: number of workers now. `limit`: their maximum.
 
     The pool does not replace a worker that died; the code that uses the worker does.
+
+    settings: number of workers, nice level and memory. restarts: counts the workers that died, by name.
+
+    events: get a `worker.died` for each of them.
     """
 
     def __init__(self, settings: models.WorkersSettings, restarts: Counter, events: Events | None = None) -> None:
-        """settings: number of workers, nice level and memory. restarts: counts the workers that died, by name.
-
-        events: get a `worker.died` for each of them.
-        """
         self.limit = settings.most or max(8, 4 * (os.cpu_count() or 1))
         self.running = 0
         self._nice = settings.nice

@@ -1,1 +1,1 @@
-"""What holds for the whole tree and no type checker, linter or unit test can say."""
+"""Rules for the whole tree that no type checker, linter or unit test can check."""

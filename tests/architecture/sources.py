@@ -19,18 +19,18 @@ def modules() -> dict[str, ast.Module]:
 
 
 def paths() -> list[str]:
-    """What `modules` has, without reading it: for tests that are counted before they run."""
+    """The paths of `modules`, without reading the files: parametrized tests need them at collection."""
     return [name(path) for path in packaged("*.py")]
 
 
 def packaged(pattern: str) -> list[Path]:
-    """The files of the packages whose names are such."""
+    """The files of the packages whose names match the pattern."""
     return sorted(path for package in PACKAGES for path in package.rglob(pattern))
 
 
 @cache
 def files() -> tuple[Path, ...]:
-    """What the repository holds: known to git, or new and not ignored; without git, all but what it would ignore."""
+    """All files of the repository: tracked, or new and not ignored. Without git, all but the usual ignored folders."""
     try:
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -49,7 +49,7 @@ def files() -> tuple[Path, ...]:
 
 @cache
 def texts() -> dict[str, str]:
-    """The files that are text, by their path from the root, but for what we did not write: players and lock files."""
+    """The text files by their path from the root, without vendored players and lock files."""
     found = {}
     for path in files():
         if "vendor" in path.parts or path.suffix == ".lock":
@@ -69,7 +69,7 @@ KINDS = (ast.Attribute, ast.Call, ast.ClassDef, ast.ExceptHandler, ast.Raise)
 
 
 def nodes(kind: type[ast.AST]) -> Sequence[tuple[str, ast.AST]]:
-    """Every node of one of those kinds, with the module that it stands in."""
+    """Every syntax node of one of `KINDS`, with its module."""
     return _nodes()[kind]
 
 

@@ -1,4 +1,4 @@
-"""Rules of the gateway's code: who starts tasks, who prints, who may know the time, and how large a file gets."""
+"""Rules of the gateway's code: which modules may start tasks, print or read the clock, and how long a file may be."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
-def test_tasks_are_started_in_one_place() -> None:
-    """A task that nobody awaits is lost with its error: gateway.lib.tasks owns them."""
+def test_only_one_module_starts_tasks() -> None:
+    """A task that nobody awaits loses its error. `gateway.lib.tasks` awaits them."""
     starts = {"create_task", "ensure_future", "run_coroutine_threadsafe", "start_soon"}
     found = {module for module, call in nodes(ast.Call) if called(call) in starts}
     assert found == {"gateway/lib/tasks.py"}
@@ -82,7 +82,7 @@ def test_only_the_log_and_commands_print() -> None:
 
 
 @pytest.mark.parametrize("place", TIMELESS)
-def test_what_reads_and_writes_bytes_knows_no_clock(place: str) -> None:
+def test_modules_for_formats_and_protocols_do_not_import_clocks(place: str) -> None:
     found = {module: tree for module, tree in modules().items() if module.startswith(place)}
     assert found, f"{place} is gone"
     for module, tree in found.items():
@@ -96,7 +96,7 @@ def test_what_reads_and_writes_bytes_knows_no_clock(place: str) -> None:
 
 
 @pytest.mark.parametrize("module", paths())
-def test_a_module_says_its_one_idea(module: str) -> None:
+def test_every_module_has_a_docstring(module: str) -> None:
     tree = modules()[module]
     if not tree.body:
         return  # an empty __init__.py
@@ -105,8 +105,8 @@ def test_a_module_says_its_one_idea(module: str) -> None:
     assert said.partition("\n\n")[0].endswith((".", ":")), f"{module}: its docstring begins with no sentence"
 
 
-def test_digits_are_read_by_the_one_helper_that_knows_their_bounds() -> None:
-    """`int` raises for 4,300 digits, so a check of the digits alone is none."""
+def test_only_one_helper_converts_digits_to_integers() -> None:
+    """`int` raises for 4,300 digits, so a check that all characters are digits is not enough."""
     found = []
     for module, tree in modules().items():
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -121,12 +121,12 @@ def test_digits_are_read_by_the_one_helper_that_knows_their_bounds() -> None:
     assert found == [*hot, "gateway/lib/numbers.py: text"]
 
 
-def test_no_file_outgrows_its_idea() -> None:
+def test_no_file_is_longer_than_600_lines() -> None:
     sizes = {name(path): len(path.read_text("utf-8").splitlines()) for path in packaged("*.py")}
     assert {module: size for module, size in sizes.items() if size > MAX_LINES} == {}
 
 
-def test_nothing_is_left_for_later() -> None:
+def test_the_code_has_no_todo_comments() -> None:
     marks = ("TODO", "FIXME", "XXX", "HACK")
     mark = re.compile(rf"\b({'|'.join(marks)})\b")
     found = [
@@ -141,7 +141,7 @@ def test_nothing_is_left_for_later() -> None:
     assert found == []
 
 
-def test_only_abstract_bases_leave_a_method_unwritten() -> None:
+def test_only_base_classes_raise_not_implemented_error() -> None:
     found: dict[str, set[str]] = {}
     for module, node in nodes(ast.ClassDef):
         assert isinstance(node, ast.ClassDef)
@@ -159,8 +159,8 @@ def test_only_abstract_bases_leave_a_method_unwritten() -> None:
     assert everywhere == inside
 
 
-def test_an_exception_is_never_dropped_without_a_word() -> None:
-    """`except …: pass` hides a fault; contextlib.suppress of a named exception says what is expected."""
+def test_no_handler_silently_ignores_all_exceptions() -> None:
+    """`except …: pass` hides faults; `contextlib.suppress` names the expected exception."""
     found = [
         f"{module}:{node.lineno}"
         for module, node in nodes(ast.ExceptHandler)
@@ -171,8 +171,8 @@ def test_an_exception_is_never_dropped_without_a_word() -> None:
     assert found == []
 
 
-def test_the_gateway_itself_loads_no_decoder_and_no_cloud() -> None:
-    """Native code that reads strangers' media runs in workers, which may die; a laptop pays for no SDK."""
+def test_the_gateway_process_loads_no_decoder_and_no_aws_sdk() -> None:
+    """Native code that reads foreign media runs in workers, which may crash. Without AWS, no SDK is loaded."""
     program = "import sys, gateway.app.gateway; print(*{'av', 'PIL', 'botocore'} & sys.modules.keys())"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.strip() == ""

@@ -1,4 +1,4 @@
-"""Options of the configuration: each is read by the part that it is for."""
+"""Options of the configuration: some part of the program reads each of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMES = {option.rpartition(".")[2] for option in OPTIONS}
 
 @functools.cache
 def read() -> frozenset[str]:
-    """The options that are read, as far as names tell: `….rtmp.host`, `rtmp.host`, and `x.host` of an `x: Rtmp`."""
+    """The options that the code reads, found by names: `….rtmp.host`, `rtmp.host`, and `x.host` of an `x: Rtmp`."""
     found: set[str] = set()
     for module, tree in modules().items():
         if not module.startswith(LOOKERS):
@@ -36,7 +36,7 @@ def read() -> frozenset[str]:
 
 
 def _read_in(scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Module) -> set[str]:
-    """`settings = self._settings.cloudfront` names a section for the length of its function."""
+    """Finds options in one scope. `settings = self._settings.cloudfront` names a section within its function."""
     named: dict[str, str] = {section: section for section in SECTIONS}
     if not isinstance(scope, ast.Module):
         for argument in (*scope.args.args, *scope.args.kwonlyargs):
@@ -69,5 +69,5 @@ def _is_section(node: ast.expr) -> TypeGuard[ast.Attribute]:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_does_something(option: str) -> None:
+def test_the_code_reads_every_option(option: str) -> None:
     assert option in read(), f"nothing reads {option}"

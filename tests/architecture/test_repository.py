@@ -1,4 +1,4 @@
-"""The repository as a whole: it stands alone, names no machine, and has the pages that people look for."""
+"""The repository as a whole: it is self-contained, names no machine, and has the usual pages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 
 @cache
 def of_this_machine() -> tuple[str, ...]:
-    """The checkout's folder, the host's name, and the package index that pip uses where it is not the public one."""
+    """Names of this machine: the checkout's folder, the host, and the package index of pip unless it is public."""
     found = [str(ROOT), socket.gethostname()]
     configured = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
     for text in (configured, os.environ.get("PIP_INDEX_URL", ""), os.environ.get("UV_INDEX_URL", "")):
@@ -49,11 +49,11 @@ def lines_with(pattern: re.Pattern[str]) -> list[str]:
     ]
 
 
-def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+def test_no_file_contains_a_path_of_a_developers_machine() -> None:
     assert lines_with(FOLDERS) == []
 
 
-def test_no_file_names_the_machine_that_it_was_made_on() -> None:
+def test_no_file_names_this_machine() -> None:
     everything = {**texts(), **{name(path): path.read_text("utf-8") for path in files() if path.suffix == ".lock"}}
     found = [(path, word) for path, text in everything.items() for word in of_this_machine() if word in text]
     assert found == []
@@ -70,13 +70,13 @@ def test_nothing_outside_the_repository_is_needed() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_pages_that_people_look_for_are_there(page: str) -> None:
+def test_the_usual_documentation_pages_exist(page: str) -> None:
     assert (ROOT / page).is_file(), f"{page} is missing"
     assert len((ROOT / page).read_text("utf-8").split()) > 50, f"{page} says nothing"
 
 
 @pytest.mark.parametrize("page", sorted(path for path in texts() if path.endswith(".md")))
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_in_documents_lead_to_existing_files(page: str) -> None:
     missing = [
         link
         for link in LINK.findall(texts()[page])
@@ -86,7 +86,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_packages_can_be_imported_from_a_wheel() -> None:
-    """A folder of modules without __init__.py is a namespace package: tools that list packages overlook it."""
+    """Without `__init__.py` a folder is a namespace package, which packaging tools may skip."""
     folders = {path.parent for path in packaged("*.py")}
     assert sorted(name(folder) for folder in folders if not (folder / "__init__.py").is_file()) == []
 
@@ -110,12 +110,12 @@ def test_every_dependency_of_the_project_is_locked() -> None:
     assert [d for d in wanted if re.split(r"[^A-Za-z0-9._-]", d)[0].lower() not in locked] == []
 
 
-def test_the_files_that_tests_begin_with_are_there() -> None:
+def test_the_long_test_files_that_conftest_names_exist() -> None:
     assert [one for one in LONG if not (ROOT / "tests" / one).is_file()] == []
 
 
-def test_what_is_offered_for_installation_is_ours() -> None:
-    """On PyPI, `millrace` is another project: a text that says so would install a stranger's program."""
+def test_installation_commands_name_our_package() -> None:
+    """On PyPI, `millrace` is another project. A command with that name would install foreign code."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["name"] == "millrace-live" and list(project["scripts"]) == ["millrace"]
     assert INSTALL_AWS.endswith(f" -m pip install '{project['optional-dependencies']['aws'][0]}'")

@@ -46,13 +46,13 @@ def gateway() -> Iterator[Gateway]:
 
 
 async def codecs(channel: Channel) -> dict[str, str]:
-    """What ffprobe finds at live.flv."""
+    """Returns the codecs that ffprobe finds at live.flv."""
     found = await asyncio.to_thread(probe, channel.url("live.flv"))
     return {kind: stream["codec_name"] for kind, stream in found.items()}
 
 
 def pushes(channel: Channel) -> int:
-    """How many pushes of the channel were accepted so far."""
+    """Returns the number of accepted pushes of the channel."""
     return sum('"publishing"' in line and channel.id in line for line in channel.gateway.log.splitlines())
 
 
@@ -69,7 +69,7 @@ def loudness(channel: Channel, seconds: float = 2.5) -> float:
 # ---- going live --------------------------------------------------------------------------------
 
 
-async def test_frames_are_live_as_h264_and_aac_and_every_player_plays_them(browser: Browser, gateway: Gateway) -> None:
+async def test_a_push_of_frames_plays_as_h264_and_aac_in_every_player(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("Evening talk")
     async with from_console(browser, channel) as studio:
         await studio.page.get_by_role("heading", name="Evening talk").wait_for()
@@ -85,9 +85,7 @@ async def test_frames_are_live_as_h264_and_aac_and_every_player_plays_them(brows
         assert not studio.complaints
 
 
-async def test_recording_is_live_as_h264_and_aac_for_whoever_has_only_the_key(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_a_push_of_recordings_with_only_the_key_is_h264_and_aac(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("by key")
     async with from_key(browser, channel) as studio:
         await studio.choose("container")
@@ -101,7 +99,7 @@ async def test_recording_is_live_as_h264_and_aac_for_whoever_has_only_the_key(
 
 
 @pytest.mark.parametrize("way", ["frames", "container"])
-async def test_browser_without_streams_of_pictures_goes_live_too(browser: Browser, way: str, gateway: Gateway) -> None:
+async def test_a_browser_without_picture_streams_can_go_live(browser: Browser, way: str, gateway: Gateway) -> None:
     channel = gateway.channel(f"plain {way}")
     async with from_key(browser, channel, script=NO_STREAMS) as studio:
         await studio.choose(way)
@@ -111,7 +109,7 @@ async def test_browser_without_streams_of_pictures_goes_live_too(browser: Browse
         assert not studio.complaints
 
 
-async def test_go_live_waits_for_the_key_that_the_gateway_has_not_sent_yet(browser: Browser, gateway: Gateway) -> None:
+async def test_go_live_waits_for_a_key_that_is_still_loading(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("early")
     pressed = asyncio.Event()
 
@@ -130,7 +128,7 @@ async def test_go_live_waits_for_the_key_that_the_gateway_has_not_sent_yet(brows
         assert not studio.complaints
 
 
-async def test_key_may_be_pasted_as_a_whole_push_address(browser: Browser, gateway: Gateway) -> None:
+async def test_a_push_address_can_be_pasted_as_the_key(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("pasted")
     async with from_key(browser, channel, key="") as studio:
         await studio.press("Go live")
@@ -145,7 +143,7 @@ async def test_key_may_be_pasted_as_a_whole_push_address(browser: Browser, gatew
         assert not studio.complaints
 
 
-async def test_link_to_another_server_asks_before_anything_goes_there(browser: Browser, gateway: Gateway) -> None:
+async def test_a_link_to_another_server_needs_a_confirmation(browser: Browser, gateway: Gateway) -> None:
     channel, connected = gateway.channel("phished"), asyncio.Event()
 
     async def strange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,7 +173,7 @@ async def test_link_to_another_server_asks_before_anything_goes_there(browser: B
             await connected.wait()
 
 
-async def test_sound_is_heard_until_the_microphone_is_muted(browser: Browser, gateway: Gateway) -> None:
+async def test_muting_the_microphone_makes_the_sound_silent(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("muted")
     async with from_key(browser, channel) as studio:
         await studio.go_live()
@@ -191,7 +189,9 @@ async def test_sound_is_heard_until_the_microphone_is_muted(browser: Browser, ga
 
 
 @pytest.mark.parametrize("way", ["frames", "container"])
-async def test_other_camera_and_screen_go_on_in_the_same_push(browser: Browser, way: str, gateway: Gateway) -> None:
+async def test_another_camera_or_the_screen_continues_the_same_push(
+    browser: Browser, way: str, gateway: Gateway
+) -> None:
     channel = gateway.channel(f"cameras {way}")
     async with from_key(browser, channel) as studio:
         await studio.choose(way)
@@ -220,7 +220,7 @@ async def test_other_camera_and_screen_go_on_in_the_same_push(browser: Browser, 
         assert not studio.complaints
 
 
-async def test_hidden_tab_goes_on(gateway: Gateway) -> None:
+async def test_a_hidden_tab_continues_to_send(gateway: Gateway) -> None:
     channel = gateway.channel("hidden")
     url = f"http://127.0.0.1:{gateway.ports['http']}/broadcast.html#{channel.obs_key}"
     async with window(*CAMERAS) as browser:
@@ -239,7 +239,7 @@ async def test_hidden_tab_goes_on(gateway: Gateway) -> None:
         assert pushes(channel) == 1
 
 
-async def test_hidden_tab_goes_on_without_streams_of_pictures(gateway: Gateway) -> None:
+async def test_a_hidden_tab_without_picture_streams_continues_to_send(gateway: Gateway) -> None:
     channel = gateway.channel("hidden, plain")
     async with window(*CAMERAS) as browser:
         tab = await browser.tab(f"http://127.0.0.1:{gateway.ports['http']}/healthcheck")
@@ -262,9 +262,7 @@ def packets(channel: Channel, seconds: int) -> dict[str, int]:
     return {kind: said.count(kind) for kind in ("video", "audio")}
 
 
-async def test_slow_network_lowers_the_bit_rate_in_words_and_delay_stays_bounded(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_a_slow_network_lowers_the_bitrate_with_a_warning(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("slow")
     async with SlowRoad(gateway.ports["ws"]).open() as road:
         key = f"ws://127.0.0.1:{road.port}/stream/{channel.obs_key}"
@@ -290,7 +288,7 @@ async def test_slow_network_lowers_the_bit_rate_in_words_and_delay_stays_bounded
 # ---- trouble -----------------------------------------------------------------------------------
 
 
-async def test_broadcast_survives_a_server_that_is_started_anew(browser: Browser, tmp_path: Path) -> None:
+async def test_a_broadcast_survives_a_restart_of_the_server(browser: Browser, tmp_path: Path) -> None:
     need("chromium", "ffmpeg")
     with running(MILLRACE_STREAM__LINGER="20") as first:
         channel = first.channel("restarted")
@@ -318,7 +316,7 @@ async def test_broadcast_survives_a_server_that_is_started_anew(browser: Browser
         first.process.returncode = 0
 
 
-async def test_next_server_is_tried_when_the_preferred_one_is_away(browser: Browser, gateway: Gateway) -> None:
+async def test_the_next_server_is_tried_if_the_preferred_one_is_unreachable(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("two servers")
     away = {"role": "primary", "address": "127.0.0.1", "ports": {"ws": 9, "wss": None}}
     here = {"role": "secondary", "address": "127.0.0.1", "ports": {"ws": gateway.ports["ws"], "wss": None}}
@@ -338,7 +336,7 @@ async def test_next_server_is_tried_when_the_preferred_one_is_away(browser: Brow
         assert [line.rpartition(":")[2] for line in tried] == ["9.", f"{gateway.ports['ws']}."]
 
 
-async def test_channel_in_use_is_refused_in_words(browser: Browser, gateway: Gateway) -> None:
+async def test_a_channel_in_use_is_refused_with_an_explanation(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("taken")
     with push(FILM, channel.push):
         await asyncio.to_thread(channel.wait_live)
@@ -348,7 +346,7 @@ async def test_channel_in_use_is_refused_in_words(browser: Browser, gateway: Gat
             await studio.says("Not live")
 
 
-async def test_page_that_is_loaded_anew_goes_live_again_at_once(browser: Browser, gateway: Gateway) -> None:
+async def test_a_reloaded_page_can_go_live_again_at_once(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("anew")
     async with from_console(browser, channel) as studio:
         studio.page.on("dialog", lambda dialog: dialog.accept())  # it asks whether a live page is meant to be left
@@ -357,7 +355,7 @@ async def test_page_that_is_loaded_anew_goes_live_again_at_once(browser: Browser
         await studio.go_live()
 
 
-async def test_wrong_key_is_refused_in_words(browser: Browser, gateway: Gateway) -> None:
+async def test_a_wrong_key_is_refused_with_an_explanation(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("wrong")
     key = channel.obs_key[:-1] + ("0" if channel.obs_key[-1] != "0" else "1")
     async with from_key(browser, channel, key) as studio:
@@ -366,7 +364,7 @@ async def test_wrong_key_is_refused_in_words(browser: Browser, gateway: Gateway)
         await studio.says("Not live")
 
 
-async def test_kick_ends_the_broadcast_and_says_so(browser: Browser, gateway: Gateway) -> None:
+async def test_a_kick_ends_the_broadcast_with_a_message(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("kicked")
     async with from_console(browser, channel) as studio:
         await studio.go_live()
@@ -377,7 +375,7 @@ async def test_kick_ends_the_broadcast_and_says_so(browser: Browser, gateway: Ga
         assert not studio.complaints
 
 
-async def test_devices_that_cannot_be_had_are_explained(gateway: Gateway) -> None:
+async def test_unavailable_devices_are_explained(gateway: Gateway) -> None:
     channel = gateway.channel("no devices")
     async with chromium() as browser:
         for error, words in FAULTS.items():
@@ -390,14 +388,14 @@ async def test_devices_that_cannot_be_had_are_explained(gateway: Gateway) -> Non
     assert channel.session()["state"] == "idle"
 
 
-async def test_permission_that_the_browser_denies_is_explained(gateway: Gateway) -> None:
+async def test_a_denied_permission_is_explained(gateway: Gateway) -> None:
     channel = gateway.channel("denied")
     async with chromium(CAMERAS[0], whole=True) as browser, from_key(browser, channel, granted=False) as studio:
         await studio.press("Turn on camera and microphone")
         await studio.notices("This page may not use camera and microphone.")
 
 
-async def test_page_without_https_on_another_host_says_why_there_is_no_camera(gateway: Gateway) -> None:
+async def test_a_page_without_https_explains_why_there_is_no_camera(gateway: Gateway) -> None:
     channel = gateway.channel("insecure")
     url = f"http://studio.test:{gateway.ports['http']}/broadcast.html#{channel.obs_key}"
     async with chromium("--host-resolver-rules=MAP studio.test 127.0.0.1") as browser, opened(browser, url) as watched:
@@ -405,7 +403,7 @@ async def test_page_without_https_on_another_host_says_why_there_is_no_camera(ga
         await watched.page.locator("#notice", has_text="only on https pages").wait_for()
 
 
-async def test_session_that_is_over_leads_to_the_login(gateway: Gateway) -> None:
+async def test_an_ended_session_leads_to_the_login(gateway: Gateway) -> None:
     channel = gateway.channel("signed out")
     url = f"http://127.0.0.1:{gateway.ports['admin']}/console/broadcast.html#{channel.id}"
     async with chromium() as browser, opened(browser, url) as watched:
@@ -418,7 +416,7 @@ async def test_session_that_is_over_leads_to_the_login(gateway: Gateway) -> None
 # ---- what is kept ------------------------------------------------------------------------------
 
 
-async def test_settings_are_kept_with_the_user_and_with_the_browser(browser: Browser, gateway: Gateway) -> None:
+async def test_settings_are_stored_in_the_profile_and_in_the_browser(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("kept")
     async with from_console(browser, channel) as studio:
         await studio.page.get_by_role("heading", name="kept").wait_for()
@@ -441,7 +439,7 @@ async def test_settings_are_kept_with_the_user_and_with_the_browser(browser: Bro
         assert await studio.page.get_by_label("Frame rate").input_value() == "15"
 
 
-async def test_relay_of_the_page_sends_the_broadcast_on(browser: Browser, gateway: Gateway) -> None:
+async def test_the_relay_form_forwards_the_broadcast_to_another_service(browser: Browser, gateway: Gateway) -> None:
     channel, service = gateway.channel("relayed"), gateway.channel("the other service")
     async with from_console(browser, channel) as studio:
         page = studio.page
@@ -474,7 +472,7 @@ async def test_relay_of_the_page_sends_the_broadcast_on(browser: Browser, gatewa
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_page_fits_a_phone_in_both_themes_and_axe_finds_nothing(
+async def test_the_page_fits_a_phone_and_passes_axe_in_both_themes(
     browser: Browser, scheme: str, gateway: Gateway
 ) -> None:
     channel = gateway.channel("looks <img src=x onerror=alert(1)>")
@@ -492,9 +490,7 @@ async def test_page_fits_a_phone_in_both_themes_and_axe_finds_nothing(
         assert await axe(studio.page) == []
 
 
-async def test_page_speaks_chinese_where_the_browser_does_and_can_be_switched(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_the_page_uses_the_browsers_language_until_it_is_changed(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("words")
     async with from_key(browser, channel, locale="zh-CN") as studio:
         await studio.page.get_by_role("button", name="开始直播").wait_for()
@@ -504,7 +500,7 @@ async def test_page_speaks_chinese_where_the_browser_does_and_can_be_switched(
         await studio.page.get_by_role("button", name="Go live").wait_for()
 
 
-async def test_everything_can_be_done_with_the_keyboard(browser: Browser, gateway: Gateway) -> None:
+async def test_the_page_can_be_used_with_only_the_keyboard(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("keys")
     async with from_key(browser, channel) as studio:
         await studio.page.locator("#preview").wait_for()

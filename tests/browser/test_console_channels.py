@@ -47,7 +47,9 @@ def named(gateway: Gateway, name: str, **fields: Any) -> Channel:
 # ---- signing in -------------------------------------------------------------------------------
 
 
-async def test_wrong_token_is_refused_with_words_and_the_right_one_opens(browser: Browser, gateway: Gateway) -> None:
+async def test_a_wrong_token_is_refused_with_a_message_and_the_right_one_accepted(
+    browser: Browser, gateway: Gateway
+) -> None:
     async with opened(browser, address(gateway), locale="en-US", viewport=WIDE) as watched:
         page = watched.page
         await page.get_by_label("Token or password").fill("wrong")
@@ -67,7 +69,7 @@ async def test_wrong_token_is_refused_with_words_and_the_right_one_opens(browser
         assert not watched.complaints
 
 
-async def test_too_many_tries_are_told_how_long_to_wait(browser: Browser) -> None:
+async def test_too_many_attempts_show_the_waiting_time(browser: Browser) -> None:
     with running(MILLRACE_LIMITS__REFUSALS_PER_MINUTE="2") as gateway:
         async with opened(browser, address(gateway), locale="en-US", viewport=WIDE) as watched:
             page = watched.page
@@ -79,7 +81,7 @@ async def test_too_many_tries_are_told_how_long_to_wait(browser: Browser) -> Non
             await expect(page.get_by_role("button", name="Log in")).to_be_disabled()
 
 
-async def test_ended_session_asks_again_and_goes_on_where_one_was(browser: Browser, gateway: Gateway) -> None:
+async def test_after_an_ended_session_a_new_login_returns_to_the_same_view(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Expiring session")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -90,7 +92,7 @@ async def test_ended_session_asks_again_and_goes_on_where_one_was(browser: Brows
         await page.get_by_role("heading", name="Expiring session").wait_for()
 
 
-async def test_another_tab_that_signs_in_anew_does_not_stop_this_one(browser: Browser, gateway: Gateway) -> None:
+async def test_a_new_login_in_another_tab_does_not_stop_this_one(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Two tabs")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -106,7 +108,7 @@ async def test_another_tab_that_signs_in_anew_does_not_stop_this_one(browser: Br
 # ---- the list ---------------------------------------------------------------------------------
 
 
-async def test_new_channel_shows_where_to_push(browser: Browser, gateway: Gateway) -> None:
+async def test_a_new_channel_shows_its_push_addresses(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, timezone_id="Asia/Tokyo") as watched:
         page = watched.page
         await page.get_by_role("button", name="New channel").click()
@@ -137,7 +139,7 @@ async def test_new_channel_shows_where_to_push(browser: Browser, gateway: Gatewa
         assert not watched.complaints
 
 
-async def test_copy_buttons_copy_what_stands_beside_them(browser: Browser, gateway: Gateway) -> None:
+async def test_a_copy_button_copies_the_value_beside_it(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Copied")
     async with (
         chromium() as browser,
@@ -192,7 +194,7 @@ async def test_channels_are_searched_sorted_and_paged(browser: Browser, gateway:
         gateway.api("DELETE", f"/videostream/{channel.id}")
 
 
-async def test_export_is_a_table_without_formulas(browser: Browser, gateway: Gateway) -> None:
+async def test_the_export_is_a_csv_file_without_formulas(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, '=HYPERLINK("http://example.com","x")', description='says "hi",\nthen leaves')
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -214,7 +216,7 @@ async def test_export_is_a_table_without_formulas(browser: Browser, gateway: Gat
         assert not watched.complaints
 
 
-async def test_script_in_a_channel_is_text_everywhere(browser: Browser, gateway: Gateway) -> None:
+async def test_a_script_in_a_channel_is_shown_as_text_everywhere(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, SCRIPT, description=SCRIPT, WaterMarkText=SCRIPT, isWaterMark=True)
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -238,7 +240,7 @@ async def edited(page: Page, gateway: Gateway, channel: Channel) -> None:
     await page.get_by_role("heading", name="Edit ").wait_for()
 
 
-async def test_only_what_was_changed_is_sent(browser: Browser, gateway: Gateway) -> None:
+async def test_only_changed_fields_are_sent(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Edited", relayURL=["rtmp://192.0.2.7/live/secret"], unknown="kept", video_time="45")
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -273,7 +275,7 @@ async def test_only_what_was_changed_is_sent(browser: Browser, gateway: Gateway)
         assert not watched.complaints
 
 
-async def test_what_the_gateway_objects_to_stands_at_its_field(browser: Browser, gateway: Gateway) -> None:
+async def test_an_error_of_the_gateway_is_shown_at_its_field(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Objected")
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -295,7 +297,7 @@ async def test_what_the_gateway_objects_to_stands_at_its_field(browser: Browser,
         await page.get_by_text(told["error"]).wait_for()
 
 
-async def test_unsaved_changes_are_not_lost_by_accident(browser: Browser, gateway: Gateway) -> None:
+async def test_unsaved_changes_need_a_confirmation_before_leaving(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Guarded")
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -312,7 +314,7 @@ async def test_unsaved_changes_are_not_lost_by_accident(browser: Browser, gatewa
         assert not watched.complaints
 
 
-async def test_watermark_is_placed_by_hand(browser: Browser, gateway: Gateway) -> None:
+async def test_the_watermark_can_be_placed_with_mouse_and_keyboard(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Marked", isWaterMark=True, WaterMarkText="Live", WaterMarkLeft="10", WaterMarkTop="10")
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -352,7 +354,7 @@ async def live(channel: Channel) -> None:
     await asyncio.to_thread(channel.wait_live)
 
 
-async def test_the_preview_says_that_the_broadcaster_broke_off_and_goes_on(browser: Browser) -> None:
+async def test_the_preview_shows_a_break_of_the_broadcaster_and_continues(browser: Browser) -> None:
     with running(MILLRACE_STREAM__LINGER="60") as patient:
         channel = named(patient, "Broken")
         async with signed_in(browser, patient, f"#/channels/{channel.id}") as watched:
@@ -368,7 +370,7 @@ async def test_the_preview_says_that_the_broadcaster_broke_off_and_goes_on(brows
             assert not watched.complaints
 
 
-async def test_live_channel_is_watched_in_every_format(browser: Browser, gateway: Gateway) -> None:
+async def test_a_live_channel_can_be_watched_in_every_format(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Watched", isCodec=False)
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -389,7 +391,7 @@ async def test_live_channel_is_watched_in_every_format(browser: Browser, gateway
         assert not watched.complaints
 
 
-async def test_record_switch_holds_now_and_later(browser: Browser, gateway: Gateway) -> None:
+async def test_the_record_switch_applies_to_the_current_and_later_pushes(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Recorded", video_time="2")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -414,7 +416,9 @@ async def test_record_switch_holds_now_and_later(browser: Browser, gateway: Gate
         assert not watched.complaints
 
 
-async def test_push_is_kicked_and_the_channel_deleted_without_a_complaint(browser: Browser, gateway: Gateway) -> None:
+async def test_a_push_can_be_kicked_and_its_channel_deleted_without_console_errors(
+    browser: Browser, gateway: Gateway
+) -> None:
     channel = named(gateway, "Removed")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -444,9 +448,7 @@ async def test_push_is_kicked_and_the_channel_deleted_without_a_complaint(browse
         assert not watched.complaints
 
 
-async def test_editor_has_a_control_for_every_field_in_the_section_of_its_group(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_the_editor_has_every_field_in_the_section_of_its_group(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "every field", relayURL="rtmp://a.example/live/key")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         await watched.page.get_by_role("button", name="Save").wait_for()
@@ -463,7 +465,7 @@ async def test_editor_has_a_control_for_every_field_in_the_section_of_its_group(
         assert not watched.complaints
 
 
-async def test_output_without_what_it_needs_leads_to_the_editor(browser: Browser, gateway: Gateway) -> None:
+async def test_switching_on_an_incomplete_output_opens_the_editor(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Needy")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -475,7 +477,7 @@ async def test_output_without_what_it_needs_leads_to_the_editor(browser: Browser
         assert not watched.complaints
 
 
-async def test_the_watermark_switch_asks_for_its_text(browser: Browser, gateway: Gateway) -> None:
+async def test_the_watermark_switch_asks_for_a_missing_text(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Marked")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
@@ -496,7 +498,7 @@ async def test_the_watermark_switch_asks_for_its_text(browser: Browser, gateway:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(browser: Browser, gateway: Gateway, scheme: str) -> None:
+async def test_axe_finds_no_serious_problem(browser: Browser, gateway: Gateway, scheme: str) -> None:
     channel = named(gateway, "Accessible", description="with words", isVideo=True, isRelay=True, outdate="2020-01-01")
     async with opened(
         browser, address(gateway), locale="en-US", viewport=WIDE, color_scheme=scheme, bypass_csp=True
@@ -518,7 +520,7 @@ async def test_axe_finds_nothing_serious(browser: Browser, gateway: Gateway, sch
     gateway.api("DELETE", f"/videostream/{channel.id}")
 
 
-async def test_keyboard_is_enough(browser: Browser, gateway: Gateway) -> None:
+async def test_the_console_can_be_used_with_only_the_keyboard(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway) as watched:
         page = watched.page
         new = page.get_by_role("button", name="New channel")
@@ -554,7 +556,7 @@ async def test_keyboard_is_enough(browser: Browser, gateway: Gateway) -> None:
         assert not watched.complaints
 
 
-async def test_chinese_where_the_browser_asks_for_it_and_a_switch(browser: Browser, gateway: Gateway) -> None:
+async def test_the_console_uses_the_browsers_language_until_it_is_changed(browser: Browser, gateway: Gateway) -> None:
     async with opened(browser, address(gateway), locale="zh-CN", viewport=WIDE) as watched:
         page = watched.page
         await page.get_by_label("令牌或密码").fill(gateway.token)
@@ -576,7 +578,7 @@ async def test_chinese_where_the_browser_asks_for_it_and_a_switch(browser: Brows
     gateway.api("PUT", "/profile", {})
 
 
-async def test_view_that_comes_late_knows_its_own_address(browser: Browser, gateway: Gateway) -> None:
+async def test_a_view_that_loads_late_keeps_its_own_address(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Late")
     async with signed_in(browser, gateway) as watched:
         page = watched.page
@@ -613,7 +615,7 @@ async def test_view_that_comes_late_knows_its_own_address(browser: Browser, gate
 
 
 @pytest.mark.parametrize("width", [360, 768])
-async def test_narrow_screens_need_no_sideways_scrolling(browser: Browser, gateway: Gateway, width: int) -> None:
+async def test_narrow_screens_need_no_horizontal_scrolling(browser: Browser, gateway: Gateway, width: int) -> None:
     channel = named(gateway, "A channel with a rather long name that has to be broken somewhere", description="x" * 300)
     screen = {"width": width, "height": 780}
     async with opened(browser, address(gateway), viewport=screen, locale="en-US") as watched:
@@ -637,7 +639,7 @@ async def test_narrow_screens_need_no_sideways_scrolling(browser: Browser, gatew
     gateway.api("DELETE", f"/videostream/{channel.id}")
 
 
-async def test_own_script_and_style_stay_small(browser: Browser, gateway: Gateway) -> None:
+async def test_scripts_and_styles_of_the_console_stay_small(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Weighed")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         page = watched.page

@@ -1,4 +1,4 @@
-"""The console's events, and the notice of a refused push: what an operator sees whose encoder shows no reason."""
+"""The console's events, and the notice of a refused push, for operators whose encoder shows no reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refuse(gateway: Gateway, channel: Channel) -> None:
         encoder.process.wait(30)
 
 
-async def test_the_channel_page_says_why_a_push_was_refused_and_leads_to_the_events(
+async def test_the_channel_page_explains_a_refused_push_and_links_to_the_events(
     browser: Browser, channel: Channel
 ) -> None:
     async with signed_in(browser, channel.gateway, f"#/channels/{channel.id}") as watched:
@@ -63,7 +63,7 @@ async def test_the_channel_page_says_why_a_push_was_refused_and_leads_to_the_eve
         assert watched.complaints == []
 
 
-async def test_events_are_filtered_paged_and_follow_what_happens(browser: Browser, channel: Channel) -> None:
+async def test_events_can_be_filtered_and_paged_and_are_updated_live(browser: Browser, channel: Channel) -> None:
     async with signed_in(browser, channel.gateway, "#/events") as watched:
         page = watched.page
         items = page.get_by_role("list", name="Events").get_by_role("listitem")

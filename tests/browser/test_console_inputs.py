@@ -65,7 +65,7 @@ def stored(gateway: Gateway, channel: Channel) -> list[dict[str, Any]]:
     return list(gateway.api("GET", f"/videostream/{channel.id}/inputs").json())
 
 
-async def test_inputs_are_added_seen_taken_ordered_and_removed(
+async def test_inputs_can_be_added_previewed_taken_ordered_and_removed(
     browser: Browser, gateway: Gateway, tmp_path: Any
 ) -> None:
     channel = gateway.channel(videoname="Harbour view")
@@ -170,7 +170,7 @@ async def test_inputs_are_added_seen_taken_ordered_and_removed(
     assert gateway.api("GET", f"/videostream/{channel.id}").json()["inputsManual"] is True
 
 
-async def test_pictures_are_requested_only_while_they_are_visible(browser: Browser, gateway: Gateway) -> None:
+async def test_previews_are_requested_only_while_they_are_visible(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="Pier")
     inputs = [{"kind": "push"}, {"kind": "backup", "name": "van"}]
     assert gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs).status == 200

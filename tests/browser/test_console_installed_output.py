@@ -19,7 +19,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield instance
 
 
-async def test_an_installed_output_has_a_switch_and_a_section_of_the_editor(gateway: Gateway) -> None:
+async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: Gateway) -> None:
     channel = gateway.channel(videoname="extended")
     async with (
         chromium() as browser,
@@ -47,7 +47,7 @@ async def test_an_installed_output_has_a_switch_and_a_section_of_the_editor(gate
     assert stored["isGopCheck"] is True and float(stored["gop_limit"]) == 7
 
 
-async def test_its_words_are_those_of_the_language(gateway: Gateway) -> None:
+async def test_the_labels_of_an_installed_output_follow_the_language(gateway: Gateway) -> None:
     channel = gateway.channel(videoname="extended too")
     async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         await watched.page.evaluate("() => localStorage.setItem('millrace.language', 'zh')")

@@ -1,4 +1,4 @@
-"""The console of one node among several: where a stream is, and how all of them do."""
+"""The console of one node in a cluster: the node of each stream, and the state of all nodes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteStream]:
 
 
 async def fits(page: Page) -> bool:
-    """Whether nothing has to be scrolled sideways to be read."""
+    """Returns whether the page needs no horizontal scrolling."""
     return bool(await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"))
 
 
@@ -70,7 +70,7 @@ async def test_the_system_view_lists_the_nodes(browser: Browser, stage: RemoteSt
         assert not watched.complaints
 
 
-async def test_a_node_that_is_gone_says_nothing_more(browser: Browser, stage: RemoteStream) -> None:
+async def test_a_node_that_does_not_answer_shows_no_figures(browser: Browser, stage: RemoteStream) -> None:
     entries: list[dict[str, Any]] = stage.asked.api("GET", "/nodes").json()
     silent = dict.fromkeys(("version", "uptime", "cpu", "streams", "publishers", "viewers"))
     entries[1] |= {"answers": False, **silent}
@@ -85,7 +85,7 @@ async def test_a_node_that_is_gone_says_nothing_more(browser: Browser, stage: Re
 
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-async def test_a_stream_says_on_which_node_it_is(
+async def test_the_console_shows_the_node_of_a_stream(
     browser: Browser, stage: RemoteStream, viewport: dict[str, int]
 ) -> None:
     async with signed_in(browser, stage.asked, "#/live") as watched:
@@ -105,7 +105,7 @@ async def test_a_stream_says_on_which_node_it_is(
         assert not watched.complaints
 
 
-async def test_the_words_are_there_in_chinese(browser: Browser, stage: RemoteStream) -> None:
+async def test_the_node_table_is_translated_into_chinese(browser: Browser, stage: RemoteStream) -> None:
     async with signed_in(browser, stage.asked, "#/system") as watched:
         page = watched.page
         await page.evaluate("() => localStorage.setItem('millrace.language', 'zh')")
@@ -113,7 +113,7 @@ async def test_the_words_are_there_in_chinese(browser: Browser, stage: RemoteStr
         await expect(page.get_by_role("table", name="全部节点")).to_contain_text("本节点")
 
 
-async def test_a_node_that_is_alone_lists_none(browser: Browser) -> None:
+async def test_a_single_node_shows_no_node_table(browser: Browser) -> None:
     need("chromium")
     with running() as gateway:
         async with signed_in(browser, gateway, "#/system") as watched:

@@ -69,7 +69,7 @@ def stage(gateway: Gateway) -> Iterator[Channel]:
 async def signed_in(
     browser: Browser, gateway: Gateway, view: str = "live", name: str = "", password: str = "", **options: Any
 ) -> AsyncIterator[Watched]:
-    """The console at a view, opened with the token, or as somebody."""
+    """Opens the console at a view, signed in with the token or as a user."""
     at = f"http://127.0.0.1:{gateway.ports['admin']}/#/{view}"
     async with opened(browser, at, **{"viewport": WIDE, "locale": "en-US", **options}) as watched:
         page = watched.page
@@ -88,7 +88,7 @@ def title(page: Page) -> Locator:
 
 
 async def go(page: Page, view: str) -> None:
-    """Through the address, as a link would."""
+    """Opens a view by its address, like a link."""
     await page.evaluate("(to) => { location.hash = to; }", f"#/{view}")
 
 
@@ -101,7 +101,7 @@ def button(page: Page | Locator, name: str | re.Pattern[str]) -> Locator:
 
 
 async def painted(chart: Locator) -> bool:
-    """Whether a line stands in the chart: its canvas has pixels that are neither empty nor grey."""
+    """Returns whether the chart has a line: its canvas has pixels that are neither empty nor grey."""
     return bool(
         await chart.locator("canvas").evaluate(
             """(canvas) => {
@@ -124,7 +124,7 @@ async def comes(condition: Callable[[], Any], what: str, within: float = 20.0) -
         await asyncio.sleep(0.1)
 
 
-async def test_numbers_and_times_are_written_as_people_read_them(browser: Browser, gateway: Gateway) -> None:
+async def test_numbers_and_times_are_formatted_for_readers(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, timezone_id="Asia/Shanghai") as watched:
         found = await watched.page.evaluate("""async () => {
           const f = await import("/console/app/format.js");
@@ -149,7 +149,7 @@ async def test_numbers_and_times_are_written_as_people_read_them(browser: Browse
         assert found[2] == "Asia/Shanghai"
 
 
-async def test_a_csv_file_holds_text_and_numbers_and_never_a_formula(browser: Browser, gateway: Gateway) -> None:
+async def test_a_csv_file_contains_no_formulas(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway) as watched:
         text = await watched.page.evaluate("""async () => {
           const { csv } = await import("/console/app/csv.js");
@@ -163,7 +163,9 @@ async def test_a_csv_file_holds_text_and_numbers_and_never_a_formula(browser: Br
         ]  # fmt: skip
 
 
-async def test_the_live_view_shows_what_is_live_and_ends_it(browser: Browser, gateway: Gateway, stage: Channel) -> None:
+async def test_the_live_view_shows_live_channels_and_ends_pushes(
+    browser: Browser, gateway: Gateway, stage: Channel
+) -> None:
     receiver = gateway.channel(videoname="Receiver")
     hall = gateway.channel(
         videoname="大厅 <b>hall</b>", isRelay=True, relayURL=[receiver.push, "rtmp://127.0.0.1:9/live/secret-key"]
@@ -213,7 +215,7 @@ async def test_the_live_view_shows_what_is_live_and_ends_it(browser: Browser, ga
             assert not watched.complaints
 
 
-async def test_a_fault_of_a_push_is_shown_with_what_to_do(browser: Browser, gateway: Gateway) -> None:
+async def test_a_fault_of_a_push_is_shown_with_advice(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="Long GOP")
     source = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25", "-f", "lavfi", "-i", "sine=f=440:r=44100")
     coded = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "250", "-c:a", "aac")
@@ -238,9 +240,7 @@ async def test_a_fault_of_a_push_is_shown_with_what_to_do(browser: Browser, gate
             assert not await axe(page)
 
 
-async def test_the_size_of_a_fault_is_shown_as_exactly_as_the_gateway_tells_it(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_the_values_of_faults_are_rounded_like_in_the_gateway(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway) as watched:
         texts = await watched.page.evaluate("""async () => {
           const { faultText } = await import("/console/app/views/parts/health.js");
@@ -255,7 +255,7 @@ async def test_the_size_of_a_fault_is_shown_as_exactly_as_the_gateway_tells_it(
         ]
 
 
-async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway, stage: Channel) -> None:
+async def test_a_hidden_page_sends_no_requests(browser: Browser, gateway: Gateway, stage: Channel) -> None:
     async with signed_in(browser, gateway, "live") as watched:
         page = watched.page
         await page.clock.install()
@@ -276,9 +276,7 @@ async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway
         assert not watched.complaints
 
 
-async def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_the_page_shows_an_outage_of_the_gateway_and_recovers(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, "system") as watched:
         page = watched.page
         await expect(page.get_by_text("Ready", exact=True)).to_be_visible()
@@ -293,7 +291,9 @@ async def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_bac
         await expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
 
 
-async def test_recordings_are_played_downloaded_and_deleted(browser: Browser, gateway: Gateway, stage: Channel) -> None:
+async def test_recordings_can_be_played_downloaded_and_deleted(
+    browser: Browser, gateway: Gateway, stage: Channel
+) -> None:
     async def recorded(kind: str, least: int) -> bool:
         return len(gateway.api("GET", f"/videostream/{stage.id}/recordings?kind={kind}").json()) >= least
 
@@ -349,7 +349,7 @@ async def test_recordings_are_played_downloaded_and_deleted(browser: Browser, ga
         assert not watched.complaints
 
 
-async def test_media_of_a_deleted_channel_stay_in_sight_until_they_are_deleted(
+async def test_media_of_a_deleted_channel_stay_listed_until_they_are_deleted(
     browser: Browser, gateway: Gateway
 ) -> None:
     channel, other = gateway.channel(videoname="Finale", playAuth="sign"), gateway.channel(videoname="Encore")
@@ -404,7 +404,7 @@ async def plays(video: Locator) -> None:
     await comes(lambda: video.evaluate("(v) => v.videoWidth > 0 && v.currentTime > 0.5"), "a picture that moves")
 
 
-async def test_the_newest_of_many_channels_come_first_a_page_at_a_time(browser: Browser, gateway: Gateway) -> None:
+async def test_recordings_of_many_channels_are_paged_newest_first(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway) as watched:
         found = await watched.page.evaluate("""async () => {
           const { Feed } = await import("/console/app/views/recordings/feed.js");
@@ -431,7 +431,7 @@ async def test_the_newest_of_many_channels_come_first_a_page_at_a_time(browser: 
         assert pages[0][0][1] == "vod-0.m3u8"
 
 
-async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
+async def test_a_film_can_be_uploaded_converted_and_played(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
     film = tmp_path / "Holiday, the film.mp4"
     shutil.copy(plain(), film)
     notes = tmp_path / "notes.txt"
@@ -474,7 +474,7 @@ async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway:
     assert gateway.api("GET", "/films").json() == []
 
 
-async def test_new_films_push_no_film_out_of_the_list(browser: Browser, gateway: Gateway) -> None:
+async def test_new_films_do_not_remove_older_ones_from_the_list(browser: Browser, gateway: Gateway) -> None:
     absent = dict.fromkeys(("duration", "size", "error", "hls", "poster"))
     rest = {"description": "", "state": "READY", "created": "2026-01-02T03:04:05Z", "source": "", "page": "", **absent}
     films: list[dict[str, Any]] = [{"key": f"film{n}", "title": f"Film {n}", **rest} for n in range(62, 0, -1)]
@@ -556,7 +556,7 @@ async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: 
         await expect(page.get_by_text("there is no such object")).to_be_visible()
 
 
-async def test_an_upload_that_fails_says_why_and_is_tried_again(
+async def test_a_failed_upload_shows_its_reason_and_can_be_retried(
     browser: Browser, gateway: Gateway, tmp_path: Path
 ) -> None:
     film = tmp_path / "second.mp4"
@@ -578,7 +578,7 @@ async def test_an_upload_that_fails_says_why_and_is_tried_again(
         await expect(uploads).to_have_count(0)
 
 
-async def test_an_upload_tells_how_far_it_is_and_can_be_canceled(browser: Browser, gateway: Gateway) -> None:
+async def test_an_upload_shows_its_progress_and_can_be_canceled(browser: Browser, gateway: Gateway) -> None:
     known = len(gateway.api("GET", "/jobs").json())
     async with signed_in(browser, gateway, "films") as watched:
         page = watched.page
@@ -599,13 +599,13 @@ async def test_an_upload_tells_how_far_it_is_and_can_be_canceled(browser: Browse
 
 @pytest.fixture
 def domains(gateway: Gateway) -> Iterator[None]:
-    """The node's own addresses are shown again afterwards, whatever happened."""
+    """Restores the node's own addresses after the test."""
     yield
     gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": ""})
 
 
 @pytest.mark.usefixtures("domains")
-async def test_domains_are_set_and_every_address_follows(browser: Browser, gateway: Gateway, stage: Channel) -> None:
+async def test_all_addresses_follow_a_change_of_the_domains(browser: Browser, gateway: Gateway, stage: Channel) -> None:
     async with signed_in(browser, gateway, "domains") as watched:
         page = watched.page
         push, watch = page.get_by_label("Push domain"), page.get_by_label("Pull domain")
@@ -670,7 +670,7 @@ async def test_users_are_added_changed_and_deleted(browser: Browser, gateway: Ga
         assert not watched.complaints
 
 
-async def test_the_system_view_tells_how_the_node_is_and_sets_the_log_level(
+async def test_the_system_view_shows_the_node_and_sets_the_log_level(
     browser: Browser, gateway: Gateway, stage: Channel
 ) -> None:
     status = gateway.api("GET", "/status").json()
@@ -692,7 +692,7 @@ async def test_the_system_view_tells_how_the_node_is_and_sets_the_log_level(
         assert not watched.complaints
 
 
-async def test_without_aws_the_ivs_view_says_so_and_asks_for_nothing(browser: Browser, gateway: Gateway) -> None:
+async def test_without_aws_the_ivs_view_explains_it_and_sends_no_requests(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, "users") as watched:
         page = watched.page
         asked: list[str] = []
@@ -704,7 +704,7 @@ async def test_without_aws_the_ivs_view_says_so_and_asks_for_nothing(browser: Br
         assert not watched.complaints
 
 
-async def test_ivs_channels_are_made_relayed_to_and_deleted(browser: Browser, moto_url: str) -> None:
+async def test_ivs_channels_can_be_created_used_by_relays_and_deleted(browser: Browser, moto_url: str) -> None:
     need("chromium")
     aws = {
         "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test",
@@ -745,7 +745,7 @@ async def test_ivs_channels_are_made_relayed_to_and_deleted(browser: Browser, mo
             assert not watched.complaints
 
 
-async def test_the_ivs_player_plays_what_ivs_serves_and_refuses_other_addresses(
+async def test_the_ivs_player_plays_ivs_addresses_and_refuses_others(
     browser: Browser, gateway: Gateway, stage: Channel
 ) -> None:
     base = f"http://127.0.0.1:{gateway.ports['http']}/{stage.id}/"
@@ -783,7 +783,7 @@ async def test_the_ivs_player_plays_what_ivs_serves_and_refuses_other_addresses(
 
 
 @pytest.mark.parametrize(("theme", "language"), [("dark", "zh-CN"), ("light", "en-US")])
-async def test_every_view_fits_a_phone_and_keeps_nobody_out(
+async def test_every_view_fits_a_phone_and_passes_axe(
     browser: Browser, gateway: Gateway, stage: Channel, theme: str, language: str
 ) -> None:
     async with (

@@ -47,7 +47,7 @@ async def send(part: Locator, **fields: str) -> str:
     return await said.inner_text()
 
 
-async def test_a_channel_is_made_and_deleted_with_the_consoles_session(gateway: Gateway) -> None:
+async def test_a_channel_can_be_created_and_deleted_with_the_console_session(gateway: Gateway) -> None:
     async with chromium() as browser, opened(browser, f"{base(gateway)}/docs") as watched:
         page = watched.page
         await page.get_by_label("Bearer token").wait_for()
@@ -69,7 +69,7 @@ async def test_a_channel_is_made_and_deleted_with_the_consoles_session(gateway: 
         assert not watched.complaints
 
 
-async def test_a_token_opens_the_page_and_stays_in_it(gateway: Gateway) -> None:
+async def test_a_token_opens_the_page_and_is_not_stored(gateway: Gateway) -> None:
     async with chromium() as browser, opened(browser, f"{base(gateway)}/docs") as watched:
         page = watched.page
         await page.get_by_label("Bearer token").fill("wrong")
@@ -90,7 +90,7 @@ async def test_a_token_opens_the_page_and_stays_in_it(gateway: Gateway) -> None:
         assert not watched.complaints
 
 
-async def test_bad_input_is_told_before_and_after_it_is_sent(gateway: Gateway) -> None:
+async def test_invalid_input_gives_an_error_before_and_after_sending(gateway: Gateway) -> None:
     async with chromium() as browser, opened(browser, f"{base(gateway)}/docs") as watched:
         await sign_in(watched.page, gateway)
         create = await operation(watched.page, "post_videostream")
@@ -101,7 +101,7 @@ async def test_bad_input_is_told_before_and_after_it_is_sent(gateway: Gateway) -
         assert '"field": "outdate"' in await create.locator(".reply pre").first.inner_text()
 
 
-async def test_operations_are_found_by_words_and_by_address(gateway: Gateway) -> None:
+async def test_operations_are_found_by_search_and_by_address(gateway: Gateway) -> None:
     async with chromium() as browser, opened(browser, f"{base(gateway)}/docs#get_domains") as watched:
         page = watched.page
         await sign_in(page, gateway)
@@ -124,7 +124,7 @@ async def test_operations_are_found_by_words_and_by_address(gateway: Gateway) ->
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_nobody_is_kept_out(scheme: str, gateway: Gateway) -> None:
+async def test_the_docs_page_is_accessible(scheme: str, gateway: Gateway) -> None:
     wrong: dict[str, Any] = {}
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "color_scheme": scheme, "locale": "zh-CN"}
     async with chromium() as browser:
@@ -141,7 +141,7 @@ async def test_nobody_is_kept_out(scheme: str, gateway: Gateway) -> None:
     assert not any(wrong.values()), json.dumps(wrong, indent=1)
 
 
-def test_the_page_is_small_and_its_policy_strict(gateway: Gateway) -> None:
+def test_the_page_is_small_and_has_a_strict_policy(gateway: Gateway) -> None:
     reply = http("GET", f"{base(gateway)}/docs")
     assert reply.status == 200
     policy = reply.headers["content-security-policy"]

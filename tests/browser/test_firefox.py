@@ -96,7 +96,9 @@ async def plays(fox: Firefox, channel: Channel, codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["VP9", "AV1"])
-async def test_firefox_plays_what_chromium_sends(fox: Firefox, browser: Browser, gateway: Gateway, codec: str) -> None:
+async def test_firefox_plays_streams_sent_by_chromium(
+    fox: Firefox, browser: Browser, gateway: Gateway, codec: str
+) -> None:
     channel = gateway.channel()
     async with opened(browser, channel.url("about.txt"), permissions=["camera", "microphone"]) as sender:
         await sender.page.evaluate(SEND, {"url": whip(channel), "codec": f"video/{codec}"})
@@ -104,7 +106,7 @@ async def test_firefox_plays_what_chromium_sends(fox: Firefox, browser: Browser,
         await plays(fox, channel, codec)
 
 
-async def test_a_viewer_without_h264_is_told_so(fox: Firefox, gateway: Gateway) -> None:
+async def test_a_viewer_without_h264_gets_a_message(fox: Firefox, gateway: Gateway) -> None:
     channel = gateway.channel()
     with push(FILM, channel.push):
         await asyncio.to_thread(channel.wait_live)
@@ -115,7 +117,7 @@ async def test_a_viewer_without_h264_is_told_so(fox: Firefox, gateway: Gateway) 
             assert "Try again" in await tab.evaluate("() => document.body.innerText")
 
 
-async def test_vp8_of_firefox_comes_out_as_h264(fox: Firefox, gateway: Gateway) -> None:
+async def test_vp8_of_firefox_is_converted_to_h264(fox: Firefox, gateway: Gateway) -> None:
     channel = gateway.channel()
     async with fox.tab(channel.url("about.txt")) as tab:
         await tab.evaluate(SEND, {"url": whip(channel), "codec": "video/VP8"})
@@ -132,7 +134,7 @@ async def test_vp8_of_firefox_comes_out_as_h264(fox: Firefox, gateway: Gateway) 
         assert streams["video"]["codec_name"] == "h264" and streams["audio"]["codec_name"] == "aac"
 
 
-async def test_the_broadcaster_s_page_sends_from_firefox(fox: Firefox, browser: Browser, gateway: Gateway) -> None:
+async def test_the_broadcast_page_sends_from_firefox(fox: Firefox, browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel()
     url = f"http://127.0.0.1:{gateway.ports['http']}/broadcast.html#{channel.obs_key}"
     async with fox.tab(url) as tab:

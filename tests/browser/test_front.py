@@ -1,4 +1,4 @@
-"""A player page behind the HAProxy that is deployed: one HTTP/2 connection for everything, WebSockets too."""
+"""A player page behind the deployed HAProxy uses one HTTP/2 connection, also for WebSockets."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MESSAGES = """(url) => new Promise((told) => {
 
 
 def connections(front: Front) -> int:
-    """How many the playback frontend has taken so far."""
+    """Returns the number of connections that the playback frontend has accepted."""
     rows = csv.DictReader(front.ask("show stat -1 1 -1").removeprefix("# ").splitlines())
     return next(int(row["conn_tot"]) for row in rows if row["pxname"] == "playback")
 
 
-async def test_a_page_plays_over_http2_and_so_does_ws_flv(tmp_path: Path) -> None:
+async def test_a_page_and_ws_flv_play_over_one_http2_connection(tmp_path: Path) -> None:
     need("chromium", "ffmpeg", "haproxy")
     await asyncio.to_thread(FILM.path)
     certificate = tmp_path / "front.pem"

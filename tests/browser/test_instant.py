@@ -61,7 +61,7 @@ async def stays_in_time(watched: Watched, seconds: float = 3.0) -> None:
     assert 0.8 < moved < 1.2, f"the picture runs at {moved:.2f} times the speed"
 
 
-async def test_a_push_is_played_by_webcodecs_with_sound_that_leads(gateway: Gateway, browser: Browser) -> None:
+async def test_webcodecs_play_a_push_in_sync_with_its_sound(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("instant", isHls=False, isCMAF=False)
 
     async def prepare(context: BrowserContext) -> None:
@@ -93,7 +93,9 @@ async def test_a_push_is_played_by_webcodecs_with_sound_that_leads(gateway: Gate
             assert not watched.complaints
 
 
-async def test_a_returned_publisher_with_another_picture_is_played_on(gateway: Gateway, browser: Browser) -> None:
+async def test_playback_continues_when_the_publisher_returns_with_another_size(
+    gateway: Gateway, browser: Browser
+) -> None:
     channel = gateway.channel("returns", isHls=False, isCMAF=False)
     async with opened(browser, channel.url("instant.html")) as watched:
         await watched.comes_to_say("Waiting for the stream")
@@ -109,9 +111,7 @@ async def test_a_returned_publisher_with_another_picture_is_played_on(gateway: G
         assert not watched.complaints
 
 
-async def test_av1_with_opus_is_played_by_way_of_a_canvas_where_tracks_take_no_pictures(
-    gateway: Gateway, browser: Browser
-) -> None:
+async def test_av1_with_opus_plays_on_a_canvas_without_track_generators(gateway: Gateway, browser: Browser) -> None:
     async def prepare(context: BrowserContext) -> None:
         await context.add_init_script("delete window.MediaStreamTrackGenerator")
 
@@ -128,7 +128,7 @@ async def test_av1_with_opus_is_played_by_way_of_a_canvas_where_tracks_take_no_p
             assert not watched.complaints
 
 
-async def test_a_hidden_page_decodes_no_pictures_and_goes_on_at_once_when_it_is_seen(gateway: Gateway) -> None:
+async def test_a_hidden_page_decodes_no_pictures_until_it_is_visible(gateway: Gateway) -> None:
     channel = gateway.channel("hidden", isHls=False, isCMAF=False)
     count = """window.decoded = window.received = 0; const decode = VideoDecoder.prototype.decode;
     VideoDecoder.prototype.decode = function (chunk) { window.decoded++; return decode.call(this, chunk); };
@@ -165,7 +165,7 @@ async def test_a_hidden_page_decodes_no_pictures_and_goes_on_at_once_when_it_is_
     ],
     ids=["missing", "codec", "decoder", "sound only"],
 )
-async def test_mpegts_plays_in_its_place_and_the_statistics_say_why(
+async def test_mpegts_is_used_instead_and_the_statistics_show_the_reason(
     film: Film, script: str, reason: str, gateway: Gateway, browser: Browser
 ) -> None:
     channel = gateway.channel("fallback", isHls=False, isCMAF=False)
@@ -183,9 +183,7 @@ async def test_mpegts_plays_in_its_place_and_the_statistics_say_why(
             assert not watched.complaints
 
 
-async def test_a_protected_channel_is_played_with_the_pages_sign_and_refused_without(
-    gateway: Gateway, browser: Browser
-) -> None:
+async def test_a_protected_channel_plays_only_with_a_signature(gateway: Gateway, browser: Browser) -> None:
     channel = gateway.channel("protected", playAuth="sign", isHls=False, isCMAF=False)
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     with push(FILM, channel.push):
@@ -198,8 +196,8 @@ async def test_a_protected_channel_is_played_with_the_pages_sign_and_refused_wit
             await watched.comes_to_say("Not allowed")
 
 
-async def test_bytes_that_are_no_media_do_not_hang_the_page(gateway: Gateway, browser: Browser) -> None:
-    """First the frames are noise, then the tags too; after that the stream itself comes."""
+async def test_invalid_media_do_not_block_the_page(gateway: Gateway, browser: Browser) -> None:
+    """The frames are noise first, then the tags, and then the real stream follows."""
     channel = gateway.channel("hostile", isHls=False, isCMAF=False)
     film = FILM.path().read_bytes()[:300_000]
     frames, tags = bytearray(film), bytearray(film)

@@ -1,4 +1,4 @@
-"""hls.js and dash.js play a ladder in Chromium: they change rungs without a seam, and go on when rungs are lost."""
+"""hls.js and dash.js play a ladder in Chromium, change renditions without a gap, and survive their loss."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ class Player:
         await self.watched.page.evaluate("() => window.player.free()")
 
     async def has_no_hole(self, within: float = 10.0) -> None:
-        """Returns once all that is buffered is one piece; while a player replaces what lies ahead, it may be two.
+        """Returns once the buffer has no gap. While a player replaces media ahead, there may be one.
 
-        A hole over which the player went would be a place that hls.js tells of."""
+        hls.js reports a gap that it skips.
+        """
         end = time.monotonic() + within
         while len((now := await self.state())["ranges"]) != 1:
             assert not now["errors"] and time.monotonic() < end, now
@@ -92,9 +93,7 @@ async def playing(script: str, path: str, **fields: Any) -> AsyncIterator[tuple[
     [(HLS, "index.m3u8", SIZES), (HLS, "master.m3u8", (*SIZES, 640)), (DASH, "manifest.mpd", (*SIZES, 640))],
     ids=["hls.js with index.m3u8", "hls.js with master.m3u8", "dash.js"],
 )
-async def test_a_player_changes_rungs_and_goes_on_without_a_hole(
-    script: str, path: str, widths: tuple[int, ...]
-) -> None:
+async def test_a_player_changes_renditions_without_a_gap(script: str, path: str, widths: tuple[int, ...]) -> None:
     async with playing(script, path) as (_, player):
         await player.shows(*widths)
         assert await player.widths() == list(widths)
@@ -104,7 +103,7 @@ async def test_a_player_changes_rungs_and_goes_on_without_a_hole(
             await player.has_no_hole()
 
 
-async def test_an_hevc_ladders_form_plays_in_hls_js() -> None:
+async def test_the_playlists_of_an_hevc_ladder_play_in_hls_js() -> None:
     # The form is the channel's, not the codec of these films: Chromium here decodes no HEVC.
     async with playing(HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
         await player.shows(*SIZES)
@@ -115,7 +114,7 @@ async def test_an_hevc_ladders_form_plays_in_hls_js() -> None:
 
 
 @pytest.mark.parametrize(("script", "path"), [(HLS, "master.m3u8"), (DASH, "manifest.mpd")], ids=["hls.js", "dash.js"])
-async def test_a_player_goes_back_to_the_source_when_the_rungs_are_lost(script: str, path: str) -> None:
+async def test_a_player_returns_to_the_source_when_the_renditions_are_lost(script: str, path: str) -> None:
     async with playing(script, path) as (lab, player):
         await player.shows(640, *SIZES)
         await player.choose(320)
@@ -129,7 +128,7 @@ async def test_a_player_goes_back_to_the_source_when_the_rungs_are_lost(script: 
         await player.shows(640, *SIZES)
 
 
-async def test_a_player_of_rungs_alone_goes_on_behind_a_discontinuity() -> None:
+async def test_a_player_of_only_renditions_continues_after_a_discontinuity() -> None:
     async with playing(HLS, "index.m3u8") as (lab, player):
         before = await player.shows(*SIZES)
         lab.leave(*RUNGS)

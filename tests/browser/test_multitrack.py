@@ -63,7 +63,9 @@ async def until(watched: Watched, script: str, wanted: Any, within: float = 25.0
     ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
 )
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_viewer_changes_size_and_language(browser: Browser, channel: Channel, script: str, path: str) -> None:
+async def test_a_viewer_can_change_size_and_language(
+    browser: Browser, channel: Channel, script: str, path: str
+) -> None:
     async with opened(browser, channel.url("status.json")) as watched:
         await start(watched, script, channel.url(path))
         await watched.plays()
@@ -84,7 +86,7 @@ async def test_a_viewer_changes_size_and_language(browser: Browser, channel: Cha
 
 @pytest.mark.parametrize("page", ["hls.html", "dash.html"])
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_pages_offer_the_languages(browser: Browser, channel: Channel, page: str) -> None:
+async def test_the_player_pages_offer_the_languages(browser: Browser, channel: Channel, page: str) -> None:
     async with opened(browser, channel.url(page), locale="en-US") as watched:
         await watched.plays()
         menu = watched.page.get_by_label("Audio track")
@@ -105,7 +107,7 @@ async def test_the_pages_offer_the_languages(browser: Browser, channel: Channel,
     ("script", "path"), [(HLS, "master.m3u8"), (HLS, "index.m3u8"), (DASH, "manifest.mpd")], ids=["ll", "ts", "dash"]
 )
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_viewer_of_a_further_track_stays_over_a_cut(
+async def test_a_viewer_of_another_track_keeps_it_after_a_cut(
     browser: Browser, channel: Channel, script: str, path: str
 ) -> None:
     inputs = [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate"}]

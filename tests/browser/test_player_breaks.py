@@ -36,7 +36,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 async def shows_what_is_new(watched: Watched) -> None:
-    """Returns once media that came after now are played."""
+    """Returns once the page plays media that arrived after the call."""
     end = await watched.page.evaluate("document.querySelector('video').buffered.end(0)")
     await watched.page.wait_for_function(
         f"() => document.querySelector('video').currentTime > {end} && "
@@ -46,7 +46,7 @@ async def shows_what_is_new(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_a_break_of_the_publisher_is_said_and_nothing_else(name: str, gateway: Gateway) -> None:
+async def test_a_break_of_the_publisher_is_shown_without_other_messages(name: str, gateway: Gateway) -> None:
     channel = gateway.channel("said")
     async with chromium() as browser:
         with push(FILM, channel.push):
@@ -72,7 +72,7 @@ async def test_a_break_of_the_publisher_is_said_and_nothing_else(name: str, gate
             await context.__aexit__(None, None, None)
 
 
-async def test_chinese_viewers_read_it_in_chinese(gateway: Gateway) -> None:
+async def test_chinese_viewers_get_the_message_in_chinese(gateway: Gateway) -> None:
     channel = gateway.channel("chinese")
     async with chromium() as browser:
         with push(FILM, channel.push):
@@ -84,7 +84,7 @@ async def test_chinese_viewers_read_it_in_chinese(gateway: Gateway) -> None:
         await context.__aexit__(None, None, None)
 
 
-async def test_a_page_opened_during_a_break_says_so_and_begins_with_the_return(gateway: Gateway) -> None:
+async def test_a_page_opened_during_a_break_shows_it_and_then_plays(gateway: Gateway) -> None:
     channel = gateway.channel("joined")
     with push(FILM, channel.push):
         channel.wait_live()
@@ -112,7 +112,7 @@ async def broken_off(channel: Channel, watched: Watched, film: Film) -> float:
 
 
 @pytest.mark.parametrize("film", [FILM, SOUND], ids=["picture", "sound only"])
-async def test_flv_is_as_near_to_the_edge_after_a_break_as_before(film: Film, gateway: Gateway) -> None:
+async def test_flv_playback_is_as_close_to_live_after_a_break_as_before(film: Film, gateway: Gateway) -> None:
     channel = gateway.channel("near")
     async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
         before = await broken_off(channel, watched, film)
@@ -126,7 +126,7 @@ async def test_flv_is_as_near_to_the_edge_after_a_break_as_before(film: Film, ga
         assert not watched.complaints
 
 
-async def test_a_tab_that_is_heard_and_not_seen_comes_back_to_the_edge_too(gateway: Gateway) -> None:
+async def test_a_hidden_tab_with_sound_returns_to_the_live_edge(gateway: Gateway) -> None:
     channel = gateway.channel("hidden")
     video = "document.querySelector('video')"
     async with window("--autoplay-policy=no-user-gesture-required") as shown:
@@ -146,7 +146,7 @@ async def test_a_tab_that_is_heard_and_not_seen_comes_back_to_the_edge_too(gatew
             await page.until(f"{AHEAD} < 1.2 && document.querySelector('#state').textContent === 'Live'")
 
 
-async def test_a_muted_tab_that_was_not_seen_during_a_break_goes_on_at_the_edge(gateway: Gateway) -> None:
+async def test_a_muted_hidden_tab_returns_to_the_live_edge_after_a_break(gateway: Gateway) -> None:
     channel = gateway.channel("unseen")
     async with window("--autoplay-policy=no-user-gesture-required") as shown:
         with push(FILM, channel.push):

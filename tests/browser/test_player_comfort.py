@@ -1,4 +1,4 @@
-"""What makes the player pages pleasant: words, sound, posters, sharing, keys, and nobody kept out."""
+"""Usability of the player pages: languages, sound, posters, sharing, keys and accessibility."""
 
 import json
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def muted(watched: Watched) -> bool:
     return bool(await watched.page.evaluate("document.querySelector('video').muted"))
 
 
-async def test_a_browser_that_prefers_chinese_reads_chinese_until_it_is_changed(stub: Stub, browser: Browser) -> None:
+async def test_the_page_uses_the_browsers_language_until_it_is_changed(stub: Stub, browser: Browser) -> None:
     stub.live = False
     async with opened(browser, stub.url("flv.html"), locale="zh-CN") as watched:
         await watched.comes_to_say("等待直播开始")
@@ -52,7 +52,7 @@ async def test_a_browser_that_prefers_chinese_reads_chinese_until_it_is_changed(
         assert not watched.complaints
 
 
-async def test_both_languages_have_every_word_and_the_same_places_to_fill(stub: Stub, browser: Browser) -> None:
+async def test_both_languages_have_all_texts_with_the_same_placeholders(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("status.json")) as watched:
         tables = await watched.page.evaluate("async () => (await import('/_player/words.js')).TABLES")
     assert tables["en"].keys() == tables["zh"].keys()
@@ -63,7 +63,7 @@ async def test_both_languages_have_every_word_and_the_same_places_to_fill(stub: 
         assert english.count("{") == chinese.count("{"), word
 
 
-async def test_volume_and_silence_are_found_again(stub: Stub, browser: Browser) -> None:
+async def test_volume_and_muting_are_remembered(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         assert await muted(watched), "a first visit begins without sound, as browsers want it"
@@ -79,7 +79,7 @@ async def test_volume_and_silence_are_found_again(stub: Stub, browser: Browser) 
         assert await muted(watched)
 
 
-async def test_a_browser_that_forbids_sound_plays_without_and_keeps_the_choice(stub: Stub, browser: Browser) -> None:
+async def test_a_browser_that_blocks_sound_plays_muted_and_keeps_the_choice(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         # What autoplay policies do to a page that nobody has touched.
         await watched.page.add_init_script(
@@ -95,7 +95,7 @@ async def test_a_browser_that_forbids_sound_plays_without_and_keeps_the_choice(s
         assert await watched.page.evaluate("localStorage.getItem('millrace.muted')") == "no"
 
 
-async def test_an_idle_channel_shows_its_last_picture_and_no_request_fails(stub: Stub, browser: Browser) -> None:
+async def test_an_idle_channel_shows_its_last_picture_without_failed_requests(stub: Stub, browser: Browser) -> None:
     stub.live = False
     (stub.media / "vod").mkdir()
     async with opened(browser, stub.url("hls.html")) as watched:
@@ -112,7 +112,7 @@ async def test_an_idle_channel_shows_its_last_picture_and_no_request_fails(stub:
         assert not watched.complaints
 
 
-async def test_addresses_are_shared_by_keyboard_and_focus_comes_back(stub: Stub, browser: Browser) -> None:
+async def test_addresses_can_be_shared_by_keyboard_and_the_focus_returns(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html?sign=1-abc")) as watched:
         page = watched.page
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -130,7 +130,7 @@ async def test_addresses_are_shared_by_keyboard_and_focus_comes_back(stub: Stub,
         assert not watched.complaints
 
 
-async def test_a_page_without_tls_copies_too(stub: Stub, browser: Browser) -> None:
+async def test_copying_works_on_a_page_without_tls(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.page.add_init_script("delete Navigator.prototype.clipboard")
         await watched.page.reload()
@@ -140,7 +140,7 @@ async def test_a_page_without_tls_copies_too(stub: Stub, browser: Browser) -> No
         await watched.page.get_by_text("Copied").wait_for()
 
 
-async def test_the_bar_leaves_a_watched_picture_and_comes_back_for_hand_and_key(stub: Stub, browser: Browser) -> None:
+async def test_the_control_bar_hides_and_returns_for_mouse_and_keyboard(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         asleep = watched.page.locator("#stage[data-asleep]")
@@ -159,7 +159,7 @@ async def test_the_bar_leaves_a_watched_picture_and_comes_back_for_hand_and_key(
         await watched.comes_to_say("Live")
 
 
-async def test_everything_is_reached_by_keyboard_in_order(stub: Stub, browser: Browser) -> None:
+async def test_all_controls_are_reached_by_keyboard_in_order(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         reached: list[str] = []
@@ -172,7 +172,7 @@ async def test_everything_is_reached_by_keyboard_in_order(stub: Stub, browser: B
         assert reached[: len(wanted)] == wanted
 
 
-async def test_full_screen_has_the_bar_and_ends_with_its_key(stub: Stub, browser: Browser) -> None:
+async def test_full_screen_has_the_controls_and_ends_with_its_key(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         await watched.page.keyboard.press("f")
@@ -182,9 +182,7 @@ async def test_full_screen_has_the_bar_and_ends_with_its_key(stub: Stub, browser
         await watched.page.wait_for_function("() => document.fullscreenElement === null")
 
 
-async def test_a_viewer_of_flv_begins_at_the_edge_and_stays_there_at_the_usual_speed(
-    stub: Stub, browser: Browser
-) -> None:
+async def test_flv_playback_starts_and_stays_close_to_live_at_normal_speed(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.page.evaluate(
             """() => { window.rates = []; document.querySelector("video").addEventListener("ratechange",
@@ -199,7 +197,7 @@ async def test_a_viewer_of_flv_begins_at_the_edge_and_stays_there_at_the_usual_s
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_nobody_is_kept_out(scheme: str, stub: Stub, browser: Browser) -> None:
+async def test_the_player_pages_are_accessible(scheme: str, stub: Stub, browser: Browser) -> None:
     async def judge(watched: Watched, what: str, wrong: dict[str, Any]) -> None:
         if found := await axe(watched.page):
             wrong[what] = found

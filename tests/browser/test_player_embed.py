@@ -1,4 +1,4 @@
-"""The player pages in somebody else's page: the picture and its controls, and nothing beside them."""
+"""The player pages embedded in another page show only the picture and its controls."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -64,7 +64,7 @@ async def framed(watched: Watched) -> list[Frame]:
     return frames
 
 
-async def test_the_embed_code_gives_picture_and_controls_in_a_foreign_page(browser: Browser, gateway: Gateway) -> None:
+async def test_the_embed_code_shows_picture_and_controls_in_another_page(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("framed")
     with push(FILM, channel.push):
         channel.wait_live()
@@ -84,9 +84,7 @@ async def test_the_embed_code_gives_picture_and_controls_in_a_foreign_page(brows
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_every_page_is_bare_in_a_frame_even_without_the_parameter(
-    browser: Browser, name: str, gateway: Gateway
-) -> None:
+async def test_every_page_shows_only_the_player_in_a_frame(browser: Browser, name: str, gateway: Gateway) -> None:
     channel = gateway.channel("bare")
     frame = f'<iframe src="{channel.url(name)}" width="640" height="360" allow="autoplay"></iframe>'
     with push(FILM, channel.push):
@@ -98,7 +96,7 @@ async def test_every_page_is_bare_in_a_frame_even_without_the_parameter(
             assert not watched.complaints
 
 
-async def test_a_page_of_its_own_keeps_everything_and_embed_makes_it_bare(browser: Browser, gateway: Gateway) -> None:
+async def test_the_embed_parameter_hides_everything_but_the_player(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("own")
     async with opened(browser, channel.url("hls.html")) as watched:
         await watched.comes_to_say("Waiting for the stream")
@@ -108,7 +106,7 @@ async def test_a_page_of_its_own_keeps_everything_and_embed_makes_it_bare(browse
         assert await watched.page.evaluate(SEEN) == []
 
 
-async def test_embed_is_the_pages_own_and_its_signature_reaches_everything(browser: Browser, gateway: Gateway) -> None:
+async def test_the_signature_is_passed_on_and_the_embed_parameter_is_not(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("signed", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     asked: list[str] = []
@@ -139,7 +137,7 @@ async def test_embed_is_the_pages_own_and_its_signature_reaches_everything(brows
         ("?embedded=1&notembed=2", "?embedded=1&notembed=2"),
     ],
 )
-async def test_the_query_that_is_passed_on_is_the_pages_byte_for_byte(
+async def test_the_rest_of_the_query_is_passed_on_unchanged(
     browser: Browser, page: str, rest: str, gateway: Gateway
 ) -> None:
     channel = gateway.channel("bytes")

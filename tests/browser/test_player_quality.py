@@ -63,7 +63,7 @@ async def shows(watched: Watched, width: int) -> None:
     await watched.plays()
 
 
-async def test_every_quality_can_be_chosen_and_is_kept() -> None:
+async def test_every_quality_can_be_chosen_and_is_remembered() -> None:
     async def judge(browser: Browser, base: str, page: str) -> None:
         async with opened(browser, f"{base}/{page}") as watched:
             best_first = ["source", "720p", "480p", "360p"]
@@ -84,7 +84,7 @@ async def test_every_quality_can_be_chosen_and_is_kept() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-async def test_a_choice_holds_on_the_other_pages() -> None:
+async def test_a_chosen_quality_applies_to_the_other_pages() -> None:
     async with watching("flv.html") as (lab, watched):
         await offered(watched)
         await choose(watched, "480p")
@@ -94,7 +94,7 @@ async def test_a_choice_holds_on_the_other_pages() -> None:
         assert not watched.complaints
 
 
-async def test_the_automatic_choice_says_what_it_chose() -> None:
+async def test_the_automatic_choice_shows_its_quality() -> None:
     async with watching("hls.html") as (_, watched):
         await offered(watched)
         auto = watched.page.locator("#quality option[value=auto]")
@@ -107,7 +107,7 @@ async def test_the_automatic_choice_says_what_it_chose() -> None:
         assert await auto.inner_text() == "Auto"
 
 
-async def test_a_rendition_that_ends_gives_way_to_the_source() -> None:
+async def test_the_source_plays_when_the_chosen_rendition_ends() -> None:
     async with watching("flv.html", linger=1.0) as (lab, watched):
         await offered(watched)
         await choose(watched, "480p")
@@ -117,7 +117,7 @@ async def test_a_rendition_that_ends_gives_way_to_the_source() -> None:
         assert await watched.says() == "Live"
 
 
-async def test_the_picture_stays_while_the_address_changes() -> None:
+async def test_the_picture_stays_visible_during_a_change_of_quality() -> None:
     async with watching("flv.html") as (_, watched):
         await offered(watched)
         await watched.page.evaluate(
@@ -132,7 +132,7 @@ async def test_the_picture_stays_while_the_address_changes() -> None:
         assert ["starting", False] not in seen, "the veil came between two pictures"
 
 
-async def test_without_a_ladder_there_is_nothing_to_choose() -> None:
+async def test_without_a_ladder_there_is_no_quality_menu() -> None:
     async with on_air({}, isCodec=False) as (lab, browser):
         for page in ("flv.html", "hls.html"):
             async with opened(browser, f"{lab.base}/{page}") as watched:

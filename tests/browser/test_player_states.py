@@ -27,7 +27,7 @@ async def stub() -> AsyncIterator[Stub]:
         yield instance
 
 
-async def test_pages_wait_in_silence_and_start_by_themselves(stub: Stub, browser: Browser) -> None:
+async def test_pages_wait_without_errors_and_start_automatically(stub: Stub, browser: Browser) -> None:
     stub.live = False
     for name in PAGES:
         stub.live = False
@@ -39,7 +39,7 @@ async def test_pages_wait_in_silence_and_start_by_themselves(stub: Stub, browser
             assert not watched.complaints
 
 
-async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub: Stub, browser: Browser) -> None:
+async def test_the_query_of_a_page_is_passed_to_all_requests_and_links(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html?sign=1-abc&x=%2F")) as watched:
         await watched.plays()
         asked = [path for path in stub.requests if "/_player/" not in path and ".html" not in path]
@@ -49,7 +49,7 @@ async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub
         assert links == ["?sign=1-abc&x=%2F"] * 6
 
 
-async def test_ended_stream_says_so_and_comes_back(stub: Stub, browser: Browser) -> None:
+async def test_a_page_shows_the_end_and_plays_when_the_stream_returns(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         stub.end()
@@ -60,8 +60,8 @@ async def test_ended_stream_says_so_and_comes_back(stub: Stub, browser: Browser)
         assert not watched.complaints
 
 
-async def test_an_end_that_the_player_does_not_see_is_asked_for(stub: Stub, browser: Browser) -> None:
-    """dash.js may go to and fro in the last part for as long as it waits for the next."""
+async def test_an_end_missed_by_the_player_is_found_in_the_status(stub: Stub, browser: Browser) -> None:
+    """dash.js may jump back and forth in the last part while it waits for the next one."""
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         stub.end_unseen()
@@ -73,7 +73,7 @@ async def test_an_end_that_the_player_does_not_see_is_asked_for(stub: Stub, brow
         assert not watched.complaints
 
 
-async def test_flv_delay_does_not_grow(stub: Stub, browser: Browser) -> None:
+async def test_the_delay_of_flv_does_not_grow(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         # As after a sleep of the tab: seconds behind, and yet soon at the edge again.
@@ -90,7 +90,7 @@ async def test_flv_delay_does_not_grow(stub: Stub, browser: Browser) -> None:
         await watched.plays()
 
 
-async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub, browser: Browser) -> None:
+async def test_a_refused_viewer_gets_the_reason_and_may_try_again(stub: Stub, browser: Browser) -> None:
     stub.denied = True
     async with opened(browser, stub.url("hls.html")) as watched:
         await watched.comes_to_say("Not allowed")
@@ -100,7 +100,7 @@ async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub, browser: B
         await watched.plays()
 
 
-async def test_switched_off_format_points_to_the_others(stub: Stub, browser: Browser) -> None:
+async def test_the_page_of_a_disabled_format_shows_a_message(stub: Stub, browser: Browser) -> None:
     stub.outputs = ["flv"]
     async with opened(browser, stub.url("dash.html")) as watched:
         await watched.comes_to_say("Not available as DASH")
@@ -109,7 +109,7 @@ async def test_switched_off_format_points_to_the_others(stub: Stub, browser: Bro
         await watched.plays()
 
 
-async def test_page_waits_until_the_format_is_ready(stub: Stub, browser: Browser) -> None:
+async def test_a_page_waits_until_its_format_is_ready(stub: Stub, browser: Browser) -> None:
     stub.ready = ["flv"]
     async with opened(browser, stub.url("index.html")) as watched:
         await watched.comes_to_say("The stream is starting")
@@ -119,7 +119,7 @@ async def test_page_waits_until_the_format_is_ready(stub: Stub, browser: Browser
         assert not watched.complaints
 
 
-async def test_sound_is_one_press_away_and_keys_work(stub: Stub, browser: Browser) -> None:
+async def test_sound_and_pause_work_with_button_and_keys(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         muted = "document.querySelector('video').muted"
@@ -136,7 +136,7 @@ async def test_sound_is_one_press_away_and_keys_work(stub: Stub, browser: Browse
         await watched.comes_to_say("Live")
 
 
-async def test_codec_that_the_browser_lacks_is_named(stub: Stub, browser: Browser) -> None:
+async def test_an_unsupported_codec_is_named(stub: Stub, browser: Browser) -> None:
     stub.ffmpeg = new_ffmpeg()
     stub.film = Film("hevc-page", seconds=20, video="libx265", container="mp4", ffmpeg=stub.ffmpeg).path()
     async with opened(browser, stub.url("flv.html")) as watched:
@@ -144,7 +144,7 @@ async def test_codec_that_the_browser_lacks_is_named(stub: Stub, browser: Browse
         assert "hvc1" in await watched.page.locator("#detail").inner_text()
 
 
-async def test_sound_without_picture_is_live_too(stub: Stub, browser: Browser) -> None:
+async def test_a_stream_with_only_sound_is_shown_as_live(stub: Stub, browser: Browser) -> None:
     stub.film = Film("sound-page", seconds=30, video=None).path()
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.comes_to_say("Live")
@@ -153,7 +153,7 @@ async def test_sound_without_picture_is_live_too(stub: Stub, browser: Browser) -
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub, browser: Browser) -> None:
+async def test_a_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub, browser: Browser) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
     async with opened(browser, stub.url("flv.html"), **phone) as watched:
         await watched.plays()
@@ -163,6 +163,6 @@ async def test_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub, browser
         assert (brightness > 600) == (scheme == "light"), ground
 
 
-async def test_own_scripts_and_styles_stay_small() -> None:
+async def test_scripts_and_styles_of_the_player_pages_stay_small() -> None:
     # All player pages together; each loads a part of them.
     assert sum(path.stat().st_size for path in (CONSOLE / "players").iterdir()) <= 250_000

@@ -24,7 +24,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 async def on_all_pages(channel: Channel, judge: Callable[[Watched, str], Awaitable[None]], query: str = "") -> None:
-    """Opens the four pages at the same time and lets `judge(page, name)` look at each; all findings are told."""
+    """Opens the four pages at the same time and lets `judge(page, name)` look at each. All failures are reported."""
 
     async def one(name: str) -> None:
         async with opened(browser, channel.url(name) + query) as watched:
@@ -57,7 +57,7 @@ async def test_all_pages_play_a_live_push(gateway: Gateway) -> None:
         await on_all_pages(channel, judge)
 
 
-async def test_pages_opened_before_the_push_start_by_themselves_and_see_the_end(gateway: Gateway) -> None:
+async def test_pages_opened_before_the_push_start_automatically_and_show_the_end(gateway: Gateway) -> None:
     channel = gateway.channel("early")
     gate = asyncio.Barrier(len(PAGES) + 1)
 
@@ -80,7 +80,7 @@ async def test_pages_opened_before_the_push_start_by_themselves_and_see_the_end(
     await asyncio.wait_for(asyncio.gather(on_all_pages(channel, judge), broadcast()), 120)
 
 
-async def test_pages_play_on_when_the_publisher_comes_back(gateway: Gateway) -> None:
+async def test_pages_continue_when_the_publisher_returns(gateway: Gateway) -> None:
     channel = gateway.channel("returning")
     gate = asyncio.Barrier(len(PAGES) + 1)
 
@@ -114,7 +114,7 @@ async def test_pages_play_on_when_the_publisher_comes_back(gateway: Gateway) -> 
     await asyncio.wait_for(asyncio.gather(judged(), broadcast()), 120)
 
 
-async def test_the_last_snapshot_is_shown_while_nothing_is_live(gateway: Gateway) -> None:
+async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway: Gateway) -> None:
     channel = gateway.channel("poster", isImage=True, image_time="1")
     async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
         await watched.comes_to_say("Waiting for the stream")
@@ -130,8 +130,8 @@ async def test_the_last_snapshot_is_shown_while_nothing_is_live(gateway: Gateway
         assert not watched.complaints
 
 
-async def test_dash_page_opened_anew_on_a_starved_element_leaves_nothing_of_the_first_player(gateway: Gateway) -> None:
-    """Rate changes that dash.js had put off until the element could play fell on the destroyed player, and threw."""
+async def test_a_reopened_dash_page_gets_no_errors_from_the_first_player(gateway: Gateway) -> None:
+    """dash.js applied delayed rate changes to the destroyed player, which threw an error."""
     channel = gateway.channel("starved")
     thrown: list[str] = []
     with push(FILM, channel.push):
@@ -146,7 +146,7 @@ async def test_dash_page_opened_anew_on_a_starved_element_leaves_nothing_of_the_
     assert not thrown
 
 
-async def test_protected_pages_play_with_a_play_sign_and_refuse_without(gateway: Gateway) -> None:
+async def test_protected_pages_play_only_with_a_play_signature(gateway: Gateway) -> None:
     channel = gateway.channel("protected", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     assert signed.startswith("sign="), channel.item["playUrls"]
@@ -165,7 +165,7 @@ async def test_protected_pages_play_with_a_play_sign_and_refuse_without(gateway:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_is_sent_with_a_strict_policy(name: str, gateway: Gateway) -> None:
+def test_pages_are_sent_with_a_strict_policy(name: str, gateway: Gateway) -> None:
     header = http("GET", gateway.channel("policy").url(name)).headers["content-security-policy"]
     policy = {words[0]: words[1:] for words in (part.split() for part in header.split(";")) if words}
     assert policy["default-src"] == ["'none'"]

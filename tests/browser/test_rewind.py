@@ -67,7 +67,7 @@ async def shows(watched: Watched, wanted: float, within: float = 15) -> None:
     raise AssertionError(f"{await behind(watched.page)} s behind live, {wanted} were wanted")
 
 
-async def test_viewers_go_an_hour_back_and_forth(browser: Browser, live: tuple[Channel, float]) -> None:
+async def test_viewers_can_rewind_an_hour_and_return(browser: Browser, live: tuple[Channel, float]) -> None:
     channel, began = live
     async with opened(browser, channel.url("")) as watched:
         page = watched.page
@@ -106,7 +106,9 @@ async def test_viewers_go_an_hour_back_and_forth(browser: Browser, live: tuple[C
         assert watched.complaints == []
 
 
-async def test_an_address_opens_a_time_also_on_a_phone(browser: Browser, live: tuple[Channel, float]) -> None:
+async def test_an_address_with_a_time_opens_that_time_also_on_a_phone(
+    browser: Browser, live: tuple[Channel, float]
+) -> None:
     channel, began = live
     at = int(began + 5 * EVERY + 30)
     async with opened(browser, channel.url(f"?t={at}"), **PHONE) as watched:

@@ -1,4 +1,4 @@
-"""A broadcaster in Chromium: the own channel, the page to go live, and nothing of the administrators'."""
+"""A broadcaster in Chromium: the own channel and the broadcast page, without administrators' views."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def gateway() -> Iterator[Gateway]:
         yield instance
 
 
-async def test_a_broadcaster_sees_the_own_channel_and_goes_live(browser: Browser, gateway: Gateway) -> None:
+async def test_a_broadcaster_sees_only_the_own_channel_and_can_go_live(browser: Browser, gateway: Gateway) -> None:
     own, other = gateway.channel(videoname="Eva's stage"), gateway.channel(videoname="The other stage")
     async with signed_in(browser, gateway, "#/users") as watched:
         page = watched.page
@@ -79,9 +79,7 @@ async def test_a_broadcaster_sees_the_own_channel_and_goes_live(browser: Browser
         await expect(page.get_by_text("this is not one of your channels")).to_be_visible()
 
 
-async def test_only_an_administrator_is_led_from_refused_pushes_to_the_events(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_only_administrators_get_a_link_from_refused_pushes_to_events(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="Refusing")
     gateway.api(
         "POST", "/users", {"name": "ian", "password": PASSWORD, "role": "broadcaster", "channels": [channel.id]}

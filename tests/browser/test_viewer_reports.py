@@ -20,7 +20,7 @@ async def without_tracking(context: BrowserContext) -> None:
     await context.add_init_script("Object.defineProperty(navigator, 'globalPrivacyControl', { value: true })")
 
 
-async def test_pages_report_and_the_channel_s_page_shows_it(browser: Browser) -> None:
+async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser: Browser) -> None:
     with running() as gateway:
         channel = gateway.channel()
         with push(FILM, channel.push):

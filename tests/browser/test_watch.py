@@ -50,7 +50,7 @@ async def headline(watched: Watched, words: str) -> None:
     await watched.page.locator("#headline", has_text=words).wait_for(timeout=20_000)
 
 
-async def test_the_page_plays_the_quickest_way_and_the_gear_has_the_others(
+async def test_the_watch_page_plays_the_fastest_protocol_and_offers_the_others(
     browser: Browser, gateway: Gateway, live: Channel
 ) -> None:
     async with opened(browser, live.url("").removesuffix("/")) as watched:
@@ -78,7 +78,7 @@ async def test_the_page_plays_the_quickest_way_and_the_gear_has_the_others(
         assert not watched.complaints
 
 
-async def test_a_way_that_fails_is_left_for_the_next_one_without_a_reload(browser: Browser, live: Channel) -> None:
+async def test_a_failing_protocol_is_replaced_by_the_next_one_without_a_reload(browser: Browser, live: Channel) -> None:
     silent = True
 
     async def answer(socket: WebSocketRoute) -> None:
@@ -98,7 +98,7 @@ async def test_a_way_that_fails_is_left_for_the_next_one_without_a_reload(browse
         await plays_as(watched, "HTTP-FLV")
 
 
-async def test_a_channel_without_flv_and_a_browser_without_media_source(browser: Browser, gateway: Gateway) -> None:
+async def test_the_watch_page_works_without_flv_or_media_source(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="cmaf only", isFlv=False, isCMAF=True, isHls=False)
     with push(FILM, channel.push):
         channel.wait_live()
@@ -114,9 +114,7 @@ async def test_a_channel_without_flv_and_a_browser_without_media_source(browser:
             assert "avc1." in await watched.page.locator("#detail").inner_text()
 
 
-async def test_the_page_waits_plays_comes_back_after_a_break_and_sees_the_end(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_the_page_waits_plays_resumes_after_a_break_and_shows_the_end(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="evening")
     async with opened(browser, channel.url("")) as watched:
         await headline(watched, "Waiting for the stream")
@@ -131,9 +129,7 @@ async def test_the_page_waits_plays_comes_back_after_a_break_and_sees_the_end(
         assert not watched.complaints
 
 
-async def test_a_mistyped_address_says_so_and_a_protected_channel_needs_its_sign(
-    browser: Browser, gateway: Gateway
-) -> None:
+async def test_an_unknown_address_and_a_missing_signature_give_a_message(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="members", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     async with opened(browser, channel.url("../nobody")) as watched:
@@ -150,7 +146,7 @@ async def test_a_mistyped_address_says_so_and_a_protected_channel_needs_its_sign
             assert "members" not in await watched.page.content()
 
 
-async def test_embedded_it_is_the_picture_alone(browser: Browser, live: Channel) -> None:
+async def test_an_embedded_watch_page_shows_only_the_picture(browser: Browser, live: Channel) -> None:
     async with opened(browser, live.url("?embed=1")) as watched:
         await plays_as(watched, "WS-FLV")
         assert not await watched.page.get_by_role("heading").is_visible()
@@ -159,7 +155,7 @@ async def test_embedded_it_is_the_picture_alone(browser: Browser, live: Channel)
         assert f'src="{live.url("")}?embed=1"' in code
 
 
-async def test_the_home_page_lists_public_channels_and_leads_to_them(
+async def test_the_home_page_lists_public_channels_with_links(
     browser: Browser, gateway: Gateway, live: Channel
 ) -> None:
     gateway.channel(videoname="Not for everyone")

@@ -85,7 +85,7 @@ async def camera_page() -> AsyncIterator[Page]:
 
 
 @pytest.mark.parametrize(("host", "protocol"), [("127.0.0.1", "udp"), ("127.0.0.1", "tcp"), ("::1", "udp")])
-async def test_a_camera_arrives_and_returns(host: str, protocol: str) -> None:
+async def test_a_camera_stream_is_received_and_sent_back(host: str, protocol: str) -> None:
     settings = webrtc_settings(host=host)
     endpoint = WebRtcEndpoint(settings, open_sockets(settings.host, settings.port), tcp_limits())
     await endpoint.start()

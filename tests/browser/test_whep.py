@@ -95,7 +95,7 @@ async def test_the_page_plays_follows_its_publisher_and_ends_its_session(browser
     assert not [line for line in watched.complaints if "404" not in line]
 
 
-async def test_refusals_are_told_and_tried_again_only_when_the_viewer_wants(browser: Browser, gateway: Gateway) -> None:
+async def test_a_refusal_is_shown_and_retried_only_on_request(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("refused", isHls=False, isCMAF=False)
     with push(FILM, channel.push):
         channel.wait_live()
@@ -115,7 +115,7 @@ async def test_refusals_are_told_and_tried_again_only_when_the_viewer_wants(brow
             await watched.plays()
 
 
-async def test_a_broken_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:
+async def test_a_broken_network_path_is_replaced_without_a_new_session(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("restart", isHls=False, isCMAF=False)
 
     with push(FILM, channel.push):
@@ -155,7 +155,7 @@ async def sound_buffer(watched: Watched, seconds: float) -> float:
     return float((after[0] - before[0]) / (after[1] - before[1]))
 
 
-async def test_the_sound_is_not_late_after_the_death_of_its_worker(browser: Browser, gateway: Gateway) -> None:
+async def test_the_sound_has_no_delay_after_the_death_of_its_worker(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("killed", isHls=False, isCMAF=False)
 
     with push(FILM, channel.push):
@@ -173,7 +173,7 @@ async def test_the_sound_is_not_late_after_the_death_of_its_worker(browser: Brow
             await watched.comes_to_say("Live")
 
 
-async def test_media_are_held_back_while_packets_are_lost_and_no_longer(browser: Browser, gateway: Gateway) -> None:
+async def test_media_are_buffered_longer_only_while_packets_are_lost(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("lossy", isHls=False, isCMAF=False)
     async with lossy_udp(gateway.ports["webrtc"]) as network:
 
@@ -204,7 +204,7 @@ async def test_media_are_held_back_while_packets_are_lost_and_no_longer(browser:
                 await watched.comes_to_say("Live")
 
 
-async def test_instant_on_the_watch_page_is_webrtc_else_webcodecs(browser: Browser, gateway: Gateway) -> None:
+async def test_instant_on_the_watch_page_uses_webrtc_or_else_webcodecs(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("instant", isHls=False, isCMAF=False)
     with push(FILM, channel.push):
         channel.wait_live()

@@ -71,7 +71,7 @@ async def test_a_camera_is_sent_and_watched_by_webrtc(browser: Browser, gateway:
         assert not studio.complaints
 
 
-async def test_a_refusal_is_told_in_the_page_s_words(browser: Browser, gateway: Gateway) -> None:
+async def test_a_refusal_is_shown_with_the_texts_of_the_page(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("taken")
     async with from_key(browser, channel) as studio:
         await studio.choose("whip")

@@ -38,15 +38,15 @@ def judge_all(film: Film, urls: dict[str, str], *, ffmpeg: str = "ffmpeg") -> No
 
 
 @pytest.mark.parametrize("film", [PLAIN, BFRAMES, AUDIO_ONLY, VIDEO_ONLY], ids=lambda film: film.name)
-def test_every_protocol_plays_what_was_pushed(film: Film, live: Live) -> None:
+def test_every_protocol_plays_the_pushed_frames(film: Film, live: Live) -> None:
     judge_all(film, addresses(live(film)))
 
 
 @pytest.mark.parametrize(("film", "seconds"), [(PLAIN, "1"), (BFRAMES, "2"), (PLAIN, "4")], ids=["1 s", "2 s", "4 s"])
-def test_dash_player_that_asks_before_there_is_a_segment_starts_by_itself(
+def test_a_dash_player_before_the_first_segment_starts_automatically(
     film: Film, seconds: str, gateway: Gateway
 ) -> None:
-    """ffmpeg keeps what the first manifest said for good: with less than three seconds in it, it never starts."""
+    """ffmpeg keeps the duration of the first manifest; with less than three seconds it never starts."""
     channel = gateway.channel("first", hls_time=seconds)
     film.hashes()
     with push(film, channel.push):
@@ -55,7 +55,7 @@ def test_dash_player_that_asks_before_there_is_a_segment_starts_by_itself(
             judge(take_of(dash, 30), film, least=2)
 
 
-def test_publishers_clock_of_another_age_does_not_keep_dash_players_away(gateway: Gateway) -> None:
+def test_a_different_clock_of_the_publisher_does_not_stop_dash_players(gateway: Gateway) -> None:
     channel = gateway.channel("uptime", hls_time="2")
     PLAIN.hashes()
     command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(PLAIN.path()), "-c", "copy"]
@@ -85,7 +85,7 @@ def test_enhanced_rtmp_is_played_by_flv_and_cmaf(codec: str, least: str, live: L
     judge_all(film, chosen, ffmpeg=ffmpeg)
 
 
-def test_player_that_comes_first_starts_by_itself(gateway: Gateway) -> None:
+def test_an_early_player_starts_automatically(gateway: Gateway) -> None:
     channel = gateway.channel("early")
     PLAIN.hashes()
     with pull(channel.url("live.flv"), seconds=4) as flv, pull(channel.rtmp, seconds=4) as rtmp:
@@ -95,7 +95,7 @@ def test_player_that_comes_first_starts_by_itself(gateway: Gateway) -> None:
             judge(take_of(rtmp), PLAIN)
 
 
-def test_wrong_key_is_refused_and_the_reason_reaches_the_publisher(gateway: Gateway) -> None:
+def test_a_publisher_with_a_wrong_key_is_refused(gateway: Gateway) -> None:
     channel = gateway.channel("refused")
     wrong = channel.push[:-4] + ("0000" if not channel.push.endswith("0000") else "1111")
     with push(PLAIN, wrong) as publisher:
@@ -104,7 +104,7 @@ def test_wrong_key_is_refused_and_the_reason_reaches_the_publisher(gateway: Gate
     assert channel.session()["state"] == "idle"
 
 
-def test_viewers_are_ended_when_the_broadcast_is_over(gateway: Gateway) -> None:
+def test_viewers_are_ended_with_the_broadcast(gateway: Gateway) -> None:
     channel = gateway.channel("over")
     with push(PLAIN, channel.push) as publisher, pull(channel.url("live.flv"), seconds=60) as flv:
         channel.wait_playable("live.m3u8")

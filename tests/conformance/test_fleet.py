@@ -86,7 +86,7 @@ class Player(Looping):
 
 
 class Crowd:
-    """Viewers of live.flv that only count: what came to each of them, and come again whenever they are ended."""
+    """Viewers of live.flv that count their bytes, and reconnect whenever they are disconnected."""
 
     def __init__(self, front: Front, channel: Channel, size: int) -> None:
         self._port, self._path = front.ports["http"], f"/{channel.id}/live.flv"
@@ -121,7 +121,11 @@ class Crowd:
 
 @dataclass
 class Fleet:
-    """All of it. tables, media: links to DynamoDB and S3; links: to each gateway from other nodes, by its address."""
+    """The whole fleet.
+
+    tables, media: links to DynamoDB and S3.
+    links: the links to each gateway from other nodes, by its address.
+    """
 
     farm: Farm
     front: Front
@@ -135,7 +139,7 @@ class Fleet:
     pages: dict[str, Watched]
 
     async def goes_on(self, what: str) -> None:
-        """Returns once everybody has seen the picture move on from now."""
+        """Returns once every viewer has got new pictures."""
         began = {name: len(player.seen) for name, player in self.players.items()}
 
         def moved(name: str) -> bool:
@@ -157,7 +161,7 @@ class Fleet:
         await asyncio.gather(crowd(), *map(player, self.players), *map(page, self.pages))
 
     async def refuses(self, channel: Channel) -> str:
-        """What an encoder hears that pushes another channel."""
+        """Returns the status code that an encoder gets for a push to another channel."""
         async with connected(self.front.ports["rtmp"]) as peer:
             return (await peer.publish(channel.obs_key)).code
 
@@ -340,5 +344,5 @@ async def test_a_fleet_survives_its_faults(account: str, tmp_path: Path) -> None
 
 
 def _stored(channel: Channel) -> int:
-    """How many files of this channel the bucket has."""
+    """Returns the number of files of this channel in the bucket."""
     return int(_boto("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{channel.id}/mp4/")["KeyCount"])

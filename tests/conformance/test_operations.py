@@ -1,4 +1,4 @@
-"""What an operator sees of a real push: metrics, webhooks, sessions, live switches, a kick."""
+"""A real push from the view of an operator: metrics, webhooks, sessions, live switches, a kick."""
 
 import hashlib
 import hmac
@@ -107,7 +107,7 @@ def test_a_push_can_be_watched_counted_switched_and_kicked(running: gateway.Gate
             clients.until(lambda: not viewer.running, "the viewer to be ended")
 
 
-def test_a_refused_push_is_told_without_its_key(running: gateway.Gateway, receiver: Receiver) -> None:
+def test_a_webhook_reports_a_refused_push_without_its_key(running: gateway.Gateway, receiver: Receiver) -> None:
     channel = running.channel()
     wrong = channel.push[:-1] + ("0" if channel.push[-1] != "0" else "1")
     with clients.push(FILM, wrong):

@@ -1,4 +1,4 @@
-"""rtmpdump, the oldest of the RTMP clients, records what was pushed."""
+"""rtmpdump, the oldest RTMP client, records the pushed frames."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -28,7 +28,7 @@ TOKEN = "an-admin-token-of-this-test"
 
 
 def done(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """What a command said. It sees neither this checkout nor the settings of whoever runs the tests."""
+    """Runs a command without access to this checkout and to the settings of the user."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PYTHON"))}
     return subprocess.run(command, cwd=cwd, env=kept | environ, capture_output=True, text=True, timeout=300)
 
@@ -71,7 +71,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return Installed(venv / "bin", home)
 
 
-def test_the_wheel_carries_the_program_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_the_program_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     packages = {"gateway", "proxy"}
     assert {name.partition("/")[0] for name in names} == {*packages, wheel.name.rpartition("-py3")[0] + ".dist-info"}
@@ -85,19 +85,19 @@ def test_the_wheel_carries_the_program_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if name.endswith(".pyc") or "haproxy" in name} == set()
 
 
-def test_the_installed_program_is_the_wheels(installed: Installed) -> None:
+def test_the_installed_program_comes_from_the_wheel(installed: Installed) -> None:
     where = must([str(installed.bin / "python"), "-c", "import gateway; print(gateway.__file__)"], installed.home)
     assert Path(where.strip()).is_relative_to(installed.bin.parent)
 
 
-def test_the_version_is_told(installed: Installed) -> None:
+def test_the_version_option_prints_the_version(installed: Installed) -> None:
     found = installed.millrace("--version")
     assert (found.returncode, found.stderr) == (0, "")
     assert re.fullmatch(r"millrace \d+\.\d+\.\d+\S*\n", found.stdout)
     assert must([str(installed.bin / "python"), "-m", "gateway", "--version"], installed.home) == found.stdout
 
 
-def test_the_configuration_is_found_and_shown(installed: Installed) -> None:
+def test_the_configuration_is_found_and_printed(installed: Installed) -> None:
     found = installed.millrace("check-config", MILLRACE_RTMP__PORT="1936")
     assert found.returncode == 0, found.stderr
     lines = {line.split()[0]: line for line in found.stdout.splitlines() if " = " in line}
@@ -108,13 +108,13 @@ def test_the_configuration_is_found_and_shown(installed: Installed) -> None:
     assert installed.millrace("check-config", "--profile", "container").returncode == 0
 
 
-def test_a_mistake_is_one_line(installed: Installed) -> None:
+def test_a_mistake_gives_a_one_line_error(installed: Installed) -> None:
     found = installed.millrace("check-config", MILLRACE_RTMP__PROT="1")
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "millrace: unknown variable MILLRACE_RTMP__PROT; did you mean MILLRACE_RTMP__PORT?\n"
 
 
-def test_an_edge_without_a_gateway_says_so(installed: Installed) -> None:
+def test_an_edge_without_a_gateway_gives_an_error(installed: Installed) -> None:
     found = installed.millrace("edge")
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "millrace: an edge needs to know where streams are: set registry, or edge.upstream\n"
@@ -122,7 +122,7 @@ def test_an_edge_without_a_gateway_says_so(installed: Installed) -> None:
     assert (as_module.returncode, as_module.stderr) == (found.returncode, found.stderr)
 
 
-def test_a_stream_key_is_the_known_one(installed: Installed) -> None:
+def test_signing_gives_the_known_stream_key(installed: Installed) -> None:
     id, expires, digest = VECTOR
     found = installed.millrace(
         "sign", "--id", id, "--expires", expires, "--algorithm", "md5", "--secret", SECRET
@@ -172,7 +172,7 @@ def serving(installed: Installed) -> Iterator[Serving]:
         process.wait()
 
 
-def test_it_serves_its_health_and_its_api(serving: Serving) -> None:
+def test_the_installed_program_serves_health_checks_and_the_api(serving: Serving) -> None:
     assert serving.get("/healthcheck").strip() == b"OK"
     assert serving.get("/healthcheck", "admin").strip() == b"OK"
     made = http("POST", f"http://127.0.0.1:{serving.ports['admin']}/videostream", body={"outdate": FAR},
@@ -182,7 +182,7 @@ def test_it_serves_its_health_and_its_api(serving: Serving) -> None:
 
 
 def loaded(serving: Serving, page: str, port: str, below: tuple[str, ...]) -> set[str]:
-    """The page, what it names, what that names, as far as it lies `below`; each must have come with the wheel."""
+    """Returns the page and all files that it references below `below`. Each must be in the wheel."""
     seen: set[str] = set()
     waiting = [page]
     while waiting:
@@ -206,17 +206,17 @@ def loaded(serving: Serving, page: str, port: str, below: tuple[str, ...]) -> se
 @pytest.mark.parametrize(
     "page", ["/c1/flv.html", "/c1/index.html", "/c1/hls.html", "/c1/dash.html", "/c1/instant.html", "/broadcast.html"]
 )
-def test_a_page_of_the_playback_listener_loads_all_that_it_names(serving: Serving, page: str) -> None:
+def test_all_files_of_a_playback_page_are_in_the_wheel(serving: Serving, page: str) -> None:
     seen = loaded(serving, page, "http", ("/_player/",))
     assert any(path.endswith(".js") for path in seen) and any(path.endswith(".css") for path in seen), seen
 
 
 @pytest.mark.parametrize("page", ["/", "/docs", "/console/broadcast.html"])
-def test_a_page_of_the_console_loads_all_that_it_names(serving: Serving, page: str) -> None:
+def test_all_files_of_a_console_page_are_in_the_wheel(serving: Serving, page: str) -> None:
     seen = loaded(serving, page, "admin", ("/_player/", "/console/"))
     assert any(path.endswith(".js") for path in seen) and any(path.endswith(".css") for path in seen), seen
 
 
-def test_it_ends_when_it_is_told_to(serving: Serving) -> None:
+def test_the_program_ends_after_sigterm(serving: Serving) -> None:
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(START_WITHIN) == 0, serving.log.read_text()[-3000:]

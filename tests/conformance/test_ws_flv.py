@@ -13,7 +13,7 @@ from tests.support.media import BFRAMES, Film, judge
 SECONDS = 5
 
 
-def test_ws_flv_is_the_pushed_film(live: Callable[[Film], Channel], tmp_path: Path) -> None:
+def test_ws_flv_contains_the_pushed_film(live: Callable[[Film], Channel], tmp_path: Path) -> None:
     channel = live(BFRAMES)
     recorded = tmp_path / "recorded.flv"
     address = channel.url("live.flv").replace("http://", "ws://")

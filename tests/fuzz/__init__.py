@@ -1,1 +1,1 @@
-"""Targets `fuzz(data: bytes) -> None`, one a module, and what runs them."""
+"""Targets `fuzz(data: bytes) -> None`, one per module, and the programs that run them."""

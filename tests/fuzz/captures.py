@@ -1,4 +1,4 @@
-"""What real clients sent, cut to the pieces that targets take: the seeds of several of them."""
+"""Messages of real clients, cut into pieces for targets: the seeds of several of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def values() -> list[bytes]:
 
 
 def pushes() -> list[list[Message]]:
-    """Of each capture of a publisher, its first media and data messages, but for the large ones."""
+    """Returns the first media and data messages of each captured publisher, except large ones."""
     found = []
     for path in sorted(_GOLDEN.glob("*.bin")):
         messages = ChunkReader().receive(path.read_bytes()[_SHAKEN:])

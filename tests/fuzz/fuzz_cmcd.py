@@ -28,7 +28,7 @@ _TEXT = 1024
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; numbers are not negative; totals stay readable."""
+    """Oracle: the promise of the module; numbers are not negative; totals stay readable."""
     text = data.decode("utf-8", "replace")
     found = (cmcd.parse(text), cmcd.of_query(text), cmcd.of_headers({"cmcd-session": text}))
     cmcd.is_news(text, {"cmcd-request": text})

@@ -1,4 +1,4 @@
-"""What a crash left of a recording: any bytes become a movie that reads, or are refused with InvalidData."""
+"""Recordings left by a crash: any bytes become a readable movie, or are refused with InvalidData."""
 
 from __future__ import annotations
 

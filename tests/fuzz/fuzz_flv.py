@@ -1,4 +1,4 @@
-"""FLV streams and bodies: documented results or InvalidData, the same whatever the cuts, memory bounded by one tag."""
+"""FLV streams and bodies: documented results or InvalidData, the same for any cuts, memory bounded by one tag."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MULTITRACK = (
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; a frame that was read and written is read as the same frame."""
+    """Oracle: the promise of the module; a frame that was read and written is read as the same frame."""
     for stream in (data, muxer.file_header(True, True) + data):
         whole, single = _read(stream, len(stream) or 1), _read(stream, 1)
         assert repr(whole) == repr(single)  # a NaN in script data equals nothing
@@ -58,7 +58,7 @@ def fuzz(data: bytes) -> None:
 
 
 def _read(stream: bytes, size: int) -> list[object]:
-    """The events, and None behind them where the stream was refused (then events of the last piece are lost)."""
+    """Returns the events, followed by None if the stream was refused. Events of the last piece are then lost."""
     demux = FlvFileDemuxer(max_tag=_MAX_TAG)
     events: list[object] = []
     try:

@@ -31,7 +31,7 @@ SEEDS = [
 
 
 class _Outputs:
-    """Both packagers, always on: what `Outputs` answers once they run."""
+    """Both packagers, always on, like `Outputs` once they run."""
 
     def __init__(self) -> None:
         ts, parts = segmented.ts(1.0, 4), segmented.cmaf(1.0, 4, 0.25)

@@ -30,7 +30,7 @@ _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
 
 
 def seeds() -> list[bytes]:
-    """What each captured client pushed first, three times over: the next key frame closes a segment.
+    """Returns the first messages of each captured client, three times: the next key frame closes a segment.
 
     The last two have the media of the first one as further tracks too, one of them as many tracks in one body.
     """
@@ -84,7 +84,7 @@ class _Cmaf(CmafPackager):
 
 
 class _Viewers:
-    """What players of FLV and RTMP are sent."""
+    """The data sent to players of FLV and RTMP."""
 
     def __init__(self) -> None:
         self._forms = (FlvRendering(), RtmpRendering(4096))

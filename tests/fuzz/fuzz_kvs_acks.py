@@ -1,4 +1,4 @@
-"""PutMedia's acknowledgements: any bytes are read or refused with RemoteProtocolError, in whatever pieces they come."""
+"""PutMedia's acknowledgements: any bytes in any pieces are read or refused with RemoteProtocolError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers send to be let in: bearer tokens, key sets, passwords, names; refused as documented, or understood."""
+"""Login data of clients: bearer tokens, key sets, passwords, names; refused as documented, or understood."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.support.builders import AUDIO, VIDEO
 
 
 def seeds() -> list[bytes]:
-    """What our writers make: both kinds of tracks, and fragments in each of their forms."""
+    """Returns files of our writers: both kinds of tracks, and fragments in each of their forms."""
     pictures = [Mp4Sample(3000, 6000 - 3000 * (n % 3), n == 0, bytes((n,)) * (20 + n)) for n in range(6)]
     sounds = [Mp4Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
     return [

@@ -1,4 +1,4 @@
-"""Stream names and addresses: what passes can stand in a path, a file name and a URL as it is."""
+"""Stream names and addresses: an accepted one can be part of a path, a file name and a URL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; a name that is accepted survives being part of a path, an address and its parser."""
+    """Oracle: the promise of the module; an accepted name survives in a path, an address and its parser."""
     text = data.decode("utf-8", "surrogateescape")
     if is_stream_name(text):
         channel = channel_of(text)

@@ -1,4 +1,4 @@
-"""What another node sends on a link: a replica takes the same from it whatever the cuts, or ends the link."""
+"""Data of another node on a link: a replica reads the same for any cuts, or ends the link."""
 
 from __future__ import annotations
 
@@ -68,8 +68,10 @@ class _Closed(asyncio.Transport):
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; of what comes in one piece with nonsense behind it less may be taken. Heads parse or raise
-    ValueError."""
+    """Oracle: the promise of the module, but data before nonsense in one piece may be lost.
+
+    Heads parse or raise ValueError.
+    """
     whole, cut = _LOOP.run_until_complete(_take(data, len(data) or 1)), _LOOP.run_until_complete(_take(data, 3))
     if whole.cut:
         assert whole.items == cut.items[: len(whole.items)]

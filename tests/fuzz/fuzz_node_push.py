@@ -1,4 +1,4 @@
-"""What another node sends when it pushes a stream: the stream gets the same whatever the cuts, or the link ends."""
+"""Streams pushed by another node: the stream gets the same for any cuts, or the link ends."""
 
 from __future__ import annotations
 
@@ -78,8 +78,10 @@ class _Recording(builders.Recorder):
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; of what comes in one piece with nonsense behind it less may be taken. Each stream gets units of
-    its own tracks."""
+    """Oracle: the promise of the module, but data before nonsense in one piece may be lost.
+
+    Each stream gets units of its own tracks.
+    """
     ended, whole = _LOOP.run_until_complete(_take(data, len(data) or 1))
     ended_in_cuts, cut = _LOOP.run_until_complete(_take(data, 3))
     assert ended == ended_in_cuts

@@ -17,7 +17,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above, for the text and for the JSON value that it may be."""
+    """Oracle: the promise of the module, for the text and for the JSON value that it may be."""
     _judge(data.decode("utf-8", "surrogateescape"))
     try:
         value = json.loads(data)

@@ -33,7 +33,7 @@ def seeds() -> list[bytes]:
 
 
 def fuzz(data: bytes) -> None:
-    """Four bytes a unit: what it is, its step in time, its composition offset, its length and first byte."""
+    """Four bytes describe a unit: kind, step in time, composition offset, length and first byte."""
     packagers = (
         TsPackager("f", SegmentPlan(1.0, 3), 1.7e9),
         CmafPackager("f", SegmentPlan(1.0, 3, 0.2), 1.7e9, SequenceNumbers(prefix=int(1.7e9))),

@@ -13,7 +13,7 @@ from gateway.workers.programs.watermark.overlay_image import MAX_PIXELS, Picture
 
 @cache
 def seeds() -> list[bytes]:
-    """One small picture of each kind."""
+    """Returns one small picture of each kind."""
     made = []
     for form in ("PNG", "JPEG", "GIF", "WEBP"):
         out = io.BytesIO()

@@ -18,7 +18,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above, for the bytes as they are, behind the signature, and with the length put right."""
+    """Oracle: the promise of the module, for the bytes alone, after the signature, and with a correct length."""
     _read(data)
     _read(SIGNATURE + data)
     if len(data) >= 2:

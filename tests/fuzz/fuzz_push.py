@@ -1,4 +1,4 @@
-"""What pages send in a push of frames: events, or RemoteProtocolError; what is written again is read as the same."""
+"""Frames pushed by pages: events, or RemoteProtocolError; written frames are read again as the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = (
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above, in any order of messages; nothing comes after the end."""
+    """Oracle: the promise of the module, in any order of messages; nothing comes after the end."""
     connection = FramesConnection()
     text = data.decode("utf-8", "replace")
     messages: list[str | bytes] = [data, text, *text.split("\0"), config_text(_CONFIG), data, data[:20]]

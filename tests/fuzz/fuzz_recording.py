@@ -1,4 +1,4 @@
-"""What a browser pushes: lanes and samples, or InvalidData, the same whatever the cuts; never more than came."""
+"""Recordings pushed by a browser: lanes and samples, or InvalidData, the same for any cuts; never more than came."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.recorded import (
 
 
 def seeds() -> list[bytes]:
-    """Hand-made ones of both containers, and the beginnings of what Chromium sent."""
+    """Returns hand-made recordings of both containers, and the beginnings of recordings of Chromium."""
     group = ebml.element(b"\xa0", ebml.element(b"\xa1", block(1, 7, b"group")), ebml.uint(b"\xfb", 1))
     sounds = simple(2, 0, b"\xfc\xff\xfe") + simple(2, 20, b"\xfc\xff\xfe", key=True)
     short = webm(cluster(0, simple(1, 0, b"picture", key=True), sounds), cluster(40, group, sized=True))
@@ -47,7 +47,7 @@ def seeds() -> list[bytes]:
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above."""
+    """Oracle: the promise of the module."""
     whole, single = _events(data, len(data) or 1), _events(data, 1)
     # What is refused is refused at the same place: a cut only decides how much of it came out before.
     shorter, longer = sorted((whole[0], single[0]), key=len)
@@ -68,7 +68,7 @@ def fuzz(data: bytes) -> None:
 
 
 def _events(data: bytes, size: int) -> tuple[list[Event], bool]:
-    """What came out, and whether the rest was refused."""
+    """Returns the output, and whether the rest was refused."""
     reader = RecordingReader()
     found: list[Event] = []
     try:

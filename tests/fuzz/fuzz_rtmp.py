@@ -1,4 +1,4 @@
-"""RTMP, both ends: whatever arrives, RemoteProtocolError or documented events, and bounded memory."""
+"""RTMP, both ends: any input gives RemoteProtocolError or documented events, with bounded memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _small_chunks() -> bytes:
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above. The first byte says how the rest is cut and what the owner answers."""
+    """Oracle: the promise of the module. The first byte says how the rest is cut and what the owner answers."""
     choice, rest = (data[0], data[1:]) if data else (0, b"")
     size = (1, 7, 128, 1 << 20)[choice & 3]
     _chunks(rest, size, ChunkReader(max_message=1 << 16, max_pending=1 << 17, max_streams=8), 1 << 16)

@@ -1,4 +1,4 @@
-"""What a WebRTC publisher sends: packets of one track, each behind its length; frames, or nothing."""
+"""Packets of a WebRTC publisher: one track, each packet behind its length; frames, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a camera sends: messages, packets, descriptions, challenges; understood, or RemoteProtocolError."""
+"""Data of a camera: messages, packets, descriptions, challenges; understood, or RemoteProtocolError."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; no name is empty."""
+    """Oracle: the promise of the module; no name is empty."""
     try:
         found = created_objects(data.decode("utf-8", "replace"))
     except ValueError:

@@ -29,7 +29,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; what was accepted can be shown, option by option."""
+    """Oracle: the promise of the module; what was accepted can be shown, option by option."""
     file, _, rest = data.partition(_SPLIT)
     variables, _, overrides = rest.decode("utf-8", "surrogateescape").replace("\0", "").partition("\n---\n")
     _FILE.write_bytes(file)

@@ -1,4 +1,4 @@
-"""STUN messages and ICE-TCP frames: understood, or RemoteProtocolError; nobody is authentic without the password."""
+"""STUN messages and ICE-TCP frames: understood, or RemoteProtocolError; none is authentic without the password."""
 
 from __future__ import annotations
 

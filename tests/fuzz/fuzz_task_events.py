@@ -17,7 +17,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above."""
+    """Oracle: the promise of the module."""
     try:
         found = read_event(data.decode("utf-8", "replace"))
     except ValueError:

@@ -36,7 +36,7 @@ SEEDS = [
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; a close frame of ours is one that the peer can read."""
+    """Oracle: the promise of the module; a close frame of ours is one that the peer can read."""
     whole = _read(data, len(data) or 1)
     for size in (1, 3, 11):
         assert _read(data, size) == whole

@@ -1,4 +1,4 @@
-"""What media workers send: frames and streams of units, or InvalidData, the same whatever the cuts."""
+"""Data of media workers: frames and streams of units, or InvalidData, the same for any cuts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def seeds() -> list[bytes]:
 
 
 def fuzz(data: bytes) -> None:
-    """Oracle: as above; what was read and is written again is read as the same."""
+    """Oracle: the promise of the module; data that is written and read again stays the same."""
     whole, single = _frames(data, len(data) or 1), _frames(data, 1)
     assert whole == single
     tracks: Tracks | None = _TRACKS
@@ -58,7 +58,7 @@ def fuzz(data: bytes) -> None:
 
 
 def _frames(data: bytes, size: int) -> list[tuple[int, bytes]] | None:
-    """None where the stream is refused."""
+    """Returns the frames, or None if the stream is refused."""
     framer = Framer(_MOST)
     frames: list[tuple[int, bytes]] = []
     try:

@@ -1,4 +1,4 @@
-"""What a run may cost: the memory that it takes and the lines of ours that it executes, both bounded by its input."""
+"""Limits of a run: its memory and its executed lines, both bounded by its input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def peak_memory(run: Callable[[bytes], None], data: bytes) -> int:
 
 
 def steps(run: Callable[[bytes], None], data: bytes, most: int) -> int:
-    """How many lines of the gateway `run(data)` executes. Raises TooManySteps beyond `most`."""
+    """Returns how many lines of the gateway `run(data)` executes. Raises TooManySteps beyond `most`."""
     count = 0
 
     def line(frame: FrameType, event: str, arg: object) -> Any:

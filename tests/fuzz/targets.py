@@ -1,4 +1,4 @@
-"""Target: a function that takes any bytes and fails on what its parser may not do; all of them, with their seeds."""
+"""Targets with their seeds. A target takes any bytes and fails if its parser misbehaves."""
 
 from __future__ import annotations
 

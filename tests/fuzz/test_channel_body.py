@@ -1,4 +1,4 @@
-"""Bodies of the API made of the right names and any values: more of them get past the first check than bytes do."""
+"""API bodies with valid names and any values, of which more pass the first check than random bytes."""
 
 import json
 
@@ -24,10 +24,10 @@ dates = st.sampled_from(["2030-01-01", 0, "1893456000", "2030/1/1", "9999-12-31T
 
 
 @given(st.dictionaries(names, anything, max_size=8), st.none() | dates)
-def test_bodies_of_the_right_names_and_any_values(body, outdate):
+def test_bodies_with_valid_names_and_any_values_give_documented_results(body, outdate):
     judge(body if outdate is None else body | {"outdate": outdate})
 
 
 @given(st.binary() | anything.map(lambda value: json.dumps(value).encode()))
-def test_bytes(data):
+def test_any_bytes_give_documented_results(data):
     fuzz(data)

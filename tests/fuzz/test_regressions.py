@@ -1,4 +1,4 @@
-"""Inputs that fuzzing found, each under the name of what was wrong; targets take them whatever else changes."""
+"""Inputs found by fuzzing, each named after its fault. Targets must handle them after any change."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FOUND = [
 @pytest.mark.parametrize(
     ("name", "data"), [(name, data) for name, _, data in FOUND], ids=[what for _, what, _ in FOUND]
 )
-def test_found_before(name: str, data: bytes) -> None:
+def test_earlier_findings_give_documented_results(name: str, data: bytes) -> None:
     target(name).fuzz(data)
 
 
-def test_the_count_of_an_array_is_of_what_is_written() -> None:
+def test_the_count_of_an_encoded_array_is_the_number_of_written_entries() -> None:
     assert amf0.encode(amf0.EcmaArray({"": 1.0, "a": None})) == b"\x08\0\0\0\x01\0\x01a\x05\0\0\x09"
 
 
@@ -38,14 +38,14 @@ def test_problems_of_the_configuration_are_printable_lines() -> None:
     assert SettingsError(['x is "a\nb\x1b[31m\u202e é"']).problems == ('x is "a\\nb\\x1b[31m\\u202e é"',)
 
 
-def test_a_number_is_no_network(tmp_path: Path) -> None:
+def test_a_number_is_not_accepted_as_a_network(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text("[rtmp]\nproxy_from = [1]\n")
     with pytest.raises(SettingsError, match=r"rtmp\.proxy_from is \[1\]"):
         load(config=file, environ={})
 
 
-def test_the_name_that_stands_twice_is_found_in_one_pass() -> None:
+def test_a_duplicate_name_is_found_in_one_pass() -> None:
     compared = 0
 
     class Name(str):

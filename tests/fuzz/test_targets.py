@@ -30,7 +30,7 @@ each_target = pytest.mark.parametrize("name", NAMES)
 
 @contextmanager
 def shown(name: str, data: bytes) -> Iterator[None]:
-    """A failure says which bytes did it, in the form in which test_regressions.py keeps them."""
+    """Adds the bytes to a failure, in the form of test_regressions.py."""
     try:
         yield
     except BaseException as error:
@@ -39,7 +39,7 @@ def shown(name: str, data: bytes) -> Iterator[None]:
 
 
 def attempts(found: Target, count: int) -> Iterator[bytes]:
-    """The seeds, then damaged ones."""
+    """Yields the seeds, then damaged ones."""
     yield from found.seeds
     for number in range(count):
         yield mutated(found.seeds, found.name, number)
@@ -62,7 +62,7 @@ def test_random_bytes_give_documented_results(name: str, data: bytes) -> None:
 
 
 @each_target
-def test_memory_follows_what_arrived_and_not_what_is_declared(name: str) -> None:
+def test_memory_depends_on_received_bytes_and_not_on_declared_sizes(name: str) -> None:
     found = target(name)
     found.fuzz(found.seeds[0])  # what is cached for good
     tracemalloc.start()
@@ -83,19 +83,19 @@ def test_work_grows_no_faster_than_the_input(name: str) -> None:
 
 
 def _long(found: Target) -> Iterator[bytes]:
-    """The longest seed and a short one, repeated to 6 kB: what costs their square shows there."""
+    """Yields the longest seed and a short one, repeated to 6 kB, which shows quadratic work."""
     by_size = sorted(found.seeds, key=len)
     for seed in (by_size[-1], by_size[len(by_size) // 2]):
         if seed:
             yield (seed * (6000 // len(seed) + 1))[:6000]
 
 
-def test_the_same_attempt_makes_the_same_bytes() -> None:
+def test_one_attempt_always_makes_the_same_bytes() -> None:
     found = target(NAMES[0])
     assert list(attempts(found, 50)) == list(attempts(found, 50))
     assert len(set(attempts(found, 50))) > 50
 
 
-def test_what_takes_too_long_is_stopped() -> None:
+def test_a_run_with_too_many_steps_is_stopped() -> None:
     with pytest.raises(TooManySteps):
         steps(target("amf0").fuzz, b"\x05" * 5000, 1000)

@@ -1,4 +1,4 @@
-"""The admin API in this process: the real application, a real SQLite store, a real hub."""
+"""The admin API in this process: the real application with a real SQLite store and a real hub."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Admin:
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
     ) -> ClientResponse:
-        """One request; `raw` is sent as it is."""
+        """Sends one request. raw: a body that is sent unchanged."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         response = await self.client.request(method, path, data=data, headers=headers)
@@ -78,7 +78,7 @@ class Admin:
         return response
 
     async def json(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
-        """The answer's JSON; the status has to be this one."""
+        """Sends one request, checks its status, and returns the JSON of the answer."""
         response = await self.call(method, path, body)
         assert response.status == status, await response.text()
         return await response.json()
@@ -88,7 +88,7 @@ class Admin:
         return item
 
     async def push(self, id: str, evicted: list[EndReason] | None = None) -> StreamPublisher:
-        """A publisher of the stored channel that has announced its tracks."""
+        """Returns a publisher of a stored channel, with announced tracks."""
         told = evicted if evicted is not None else []
         channel = await self.store.get(id)
         publisher = self.hub.publish(channel, id, protocol="rtmp", peer="192.0.2.7:5000", evict=told.append)
@@ -98,7 +98,7 @@ class Admin:
 
 @dataclass(frozen=True)
 class FixedToken:
-    """The admin token of a test. mark: as if it were another one."""
+    """The fixed admin token of a test. mark: changed to simulate another token."""
 
     mark: str
 
@@ -111,7 +111,7 @@ EVENTS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
 
 
 class Idle:
-    """An output that runs until its stream ends."""
+    """An output that does nothing until its stream ends."""
 
     async def run(self, stream: Stream) -> None:
         ended = asyncio.Event()
@@ -150,8 +150,11 @@ async def admin(
     jpegs: Any = None,
     **context_options: Any,
 ) -> AsyncIterator[Admin]:
-    """The API while the block runs. console: instead of a SQLite file; clock: of logins; jpegs: for previews of inputs;
-    others as of Context."""
+    """Runs the API while the block runs.
+
+    console: replaces the SQLite file. clock: time of logins. jpegs: source of input previews. Other arguments are those
+    of `Context`.
+    """
     events = Events()
     hub = builders.hub(specs, events=events)
     refusals = context_options.setdefault("refusals", RefusalLog())

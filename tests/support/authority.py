@@ -1,4 +1,4 @@
-"""A certificate authority that lasts as long as a test: servers that it signs, and clients that trust it alone."""
+"""A certificate authority for one test: it signs servers, and its clients trust only this authority."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PEM = serialization.Encoding.PEM
 
 
 class Authority:
-    """Its files lie in `folder`; `file` is what `tls.ca` is set to."""
+    """Its files are in `folder`. `file` is the value for `tls.ca`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,7 +27,7 @@ class Authority:
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def files(self, *names: str) -> tuple[Path, Path]:
-        """Certificate and key, as PEM files, of a server with these names or addresses."""
+        """Returns certificate and key, as PEM files, for a server with these names or addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([_name(n) for n in names])
@@ -39,13 +39,13 @@ class Authority:
         return paths
 
     def server(self, *names: str) -> ssl.SSLContext:
-        """What a server with these names or addresses speaks with."""
+        """Returns the TLS context of a server with these names or addresses."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.files(*names))
         return context
 
     def client(self) -> ssl.SSLContext:
-        """What a client that trusts this authority alone speaks with."""
+        """Returns the TLS context of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=str(self.file))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -62,7 +62,7 @@ class Authority:
 
 
 def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
-    """Certificate and key, as PEM files, of a device that no authority knows."""
+    """Returns a self-signed certificate and its key, as PEM files."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)

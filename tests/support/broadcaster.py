@@ -1,4 +1,4 @@
-"""The broadcaster's page, with the cameras that Chromium makes up: what a person does there, and what is read."""
+"""Drives the broadcaster page in Chromium, with its fake cameras."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ NO_STREAMS = "delete globalThis.MediaStreamTrackProcessor; delete globalThis.Med
 
 @dataclass
 class Broadcaster:
-    """The page of one channel."""
+    """The broadcaster page of one channel."""
 
     watched: Watched
 
@@ -35,17 +35,17 @@ class Broadcaster:
         return self.watched.complaints
 
     async def choose(self, way: str) -> None:
-        """How to send: frames or container."""
+        """Selects the sending method: frames or container."""
         await self.page.locator("#advanced-card summary").click()
         await self.page.get_by_label("Sending method").select_option(way)
 
     async def go_live(self) -> None:
-        """Presses Go live; returns once the server has taken it."""
+        """Presses "Go live" and waits until the server has accepted the push."""
         await self.press("Go live")
         await self.says("Live")
 
     async def stop(self) -> None:
-        """Presses Stop; returns once it is over."""
+        """Presses "Stop" and waits until the push has ended."""
         await self.press("Stop")
         await self.says("Not live")
 
@@ -53,7 +53,7 @@ class Broadcaster:
         await self.page.get_by_role("button", name=name, exact=True).click()
 
     async def says(self, state: str, within: float = 20.0) -> None:
-        """Returns once the page's state is exactly this; fails with what it says instead."""
+        """Waits until the page shows exactly this state; fails with the shown state."""
         place = self.page.locator("#state", has_text=re.compile(f"^{re.escape(state)}$"))
         try:
             await place.wait_for(timeout=within * 1000)
@@ -64,11 +64,11 @@ class Broadcaster:
             ) from error
 
     async def notices(self, words: str, within: float = 20.0) -> None:
-        """Returns once the page's alert has these words in it."""
+        """Waits until the alert of the page contains these words."""
         await self.page.locator("#notice", has_text=words).wait_for(timeout=within * 1000)
 
     async def notice(self) -> str:
-        """What is alerted; empty where nothing is."""
+        """The text of the alert, or "" without one."""
         place = self.page.locator("#notice")
         return (await place.inner_text()).strip() if await place.is_visible() else ""
 
@@ -79,7 +79,7 @@ class Broadcaster:
 
 @contextlib.asynccontextmanager
 async def from_console(browser: Browser, channel: Channel, **options: Any) -> AsyncIterator[Broadcaster]:
-    """The console's page of this channel, signed in."""
+    """Opens the console's broadcaster page of this channel, signed in."""
     base = f"http://127.0.0.1:{channel.gateway.ports['admin']}"
 
     async def sign_in(context: BrowserContext) -> None:
@@ -96,7 +96,10 @@ async def from_console(browser: Browser, channel: Channel, **options: Any) -> As
 async def from_key(
     browser: Browser, channel: Channel, key: str | None = None, **options: Any
 ) -> AsyncIterator[Broadcaster]:
-    """The playback listener's page with the channel's key, or another one, behind the `#`; "" for none."""
+    """Opens the broadcaster page of the playback listener.
+
+    key: the stream key behind the `#`. None: that of the channel, "": no key.
+    """
     fragment = channel.obs_key if key is None else key
     url = f"http://127.0.0.1:{channel.gateway.ports['http']}/broadcast.html{'#' if fragment else ''}{fragment}"
     async with opened(browser, url, prepare=_prepare(options), **options) as watched:
@@ -104,8 +107,10 @@ async def from_key(
 
 
 def _prepare(options: dict[str, Any], *steps: Any) -> Any:
-    """script: runs in the page before its own; granted: may it use the devices without asking (true)?; prepare: a step
-    besides."""
+    """Prepares the browser context from `options`.
+
+    script: runs before the scripts of the page. granted: allows camera and microphone. prepare: an additional step.
+    """
     steps += (options.pop("prepare"),) if "prepare" in options else ()
     script, granted = options.pop("script", ""), options.pop("granted", True)
     options.setdefault("locale", "en-US")
@@ -122,7 +127,7 @@ def _prepare(options: dict[str, Any], *steps: Any) -> Any:
 
 
 class SlowRoad:
-    """A TCP proxy in front of one port that lets through only so many bytes a second towards it; None: all."""
+    """A TCP proxy that limits the bytes per second towards one port. None: no limit."""
 
     def __init__(self, port: int) -> None:
         self._to = port

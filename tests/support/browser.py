@@ -1,4 +1,4 @@
-"""Chromium through playwright, and what counts as a complaint of a page."""
+"""Chromium through playwright, with all errors and warnings of a page."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ _VIDEO = """() => { const v = document.querySelector("video"); return v && {
 
 @dataclass
 class Watched:
-    """A page with everything it complained about: console errors, exceptions, policy violations."""
+    """A page and its console errors, exceptions and policy violations."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Watched:
         return dict(await self.page.evaluate(_VIDEO))
 
     async def plays(self, within: float = 25.0) -> None:
-        """Returns once the picture has moved on four times; fails with what the page shows otherwise."""
+        """Waits until the picture has advanced four times; fails with the state of the page."""
         end, last, moved = time.monotonic() + within, -1.0, 0
         while moved < 4:
             now = await self.video()
@@ -47,27 +47,27 @@ class Watched:
             await asyncio.sleep(0.3)
 
     async def plays_past(self, time_s: float, within: float = 40.0) -> None:
-        """Returns once the picture is later than `time_s` on the page's own clock of the film."""
+        """Waits until the playback position is later than `time_s`."""
         end = time.monotonic() + within
         while (now := await self.video())["time"] <= time_s:
             assert time.monotonic() < end, f"not past {time_s}: {now}, says {await self.says()!r}"
             await asyncio.sleep(0.3)
 
     async def says(self) -> str:
-        """The state in the page's own words."""
+        """The state shown by the page."""
         return (await self.page.locator("#state").inner_text()).strip()
 
     async def comes_to_say(self, words: str, within: float = 20.0) -> None:
-        """Returns once the page's state reads `words`."""
+        """Waits until the page shows the state `words`."""
         await self.page.locator("#state", has_text=words).wait_for(timeout=within * 1000)
 
 
 @contextlib.asynccontextmanager
 async def chromium(*flags: str, whole: bool = False) -> AsyncIterator[Browser]:
-    """Debian's Chromium, headless; pages may play without a click, as muted ones may for everybody.
+    """Starts Debian's Chromium, headless. Pages may play without a click.
 
-    Without the browser around its pages, `chromium-headless-shell` opens one for a quarter of the CPU. whole: with it,
-    for what the browser itself answers, such as a question to its user.
+    By default it is `chromium-headless-shell`, which opens a page with a quarter of the CPU. whole: starts the complete
+    browser, for example for permission prompts.
     """
     program = (None if whole else shutil.which("chromium-headless-shell")) or shutil.which("chromium")
     async with async_playwright() as playwright:
@@ -84,7 +84,7 @@ async def chromium(*flags: str, whole: bool = False) -> AsyncIterator[Browser]:
 async def opened(
     browser: Browser, url: str, *, prepare: Callable[[BrowserContext], Awaitable[None]] | None = None, **options: Any
 ) -> AsyncIterator[Watched]:
-    """A page of its own at `url`, watched from its first moment; `prepare` has the browser's context before that."""
+    """Opens a page at `url` and watches it from its start. prepare: is called with the browser context before."""
     # A playing page costs half the CPU of one with 1280 × 900.
     context = await browser.new_context(**{"viewport": {"width": 800, "height": 600}, **options})
     try:
@@ -104,7 +104,7 @@ _AXE = Path(__file__).resolve().parents[2] / "tools" / "web" / "node_modules" / 
 
 
 async def axe(page: Page) -> list[str]:
-    """What axe-core finds wrong on the page as it stands, of serious or critical impact: one line each."""
+    """Returns the serious and critical findings of axe-core on the page, one line each."""
     if not _AXE.exists():
         raise AssertionError("axe-core is not installed: run `make setup`")
     # What is still fading in has not its own colours yet; what moves for ever is left to it.

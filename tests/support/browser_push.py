@@ -1,4 +1,4 @@
-"""A browser push against a real worker: bytes go in as a socket would bring them, what viewers get is kept."""
+"""A browser push with a real worker. Bytes arrive as from a socket, and a recorder keeps the units for viewers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support import builders
 
 
 class BrowserPush(builders.Recorder):
-    """One push. Everything that was published is in `units`, `tracks` and the rest of Recorder."""
+    """One push. Everything published is in `units`, `tracks` and the other attributes of `Recorder`."""
 
     def __init__(
         self, hub: Hub, workers: WorkerPool, publisher: StreamPublisher, settings: TranscodeSettings, spare: float
@@ -51,12 +51,12 @@ class BrowserPush(builders.Recorder):
             await self.intake.feed(piece)
 
     async def end(self, within: float = 60) -> None:
-        """Nothing more comes; waits for the rest. `failure` is what `run` raised."""
+        """Ends the input and waits for the remaining units. `failure` is the exception of `run`."""
         self.intake.finish()
         await self.over(within)
 
     async def over(self, within: float = 60) -> None:
-        """Waits until the push is over by itself."""
+        """Waits until the push has ended by itself."""
         assert self._running is not None
         async with asyncio.timeout(within):
             try:
@@ -82,22 +82,19 @@ class BrowserPush(builders.Recorder):
 
     @property
     def epochs(self) -> int:
-        """How often what followed did not continue what went before."""
+        """The number of discontinuities."""
         return len({t.epoch for t in self.tracks})
 
 
 def seconds(units: list[AccessUnit]) -> float:
-    """From the first to the last, by presentation."""
+    """The duration from the first to the last unit, by presentation time."""
     times = [(u.dts + u.cts) / u.track.timescale for u in units]
     return max(times) - min(times)
 
 
 @asynccontextmanager
 async def browser_push(*, spare: float = 1000, backlog: float = 1000, workers: int = 4) -> AsyncIterator[BrowserPush]:
-    """A push whose worker is started, and whose encoder may take its time on a busy machine.
-
-    It is ended behind the test, whatever became of that.
-    """
+    """A push with a started worker, whose encoder may be slow. It always ends after the block."""
     settings = load(environ={}, overrides=[f"transcode.backlog={backlog}", f"workers.most={workers}"])
     pool = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     hub = builders.hub(gop_bytes=64_000_000)
@@ -112,7 +109,7 @@ async def browser_push(*, spare: float = 1000, backlog: float = 1000, workers: i
 
 
 def cut(data: bytes, seed: int, most: int = 5000) -> Iterator[bytes]:
-    """Pieces of random sizes, down to single bytes."""
+    """Yields pieces of `data` of random sizes, down to single bytes."""
     chance = random.Random(seed)
     at = 0
     while at < len(data):

@@ -1,4 +1,4 @@
-"""Small values for tests: channels, tracks, units, and a hub to put them in."""
+"""Small values for tests: channels, tracks, units and a hub for them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def inputs_settings(**fields: float) -> InputsSettings:
 
 
 class Recorder:
-    """A sink that keeps what it was given."""
+    """A sink that keeps everything it gets."""
 
     def __init__(self) -> None:
         self.items: list[Tracks | AccessUnit | Timed | EndReason] = []

@@ -1,4 +1,4 @@
-"""The tables of docs/capacity.md, and which of them take no time to compute."""
+"""The tables of docs/capacity.md, and the names of those that are quick to compute."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SLOW = tuple(name for name in TABLES if name not in QUICK)
 
 
 def shown() -> dict[str, str]:
-    """As they stand in the page."""
+    """The tables in the page."""
     return tables_of(PAGE.read_text("utf-8"))
 
 
 @cache
 def as_written() -> bool:
-    """Whether neither a table nor what it is computed from has changed since `make capacity-page` wrote the page."""
+    """Whether tables and code are unchanged since `make capacity-page` wrote the page."""
     return WRITTEN.read_text("utf-8").strip() == fingerprint(PAGE.read_text("utf-8"), code())

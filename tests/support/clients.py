@@ -1,6 +1,6 @@
-"""Drivers of real clients: ffmpeg, VLC, GStreamer, rtmpdump and OBS, each as a subprocess that is waited for.
+"""Drivers of real clients: ffmpeg, VLC, GStreamer, rtmpdump and OBS, each as a subprocess.
 
-A driver knows how its program is started and what it prints; what a test expects of it stays in the test.
+A driver knows how to start its program and how to read its output. Expectations are in the tests.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tests.support.media import FRAMES_PER_SECOND, Film, Frame, Take, framehash_
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
-    """The first true value of `condition()`, asked every 50 ms; fails with `what` after `timeout` seconds."""
+    """Returns the first true value of `condition()`, called every 50 ms. Fails with `what` after `timeout` seconds."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > end:
@@ -33,23 +33,23 @@ def until(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any
 
 
 def found(folder: Path, pattern: str) -> list[Path]:
-    """What is below `folder`, sorted, while a gateway moves and removes folders there: then it is listed again."""
+    """Returns the matching paths below `folder`, sorted. A gateway may move folders there at the same time."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             return sorted(folder.rglob(pattern))
 
 
 def new_ffmpeg() -> str:
-    """An ffmpeg that speaks Enhanced RTMP: the one that PyPI's imageio-ffmpeg carries."""
+    """Returns an ffmpeg with Enhanced RTMP: the one in PyPI's imageio-ffmpeg."""
     import imageio_ffmpeg  # type: ignore[import-untyped]
 
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 class Program:
-    """A client's process; leaving the `with` block ends it and everything it started.
+    """The process of a client. Leaving the `with` block ends it and its children.
 
-    Its files are closed once it is known to have ended: at the end of `wait`, `stop`, `kill` or the block.
+    Its files are closed after its end, in `wait`, `stop`, `kill` or at the end of the block.
     """
 
     def __init__(self, command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
@@ -86,12 +86,12 @@ class Program:
 
     @property
     def output(self) -> str:
-        """What it printed so far."""
+        """Its standard output until now."""
         return self._so_far(0)
 
     @property
     def errors(self) -> str:
-        """What it complained about so far."""
+        """Its standard error until now."""
         return self._so_far(1)
 
     @property
@@ -99,7 +99,7 @@ class Program:
         return self.process.poll() is None
 
     def wait(self, timeout: float = 60.0) -> str:
-        """Its output once it has ended by itself; fails with its last words when it does not."""
+        """Waits until it ends by itself and returns its output; fails with its last messages."""
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -109,7 +109,7 @@ class Program:
         return self.output
 
     def stop(self, timeout: float = 10.0) -> str:
-        """Asks it to end (SIGINT, which ffmpeg and GStreamer finish their files on); its output."""
+        """Ends it with SIGINT, so that ffmpeg and GStreamer finish their files. Returns its output."""
         if self.running:
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -118,7 +118,7 @@ class Program:
         return self.output
 
     def kill(self) -> None:
-        """Ends its whole session at once; harmless when repeated."""
+        """Kills its whole session. May be called repeatedly."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
@@ -129,31 +129,31 @@ class Program:
 
 
 def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg", loop: bool = False) -> Program:
-    """ffmpeg publishing the film as it is, in real time. loop: again and again."""
+    """ffmpeg that publishes the film in real time. loop: repeats the film."""
     again = ["-stream_loop", "-1"] if loop else []
     command = [ffmpeg, "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
     return Program(command)
 
 
 def pull(url: str, *, seconds: float | None = 6.0, ffmpeg: str = "ffmpeg", before: tuple[str, ...] = ()) -> Program:
-    """ffmpeg playing `seconds` of an address; `take_of` reads what it saw."""
+    """ffmpeg that plays `seconds` of a URL. `take_of` returns its frames."""
     return Program(framehash_command(url, ffmpeg=ffmpeg, seconds=seconds, before=before))
 
 
 def so_far(program: Program) -> Take:
-    """What a `pull` has seen by now."""
+    """The frames that a `pull` has received until now."""
     return parse_framehash(program.output)
 
 
 def take_of(program: Program, timeout: float = 60.0) -> Take:
-    """What a `pull` saw, once it has ended; fails with ffmpeg's words when that is nothing."""
+    """The frames of a finished `pull`; fails with the messages of ffmpeg if there are none."""
     take = parse_framehash(program.wait(timeout))
     assert take.video or take.audio, f"{program.command[-2:]} saw nothing: {program.errors[-800:]}"
     return take
 
 
 def probe(source: str | Path, *, timeout: float = 30.0) -> dict[str, dict[str, Any]]:
-    """ffprobe's description of the first stream of each kind, keyed "video" and "audio"."""
+    """Returns ffprobe's description of the first video and audio streams, by kind."""
     command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"ffprobe {source}: {done.stderr[-600:]}"
@@ -164,7 +164,7 @@ def probe(source: str | Path, *, timeout: float = 30.0) -> dict[str, dict[str, A
 
 
 def ffplay(url: str) -> Program:
-    """ffplay showing an address on a screen that does not exist. It prints its clock and A-V all the time."""
+    """ffplay that plays a URL on a virtual display. It continuously prints its clock and the A-V difference."""
     silent = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
     return Program(["ffplay", "-hide_banner", "-stats", "-fflags", "nobuffer", url], env=silent)
 
@@ -174,9 +174,9 @@ def ffplay(url: str) -> Program:
 
 @contextlib.contextmanager
 def vlc(url: str) -> Iterator[tuple[Program, Path]]:
-    """VLC recording an address into an MPEG-TS file until the block is left; yields the program and that file.
+    """VLC that records a URL into an MPEG-TS file during the block. Yields the program and the file.
 
-    VLC refuses root, so it runs as `nobody` there.
+    VLC refuses to run as root, so then it runs as `nobody`.
     """
     with tempfile.TemporaryDirectory(prefix="millrace-vlc-") as home:
         out = Path(home) / "o.ts"
@@ -190,9 +190,9 @@ def vlc(url: str) -> Iterator[tuple[Program, Path]]:
 
 
 def recorded(player: tuple[Program, Path], seconds: float) -> Take:
-    """What `vlc` recorded, once that is `seconds` of pictures or more; fails with its words when it never is.
+    """The frames that `vlc` recorded, after at least `seconds` of pictures; fails with the messages of VLC.
 
-    How soon a player begins, and in what bursts it writes, is its own affair: only what is played is judged.
+    The start-up time and the write bursts of the player do not matter.
     """
     program, out = player
     until(lambda: _pictures(out) >= seconds * FRAMES_PER_SECOND, f"VLC has {seconds} s of {program.command[-2]}", 40)
@@ -202,7 +202,7 @@ def recorded(player: tuple[Program, Path], seconds: float) -> Take:
 
 
 def _pictures(file: Path) -> int:
-    """How many pictures a file holds that is still being written, perhaps none."""
+    """The number of pictures in a file that is still being written."""
     count = [
         "ffprobe",
         "-v",
@@ -222,7 +222,7 @@ def _pictures(file: Path) -> int:
 
 
 def gst_push(film: Film, url: str) -> Program:
-    """GStreamer publishing an FLV film in real time through rtmp2sink."""
+    """GStreamer that publishes an FLV film in real time through rtmp2sink."""
     pipeline = f"filesrc location={film.path()} ! flvdemux name=in"
     if film.video:
         pipeline += " in.video ! h264parse ! queue ! out."
@@ -233,10 +233,10 @@ def gst_push(film: Film, url: str) -> Program:
 
 
 def gst_play_flv(source: str, *, picture: bool = True) -> Program:
-    """GStreamer playing FLV from `source` (an element with its properties).
+    """GStreamer that plays FLV from `source`, an element with its properties.
 
-    Prints one hash per decoded picture, or per coded audio packet. The other kind is played too and thrown away:
-    flvdemux gives up when the first pad that it makes leads nowhere.
+    Prints one hash per decoded picture or coded audio packet. The other stream is played and discarded, because
+    flvdemux fails if its first pad is not linked.
     """
     checked, dropped = "checksumsink hash=md5 sync=false", "fakesink sync=false"
     decode = "h264parse ! avdec_h264 ! videoconvert ! video/x-raw,format=I420"
@@ -247,9 +247,9 @@ def gst_play_flv(source: str, *, picture: bool = True) -> Program:
 
 
 def gst_play_hls(url: str, *, paced: bool = False) -> Program:
-    """GStreamer playing an HLS address (hlsdemux2 inside playbin3); prints one hash per picture.
+    """GStreamer that plays HLS with hlsdemux2 in playbin3 and prints one hash per picture.
 
-    paced: plays at its speed, as for a screen. Without it, the pipeline is always at the end of what is there.
+    paced: plays in real time. Otherwise it always plays as fast as data is available.
     """
     sync = "true" if paced else "false"
     video = f"videoconvert ! video/x-raw,format=I420 ! checksumsink hash=md5 sync={sync}"
@@ -258,9 +258,9 @@ def gst_play_hls(url: str, *, paced: bool = False) -> Program:
 
 
 def gst_play_dash(url: str) -> Program:
-    """GStreamer playing the picture of a DASH address; prints one hash per picture.
+    """GStreamer that plays the video of a DASH URL and prints one hash per picture.
 
-    With dashdemux: dashdemux2 plays too, but asks for 30 s of buffer first, and gst-launch obeys.
+    It uses dashdemux. dashdemux2 works too, but first buffers 30 s with gst-launch.
     """
     pipeline = f"souphttpsrc location={url} ! dashdemux ! video/quicktime ! queue ! decodebin"
     pipeline += " ! videoconvert ! video/x-raw,format=I420 ! checksumsink hash=md5 sync=false"
@@ -268,7 +268,7 @@ def gst_play_dash(url: str) -> Program:
 
 
 def checksums(text: str) -> list[Frame]:
-    """What checksumsink printed: `<time> <hash>` lines; times are GStreamer's own and not compared."""
+    """Parses the `<time> <hash>` lines of checksumsink. The times are internal to GStreamer and not compared."""
     frames = []
     for line in text.splitlines():
         words = line.split()
@@ -282,7 +282,7 @@ def checksums(text: str) -> list[Frame]:
 
 
 def rtmpdump(url: str, to: Path) -> Program:
-    """rtmpdump recording a live stream into an FLV file until it is stopped."""
+    """rtmpdump that records a live stream into an FLV file until it is stopped."""
     return Program(["rtmpdump", "-q", "--live", "-r", url, "-o", str(to)])
 
 
@@ -318,7 +318,7 @@ FPSCommon=30
 
 @contextlib.contextmanager
 def obs(server: str, key: str) -> Iterator[Program]:
-    """OBS Studio streaming one coloured scene to `server` with `key`, on a virtual display with software rendering."""
+    """OBS Studio that streams one coloured scene to `server` with `key`, on a virtual display."""
     with tempfile.TemporaryDirectory(prefix="millrace-obs-") as name:
         home = Path(name)
         config = home / ".config" / "obs-studio"
@@ -364,5 +364,5 @@ def _obs_scene() -> dict[str, Any]:
 
 
 def missing(*programs: str) -> list[str]:
-    """Those that are not on PATH."""
+    """Returns the programs that are not on PATH."""
     return [name for name in programs if shutil.which(name) is None]

@@ -1,8 +1,8 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that stands still until a test changes it."""
 
 
 class Clock:
-    """Called, it gives `now`: seconds since whatever the test takes for the beginning."""
+    """Returns `now` when called: seconds since an arbitrary start."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.now = now

@@ -1,4 +1,4 @@
-"""CloudFormation templates worked out without AWS: parameters, conditions, rules, nested stacks and imports."""
+"""Evaluates CloudFormation templates without AWS: parameters, conditions, rules, nested stacks and imports."""
 
 import ipaddress
 import re
@@ -35,7 +35,7 @@ _FAKES = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the short forms, as their long ones."""
+    """Loads YAML and expands the short forms of functions."""
 
 
 def _short(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
@@ -64,13 +64,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Refused(Exception):
-    """A rule or a parameter's own bounds say no."""
+    """A rule or a parameter constraint is violated."""
 
 
 class Stack:
-    """A template with its parameters, worked out. What only AWS could tell is a likely form, or `<logical id>`.
+    """An evaluated template. Values known only to AWS have a typical form or `<logical id>`.
 
-    resources: those whose condition holds, without conditions; outputs likewise. nested: by logical id.
+    resources, outputs: those whose condition is true. nested: the nested stacks by logical id.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Stack:
                     self.exports[self._resolve(output["Export"]["Name"])] = str(self.outputs[key])
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Properties by logical id, of this stack and all in it."""
+        """Properties of resources by logical id, from this stack and its nested ones."""
         found = {k: v["Properties"] for k, v in self.resources.items() if v["Type"] == kind}
         for child in self.nested.values():
             found |= child.of_type(kind)
@@ -205,7 +205,7 @@ class Stack:
         return self._made(name, None)
 
     def _made(self, logical: str, attribute: str | None) -> str:
-        """What a resource's Ref or attribute would be."""
+        """The value of a resource's Ref or attribute."""
         self._there(logical)
         resource = self.template["Resources"][logical]
         if resource["Type"] == "AWS::DynamoDB::Table" and attribute is None:

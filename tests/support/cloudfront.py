@@ -1,4 +1,4 @@
-"""A CloudFront signer of its own: what botocore's CloudFrontSigner and Amazon's guide make, RSA and ECDSA."""
+"""A CloudFront signer for tests, after botocore's CloudFrontSigner and Amazon's guide, with RSA and ECDSA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HASHES = {"SHA1": hashes.SHA1(), "SHA256": hashes.SHA256()}
 
 
 class Signer:
-    """key: "rsa" or "ec"; algorithm: what goes into Hash-Algorithm, None to leave it out (SHA1)."""
+    """Signs URLs. key: "rsa" or "ec". algorithm: the value of Hash-Algorithm; None omits it (SHA1)."""
 
     def __init__(self, key_id: str = "K1", key: str = "rsa", algorithm: str | None = None) -> None:
         self.key_id = key_id

@@ -1,4 +1,4 @@
-"""The console in a browser, signed in."""
+"""Opens the console in a browser, signed in."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,12 +13,12 @@ WIDE = {"width": 1280, "height": 900}  # of a desktop: the navigation is shown
 
 
 def address(gateway: Gateway, path: str = "") -> str:
-    """The console's own address; `path` such as `#/channels`."""
+    """The URL of the console. path: a view such as `#/channels`."""
     return f"http://127.0.0.1:{gateway.ports['admin']}/{path}"
 
 
 async def log_in(page: Page, token: str) -> None:
-    """Fills the form and sends it; returns once the console's navigation is there."""
+    """Submits the login form and waits for the console's navigation."""
     await page.get_by_label("Token or password").fill(token)
     await page.get_by_role("button", name="Log in").click()
     await page.get_by_role("navigation", name="Main").wait_for()
@@ -26,7 +26,7 @@ async def log_in(page: Page, token: str) -> None:
 
 @contextlib.asynccontextmanager
 async def signed_in(browser: Browser, gateway: Gateway, path: str = "", **options: Any) -> AsyncIterator[Watched]:
-    """A page of the console behind the login, in English unless `options` of the browser context say otherwise."""
+    """Opens a console page after the login, in English by default."""
     async with opened(browser, address(gateway, path), **{"locale": "en-US", "viewport": WIDE, **options}) as watched:
         watched.page.set_default_timeout(20_000)
         await log_in(watched.page, gateway.token)

@@ -1,4 +1,4 @@
-"""A gateway of several worker processes: which of them has what, as the system tells."""
+"""A gateway with several worker processes, and their state as the system reports it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ESTABLISHED = "01"
 
 
 class Cores(Gateway):
-    """`workers` processes below a master; settings as of Gateway. Only on Linux, as they are."""
+    """Starts `workers` processes below a master, only on Linux. Settings are those of `Gateway`."""
 
     def __init__(self, folder: Path, workers: int = 2, **settings: str) -> None:
         self.count = workers
         super().__init__(folder, MILLRACE_SERVE__WORKERS=str(workers), **settings)
 
     def workers(self) -> dict[str, int]:
-        """The processes that serve, by name: whoever holds the socket that is named after it."""
+        """The serving processes by name, found by their named sockets."""
         named = {}
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
             words = line.split()
@@ -41,48 +41,48 @@ class Cores(Gateway):
         return found
 
     def children(self) -> list[int]:
-        """Of the master."""
+        """The pids of the master's children."""
         pid = self.process.pid
         with suppress(OSError):
             return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         return []
 
     def wait_workers(self, *names: str, timeout: float = 20.0) -> dict[str, int]:
-        """Returns once exactly these serve."""
+        """Waits until exactly these workers serve."""
         until(lambda: sorted(self.workers()) == sorted(names), f"workers {names}: {self.log[-1500:]}", timeout)
         return self.workers()
 
     def connections(self, listener: str) -> dict[str, int]:
-        """How many connections to a listener each worker holds."""
+        """The number of connections to a listener, by worker."""
         port = f"{self.ports[listener]:04X}"
         ours = {line[9] for line in _connected() if line[1].endswith(f":{port}")}
         return {name: len(ours & set(_sockets(pid))) for name, pid in self.workers().items()}
 
     def serving(self, client: Program) -> str | None:
-        """The worker at the other end of a client's connection; None where it has none yet."""
+        """The worker that holds a client's connection, or None before it is accepted."""
         inodes = set(_sockets(client.process.pid))
         ends = {(line[2], line[1]) for line in _connected() if line[9] in inodes}
         ours = {line[9] for line in _connected() if (line[1], line[2]) in ends}
         return next((name for name, pid in self.workers().items() if ours & set(_sockets(pid))), None)
 
     def holder(self) -> str:
-        """The worker that has the only publisher."""
+        """The worker with the only publisher."""
         (name,) = (name for name, count in self.connections("rtmp").items() if count)
         return name
 
     def measured(self) -> dict[str, float]:
-        """What /metrics says, by name and labels as Prometheus writes them."""
+        """The values of /metrics by name and labels."""
         reply = self.api("GET", "/metrics")
         assert reply.status == 200, reply.text
         pairs = (line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
     def ask(self, path: str = "/healthcheck") -> int:
-        """The status of a request on a connection of its own; it lands on any worker."""
+        """Sends a request on a new connection, which any worker may accept. Returns the status."""
         return http("GET", f"http://127.0.0.1:{self.ports['http']}{path}").status
 
     def ended(self, timeout: float = 20.0) -> int:
-        """The exit code, once it has ended by itself."""
+        """Waits until it ends by itself and returns the exit code."""
         return self.process.wait(timeout)
 
 
@@ -93,7 +93,7 @@ def _connected() -> Iterator[list[str]]:
 
 
 def _sockets(pid: int) -> Iterator[str]:
-    """Inodes of a process's sockets."""
+    """The inodes of a process's sockets."""
     with suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
@@ -109,7 +109,7 @@ def alive(pid: int) -> bool:
 
 
 class EdgeCores(Cores):
-    """An edge of several workers."""
+    """An edge with several workers."""
 
     program = ("proxy",)
 
@@ -119,7 +119,7 @@ Start = Callable[..., Cores]
 
 @contextlib.contextmanager
 def viewers_everywhere(gateway: Cores, url: str) -> Iterator[list[Program]]:
-    """ffmpegs that play until the stream ends, as many as it takes until each worker has one. The kernel chooses."""
+    """Starts ffmpeg viewers until each worker has one. The kernel distributes the connections."""
     with contextlib.ExitStack() as stack:
         viewers: list[Program] = []
         served: set[str] = set()
@@ -131,7 +131,7 @@ def viewers_everywhere(gateway: Cores, url: str) -> Iterator[list[Program]]:
 
 
 def answers(gateway: Gateway) -> bool:
-    """Whether its console is there."""
+    """Whether the console answers."""
     with contextlib.suppress(OSError):
         return gateway.api("GET", "/servers").status == 200
     return False

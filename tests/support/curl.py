@@ -1,4 +1,4 @@
-"""curl as the HTTP/2 client: a peer that is not ours, and says which version was spoken."""
+"""curl as an independent HTTP/2 client that reports the negotiated version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.tools import need
 
 @dataclass(frozen=True)
 class Answer:
-    """version: "2" or "1.1", as negotiated. headers: lower-case names; of a repeated one the last."""
+    """An HTTP answer. version: "2" or "1.1". headers: lower-case names; the last value of repeated ones."""
 
     status: int
     version: str
@@ -25,13 +25,13 @@ class Answer:
 
 
 def command(url: str, authority: Path, *options: str) -> list[str]:
-    """curl fetching `url` with TLS that this authority vouches for, unbuffered, to stdout."""
+    """The curl command that fetches `url` with this certificate authority, unbuffered, to stdout."""
     need("curl")
     return ["curl", "--silent", "--show-error", "--no-buffer", "--cacert", str(authority), *options, url]
 
 
 def fetch(url: str, authority: Path, *options: str, http2: bool = True) -> Answer:
-    """One GET; http2: offered by ALPN beside HTTP/1.1."""
+    """Sends one GET request. http2: offers HTTP/2 by ALPN."""
     told = "\\n%{json}\\n%{header_json}"
     offered = "--http2" if http2 else "--http1.1"
     options = (offered, "--max-time", "20", "--write-out", "%{stderr}" + told.replace("\\n", "\n"), *options)

@@ -1,4 +1,4 @@
-"""An incremental reader of live Matroska: elements as they come, sizes known or not. For judging what writers send."""
+"""An incremental reader of live Matroska, to check the output of writers. Element sizes may be unknown."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LARGEST = 50_000_000
 
 
 class NotEbml(Exception):
-    """These bytes are no EBML, or none that can be read as it comes."""
+    """The bytes are not EBML or cannot be read incrementally."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A Segment or Cluster begins. size: None where it is not known."""
+    """A Segment or Cluster starts. size: None if it is unknown."""
 
     id: int
     size: int | None
@@ -36,14 +36,14 @@ class Start:
 
 @dataclass(frozen=True)
 class End:
-    """A Segment or Cluster has ended."""
+    """A Segment or Cluster ends."""
 
     id: int
 
 
 @dataclass(frozen=True)
 class Element:
-    """Any other element, whole. raw: with its id and size."""
+    """Any other complete element. raw: its bytes with id and size."""
 
     id: int
     body: bytes
@@ -54,7 +54,7 @@ Event = Start | End | Element
 
 
 def vint(data: bytes | bytearray, at: int, *, marker: bool, most: int) -> tuple[int, int] | None:
-    """(value, end) of a variable size integer; None where more bytes are needed. RFC 8794 §4."""
+    """Returns (value, end) of a variable size integer, or None if more bytes are needed. RFC 8794 §4."""
     if at >= len(data):
         return None
     first = data[at]
@@ -68,7 +68,7 @@ def vint(data: bytes | bytearray, at: int, *, marker: bool, most: int) -> tuple[
 
 
 class EbmlReader:
-    """Bytes in, events out."""
+    """Reads events from pieces of bytes."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -76,7 +76,7 @@ class EbmlReader:
         self._open: list[tuple[int, int | None]] = []  # (id, where it ends)
 
     def receive(self, data: bytes) -> Iterator[Event]:
-        """The events that these bytes complete. Raises NotEbml."""
+        """Yields the events that these bytes complete. Raises `NotEbml`."""
         self._data += data
         while True:
             yield from self._ended()
@@ -104,7 +104,7 @@ class EbmlReader:
             yield Element(id, raw[at:], raw)
 
     def finish(self) -> Iterator[Event]:
-        """The bytes have ended. Raises NotEbml where something is cut."""
+        """Ends the input. Raises `NotEbml` if an element is incomplete."""
         if self._data or any(end is not None and end != self._position for _, end in self._open):
             raise NotEbml("cut in an element")
         while self._open:
@@ -122,7 +122,7 @@ class EbmlReader:
         return id[0], None if unknown else size[0], size[1]
 
     def _closes(self, id: int) -> bool:
-        """Whether this element ends the innermost one of unknown size: RFC 8794 §6.2, a parent's or a sibling's."""
+        """Whether this element ends the innermost one of unknown size, as RFC 8794 §6.2 defines."""
         inner = self._open[-1][0]
         return id in TOP or (inner == CLUSTER and id in OPEN[SEGMENT])
 
@@ -138,7 +138,7 @@ class EbmlReader:
 
 
 def children(body: bytes) -> list[tuple[int, bytes]]:
-    """The elements in a whole master element. Raises NotEbml."""
+    """Returns the child elements of a complete master element. Raises `NotEbml`."""
     found, at = [], 0
     while at < len(body):
         id = vint(body, at, marker=True, most=4)
@@ -151,7 +151,7 @@ def children(body: bytes) -> list[tuple[int, bytes]]:
 
 
 def number(body: bytes) -> int:
-    """An unsigned integer's value."""
+    """Returns the value of an unsigned integer element."""
     if len(body) > 8:
         raise NotEbml("an integer of more than 8 bytes")
     return int.from_bytes(body, "big")

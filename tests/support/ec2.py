@@ -1,4 +1,4 @@
-"""A strict double of EC2 for one operation: DescribeNetworkInterfaces with what moto's tasks lack, a public name."""
+"""A strict double of EC2 with only DescribeNetworkInterfaces, including the public names that moto's tasks lack."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 @dataclass
 class Ec2:
-    """names: of interfaces, by id; "" where one has no public address. address: only that, without a DNS name.
+    """Answers about network interfaces.
 
-    broken: so many answers are HTTP 503 first.
+    names: public DNS names by interface id; "" without a public address. address: a public address without a DNS name.
+    broken: the number of first answers that are HTTP 503.
     """
 
     url: str = ""
@@ -82,7 +83,7 @@ def _xml(status: int, body: str) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def ec2() -> AsyncIterator[Ec2]:
-    """EC2 on a free port; name it in AWS_ENDPOINT_URL_EC2."""
+    """Runs EC2 on a free port, for AWS_ENDPOINT_URL_EC2."""
     made = Ec2()
     app = web.Application()
     app.router.add_post("/", made.answer)

@@ -1,4 +1,4 @@
-"""A media worker for tests: it sends back what it gets, and does what its own kinds of frames ask."""
+"""A media worker for tests that returns its input and obeys special frames."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE = range(100, 107)
 
 
 def work(link: ParentLink) -> None:
-    """LEAVE: exits with the status in the body. STUCK: hangs as native code does, deaf to the link. SHOUT: writes the
-    body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: takes more memory than it may.
-    WRITE: tries to write the file named. NONSENSE: sends what is no frame."""
+    """Echoes frames. These kinds of frames have effects:
+
+    LEAVE: exits with the status in the body. STUCK: hangs without reading the link, as native code may. SHOUT: writes
+    the body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: allocates more memory than
+    allowed. WRITE: tries to write the given file. NONSENSE: sends bytes that are not a frame.
+    """
     while (received := link.receive()) is not None:
         kind, body = received
         if kind == LEAVE:

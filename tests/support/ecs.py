@@ -1,7 +1,7 @@
-"""A strict double of Amazon ECS as far as tasks go: what the API page forbids is refused, tokens are idempotent.
+"""A strict double of the task operations of Amazon ECS: it refuses invalid requests, and tokens are idempotent.
 
-Its own rules where moto has none: `clientToken`, `count`, `failures`, lengths, Fargate's sizes, eventual consistency.
-Tasks can be real processes: `launch` gets what a container would be started with.
+It has rules that moto lacks: `clientToken`, `count`, `failures`, lengths, sizes of Fargate, eventual consistency. Tasks
+can be real processes: `launch` gets the environment and the command of a container.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FARGATE = {
 
 
 class Refusal(Exception):
-    """An error of the service: its code and message, and what else its body has."""
+    """An error of the service: its code, its message and other members of the body."""
 
     def __init__(self, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
@@ -84,8 +84,11 @@ Launch = Callable[[Mapping[str, str], list[str]], Awaitable[None]]
 
 @dataclass
 class Ecs:
-    """tasks: by ARN, in the order of their start. room: how many more can be placed. lag: so many calls go by before a
-    new task is listed. lose: so many answers to RunTask are lost on their way, though it was done."""
+    """Keeps tasks by ARN in the order of their start.
+
+    room: how many more tasks can be placed. lag: how many calls pass before a new task is listed. lose: how many
+    answers to RunTask are lost although the task was started.
+    """
 
     url: str = ""
     families: dict[str, set[str]] = field(default_factory=lambda: {"millrace-worker": {"worker"}})
@@ -110,7 +113,7 @@ class Ecs:
         return [task for task in self.tasks.values() if task.desired == "RUNNING"]
 
     def end(self, task: Task, reason: str = "Essential container in task exited") -> None:
-        """As if the container had ended by itself."""
+        """Ends a task as if its container had ended by itself."""
         task.last = task.desired = "STOPPED"
         task.reason = task.reason or reason
         if task.running is not None:
@@ -283,7 +286,7 @@ def _model(operation: str) -> Any:
 
 @contextlib.asynccontextmanager
 async def ecs() -> AsyncIterator[Ecs]:
-    """ECS on a free port; name it in AWS_ENDPOINT_URL_ECS."""
+    """Runs ECS on a free port, for AWS_ENDPOINT_URL_ECS."""
     made = Ecs()
     app = web.Application(client_max_size=1 << 20)
     app.router.add_post("/", made.answer)
@@ -296,7 +299,7 @@ async def ecs() -> AsyncIterator[Ecs]:
 
 
 def credentials(url: str, service: str = "ECS", **more: str) -> dict[str, str]:
-    """The environment of a process that is a client of a double."""
+    """The environment for a process that uses a double."""
     return {
         f"AWS_ENDPOINT_URL_{service}": url,
         "AWS_REGION": REGION,

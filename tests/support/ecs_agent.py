@@ -1,4 +1,4 @@
-"""A strict double of the ECS agent's endpoints in a task: metadata version 4 and task protection."""
+"""A strict double of the endpoints of the ECS agent in a task: metadata version 4 and task protection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID = "b5b5d1c1-2a9c-4d7e-9a11-6f0a5f1a4a3e-1234"
 
 
 def metadata(address: str = "10.0.2.106", mode: str = "awsvpc") -> dict[str, Any]:
-    """What Fargate answers to `/task` (from AWS's documentation, shortened to what stands in every version)."""
+    """The answer of Fargate to `/task`, after AWS's documentation, with the members common to all versions."""
     network: dict[str, Any] = {
         "NetworkMode": mode,
         "IPv4Addresses": [address] if address else [],
@@ -53,7 +53,10 @@ def metadata(address: str = "10.0.2.106", mode: str = "awsvpc") -> dict[str, Any
 
 @dataclass
 class Agent:
-    """What it knows and was asked. broken: so many answers are HTTP 500 first; refusal: instead of doing it."""
+    """The state of an agent and the requests to it.
+
+    broken: the number of first answers that are HTTP 500. refusal: an error that is returned to all requests.
+    """
 
     url: str = ""
     task: Any = field(default_factory=metadata)
@@ -65,7 +68,7 @@ class Agent:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, wanted: Callable[[Agent], bool]) -> None:
-        """Once it is so after some request."""
+        """Waits for a request after which the condition holds."""
         async with asyncio.timeout(20):
             while not wanted(self):
                 self._changed.clear()
@@ -73,7 +76,7 @@ class Agent:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables of a container."""
+        """The environment variables of a container."""
         return {"ECS_CONTAINER_METADATA_URI_V4": f"{self.url}/v4/{ID}", "ECS_AGENT_URI": f"{self.url}/api/{ID}"}
 
     def _breaks(self) -> bool:
@@ -87,7 +90,7 @@ class Agent:
         return web.Response(text=json.dumps(self.task), content_type="application/json")
 
     async def protect(self, request: web.Request) -> web.Response:
-        """PUT …/task-protection/v1/state, as its page says: two known members, whole minutes from 1 to 2880."""
+        """PUT …/task-protection/v1/state, as documented: two known members, whole minutes from 1 to 2880."""
         try:
             return await self._answer(request)
         finally:
@@ -124,7 +127,7 @@ def _error(status: int, code: str, message: str) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def agent() -> AsyncIterator[Agent]:
-    """An agent on a free port."""
+    """Runs an agent on a free port."""
     made = Agent()
     app = web.Application()
     app.router.add_get(f"/v4/{ID}/task", made.tell)

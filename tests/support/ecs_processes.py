@@ -1,4 +1,4 @@
-"""Tasks of the ECS double as processes of this machine: what the image's container would run, with its environment."""
+"""Runs tasks of the ECS double as local processes with the command and environment of the container image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Containers:
-    """A `Launch` of the double. definition: the environment that the task definition brings; the image's entry point is
-    `millrace`, its default command `worker`."""
+    """A `Launch` of the double. definition: the environment of the task definition.
+
+    The entry point of the image is `millrace`, and its default command is `worker`.
+    """
 
     def __init__(self, folder: Path, definition: Mapping[str, str]) -> None:
         self._folder = folder
@@ -30,7 +32,7 @@ class Containers:
         return [process for process in self.processes if process.returncode is None]
 
     def log(self) -> str:
-        """What all of them printed."""
+        """The output of all processes."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self._folder.glob("task-*.log")))
 
     async def __call__(self, environment: Mapping[str, str], command: list[str]) -> None:

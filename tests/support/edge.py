@@ -1,4 +1,4 @@
-"""Parts of an edge over nodes that say what a test tells them."""
+"""Parts of an edge in front of scripted nodes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from proxy.edge.gateways import GatewayFiles, Gateways
 
 @contextlib.asynccontextmanager
 async def storing(gateways: Gateways, where: StreamLocator, peers: Peers) -> AsyncIterator[GatewayFiles]:
-    """What asks gateways for files."""
+    """Creates the client that requests files from gateways."""
     async with LivenessMonitor(peers) as vigil:
         yield GatewayFiles(gateways, UpstreamClient(where, peers, vigil), where)

@@ -1,4 +1,4 @@
-"""Real elementary streams for the writers' tests: ffmpeg makes them, PyAV takes them apart, ffmpeg reads ours back."""
+"""Real elementary streams for tests of writers. ffmpeg creates them, and PyAV extracts the packets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ RECIPES: dict[str, tuple[Codec, str, list[str]]] = {
 
 @dataclass(frozen=True)
 class Take:
-    """One packet: decode time and composition offset in ticks of the track."""
+    """One packet. Its decode time and composition offset are in ticks of the track."""
 
     dts: int
     cts: int
@@ -57,7 +57,7 @@ class Take:
 
 @dataclass(frozen=True)
 class Elementary:
-    """A track and its packets, decode times from 0."""
+    """A track and its packets; decode times start at 0."""
 
     path: Path
     track: MediaTrack
@@ -66,7 +66,7 @@ class Elementary:
 
 @functools.cache
 def elementary(name: str) -> Elementary:
-    """The stream of this recipe, made once."""
+    """The stream of this recipe, created once."""
     need("ffmpeg", "ffprobe")
     codec, container, arguments = RECIPES[name]
     path = made_once(container, ["ffmpeg", *arguments, "-f", container])
@@ -85,7 +85,7 @@ def elementary(name: str) -> Elementary:
 
 @dataclass(frozen=True)
 class Played:
-    """What a reader makes of a file, each list in presentation order: (seconds from the first, MD5)."""
+    """The frames that a reader finds in a file, in presentation order: (seconds since the first, MD5)."""
 
     pictures: list[tuple[float, str]]
     sounds: list[tuple[float, str]]
@@ -94,7 +94,7 @@ class Played:
 
 
 def played(path: Path, *, packets: bool = False) -> Played:
-    """ffmpeg decodes `path`, which must not make it say a word, and hashes each frame; with `packets` it copies."""
+    """Decodes `path` with ffmpeg, which must not warn, and hashes each frame. packets: copies without decoding."""
     codecs = ["-c", "copy"] if packets else []
     done = subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "warning", "-i", str(path), *codecs, "-fps_mode", "passthrough", "-copyts",
@@ -127,7 +127,7 @@ def played(path: Path, *, packets: bool = False) -> Played:
 
 
 def assert_same(got: list[tuple[float, str]], wanted: list[tuple[float, str]], *, within: float) -> None:
-    """The same frames, in order, at the same times from the first one, within `within` seconds."""
+    """Asserts the same frames in the same order, with relative times that differ by at most `within` seconds."""
     assert [digest for _, digest in got] == [digest for _, digest in wanted]
     worst = max(abs(a - b) for (a, _), (b, _) in zip(got, wanted, strict=True))
     assert worst <= within, f"{worst} s off"

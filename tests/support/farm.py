@@ -1,4 +1,4 @@
-"""Gateways and edges as in production: each on an address of its own, on the same ports and stores, found by name."""
+"""Gateways and edges as in production: own addresses, the same ports and shared stores, found through DNS."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Kind = TypeVar("Kind", bound=Gateway)
 
 
 class Farm:
-    """Nodes that share channels, secrets and registry; `names` knows those that are listed.
+    """Nodes that share channels, secrets and registry. `names` resolves the listed ones.
 
-    gateways, edges: by address. `settings` are MILLRACE_ variables of each; what they do not name lies in `folder`.
+    gateways, edges: nodes by address. settings: MILLRACE_ variables of each node; other files are in `folder`.
     """
 
     def __init__(self, folder: Path, names: NameServer, **settings: str) -> None:
@@ -42,25 +42,25 @@ class Farm:
 
     @property
     def variables(self) -> dict[str, str]:
-        """HAProxy's, so that it finds what they listen on."""
+        """The variables with which HAProxy finds the ports of the nodes."""
         return {f"FRONT_TO_{name.upper()}": str(port) for name, port in self.ports.items()}
 
     @property
     def database(self) -> Path:
-        """Where they all keep their channels."""
+        """The shared store of channels."""
         return self.folder / "channels.db"
 
     # ---- nodes come ----
 
     def gateway(self, host: str = "") -> str:
-        """One more, once it is ready and listed: its address, the next free one or that of one that has ended."""
+        """Starts a gateway, waits until it is ready, and lists it in DNS. host: reuses the address of an ended one."""
         host = host or next(host for host in _GATEWAYS if host not in self.gateways)
         self.gateways[host] = self._start(Gateway, host, _PORTS)
         self._list(GATEWAYS, host)
         return host
 
     def edge(self, host: str = "") -> str:
-        """As `gateway`."""
+        """Starts an edge in the same way as `gateway`."""
         host = host or next(host for host in _EDGES if host not in self.edges)
         self.edges[host] = self._start(Edge, host, ("rtmp", "http"))
         self._list(PLAYERS, host)
@@ -95,19 +95,19 @@ class Farm:
 
     @property
     def alive(self) -> list[str]:
-        """The addresses of gateways that run."""
+        """The addresses of running gateways."""
         return [host for host, gateway in self.gateways.items() if gateway.process.poll() is None]
 
     def get(self, host: str, path: str, **headers: str) -> Reply:
-        """What one node's playback listener answers, asked directly."""
+        """Sends a request directly to the playback listener of one node."""
         return http("GET", f"http://{host}:{self.ports['http']}{path}", headers=headers)
 
     def channel(self, **fields: Any) -> Channel:
-        """A new channel of all of them."""
+        """Creates a channel for all nodes."""
         return self.gateways[self.alive[0]].channel(**fields)
 
     def session(self, channel: Channel) -> dict[str, Any] | None:
-        """What the admin API says of a channel, asked of any that answers; None while its holder answers nobody."""
+        """The session from the admin API of any answering gateway; None while the channel's holder hangs."""
         for host in self.alive:
             reply = self.gateways[host].api("GET", f"/videostream/{channel.id}/session")
             if reply.status == 200:
@@ -116,11 +116,11 @@ class Farm:
         return None
 
     def publisher(self, channel: Channel) -> dict[str, Any]:
-        """Who publishes, once somebody does."""
+        """Waits for a publisher and returns its description."""
         return dict(until(lambda: (self.session(channel) or {}).get("publisher"), f"{channel.id} is published", 30))
 
     def holder(self, channel: Channel) -> str:
-        """The address of the gateway that holds the stream, once it has a publisher."""
+        """Waits for a publisher and returns the address of the gateway that holds the stream."""
 
         def held() -> str | None:
             session = self.session(channel)
@@ -138,18 +138,18 @@ class Farm:
     # ---- faults ----
 
     def kill(self, host: str) -> None:
-        """A node dies without a word; the name server does not know."""
+        """Kills a node. The name server still lists it."""
         process = (self.gateways.get(host) or self.edges[host]).process
         process.send_signal(signal.SIGKILL)
         process.wait(10)
 
     def drain(self, host: str) -> None:
-        """SIGTERM; returns at once."""
+        """Sends SIGTERM and returns at once."""
         (self.gateways.get(host) or self.edges[host]).process.send_signal(signal.SIGTERM)
 
     @contextlib.contextmanager
     def store_away(self) -> Iterator[None]:
-        """The store of channels answers nobody."""
+        """Makes the channel store unavailable for all nodes during the block."""
         with contextlib.closing(sqlite3.connect(self.database, isolation_level=None, timeout=30)) as store:
             store.execute("ALTER TABLE channels RENAME TO channels_away")
             try:
@@ -171,7 +171,7 @@ class Farm:
 
 @contextlib.contextmanager
 def farm(names: NameServer, count: int = 2, **settings: str) -> Iterator[Farm]:
-    """`count` gateways that are ready and listed; `settings` are MILLRACE_ variables of each."""
+    """Starts `count` gateways, ready and listed. settings: MILLRACE_ variables of each."""
     with tempfile.TemporaryDirectory(prefix="millrace-farm-") as folder, Farm(Path(folder), names, **settings) as one:
         for _ in range(count):
             one.gateway()

@@ -1,11 +1,11 @@
-"""Feeding a parser every way a network may: whole, byte by byte, in odd pieces, with more behind."""
+"""Feeds a parser in all ways that a network may deliver bytes: whole, byte by byte, or in odd pieces."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:
-    """Ways to cut `data`: one piece, single bytes, pieces of 7, a split in each third."""
+    """Ways to divide `data`: one piece, single bytes, pieces of 7, and three thirds."""
     yield [data]
     yield [data[i : i + 1] for i in range(len(data))]
     yield [data[i : i + 7] for i in range(0, len(data), 7)]
@@ -14,7 +14,7 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
 
 
 def feed_all_ways(make: Callable[[], Callable[[bytes], list[Any]]], data: bytes) -> list[Any]:
-    """Feeds `data` to a fresh parser in every way; all must give the same events, which are returned."""
+    """Feeds `data` to a new parser in each way. All must return the same events, which are returned."""
     results = []
     for pieces in cuts(data):
         feed = make()

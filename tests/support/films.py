@@ -1,4 +1,4 @@
-"""Films of every odd kind that people upload, made by ffmpeg once per run, and what ffprobe says of the results."""
+"""Unusual films as users upload them, made by ffmpeg once per run, and ffprobe's description of results."""
 
 import atexit
 import functools
@@ -21,7 +21,7 @@ H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
 @functools.cache
 def film(name: str, *arguments: str) -> Path:
-    """`ffmpeg <arguments> name`; skips the test where there is no ffmpeg."""
+    """Creates `name` with `ffmpeg <arguments>`; skips the test without ffmpeg."""
     need("ffmpeg", "ffprobe")
     path = _folder / name
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(path)], check=True, timeout=180)
@@ -29,31 +29,31 @@ def film(name: str, *arguments: str) -> Path:
 
 
 def plain(name: str = "plain.mp4", seconds: float = 3, *more: str) -> Path:
-    """Pictures and AAC sound."""
+    """A film with pictures and AAC sound."""
     return film(
         name, "-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", SOUND, "-t", str(seconds), *H264, "-c:a", "aac", *more
     )
 
 
 def silent(name: str, picture: str, *how: str, seconds: float = 3) -> Path:
-    """Pictures alone, from a libavfilter source."""
+    """A film with pictures only, from a libavfilter source."""
     return film(name, "-f", "lavfi", "-i", picture, "-t", str(seconds), *(how or H264))
 
 
 def copied(name: str, source: Path, *how: str) -> Path:
-    """Another film's streams in another container."""
+    """The streams of another film in another container."""
     return film(name, "-i", str(source), "-c", "copy", *how)
 
 
 def scratch_file(name: str, data: bytes) -> Path:
-    """A file that is no film, or a piece of one."""
+    """A file that is no film, or a part of one."""
     path = _folder / name
     path.write_bytes(data)
     return path
 
 
 def probe(path: Path | str, *, count: bool = True) -> dict[str, Any]:
-    """ffprobe's format and, by kind, its streams (of the first program)."""
+    """ffprobe's format, and the streams of the first program by kind."""
     command = [
         "ffprobe",
         "-v",
@@ -72,14 +72,14 @@ def probe(path: Path | str, *, count: bool = True) -> dict[str, Any]:
 
 
 def times(path: Path, kind: str) -> list[float]:
-    """Presentation times of the packets of one kind, in order of presentation."""
+    """Presentation times of the packets of one kind, sorted."""
     command = ["ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", "packet=pts_time", "-of", "json"]
     told = json.loads(subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=60).stdout)
     return sorted(float(packet["pts_time"]) for packet in told["packets"])
 
 
 def pixel(path: Path, x: float, y: float) -> tuple[int, int, int]:
-    """The colour at a place of the first picture (0 to 1 from left and top), averaged over a small square."""
+    """The average colour around a place of the first picture. x, y: 0 to 1 from left and top."""
     from PIL import Image
 
     if path.suffix != ".jpg":

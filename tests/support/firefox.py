@@ -54,18 +54,18 @@ _COMMAND_SECONDS: Final = 30.0
 
 
 class FirefoxError(Exception):
-    """A command was refused, or the script of a page raised."""
+    """A command was refused, or a script of a page raised an exception."""
 
 
 class Tab:
-    """A page of the browser."""
+    """A page in the browser."""
 
     def __init__(self, browser: Firefox, context: str) -> None:
         self._browser = browser
         self._context = context
 
     async def goto(self, url: str) -> None:
-        """Returns once the page is loaded. A page with an error status counts as loaded."""
+        """Loads a URL and waits. A page with an error status counts as loaded."""
         await self._browser.command("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     async def evaluate(self, function: str, argument: object = None) -> Any:
@@ -83,7 +83,7 @@ class Tab:
         return json.loads(answer["result"]["value"])
 
     async def until(self, function: str, what: str, seconds: float = 20.0) -> Any:
-        """Returns the first true value of a JavaScript function; fails with what the page shows otherwise."""
+        """Returns the first true value of a JavaScript function; fails with the text of the page."""
         end = time.monotonic() + seconds
         while not (value := await self.evaluate(function)):
             if time.monotonic() > end:
@@ -93,7 +93,7 @@ class Tab:
         return value
 
     async def click(self, name: str) -> None:
-        """Clicks the button with this text. The script counts as an act of the user."""
+        """Clicks the button with this text. The click counts as a user activation."""
         find = "(name) => [...document.querySelectorAll('button')].find((b) => b.innerText.trim() === name).click()"
         await self.evaluate(find, name)
 
@@ -110,7 +110,7 @@ class Tab:
 
 
 class Firefox:
-    """A running browser. Made by `firefox`."""
+    """A running browser, created by `firefox`."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -121,7 +121,7 @@ class Firefox:
         await self.command("script.addPreloadScript", functionDeclaration=function)
 
     async def command(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Raises FirefoxError for an error, TimeoutError without an answer. One command at a time."""
+        """Sends one command at a time. Raises `FirefoxError` for errors, `TimeoutError` without an answer."""
         number = next(self._numbers)
         await self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         async with asyncio.timeout(_COMMAND_SECONDS):
@@ -133,7 +133,7 @@ class Firefox:
 
     @contextlib.asynccontextmanager
     async def tab(self, url: str) -> AsyncIterator[Tab]:
-        """A page at `url`; it is closed behind the block."""
+        """Opens a page at `url` and closes it after the block."""
         tab = Tab(self, (await self.command("browsingContext.create", type="tab"))["context"])
         try:
             await tab.goto(url)
@@ -144,7 +144,7 @@ class Firefox:
 
 @contextlib.asynccontextmanager
 async def firefox() -> AsyncIterator[Firefox]:
-    """A browser with a new profile."""
+    """Starts a browser with a new profile."""
     with tempfile.TemporaryDirectory(prefix="firefox-", ignore_cleanup_errors=True) as folder:
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in _PREFERENCES.items()]
         Path(folder, "user.js").write_text("".join(lines))

@@ -1,4 +1,4 @@
-"""Several real gateways on one registry, one channel store and the same secrets."""
+"""Several real gateways with a shared registry, a shared channel store and the same secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.gateway import Gateway
 
 @contextlib.contextmanager
 def sharing(folder: Path, count: int, **more: str) -> Iterator[list[Gateway]]:
-    """Gateways that share a registry, channels and secrets. more: settings."""
+    """Starts gateways with a shared registry, channels and secrets. more: additional settings."""
     settings = {
         "MILLRACE_REGISTRY": f"sqlite:///{folder}/registry.db",
         "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",

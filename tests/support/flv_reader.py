@@ -1,4 +1,4 @@
-"""Reads what the gateway sends as FLV, and films: an FLV byte stream, in pieces of any size, as tags and events."""
+"""Reads films and the FLV output of the gateway: a byte stream in pieces of any size becomes tags and events."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Starts the program by a fork of a process that has imported it. Most of the CPU of a start is imports.
+"""Starts the program by forking a process that has already imported it, because imports need most CPU time.
 
-A forked start runs the same code from the command line on. The tests of the command line and of the installed wheel
-start the program as users do, and so does a master its worker processes.
+A forked start runs the same code from the command line on. Tests of the command line and of the installed wheel start
+the program as users do; a master also starts its workers so.
 """
 
 import atexit
@@ -47,7 +47,7 @@ _MODULES = (
 
 
 class ForkedProcess:
-    """A child of the fork server, with what tests use of `subprocess.Popen`."""
+    """A child of the fork server with the interface of `subprocess.Popen` that tests use."""
 
     def __init__(self, pid: int, status: int) -> None:
         self.pid = pid
@@ -86,7 +86,7 @@ _PROGRAMS = ("gateway", "proxy")  # that a child of the fork server can become
 
 
 def start(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> "ForkedProcess | subprocess.Popen[bytes]":
-    """Starts `python -m <program>` in a session of its own. Both outputs go to `log`."""
+    """Starts `python -m <program>` in a new session. Both outputs go to `log`."""
     is_usual = all(os.environ.get(name) == value or name.startswith(_PREFIXES) for name, value in env.items())
     if is_usual and program[0] in _PROGRAMS:
         return _server().start(program, env, log)
@@ -189,7 +189,7 @@ def _report_ended(statuses: dict[int, int]) -> None:
 
 
 def _run(request: dict[str, Any], log: int) -> None:
-    """The child: becomes the program. Does not return."""
+    """Turns the child into the program. Does not return."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)

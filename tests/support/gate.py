@@ -1,4 +1,4 @@
-"""Gate: a TCP proxy in front of a double, which a test opens and closes: a service that goes away and comes back."""
+"""A TCP proxy in front of a double, with which a test simulates outages of a service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class Gate:
-    """Use as `async with`; it is open at first, and its address stays the same. to: the URL of what is behind it."""
+    """Use as `async with`. It is open at first, and its address is constant. to: the URL behind it."""
 
     def __init__(self, to: str) -> None:
         parts = urlsplit(to)
@@ -36,7 +36,7 @@ class Gate:
         return f"http://127.0.0.1:{self._port}"
 
     async def open(self) -> None:
-        """Everything passes, what waited in silence too."""
+        """Lets everything pass, also the bytes that waited."""
         self._asks.set()
         self._answers.set()
         if self._server is None:
@@ -44,7 +44,7 @@ class Gate:
             self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
-        """Connections are reset, new ones refused."""
+        """Resets connections and refuses new ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -58,7 +58,7 @@ class Gate:
             await asyncio.sleep(0)
 
     def hush(self, *, answers: bool = False) -> None:
-        """Connections are accepted and kept, and nothing passes; answers: only what comes back does not."""
+        """Accepts and keeps connections but forwards nothing. answers: blocks only the answers."""
         if not answers:
             self._asks.clear()
         self._answers.clear()

@@ -1,4 +1,4 @@
-"""The real program as a subprocess on free ports, and its channels through the admin API."""
+"""The real program as a subprocess on free ports, with channels created through the admin API."""
 
 import contextlib
 import json
@@ -28,13 +28,13 @@ _FAULT = re.compile(
 
 
 def faults(log: str) -> list[str]:
-    """The lines with which Python says that a coroutine, a task, a socket or a file was forgotten."""
+    """The lines in which Python reports an unawaited coroutine or an unclosed resource."""
     return _FAULT.findall(log)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer, whatever its status."""
+    """An HTTP answer with any status."""
 
     status: int
     headers: dict[str, str]
@@ -51,7 +51,7 @@ class Reply:
 def http(
     method: str, url: str, *, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 15.0
 ) -> Reply:
-    """One HTTP request; `body` is sent as JSON. An error status is an answer, not an exception."""
+    """Sends one HTTP request with a JSON body. An error status raises no exception."""
     data = None if body is None else json.dumps(body).encode()
     send = {**(headers or {}), **({"Content-Type": "application/json"} if data is not None else {})}
     request = urllib.request.Request(url, data=data, headers=send, method=method)
@@ -65,7 +65,7 @@ def http(
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel of a running gateway, with the addresses that clients are given."""
+    """A channel of a running gateway, with its public addresses."""
 
     gateway: "Gateway"
     item: dict[str, Any]
@@ -89,30 +89,30 @@ class Channel:
 
     @property
     def push(self) -> str:
-        """The address that ffmpeg publishes to."""
+        """The URL for ffmpeg to publish to."""
         return f"{self.obs_server}/{self.obs_key}"
 
     @property
     def rtmp(self) -> str:
-        """The address that RTMP players play."""
+        """The URL for RTMP players."""
         return f"{self.obs_server}/{self.id}"
 
     def url(self, path: str) -> str:
-        """A playback address: `live.flv`, `live.m3u8`, `master.m3u8`, `manifest.mpd`, a player page …"""
+        """A playback URL: `live.flv`, `live.m3u8`, `master.m3u8`, `manifest.mpd`, a player page …"""
         return f"http://127.0.0.1:{self.gateway.ports['http']}/{self.id}/{path}"
 
     def session(self) -> dict[str, Any]:
-        """The live state as the admin API tells it."""
+        """The live state from the admin API."""
         reply = self.gateway.api("GET", f"/videostream/{self.id}/session")
         assert reply.status == 200, f"session of {self.id}: {reply.status} {reply.text[:300]}"
         return dict(reply.json())
 
     def wait_live(self, timeout: float = 20.0) -> None:
-        """Returns once the channel's publisher is accepted."""
+        """Waits until the channel's publisher is accepted."""
         self._wait(lambda: self.session()["state"] == "live", "live", timeout)
 
     def wait_playable(self, *paths: str, timeout: float = 20.0) -> None:
-        """Returns once every one of these files answers 200."""
+        """Waits until all these files answer 200."""
         for path in paths:
             self._wait(lambda path=path: http("GET", self.url(path)).status == 200, f"serving {path}", timeout)
 
@@ -125,7 +125,7 @@ class Channel:
 
 
 class Gateway:
-    """A running gateway with a data folder, an admin token and a log of its own."""
+    """A running gateway with its own data folder, admin token and log."""
 
     program: ClassVar[tuple[str, ...]] = ("gateway", "serve")
 
@@ -144,11 +144,11 @@ class Gateway:
 
     @property
     def log(self) -> str:
-        """What it printed so far."""
+        """Its output until now."""
         return (self.folder / "gateway.log").read_text(errors="replace")
 
     def wait_ready(self) -> None:
-        """Returns once all listeners are open, as ports.json says."""
+        """Waits until `ports.json` reports all listeners as open."""
         end = time.monotonic() + START_WITHIN
         ports = self.data / "ports.json"
         while not ports.exists():
@@ -160,12 +160,12 @@ class Gateway:
         self.ports = json.loads(ports.read_text())
 
     def api(self, method: str, path: str, body: Any = None) -> Reply:
-        """A request to the admin API with the token."""
+        """Sends a request with the token to the admin API."""
         headers = {"Authorization": f"Bearer {self.token}"}
         return http(method, f"http://127.0.0.1:{self.ports['admin']}{path}", body=body, headers=headers)
 
     def channel(self, name: str = "test", **fields: Any) -> Channel:
-        """A new channel that does not expire soon, with every packager on unless `fields` says otherwise."""
+        """Creates a channel that does not expire soon, by default with all packagers enabled."""
         body = {"name": name, "isFlv": True, "isHls": True, "isCMAF": True, "isVideo": False, "isImage": False}
         body |= {"isMotion": False, "isOnDemand": False, "hls_time": "1", "hls_list_size": "6", "outdate": FAR}
         reply = self.api("POST", "/videostream", body | fields)
@@ -173,7 +173,7 @@ class Gateway:
         return Channel(self, reply.json())
 
     def stop(self, timeout: float = 40.0) -> int:
-        """SIGTERM; the exit code. A gateway that does not end in time is killed and is an error."""
+        """Sends SIGTERM and returns the exit code. Fails, after a kill, if the gateway does not end in time."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -189,7 +189,7 @@ class Gateway:
 
 @contextlib.contextmanager
 def running(**settings: str) -> Iterator[Gateway]:
-    """A gateway for the length of a `with` block; `settings` are MILLRACE_ variables. It must end cleanly."""
+    """Runs a gateway during a `with` block; it must end cleanly. settings: MILLRACE_ variables."""
     with tempfile.TemporaryDirectory(prefix="millrace-gateway-") as name:
         gateway = Gateway(Path(name), **settings)
         try:
@@ -208,14 +208,14 @@ class Edge(Gateway):
     program = ("proxy",)
 
     def url(self, channel: Channel, path: str) -> str:
-        """A channel's playback address here."""
+        """The playback URL of a channel on this edge."""
         return f"http://127.0.0.1:{self.ports['http']}/{channel.id}/{path}"
 
     def get(self, channel: Channel, path: str, **headers: str) -> Reply:
         return http("GET", self.url(channel, path), headers=headers)
 
     def metrics(self) -> dict[str, float]:
-        """What it measures, by name and labels as Prometheus writes them."""
+        """The values of /metrics by name and labels."""
         reply = self.api("GET", "/metrics")
         assert reply.status == 200, reply.text
         pairs = (line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""A growing MP4 recording of any length, made from the fragments of a short one."""
+"""A growing MP4 recording of any length, built from the fragments of a short one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.recording import RunningArchive, play, settled
 
 
 async def recorded(archive: RunningArchive, film: Film) -> bytes:
-    """The file of a film while it grows, without its last picture. Nothing of it is left in the archive."""
+    """The unfinished file of a film's recording, without its last picture. It is removed from the archive."""
     publisher = builders.publish(builders.hub(), video_time="3600")
     stream = publisher.stream
     output = archive.recorder(stream)
@@ -37,7 +37,7 @@ async def recorded(archive: RunningArchive, film: Film) -> bytes:
 
 
 def repeat(short: bytes, seconds: float, times: int) -> Iterator[bytes]:
-    """Yields a recording in which the fragments of `short` come again and again, `seconds` after each other."""
+    """Yields a recording that repeats the fragments of `short`, each time `seconds` later."""
     top = list(boxes(short))
     first = next(box.start for box in top if box.kind == b"moof")
     moov = next(box for box in top if box.kind == b"moov")

@@ -69,7 +69,7 @@ def say(**what: object) -> None:
 
 
 def slices_hash(data: bytes) -> tuple[str, bool]:
-    """SHA-256 of the slices of an access unit in Annex B, and whether it is a key frame."""
+    """Returns SHA-256 of the slices of an Annex B access unit, and whether it is a key frame."""
     digest, key = hashlib.sha256(), False
     for unit in data.split(b"\x00\x00\x01"):
         unit = unit.rstrip(b"\x00")
@@ -115,7 +115,7 @@ class Client:
         self.loop.quit()
 
     def watch(self, element: Gst.Element, kind: str) -> None:
-        """Says each buffer that leaves an element."""
+        """Prints each buffer that leaves an element."""
 
         def seen(_: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
             buffer = info.get_buffer()
@@ -179,7 +179,7 @@ class Client:
         self.web.emit("set-remote-description", answer, Gst.Promise.new())
 
     def request(self, method: str, url: str, body: str | None = None) -> urllib.request.addinfourl:
-        """Raises HTTPError for 4xx and 5xx, OSError where nobody answers."""
+        """Sends an HTTP request. Raises `HTTPError` for 4xx and 5xx, `OSError` without an answer."""
         headers = {"Content-Type": "application/sdp"} if body else {}
         if self.options.bearer:
             headers["Authorization"] = f"Bearer {self.options.bearer}"

@@ -1,4 +1,4 @@
-"""The real HAProxy with proxy/haproxy/haproxy.cfg as it stands there: ports, names and certificate from variables."""
+"""The real HAProxy with `proxy/haproxy/haproxy.cfg`; variables set its ports, names and certificate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LISTENERS = ("rtmp", "rtmps", "http", "https", "ws", "wss", "metrics")
 
 @dataclass(frozen=True)
 class Front:
-    """A running HAProxy. ports: by listener, as in `ports.json`, and `metrics`."""
+    """A running HAProxy. ports: by listener as in `ports.json`, and `metrics`."""
 
     ports: dict[str, int]
     program: Program
@@ -33,11 +33,11 @@ class Front:
 
     @property
     def log(self) -> str:
-        """What it said so far: connections of encoders, servers that came and went."""
+        """Its log until now: connections of encoders, and servers that came and went."""
         return self.program.output + self.program.errors
 
     def ask(self, command: str) -> str:
-        """The answer to one command of its admin socket."""
+        """Sends one command to its admin socket and returns the answer."""
         with socket.socket(socket.AF_UNIX) as admin:
             admin.settimeout(10)
             admin.connect(str(self.socket_path))
@@ -45,7 +45,7 @@ class Front:
             return b"".join(iter(lambda: admin.recv(65536), b"")).decode()
 
     def servers(self, backend: str) -> dict[str, str]:
-        """Address and state (`UP`, `DOWN`, `DOWN (agent)`, …) of a backend's servers that have an address."""
+        """Addresses and states (`UP`, `DOWN`, `DOWN (agent)`, …) of a backend's servers with an address."""
         rows = csv.DictReader(self.ask("show stat -1 4 -1").removeprefix("# ").splitlines())
         state = {row["svname"]: row["status"] for row in rows if row["pxname"] == backend}
         address: dict[str, str] = {}
@@ -55,16 +55,16 @@ class Front:
         return {address[name]: state[name] for name in state if address.get(name, "-") != "-"}
 
     def up(self, backend: str) -> set[str]:
-        """The addresses of those that take new connections; checked at least once where checks have begun."""
+        """The addresses of servers whose state starts with UP: they accept new connections."""
         return {address for address, state in self.servers(backend).items() if state.startswith("UP")}
 
     def wait_up(self, backend: str, *addresses: str, timeout: float = 20.0) -> None:
-        """Returns once exactly these take new connections."""
+        """Waits until exactly these servers accept new connections."""
         until(lambda: self.up(backend) == set(addresses), f"{backend} is {addresses}", timeout)
 
 
 def free_ports(count: int, *hosts: str) -> list[int]:
-    """Ports that are free on each of these addresses now."""
+    """Ports that are currently free on all these addresses."""
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(found) < count:
@@ -81,7 +81,7 @@ def free_ports(count: int, *hosts: str) -> list[int]:
 
 
 def checked(**variables: str) -> Program:
-    """`haproxy -c` over the configuration with these variables, once it has ended."""
+    """Runs `haproxy -c` on the configuration with these variables and waits for its end."""
     need("haproxy")
     program = Program(["haproxy", "-c", "-dD", "-f", str(CONFIG)], env=variables)
     program.process.wait(20)
@@ -90,7 +90,7 @@ def checked(**variables: str) -> Program:
 
 @contextlib.contextmanager
 def haproxy(dns: str, certificate: Path | None = None, **variables: str) -> Iterator[Front]:
-    """HAProxy on free ports; `dns`: address:port of the name server; `variables` are FRONT_ ones."""
+    """Runs HAProxy on free ports. dns: address:port of the name server. variables: FRONT_ variables."""
     need("haproxy")
     # Where it is started by root the socket must not lie in a folder that is somebody's own.
     with tempfile.TemporaryDirectory(prefix="millrace-haproxy-") as folder:
@@ -112,7 +112,7 @@ def haproxy(dns: str, certificate: Path | None = None, **variables: str) -> Iter
 
 @contextlib.asynccontextmanager
 async def wire(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
-    """An HTTP/1.1 connection to one of its ports from an address of ours."""
+    """Opens an HTTP/1.1 connection to one of its ports from a local address."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", port, local_addr=(source, 0), ssl=tls, server_hostname="localhost" if tls else None
     )

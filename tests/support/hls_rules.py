@@ -1,6 +1,6 @@
-"""What draft-pantos-hls-rfc8216bis demands of Media Playlists, one at a time and as a sequence of snapshots.
+"""The rules of draft-pantos-hls-rfc8216bis for Media Playlists, single ones and sequences of snapshots.
 
-Written from the specification, apart from the printers: it reads text only.
+Written from the specification and independent of the gateway's printers: it reads only text.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Playlist:
 
 
 def parse(text: str) -> Playlist:
-    """Reads a Media Playlist strictly: an AssertionError names what is wrong with it."""
+    """Reads a Media Playlist strictly. An `AssertionError` names the violated rule."""
     assert text.startswith("#EXTM3U\n"), "§4.4.1.1: EXTM3U MUST be the first line"
     assert text.endswith("\n")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text), "§4.1: no control characters"
@@ -153,7 +153,7 @@ def parse(text: str) -> Playlist:
 
 
 def check(p: Playlist) -> Playlist:
-    """The rules that one playlist must keep."""
+    """Checks the rules for a single playlist."""
     fractions = any(not float(s.duration).is_integer() for s in p.segments)
     assert p.version >= (3 if fractions else 1)
     for s in p.segments:
@@ -202,7 +202,7 @@ def check(p: Playlist) -> Playlist:
 
 
 class Follower:
-    """A client that keeps every snapshot to what earlier ones said (§6.2.1, §6.2.2)."""
+    """A client that compares each snapshot with the earlier ones (§6.2.1, §6.2.2)."""
 
     def __init__(self) -> None:
         self.last: Playlist | None = None

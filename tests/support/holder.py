@@ -1,4 +1,4 @@
-"""A holder of streams that says exactly the bytes it is told, and remembers what it was asked."""
+"""A scripted holder of streams that sends given bytes and records its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Saying: TypeAlias = "bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]"
 
 
 def answer(body: bytes | str, kind: str = "video/mp2t", status: str = "200 OK", **headers: str) -> bytes:
-    """An answer of known length; header names with "_" for "-"."""
+    """An HTTP answer with known length; header names have "_" for "-"."""
     data = body.encode() if isinstance(body, str) else body
     said = {"Content-Type": kind, "Content-Length": str(len(data)), "Cache-Control": "no-cache"}
     said |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -27,12 +27,15 @@ NOT_LIVE = answer("c1 is not streaming live now\n", "text/plain", "404 Not Found
 
 
 async def for_ever(writer: asyncio.StreamWriter) -> None:
-    """A process that stands still: connections are accepted, nothing is said."""
+    """A hung process: it accepts connections and sends nothing."""
     await asyncio.Event().wait()
 
 
 class Holder:
-    """`says` by path below `/_node/`; everything else is NOT_LIVE. asked: targets without that folder, in order."""
+    """A scripted holder.
+
+    says: answers by path below `/_node/`; others are NOT_LIVE. asked: requested targets without that folder, in order.
+    """
 
     def __init__(self) -> None:
         self.says: dict[str, Saying] = {}
@@ -44,13 +47,13 @@ class Holder:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def listen(self) -> None:
-        """At any free port; `place` says which."""
+        """Listens on a free port, which is in `place`."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.place = NodeAddress(self.place.id, f"127.0.0.1:{port}", f"claim {port}")
 
     async def close(self) -> None:
-        """Nobody listens there any more, and what was connected is not."""
+        """Stops listening and closes all connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -59,11 +62,11 @@ class Holder:
 
     @property
     def open(self) -> int:
-        """Connections that are open now."""
+        """The number of open connections."""
         return len(self._writers)
 
     def asks(self, path: str) -> int:
-        """How often a file was asked for, with whatever query."""
+        """How often a file was requested, with any query."""
         return sum(target.partition("?")[0] == path for target in self.asked)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +103,7 @@ async def holding() -> AsyncIterator[Holder]:
 
 
 class Where:
-    """A Whereabouts that a test writes: the places of each channel in the order in which they are found."""
+    """A `StreamLocator` with given places of each channel, in the order in which they are found."""
 
     def __init__(self) -> None:
         self.places: dict[str, list[NodeAddress]] = {}

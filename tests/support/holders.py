@@ -1,4 +1,4 @@
-"""Nodes in one process: a holder with its door on a port, and what pulls from it or pushes to it."""
+"""Nodes in one process: a holder with a listener, and nodes that pull from it or push to it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRET = "the cluster's"
 
 
 class Holder:
-    """A node that holds streams. `cut` ends its connections, `stop` its listener too."""
+    """A node that holds streams. `cut` ends its connections, `stop` also its listener."""
 
     def __init__(self, hub: Hub, server: HttpServer, port: int, metrics: Metrics, door: NodeEndpoint) -> None:
         self.hub, self.server, self.port, self.metrics, self.door = hub, server, port, metrics, door
@@ -47,7 +47,7 @@ class Holder:
         return NodeAddress(f"n{self.port}", f"127.0.0.1:{self.port}", claim)
 
     def live(self, name: str = "c1", **fields: Any) -> StreamPublisher:
-        """A publisher that has sent a key frame."""
+        """A publisher that has already sent a key frame."""
         publisher = publish(self.hub, name, **fields)
         publisher.set_tracks(VIDEO, AUDIO, {"encoder": "test"})
         self.push(publisher, key=True)
@@ -59,13 +59,13 @@ class Holder:
         self._dts += 40
 
     def cut(self) -> None:
-        """Every connection breaks."""
+        """Closes all connections."""
         for lease in list(self.server._slots):
             lease.transport.abort()
 
     @property
     def pulls(self) -> int:
-        """Connections that are open."""
+        """The number of open connections."""
         return len(self.server)
 
 
@@ -84,7 +84,7 @@ async def holder(
     refusals: int = 0,
     **bounds: Any,
 ) -> AsyncIterator[Holder]:
-    """One that runs. server: limits of its listener; bounds: of its hub."""
+    """Runs a holder. server: limits of its listener; bounds: limits of its hub."""
     hub, metrics = (
         builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))], **bounds),
         Metrics("0"),
@@ -119,7 +119,7 @@ async def holder(
 
 
 class Taken:
-    """A Receiver that wants nothing."""
+    """A receiver that ignores everything."""
 
     def hello(self, hello: Hello) -> None: ...
 
@@ -133,7 +133,7 @@ class Taken:
 
 
 class Known:
-    """A Whereabouts that a test sets."""
+    """A `StreamLocator` with a place set by the test."""
 
     def __init__(self, place: NodeAddress | None = None) -> None:
         self.place = place
@@ -151,7 +151,7 @@ class Known:
 
 
 class Puller:
-    """A node that plays what others hold."""
+    """A node that plays streams of other nodes."""
 
     def __init__(self, replicas: Replicas, hub: Hub, where: Known) -> None:
         self.replicas, self.hub, self.where = replicas, hub, where

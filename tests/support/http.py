@@ -1,4 +1,4 @@
-"""An HTTP listener of the gateway's own core, and a client that sends exactly the bytes it is told."""
+"""An HTTP listener of the gateway's own server, and a client that sends exact bytes."""
 
 from __future__ import annotations
 
@@ -67,21 +67,21 @@ class Wire:
         await self.writer.drain()
 
     async def get(self, target: str, method: str = "GET", version: str = "1.1", **headers: str) -> Reply:
-        """Sends one request, reads its answer."""
+        """Sends one request and reads its answer."""
         lines = [f"{method} {target} HTTP/{version}", "Host: live.example.com"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         await self.send("\r\n".join(lines) + "\r\n\r\n")
         return await self.reply(method)
 
     async def post(self, target: str, body: bytes, **headers: str) -> Reply:
-        """Sends one request with a body, reads its answer."""
+        """Sends one request with a body and reads its answer."""
         lines = [f"POST {target} HTTP/1.1", "Host: live.example.com", f"Content-Length: {len(body)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         return await self.reply("POST")
 
     async def head(self) -> Reply:
-        """The head of the next answer."""
+        """Reads the head of the next answer."""
         async with asyncio.timeout(SECONDS):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").split("\r\n")
@@ -90,7 +90,7 @@ class Wire:
         return Reply(int(first.split(" ")[1]), {name.lower(): value for name, value in pairs})
 
     async def reply(self, method: str = "GET") -> Reply:
-        """The next answer, whole."""
+        """Reads the next complete answer."""
         answer = await self.head()
         async with asyncio.timeout(SECONDS):
             if method == "HEAD" or answer.status in (204, 304):
@@ -105,7 +105,7 @@ class Wire:
         return answer
 
     async def chunk(self) -> bytes:
-        """The next chunk of a body; b"" for the last."""
+        """Reads the next chunk of a body; b"" is the last one."""
         async with asyncio.timeout(SECONDS):
             size = int(await self.reader.readuntil(b"\r\n"), 16)
             data = await self.reader.readexactly(size + 2)
@@ -117,7 +117,7 @@ class Wire:
             return await self.reader.readexactly(size)
 
     async def rest(self) -> bytes:
-        """What comes until the server closes."""
+        """Reads until the server closes."""
         async with asyncio.timeout(SECONDS):
             return await self.reader.read()
 
@@ -144,7 +144,7 @@ class Listener:
             await wire.close()
 
     async def get(self, target: str, method: str = "GET", **headers: str) -> Reply:
-        """One request on a connection of its own."""
+        """Sends one request on a new connection."""
         async with self.connect() as wire:
             return await wire.get(target, method, **headers)
 
@@ -158,7 +158,7 @@ async def serving(
     hidden: tuple[str, ...] = (),
     **changes: Any,
 ) -> AsyncIterator[Listener]:
-    """A server on a free port. hidden: methods that its handler checks itself."""
+    """Runs a server on a free port. hidden: methods that its handler checks itself."""
     server = HttpServer(handler, limits(**changes), forwarded, hidden_methods=hidden)
     sockets = listen("http", "127.0.0.1", 0)
     port = port_of(sockets)
@@ -171,7 +171,7 @@ async def serving(
 
 
 async def until(condition: Any) -> None:
-    """Lets the loop run until `condition()` holds."""
+    """Runs the loop until `condition()` is true."""
     async with asyncio.timeout(SECONDS):
         while not condition():
             await asyncio.sleep(0.002)

@@ -1,4 +1,4 @@
-"""The gateway's side of an input, for its source alone: a real hub, and a recorder of what it publishes."""
+"""The gateway's side of a single input source: a real hub and a recorder of the published units."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SECONDS = 30.0  # for whatever is waited for
 
 
 def worker_pool() -> WorkerPool:
-    """As a gateway has it."""
+    """A worker pool with the settings of a gateway."""
     return WorkerPool(load(environ={}).workers, Counter(WORKER_RESTARTS))
 
 
 class InputRecorder:
-    """A sink with what an input published. at: monotonic arrival of each unit."""
+    """A sink that keeps the units of an input. at: monotonic arrival time of each unit."""
 
     def __init__(self) -> None:
         self.tracks: list[Tracks] = []
@@ -51,7 +51,7 @@ class InputRecorder:
         self.changed.set()
 
     def on_timed(self, timed: Timed) -> None:
-        """Nothing."""
+        """Ignores timed data."""
 
     def on_end(self, reason: EndReason) -> None:
         self.ends.append(reason)
@@ -71,7 +71,7 @@ class InputRecorder:
 
 
 class FakeInput:
-    """Implements InputContext. `take_air` and `leave_air` are the switcher."""
+    """Implements `InputContext`. `take_air` and `leave_air` replace the switcher."""
 
     def __init__(self, fields: Mapping[str, Any] | None = None) -> None:
         self.channel: Channel = builders.channel("c1", **(fields or {}))
@@ -126,7 +126,7 @@ def kill_demuxers(parent: int) -> None:
 
 @contextlib.asynccontextmanager
 async def running_source(source: InputSource, context: FakeInput) -> AsyncIterator[asyncio.Task[None]]:
-    """Runs a source until the end of the block. A failure of the source is shown where the task is awaited."""
+    """Runs a source during the block. Awaiting the task raises its exception."""
     task = asyncio.create_task(source.run(context))
     try:
         yield task
@@ -136,6 +136,6 @@ async def running_source(source: InputSource, context: FakeInput) -> AsyncIterat
 
 
 def growing(units: list[AccessUnit]) -> Iterator[int]:
-    """Yields the steps between the decode times."""
+    """Yields the steps between decode times."""
     for before, after in itertools.pairwise(units):
         yield after.dts - before.dts

@@ -6,7 +6,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "gop_check
 
 
 def install(folder: Path, *, package: Path = EXAMPLE, name: str = "gop_check") -> Path:
-    """Leaves in `folder` what `pip install docs/examples/gop_check` does: the package, and its entry points beside it.
+    """Creates in `folder` what `pip install docs/examples/gop_check` installs: package and entry points.
 
     Returns `folder`, for PYTHONPATH.
     """

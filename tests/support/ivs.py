@@ -22,10 +22,10 @@ _MOST = {"STANDARD": 8_500_000, "ADVANCED_SD": 8_500_000, "ADVANCED_HD": 8_500_0
 
 
 class IvsIngest(RtmpTarget):
-    """RTMPS as IVS takes it: application `app`, the one key, H.264 and AAC, one push at a time, a bitrate per type.
+    """RTMPS like IVS: application `app`, one key, H.264 and AAC, one push at a time, a bitrate limit per type.
 
-    What breaks a rule is disconnected without a word, as IVS does; `disconnects` says why. A second push while one
-    lives is refused in the same way.
+    Violations are disconnected without a message, as in IVS; `disconnects` has the reasons. A second push during
+    another one is refused in the same way.
     """
 
     def __init__(self, tls: ssl.SSLContext, *, key: str = KEY, kind: str = "STANDARD", realtime: bool = False) -> None:
@@ -36,7 +36,7 @@ class IvsIngest(RtmpTarget):
 
     @property
     def endpoint(self) -> str:
-        """What the API tells as ingestEndpoint; with a port, which the real one never has."""
+        """The ingestEndpoint for the API; it has a port, unlike the real one."""
         return f"127.0.0.1:{self.port}"
 
     def _admit(self, session: Session) -> tuple[str, str] | None:
@@ -74,9 +74,9 @@ class IvsIngest(RtmpTarget):
 
 
 class IvsApi:
-    """The IVS API: stream keys by itself, all else by the moto server behind it. Use `with ivs_api(moto) as api`.
+    """The IVS API: it handles stream keys and forwards everything else to moto. Use `with ivs_api(moto) as api`.
 
-    endpoints: by channel ARN, what is told as its ingestEndpoint. keys: by channel ARN. asked: operations, in order.
+    endpoints: the ingestEndpoint by channel ARN. keys: by channel ARN. asked: operations, in order.
     """
 
     def __init__(self, moto: str) -> None:
@@ -102,7 +102,7 @@ class IvsApi:
                 self.wfile.write(data)
 
             def log_message(self, *_: Any) -> None:
-                """Silence."""
+                """Logs nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -140,7 +140,7 @@ class IvsApi:
 
 @contextlib.contextmanager
 def ivs_api(moto: str) -> Iterator[IvsApi]:
-    """The API on a free port, in front of a moto server."""
+    """Runs the API on a free port in front of a moto server."""
     api = IvsApi(moto)
     thread = threading.Thread(target=api.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Kubernetes' own code as a judge: kustomize, and the Pod Security admission of an API server (`admission/main.go`)."""
+"""Checks manifests with code of Kubernetes: kustomize and the Pod Security admission (`admission/main.go`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SOURCE = Path(__file__).with_name("admission")
 
 
 def judge(kustomization: Path) -> dict[str, Any]:
-    """Returns the rendered objects (`objects`) and what an API server says about pods that it refuses (`refused`)."""
+    """Returns the rendered objects (`objects`), and messages of an API server about refused pods (`refused`)."""
     program = BUILD / "admission"
     with making("admission"):
         run("admission", _go(), "build", "-trimpath", "-mod=readonly", "-o", str(program), ".", folder=_SOURCE)
@@ -26,7 +26,7 @@ def judge(kustomization: Path) -> dict[str, Any]:
 
 
 def _go() -> str:
-    """Returns the Go of this machine, or that of the lock file where there is none or an older one."""
+    """Returns the installed Go, or the one of the lock file if it is missing or too old."""
     own = shutil.which("go")
     if own:
         version = subprocess.run([own, "version"], capture_output=True, text=True, timeout=30, check=True).stdout

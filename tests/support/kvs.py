@@ -1,4 +1,4 @@
-"""A live stream into the strict Kinesis double, over the real adapter: what tests of the output need around it."""
+"""Live streams into the strict Kinesis double through the real adapter, for tests of the output."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ NUMBER = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 
 @dataclass(frozen=True)
 class Reel:
-    """A film taken apart. units: in the order of the file, times in milliseconds from 0."""
+    """The units of a film in file order, with times in milliseconds from 0."""
 
     video: MediaTrack | None
     audio: MediaTrack | None
     units: tuple[AccessUnit, ...]
 
     def shifted(self, ms: int) -> list[AccessUnit]:
-        """The units so much later."""
+        """The units, shifted to later times."""
         return [replace(unit, dts=unit.dts + ms) for unit in self.units]
 
 
@@ -65,7 +65,7 @@ def reel(film: Film) -> Reel:
 
 
 def settings(**fields: Any) -> KvsSettings:
-    """The section `kvs`, with the defaults of config/default.toml but for `fields`."""
+    """The section `kvs`: the defaults of config/default.toml with the changes in `fields`."""
     given: dict[str, Any] = {
         "role": "", "stream": "lobby", "log_every": 0, "size": "640x480", "object_bytes": 10**9, "object_seconds": 0,
         "backlog": 64 << 20,
@@ -75,7 +75,7 @@ def settings(**fields: Any) -> KvsSettings:
 
 
 def use(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process becomes a client of the double."""
+    """Configures this process as a client of the double."""
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -88,7 +88,7 @@ def use(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Live:
-    """A hub whose streams have the one output `kvs`, and one that is pushed."""
+    """A hub whose streams have only the output `kvs`, and one pushed stream."""
 
     double: KvsDouble
     kvs: KvsStreams
@@ -102,14 +102,14 @@ class Live:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The output's entry of the session."""
+        """The entry of the output in the session."""
         assert self.stream.outputs is not None
         return self.stream.outputs.status()[0]
 
     async def push(self, units: Iterable[AccessUnit], *, speed: float = 8.0, wall: float = 0.0) -> None:
-        """Pushes at so many times the pace of the units' times; their wall clock runs as fast.
+        """Pushes units `speed` times as fast as their times; their wall clock advances equally fast.
 
-        wall: where it begins; else it goes on from the last push, whose first unit came an hour ago.
+        wall: start of the wall clock. By default it continues from the last push; the first push began an hour ago.
         """
         first, began = None, time.monotonic()
         for count, unit in enumerate(units):
@@ -125,18 +125,18 @@ class Live:
             self.publisher.push(replace(unit, wall=self.wall + unit.dts / 1000), time.monotonic())
 
     async def end(self) -> None:
-        """The push ends for good; returns when its outputs have finished."""
+        """Ends the push and waits until its outputs have finished."""
         self.hub.end(self.stream.name, EndReason.KICKED)
         await until(lambda: self.report["state"] in ("done", "failed", "off"), "the output has finished")
 
     async def reports(self, met: Callable[[dict[str, Any]], Any], what: str, within: float = 20.0) -> dict[str, Any]:
-        """The entry, once it is as wanted."""
+        """Waits until the entry meets the condition and returns it."""
         await until(lambda: met(self.report), lambda: f"{what}: {self.report}", within)
         return self.report
 
 
 async def until(met: Callable[[], Any], what: str | Callable[[], str], within: float = 20.0) -> None:
-    """Returns once `met()`; fails after `within` seconds."""
+    """Waits until `met()` is true; fails after `within` seconds."""
     end = time.monotonic() + within
     while not met():
         if time.monotonic() > end:
@@ -148,7 +148,7 @@ async def until(met: Callable[[], Any], what: str | Callable[[], str], within: f
 async def live(
     double: KvsDouble, film: Reel, *, kvs: KvsSettings | None = None, tls: ssl.SSLContext | None = None, **fields: Any
 ) -> AsyncIterator[Live]:
-    """A stream of the film's tracks with isKvs; the film itself is the test's to push."""
+    """A stream with the film's tracks and isKvs. The test pushes the film."""
     chosen = kvs or settings()
     async with AwsSession() as session, KvsStreams(AwsKvs(session, chosen.role), chosen, tls) as streams:
         workers = WorkerPool(WORKERS, Counter(WORKER_RESTARTS))
@@ -162,12 +162,12 @@ async def live(
 
 
 def shown(units: Iterable[AccessUnit]) -> list[tuple[int, bytes]]:
-    """(track, payload) of units, as they were pushed."""
+    """(track, payload) of units, in push order."""
     return [(NUMBER[u.track.kind], u.payload) for u in units]
 
 
 def assert_stored(stream: VideoStream, units: Iterable[AccessUnit]) -> None:
-    """Every frame once, each track in its order; nothing was ever refused."""
+    """Asserts that every frame is stored once, in track order, and nothing was refused."""
     wanted = shown(units)
     for track in sorted({t for t, _ in wanted}):
         got = [f.payload for f in stream.frames if f.track == track]
@@ -181,7 +181,7 @@ def times(frames: Iterable[Frame], track: int) -> list[int]:
 
 
 def written(stream: VideoStream, folder: Path) -> list[Path]:
-    """What is stored, as files."""
+    """The stored data as files."""
     files = []
     for n, data in enumerate(stream.mkv()):
         files.append(folder / f"{stream.name}-{n}.mkv")

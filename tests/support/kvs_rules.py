@@ -1,7 +1,7 @@
-"""The rules that Kinesis Video Streams has for a PutMedia body, and stricter ones of ours, each with its error id.
+"""Rules of Kinesis Video Streams for a PutMedia body with their error ids, and stricter rules of ours.
 
-Sources: the documentation of PutMedia, its limits page, and the producer SDKs. What no document gives a number for
-(a fragment that is too short, too many of them) is told by its name alone.
+Sources: the documentation of PutMedia, its limits page, and the producer SDKs. Rules without a documented number (too
+short fragments, too many fragments) have only a name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNWANTED = {ebml.SEEK_HEAD: "SeekHead", ebml.VOID: "Void", ebml.CRC32: "CRC-32"
 
 
 class Broken(Exception):
-    """A rule was broken. id: the service's error id, 0 where only its name is known."""
+    """A rule was broken. id: the service's error id, or 0 if only the name is known."""
 
     def __init__(self, error: int | str, why: str) -> None:
         super().__init__(why)
@@ -57,7 +57,7 @@ class TrackEntry:
 
 @dataclass
 class Fragment:
-    """One cluster. raw: its bytes as they came; header: everything before the first cluster of its connection."""
+    """One cluster. raw: its bytes as received; header: all bytes before the connection's first cluster."""
 
     header: bytes
     time: int
@@ -82,9 +82,11 @@ class Whole:
 
 
 class Judge:
-    """One connection's body. strict: our own rules too (an IDR to start with, configurations that can be read, nothing
-    but what is needed). start: what RELATIVE times are relative to, milliseconds. now: seconds; 0, here and in
-    `receive`: time does not matter."""
+    """Checks the body of one connection.
+
+    strict: also our own rules (an IDR picture first, readable configurations, no unneeded elements). start: reference
+    of RELATIVE times, milliseconds. now: seconds; 0, here and in `receive`, ignores time.
+    """
 
     def __init__(self, *, strict: bool = True, start: int = 0, now: float = 0.0) -> None:
         self._strict = strict
@@ -105,7 +107,7 @@ class Judge:
         self.current: int | None = None  # time of the fragment that is at fault, or under way
 
     def receive(self, data: bytes, now: float) -> Iterator[Begun | Whole]:
-        """What these bytes begin and complete. Raises Broken."""
+        """Yields the fragments that these bytes begin and complete. Raises `Broken`."""
         self._now = now
         self._came = [(t, n) for t, n in self._came if t > now - 1] + [(now, len(data))]
         if now and sum(n for _, n in self._came) > MAX_BYTES_A_SECOND:
@@ -117,7 +119,7 @@ class Judge:
             raise Broken(MKV, str(error)) from None
 
     def finish(self) -> Iterator[Begun | Whole]:
-        """The body ended. Raises Broken."""
+        """Ends the body. Raises `Broken`."""
         try:
             for event in self._reader.finish():
                 yield from self._event(event)
@@ -305,7 +307,7 @@ class Judge:
 
 
 def is_idr(track: TrackEntry, payload: bytes) -> bool:
-    """Whether the sample holds an IDR picture; nothing is said of other codecs."""
+    """Whether the sample contains an IDR picture. Codecs other than H.264 and H.265 are not judged."""
     try:
         if track.codec == "V_MPEG4/ISO/AVC":
             length = h264.parse_avcc(track.private).length_size

@@ -1,4 +1,4 @@
-"""Who signed a PutMedia request: Signature Version 4 computed again, in the forms that producers use."""
+"""Verifies Signature Version 4 of PutMedia requests in the forms that producers use."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SKEW_SECONDS = 300
 
 
 class NotSigned(Exception):
-    """The signature is not one that the service takes; the message says why."""
+    """The service would refuse the signature; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """Credentials that the service knows. expires: seconds since the epoch, 0: never."""
+    """Credentials known to the service. expires: seconds since the epoch, 0: never."""
 
     id: str
     secret: str
@@ -34,7 +34,7 @@ class Key:
 
 
 class _Again(SigV4Auth):
-    """Signs what was signed, with a given hash of the payload."""
+    """Repeats the signature with a given payload hash."""
 
     def __init__(self, key: Key, region: str, signed: list[str], payload: str) -> None:
         super().__init__(ReadOnlyCredentials(key.id, key.secret, None), "kinesisvideo", region)
@@ -51,7 +51,7 @@ class _Again(SigV4Auth):
 
 
 def verify(url: str, headers: Mapping[str, str], keys: Mapping[str, Key], now: float) -> Key:
-    """The key that signed a POST of `url`. Raises NotSigned."""
+    """Returns the key that signed a POST request to `url`. Raises `NotSigned`."""
     names = {name.lower(): value for name, value in headers.items()}
     query = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     if "X-Amz-Signature" in query:

@@ -1,4 +1,4 @@
-"""A ladder without a transcoder: a source and its renditions put into a real hub, behind a real playback listener."""
+"""A ladder without a transcoder: a source and its renditions in a real hub behind a real playback listener."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RUNGS = (
 
 
 class StandIn:
-    """The output `codec` as playback sees it: it says which rungs there are to be. fails: why there will be none."""
+    """Replaces the output `codec` and announces the rungs. fails: the reason if there will be none."""
 
     def __init__(self, rungs: Sequence[LadderStep], fails: str = "") -> None:
         self.rungs = rungs
@@ -64,19 +64,19 @@ class StandIn:
 
 @dataclass(frozen=True)
 class Media:
-    """What one stream carries: tracks, and units whose `wall` counts seconds from the start."""
+    """The content of one stream: tracks, and units whose `wall` counts seconds from the start."""
 
     tracks: Tracks
     units: Sequence[AccessUnit]
 
     @property
     def begins(self) -> int:
-        """The first picture's presentation time, in ticks of its track."""
+        """The presentation time of the first picture, in ticks of its track."""
         first = next(u for u in self.units if u.track.kind is Kind.VIDEO)
         return first.dts + first.cts
 
     def at(self, begins: int) -> Media:
-        """The same, moved: a rendition has its source's times, and an encoder with B-frames moved those."""
+        """Shifts all times, because a rendition has its source's times and encoders with B-frames shift them."""
         by = begins - self.begins
         return Media(self.tracks, [replace(u, dts=u.dts + by) for u in self.units])
 
@@ -99,7 +99,7 @@ def _film(film: Film) -> Media:
 class LadderStream:
     """A source "c1" and its rungs; nothing is published before `begin`.
 
-    Each rung's units come `lag` seconds after the source's. `play` gives what is due until a time of the film.
+    Units of each rung arrive `lag` seconds after those of the source. `play` sends the units up to a time of the film.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class LadderStream:
         return [name for name in self.media if name]
 
     def begin(self, *names: str) -> LadderStream:
-        """Publishes the source ("") and the rungs, or only those named."""
+        """Publishes the source ("") and the rungs, or only the named ones."""
         for name in names or tuple(self.media):
             self.publish(name)
         merged = heapq.merge(*(self._timed(name) for name in self.media), key=lambda x: x[0])
@@ -129,7 +129,7 @@ class LadderStream:
         return self
 
     def publish(self, name: str) -> None:
-        """The stream of one rung, or the source ("")."""
+        """Publishes the stream of one rung or the source ("")."""
         stream = f"c1@{name}" if name else "c1"
         told: list[EndReason] = []
         publisher = self.publishers[name] = self.hub.publish(
@@ -139,12 +139,12 @@ class LadderStream:
         publisher.set_tracks(tracks.video, tracks.audio, {})
 
     def leave(self, *names: str) -> None:
-        """These publishers go: their streams linger."""
+        """Closes these publishers; their streams linger."""
         for name in names:
             self.publishers.pop(name).close()
 
     def play(self, until: float) -> LadderStream:
-        """Gives what comes before `until` seconds; streams without a publisher miss it."""
+        """Sends the units before `until` seconds. Streams without a publisher miss them."""
         while self._next is not None and self._next[0] < until:
             _, name, unit = self._next
             publisher = self.publishers.get(name)
@@ -155,7 +155,7 @@ class LadderStream:
         return self
 
     async def broadcast(self) -> None:
-        """The whole film in real time."""
+        """Sends the whole film in real time."""
         began = time.monotonic()
         self.wall = time.time()
         while self._next is not None:
@@ -196,8 +196,11 @@ async def ladder(
     clock: Callable[[], float] = time.monotonic,
     **fields: Any,
 ) -> AsyncIterator[LadderStream]:
-    """rungs: by name; expected: those the transcoder promises, of which the named ones are kept; fails: why it makes
-    none; clock: by which rungs are waited for; fields: of the channel."""
+    """Runs a ladder.
+
+    rungs: content by name. expected: rungs of the transcoder, of which the named ones are kept. fails: the reason why
+    it makes none. clock: for the time-out of rungs. fields: of the channel.
+    """
     fields = {"isCodec": True, "ld": True, "sd": True, "hd": True, "isCMAF": True, "isHls": True} | fields
     ts, cmaf = TsPackagerFactory(), CmafPackagerFactory(0.5)
     promised = [r for r in expected if r.name in rungs]
@@ -248,7 +251,7 @@ async def ladder(
 
 @contextmanager
 def broadcasting(source: Film, rungs: dict[str, Film | Timetable], **fields: Any) -> Iterator[str]:
-    """A ladder on the air, in a thread of its own, for clients that are waited for; its address without a slash."""
+    """Runs a live ladder in its own thread, for blocking clients. Yields its URL without a final slash."""
     loop = asyncio.new_event_loop()
     ready: Future[str] = Future()
 

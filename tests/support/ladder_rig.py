@@ -1,4 +1,4 @@
-"""A hub with the ladder's output, real workers, and everything that the renditions' viewers get."""
+"""A hub with the ladder output and real workers, and everything that viewers of renditions receive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LADDERS = load_ladders()
 
 
 class Viewer(builders.Recorder):
-    """What a rendition gave, from its first unit on."""
+    """Records the units of a rendition from the first one."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Viewer(builders.Recorder):
 
     @property
     def epochs(self) -> list[int]:
-        """Of the tracks, each once."""
+        """The epochs of the tracks, each once."""
         return list(dict.fromkeys(t.epoch for t in self.tracks))
 
     @property
@@ -77,13 +77,13 @@ class Viewer(builders.Recorder):
         return last if isinstance(last, EndReason) else None
 
     def size(self, which: int = -1) -> tuple[object, object]:
-        """Of the pictures, as the metadata say."""
+        """The picture size in the metadata."""
         metadata = self.tracks[which].metadata
         return metadata["width"], metadata["height"]
 
 
 class LadderHub:
-    """Push with `publish` and `play`; `viewers` by rung."""
+    """Push with `publish` and `play`; `viewers` has the recorders by rung."""
 
     def __init__(self, backlog: float, workers: int) -> None:
         settings = load(environ={}, overrides=[f"transcode.backlog={backlog}", f"workers.most={workers}"])
@@ -118,7 +118,7 @@ class LadderHub:
         publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata))
 
     def play(self, publisher: StreamPublisher, source: Source) -> None:
-        """Announces the source and pushes all of it at once."""
+        """Announces the source and pushes all units at once."""
         self.announce(publisher, source.tracks)
         self.push(publisher, source.units)
 
@@ -132,7 +132,7 @@ class LadderHub:
         publisher.push_timed(replace(timed))
 
     async def play_live(self, publisher: StreamPublisher, source: Source, *, speed: float = 1.0) -> None:
-        """Pushes at the pace of the units' times; each arrives when it is pushed."""
+        """Pushes units in real time."""
         began = time.monotonic()
         for unit in source.units:
             ahead = (unit.dts - source.units[0].dts) / 1000 / speed - (time.monotonic() - began)
@@ -146,7 +146,7 @@ class LadderHub:
                 await asyncio.sleep(0.02)
 
     async def finish(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> dict[str, Viewer]:
-        """Ends the source and waits for the rest of everything; the viewers by rung."""
+        """Ends the source, waits for all remaining units, and returns the viewers by rung."""
         self.hub.end("c1", reason)
         async with asyncio.timeout(60):
             await self.hub.drained()
@@ -159,7 +159,7 @@ class LadderHub:
 
 @asynccontextmanager
 async def ladder(*, backlog: float = 100_000, workers: int = 4) -> AsyncIterator[LadderHub]:
-    """A rig whose hub is ended behind the test, whatever became of that."""
+    """Creates a hub that always ends after the test."""
     rig = LadderHub(backlog, workers)
     try:
         yield rig

@@ -10,5 +10,5 @@ import uvloop
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The gateway's own loop, and asyncio's: they differ in small ways."""
+    """Returns the gateway's own event loop and that of asyncio, which differ in details."""
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}

@@ -1,4 +1,4 @@
-"""A UDP port before a server of this machine, which loses some of the media that the server sends."""
+"""A UDP proxy in front of a local server that loses some of the server's media packets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _Address = tuple[str, int]
 
 
 class LossyUdp(asyncio.DatagramProtocol):
-    """Forwards datagrams between its clients and a server. port: its own.
+    """Forwards datagrams between clients and a server. port: its own port.
 
-    lost_each: every n-th RTP and RTCP packet to a client is lost; 0: none.
+    lost_each: drops every n-th RTP and RTCP packet to a client; 0: none.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -53,7 +53,7 @@ class LossyUdp(asyncio.DatagramProtocol):
 
 
 class _FromServer(asyncio.DatagramProtocol):
-    """The socket of one client towards the server."""
+    """The server-side socket of one client."""
 
     def __init__(self, owner: LossyUdp, client: _Address) -> None:
         self._owner = owner
@@ -68,7 +68,7 @@ class _FromServer(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def lossy_udp(server_port: int) -> AsyncIterator[LossyUdp]:
-    """A LossyUdp that loses nothing yet."""
+    """A `LossyUdp` that drops nothing at first."""
     loop = asyncio.get_running_loop()
     _, opened = await loop.create_datagram_endpoint(lambda: LossyUdp(server_port), local_addr=(_HOST, 0))
     try:

@@ -1,4 +1,4 @@
-"""A watermark without the rest of the gateway: a hub, real workers, somebody who watches, and what was seen."""
+"""A watermark without the rest of the gateway: a hub, real workers, and a viewer that records pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.sources import Source
 
 
 class WatermarkHub:
-    """One hub with the output `watermark`, and one stream in it. `viewer` has what a viewer gets."""
+    """A hub with the output `watermark` and one stream. `viewer` records what viewers receive."""
 
     def __init__(self, egress: Iterable[str] = ("127.0.0.0/8",), **options: str) -> None:
         self.settings: Settings = load(environ=options)
@@ -57,7 +57,7 @@ class WatermarkHub:
             yield self
 
     def publish(self, source: Source, **fields: Any) -> StreamPublisher:
-        """Begins a push of a channel with these fields; the viewer is there already."""
+        """Starts a push of a channel with these fields; the viewer is already attached."""
         publisher = builders.publish(self.hub, "c1", **fields)
         publisher.stream.attach(self.viewer)
         publisher.stream.original.attach(self.original)
@@ -84,11 +84,11 @@ class WatermarkHub:
         outputs.switch("watermark", enabled)
 
     def change(self, **fields: Any) -> None:
-        """Stores other fields in the channel."""
+        """Stores changed fields of the channel."""
         self.hub.channel_changed(builders.channel(**{**self.stream.channel.item, **fields}))
 
     async def end(self) -> None:
-        """The publisher goes, and the viewer gets what is left."""
+        """Ends the push; the viewer receives the remaining units."""
         stream = self.stream
         self.hub.end("c1", EndReason.PUBLISHER_GONE)
         async with asyncio.timeout(10):
@@ -98,23 +98,25 @@ class WatermarkHub:
         return [u for u in self.viewer.units if u.track.kind is kind]
 
     def signal_worker(self, number: int = signal.SIGKILL) -> None:
-        """kill -9, or another signal."""
+        """Sends SIGKILL or another signal to the worker."""
         worker = self.output._worker  # type: ignore[union-attr]
         assert worker is not None
         os.kill(worker.pid, number)
 
 
 def never() -> bool:
-    """For a `play` of everything."""
+    """The `until` of `play` that never stops it."""
     return False
 
 
 async def play(
     publisher: StreamPublisher, units: Iterable[AccessUnit], *, speed: float = 2.0, until: Callable[[], bool] = never
 ) -> int:
-    """Pushes units at the pace of their times, `speed` times as fast; ends early, before the unit at which `until` says
-    so. How many were pushed. The second half of what `until` waits for comes slowly: a busy machine may take long to
-    start a worker."""
+    """Pushes units `speed` times as fast as their times. Returns the number of pushed units.
+
+    until: stops before the unit at which it returns true. The second half of the units is pushed slowly, because a busy
+    machine may need long to start a worker.
+    """
     units, due, count = list(units), time.monotonic(), 0
     slow = len(units) // 2 if until is not never else len(units)
     last = units[0].dts / units[0].track.timescale if units else 0.0
@@ -132,7 +134,7 @@ async def play(
 
 
 def pictures(units: Iterable[AccessUnit]) -> list[tuple[int, Image.Image]]:
-    """The pictures of the units of one or more video tracks, in the order of their coming: (milliseconds, RGB)."""
+    """The pictures of one or more video tracks in order of arrival: (milliseconds, RGB)."""
     shown: list[tuple[int, Image.Image]] = []
     decoder: VideoDecoder | None = None
     for unit in (*units, None):

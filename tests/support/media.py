@@ -1,4 +1,4 @@
-"""Test films, made once per run, and what identifies their frames wherever they come out again."""
+"""Test films, made once per run, and hashes that identify their frames in any output."""
 
 import fcntl
 import functools
@@ -15,7 +15,7 @@ FRAMES_PER_SECOND = 30
 
 @dataclass(frozen=True)
 class Film:
-    """A recipe: what is in the film and how it is coded; `path()` makes it on first use."""
+    """A recipe for a film: its content and encoding. `path()` creates it on first use."""
 
     name: str
     seconds: int = 40
@@ -54,11 +54,11 @@ class Film:
         return command
 
     def path(self) -> Path:
-        """The film's file."""
+        """The film's file, created on first use."""
         return _make(self)
 
     def hashes(self) -> "Take":
-        """The film's own frames: what every client must see."""
+        """The frames of the film, which every client must receive."""
         return _source(self)
 
 
@@ -73,7 +73,7 @@ def _source(film: Film) -> "Take":
 
 
 def made_once(suffix: str, command: Sequence[str]) -> Path:
-    """The file that an ffmpeg command, which lacks only its output, makes: once in a run, whoever asks first."""
+    """Returns the output file of an ffmpeg command, created once per run. command: without the output."""
     path = run_folder() / f"{hashlib.sha256(repr(command).encode()).hexdigest()[:16]}.{suffix}"
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,7 +92,7 @@ VIDEO_ONLY = Film("video-only", audio=None)
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture (hashed decoded) or audio packet (hashed as coded), and when it is shown."""
+    """One picture (hash of the decoded one) or audio packet (hash of the coded one), and its presentation time."""
 
     digest: str
     time: float
@@ -100,7 +100,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Take:
-    """What one client saw, in the order in which it saw it."""
+    """The frames that one client received, in order."""
 
     video: list[Frame] = field(default_factory=list)
     audio: list[Frame] = field(default_factory=list)
@@ -109,9 +109,9 @@ class Take:
 def framehash_command(
     source: str | Path, *, ffmpeg: str = "ffmpeg", seconds: float | None = None, before: Sequence[str] = ()
 ) -> list[str]:
-    """The ffmpeg command that prints hashes of `source`: pictures decoded, audio packets without ADTS headers.
+    """The ffmpeg command that hashes `source`: decoded pictures, and audio packets without ADTS headers.
 
-    Pictures keep their own size where a player changed from one rendition to another.
+    Pictures keep their own size when a player changes the rendition.
     """
     return [
         *(ffmpeg, "-nostdin", "-v", "error", *before, "-i", str(source)),
@@ -123,7 +123,7 @@ def framehash_command(
 
 
 def parse_framehash(text: str) -> Take:
-    """What ffmpeg's framehash muxer printed, by kind of stream."""
+    """Parses the output of ffmpeg's framehash muxer, by kind of stream."""
     kinds: dict[str, str] = {}
     base: dict[str, float] = {}
     take = Take()
@@ -145,7 +145,7 @@ def parse_framehash(text: str) -> Take:
 
 
 def excerpt(take: list[str], source: list[str], *, least: int) -> int:
-    """Asserts that `take` is an unbroken run of `source`, at least `least` long; returns where it begins."""
+    """Asserts that `take` is a continuous part of `source` with at least `least` frames. Returns its start."""
     assert len(take) >= least, f"only {len(take)} frames arrived, {least} were wanted"
     assert take[0] in source, "the first frame that arrived is none of the source's"
     start = source.index(take[0])
@@ -158,9 +158,10 @@ def excerpt(take: list[str], source: list[str], *, least: int) -> int:
 
 
 def without_gap(take: list[Frame], source: list[Frame], step: int) -> list[Frame]:
-    """Returns `source` without what `take` misses at one place, where its stream went on from another node.
+    """Returns `source` without the frames that `take` misses where its stream moved to another node.
 
-    step: it goes on at a multiple of so many frames, its key frames. At most a second may be missing.
+    step: the stream continues at a multiple of this number of frames, its key frames. At most one second may be
+    missing.
     """
     digests = [frame.digest for frame in source]
     start = digests.index(take[0].digest)
@@ -175,12 +176,12 @@ def without_gap(take: list[Frame], source: list[Frame], step: int) -> list[Frame
 def judge(
     take: Take, film: Film, *, least: float = 2.0, slack: float = 0.045, cut: bool = False, moved: bool = False
 ) -> None:
-    """Asserts that a client saw the film: every frame, in order, in time, sound and picture together.
+    """Asserts that a client received the film: every frame, in order, on time, with sound and picture in sync.
 
-    `least`: seconds of each kind that must have come. `slack`: how far a time may be off, in seconds; TS and CMAF
-    derive audio time from sample counts and resynchronise above 40 ms. `cut`: the take ends in the middle of a run of
-    B-frames, after pictures that are shown later than some that are missing; those are not judged. `moved`: once, the
-    stream went on from another node, whose oldest frame is its last key frame: what came just before may be missing.
+    least: required seconds of each kind. slack: allowed error of a time in seconds; TS and CMAF derive audio times from
+    sample counts and resynchronise above 40 ms. cut: the take ends between B-frames; pictures after a missing one are
+    not judged. moved: the stream moved once to another node. That node starts with its last key frame, so frames before
+    may be missing.
     """
     source = film.hashes()
     if cut and film.bframes:

@@ -1,5 +1,8 @@
-"""MiniStack: a second double of AWS, stricter than moto where DynamoDB is. It pins another botocore than the gateway's,
-so it lives in a virtual environment of its own, made once under build/ from `ministack.lock`."""
+"""MiniStack, a second double of AWS that is stricter than moto about DynamoDB.
+
+It needs another botocore than the gateway, so it has its own virtual environment below build/, created once from
+`ministack.lock`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _LOCK = Path(__file__).with_name("ministack.lock")
 
 @contextlib.contextmanager
 def ministack(folder: Path) -> Iterator[str]:
-    """The address of an empty one, which keeps its files in the folder."""
+    """Runs an empty server with its files in the folder. Yields its address."""
     python = separate_environment(_LOCK) / "python"
     with socket.socket() as listener, (folder / "log").open("wb") as log:
         # The listening socket is ours: a port is never lost to somebody else, and who connects early only waits.
@@ -46,14 +49,14 @@ def ministack(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one, for all tests of this process; what it holds is whatever the tests before left there."""
+    """The address of one server for all tests of this process. It keeps data of earlier tests."""
     with ministack(tmp_path_factory.mktemp("ministack")) as url:
         yield url
 
 
 @pytest.fixture
 def ministack_url(ministack_server: str) -> str:
-    """The address of an empty one."""
+    """The address of an empty server."""
     import requests
 
     requests.post(f"{ministack_server}/_ministack/reset", timeout=10).raise_for_status()
@@ -61,7 +64,7 @@ def ministack_url(ministack_server: str) -> str:
 
 
 def _environment(folder: Path, port: int) -> dict[str, str]:
-    """Without any AWS variable of whoever runs the tests; everything that it opens besides is this machine's alone."""
+    """The environment without AWS variables of the caller; all listeners are local."""
     theirs = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
     own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING", "SFTP_ENABLED": "0"}
     return {**theirs, **own, "TMPDIR": str(folder), "S3_DATA_DIR": str(folder / "s3")}

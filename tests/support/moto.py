@@ -1,4 +1,4 @@
-"""A moto server: the AWS services of tests behind real HTTP, because in-process mocks do not work with asyncio."""
+"""A moto server: AWS services for tests over real HTTP, because its in-process mocks do not work with asyncio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def moto_url() -> Iterator[str]:
-    """The address of an empty one, for one test module; what it holds is the process's, so modules share no names."""
+    """The address of an empty server for one test module. Modules use distinct names, because they share its data."""
     import requests
     from moto.server import ThreadedMotoServer
 
@@ -29,8 +29,10 @@ def moto_url() -> Iterator[str]:
 
 
 def _write_in_one_step(patch: pytest.MonkeyPatch) -> None:
-    """moto 5.2.5 looks at a condition and writes in two steps, in as many threads as there are requests: of many
-    writers two could win. DynamoDB does it in one."""
+    """Makes conditional writes atomic, as in DynamoDB.
+
+    moto 5.2.5 checks and writes in two steps, with one thread per request. So two of many writers could win.
+    """
     from moto.dynamodb.responses import DynamoHandler
 
     act, one = DynamoHandler.call_action, threading.Lock()

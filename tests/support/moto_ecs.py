@@ -1,4 +1,4 @@
-"""ECS on a moto server: its quirks are put right here, not in the product."""
+"""ECS on a moto server, with workarounds for its quirks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ REGION = "eu-central-1"
 
 
 def cluster(url: str) -> tuple[str, str]:
-    """A cluster `video-streaming` with a task definition `millrace-worker`; a subnet and a security group for tasks.
+    """Creates a cluster `video-streaming`, a task definition `millrace-worker`, a subnet and a security group.
 
-    A task would come nearer to its end with each DescribeTasks, so that is switched off. RunTask breaks where the VPC
-    has no DNS host names, and where a container has no memory.
+    It switches off that each DescribeTasks call advances tasks to their end. RunTask fails if the VPC has no DNS host
+    names or a container has no memory.
     """
     requests.post(
         f"{url}/moto-api/state-manager/set-transition",

@@ -1,4 +1,4 @@
-"""Reads what the gateway writes as fragmented MP4: the tracks of an init segment, and media bytes."""
+"""Reads fragmented MP4 of the gateway: the tracks of an init segment, and media bytes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _VISUAL, _SOUND = 78, 28  # bytes of a sample entry before its boxes
 
 @dataclass(frozen=True, slots=True)
 class InitTrack:
-    """One trak.
+    """One trak box.
 
-    entry: type of the sample entry, for example "avc1".
-    config: payload of the box that describes the codec.
+    entry: type of the sample entry, for example "avc1". config: payload of the box that describes the codec.
     """
 
     track_id: int

@@ -1,4 +1,4 @@
-"""A name server for tests: one UDP socket that answers A queries from a table which may change at any time."""
+"""A name server for tests: one UDP socket that answers A queries from a changeable table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TTL = 1
 
 
 class NameServer:
-    """What it says: `records`, IPv4 addresses by lower-case name. failing: it answers SERVFAIL; silent: nothing.
+    """A name server with `records`: IPv4 addresses by lower-case name.
 
-    asked: how often each name was asked for.
+    failing: it answers SERVFAIL. silent: it does not answer. asked: the number of queries by name.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -42,7 +42,7 @@ class NameServer:
                 self._socket.sendto(answer, client)
 
     def _answer(self, query: bytes) -> bytes:
-        """RFC 1035 §4.1: header, the question as it was, one record for each address."""
+        """RFC 1035 §4.1: header, the unchanged question, and one record for each address."""
         labels, at = [], 12
         while size := query[at]:
             labels.append(query[at + 1 : at + 1 + size].decode("ascii").lower())
@@ -61,7 +61,7 @@ class NameServer:
 
 @contextlib.contextmanager
 def name_server() -> Iterator[NameServer]:
-    """A name server on a free port of loopback that knows nothing yet."""
+    """Runs an empty name server on a free local port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         server = NameServer(sock)

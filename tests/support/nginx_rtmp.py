@@ -1,4 +1,4 @@
-"""nginx with its RTMP module as an independent peer: something to push to, play from and relay to that is not ours."""
+"""nginx with its RTMP module as an independent server to push to, play from and relay to."""
 
 import contextlib
 import socket
@@ -29,22 +29,22 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 
 @dataclass(frozen=True)
 class NginxRtmp:
-    """A running nginx: application `stream` plays RTMP and HLS, `dash` makes DASH, `keep` records what is pushed."""
+    """A running nginx. Application `stream` plays RTMP and HLS, `dash` creates DASH, `keep` records pushes."""
 
     rtmp: int
     http: int
     folder: Path
 
     def url(self, name: str, application: str = "stream") -> str:
-        """The RTMP address of a stream, to publish and to play."""
+        """The RTMP URL of a stream, to publish and to play."""
         return f"rtmp://127.0.0.1:{self.rtmp}/{application}/{name}"
 
     def file(self, path: str) -> str:
-        """The HTTP address of a file that it writes: `hls/<name>.m3u8`, `dash/<name>.mpd`."""
+        """The HTTP URL of a file that it writes: `hls/<name>.m3u8`, `dash/<name>.mpd`."""
         return f"http://127.0.0.1:{self.http}/{path}"
 
     def kept(self, name: str) -> list[Path]:
-        """The FLV files that `keep` has of a stream, one for each push, oldest first."""
+        """The FLV files that `keep` recorded for a stream, one for each push, oldest first."""
         return sorted((self.folder / "keep").glob(f"{name}-*.flv"))
 
 
@@ -55,7 +55,7 @@ def is_listening(port: int) -> bool:
 
 @contextlib.contextmanager
 def nginx_rtmp(port: int = 0) -> Iterator[NginxRtmp]:
-    """An nginx of its own on free ports (RTMP: on `port`, where given), in a folder that goes with it."""
+    """Runs nginx on free ports in a temporary folder. port: of RTMP."""
     with tempfile.TemporaryDirectory(prefix="millrace-nginx-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The pages' modules, run as they are by node."""
+"""Executes modules of the web pages with node."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ NODE = Path(sys.executable).with_name("node")  # of the development tools
 
 
 def run(module: str, names: str, script: str, input: Any) -> Any:
-    """What `script` gives to `out`, with these names of a module of the console."""
+    """Runs `script` with these names of a console module. Returns the value given to `out`."""
     code = f'import {{ {names} }} from "{(CONSOLE / module).as_uri()}";\n'
     # The input comes by the standard input, because a command line has a limit.
     code += 'import { readFileSync } from "node:fs";\nconst input = JSON.parse(readFileSync(0, "utf8"));\n'

@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider on a free port: it signs people in at once, and is as strict as real ones are."""
+"""A small OpenID Connect provider on a free port. It signs users in at once and is as strict as real ones."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def ec_key() -> Any:
 
 
 def public(kid: str, key: Any, **members: Any) -> dict[str, Any]:
-    """A key as a JSON Web Key."""
+    """A public key as a JSON Web Key."""
     algorithm: Any = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
     return {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig", **members}
 
 
 @dataclass
 class Provider:
-    """What it knows and was asked. claims: of whoever signs in; keys: by kid; asked: paths, in order.
+    """The state of the provider. claims: of the user; keys: by kid; asked: requested paths, in order.
 
-    broken: paths that answer with this status. drop: members that its configuration lacks.
+    broken: error status by path. drop: members missing in its configuration.
     """
 
     issuer: str = ""
@@ -55,7 +55,7 @@ class Provider:
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def token(self, *, kid: str = "first", key: Any = None, algorithm: str | None = None, **claims: Any) -> str:
-        """A signed token of its own; claims of None are left out."""
+        """Signs a token. Claims of None are omitted."""
         key = key if key is not None else self.keys[kid]
         algorithm = algorithm or ("RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256")
         now = int(time.time())
@@ -91,7 +91,7 @@ class Provider:
         return web.json_response({"keys": [public(kid, key) for kid, key in self.keys.items()]})
 
     async def _authorize(self, request: web.Request) -> web.StreamResponse:
-        """Everybody is signed in already: straight back."""
+        """Redirects back at once, because every user is already signed in."""
         asked = dict(request.query)
         assert asked["response_type"] == "code" and asked["client_id"] == CLIENT
         assert asked["code_challenge_method"] == "S256" and "openid" in asked["scope"].split()
@@ -129,7 +129,7 @@ class Provider:
 
 @contextlib.asynccontextmanager
 async def provider() -> AsyncIterator[Provider]:
-    """The provider while the block runs; its issuer is http://127.0.0.1:<port>."""
+    """Runs the provider during the block. Its issuer is http://127.0.0.1:<port>."""
     running = Provider()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", running.handle)

@@ -1,4 +1,4 @@
-"""A plain reader of transport stream packets, for what ffmpeg forgives: counters, clocks, stuffing."""
+"""A simple reader of transport stream packets that checks details which ffmpeg tolerates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Packet:
 
 
 def packets(data: bytes) -> list[Packet]:
-    """The packets of `data`; asserts what §2.4.3 of ISO/IEC 13818-1 demands of each."""
+    """Reads the packets of `data` and asserts the rules of §2.4.3 of ISO/IEC 13818-1."""
     assert len(data) % 188 == 0
     found = []
     for at in range(0, len(data), 188):
@@ -51,7 +51,7 @@ def packets(data: bytes) -> list[Packet]:
 
 
 def assert_counters(found: list[Packet]) -> None:
-    """Each PID's counter grows by one with each packet that has payload, and by none otherwise."""
+    """Asserts that the counter of each PID increases only with packets that have payload."""
     last: dict[int, int] = {}
     for n, packet in enumerate(found):
         before = last.get(packet.pid)
@@ -63,7 +63,7 @@ def assert_counters(found: list[Packet]) -> None:
 
 @dataclass(frozen=True)
 class Pes:
-    """One PES packet, put together again. Times in ticks of 90 kHz."""
+    """One reassembled PES packet. Times are in ticks of 90 kHz."""
 
     stream_id: int
     pts: int

@@ -1,4 +1,4 @@
-"""hls.js and dash.js with nothing around them on a page of the gateway's own origin; `window.player` drives either."""
+"""hls.js and dash.js on an otherwise empty page of the gateway's origin. `window.player` controls either."""
 
 from tests.support.browser import Watched
 
@@ -41,6 +41,6 @@ DASH = """async (url) => {
 
 
 async def start(watched: Watched, script: str, url: str) -> None:
-    """Puts a muted video on the page, and the player `script` to work on it."""
+    """Adds a muted video to the page and starts the player `script`."""
     await watched.page.evaluate("() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }")
     await watched.page.evaluate(script, url)

@@ -1,4 +1,4 @@
-"""A playback listener over a real hub, with FLV and the simplest HLS and CMAF responders."""
+"""A playback listener with a real hub, FLV, and minimal HLS and CMAF responders."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Idle:
 
 
 class Channels:
-    """A ChannelReader over a dict."""
+    """A `ChannelReader` over a dict."""
 
     def __init__(self, *stored: Channel) -> None:
         self.stored = {c.id: c for c in stored}
@@ -67,7 +67,7 @@ class Channels:
 
 
 class PlaybackServer:
-    """What a test of playback holds. Pictures go in with `push`."""
+    """The parts of a playback test. Push pictures with `push`."""
 
     def __init__(
         self, hub: Hub, channels: Channels, audience: HttpViewers, listener: Listener, flv: FlvViewers
@@ -77,7 +77,7 @@ class PlaybackServer:
         self._dts = 0
 
     def live(self, name: str = "c1", **fields: Any) -> StreamPublisher:
-        """A publisher that has sent a key frame."""
+        """A publisher that has already sent a key frame."""
         publisher = publish(self.hub, name, **fields)
         publisher.set_tracks(VIDEO, AUDIO, {})
         self.push(publisher, key=True)
@@ -94,7 +94,7 @@ def _served(request: Request, stream: Stream, rest: str) -> Response:
 
 
 class SameResponder:
-    """Answers for all formats and all of a ladder in the same way."""
+    """Answers in the same way for all formats and renditions."""
 
     def __init__(self, respond: Responder) -> None:
         self.index = self.rendition = respond

@@ -1,4 +1,4 @@
-"""A playback listener of a few lines, to judge the player pages in states that a gateway passes quickly."""
+"""A minimal playback listener that shows the player pages in states which a real gateway passes quickly."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ TYPES = {
 
 
 def asset(name: str) -> Path | None:
-    """The file behind `/_player/<name>`: the pages' own, or a vendored player."""
+    """The file of `/_player/<name>`: a file of the pages or a vendored player."""
     for folder in (CONSOLE / "players", *sorted((CONSOLE / "vendor").iterdir())):
         if (folder / name).is_file() and Path(name).suffix in {".js", ".css", ".svg"}:
             return folder / name
@@ -49,7 +49,7 @@ def asset(name: str) -> Path | None:
 
 @dataclass
 class Stub:
-    """What the stub answers; tests change it while pages are open."""
+    """The state of the stub, which tests change while pages are open."""
 
     media: Path
     film: Path
@@ -64,11 +64,11 @@ class Stub:
     viewers: set[asyncio.subprocess.Process] = field(default_factory=set)
 
     def url(self, page: str) -> str:
-        """The address of a page, or of any other file of the channel."""
+        """The URL of a page or another file of the channel."""
         return f"{self.address}/{CHANNEL}/{page}"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Every request: pages, assets, status and media."""
+        """Answers all requests: pages, assets, status and media."""
         self.requests.append(request.path_qs)
         name = request.match_info["name"]
         if request.path.startswith("/_player/"):
@@ -95,7 +95,7 @@ class Stub:
         return web.json_response(text=json.dumps(body))
 
     def _packaged(self, output: str) -> bool:
-        """Whether ffmpeg has come so far that what players of this output ask for is there."""
+        """Whether ffmpeg has already created the files that players of this output request."""
         return all((self.media / name).exists() for name in PACKAGED[output])
 
     async def _flv(self, request: web.Request) -> web.StreamResponse:
@@ -119,11 +119,11 @@ class Stub:
         return reply
 
     def end(self) -> None:
-        """The broadcast is over: FLV connections are closed, the status says so."""
+        """Ends the broadcast: closes FLV connections and changes the status."""
         self._over(signal.SIGKILL)
 
     def end_unseen(self) -> None:
-        """As `end`, where FLV connections stay open and nothing comes any more."""
+        """Ends the broadcast like `end`, but FLV connections stay open without data."""
         self._over(signal.SIGSTOP)
 
     def _over(self, how: signal.Signals) -> None:
@@ -135,7 +135,7 @@ class Stub:
 
 @contextlib.asynccontextmanager
 async def serving(film: Film) -> AsyncIterator[Stub]:
-    """A stub on a free port whose HLS and DASH are made live by ffmpeg from `film`."""
+    """Runs a stub on a free port. ffmpeg creates live HLS and DASH from `film`."""
     with tempfile.TemporaryDirectory(prefix="millrace-stub-") as folder:
         media, path = Path(folder), film.path()
         (media / "master.m3u8").write_text(

@@ -1,4 +1,4 @@
-"""The messages that a page of `millrace.frames.v1` sends."""
+"""Messages that a page sends with `millrace.frames.v1`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket listener with a hub, a store in memory and real workers, and a viewer that keeps all of each stream."""
+"""The WebSocket listener with a hub, an in-memory store, real workers, and a recording viewer of each stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PROTECTION = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloud
 
 
 class Store:
-    """Channels in memory. answer: cleared, nobody is answered; error: what is raised instead."""
+    """Channels in memory. answer: cleared while it does not answer; error: is raised instead of an answer."""
 
     def __init__(self, *ids: str) -> None:
         self.channels = {id: Channel({"id": id, "key": SECRETS.sign(id, FAR), "outdate": FAR}) for id in ids}
@@ -66,9 +66,9 @@ class Store:
 
 
 class Box:
-    """A container intake that wants bytes to begin with `ok`, and `bad` is no media; it never publishes.
+    """A container intake that publishes nothing. Bytes must start with `ok`; `bad` is invalid media.
 
-    stuck: `feed` waits for it; fails: what `run` raises.
+    stuck: an event that `feed` waits for. fails: the exception of `run`.
     """
 
     def __init__(self, publisher: StreamPublisher) -> None:
@@ -103,7 +103,7 @@ class Box:
 
 @dataclass
 class PushServer:
-    """Everything that a test looks at or turns."""
+    """The state that tests read and change."""
 
     hub: Hub
     store: Store
@@ -115,16 +115,16 @@ class PushServer:
     events: list[Event] = field(default_factory=list)
 
     def url(self, id: str = "c1", *, sign: str | None = None, path: str | None = None, scheme: str = "ws") -> str:
-        """Where a channel is pushed to."""
+        """The push URL of a channel."""
         key = self.store.channels[id].key if sign is None and id in self.store.channels else sign or ""
         return f"{scheme}://127.0.0.1:{self.listener.port}{path or f'/stream/{id}?sign={key}'}"
 
     def viewer(self, id: str = "c1") -> Viewer:
-        """Of the channel's latest stream."""
+        """The viewer of the channel's latest stream."""
         return self.viewers[id][-1]
 
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
-        """The first true value, asked often."""
+        """Waits for a true value and returns it."""
         try:
             async with asyncio.timeout(seconds):
                 while not (value := condition()):
@@ -134,7 +134,7 @@ class PushServer:
         return value
 
     async def empty(self) -> None:
-        """Returns once no connection, publisher or worker is left."""
+        """Waits until no connection, publisher or worker is left."""
         await self.until(
             lambda: (
                 not self.listener.connections
@@ -160,7 +160,7 @@ async def rig(
     hub_limits: dict[str, float] | None = None,
     **changes: float,
 ) -> AsyncIterator[PushServer]:
-    """A running listener. changes: of the settings in the sections `ws` and `limits`."""
+    """Runs a listener. changes: to the settings in the sections `ws` and `limits`."""
     events = Events()
     told: list[Event] = []
     events.listen(told.append)

@@ -1,4 +1,4 @@
-"""A page that pushes over WebSocket, as a client that says what it is told; and frames as WebCodecs makes them."""
+"""A client that pushes over WebSocket like a page, and frames like those of WebCodecs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPUS = ("-c:a", "libopus", "-b:a", "96k", "-ac", "2", "-frame_duration", "20")
 def camera(
     size: str = "320x180", seconds: float = 4, *, gop: int = 30, sound: bool = True, channels: int = 2
 ) -> Source:
-    """What a page with camera and microphone encodes: H.264 without B-frames, Opus."""
+    """The media of a page with camera and microphone: H.264 without B-frames, and Opus."""
     return source(
         *pictures(size),
         *(tone(48000) if sound else ()),
@@ -40,7 +40,7 @@ def camera(
 
 
 def config(film: Source, **changes: Any) -> Configured:
-    """What the page says of a film first."""
+    """The first message of a page about a film."""
     video, audio = film.tracks.video, film.tracks.audio
     return Configured(
         **(
@@ -60,7 +60,7 @@ def _audio(track: MediaTrack) -> AudioConfig:
 
 
 def chunk(unit: AccessUnit, *, shift: int = 0) -> bytes:
-    """A unit as a binary message, `shift` milliseconds later."""
+    """A unit as a binary message. shift: milliseconds to add."""
     pts = (unit.dts + unit.cts + shift) * 1000
     key = unit.key and unit.track.kind is Kind.VIDEO
     return chunk_bytes(Chunk(unit.track.kind, key, pts, 33_000, unit.payload))
@@ -68,7 +68,7 @@ def chunk(unit: AccessUnit, *, shift: int = 0) -> bytes:
 
 @dataclass
 class Page:
-    """One connection. texts: what the server said; code, reason: of its close frame."""
+    """One connection. texts: messages of the server; code, reason: of its close frame."""
 
     ws: ClientConnection
     texts: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Page:
         return [json.loads(text) for text in self.texts]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """The texts of one type."""
+        """The received messages of one type."""
         return [said for said in self.said if said["type"] == kind]
 
     @property
@@ -99,7 +99,7 @@ class Page:
     async def film(
         self, film: Source, *, pace: float | None = None, shift: int = 0, units: Iterable[AccessUnit] | None = None
     ) -> None:
-        """All units; pace: seconds a second, None at once."""
+        """Sends all units. pace: media seconds per second; None: all at once."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         for unit in film.units if units is None else units:
@@ -108,14 +108,14 @@ class Page:
             await self.ws.send(chunk(unit, shift=shift))
 
     async def wait(self, kind: str) -> dict[str, Any]:
-        """The first text of this type."""
+        """Waits for the first message of this type."""
         async with asyncio.timeout(SECONDS), self._said:
             await self._said.wait_for(lambda: self.of(kind) or self.code is not None)
         assert self.of(kind), f"no {kind}, but {self.code} {self.reason} {self.texts}"
         return self.of(kind)[0]
 
     async def closed(self) -> int | None:
-        """The close code, once the server has closed; None where the connection just ended."""
+        """Waits until the server closes. Returns the close code, or None without a close frame."""
         assert self._listening is not None
         async with asyncio.timeout(SECONDS):
             await asyncio.shield(self._listening)
@@ -138,7 +138,7 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def page(url: str, *, frames: bool = True, origin: str | None = None, **options: Any) -> AsyncIterator[Page]:
-    """A page that has opened its socket. Raises InvalidStatus where the upgrade is refused."""
+    """Opens a WebSocket like a page. Raises `InvalidStatus` if the upgrade is refused."""
     subprotocols = [Subprotocol(push.SUBPROTOCOL)] if frames else None
     async with connect(
         url, subprotocols=subprotocols, compression=None, proxy=None, origin=origin, max_size=None, **options
@@ -153,6 +153,6 @@ async def page(url: str, *, frames: bool = True, origin: str | None = None, **op
 
 
 async def close_code(url: str, **options: Any) -> int | None:
-    """With what a push is closed that the server does not want."""
+    """The close code of a push that the server refuses."""
     async with page(url, **options) as refused:
         return await refused.closed()

@@ -1,6 +1,6 @@
-"""A strict double of Kinesis Video Streams: control plane, STS and PutMedia, with faults that tests order.
+"""A strict double of Kinesis Video Streams: control plane, STS and PutMedia, with configurable faults.
 
-It judges what comes by `kvs_rules` and keeps what it stored. Nothing in it knows our sender.
+It checks the input with `kvs_rules` and keeps the stored data. It is independent of our sender.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _NAMES = {
 
 @dataclass
 class Fault:
-    """One thing that goes wrong, once, on the connection that takes it first.
+    """One fault that happens once, on the first connection that reaches it.
 
-    error: an ERROR acknowledgement with this id instead of storing fragment `at` of the connection (from 0); reset: the
-    connection breaks after so many bytes of the body, not before `allowed` is set; half_open: from fragment `at` on
-    nothing is read or said; status, kind: the request is refused; close_after: the service ends it with 4003 after so
-    many seconds; swallow: the final acknowledgement of fragment `at` is lost.
+    error: an ERROR acknowledgement with this id instead of storing fragment `at` of the connection (from 0). reset: the
+    connection breaks after this number of body bytes, but not before `allowed` is set. half_open: from fragment `at`
+    on, it neither reads nor answers. status, kind: the request is refused. close_after: the service ends it with 4003
+    after this number of seconds. swallow: the final acknowledgement of fragment `at` is lost.
     """
 
     at: int = 0
@@ -56,7 +56,7 @@ class Fault:
 
 @dataclass
 class Connection:
-    """One PutMedia request as it was made. broken: rules that its body broke; body: what came, where it is kept."""
+    """One PutMedia request. broken: violated rules; body: the received bytes, if they are kept."""
 
     stream: str
     headers: dict[str, str]
@@ -69,14 +69,14 @@ class Connection:
     body: bytearray = field(default_factory=bytearray)
 
     def whole(self) -> bytes:
-        """The body up to its last Cluster: the fragments that have come whole."""
+        """The body up to its last Cluster, with only complete fragments."""
         last = self.body.rfind(_CLUSTER)
         return bytes(self.body if self.ended or last < 0 else self.body[:last])
 
 
 @dataclass
 class VideoStream:
-    """retention: hours; stored: what was persisted, by its time, the latest copy; copies: how often each was."""
+    """retention: in hours. stored: the latest copy of each fragment by time. copies: the number of copies of each."""
 
     name: str
     retention: int = 24
@@ -94,11 +94,11 @@ class VideoStream:
 
     @property
     def frames(self) -> list[Any]:
-        """Every stored frame, fragment by fragment, as it was sent."""
+        """All stored frames by fragment, in sending order."""
         return [frame for time in sorted(self.stored) for frame in self.stored[time].frames]
 
     def mkv(self) -> list[bytes]:
-        """What is stored as Matroska files: one for each run of fragments with the same header."""
+        """The stored data as Matroska files, one for each sequence of fragments with the same header."""
         files: list[tuple[bytes, list[bytes]]] = []
         for at in sorted(self.stored):
             fragment = self.stored[at]
@@ -109,7 +109,7 @@ class VideoStream:
 
 
 class KvsDouble:
-    """`async with KvsDouble() as kvs:`. acks: how they are written: plain, split (byte by byte), wrapped, joined."""
+    """Use as `async with KvsDouble() as kvs:`. acks: their form: plain, split (byte by byte), wrapped, joined."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class KvsDouble:
         self._transports: set[asyncio.Transport] = set()
 
     def add(self, name: str, **fields: Any) -> VideoStream:
-        """A new video stream."""
+        """Creates a video stream."""
         self.streams[name] = stream = VideoStream(name, **fields)
         return stream
 
@@ -171,7 +171,7 @@ class KvsDouble:
         return bound
 
     async def move(self, stream: VideoStream) -> None:
-        """The stream gets another data endpoint; the old one is not its own any more."""
+        """Gives the stream another data endpoint. The old one does not accept it any more."""
         port = await self._listen(tls=self.tls)
         if (old := self._sites.get(stream.name)) is not None:
             self._endpoints[old] = ""
@@ -179,7 +179,7 @@ class KvsDouble:
 
     @contextlib.asynccontextmanager
     async def unreachable(self) -> AsyncIterator[None]:
-        """While the block runs every port refuses, and what was connected is broken off."""
+        """Refuses all connections and breaks existing ones during the block."""
         ports = [int(site.name.rpartition(":")[2]) for site in self._listening]
         for site in self._listening:
             await site.stop()
@@ -307,7 +307,7 @@ class KvsDouble:
 
 
 class _Session:
-    """One accepted request: reads, judges, answers."""
+    """One accepted request: reads, checks and acknowledges it."""
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ class _Session:
 
 
 class _Over(Exception):
-    """The connection ends here."""
+    """Ends the connection."""
 
 
 def _refuse(status: int, kind: str, message: str) -> web.Response:
@@ -447,6 +447,6 @@ def _refuse(status: int, kind: str, message: str) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def kvs_double(**options: Any) -> AsyncIterator[KvsDouble]:
-    """The double while the block runs."""
+    """Runs the double during the block."""
     async with KvsDouble(**options) as double:
         yield double

@@ -1,4 +1,4 @@
-"""The gateway, but viewers try larger pictures after two seconds: `python -m tests.support.quick_trials serve`."""
+"""Runs the gateway with larger pictures tried after two seconds: `python -m tests.support.quick_trials serve`."""
 
 from __future__ import annotations
 

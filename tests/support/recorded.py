@@ -1,4 +1,4 @@
-"""Recordings as browsers write them: WebM built by hand, and what Chromium sent, kept in tests/golden/browser."""
+"""Recordings like those of browsers: hand-made WebM, and Chromium's recordings in tests/golden/browser."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OPUS = bytes.fromhex("4f707573486561640102000080bb0000000000")
 
 
 def capture(name: str) -> bytes:
-    """What Chromium sent."""
+    """A complete recording of Chromium."""
     return (GOLDEN / name).read_bytes()
 
 
 def slices(name: str) -> list[bytes]:
-    """The same, as its slices of 250 ms."""
+    """The recording in its slices of 250 ms."""
     data, at, out = capture(name), 0, []
     for size in json.loads((GOLDEN / "slices.json").read_text())[name]:
         out.append(data[at : at + size])
@@ -35,7 +35,7 @@ def slices(name: str) -> list[bytes]:
 
 
 def read(data: bytes) -> tuple[RecordingOpened, list[Packet]]:
-    """A whole recording."""
+    """Reads a complete recording."""
     opened, *packets = RecordingReader().receive(data)
     assert isinstance(opened, RecordingOpened)
     assert all(isinstance(p, Packet) for p in packets)
@@ -43,7 +43,7 @@ def read(data: bytes) -> tuple[RecordingOpened, list[Packet]]:
 
 
 def described(event: Event) -> tuple[object, ...]:
-    """An event as something that can be compared and read."""
+    """An event in a comparable and readable form."""
     if isinstance(event, RecordingOpened):
         return ("opened", event.video, event.audio, event.left_out)
     return (str(event.track.kind), event.time, event.cts, event.key, event.payload)
@@ -57,7 +57,7 @@ def head(doc_type: str = "webm") -> bytes:
 
 
 def segment(*children: bytes) -> bytes:
-    """Of unknown size, so that clusters may follow."""
+    """A segment of unknown size, so that clusters may follow."""
     return ebml.SEGMENT + b"\x01" + b"\xff" * 7 + b"".join(children)
 
 

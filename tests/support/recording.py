@@ -1,4 +1,4 @@
-"""Recordings without the rest of the gateway: a stream whose units go to an output, an archive over a folder."""
+"""Recordings without the rest of the gateway: a stream with a recording output, and an archive in a folder."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from tests.support.segmented import Timetable
 
 
 def settings(**options: object) -> RecordingSettings:
-    """The options of the manual but for these, with room on every disk."""
+    """The default options with these changes, without a limit on free disk space."""
     environ = {f"MILLRACE_RECORDING__{n.upper()}": str(v) for n, v in ({"keep_free": 0} | options).items()}
     return load(environ=environ).recording
 
 
 class RunningArchive:
-    """An archive and a finisher, running; `media` is the folder in which recordings appear."""
+    """A running archive and finisher. `media` is the folder of finished recordings."""
 
     def __init__(self, folder: Path, objects: ObjectStore | None = None, process: str = "", **options: object) -> None:
         self.media = folder / "media"
@@ -70,14 +70,14 @@ class RunningArchive:
         assert not self.failures
 
     def files(self, pattern: str = "**/*") -> list[Path]:
-        """What is visible, oldest name first."""
+        """The visible files, oldest name first."""
         return sorted(
             p for p in self.media.glob(pattern)
             if p.is_file() and not any(part.startswith(".") for part in p.relative_to(self.media).parts)
         )  # fmt: skip
 
     def scratch(self) -> list[Path]:
-        """Unfinished files."""
+        """The unfinished files."""
         root = self.media / ".unfinished"
         return sorted(p for p in root.rglob("*") if p.is_file())
 
@@ -93,7 +93,7 @@ def stream_of(id: str = "c1", **fields: Any) -> Stream:
 
 
 async def record(output: RecordingOutput, stream: Stream, *tables: Timetable, end: bool = True) -> None:
-    """Runs an output over timetables, each of them an epoch, to the stream's end."""
+    """Runs an output to the stream's end. tables: timetables, each of which is an epoch."""
     output.begin(stream)
     running = asyncio.ensure_future(output.run(stream))
     for table in tables:
@@ -107,7 +107,7 @@ async def record(output: RecordingOutput, stream: Stream, *tables: Timetable, en
 
 
 async def settled(output: RecordingOutput) -> None:
-    """Until the output has taken all that was pushed: what it wrote grows no more."""
+    """Waits until the output has taken all pushed units and its files do not grow any more."""
     still, wrote = 0, -1
     while still < 10:
         await asyncio.sleep(0.02)
@@ -115,8 +115,10 @@ async def settled(output: RecordingOutput) -> None:
 
 
 async def push(stream: Stream, units: Iterable[AccessUnit]) -> None:
-    """Gives units to a stream as fast as its outputs take them: seconds of media come within milliseconds, and an
-    output that is behind by more than its bound would drop them."""
+    """Pushes units as fast as the outputs take them.
+
+    Seconds of media arrive within milliseconds, so without waiting an output would fall behind and drop units.
+    """
     for n, unit in enumerate(units):
         stream.push(unit)
         if n % 50 == 49:
@@ -145,7 +147,7 @@ def play(film: Film, publisher: StreamPublisher) -> Iterable[None]:
 
 
 async def film(output: RecordingOutput, publisher: StreamPublisher, source: Film) -> None:
-    """Records a film from its first frame to its last."""
+    """Records a complete film."""
     stream = publisher.stream
     output.begin(stream)
     running = asyncio.ensure_future(output.run(stream))

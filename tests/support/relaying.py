@@ -1,4 +1,4 @@
-"""A live stream with a relay, without the rest of the gateway: what a publisher gives goes to the targets."""
+"""A live stream with a relay, without the rest of the gateway: the publisher's media goes to the targets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def relays(
     ivs: IvsDirectory | None = None,
     **options: float,
 ) -> RelayFactory:
-    """Relays with the options of the manual, but for `options`."""
+    """Relays with the default options and these changes."""
     environ = {f"MILLRACE_RELAY__{name.upper()}": str(value) for name, value in options.items()}
     return RelayFactory(load(environ=environ).relay, Egress(allow), tls, ivs)
 
@@ -56,7 +56,7 @@ class Live:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The relay's entry in the session."""
+        """The entry of the relay in the session."""
         assert self.stream.outputs is not None
         return dict(next(o for o in self.stream.outputs.status() if o["name"] == "relay"))  # type: ignore[arg-type]
 
@@ -65,7 +65,7 @@ class Live:
         return list(self.status["targets"])
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Returns once `condition()` holds; it is asked every few milliseconds."""
+        """Waits until `condition()` is true, checked every few milliseconds."""
         try:
             async with asyncio.timeout(SECONDS):
                 while not condition():
@@ -74,30 +74,30 @@ class Live:
             raise AssertionError(f"not within {SECONDS:.0f} s: {what}; {self.status}") from None
 
     async def state(self, state: str, target: int = 0) -> dict[str, Any]:
-        """The target's report once it is in this state."""
+        """Waits until the target has this state and returns its report."""
         await self.until(lambda: len(self.targets) > target and self.targets[target]["state"] == state, state)
         return self.targets[target]
 
     def change(self, *urls: str, **fields: Any) -> None:
-        """The stored channel gets other targets."""
+        """Changes the targets of the stored channel."""
         item = {**self.stream.channel.item, "relayURL": list(urls), **fields}
         self.hub.channel_changed(Channel(item))
 
     def film(self, times: range, *, gop: int = 10, size: int = 40) -> None:
-        """A picture and a sound at each of these milliseconds, a key frame every `gop` pictures."""
+        """Publishes a picture and a sound at each of these milliseconds, with a key frame every `gop` pictures."""
         now = time.monotonic()
         for n, at in enumerate(times):
             self.publisher.push(builders.picture(at, key=n % gop == 0, size=size), now)
             self.publisher.push(builders.sound(at), now)
 
     async def film_on(self, times: range, *, gop: int = 10, size: int = 40) -> None:
-        """The same, with pauses in which targets can take it."""
+        """Publishes like `film`, with pauses for the targets."""
         for first in range(times.start, times.stop, gop * times.step):
             self.film(range(first, min(first + gop * times.step, times.stop), times.step), gop=gop, size=size)
             await asyncio.sleep(0.01)
 
     async def keep_filming(self, start: int = 0, *, step: int = 40, gop: int = 10) -> None:
-        """Films until cancelled, many times faster than life."""
+        """Publishes until cancelled, many times faster than real time."""
         at = start
         while True:
             self.film(range(at, at + gop * step, step), gop=gop)
@@ -110,7 +110,7 @@ class Live:
 
 @contextlib.asynccontextmanager
 async def filming(on: Live, start: int = 0) -> AsyncIterator[None]:
-    """The publisher goes on sending for the length of the block."""
+    """Keeps publishing during the block."""
     task = asyncio.create_task(on.keep_filming(start))
     try:
         yield
@@ -124,7 +124,7 @@ async def filming(on: Live, start: int = 0) -> AsyncIterator[None]:
 async def live(
     *urls: str, with_: RelayFactory | None = None, tracks: bool = True, **fields: Any
 ) -> AsyncIterator[Live]:
-    """A stream that is relayed to `urls`, H.264 and AAC unless `tracks` is false: then nothing was said yet."""
+    """A stream with a relay to `urls`, in H.264 and AAC. tracks: false announces no tracks yet."""
     made = with_ or relays()
     hub = builders.hub([OutputSpec("relay", made.make, lambda s: s.channel.flag("isRelay"))])
     running = asyncio.create_task(hub.run())
@@ -142,13 +142,13 @@ async def live(
 
 
 def tags_of(film: Film) -> list[Tag]:
-    """The film's audio and video, as a publisher would send it."""
+    """The audio and video tags of the film, as a publisher would send them."""
     tags = FlvReader().receive(film.path().read_bytes())
     return [t for t in tags if t.type_id in (AUDIO, VIDEO) and t.payload[:2] != b"\x17\x02"]
 
 
 async def play(film: Film, into: Live, *, speed: float = 20.0, until: float | None = None) -> None:
-    """The whole film into a stream, so many times faster than life; until: seconds of it."""
+    """Publishes the film `speed` times faster than real time. until: stops after these seconds of it."""
     intake, tags = FlvIntake(into.publisher), tags_of(film)
     began = time.monotonic()
     for tag in tags:

@@ -1,4 +1,4 @@
-"""Stored on-demand sessions as earlier publishes would have left them, made from one short film."""
+"""Stored on-demand sessions of earlier pushes, created from one short film."""
 
 import asyncio
 import shutil
@@ -15,7 +15,7 @@ from tests.support.recording import RunningArchive, play, subscriptions
 
 
 class StoredFilm:
-    """The pieces that the on-demand recording makes of a film. Use as a `with` block."""
+    """The segments that the on-demand recording makes of a film. Use as a `with` block."""
 
     def __init__(self, source: Film, seconds: int = 2) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="millrace-rewind-"))

@@ -1,4 +1,4 @@
-"""An RTMP client that sends exactly what it is told, rules broken or not, and reads what the server says."""
+"""An RTMP client that sends exact messages, valid or not, and reads the messages of the server."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ AAC_HEADER = b"\xaf\x00\x12\x10"
 
 
 def picture(number: int, key: bool = False, size: int = 40) -> bytes:
-    """The body of an H.264 frame (one NAL unit) that no other equals."""
+    """The body of a unique H.264 frame (one NAL unit)."""
     nal = bytes([0x65 if key else 0x41]) + number.to_bytes(8, "big")
     nal = nal.ljust(size, b"x")
     return (b"\x17" if key else b"\x27") + b"\x01\0\0\0" + len(nal).to_bytes(4, "big") + nal
 
 
 def sound(number: int, size: int = 12) -> bytes:
-    """The body of an AAC frame that no other equals."""
+    """The body of a unique AAC frame."""
     return b"\xaf\x01" + number.to_bytes(8, "big").ljust(size, b"a")
 
 
@@ -73,7 +73,7 @@ def command(name: str, transaction: float, *values: Any, stream: int = 0, size: 
 
 
 def digest_c1(schema: int, *, version: bytes = b"\x80\x00\x07\x02") -> bytes:
-    """A C1 with a client digest, made independently of the gateway's handshake."""
+    """A C1 with a client digest, computed independently of the gateway's handshake."""
     packet = bytearray(b"\0\0\0\0" + version + os.urandom(1528))
     base = 8 if schema == 0 else 772
     at = base + 4 + sum(packet[base : base + 4]) % 728
@@ -84,7 +84,7 @@ def digest_c1(schema: int, *, version: bytes = b"\x80\x00\x07\x02") -> bytes:
 
 @dataclass(frozen=True)
 class Said:
-    """A command of the server: its name, and its information object where it has one."""
+    """A command of the server: its name and its information object, if any."""
 
     name: str
     transaction: float
@@ -105,7 +105,7 @@ class Said:
 
 
 class Peer:
-    """One connection; `heard` keeps every message that was read. Use `async with connected(port) as peer`."""
+    """One connection; `heard` has every message read. Use `async with connected(port) as peer`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self.writer = reader, writer
@@ -117,7 +117,7 @@ class Peer:
 
     @property
     def told_chunk_size(self) -> int:
-        """The chunk size that the server announced (Set Chunk Size is not among what was heard)."""
+        """The chunk size that the server announced; Set Chunk Size messages are not in `heard`."""
         return self._chunks.chunk_size
 
     # ---- raw ----
@@ -130,14 +130,14 @@ class Peer:
         return await asyncio.wait_for(self._reader.readexactly(size), SECONDS)
 
     async def handshake(self, c1: bytes = bytes(1536), *, version: int = 3, behind: bytes = b"") -> bytes:
-        """The client's side of it, with `behind` in one packet with C2; the server's S0 S1 S2."""
+        """Does the client's handshake. behind: bytes in one packet with C2. Returns the server's S0 S1 S2."""
         await self.send(bytes([version]), c1)
         answer = await self.need(3073)
         await self.send(answer[1:1537], behind)
         return answer
 
     async def read(self, timeout: float = SECONDS) -> Message:
-        """The next message. Raises EOFError at the end (a reset too), TimeoutError."""
+        """Reads the next message. Raises `EOFError` at the end or a reset, and `TimeoutError`."""
         while not self._waiting:
             try:
                 data = await asyncio.wait_for(self._reader.read(65536), timeout)
@@ -153,7 +153,7 @@ class Peer:
         return found
 
     async def until(self, *wanted: str, timeout: float = SECONDS) -> Said:
-        """The next command with one of these names or codes, or of level error, or `_error`. EOFError, TimeoutError."""
+        """Reads up to the next command with one of these names or codes, or an error. Raises like `read`."""
         async with asyncio.timeout(timeout):
             while True:
                 found = await self.read()
@@ -176,26 +176,26 @@ class Peer:
             return False
 
     async def media(self, least: int = 1, kind: int = VIDEO) -> list[Message]:
-        """All audio and video messages heard, once there are `least` of `kind`."""
+        """Reads until there are `least` messages of `kind`. Returns all audio and video messages."""
         async with asyncio.timeout(SECONDS):
             while sum(m.type_id == kind for m in self.heard) < least:
                 await self.read()
         return [m for m in self.heard if m.type_id in (AUDIO, VIDEO)]
 
     def stop_reading(self) -> None:
-        """Leaves what the server sends in the socket's buffers, which fill up."""
+        """Stops reading, so that the socket's buffers fill up."""
         transport = self.writer.transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
 
     async def reset(self) -> None:
-        """Vanishes without a word."""
+        """Resets the connection."""
         self.writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
 
     async def settle(self, turns: int = 1) -> None:
-        """Returns once the server has acted on all that was sent before; `turns`: of its loop, at least."""
+        """Waits until the server has processed all sent data. turns: of its loop, at least."""
         for turn in range(turns):
             stamp = b"\x12\x34" + turn.to_bytes(2, "big")
             await self.send(message(4, b"\0\6" + stamp, csid=2, size=self.size))
@@ -212,7 +212,7 @@ class Peer:
         self.size = size
 
     async def connect(self, app: str = "stream", **more: Any) -> Said:
-        """connect and its answer; the handshake must be done."""
+        """Sends connect and reads the answer; the handshake must be complete."""
         await self.command("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}", **more})
         return await self.until("_result")
 
@@ -223,7 +223,7 @@ class Peer:
         return int(said.values[-1])
 
     async def publish(self, key: str, *, app: str = "stream", kind: str = "live") -> Said:
-        """Everything from the handshake to the answer to publish."""
+        """Does everything from the handshake to the answer to publish."""
         await self.handshake()
         said = await self.connect(app)
         if said.level == "error":
@@ -247,12 +247,12 @@ class Peer:
         await self.send(message(kind, body, time=time, csid=_CSID[kind], stream=stream, size=self.size))
 
     async def headers(self, time: int = 0) -> None:
-        """H.264 and AAC sequence headers."""
+        """Sends H.264 and AAC sequence headers."""
         await self.body(VIDEO, AVC_HEADER, time)
         await self.body(AUDIO, AAC_HEADER, time)
 
     async def film(self, times: Iterable[int], *, gop: int = 10, number: int = 0) -> None:
-        """A picture and a sound at each of these times (ms), a key frame every `gop`; `number`: of the first."""
+        """Sends a picture and a sound at each of these times (ms), the first with this number."""
         for n, time in enumerate(times, number):
             await self.body(VIDEO, picture(n, n % gop == 0), time % 2**32)
             await self.body(AUDIO, sound(n), time % 2**32)
@@ -268,10 +268,10 @@ async def connected(
     source: str | None = None,
     answers: bool = True,
 ) -> AsyncIterator[Peer]:
-    """A connection for the length of an `async with` block.
+    """A connection during an `async with` block.
 
-    first: bytes sent before all others (and before TLS). source: our own address, 127.0.0.0/8 has many.
-    answers: whether pings are answered.
+    first: bytes sent before all others and before TLS. source: the local address, one of 127.0.0.0/8. answers: whether
+    it answers pings.
     """
     reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0) if source else None)
     peer = Peer(reader, writer)
@@ -310,14 +310,14 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 def all_tls_ports(folder: Path) -> dict[str, str]:
-    """Settings of a gateway that opens all its listeners over TLS, too, with a certificate of its own."""
+    """Settings of a gateway that opens all listeners also with TLS, with a generated certificate."""
     cert, key = self_signed(folder)
     ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMPS", "HTTPS", "WSS")}
     return {"MILLRACE_TLS__CERT": str(cert), "MILLRACE_TLS__KEY": str(key), **ports}
 
 
 def trusting_anyone() -> ssl.SSLContext:
-    """A client's TLS context for certificates that nobody has signed."""
+    """The TLS context of a client that accepts any certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

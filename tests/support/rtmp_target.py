@@ -1,4 +1,4 @@
-"""A server to relay to that records what arrives and can be told to misbehave at any stage."""
+"""An RTMP relay target that records its input and can misbehave at any stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 20.0
 
 @dataclass
 class Session:
-    """One connection and all that came over it. script: (time, name, values)."""
+    """One connection and its data. script: (time, name, values)."""
 
     writer: asyncio.StreamWriter
     connect: dict[str, Any] = field(default_factory=dict)
@@ -35,16 +35,16 @@ class Session:
 
     @property
     def media(self) -> list[Tag]:
-        """Audio and video without sequence headers."""
+        """Audio and video messages without sequence headers."""
         return [t for t in self.tags if t.payload[1:2] != b"\0" and t.payload[0] not in (0x90,)]
 
     @property
     def headers(self) -> list[Tag]:
-        """Sequence headers."""
+        """The sequence headers."""
         return [t for t in self.tags if t not in self.media]
 
     def flv(self) -> bytes:
-        """What arrived, as a file."""
+        """The received data as an FLV file."""
         tags = b"".join(muxer.tag(t.type_id, t.timestamp, t.payload) for t in self.tags)
         return muxer.file_header(True, True) + tags
 
@@ -57,9 +57,10 @@ Judge = Callable[[Session], tuple[str, str] | None]
 
 
 class RtmpTarget:
-    """Use as `async with RtmpTarget() as target`; `target.url()` is where to push.
+    """Use as `async with RtmpTarget() as target`; `target.url()` is the push URL.
 
-    judge: a code and description to refuse a publish with, or None. watch: called for each message; false disconnects.
+    judge: returns a code and description to refuse a publish, or None. watch: called for each message; false
+    disconnects.
     """
 
     def __init__(
@@ -93,12 +94,12 @@ class RtmpTarget:
         await self.close()
 
     async def open(self) -> None:
-        """Listens, on the same port as before where it was closed."""
+        """Listens, on the previous port after `close`."""
         self._server = await asyncio.start_server(self._serve, self._host, self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Vanishes: closes the port and resets all connections."""
+        """Closes the port and resets all connections."""
         assert self._server is not None
         self._server.close()
         for session in self.sessions:
@@ -113,7 +114,7 @@ class RtmpTarget:
         return f"{scheme}://{host or self._host}:{self.port}/{self._app}/{key}"
 
     async def until(self, condition: Callable[[], Any], what: str = "arrives at the target") -> None:
-        """Returns once `condition()` holds, asked whenever something arrives."""
+        """Waits until `condition()` is true, checked whenever data arrives."""
         try:
             async with asyncio.timeout(SECONDS), self._changed:
                 await self._changed.wait_for(lambda: bool(condition()))
@@ -121,7 +122,7 @@ class RtmpTarget:
             raise AssertionError(f"not within {SECONDS:.0f} s: {what}") from None
 
     async def session(self, number: int = 0, *, media: int = 1) -> Session:
-        """The n-th accepted push, once so many frames of it have come."""
+        """Waits for the n-th accepted push with this number of frames."""
         await self.until(lambda: len(self.sessions) > number and len(self.sessions[number].media) >= media)
         return self.sessions[number]
 

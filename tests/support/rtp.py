@@ -1,4 +1,4 @@
-"""Plain readers of RTP payloads of VP8, VP9 and AV1, written from the specifications, to judge our packetizers."""
+"""Simple readers of RTP payloads of VP8, VP9 and AV1, written from the specifications, to check our packetizers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Vp8Payload:
-    """start: S of the descriptor. picture: the picture id of 15 bits."""
+    """A VP8 payload. start: S of the descriptor. picture: the picture id of 15 bits."""
 
     start: bool
     picture: int
@@ -26,7 +26,7 @@ def read_vp8(payload: bytes) -> Vp8Payload:
 
 @dataclass(frozen=True)
 class Vp9Payload:
-    """predicted, begin, end: P, B and E. size: of the scalability structure."""
+    """A VP9 payload. predicted, begin, end: P, B and E. size: of the scalability structure."""
 
     predicted: bool
     begin: bool

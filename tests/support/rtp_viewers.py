@@ -1,4 +1,4 @@
-"""Viewers of RTP feeds without a network: what they were sent, with the rule of SRTP checked in each packet."""
+"""Viewers of RTP feeds without a network: their received packets, each checked against the SRTP rule."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ WITHOUT_RTX = PayloadTypes(video=102, audio=9)
 
 
 def coded(dts: int, key: bool = False, size: int = 2000, seed: int = 0) -> AccessUnit:
-    """A picture of one slice, unlike all others."""
+    """A unique picture of one slice."""
     slice_ = bytes((0x65 if key else 0x41, 0x80)) + f"{dts}.{seed}.".encode()
     slice_ = slice_.ljust(size, b"s")
     return AccessUnit(VIDEO, dts, 0, key, 1.7e9, len(slice_).to_bytes(4, "big") + slice_)
 
 
 class Sender:
-    """A PacketSender. A packet with an earlier SSRC and number must be the same bytes: other ones break GCM."""
+    """A `PacketSender`. Packets with equal SSRC and number must have equal bytes, or GCM would be insecure."""
 
     def __init__(self) -> None:
         self.runs: list[list[bytes]] = []
@@ -45,7 +45,7 @@ class Sender:
         self.rtcp.append(packet)
 
     def packets(self, ssrc: int = VIDEO_SSRC) -> list[RtpPacket]:
-        """The packets of a source, as they were sent."""
+        """The sent packets of a source."""
         parsed = [parse_packet(packet) for packet in self.raw(ssrc)]
         return [packet for packet in parsed if packet is not None]
 
@@ -57,7 +57,7 @@ class Sender:
 
 
 class Watcher:
-    """A viewer with its sender. ends: why it was told to go."""
+    """A viewer with its sender. ends: the reasons of its disconnect."""
 
     def __init__(self, types: PayloadTypes = ALL) -> None:
         self.sender = Sender()
@@ -65,7 +65,7 @@ class Watcher:
         self.viewer = RtpViewer(self.sender, types, self.ends.append)
 
     def pictures(self, lost: Sequence[int] = ()) -> list[bytes]:
-        """The payloads of the pictures that a receiver makes of what came, RTX included. lost: indexes of packets."""
+        """The payloads of the pictures that a receiver restores, with RTX. lost: indexes of lost packets."""
         types = self.viewer.types
         receiver = RtpReceiver(VIDEO_SSRC, types.video, 90_000, NalDepacketizer(h265=False), nack=True)
         found: list[bytes] = []

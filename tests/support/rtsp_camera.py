@@ -1,4 +1,4 @@
-"""A camera that speaks RTSP: it plays a `Source` in real time, over TCP or UDP, and can be told to misbehave."""
+"""An RTSP camera that plays a `Source` in real time over TCP or UDP and can misbehave."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def h264_payloads(unit: AccessUnit) -> list[bytes]:
 class Camera:
     """Use as `async with Camera(source) as camera`; `camera.url` is its address.
 
-    password: of the user "admin"; Digest with `algorithm`. tls: makes it an rtsps:// address.
-    udp_only: refuses TCP. silent_at: the method that is never answered. speed: of playing.
-    answers: replaces the whole answer to a method. key_frames: whether it sends any.
-    lose: every so-many-th packet is not sent. g711: sends a tone as G.711 in place of the source's sound.
+    password: of the user "admin"; Digest with `algorithm`. tls: makes it an rtsps:// address. udp_only: refuses TCP.
+    silent_at: the method that is never answered. speed: of playing. answers: replaces the whole answer to a method.
+    key_frames: whether it sends any. lose: drops every n-th packet. g711: sends a tone as G.711 in place of the
+    source's sound.
     """
 
     source: Source
@@ -89,7 +89,7 @@ class Camera:
 
     @property
     def base(self) -> str:
-        """The address of the tracks."""
+        """The base URL of the tracks."""
         return f"rtsp{'s' if self.tls else ''}://127.0.0.1:{self.port}/cam/1/"
 
     # ---- details ----
@@ -232,7 +232,7 @@ class _Session:
                 yield unit, [struct.pack(">HH", 16, len(unit.payload) << 3) + unit.payload]
 
     def report(self, number: int, timestamp: int, rate: int) -> None:
-        """A sender report: both tracks begin at the same time, the sound as much later as it is told."""
+        """Sends a sender report. Both tracks start at the same time, with the configured delay of the sound."""
         shift = self.camera.audio_offset_ms / 1000 if number else 0.0
         seconds = 3_900_000_000 + shift
         fraction = int((seconds % 1) * (1 << 32))

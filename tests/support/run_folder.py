@@ -1,4 +1,4 @@
-"""A folder for what the tests of one run share: the suites, and the workers of each."""
+"""A folder for files that the tests of one run share, over all suites and their processes."""
 
 import atexit
 import functools
@@ -12,7 +12,7 @@ _NAME = "TESTS_RUN_FOLDER"
 
 @functools.cache
 def run_folder() -> Path:
-    """The folder that `tools/suites` or the first process of this run has made, and removes at its end."""
+    """The folder that `tools/suites` or the first process of this run created and removes at its end."""
     if folder := os.environ.get(_NAME):
         return Path(folder)
     made = Path(tempfile.mkdtemp(prefix="millrace-tests-"))

@@ -1,4 +1,4 @@
-"""Offers for tests: those of real clients (`tests/golden/sdp`), and small ones."""
+"""SDP offers for tests: those of real clients (`tests/golden/sdp`), and small ones."""
 
 from __future__ import annotations
 

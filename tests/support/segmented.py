@@ -1,4 +1,4 @@
-"""Streams for packager tests: frames on a timetable, given to a packager as a publisher would; no clock, no network."""
+"""Streams for packager tests: frames of a timetable, given to a packager without clock and network."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ NAL = b"\x00\x00\x00\x20"
 
 
 def nal(number: int, key: bool, size: int = 32) -> bytes:
-    """A length-prefixed picture that no other equals."""
+    """A unique length-prefixed picture."""
     body = bytes([0x65 if key else 0x41]) + number.to_bytes(8, "big")
     return size.to_bytes(4, "big") + body.ljust(size, b"x")
 
 
 @dataclass
 class Timetable:
-    """Which frames come when. gop: frames from key to key, one number or a cycle of them; cts in frames by a cycle.
+    """The times of all frames.
 
-    rounding turns exact milliseconds into those sent; video_at, audio_at: seconds at which each begins; audio_late:
-    seconds that audio arrives behind its time; audio_until: when it stops; pause: from when to when no picture comes;
-    steps: milliseconds from frame to frame, a cycle of them instead of a rate.
-    clock_jump: seconds by which the clock of the machine jumps after five seconds.
+    gop: frames between key frames, as a cycle. shifts: composition offsets in frames, as a cycle. rounding: converts
+    exact milliseconds into sent ones. video_at, audio_at: start of each in seconds. audio_late: delay of the audio
+    arrival in seconds. audio_until: end of the audio. pause: from when to when pictures are missing. steps:
+    milliseconds between frames, as a cycle that replaces the rate. clock_jump: jump of the machine's clock after five
+    seconds, in seconds.
     """
 
     seconds: float = 12.0
@@ -57,7 +58,7 @@ class Timetable:
     keys: list[int] = field(default_factory=list)
 
     def units(self) -> Iterator[AccessUnit]:
-        """In the order of arrival."""
+        """Yields the units in the order of arrival."""
         timed = sorted([*self._pictures(), *self._sounds()], key=lambda x: x[0])
         jumped = WALL + self.start + 5
         return (u if u.wall < jumped else replace(u, wall=u.wall + self.clock_jump) for _, u in timed)
@@ -121,7 +122,7 @@ def feed(
     end: bool = True,
     epochs: Iterable[int] | None = None,
 ) -> None:
-    """Gives each timetable as an epoch of its own; `each` is called after every unit."""
+    """Gives each timetable as its own epoch. each: is called after every unit."""
     for epoch, table in zip(epochs if epochs is not None else range(len(tables)), tables, strict=False):
         packager.take_tracks(Tracks(table.video, table.audio, epoch))
         for unit in table.units():

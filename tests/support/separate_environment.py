@@ -1,6 +1,6 @@
-"""Virtual environments of programs that tests start and that do not fit into the project's own.
+"""Virtual environments of programs for tests that are incompatible with the project's own environment.
 
-Each is made once, under build/, from a lock file.
+Each is created once below build/, from a lock file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _INSTALL_SECONDS = 300
 
 
 def separate_environment(lock: Path) -> Path:
-    """Returns the folder of its programs. The first caller installs them; a skip where they cannot be installed."""
+    """Returns the folder of the programs. The first caller installs them; skips the test if that fails."""
     mark = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
     folder = BUILD / f"{lock.stem}-{mark}"
     ready = folder / "ready"
@@ -37,7 +37,7 @@ def separate_environment(lock: Path) -> Path:
 
 @contextlib.contextmanager
 def making(name: str) -> Iterator[None]:
-    """Lets one process at a time make what has this name; the workers of one run start together."""
+    """Locks the creation of what has this name, because several test processes start together."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / f"{name}.making").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -45,7 +45,7 @@ def making(name: str) -> Iterator[None]:
 
 
 def run(name: str, *command: str, folder: Path | None = None) -> None:
-    """Runs a command that makes what has this name; a skip where it fails."""
+    """Runs a command that creates what has this name; skips the test if it fails."""
     try:
         made = subprocess.run(
             command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False, cwd=folder

@@ -1,4 +1,4 @@
-"""Nodes that share their streams, in this process: real APIs, real requests between them, a registry in memory."""
+"""Nodes that share streams in one process: real APIs, real requests between them, and an in-memory registry."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SECRET = "what-nodes-share"
 
 @dataclass
 class Directory:
-    """A registry in memory. away: it does not answer."""
+    """A registry in memory. away: it is unavailable."""
 
     members: dict[str, Node] = field(default_factory=dict)
     held: dict[str, StreamClaim] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Directory:
 
 @dataclass
 class Member:
-    """One node: its API, and what the others reach of it. asked: the operations that came in."""
+    """One node: its API and its endpoint for other nodes. asked: the operations that it received."""
 
     id: str
     api: Admin
@@ -83,7 +83,7 @@ class Member:
     server: HttpServer
 
     async def push(self, id: str, evicted: list[EndReason] | None = None) -> StreamPublisher:
-        """A push of a stored channel that this node holds, as the registry says."""
+        """Pushes a stored channel to this node and registers the node as its holder."""
         publisher = await self.api.push(id, evicted)
         self.directory.held[id] = StreamClaim(id, self.id, self.address, f"claim of {self.id}", time.time())
         publisher.stream.when_ended(lambda reason: self.directory.held.pop(id, None) and None)
@@ -91,11 +91,11 @@ class Member:
 
 
 async def nobody(stream: str) -> None:
-    """Which sibling holds a stream, where nobody asks for that."""
+    """Reports that no sibling process holds a stream."""
 
 
 class Door:
-    """What stands before the operations: the signature, and which of them is asked for."""
+    """Checks the signature of a request and dispatches it to its operation."""
 
     def __init__(self) -> None:
         self.table: Mapping[str, Any] = {}
@@ -123,8 +123,11 @@ async def member(
     ports_of: Member | None = None,
     **options: Any,
 ) -> AsyncIterator[Member]:
-    """A node on the channel store of `folder`. sockets: of the processes of its host, by node, its own among them;
-    ports_of: the one of them that takes what comes to their port. options: of the API."""
+    """Runs a node on the channel store of `folder`.
+
+    sockets: of the processes of its host by node, including its own. ports_of: the process that accepts connections to
+    their port. options: of the API.
+    """
     siblings = {node: path for node, path in (sockets or {}).items() if node != id}
     door, distant, refused = Door(), RemoteViewerCounts(), RefusalLog()
     server = HttpServer(door, limits(), methods=("GET", "HEAD", "POST"))

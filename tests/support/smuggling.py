@@ -1,4 +1,4 @@
-"""Requests that two programs on a path may delimit differently (RFC 9112 §11.2), each with another request inside."""
+"""Requests that two HTTP parsers may delimit differently (RFC 9112 §11.2), each with another request inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: odd media made by ffmpeg, taken apart into the access units that an ingest would have made of them."""
+"""Sources: unusual media made by ffmpeg, as the access units that an ingest would produce."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ AAC = ("-c:a", "aac", "-b:a", "96k", "-ac", "2")
 
 @dataclass(frozen=True)
 class Source:
-    """tracks and units as an ingest makes them: milliseconds, decode order, both kinds interleaved."""
+    """Tracks and units like those of an ingest: milliseconds, decode order, both kinds interleaved."""
 
     tracks: Tracks
     units: tuple[AccessUnit, ...]
 
     def shifted(self, ms: int, tracks: Tracks | None = None) -> Source:
-        """The same, so much later."""
+        """Shifts all units to later times."""
         return Source(tracks or self.tracks, tuple(replace(u, dts=u.dts + ms) for u in self.units))
 
     def only(self, kind: Kind) -> Source:
-        """Without the other kind."""
+        """Returns only the units of one kind."""
         video = self.tracks.video if kind is Kind.VIDEO else None
         audio = self.tracks.audio if kind is Kind.AUDIO else None
         return Source(replace(self.tracks, video=video, audio=audio), tuple(self.of(kind)))
@@ -56,25 +56,25 @@ class Source:
 
     @property
     def end(self) -> int:
-        """Milliseconds, a little behind the last unit."""
+        """Milliseconds, slightly after the last unit."""
         return max(u.dts + u.cts for u in self.units) + 40
 
 
 def pictures(size: str = "320x180", rate: str = "30", noise: int = 0, more: str = "") -> tuple[str, ...]:
-    """ffmpeg's input of a test picture; more: further filters."""
+    """The ffmpeg input of a test picture. more: additional filters."""
     filters = f"testsrc2=size={size}:rate={rate}" + (f",noise=alls={noise}:allf=t" if noise else "")
     return ("-f", "lavfi", "-i", filters + (f",{more}" if more else ""))
 
 
 def tone(rate: int = 44100) -> tuple[str, ...]:
-    """ffmpeg's input of a tone."""
+    """The ffmpeg input of a tone."""
     return ("-f", "lavfi", "-i", f"sine=440:sample_rate={rate}")
 
 
 def h264(
     size: str = "320x180", seconds: float = 4, *, gop: int = 30, bframes: int = 2, audio: bool = True, more: str = ""
 ) -> Source:
-    """An ordinary source."""
+    """An ordinary H.264 source."""
     return source(
         *pictures(size, more=more),
         *(tone() if audio else ()),
@@ -85,13 +85,13 @@ def h264(
 
 @functools.cache
 def source(*arguments: str, container: str = "mp4") -> Source:
-    """What ffmpeg makes of these arguments; mp4 and matroska keep units in the form that ours have."""
+    """Creates a source with these ffmpeg arguments. mp4 and matroska keep units in the form of an ingest."""
     need("ffmpeg")
     return read(made_once(container, ["ffmpeg", *arguments, "-f", container]))
 
 
 def read(path: Path) -> Source:
-    """The units of a file."""
+    """Reads the units of a file."""
     tracks: dict[int, MediaTrack] = {}
     units: list[AccessUnit] = []
     with av.open(str(path)) as container:

@@ -1,4 +1,4 @@
-"""A VoD studio in this process: real stores in a folder, real workers, and a way to wait for what jobs do."""
+"""A VoD studio in this process: real stores in a folder, real workers, and waiting for the results of jobs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SECRET = "a-secret-for-tests"
 
 
 def settings(folder: Path, **environ: str) -> Settings:
-    """The defaults, with quick coding."""
+    """The default settings with fast encoding."""
     return load(environ={"MILLRACE_DATA": str(folder), "MILLRACE_VOD__PRESET": "superfast"} | environ)
 
 
 @dataclass
 class Bench:
-    """A studio and the parts behind it."""
+    """A studio and its parts."""
 
     studio: VodService
     store: JobStore
@@ -51,13 +51,13 @@ class Bench:
         return self.studio.queue
 
     def put(self, film: Path, key: str) -> None:
-        """A film as an object of the local store."""
+        """Stores a film as an object of the local store."""
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(film.read_bytes())
 
     async def until(self, id: str, wanted: Callable[[StoredJob], bool], seconds: float = 60) -> StoredJob:
-        """The job as soon as it is so."""
+        """Waits until the job meets the condition and returns it."""
         async with asyncio.timeout(seconds):
             while True:
                 job = await self.store.get(id)
@@ -69,13 +69,13 @@ class Bench:
         return await self.until(id, lambda job: job.state.finished)
 
     async def told(self) -> None:
-        """Once there is an event: a job is stored first, then told of."""
+        """Waits for an event, which follows the stored job."""
         async with asyncio.timeout(20):
             while not self.events:
                 await asyncio.sleep(0.01)
 
     async def at_work(self, id: str) -> StoredJob:
-        """Once the job's worker runs."""
+        """Waits until the job's worker runs."""
         job = await self.until(id, lambda job: job.state is JobState.PROGRESSING)
         async with asyncio.timeout(30):
             while not self.pids():
@@ -83,17 +83,17 @@ class Bench:
         return job
 
     def pids(self) -> list[int]:
-        """The package workers that this process runs."""
+        """The pids of the package workers of this process."""
         return package_workers()
 
     def scratch(self) -> list[str]:
-        """What unfinished things lie about; marks of used upload addresses are none."""
+        """The unfinished files, without marks of used upload URLs."""
         found = [path for place in ("vod", "uploads") for path in (self.data / place).glob("*")]
         return [str(path.relative_to(self.data)) for path in found if path.suffix != ".used"]
 
 
 def package_workers() -> list[int]:
-    """Children of this process that package films."""
+    """The pids of child processes that package films."""
     import os
 
     found = []
@@ -114,7 +114,7 @@ def package_workers() -> list[int]:
 async def bench(
     folder: Path, *, run: bool = True, jobs: JobStore | None = None, objects: ObjectStore | None = None, **environ: str
 ) -> AsyncIterator[Bench]:
-    """A studio while the block runs; run: whether it does its jobs."""
+    """Runs a studio during the block. run: whether it executes jobs."""
     chosen = settings(folder, **environ)
     events, told = Events(), []
     events.listen(told.append)

@@ -1,6 +1,6 @@
-"""A Chromium whose tabs are really hidden when another one is in front, which playwright's are not.
+"""A Chromium whose background tabs are really hidden, unlike those of playwright.
 
-Driven through its own debugging protocol; only what the tests of hidden tabs need of it.
+It uses the browser's debugging protocol, only as far as tests of hidden tabs need it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 
 class Tab:
-    """One tab: evaluates scripts, comes to the front."""
+    """One tab, which can evaluate scripts and come to the front."""
 
     def __init__(self, window: "Window", target: str, session: str) -> None:
         self._window = window
@@ -28,7 +28,7 @@ class Tab:
         self._session = session
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of an expression, awaited. Fails with what it throws."""
+        """Returns the awaited value of an expression. Fails with the exception of the script."""
         said = await self._window.call(
             "Runtime.evaluate", self._session, expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -36,13 +36,13 @@ class Tab:
         return said["result"].get("value")
 
     async def until(self, expression: str, within: float = 20.0) -> None:
-        """Returns once the expression is true."""
+        """Waits until the expression is true."""
         async with asyncio.timeout(within):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.1)
 
     async def start(self, script: str, url: str) -> None:
-        """Goes to `url`; `script` runs there before everything else."""
+        """Loads `url`; `script` runs before the scripts of the page."""
         await self._window.call("Page.enable", self._session)
         await self._window.call("Page.addScriptToEvaluateOnNewDocument", self._session, source=script)
         await self._window.call("Page.navigate", self._session, url=url)
@@ -52,14 +52,14 @@ class Tab:
 
 
 class Window:
-    """A browser with one window, whose tabs share it."""
+    """A browser with one window and several tabs."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
 
     async def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """One command of the protocol, and its answer; events are let pass."""
+        """Sends one command of the protocol and returns its answer. Events are ignored."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         await self._socket.send(json.dumps(message))
@@ -70,7 +70,7 @@ class Window:
                 return dict(said["result"])
 
     async def tab(self, url: str) -> Tab:
-        """A new tab, which comes to the front."""
+        """Opens a new tab in the front."""
         target = (await self.call("Target.createTarget", url=url))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         return Tab(self, target, session)
@@ -78,7 +78,7 @@ class Window:
 
 @contextlib.asynccontextmanager
 async def window(*flags: str) -> AsyncIterator[Window]:
-    """A headless Chromium of its own, for the length of a `with` block."""
+    """Runs a headless Chromium during a `with` block."""
     with tempfile.TemporaryDirectory(prefix="millrace-tabs-", ignore_cleanup_errors=True) as folder:
         options = [
             "--headless",

@@ -1,4 +1,4 @@
-"""What EventBridge sends of an ECS task on Fargate: an event as AWS documents it, with what differs between tasks."""
+"""Events of EventBridge about an ECS task on Fargate, as AWS documents them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def event(
     environment: dict[str, str] | None = None,
     minute: int = 0,
 ) -> str:
-    """task: its id; the event's id follows from task and version unless it is given."""
+    """Returns an event of the task with this id. The event id is derived from task and version by default."""
     arn = f"arn:aws:ecs:us-east-1:123456789012:task/{cluster.rpartition('/')[2]}/{task}"
     override: dict[str, Any] = {"name": "transwrap"}
     if environment:

@@ -1,4 +1,4 @@
-"""A TaskRunner in memory: what a crew asks of one, and faults on demand."""
+"""A `TaskRunner` in memory, with faults on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.ports.stores import RunningTask, TaskRequest
 
 @dataclass
 class Runner:
-    """tasks: by channel and kind. fault: raised by `keep` instead of doing anything; stop_fault: by `stop`."""
+    """tasks: by channel and kind. fault: is raised by `keep`; stop_fault: is raised by `stop`."""
 
     tasks: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     orders: list[TaskRequest] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Runner:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self) -> Runner:
-        """As `AwsServices.tasks` gives it."""
+        """Returns itself, like `AwsServices.tasks`."""
         return self
 
     async def reconcile(self, order: TaskRequest) -> list[RunningTask]:

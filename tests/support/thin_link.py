@@ -1,4 +1,4 @@
-"""A WHEP viewer that reports losses, so that it gets smaller pictures."""
+"""A WHEP viewer that reports losses in order to get smaller pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REPORT_SECONDS: Final = 0.3
 
 
 class ThinLink:
-    """A viewer that reports losses until its pictures have a width."""
+    """A viewer that reports losses until its pictures have a given width."""
 
     def __init__(self, whep: Whep) -> None:
         self.whep = whep
@@ -22,7 +22,7 @@ class ThinLink:
         self._read = 0
 
     def width(self) -> int:
-        """Of the last picture. Only key frames tell theirs."""
+        """The width of the last picture. Only key frames contain it."""
         for payload in self.whep.pictures[self._read :]:
             units = nal.split_annexb(payload) if payload.startswith((b"\0\0\1", b"\0\0\0\1")) else nal.split(payload)
             told = [h264.parse_sps(unit).width for unit in units if unit[0] & 0x1F == 7]

@@ -1,4 +1,4 @@
-"""What a test needs of its machine: missing is a failure under CI, a named skip on a developer's machine."""
+"""Programs that a test needs: a missing one fails the test under CI and skips it elsewhere."""
 
 import os
 import shutil
@@ -8,14 +8,14 @@ import pytest
 
 
 def need(*programs: str) -> None:
-    """Skip (or, where CI is set, fail) unless every program is on PATH."""
+    """Skips the test, or fails it where CI is set, unless every program is on PATH."""
     missing = [p for p in programs if shutil.which(p) is None]
     if missing:
         lacking(f"not installed: {', '.join(missing)}")
 
 
 def lacking(words: str) -> NoReturn:
-    """Skip (or, where CI is set, fail): this machine has not what the test needs."""
+    """Skips the test, or fails it where CI is set, because the machine lacks something."""
     if os.environ.get("CI"):
         pytest.fail(words)
     pytest.skip(words)

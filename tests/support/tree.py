@@ -1,4 +1,4 @@
-"""Edges of one channel in one process: each pulls from where it is told to, and gives what it pulls to other nodes."""
+"""Edges of one channel in one process: each pulls from a given node and serves other nodes."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ from tests.support.playback import SECRETS, Channels, Idle
 
 
 class Branch:
-    """An edge of one channel. `cut` ends its connections, `die` its listener too."""
+    """An edge of one channel. `cut` ends its connections, `die` also its listener."""
 
     def __init__(self, hub: Hub, replicas: Replicas, relay: HttpCacheProxy, server: HttpServer, port: int) -> None:
-        """hub: of the replicas."""
+        """Creates a branch. hub: of the replicas."""
         self.hub, self.replicas, self.relay, self.server, self.port = hub, replicas, relay, server, port
 
     def place(self, claim: str = "k1") -> NodeAddress:
         return NodeAddress(f"e{self.port}", f"127.0.0.1:{self.port}", claim, edge=True)
 
     def cut(self) -> None:
-        """Every connection breaks."""
+        """Closes all connections."""
         for lease in list(self.server._slots):
             lease.transport.abort()
 
     async def die(self) -> None:
-        """Nobody listens any more."""
+        """Closes the listener."""
         await self.server.close()
         self.cut()
 
 
 @contextlib.asynccontextmanager
 async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) -> AsyncIterator[Branch]:
-    """An edge that was started for channel `of`. secret: of the cluster. Players would need a sign."""
+    """Runs an edge for channel `of`. secret: of the cluster. Players need a signature."""
     hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))])
     audience = HttpViewers()
     protection = PlaybackProtection(auth="sign", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
@@ -93,7 +93,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
 
 
 class Chain:
-    """A Whereabouts that names the first of its places that was not lost."""
+    """A `StreamLocator` that returns the first of its places that is not marked as lost."""
 
     def __init__(self, places: Sequence[NodeAddress]) -> None:
         self.places = list(places)
@@ -112,5 +112,5 @@ class Chain:
 
 
 def times(items: Sequence[Any], kind: str = "video") -> list[int]:
-    """Of the units of one kind."""
+    """The times of the units of one kind."""
     return [unit.dts for unit in items if str(unit.track.kind) == kind]

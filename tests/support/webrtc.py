@@ -1,4 +1,4 @@
-"""A WebRTC client without media: checks, DTLS, SRTP; and the wire to an endpoint: in memory, by UDP or by TCP."""
+"""A WebRTC client without media: checks, DTLS, SRTP. It is connected to an endpoint in memory, by UDP or by TCP."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PROFILES = {
 
 
 def webrtc_settings(**fields: Any) -> WebRtcSettings:
-    """The defaults, on any port of loopback."""
+    """The default settings on any local port."""
     defaults: dict[str, Any] = {
         "host": "127.0.0.1", "port": 0, "advertise": (), "peers": 5000, "half_open": 1000, "half_open_per_address": 100,
         "connect_timeout": 10, "consent_timeout": 30, "key_frame_interval": 2, "tcp_connections": 2000,
@@ -61,7 +61,7 @@ def receiver_report(ssrc: int = 77) -> bytes:
 
 @dataclass
 class Recorder:
-    """A handler that notes its calls."""
+    """A handler that records its calls."""
 
     rtp_packets: list[bytes] = field(default_factory=list)
     rtcp_packets: list[bytes] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Recorder:
 
 
 class Client:
-    """The full ICE agent and DTLS client. `out`: datagrams to send. answers: whether it answers our checks.
+    """A full ICE agent and DTLS client. `out`: datagrams to send. answers: whether it answers our checks.
 
     server: it waits for the handshake of the endpoint, as ffmpeg does.
     """
@@ -137,11 +137,11 @@ class Client:
         return self._outbound is not None
 
     def answer(self, peer: Peer) -> None:
-        """Takes the credentials of the answer."""
+        """Stores the credentials of the answer."""
         self.remote = (peer.ufrag, peer.password)
 
     def check(self, *, nominate: bool = True, role: Attribute = Attribute.ICE_CONTROLLING) -> bytes:
-        """A connectivity check."""
+        """Builds a connectivity check."""
         attributes = [
             (Attribute.USERNAME, f"{self.remote[0]}:{self.ufrag}".encode()),
             (Attribute.PRIORITY, b"\x6e\x00\x1e\xff"),
@@ -173,7 +173,7 @@ class Client:
         self._handshake()
 
     def retransmit(self) -> None:
-        """Sends the last flight again, if its timer says so."""
+        """Sends the last flight again if its timer is due."""
         self._dtls.DTLSv1_handle_timeout()
         self._flush()
 
@@ -241,7 +241,7 @@ class Client:
 
 
 class MemoryUdp:
-    """Takes the place of UdpSocket: keeps what was sent. full: the kernel takes nothing."""
+    """Replaces `UdpSocket` and keeps the sent packets. full: sends nothing."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[Any, bytes]] = []
@@ -258,7 +258,7 @@ class MemoryUdp:
 
 
 class Wire:
-    """An endpoint without sockets and clients, and a clock that stands still."""
+    """An endpoint with clients, without sockets, on a simulated clock."""
 
     def __init__(self, **fields: Any) -> None:
         self.clock = Clock(1000.0)
@@ -279,11 +279,11 @@ class Wire:
         return peer, recorder
 
     def deliver(self, data: bytes, address: Any) -> None:
-        """One datagram to the endpoint."""
+        """Delivers one datagram to the endpoint."""
         self.deliver_all([data], address)
 
     def deliver_all(self, datagrams: Sequence[bytes], address: Any) -> bool:
-        """Datagrams that came together. Returns whether all were media of a connected peer."""
+        """Delivers several datagrams together. Returns whether all were media of a connected peer."""
         for first in range(len(datagrams)):
             rest, times = datagrams[first:], [self.clock()] * (len(datagrams) - first)
             if self.endpoint.udp_datagrams(self.udp, address, rest, times):  # type: ignore[arg-type]
@@ -291,7 +291,7 @@ class Wire:
         return False
 
     async def exchange(self) -> None:
-        """Carries datagrams until nobody has more to say. Fails if an unproven address gets more than it sent."""
+        """Delivers datagrams until none is left. Fails if an unverified address gets more bytes than it sent."""
         while True:
             busy = False
             for client in self.clients:
@@ -312,7 +312,7 @@ class Wire:
                 return
 
     async def connect(self, client: Client | None = None, *, has_key: bool = False) -> tuple[Client, Peer, Recorder]:
-        """A connected client with its peer."""
+        """Returns a connected client with its peer."""
         client = client or Client()
         peer, recorder = self.open(client, has_key=has_key)
         client.send_check()
@@ -332,7 +332,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class NetworkClient:
-    """Carries the datagrams of a client over UDP or TCP."""
+    """Carries a client's datagrams over UDP or TCP."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -372,7 +372,7 @@ class NetworkClient:
         self._changed.set()
 
     async def until(self, holds: Callable[[], bool], *, checks: bool = False) -> None:
-        """Waits for a condition of the client; with checks it sends one every 50 ms, as browsers do."""
+        """Waits for a condition of the client. checks: sends a check every 50 ms, as browsers do."""
         async with asyncio.timeout(20):
             while not holds():
                 self._changed.clear()

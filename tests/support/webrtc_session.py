@@ -1,4 +1,4 @@
-"""A WHIP or WHEP session from the offer to the end, over the client of `tests.support.webrtc`."""
+"""A WHIP or WHEP session from the offer to the end, with the client of `tests.support.webrtc`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VIDEO = {
 
 
 def offer(client: Client, direction: str, codec: str = "H264") -> str:
-    """The SDP of one sound and one picture track."""
+    """The SDP of one audio and one video track."""
     transport = (
         f"c=IN IP4 0.0.0.0\r\na={direction}\r\na=rtcp-mux\r\na=setup:actpass\r\na=ice-ufrag:{client.ufrag}\r\n"
         f"a=ice-pwd:{client.password}\r\na=fingerprint:{' '.join(client.fingerprint)}\r\n"
@@ -38,7 +38,7 @@ def offer(client: Client, direction: str, codec: str = "H264") -> str:
 
 
 class WebRtcSession:
-    """Opened by `open`. port: of the process that answered. location: of the session's resource, absolute."""
+    """A session opened by `open`. port: of the answering process. location: absolute URL of the session."""
 
     opened: ClassVar[list[WebRtcSession]] = []
 
@@ -73,27 +73,27 @@ class WebRtcSession:
         return match[1]
 
     async def connect(self) -> None:
-        """Opens the session and finishes the handshake."""
+        """Opens the session and completes the handshake."""
         status = await self.post()
         assert status == 201, f"{status}: {self.answer}"
         await self.network.over_udp("127.0.0.1", self.port)
         await self.network.until(lambda: self.client.connected, checks=True)
 
     async def until(self, holds: Any) -> None:
-        """Waits for a condition, and keeps the consent fresh."""
+        """Waits for a condition and keeps the consent fresh."""
         await self.network.until(holds, checks=True)
 
     def packets(self, payload_type: int) -> list[bytes]:
-        """The packets received so far."""
+        """The packets received until now."""
         return [packet for packet in self.client.rtp if packet[1] & 0x7F == payload_type]
 
     @property
     def said_bye(self) -> bool:
-        """Whether the other side said goodbye by RTCP."""
+        """Whether the other side sent an RTCP BYE."""
         return any(isinstance(item, rtcp.Bye) for packet in self.client.rtcp for item in rtcp.parse(packet))
 
     async def patch(self, url: str = "", ufrag: str = "", password: str = "") -> tuple[int, str]:
-        """Trickles the end of candidates, or restarts ICE with new credentials."""
+        """Sends a trickle ICE PATCH, or an ICE restart with new credentials."""
         ufrag, password = ufrag or self.client.ufrag, password or self.client.password
         body = f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=end-of-candidates\r\n"
         async with request(
@@ -112,7 +112,7 @@ class WebRtcSession:
 
 
 class request:
-    """One HTTP request on a connection of its own, so that any process may get it."""
+    """One HTTP request on a new connection, which any process may accept."""
 
     def __init__(self, method: str, url: str, body: str = "", headers: dict[str, str] | None = None) -> None:
         self._arguments: tuple[Any, ...] = (method, url)
@@ -131,7 +131,7 @@ class request:
 
 
 class Publisher:
-    """Sends the two seconds of an H.264 stream again and again by WHIP, without sound."""
+    """Publishes two seconds of H.264 repeatedly by WHIP, without sound."""
 
     def __init__(self, url: str, name: str = "h264") -> None:
         self.session = WebRtcSession(url, "sendonly")

@@ -1,4 +1,4 @@
-"""A WHIP publisher and a WHEP viewer in Python over real sockets: every frame in, every frame out, any request."""
+"""A WHIP publisher and a WHEP viewer in Python over real sockets, with access to every frame and request."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ a=fmtp:{AUDIO_TYPE} minptime=10;useinbandfec=1
 
 
 def offer(client: Client, way: str, *, video: bool = True, audio: bool = True, setup: str = "actpass") -> str:
-    """An offer such as browsers make. way: sendonly or recvonly."""
+    """An offer like those of browsers. way: sendonly or recvonly."""
     parts = [_VIDEO] * video + [_AUDIO] * audio
     head = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\n"
     text = head + f"a=group:BUNDLE {' '.join(map(str, range(len(parts))))}\n"
@@ -56,7 +56,7 @@ def offer(client: Client, way: str, *, video: bool = True, audio: bool = True, s
 
 
 def send(method: str, url: str, body: str | bytes | None = None, kind: str = SDP, **headers: str) -> Reply:
-    """One request. An error status is an answer."""
+    """Sends one request. An error status raises no exception."""
     data = body.encode() if isinstance(body, str) else body
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     if data is not None:
@@ -71,12 +71,12 @@ def send(method: str, url: str, body: str | bytes | None = None, kind: str = SDP
 
 
 async def ask(method: str, url: str, body: str | bytes | None = None, kind: str = SDP, **headers: str) -> Reply:
-    """The same without blocking the loop."""
+    """Sends one request without blocking the loop."""
     return await asyncio.to_thread(send, method, url, body, kind, **headers)
 
 
 class Session:
-    """One WebRTC session with a gateway. answer: the 201."""
+    """One WebRTC session with a gateway. answer: the reply to the offer."""
 
     def __init__(self, way: str, *, setup: str = "actpass", **kinds: bool) -> None:
         self.client = Client(server=setup == "passive")
@@ -102,7 +102,7 @@ class Session:
         return next(line for line in lines if line.startswith(name)).removeprefix(name)
 
     async def connect(self, *, tcp: bool = False) -> None:
-        """Connects after a 201: ICE, DTLS, SRTP keys."""
+        """Connects after a 201 answer: ICE, DTLS, SRTP keys."""
         await (self.network.over_tcp if tcp else self.network.over_udp)(self.host, self.port)
         await self.network.until(lambda: self.client.connected, checks=True)
 
@@ -113,7 +113,7 @@ class Session:
         return await ask("DELETE", self.url)
 
     def close(self) -> None:
-        """Ends it as a browser's close() does."""
+        """Ends the session like a browser's close()."""
         if self.client.connected and not self.client.closed:
             self.client.close()
             self.network.flush()
@@ -121,7 +121,7 @@ class Session:
 
 
 class Whip(Session):
-    """Publishes units in real time, from the times that they have."""
+    """Publishes units in real time by their timestamps."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("sendonly", **options)
@@ -131,7 +131,7 @@ class Whip(Session):
         self._began: float | None = None
 
     def send_unit(self, unit: AccessUnit) -> None:
-        """Sends one unit at once."""
+        """Sends one unit immediately."""
         packetizer = packetizer_of(unit.track)
         assert packetizer is not None
         kind = unit.track.kind
@@ -149,7 +149,7 @@ class Whip(Session):
         self.network.flush()
 
     async def play(self, units: Iterable[AccessUnit], *, until: Callable[[], bool] = lambda: False) -> None:
-        """Sends units at their times, and a check every second."""
+        """Sends units at their times, and a connectivity check every second."""
         began, checked = time.monotonic(), 0.0
         for unit in units:
             await asyncio.sleep(max(0.0, began + unit.dts / unit.track.timescale - time.monotonic()))
@@ -162,7 +162,7 @@ class Whip(Session):
 
 
 class Whep(Session):
-    """Watches: pictures and sound packets as they came; asks for lost packets and the first picture as browsers do."""
+    """A viewer that keeps received media. It requests lost packets and the first picture as browsers do."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recvonly", **options)
@@ -172,7 +172,7 @@ class Whep(Session):
         self.sounds: list[bytes] = []
 
     def read(self) -> None:
-        """Takes what has come until now."""
+        """Reads the packets that have arrived until now."""
         while self._parsed < len(self.client.rtp):
             data = self.client.rtp[self._parsed]
             self._parsed += 1
@@ -189,7 +189,7 @@ class Whep(Session):
                 self.pictures += [frame.payload for frame in found if isinstance(frame, AssembledFrame)]
 
     async def watch(self, enough: Callable[[], bool], timeout: float = 20.0) -> None:
-        """Returns once there is enough."""
+        """Reads until `enough` is true."""
         async with asyncio.timeout(timeout):
             checked = 0.0
             while True:
@@ -203,13 +203,13 @@ class Whep(Session):
                 await asyncio.sleep(0.02)
 
     def said(self) -> list[rtcp.RtcpPacket]:
-        """The RTCP packets that came."""
+        """The received RTCP packets."""
         return [item for packet in self.client.rtcp for item in rtcp.parse(packet)]
 
 
 @contextlib.asynccontextmanager
 async def publishing(url: str, units: Iterable[AccessUnit], **options: Any) -> AsyncIterator[Whip]:
-    """A WHIP push of units in the background; it ends with DELETE."""
+    """Pushes units by WHIP in the background and ends with DELETE."""
     whip = Whip(**options)
     reply = await whip.post(url)
     assert reply.status == 201, f"{reply.status} {reply.text}"
@@ -228,7 +228,7 @@ async def publishing(url: str, units: Iterable[AccessUnit], **options: Any) -> A
 
 @contextlib.asynccontextmanager
 async def watching(url: str, *, tcp: bool = False, **options: Any) -> AsyncIterator[Whep]:
-    """A connected WHEP viewer; it ends as a closed page does."""
+    """A connected WHEP viewer that ends like a closed page."""
     whep = Whep(**options)
     reply = await whep.post(url)
     assert reply.status == 201, f"{reply.status} {reply.text}"
@@ -240,7 +240,7 @@ async def watching(url: str, *, tcp: bool = False, **options: Any) -> AsyncItera
 
 
 def pictures_of(source: str | Path, enough: int) -> list[bytes]:
-    """The slices of the first pictures of an address or a file, in decoding order."""
+    """The slices of the first pictures of a URL or file, in decoding order."""
     taken: list[bytes] = []
     with av.open(str(source), timeout=30) as container:
         for packet in container.demux(container.streams.video[0]):
@@ -252,7 +252,7 @@ def pictures_of(source: str | Path, enough: int) -> list[bytes]:
 
 
 def slices(payload: bytes) -> bytes:
-    """The slices of an access unit of H.264, in Annex B or with lengths of four bytes: equal wherever it comes out."""
+    """The slices of an H.264 access unit with start codes or lengths of four bytes, in a comparable form."""
     annex_b = payload.startswith((b"\0\0\1", b"\0\0\0\1"))
     units = _annex_b(payload) if annex_b else [bytes(view) for view in nal.views(payload, 4)]
     return b"".join(unit for unit in units if unit and unit[0] & 0x1F in (1, 5))

@@ -36,6 +36,10 @@ class ScaleInProtection:
     protected: whether the task is protected, as far as known.
 
     Spot interruptions, retirements of Fargate tasks and StopTask ignore the protection.
+
+    busy: returns whether this process has a publisher.
+    shared: a lock file for the processes of one task. The last process without publishers ends the protection.
+    poll: seconds between two calls of `busy`.
     """
 
     def __init__(
@@ -48,10 +52,6 @@ class ScaleInProtection:
         poll: float = _POLL_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
-        """busy: returns whether this process has a publisher.
-        shared: a lock file for the processes of one task. The last process without publishers ends the protection.
-        poll: seconds between two calls of `busy`.
-        """
         self._uri = (os.environ if environ is None else environ).get(AGENT, "").rstrip("/")
         self._busy = busy
         self._clock = clock

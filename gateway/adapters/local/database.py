@@ -33,7 +33,7 @@ class Database:
     """A connection; use as `async with`. A cancelled caller or a killed process leaves no partial change.
 
     CREATE: idempotent statements that create the tables.
-    SCHEMA: their version, from 1, stored in user_version.
+    SCHEMA: their version, from 1, stored in `user_version`.
     CHECK: the statement of `check`.
     """
 

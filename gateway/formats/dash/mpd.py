@@ -48,8 +48,8 @@ class Template:
     """SegmentTemplate (§5.3.9.4).
 
     offset: presentationTimeOffset, the media time at the Period's start, in ticks.
-    duration: ticks; segment n begins at offset + (n - start_number) * duration. None: `timeline` is used, and
-    start_number is the number of its first entry.
+    duration: ticks of each segment, the first of which has the number `start_number`. None: `timeline` is used, and
+    this is the number of its first entry.
     available_early: availabilityTimeOffset in seconds; None if unfinished segments are not sent in chunks.
     """
 

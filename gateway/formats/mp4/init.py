@@ -93,7 +93,7 @@ def track_header(
 
     duration: ticks of the movie.
     width, height: of the displayed picture, in 65,536ths of a pixel.
-    group: alternate_group: players play one of its tracks at a time; 0: none.
+    group: the `alternate_group`: players play one of its tracks at a time; 0: none.
     """
     rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width, height))
     return _timed_box(b"tkhd", _TKHD_FLAGS, (created, created), struct.pack(">II", track_id, 0), duration, *rest)

@@ -27,7 +27,7 @@ class Runs:
             self.counts.append(count)
 
     def table(self) -> bytes:
-        """Returns entry_count, then sample_count and value of each run. Negative values are in two's complement."""
+        """Returns `entry_count`, then `sample_count` and value of each run. Negative values are in two's complement."""
         return _u32(
             n & 0xFFFF_FFFF
             for n in (len(self.values), *(n for p in zip(self.counts, self.values, strict=True) for n in p))

@@ -43,7 +43,7 @@ _RUNS: Final = {
 
 @dataclass(slots=True)
 class Pes:
-    """One PES packet. pts, dts: 33-bit ticks of 90 kHz. key: its random_access_indicator."""
+    """One PES packet. pts, dts: 33-bit ticks of 90 kHz. key: its `random_access_indicator`."""
 
     video: bool
     pts: int

@@ -269,7 +269,7 @@ class _Pid:
 
 
 def _pcr(base: int) -> bytes:
-    """Returns a program_clock_reference (§2.4.3.5): 33 bits of 90 kHz, six reserved bits, an extension of 0."""
+    """Returns a `program_clock_reference` (§2.4.3.5): 33 bits of 90 kHz, six reserved bits, an extension of 0."""
     return ((base & _MASK33) << 15 | 0x7E00).to_bytes(6, "big")
 
 

@@ -35,7 +35,7 @@ def pat() -> bytes:
 
 
 def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
-    """Returns the packet body (184 bytes) of the program map table (§2.4.4.8). streams: (stream_type, PID,
+    """Returns the packet body (184 bytes) of the program map table (§2.4.4.8). streams: (`stream_type`, PID,
     descriptors).
     """
     loop = b"".join(
@@ -48,7 +48,7 @@ def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def registration(name: bytes) -> bytes:
-    """Returns a registration_descriptor (§2.6.8) of a four-letter format identifier."""
+    """Returns a `registration_descriptor` (§2.6.8) of a four-letter format identifier."""
     return b"\x05\x04" + name
 
 

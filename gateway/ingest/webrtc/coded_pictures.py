@@ -10,10 +10,12 @@ from gateway.media.unit import AccessUnit
 
 
 class CodedPictures:
-    """Whole frames from a key frame on. They are shown in the order in which they are sent."""
+    """Makes access units of whole frames, from a key frame on. Frames are shown in the order in which they are sent.
+
+    codec: AV1, VP9 or VP8, which has no configuration.
+    """
 
     def __init__(self, codec: Codec) -> None:
-        """codec: AV1, VP9 or VP8, which has no configuration."""
         self.track: MediaTrack | None = None
         self._codec = codec
         self._begun = False

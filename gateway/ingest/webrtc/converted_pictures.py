@@ -25,12 +25,13 @@ class ConvertedPictures:
     """Writes the push as Matroska for the worker of browser pushes, which reads recordings.
 
     The worker drops pictures that it cannot encode in time. If it dies, the push fails.
+
+    opus_head: of the sound; b"": there is none.
     """
 
     def __init__(
         self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, opus_head: bytes
     ) -> None:
-        """opus_head: of the sound; b"": there is none."""
         self._publisher = publisher
         self._intake = ContainerIntake(publisher, workers, settings)
         self._opus_head = opus_head

@@ -59,6 +59,8 @@ class WhipIntake:
 
     Nothing is published before the first key frame. `begin` starts its timer, `close` stops it.
     on_error: called with the reason if the push cannot continue.
+
+    encoder: the name of the client, for the metadata.
     """
 
     def __init__(
@@ -70,7 +72,6 @@ class WhipIntake:
         on_error: Callable[[str], None],
         settings: Settings,
     ) -> None:
-        """encoder: the name of the client, for the metadata."""
         self._publisher = publisher
         self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
         self._on_error = on_error

@@ -13,12 +13,13 @@ class KeyFrameRequests:
 
     A sender that sends key frames unasked has an interval of its own, and gets some more time.
     After a loss, the receiver requests key frames by itself.
+
+    interval: without a key frame; 0: any.
     """
 
     __slots__ = ("_asked", "_interval", "_last", "_next", "_patience", "_wanted")
 
     def __init__(self, interval: float, now: float) -> None:
-        """interval: without a key frame; 0: any."""
         self._interval = self._patience = interval
         self._last = now
         self._asked = True  # since the last key frame; the first one says nothing about an interval

@@ -45,7 +45,10 @@ _SILENT_SECONDS: Final = 2.0  # after which packets of another source (SSRC) are
 
 @dataclass(frozen=True, slots=True)
 class TrackParameters:
-    """What the answer has fixed. rtx: payload type of retransmissions; -1: none. transport_cc: id of the extension."""
+    """A track as the answer describes it.
+
+    rtx: payload type of retransmissions; -1: none. transport_cc: id of the extension.
+    """
 
     kind: Kind
     name: str

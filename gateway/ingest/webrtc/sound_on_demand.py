@@ -27,10 +27,11 @@ class SoundOnDemand:
 
     While nobody needs the sound, the units since the last key frame are kept, and the worker gets none.
     The first sink that needs it waits until the worker has converted them, about 50 ms for each second of sound.
+
+    source: Opus, with times in milliseconds. has_video: whether the push has pictures, too.
     """
 
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack, *, has_video: bool) -> None:
-        """source: Opus, with times in milliseconds. has_video: whether the push has pictures, too."""
         self._publisher = publisher
         self._source = source
         self._has_video = has_video

@@ -122,10 +122,12 @@ class WhipPushes:
 
 
 class WhipPush:
-    """One push; a PeerHandler. `release` is called once, at its end."""
+    """One push; a PeerHandler. `release` is called once, at its end.
+
+    counted: the admission that counts the address of this push; None: it is not counted.
+    """
 
     def __init__(self, pushes: WhipPushes, id: str, address: str, counted: Admission | None) -> None:
-        """counted: the admission that counts the address of this push; None: it is not counted."""
         self._pushes = pushes
         self._id = id
         self._address = address

@@ -34,6 +34,8 @@ class CompatibleTargets:
     """The allowed targets, and a separate hub for the streams to them. These streams cannot be played.
 
     allowed: hosts, optionally after `*.`, and prefixes of addresses (`ws.compatible`). The egress policy applies too.
+
+    local_ports: returns the ports at which this gateway accepts RTMP(S).
     """
 
     def __init__(
@@ -43,7 +45,6 @@ class CompatibleTargets:
         limits: StreamLimits,
         local_ports: Callable[[], frozenset[int]],
     ) -> None:
-        """local_ports: returns the ports at which this gateway accepts RTMP(S)."""
         self._allowed = tuple(allowed)
         self._local_ports = local_ports
         self.hub = Hub(limits, (OutputSpec("relay", outputs.make, lambda stream: True),), Events())

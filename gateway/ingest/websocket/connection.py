@@ -191,12 +191,14 @@ class PushConnection(ServerConnection):
 
 
 class PlainPush(ScheduledProtocol):
-    """A push connection on the plain port, or inside the TLS layer. Its reads are scheduled."""
+    """A push connection on the plain port, or inside the TLS layer. Its reads are scheduled.
+
+    counted: whether the TLS layer has counted the connection already.
+    """
 
     inner: PushConnection
 
     def __init__(self, connection: PushConnection, services: WsServices, *, counted: bool = False) -> None:
-        """counted: whether the TLS layer has counted the connection already."""
         super().__init__(connection, services.shared.reads, EARLY_READ)
         connection.reads = self
         self._services = services

@@ -34,12 +34,13 @@ class ContainerIntake:
     The worker has the recording's state. If it dies, the push fails, and the page starts again.
     `feed` waits until the worker has read the earlier data, which it does at full speed.
     The worker drops pictures that it cannot encode in time.
+
+    spare: seconds that an encoder may be late before it drops pictures.
     """
 
     def __init__(
         self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, *, spare: float = _SPARE
     ) -> None:
-        """spare: seconds that an encoder may be late before it drops pictures."""
         self._publisher = publisher
         self._workers = workers
         self._plan = BrowserPlan(settings.preset, settings.threads, spare, settings.backlog)

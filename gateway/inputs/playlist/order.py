@@ -83,10 +83,11 @@ class DayOrder:
 
     An item that still plays when the next time comes is cut. An item whose time is past begins in the middle, where it
     would be now. Without `loop`, the items without a time play at most once between two times.
+
+    zone: name of the time zone; "": UTC.
     """
 
     def __init__(self, items: Sequence[PlaylistItem], zone: str, *, loop: bool) -> None:
-        """zone: name of the time zone; "": UTC."""
         self._timed = [(item.begins, item.key) for item in items if item.begins is not None]
         self._fillers = [item.key for item in items if item.begins is None]
         self._zone = time_zone(zone) if zone else UTC

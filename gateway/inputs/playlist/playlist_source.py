@@ -57,12 +57,13 @@ class PlaylistSource:
     Off air it stops, and goes on at the last key frame when it is on air again. With `always` or with times of the day,
     it goes on by the clock, like a television channel.
     problem: the last item that could not be played, and why; "": none.
+
+    clock: seconds since the epoch.
     """
 
     def __init__(
         self, workers: WorkerPool, objects: ObjectStore, spec: InputSpec, clock: Callable[[], float] = time.time
     ) -> None:
-        """clock: seconds since the epoch."""
         self._workers = workers
         self._objects = objects
         self._spec = spec

@@ -39,10 +39,12 @@ class Samples(Protocol):
 
 
 class Pictures:
-    """H.264 or H.265, from a key frame on. After a loss, it begins again at the next key frame."""
+    """H.264 or H.265, from a key frame on. After a loss, it begins again at the next key frame.
+
+    config: the record of known parameter sets; empty if only the pictures bring them.
+    """
 
     def __init__(self, codec: Codec, config: bytes = b"") -> None:
-        """config: the record of known parameter sets; empty if only the pictures bring them."""
         self.track: MediaTrack | None = None
         self._codec = codec
         self._samples = NalSamples(codec, config)

@@ -50,7 +50,10 @@ _UDP_BUFFER: Final = 2_000_000  # bytes; a key frame of a 4K camera comes at onc
 
 
 class _Redirected(Exception):
-    """url: where the stream is."""
+    """The server names another address for the stream.
+
+    url: where the stream is.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__("redirected")
@@ -331,10 +334,12 @@ class _Connection(asyncio.Protocol):
 
 
 class _UdpPair:
-    """Two sockets with neighbouring ports, for RTP and RTCP. They receive only from the camera's own address."""
+    """Two sockets with neighbouring ports, for RTP and RTCP. They receive only from the camera's own address.
+
+    local: the address to bind. Raises OutputError if no ports are free.
+    """
 
     def __init__(self, local: str) -> None:
-        """local: the address to bind. Raises OutputError if no ports are free."""
         self._sockets: list[socket.socket] = []
         self._transports: list[asyncio.DatagramTransport] = []
         family = socket.AF_INET6 if ":" in local else socket.AF_INET

@@ -33,7 +33,10 @@ _MAX_CACHE_BYTES: Final = 64_000_000  # of slates that no channel uses at presen
 
 @dataclass(frozen=True, slots=True)
 class SlateLimits:
-    """seconds, max_bytes: of a film's loop. font: of cards. preset: of libx264."""
+    """The settings for slates.
+
+    seconds, max_bytes: of a film's loop. font: of cards. preset: of libx264.
+    """
 
     seconds: float
     max_bytes: int

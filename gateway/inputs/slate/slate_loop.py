@@ -52,10 +52,11 @@ class LoopPlayback:
     """Publishes a loop from its first key frame on, again and again, each unit at its time.
 
     All times come from counts of pictures and frames since the start: they do not drift, and sound has no gaps.
+
+    announce: called before the first unit, and before units of other tracks.
     """
 
     def __init__(self, loop: SlateLoop, target: LoopTarget, announce: Callable[[SlateLoop], None]) -> None:
-        """announce: called before the first unit, and before units of other tracks."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # gets the error of a push
         self._loop = loop
         self._next_loop: SlateLoop | None = None

@@ -40,12 +40,13 @@ class BrowserPictures:
     It returns the source itself, a rendition of the channel's ladder, or one that a worker makes only for this. This
     one has at most 1080p30 and no sound. It exists in a hub of its own, which players cannot reach, from the first
     viewer to a few seconds after the last one.
+
+    hubs: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason.
     """
 
     def __init__(
         self, stream: Stream, hubs: tuple[Hub, Hub], workers: WorkerPool, settings: TranscodeSettings, dropped: Counter
     ) -> None:
-        """hubs: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason."""
         self._stream = stream
         self._ladder_hub, self._hub = hubs
         self._workers = workers

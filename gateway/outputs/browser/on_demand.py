@@ -22,10 +22,12 @@ _GOOD_SECONDS: Final = 30.0  # after which the next attempt is the first one aga
 
 
 class OnDemand:
-    """Runs `work` from the first user to `linger` seconds after the last one. Work that fails is started again."""
+    """Runs `work` from the first user to `linger` seconds after the last one. Work that fails is started again.
+
+    name: of the work, for logs. work: runs until it is cancelled; raises OutputError.
+    """
 
     def __init__(self, name: str, work: Callable[[], Awaitable[None]], linger: float = LINGER_SECONDS) -> None:
-        """name: of the work, for logs. work: runs until it is cancelled; raises OutputError."""
         self._name = name
         self._work = work
         self._linger = linger

@@ -145,7 +145,9 @@ class Joiner:
         self._jumped = True
 
     def begin_piece(self, start: float, continues: bool) -> None:
-        """start: time of the first picture (without pictures: the first sound), seconds since the epoch.
+        """Begins the next piece.
+
+        start: time of the first picture (without pictures: the first sound), seconds since the epoch.
 
         continues: whether its times continue those of the previous piece.
         """

@@ -61,11 +61,11 @@ def ladder_steps(ladders: Mapping[str, LadderSettings], channel: Channel) -> tup
 
 @dataclass(frozen=True, slots=True)
 class LadderKind:
-    """What a LadderOutput makes of a stream.
+    """The renditions that a LadderOutput makes.
 
     plan: returns the renditions of a channel, without slots. Raises OutputError.
     backlog: maximum seconds behind the source.
-    for_viewers: whether the source is what viewers get, without its sound; else what was pushed.
+    for_viewers: whether the source is the stream of viewers, without its sound; else it is the push.
     """
 
     plan: Callable[[Channel], LadderPlan]
@@ -97,6 +97,8 @@ class LadderOutput:
     Renditions have the source's times and key frame positions, and they end with the source.
     A worker more than `kind.backlog` seconds behind drops whole GOPs, in all renditions together.
     A dead worker is replaced at once. Renditions continue at the next key frame with a discontinuity.
+
+    hub: of the renditions. dropped: counts dropped units by reason.
     """
 
     def __init__(
@@ -107,7 +109,6 @@ class LadderOutput:
         kind: LadderKind,
         dropped: Counter,
     ) -> None:
-        """hub: of the renditions. dropped: counts dropped units by reason."""
         self._stream = stream
         self._hub = hub
         self._workers = workers

@@ -30,10 +30,12 @@ _SOURCE_ONLY_FIELDS: Final = frozenset(
 
 
 class PublishedRendition:
-    """The publisher and the state of the rendition `<id>@<rung>`."""
+    """The publisher and the state of the rendition `<id>@<rung>`.
+
+    timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity.
+    """
 
     def __init__(self, hub: Hub, stream: Stream, rung: str, timed: Iterable[Timed]) -> None:
-        """timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity."""
         self.name = f"{stream.channel.id}@{rung}"
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died, so the next units do not continue the earlier ones

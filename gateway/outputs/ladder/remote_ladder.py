@@ -55,6 +55,8 @@ class RemoteLadderOutput:
     The task publishes the renditions as streams of this hub.
     A task that ends while the stream is live is replaced.
     Until then this node holds the streams of the old task, so that players wait and do not fail.
+
+    address: of this node for other nodes. region: of AWS, "" for the task's own region.
     """
 
     def __init__(
@@ -66,7 +68,6 @@ class RemoteLadderOutput:
         region: str,
         task_sets: TaskSets,
     ) -> None:
-        """address: of this node for other nodes. region: of AWS, "" for the task's own region."""
         self._stream = stream
         self._hub = hub
         self._ladders = ladders

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MotionLimits:
-    """percent: minimum changed area of the picture, in percent.
+    """The limits that decide about motion and its clips.
+
+    percent: minimum changed area of the picture, in percent.
 
     duration: seconds that a clip continues after the last motion.
     timeout: maximum seconds of a clip after its trigger.

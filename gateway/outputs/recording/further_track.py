@@ -54,10 +54,11 @@ class FurtherTrack:
 
     Pictures change to the next piece at their first key frame that is not before its first picture, sound at this time.
     `dropped` counts units without a piece.
+
+    unit: the first one. Raises InvalidData if its configuration is invalid.
     """
 
     def __init__(self, pushed: PushedTrack, unit: AccessUnit) -> None:
-        """unit: the first one. Raises InvalidData if its configuration is invalid."""
         track = self.track = unit.track
         self.dropped = 0
         self._clock: AudioClock | None = None

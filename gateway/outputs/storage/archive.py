@@ -43,6 +43,8 @@ class Archive:
     media=None: the store is remote. Files wait in `spool`, and a task sends them, in order within each channel.
     It tries until the store has them, also after outages and restarts of the gateway.
     The spool has at most settings.spool_bytes. Above this the oldest files are removed and counted in `dropped`.
+
+    process: see `process_folder`.
     """
 
     def __init__(
@@ -55,7 +57,6 @@ class Archive:
         spool: Path,
         process: str = "",
     ) -> None:
-        """process: see `process_folder`."""
         self._objects = objects
         self._keep_free = settings.keep_free
         self.retention_days = settings.retention_days  # for channels without their own setting; 0: unlimited

@@ -29,6 +29,8 @@ class CmafManifests:
 
     Playlists exist after the first complete segments. Then their Target Durations are fixed. Presentation time is zero
     at the first decode time of the alignment's first epoch.
+
+    seconds: the channel's `hls_time`. alignment: numbers the epochs. metrics: counts segments.
     """
 
     def __init__(
@@ -40,7 +42,6 @@ class CmafManifests:
         now: float,
         metrics: Metrics | None = None,
     ) -> None:
-        """seconds: the channel's hls_time. alignment: numbers the epochs. metrics: counts segments."""
         self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, further audio
         self.target: int | None = None
         self.epoch: Epoch | None = None  # the current epoch

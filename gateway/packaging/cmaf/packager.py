@@ -51,6 +51,10 @@ class CmafPackager(Packager):
     fixed when the first segments are complete. A new epoch (other parameters, a returning publisher) is a
     discontinuity and a Period, with its own initialization segments. Memory: segment_window.MAX_BYTES for each track.
     Further audio tracks of the publisher are packaged too, each in a folder of its own.
+
+    name: of the stream. now: seconds since the epoch. metrics: counts parts and segments.
+
+    alignment: shared by a source and its renditions.
     """
 
     def __init__(
@@ -62,10 +66,6 @@ class CmafPackager(Packager):
         metrics: Metrics | None = None,
         alignment: Alignment | None = None,
     ) -> None:
-        """name: of the stream. now: seconds since the epoch. metrics: counts parts and segments.
-
-        alignment: shared by a source and its renditions.
-        """
         super().__init__(name, "cmaf")
         alignment = alignment or Alignment()
         alignment.next_epoch = max(alignment.next_epoch, numbers.epoch)

@@ -67,6 +67,13 @@ class CmafTrack:
     Times are in ticks of the current header's clock. Fragments have decode times. `shift` is the earliest presentation
     time of a segment minus the decode time of its first frame. Part numbers continue across segments. So the hinted
     part will exist, unless the epoch ends first.
+
+    kind: the folder: "video", "audio", or "audio-<id>" for a further audio track.
+    part: wanted duration of a part, seconds.
+    size: number of segments in the playlist.
+    first: numbers of the first segment and of the first part.
+    waiters: counts the clients that wait at `changed`.
+    budget: the memory that it shares with other tracks; None: it has only its own limit.
     """
 
     def __init__(
@@ -78,13 +85,6 @@ class CmafTrack:
         waiters: Waiters | None = None,
         budget: MediaBudget | None = None,
     ) -> None:
-        """kind: the folder: "video", "audio", or "audio-<id>" for a further audio track.
-        part: wanted duration of a part, seconds.
-        size: number of segments in the playlist.
-        first: numbers of the first segment and of the first part.
-        waiters: counts the clients that wait at `changed`.
-        budget: the memory that it shares with other tracks; None: it has only its own limit.
-        """
         self.kind = kind
         self.media = "video" if kind == "video" else "audio"
         self.window = SegmentWindow(size, budget=budget)

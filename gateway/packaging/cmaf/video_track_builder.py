@@ -34,6 +34,11 @@ class VideoTrackBuilder:
     pictures. The first leading picture is the first picture of the segment on a screen. In H.264, leading pictures are
     left out (`OpenGops`), and the key frame is shown in their place. If a part has ended meanwhile, the next picture
     follows at once in decode time.
+
+    may_begin: returns whether a segment begins at this decode and presentation time (ticks of 90 kHz). The third
+    argument is whether this track alone would begin one.
+    cut: called when a segment begins, with the presentation time of its first picture, as far as it is known.
+    gops: of the track.
     """
 
     __slots__ = (
@@ -67,11 +72,6 @@ class VideoTrackBuilder:
         cut: Callable[[int], None],
         gops: OpenGops,
     ) -> None:
-        """may_begin: returns whether a segment begins at this decode and presentation time (ticks of 90 kHz). The third
-        argument is whether this track alone would begin one.
-        cut: called when a segment begins, with the presentation time of its first picture, as far as it is known.
-        gops: of the track.
-        """
         self.timing = timing
         self._gops = gops
         self._left_out = False  # the last picture was left out

@@ -14,7 +14,10 @@ Run: TypeAlias = tuple[bytes, ...]
 
 
 class RtpBurst:
-    """frames: timestamp and payloads of each picture. first: sequence number of the first packet."""
+    """Pictures that a viewer gets when it joins.
+
+    frames: timestamp and payloads of each picture. first: sequence number of the first packet.
+    """
 
     __slots__ = ("_first", "_frames", "_starts", "_type")
 

@@ -26,10 +26,12 @@ _ROUNDING_TICKS: Final = 96  # 2 ms: times of a publisher may be rounded to mill
 
 
 class SoundFeed:
-    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it."""
+    """A sink of Opus units. source(sink) attaches it and returns the function that detaches it.
+
+    count: counts sent bytes.
+    """
 
     def __init__(self, source: Callable[[SoundFeed], Callable[[], None]], count: Callable[[int], None]) -> None:
-        """count: counts sent bytes."""
         self._source = source
         self._count = count
         self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift

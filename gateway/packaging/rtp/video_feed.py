@@ -36,10 +36,11 @@ class VideoFeed:
     A new viewer gets the GOP so far in a burst, so it shows the current picture at once. The timestamps of the burst
     are a few ticks apart, and end with that of the current picture. A viewer that has lost its place (PLI) gets such a
     burst again. Its timestamps then have an offset from there on, of the ticks of the burst, because they must rise.
+
+    count: counts sent bytes.
     """
 
     def __init__(self, stream: Stream, count: Callable[[int], None]) -> None:
-        """count: counts sent bytes."""
         self.stream = stream
         self._count = count
         # By payload type, shift and offset.

@@ -91,6 +91,13 @@ class TsPackager(Packager):
     The Target Duration is fixed with the first segment. If a later GOP would exceed it, the segment is cut before a
     picture that is not a key frame (`note_forced_cut`). Memory: segment_window.MAX_BYTES, and MAX_SEGMENT_BYTES for the
     open segment.
+
+    name: of the stream, for logs.
+    started: now, seconds since the epoch. File names begin with it in milliseconds and numbers in seconds, so that
+    both grow across restarts.
+    first: minimum numbers of the first segment, epoch and file name.
+    metrics: counts segments.
+    alignment: shared by the renditions of one ladder.
     """
 
     def __init__(
@@ -102,13 +109,6 @@ class TsPackager(Packager):
         metrics: Metrics | None = None,
         alignment: Alignment | None = None,
     ) -> None:
-        """name: of the stream, for logs.
-        started: now, seconds since the epoch. File names begin with it in milliseconds and numbers in seconds, so that
-        both grow across restarts.
-        first: minimum numbers of the first segment, epoch and file name.
-        metrics: counts segments.
-        alignment: shared by the renditions of one ladder.
-        """
         super().__init__(name, "hls")
         self._metrics = metrics
         self._alignment = alignment

@@ -30,7 +30,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class PublishRequested:
-    """The peer wants to publish. Answer at any later time with accept_publish or reject_publish.
+    """The peer wants to publish. Answer at any later time with `accept_publish` or `reject_publish`.
 
     name: without its query.
     query: parameters of name, app and tcUrl (`sign`).
@@ -46,7 +46,7 @@ class PublishRequested:
 
 @dataclass(frozen=True, slots=True)
 class PlayRequested:
-    """The peer wants to play. Answer at any later time with accept_play or reject_play.
+    """The peer wants to play. Answer at any later time with `accept_play` or `reject_play`.
 
     start, duration: the requested seconds; start -2 means live.
     """

@@ -67,9 +67,9 @@ class ServerConnection(Connection):
 
     `receive` raises RemoteProtocolError if the peer breaks the protocol or a limit. Then, and whenever `closing` is
     true, send the queued bytes and close.
-    After PublishRequested or PlayRequested the connection waits for the answer of its owner: accept_publish or
-    reject_publish, accept_play or reject_play. Until then it holds all messages of the peer unread, except control
-    messages, up to `limits.early_media` bytes. Accepting reads them and returns their events.
+    After PublishRequested or PlayRequested the connection waits for the answer of its owner: `accept_publish` or
+    `reject_publish`, `accept_play` or `reject_play`. Until then it holds all messages of the peer unread, except
+    control messages, up to `limits.early_media` bytes. Accepting reads them and returns their events.
     The owner has a clock, and must limit `held` and the growth of `asked`.
 
     apps: the apps that `connect` may request.
@@ -211,7 +211,7 @@ class ServerConnection(Connection):
     def accept_play(self) -> list[ServerEvent]:
         """Accepts the play. Then the bytes of `shared_message` for `stream_id` may be sent.
 
-        Returns and raises like accept_publish.
+        Returns and raises like `accept_publish`.
         """
         self._require("accept of a play", RtmpState.PLAY_PENDING)
         self._machine.on_own_step(Step.ACCEPT)

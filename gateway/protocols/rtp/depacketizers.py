@@ -183,10 +183,12 @@ class NalDepacketizer:
 
 
 class AacDepacketizer:
-    """AAC in mode AAC-hbr or AAC-lbr (RFC 3640). frame_samples: of one frame, in ticks of the timestamps."""
+    """AAC in mode AAC-hbr or AAC-lbr (RFC 3640). frame_samples: of one frame, in ticks of the timestamps.
+
+    size_bits, index_bits: of each header of a frame. Raises InvalidData for other than whole bytes.
+    """
 
     def __init__(self, size_bits: int, index_bits: int, frame_samples: int) -> None:
-        """size_bits, index_bits: of each header of a frame. Raises InvalidData for other than whole bytes."""
         if not size_bits or (size_bits + index_bits) % 8 or size_bits + index_bits > 32:
             raise InvalidData("AAC headers that are not whole bytes")
         self._header = (size_bits + index_bits) // 8

@@ -16,7 +16,10 @@ _CYCLE: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """packets: how many are missing here, and will not come."""
+    """A gap in the packets.
+
+    packets: how many are missing here, and will not come.
+    """
 
     packets: int
 

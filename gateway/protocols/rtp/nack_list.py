@@ -23,7 +23,10 @@ _PATIENCE_WITHOUT_NACK: Final = 0.06  # for packets that overtake each other
 
 @dataclass(slots=True)
 class _Missing:
-    """noticed: when a later packet came. asked: last request. tries: requests so far."""
+    """A missing packet. All times are in seconds.
+
+    noticed: when a later packet came. asked: last request. tries: requests so far.
+    """
 
     noticed: float
     asked: float = 0.0
@@ -31,12 +34,14 @@ class _Missing:
 
 
 class NackList:
-    """Missing packets in ascending order. The caller adds at most MAX_MISSING. Times are seconds."""
+    """Missing packets in ascending order. The caller adds at most MAX_MISSING. Times are seconds.
+
+    nack: whether the sender answers requests. If not, packets are only waited for.
+    """
 
     __slots__ = ("_missing", "_nack", "_round_trip", "repaired")
 
     def __init__(self, *, nack: bool) -> None:
-        """nack: whether the sender answers requests. If not, packets are only waited for."""
         self._nack = nack
         self._missing: dict[int, _Missing] = {}
         self._round_trip: float | None = None

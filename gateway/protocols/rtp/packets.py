@@ -16,7 +16,10 @@ _REPORT: Final = struct.Struct(">III")
 
 @dataclass(slots=True)
 class RtpPacket:
-    """payload_type, marker, sequence, timestamp: of the header. Do not modify it. (`frozen` would be slower.)"""
+    """An RTP packet (RFC 3550 §5.1).
+
+    payload_type, marker, sequence, timestamp: of the header. Do not modify it. (`frozen` would be slower.)
+    """
 
     payload_type: int
     marker: bool

@@ -21,9 +21,10 @@ Received: TypeAlias = "AssembledFrame | Lost"
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What the time brought. received: like that of `push`. nacks: sequence numbers to ask for, in order.
+    """The things to do at a time.
 
-    pli: whether to ask for a key frame.
+    received: packets and gaps that are given up, as from `push`. nacks: sequence numbers to request, in order.
+    pli: whether to request a key frame.
     """
 
     received: tuple[Received, ...] = ()
@@ -40,6 +41,8 @@ class RtpReceiver:
     A frame is returned when all its packets have come. If one is given up, frames are dropped up to the next key
     frame. Sound has only key frames, so a loss leaves a gap in its times. Packets without payload, and those of another
     payload type, only keep the order. Times are monotonic seconds.
+
+    rate: ticks a second of the timestamps. nack: whether the sender answers requests for packets.
     """
 
     __slots__ = (
@@ -50,7 +53,6 @@ class RtpReceiver:
     def __init__(
         self, ssrc: int, payload_type: int, rate: int, depacketizer: ResumableDepacketizer, *, nack: bool
     ) -> None:
-        """rate: ticks a second of the timestamps. nack: whether the sender answers requests for packets."""
         self._payload_type = payload_type
         self._depacketizer = depacketizer
         self._reception = Reception(ssrc, rate)

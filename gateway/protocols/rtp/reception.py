@@ -23,6 +23,8 @@ class Reception:
     """The numbers, losses and jitter of one source (RFC 3550 §A.1, §A.3, §A.8). Repaired packets are not counted.
 
     If the sender begins with new numbers, the extended numbers continue at least one cycle higher.
+
+    rate: ticks a second of the timestamps.
     """
 
     __slots__ = (
@@ -31,7 +33,6 @@ class Reception:
     )  # fmt: skip
 
     def __init__(self, ssrc: int, rate: int) -> None:
-        """rate: ticks a second of the timestamps."""
         self._ssrc = ssrc
         self._rate = rate
         self._base = self._highest = -1  # extended numbers; -1: none has come

@@ -9,7 +9,9 @@ _HEADER: Final = struct.Struct(">BBHII")
 
 
 def wrap(packet: bytes, payload_type: int, ssrc: int, sequence: int) -> bytes:
-    """Returns a sent packet as one of the retransmission stream. payload_type, ssrc, sequence: of that stream.
+    """Returns a sent packet as one of the retransmission stream.
+
+    payload_type, ssrc, sequence: of that stream.
 
     The packet becomes two bytes longer: its own sequence number goes before its payload.
     """
@@ -21,7 +23,9 @@ def wrap(packet: bytes, payload_type: int, ssrc: int, sequence: int) -> bytes:
 
 
 def unwrap(packet: bytes, payload_type: int, ssrc: int) -> bytes | None:
-    """Returns the packet that was sent again. payload_type, ssrc: of the original stream.
+    """Returns the packet that was sent again.
+
+    payload_type, ssrc: of the original stream.
 
     Returns None if there is none: senders probe the network with packets of padding in this stream.
     """

@@ -35,7 +35,7 @@ _LOST_PACKETS: Final = struct.Struct(">HH")
 
 @dataclass(frozen=True, slots=True)
 class ReportBlock:
-    """What a receiver says of one source (RFC 3550 §6.4.1).
+    """The report of a receiver about one source (RFC 3550 §6.4.1).
 
     fraction_lost: of 256, since the last report. lost: packets since the begin, negative where duplicates came.
     highest: the extended highest sequence number. jitter: ticks of the timestamps.
@@ -53,7 +53,10 @@ class ReportBlock:
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
-    """ntp: time of `timestamp`, 1/2^32 s since 1900. packets, octets: sent since the begin, modulo 2^32."""
+    """A sender report (RFC 3550 §6.4.1).
+
+    ntp: time of `timestamp`, 1/2^32 s since 1900. packets, octets: sent since the begin, modulo 2^32.
+    """
 
     ssrc: int
     ntp: int

@@ -42,12 +42,14 @@ def rewritten(
 
 
 class RtpSender:
-    """Numbers the packets of one track for all of its receivers, and counts them for sender reports."""
+    """Numbers the packets of one track for all of its receivers, and counts them for sender reports.
+
+    sequence: of the first packet. It should be random (RFC 3550 §5.1) and below 2^15 (RFC 3711 §3.3.1).
+    """
 
     __slots__ = ("_octets", "_packets", "_payload_type", "_sequence", "ssrc")
 
     def __init__(self, ssrc: int, payload_type: int, sequence: int) -> None:
-        """sequence: of the first packet. It should be random (RFC 3550 §5.1) and below 2^15 (RFC 3711 §3.3.1)."""
         self.ssrc = ssrc
         self._payload_type = payload_type
         self._sequence = sequence

@@ -15,6 +15,8 @@ class SentPackets:
     """Keeps whole access units until one of three bounds is exceeded: packets, bytes or seconds. Then the oldest goes.
 
     The newest unit always stays. Every call costs O(1) for each packet that comes or goes.
+
+    max_packets: at most 32,768. With more, two kept packets could have one sequence number.
     """
 
     __slots__ = ("_bounds", "_by_sequence", "_size", "_units")
@@ -22,7 +24,6 @@ class SentPackets:
     def __init__(
         self, max_packets: int = MAX_PACKETS, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS
     ) -> None:
-        """max_packets: at most 32,768. With more, two kept packets could have one sequence number."""
         assert max_packets <= 1 << 15, "sequence numbers repeat after 65,536 packets"
         self._bounds = (max_packets, max_bytes, max_seconds)
         self._by_sequence: dict[int, bytes] = {}

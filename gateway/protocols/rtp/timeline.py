@@ -22,10 +22,11 @@ class RtpTimeline:
 
     A report counts only if its timestamp advanced like its clock since the last one. Senders set their clocks, and in
     the reports of GStreamer 1.22 timestamps advance by two seconds a second.
+
+    rates: ticks a second of each track's timestamps.
     """
 
     def __init__(self, rates: tuple[int, ...]) -> None:
-        """rates: ticks a second of each track's timestamps."""
         self._clocks = tuple(RtpClock(rate) for rate in rates)
         self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: milliseconds of NTP, timestamp
         self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # those that count

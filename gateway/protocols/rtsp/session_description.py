@@ -18,7 +18,10 @@ class Media(RtpFormat):
 
 @dataclass(frozen=True, slots=True)
 class SessionDescription:
-    """control: the address of the whole session as written; "" if it has none."""
+    """The description of an RTSP session (SDP, RFC 2326 appendix C).
+
+    control: the address of the whole session as written; "" if it has none.
+    """
 
     media: tuple[Media, ...]
     control: str

@@ -119,7 +119,10 @@ def _equal_rank(offered: str, profile: int) -> int:
 
 
 def _h264_rank(codec: OfferedCodec, stream: str) -> int:
-    """stream: the profile-level-id of the stream: profile_idc, constraint flags and level_idc in hexadecimal."""
+    """Returns a sort key for an offered H.264 format; smaller is better.
+
+    stream: the profile-level-id of the stream: `profile_idc`, constraint flags and `level_idc` in hexadecimal.
+    """
     mode, offered = codec.parameters.get("packetization-mode"), codec.parameters.get("profile-level-id")
     if mode is None and offered is None:
         return 6  # GStreamer's webrtcbin says nothing and reads everything
@@ -137,7 +140,10 @@ def _h264_rank(codec: OfferedCodec, stream: str) -> int:
 
 
 def _h264_profile(profile_level_id: str) -> tuple[int, bool]:
-    """Returns profile_idc, and whether it is Constrained Baseline (constraint_set1_flag); (0, False) if malformed."""
+    """Returns `profile_idc`, and whether it is Constrained Baseline (`constraint_set1_flag`).
+
+    Returns (0, False) for a malformed value.
+    """
     if not _PROFILE_LEVEL_ID.fullmatch(profile_level_id):
         return 0, False
     profile = int(profile_level_id[:2], 16)

@@ -11,7 +11,10 @@ from gateway.protocols.sdp.sections import parse_sections
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """ufrag, password: of the client; both "" if the fragment has none. candidates: values of its a=candidate lines."""
+    """A fragment that changes the ICE session (RFC 8840 §9).
+
+    ufrag, password: of the client; both "" if the fragment has none. candidates: values of its a=candidate lines.
+    """
 
     ufrag: str
     password: str

@@ -42,7 +42,7 @@ class OfferedTransport:
 
     fingerprint: ("sha-256", "AB:CD:…"), the strongest one that is offered.
     passive: the client is the DTLS server ("a=setup:passive", as ffmpeg offers). Then we must be the DTLS client.
-    active: the client is the DTLS client and nothing else ("a=setup:active", as ffmpeg with dtls_active). It may
+    active: the client is the DTLS client and nothing else ("a=setup:active", as ffmpeg with `dtls_active`). It may
     read no check meanwhile.
     """
 
@@ -125,7 +125,9 @@ class OfferedMedia:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """bundle: the mids that share a transport, in the client's order. transport: of the first medium that has one.
+    """An offer.
+
+    bundle: the mids that share a transport, in the client's order. transport: of the first medium that has one.
 
     mixed: whether one- and two-byte header extensions may be mixed (RFC 8285 §4.1.2).
     """
@@ -180,7 +182,10 @@ def _bundle_group(session: SdpSection) -> tuple[str, ...]:
 def _medium(
     section: SdpSection, session: SdpSection, group: tuple[str, ...], shared: Mapping[str, Extension]
 ) -> OfferedMedia:
-    """shared: the extensions of the session."""
+    """Returns one medium of the offer.
+
+    shared: the extensions of the session.
+    """
     if not section.kind:
         raise RemoteProtocolError("malformed m-line in the offer")
     mid = section.value("mid") or ""

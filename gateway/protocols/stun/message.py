@@ -56,7 +56,10 @@ _KNOWN: Final = frozenset(int(attribute) for attribute in Attribute)
 
 @dataclass(frozen=True, slots=True)
 class StunMessage:
-    """attributes: values by type; the first of several. integrity_at: offset of MESSAGE-INTEGRITY in `data`, or 0."""
+    """A STUN message (RFC 8489 §5).
+
+    attributes: values by type; the first of several. integrity_at: offset of MESSAGE-INTEGRITY in `data`, or 0.
+    """
 
     kind: int
     transaction: bytes

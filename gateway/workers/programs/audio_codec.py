@@ -61,10 +61,11 @@ class AudioResampler:
 
     Output time is counted in samples. It is corrected only if the units' times differ from it by 40 ms. Then samples
     whose time has passed already are dropped.
+
+    timescale: of the units' times. channels: of the output, 1 or 2. form: of the output.
     """
 
     def __init__(self, timescale: int, channels: int, form: SampleForm = _PLANAR) -> None:
-        """timescale: of the units' times. channels: of the output, 1 or 2. form: of the output."""
         self._timescale = timescale
         self._rate = form.rate
         self._format = form.format
@@ -120,15 +121,15 @@ class AudioDecoder:
     """Decodes one audio track to samples with 1 or 2 channels. Times: see `AudioResampler`.
 
     Counts and drops damaged units.
+
+    channels: of the output, 1 or 2. form: of the output.
+
+    context: an open decoder for a codec outside `Codec`. Then only the timescale of `track` is used.
     """
 
     def __init__(
         self, track: MediaTrack, channels: int, context: CodecContext | None = None, form: SampleForm = _PLANAR
     ) -> None:
-        """channels: of the output, 1 or 2. form: of the output.
-
-        context: an open decoder for a codec outside `Codec`. Then only the timescale of `track` is used.
-        """
         assert track.kind is Kind.AUDIO
         self.damaged = 0
         context = context or decoder(track, 1)
@@ -181,15 +182,16 @@ def _open_opus(bitrate: int, channels: int) -> AudioCodecContext:
 
 
 class AudioEncoder:
-    """Encodes AAC LC units of 1024 samples, or Opus units of 20 ms, at `bitrate` bits per second."""
+    """Encodes AAC LC units of 1024 samples, or Opus units of 20 ms, at `bitrate` bits per second.
+
+    timescale: of the AAC units; Opus units have 48,000. rate: of the samples, Hz; of Opus 48,000.
+
+    target: AAC or OPUS. Raises CodecFailed.
+    """
 
     def __init__(
         self, bitrate: int, channels: int, timescale: int, rate: int = RATE, target: Codec = Codec.AAC
     ) -> None:
-        """timescale: of the AAC units; Opus units have 48,000. rate: of the samples, Hz; of Opus 48,000.
-
-        target: AAC or OPUS. Raises CodecFailed.
-        """
         try:
             if target is Codec.OPUS:
                 context, self.track = _open_opus(bitrate, channels), opus_track(channels)

@@ -165,13 +165,13 @@ class ContinuedEncoder:
     """Encodes pictures of a form. `track` is equal to the continued track if its parameter sets could be used.
 
     Key frames begin closed GOPs. There are no B-frames. Each unit is returned at once, except with H.265.
+
+    like: the first picture. bitrate: bits per second. crf: quality at which fewer bits suffice; 0: all bits.
+
+    Raises CodecFailed.
     """
 
     def __init__(self, form: ContinuedForm, like: av.VideoFrame, bitrate: int, preset: str, crf: float = 0) -> None:
-        """like: the first picture. bitrate: bits per second. crf: quality at which fewer bits suffice; 0: all bits.
-
-        Raises CodecFailed.
-        """
         recipe = VideoRecipe(
             form.encoder, form.width, form.height,
             bitrate=0 if crf else bitrate, maxrate=bitrate, rate=form.rate, timescale=1_000,

@@ -66,10 +66,11 @@ class Chain:
     """A chain of libavfilter filters. It is rebuilt if the size, format or colors of the frames change.
 
     Frames are passed by reference and not modified, so several threads may push one frame.
+
+    steps, timescale: see `build_graph`.
     """
 
     def __init__(self, steps: Sequence[str], timescale: int = 1000) -> None:
-        """steps, timescale: see `build_graph`."""
         self._steps = steps
         self._timescale = timescale
         self._input_format: tuple[object, ...] | None = None
@@ -161,12 +162,14 @@ class Preparation:
 
 
 class PreparedVideo:
-    """Decodes one video track and prepares its pictures, in presentation order. Raises CodecFailed."""
+    """Decodes one video track and prepares its pictures, in presentation order. Raises CodecFailed.
+
+    unfit: called if a picture cannot be prepared; this picture is dropped. None: the error is raised.
+    """
 
     def __init__(
         self, track: MediaTrack, threads: int = 1, unfit: Callable[[av.FFmpegError], None] | None = None
     ) -> None:
-        """unfit: called if a picture cannot be prepared; this picture is dropped. None: the error is raised."""
         self.decoder = VideoDecoder(track, threads)
         self._preparation = Preparation(track.timescale)
         self._unfit = unfit

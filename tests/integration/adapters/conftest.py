@@ -25,7 +25,7 @@ DOUBLES = {"moto": "aws", "ministack": "ministack"}
 
 @pytest.fixture(scope="session", autouse=True)
 def models_read_once() -> Iterator[None]:
-    """Each session of botocore reads the models of the services anew, which takes longer than most tests here."""
+    """Reads the models of the services once per session, because each botocore session reads them anew."""
     from botocore.loaders import JSONFileLoader
 
     read = JSONFileLoader.load_file
@@ -43,7 +43,7 @@ def models_read_once() -> Iterator[None]:
 
 @pytest.fixture
 def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """This process as a client of the moto server, which is empty but for the original's tables and a bucket."""
+    """Makes this process a client of the moto server, which has only the original's tables and a bucket."""
     import requests
 
     requests.post(f"{moto_url}/moto-api/reset", timeout=10)
@@ -53,13 +53,13 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def ministack(ministack_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """As aws, with MiniStack."""
+    """Makes this process a client of MiniStack, like `aws` for moto."""
     client_of(ministack_url, monkeypatch)
     return ministack_url
 
 
 def client_of(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point this process at an empty double, and make the original's tables and a bucket there."""
+    """Makes this process a client of an empty double, and creates the original's tables and a bucket there."""
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -75,7 +75,7 @@ def client_of(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_table(table: str, key: str) -> None:
-    """A table whose one key is a text."""
+    """Creates a table with one key, which is a string."""
     dynamodb().create_table(
         TableName=table,
         KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
@@ -85,7 +85,7 @@ def make_table(table: str, key: str) -> None:
 
 
 def dynamodb() -> Any:
-    """A client of the test's own."""
+    """Returns a DynamoDB client for the test itself."""
     return _client("dynamodb", os.environ["AWS_ENDPOINT_URL"])
 
 
@@ -98,7 +98,7 @@ def _client(service: str, url: str) -> Any:
 
 @pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
 async def stores(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Stores]:
-    """Each kind of store, empty."""
+    """Yields each kind of store, empty."""
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:
         request.getfixturevalue(DOUBLES[request.param])
@@ -109,7 +109,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Stor
 
 @pytest_asyncio.fixture(params=["folder", "s3"])
 async def objects(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[ObjectStore]:
-    """Each kind of object store, empty."""
+    """Yields each kind of object store, empty."""
     environ = {"MILLRACE_DATA": str(tmp_path / "data")}
     (tmp_path / "data").mkdir()
     if request.param == "s3":

@@ -22,29 +22,29 @@ def settings(folder: Path, **environ: str) -> Settings:
     return load(environ={"MILLRACE_DATA": str(folder)} | environ)
 
 
-async def test_what_the_settings_advertise_holds_whatever_else_is_known(tmp_path: Path) -> None:
+async def test_a_configured_address_takes_precedence_over_all_other_sources(tmp_path: Path) -> None:
     async with agent() as at:
         chosen = settings(tmp_path, MILLRACE_HTTP__ADVERTISE="edge-1.example.com:80")
         assert await advertised(chosen, PORTS, at.environ) == "edge-1.example.com:80"
         assert at.looked == 0
 
 
-async def test_a_listener_bound_to_one_address_is_reached_there(tmp_path: Path) -> None:
+async def test_a_listener_bound_to_one_address_advertises_that_address(tmp_path: Path) -> None:
     async with agent() as at:
         chosen = settings(tmp_path, MILLRACE_HTTP__HOST="127.0.0.1")
         assert await advertised(chosen, PORTS, at.environ) == "127.0.0.1:18080"
 
 
-async def test_an_ipv6_address_stands_in_brackets(tmp_path: Path) -> None:
+async def test_an_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
     assert await advertised(settings(tmp_path, MILLRACE_HTTP__HOST="::1"), PORTS, {}) == "[::1]:18080"
 
 
-async def test_on_ecs_it_is_the_tasks_private_address(tmp_path: Path) -> None:
+async def test_on_ecs_a_node_advertises_the_private_address_of_its_task(tmp_path: Path) -> None:
     async with agent() as at:
         assert await advertised(settings(tmp_path), PORTS, at.environ) == "10.0.2.106:18080"
 
 
-async def test_elsewhere_it_is_this_machines_own_address(tmp_path: Path) -> None:
+async def test_outside_ecs_a_node_advertises_the_address_of_its_machine(tmp_path: Path) -> None:
     host, _, port = (await advertised(settings(tmp_path), PORTS, {})).rpartition(":")
     assert port == "18080"
     assert host in (shown_host("0.0.0.0"), socket.gethostname())
@@ -66,8 +66,8 @@ async def test_an_agent_that_never_answers_does_not_stop_the_start(tmp_path: Pat
         assert with_agent == await advertised(settings(tmp_path), PORTS, {})
 
 
-async def test_a_containers_address_behind_a_bridge_is_nobodys(tmp_path: Path) -> None:
-    """It means something on that one machine only."""
+async def test_the_address_of_a_container_behind_a_bridge_is_not_advertised(tmp_path: Path) -> None:
+    """Such an address is valid only on that one machine."""
     async with agent() as at:
         at.task = metadata("172.17.0.3", "bridge")
         assert await advertised(settings(tmp_path), PORTS, at.environ) == await advertised(
@@ -75,13 +75,13 @@ async def test_a_containers_address_behind_a_bridge_is_nobodys(tmp_path: Path) -
         )
 
 
-def test_a_task_is_read_with_what_identifies_it() -> None:
+def test_reading_task_metadata_gives_arn_cluster_family_and_address() -> None:
     task = read_task(metadata())
     assert (task.arn, task.cluster, task.family, task.address) == (ARN, CLUSTER, "millrace-gateway", "10.0.2.106")
 
 
 @pytest.mark.parametrize("told", [None, [], {}, {"TaskARN": 7}, {"TaskARN": ""}])
-def test_what_is_no_task_is_refused(told: object) -> None:
+def test_invalid_task_metadata_is_refused(told: object) -> None:
     with pytest.raises(ValueError):
         read_task(told)
 
@@ -98,5 +98,5 @@ def test_what_is_no_task_is_refused(told: object) -> None:
         "x",
     ],
 )
-def test_a_task_without_a_usable_address_has_none(containers: object) -> None:
+def test_a_task_without_a_usable_address_has_an_empty_address(containers: object) -> None:
     assert read_task({"TaskARN": ARN, "Containers": containers}).address == ""

@@ -1,4 +1,4 @@
-"""What every ChannelStore and DomainStore promises."""
+"""The contract of all channel stores and domain stores."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ ID = ITEM["id"]
 NOW = 1_790_000_000.25
 
 
-async def test_what_is_added_is_got_byte_for_byte(stores):
+async def test_the_store_returns_an_added_item_unchanged(stores):
     added = await stores.channels.add(ITEM)
     got = await stores.channels.get(ID)
     assert added.item == got.item == ITEM
@@ -42,20 +42,20 @@ async def test_what_is_added_is_got_byte_for_byte(stores):
     }
 
 
-async def test_an_id_is_added_once(stores):
+async def test_an_id_can_be_added_only_once(stores):
     await stores.channels.add(ITEM)
     with pytest.raises(ChannelExists):
         await stores.channels.add(ITEM | {"videoname": "another"})
     assert (await stores.channels.get(ID)).name == ITEM["videoname"]
 
 
-async def test_only_one_of_many_who_add_an_id_succeeds(stores):
+async def test_only_one_of_several_simultaneous_adds_of_an_id_succeeds(stores):
     results = await asyncio.gather(*(stores.channels.add(ITEM | {"n": n}) for n in range(10)), return_exceptions=True)
     assert sum(isinstance(r, ChannelExists) for r in results) == 9
 
 
 @pytest.mark.parametrize("id", ["nobody", "", "a/b", "é", "\ud800", "\0", "x" * 5000, "' OR 1=1 --"])
-async def test_what_is_not_stored_is_no_such_channel(stores, id):
+async def test_an_unknown_id_raises_no_such_channel(stores, id):
     await stores.channels.add(ITEM)
     with pytest.raises(NoSuchChannel):
         await stores.channels.get(id)
@@ -77,7 +77,7 @@ async def test_an_update_sets_its_fields_and_leaves_the_others(stores):
     assert (await stores.channels.get(ID)).item == ITEM | changed
 
 
-async def test_an_empty_update_gives_the_channel(stores):
+async def test_an_empty_update_returns_the_channel(stores):
     await stores.channels.add(ITEM)
     assert (await stores.channels.update(ID, {})).item == ITEM
 
@@ -110,8 +110,8 @@ EXTREMES = {
 }
 
 
-async def test_whatever_a_channel_may_hold_is_kept(stores):
-    """The bounds of channels.channel are those of the strictest store."""
+async def test_the_store_keeps_the_extreme_values_of_all_fields(stores):
+    """The bounds in `channels.channel` come from the strictest store."""
     fields = changes(Channel(ITEM), EXTREMES, SigningSecrets("x"), 0)
     await stores.channels.add(ITEM)
     assert (await stores.channels.update(ID, fields)).item == ITEM | fields
@@ -144,7 +144,7 @@ async def test_a_deleted_channel_is_gone_for_the_next_reader(stores):
 PROTECTED = ITEM | {"playAuth": "sign", "refererAllow": ["example.com"], "retentionDays": 7}
 
 
-async def test_what_protects_media_stays_of_a_deleted_channel_and_no_secret(stores):
+async def test_a_deleted_channel_keeps_its_protection_settings_but_no_secrets(stores):
     await stores.channels.add(PROTECTED | {"relayURL": "rtmp://a.example/app/key"})
     deleted = await stores.channels.delete(ID, NOW)
     assert await stores.channels.get_deleted(ID) == deleted
@@ -164,7 +164,7 @@ async def test_what_protects_media_stays_of_a_deleted_channel_and_no_secret(stor
 
 
 @pytest.mark.parametrize("value", [None, "Sign", "", 5, ["sign"], {"a": 1}])
-async def test_what_is_not_understood_stays_as_it_was(stores, value):
+async def test_a_deleted_channel_keeps_an_invalid_play_auth_value_unchanged(stores, value):
     await stores.channels.add(ITEM | {"playAuth": value})
     await stores.channels.delete(ID, NOW)
     assert (await stores.channels.get_deleted(ID)).item["playAuth"] == value
@@ -184,13 +184,13 @@ async def test_a_deleted_channel_can_be_neither_read_nor_changed_nor_deleted_as_
 
 
 @pytest.mark.parametrize("id", ["nobody", "", "a/b", "é", "\0", f"deleted/{ID}", "x" * 5000])
-async def test_nothing_stays_of_what_was_never_stored(stores, id):
+async def test_an_id_that_was_never_stored_has_no_deleted_channel(stores, id):
     await stores.channels.add(ITEM)
     with pytest.raises(NoSuchChannel):
         await stores.channels.get_deleted(id)
 
 
-async def test_a_channel_that_exists_is_none_that_was_deleted(stores):
+async def test_an_existing_channel_is_not_among_the_deleted_channels(stores):
     await stores.channels.add(ITEM)
     with pytest.raises(NoSuchChannel):
         await stores.channels.get_deleted(ID)
@@ -209,7 +209,7 @@ async def test_an_id_can_be_stored_again_and_deleted_again(stores):
     assert (second.channel.play_auth, second.without_media) == ("none", True)
 
 
-async def test_what_stays_can_be_replaced_and_forgotten(stores):
+async def test_the_record_of_a_deleted_channel_can_be_replaced_and_removed(stores):
     await stores.channels.add(PROTECTED)
     deleted = (await stores.channels.delete(ID, NOW)).with_media_deletion()
     await stores.channels.put_deleted(deleted)
@@ -221,7 +221,7 @@ async def test_what_stays_can_be_replaced_and_forgotten(stores):
         await stores.channels.get_deleted(ID)
 
 
-async def test_forgetting_what_stayed_leaves_the_channel_that_has_its_id_now(stores):
+async def test_removing_a_deleted_channel_keeps_a_new_channel_with_the_same_id(stores):
     await stores.channels.add(ITEM)
     await stores.channels.delete(ID, NOW)
     await stores.channels.add(ITEM)
@@ -229,8 +229,8 @@ async def test_forgetting_what_stayed_leaves_the_channel_that_has_its_id_now(sto
     assert (await stores.channels.get(ID)).item == ITEM
 
 
-async def test_a_change_during_the_deletion_is_obeyed(stores):
-    """Whichever comes first: what stays is what protected the channel when it went."""
+async def test_a_deleted_channel_keeps_a_change_made_during_its_deletion(stores):
+    """If the update succeeds before the deletion, the deleted channel keeps the updated protection."""
     for n in range(10):
         id = f"channel-{n}"
         await stores.channels.add(ITEM | {"id": id, "playAuth": "none"})
@@ -242,20 +242,20 @@ async def test_a_change_during_the_deletion_is_obeyed(stores):
         assert deleted.channel.play_auth == auth
 
 
-async def test_only_one_of_many_who_delete_a_channel_succeeds(stores):
+async def test_only_one_of_several_simultaneous_deletions_succeeds(stores):
     await stores.channels.add(ITEM)
     results = await asyncio.gather(*(stores.channels.delete(ID, NOW) for _ in range(5)), return_exceptions=True)
     assert sorted(type(r).__name__ for r in results) == ["DeletedChannel", *["NoSuchChannel"] * 4]
 
 
-async def test_the_list_is_whole_where_it_takes_several_pages(stores):
+async def test_the_list_is_complete_if_it_takes_several_pages(stores):
     items = [ITEM | {"id": f"channel-{n}", "note": "x" * 60_000} for n in range(40)]  # a page of DynamoDB holds 1 MB
     for item in items:
         await stores.channels.add(item)
     assert sorted(c.id for c in await stores.channels.list()) == sorted(i["id"] for i in items)
 
 
-async def test_it_says_that_it_answers(stores):
+async def test_the_check_of_a_reachable_store_succeeds(stores):
     await stores.channels.check()
 
 

@@ -1,4 +1,4 @@
-"""Tokens as Amazon Cognito makes them, by moto: ID tokens, access tokens without an audience, groups."""
+"""Tokens of Amazon Cognito, made by moto: ID tokens, access tokens without an audience, groups."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def pool(aws: str) -> Pool:
 
 
 @pytest.mark.parametrize("which", ["IdToken", "AccessToken"])
-def test_both_kinds_of_token_are_believed_and_let_a_group_in(pool: Pool, which: str) -> None:
+def test_id_tokens_and_access_tokens_of_an_allowed_group_are_accepted(pool: Pool, which: str) -> None:
     claims = pool.judged(which)
     assert claims["cognito:groups"] == ["operators"]
     assert claims["token_use"] == ("id" if which == "IdToken" else "access")
 
 
 @pytest.mark.parametrize("which", ["IdToken", "AccessToken"])
-def test_tokens_of_another_client_or_pool_are_not(pool: Pool, which: str) -> None:
+def test_tokens_of_another_client_or_pool_are_refused(pool: Pool, which: str) -> None:
     for rules in (replace(pool.rules, client_id="another"), replace(pool.rules, issuer=pool.rules.issuer + "x")):
         with pytest.raises(TokenRefused):
             pool.judged(which, rules)
 
 
-def test_a_group_that_is_not_named_stays_out(pool: Pool) -> None:
+def test_a_token_without_an_allowed_group_is_refused(pool: Pool) -> None:
     with pytest.raises(TokenRefused):
         pool.judged("IdToken", replace(pool.rules, allow=("admins",)))

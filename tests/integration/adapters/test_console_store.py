@@ -1,4 +1,4 @@
-"""What every ConsoleStore promises, SQLite and DynamoDB's doubles alike."""
+"""The contract of all console stores: SQLite and the DynamoDB doubles."""
 
 from __future__ import annotations
 
@@ -60,35 +60,35 @@ async def console(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) 
 VALUE = {"name": "Éva 中", "n": [1, 2.5, None, True], "deep": {"a": {"b": "c"}}, "empty": {}, "": ""}
 
 
-async def test_what_was_put_comes_back_as_it_was(console: ConsoleStore) -> None:
+async def test_the_store_returns_a_value_unchanged(console: ConsoleStore) -> None:
     await console.put("profile", "user:Éva 中", VALUE)
     assert await console.get("profile", "user:Éva 中") == VALUE
 
 
-async def test_nothing_is_none(console: ConsoleStore) -> None:
+async def test_an_unknown_key_gives_none_and_cannot_be_deleted(console: ConsoleStore) -> None:
     assert await console.get("user", "nobody") is None
     assert await console.list("user") == {}
     assert await console.delete("user", "nobody") is False
 
 
-async def test_a_later_put_wins(console: ConsoleStore) -> None:
+async def test_a_later_put_replaces_an_earlier_one(console: ConsoleStore) -> None:
     await console.put("profile", "a", {"n": 1})
     await console.put("profile", "a", {"m": 2})
     assert await console.get("profile", "a") == {"m": 2}
 
 
-async def test_a_key_is_given_once(console: ConsoleStore) -> None:
+async def test_a_key_can_be_added_only_once(console: ConsoleStore) -> None:
     assert await console.add("user", "eva", {"n": 1}) is True
     assert await console.add("user", "eva", {"n": 2}) is False
     assert await console.get("user", "eva") == {"n": 1}
 
 
-async def test_of_many_who_add_a_key_one_does(console: ConsoleStore) -> None:
+async def test_only_one_of_several_simultaneous_adds_of_a_key_succeeds(console: ConsoleStore) -> None:
     added = await asyncio.gather(*(console.add("user", "eva", {"n": n}) for n in range(20)))
     assert sum(added) == 1
 
 
-async def test_only_what_is_there_is_replaced(console: ConsoleStore) -> None:
+async def test_only_an_existing_key_is_replaced(console: ConsoleStore) -> None:
     assert await console.replace("session", "a", {"n": 1}) is False
     assert await console.get("session", "a") is None
     await console.put("session", "a", {"n": 1})
@@ -96,7 +96,7 @@ async def test_only_what_is_there_is_replaced(console: ConsoleStore) -> None:
     assert await console.get("session", "a") == {"n": 2}
 
 
-async def test_kinds_do_not_meet(console: ConsoleStore) -> None:
+async def test_keys_of_different_kinds_do_not_conflict(console: ConsoleStore) -> None:
     await console.put("user", "a", {"n": 1})
     await console.put("profile", "a", {"n": 2})
     assert await console.list("user") == {"a": {"n": 1}}
@@ -104,14 +104,14 @@ async def test_kinds_do_not_meet(console: ConsoleStore) -> None:
     assert await console.get("user", "a") == {"n": 1}
 
 
-async def test_a_kind_is_listed_whole(console: ConsoleStore) -> None:
+async def test_the_list_of_a_kind_is_complete(console: ConsoleStore) -> None:
     wanted = {f"user-{n:03}": {"n": n, "pad": "x" * 20_000} for n in range(80)}  # more than a page of DynamoDB's
     for key, value in wanted.items():
         await console.put("user", key, value)
     assert await console.list("user") == wanted
 
 
-async def test_what_has_expired_is_gone_for_everybody(console: ConsoleStore, clock: Clock) -> None:
+async def test_an_expired_entry_does_not_exist_for_any_operation(console: ConsoleStore, clock: Clock) -> None:
     await console.put("session", "a", {"n": 1}, NOW + 10)
     await console.put("session", "b", {"n": 2})
     assert await console.get("session", "a") == {"n": 1}
@@ -124,21 +124,21 @@ async def test_what_has_expired_is_gone_for_everybody(console: ConsoleStore, clo
     assert await console.get("session", "a") == {"n": 4}
 
 
-async def test_what_is_replaced_lasts_as_long_as_it_says_now(console: ConsoleStore, clock: Clock) -> None:
+async def test_a_replaced_entry_has_the_new_expiry(console: ConsoleStore, clock: Clock) -> None:
     await console.put("session", "a", {"n": 1}, NOW + 10)
     assert await console.replace("session", "a", {"n": 2}, NOW + 100) is True
     clock.now = NOW + 50
     assert await console.get("session", "a") == {"n": 2}
 
 
-async def test_a_store_that_answers_says_so(console: ConsoleStore) -> None:
+async def test_the_check_of_a_reachable_store_succeeds(console: ConsoleStore) -> None:
     await console.check()
 
 
 # ---- each by itself ----
 
 
-async def test_sqlite_sweeps_what_has_expired(tmp_path: Path, clock: Clock) -> None:
+async def test_sqlite_removes_expired_entries(tmp_path: Path, clock: Clock) -> None:
     async with SqliteConsole(tmp_path / "console.db", clock) as store:
         for n in range(5):
             await store.put("session", str(n), {}, NOW + 10)
@@ -147,13 +147,13 @@ async def test_sqlite_sweeps_what_has_expired(tmp_path: Path, clock: Clock) -> N
         assert [row[0] for row in await store.rows("SELECT key FROM people")] == ["new"]
 
 
-async def test_nobody_else_reads_the_file(tmp_path: Path) -> None:
+async def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     async with SqliteConsole(tmp_path / "console.db"):
         pass
     assert stat.S_IMODE((tmp_path / "console.db").stat().st_mode) == 0o600
 
 
-async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_stored_entries_exist_after_a_restart(tmp_path: Path) -> None:
     settings = load(environ={"MILLRACE_DATA": str(tmp_path)})
     async with open_console(settings) as store:
         await store.put("user", "eva", {"n": 1})
@@ -162,7 +162,7 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
     assert (tmp_path / "console.db").is_file()
 
 
-async def test_a_table_that_is_missing_is_a_store_that_is_away(aws: str) -> None:
+async def test_a_missing_table_raises_store_unavailable(aws: str) -> None:
     settings = load(environ={"MILLRACE_ADMIN__STORE": "dynamodb://not-there"})
     async with open_console(settings) as store:
         asked: list[Callable[[], Awaitable[Any]]] = [

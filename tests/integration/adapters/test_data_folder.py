@@ -1,4 +1,4 @@
-"""What the data folder keeps: the signing secret and the admin token, made once, whoever comes first."""
+"""The data folder keeps the signing secret and the admin token, which are generated once."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from gateway.settings import load
 
 @pytest.fixture
 def made(tmp_path):
-    """Settings on a data folder that does not exist yet."""
+    """Returns a function that makes settings on a data folder that does not exist yet."""
 
     def make(**environ):
         return load(environ={"MILLRACE_DATA": str(tmp_path / "var")} | {f"MILLRACE_{k}": v for k, v in environ.items()})
@@ -32,24 +32,24 @@ def mode(path):
 
 
 class TestSigningSecret:
-    def test_it_is_made_once_and_private(self, made, tmp_path):
+    def test_the_signing_secret_is_generated_once_and_stored_privately(self, made, tmp_path):
         first = signing_secret(made())
         assert len(first.current) >= 43
         assert signing_secret(made()) == first
         assert mode(tmp_path / "var" / "signing.secret") == 0o600
         assert [f.name for f in (tmp_path / "var").iterdir()] == ["signing.secret"]
 
-    def test_the_set_one_wins_and_makes_no_file(self, made, tmp_path):
+    def test_a_configured_signing_secret_is_used_and_no_file_is_written(self, made, tmp_path):
         chosen, old = "the secret that is set", "the secret that was set"
         secrets = signing_secret(made(SIGNING__SECRET=chosen, SIGNING__PREVIOUS_SECRET=old, SIGNING__ALGORITHM="md5"))
         assert (secrets.current, secrets.previous, secrets.algorithm) == (chosen, old, Algorithm.MD5)
         assert not (tmp_path / "var").exists()
 
-    def test_all_who_start_at_once_get_the_same(self, made):
+    def test_simultaneous_starts_get_the_same_signing_secret(self, made):
         with ThreadPoolExecutor(16) as pool:
             assert len({s.current for s in pool.map(lambda _: signing_secret(made()), range(64))}) == 1
 
-    def test_a_file_system_without_links_serves_too(self, made, monkeypatch):
+    def test_the_signing_secret_works_on_a_file_system_without_hard_links(self, made, monkeypatch):
         monkeypatch.setattr(
             data_folder.os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "Operation not permitted"))
         )
@@ -58,20 +58,20 @@ class TestSigningSecret:
     @pytest.mark.parametrize(
         ("content", "said"), [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "not text"), (b"x\n", "fewer than 16")]
     )
-    def test_a_spoilt_file_is_one_line(self, made, tmp_path, content, said):
+    def test_a_damaged_signing_secret_file_raises_store_unusable(self, made, tmp_path, content, said):
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "signing.secret").write_bytes(content)
         with pytest.raises(StoreUnusable, match=said):
             signing_secret(made())
 
-    def test_a_folder_that_cannot_be_made_is_one_line(self, made, tmp_path):
+    def test_a_folder_that_cannot_be_created_raises_store_unusable(self, made, tmp_path):
         (tmp_path / "var").touch()
         with pytest.raises(StoreUnusable, match=r"data folder .* cannot be made"):
             signing_secret(made())
 
 
 class TestAdminToken:
-    def test_it_is_told_once_and_kept_hashed(self, made, tmp_path):
+    def test_a_new_admin_token_is_returned_once_and_stored_as_a_hash(self, made, tmp_path):
         verifier, token = admin_token(made())
         assert token is not None
         assert verifier.verify(token)
@@ -83,23 +83,23 @@ class TestAdminToken:
         assert again.verify(token)
 
     @pytest.mark.parametrize("wrong", ["", "x", "\ud800", "é", "x" * 10_000])
-    def test_any_other_is_refused(self, made, wrong):
+    def test_a_wrong_admin_token_is_refused(self, made, wrong):
         assert not admin_token(made())[0].verify(wrong)
 
-    def test_the_set_one_wins_and_makes_no_file(self, made, tmp_path):
+    def test_a_configured_admin_token_is_used_and_no_file_is_written(self, made, tmp_path):
         verifier, token = admin_token(made(ADMIN__TOKEN="streng-geheim-für-alle"))
         assert token is None
         assert verifier.verify("streng-geheim-für-alle")
         assert not verifier.verify("streng-geheim-fur-alle")
         assert not (tmp_path / "var").exists()
 
-    def test_only_one_of_many_who_start_at_once_tells_a_token(self, made):
+    def test_only_one_of_several_simultaneous_starts_returns_the_admin_token(self, made):
         with ThreadPoolExecutor(16) as pool:
             results = list(pool.map(lambda _: admin_token(made()), range(64)))
         (token,) = (t for _, t in results if t)
         assert all(verifier.verify(token) for verifier, _ in results)
 
-    def test_a_spoilt_file_is_one_line(self, made, tmp_path):
+    def test_a_damaged_admin_token_file_raises_store_unusable(self, made, tmp_path):
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "admin.token").write_text("sha256:123")
         with pytest.raises(StoreUnusable, match="delete it"):
@@ -109,7 +109,7 @@ class TestAdminToken:
         assert "digest" not in repr(admin_token(made())[0])
 
 
-def test_a_file_is_written_once_and_nothing_else_is_left(tmp_path):
+def test_write_once_writes_a_file_once_and_leaves_no_other_file(tmp_path):
     assert write_once(tmp_path / "f", "one") is True
     assert write_once(tmp_path / "f", "two") is False
     assert (tmp_path / "f").read_text() == "one"
@@ -117,20 +117,20 @@ def test_a_file_is_written_once_and_nothing_else_is_left(tmp_path):
 
 
 class TestPorts:
-    def test_fixed_ports_are_known_and_free_ones_are_what_was_opened(self, made, tmp_path):
+    def test_known_ports_combine_fixed_ports_with_the_ports_that_were_opened(self, made, tmp_path):
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "ports.json").write_text(json.dumps({"rtmp": 40001, "http": 40002, "admin": None}))
         ports = known_ports(made(RTMP__PORT="0", HTTP__PORT="9090", ADMIN__PORT="0"))
         assert ports == OpenPorts(rtmp=40001, http=9090, ws=8081, webrtc=8189, admin=0)
 
     @pytest.mark.parametrize("text", [None, "", "[]", "{"])
-    def test_without_a_usable_file_the_settings_say_them(self, made, tmp_path, text):
+    def test_without_a_usable_ports_file_the_ports_come_from_the_settings(self, made, tmp_path, text):
         if text is not None:
             (tmp_path / "var").mkdir()
             (tmp_path / "var" / "ports.json").write_text(text)
         assert known_ports(made()) == OpenPorts(rtmp=1935, http=8080, ws=8081, webrtc=8189, admin=8000)
 
-    def test_the_secure_ones_are_open_with_a_certificate(self, made):
+    def test_the_tls_ports_are_known_if_there_is_a_certificate(self, made):
         ports = known_ports(made(TLS__CERT="/c", TLS__KEY="/k"))
         assert (ports["rtmps"], ports["https"], ports["wss"]) == (1938, 8443, 8444)
 

@@ -1,4 +1,4 @@
-"""The stack of deploy/aws that keeps things, made by MiniStack's CloudFormation, serves the stores."""
+"""The stores work on the data stack of deploy/aws, which MiniStack's CloudFormation creates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).parents[3] / "deploy" / "aws" / "data.yaml"
 
 @pytest.fixture
 def outputs(ministack: str) -> dict[str, str]:
-    """Of the stack, in an account that has nothing else."""
+    """Returns the outputs of the stack, in an account without other resources."""
     import boto3
 
     for name in dynamodb().list_tables()["TableNames"]:
@@ -88,7 +88,7 @@ async def test_the_table_of_servers_can_be_read_before_anything_is_in_it(outputs
 
 
 @pytest.mark.parametrize("key", ["films/a.mp4", "B.MP4"])
-async def test_the_bucket_tells_the_queue_of_new_films(stores: Stores, outputs: dict[str, str], key: str) -> None:
+async def test_the_bucket_reports_new_films_to_the_queue(stores: Stores, outputs: dict[str, str], key: str) -> None:
     import boto3
 
     from gateway.adapters.aws.s3_events import created_objects

@@ -1,4 +1,4 @@
-"""The registry in DynamoDB: rows of others, a set of nodes that heals, requests counted, and a service that fails."""
+"""The registry in DynamoDB: foreign rows, repair of the node list, request counts, failures of the service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOREVER = 100 * 86_400
 
 @pytest.fixture(params=DOUBLES)
 def double(request: pytest.FixtureRequest) -> str:
-    """The address of each double, with an empty table."""
+    """Yields the address of each double, with an empty table."""
     return str(request.getfixturevalue(DOUBLES[request.param]))
 
 
@@ -46,13 +46,13 @@ def registry(session: AwsSession, clock: Clock) -> DynamoRegistry:
 
 
 def row(key: str) -> dict[str, Any] | None:
-    """What is stored under a key."""
+    """Returns the stored row of a key."""
     item: dict[str, Any] | None = dynamodb().get_item(TableName=SESSIONS, Key={"UUID": {"S": key}}).get("Item")
     return item
 
 
 def store(key: str, **attributes: Any) -> None:
-    """As another program would."""
+    """Stores a row like another program."""
     dynamodb().put_item(TableName=SESSIONS, Item={"UUID": {"S": key}, **attributes})
 
 
@@ -61,14 +61,14 @@ def remove(key: str) -> None:
 
 
 def ids() -> set[str]:
-    """The nodes that the table lists."""
+    """Returns the ids in the table's list of nodes."""
     return set((row("/nodes") or {}).get("ids", {}).get("SS", ()))
 
 
 # ---- rows ----
 
 
-async def test_a_sessions_row_is_the_originals_with_ours_beside(registry: DynamoRegistry) -> None:
+async def test_a_session_row_has_the_original_attributes_and_additional_ones(registry: DynamoRegistry) -> None:
     await registry.claim(holding(cluster=True), ITEM | {"taskARN": ["arn:1"]})
     assert row("foyer") == {
         "UUID": {"S": "foyer"},
@@ -89,14 +89,14 @@ async def test_a_sessions_row_is_the_originals_with_ours_beside(registry: Dynamo
     }
 
 
-async def test_an_item_cannot_pass_for_somebody_elses_claim(registry: DynamoRegistry) -> None:
+async def test_an_item_cannot_overwrite_the_attributes_of_a_claim(registry: DynamoRegistry) -> None:
     theirs = {"UUID": "other", "node": "x", "address": "x", "claim": "x", "started": 0, "left": True, "cluster": True}
     await registry.claim(holding(), ITEM | theirs)
     assert await registry.claim_of("foyer") == holding()
     assert row("other") is None
 
 
-async def test_rows_say_when_the_service_may_remove_them(registry: DynamoRegistry) -> None:
+async def test_rows_carry_the_time_when_dynamodb_may_remove_them(registry: DynamoRegistry) -> None:
     await registry.join(node())
     await registry.claim(holding("gone"), ITEM)
     await registry.release("gone", "a1", left=True)
@@ -128,7 +128,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_a_row_that_is_no_claim_is_held_by_nobody_and_hinders_nobody(
+async def test_an_invalid_row_is_no_claim_and_does_not_block_a_claim(
     registry: DynamoRegistry, garbage: dict[str, Any]
 ) -> None:
     store("foyer", **garbage)
@@ -157,7 +157,7 @@ async def test_a_row_that_is_no_claim_is_held_by_nobody_and_hinders_nobody(
     ],
     ids=["empty", "half", "of a newer version", "with a beat that is no integer"],
 )
-async def test_a_nodes_row_that_says_nothing_is_no_node(registry: DynamoRegistry, garbage: dict[str, Any]) -> None:
+async def test_an_invalid_node_row_is_not_listed_as_a_node(registry: DynamoRegistry, garbage: dict[str, Any]) -> None:
     await registry.join(node())
     await registry.join(node("strange"))
     store("/node/strange", **garbage)
@@ -169,14 +169,14 @@ async def test_a_nodes_row_that_says_nothing_is_no_node(registry: DynamoRegistry
 # ---- the set of nodes ----
 
 
-async def test_a_node_that_leaves_takes_its_row_and_its_id_along(registry: DynamoRegistry) -> None:
+async def test_a_leaving_node_removes_its_row_and_its_id(registry: DynamoRegistry) -> None:
     await registry.join(node("a"))
     await registry.join(node("b"))
     await registry.leave("a")
     assert (row("/node/a"), ids()) == (None, {"b"})
 
 
-async def test_an_id_whose_row_is_gone_is_dropped_by_who_notices(registry: DynamoRegistry) -> None:
+async def test_reading_the_nodes_removes_ids_without_a_row(registry: DynamoRegistry) -> None:
     for id in ("a", "b", "c"):
         await registry.join(node(id))
     for id in ("a", "b"):
@@ -185,7 +185,7 @@ async def test_an_id_whose_row_is_gone_is_dropped_by_who_notices(registry: Dynam
     assert ids() == {"c"}
 
 
-async def test_the_last_id_can_be_dropped(registry: DynamoRegistry) -> None:
+async def test_the_last_id_can_be_removed(registry: DynamoRegistry) -> None:
     await registry.join(node())
     remove(f"/node/{node().id}")
     assert await registry.nodes() == []
@@ -194,7 +194,7 @@ async def test_the_last_id_can_be_dropped(registry: DynamoRegistry) -> None:
     assert await registry.nodes() == [node()]
 
 
-async def test_an_id_is_not_dropped_where_its_node_came_back_meanwhile(
+async def test_an_id_is_kept_if_its_node_has_returned_meanwhile(
     session: AwsSession, registry: DynamoRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = DynamoRegistry(session, SESSIONS)
@@ -213,7 +213,7 @@ async def test_an_id_is_not_dropped_where_its_node_came_back_meanwhile(
     assert await registry.nodes() == [node(beat=2)]
 
 
-async def test_a_node_whose_row_was_swept_away_lists_itself_again(
+async def test_a_node_with_a_removed_row_registers_again_with_its_next_beat(
     session: AwsSession, registry: DynamoRegistry
 ) -> None:
     await registry.join(node())
@@ -223,7 +223,7 @@ async def test_a_node_whose_row_was_swept_away_lists_itself_again(
     assert await registry.nodes() == [node(beat=2)]
 
 
-async def test_a_node_that_misses_itself_lists_itself_again(registry: DynamoRegistry) -> None:
+async def test_a_node_missing_in_the_list_registers_again_with_its_next_beat(registry: DynamoRegistry) -> None:
     await registry.join(node())
     remove("/nodes")
     assert await registry.nodes() == []
@@ -231,7 +231,7 @@ async def test_a_node_that_misses_itself_lists_itself_again(registry: DynamoRegi
     assert await registry.nodes() == [node(beat=2)]
 
 
-async def test_a_join_that_stopped_half_way_is_finished_by_the_next_beat(registry: DynamoRegistry) -> None:
+async def test_the_next_beat_completes_an_interrupted_join(registry: DynamoRegistry) -> None:
     store("/nodes", ids={"S": "not a set"})
     with pytest.raises(StoreUnavailable, match="ValidationException"):
         await registry.join(node())
@@ -245,7 +245,7 @@ async def test_a_join_that_stopped_half_way_is_finished_by_the_next_beat(registr
 
 @contextlib.asynccontextmanager
 async def counting(session: AwsSession) -> AsyncIterator[Counter[str]]:
-    """The requests that really go out while the block runs, repeated ones too, by operation."""
+    """Counts the requests sent while the block runs, by operation, including repeated ones."""
     made: Counter[str] = Counter()
 
     def count(request: Any, **_: Any) -> None:
@@ -283,7 +283,7 @@ async def test_every_operation_is_one_request(session: AwsSession, registry: Dyn
     assert made == {"PutItem": 1}, "who holds it comes with the refusal"
 
 
-async def test_nothing_is_asked_where_no_channel_can_be(session: AwsSession, registry: DynamoRegistry) -> None:
+async def test_invalid_stream_names_cause_no_request(session: AwsSession, registry: DynamoRegistry) -> None:
     async with counting(session) as made:
         await registry.find(["", "a/b", "/nodes"])
         await registry.claim_of("/nodes")
@@ -303,7 +303,7 @@ async def test_all_nodes_are_read_a_hundred_at_a_time(session: AwsSession, regis
 
 
 class Throttled:
-    """A session whose table reads so many keys of a request, then none."""
+    """A session whose table reads a given number of keys of each request, then none."""
 
     def __init__(self, *reads: int) -> None:
         self.reads = iter(reads)
@@ -329,14 +329,14 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "_RETRY_SECONDS", (0, 0, 0))
 
 
-async def test_keys_that_were_left_unread_are_asked_for_again(quickly: None) -> None:
+async def test_unread_keys_are_requested_again(quickly: None) -> None:
     table = Throttled(40, 30, 30)
     found = await DynamoRegistry(table, SESSIONS).find([f"c{n}" for n in range(100)])  # type: ignore[arg-type]
     assert len(found) == 100
     assert table.asked == [100, 60, 30]
 
 
-async def test_a_table_that_leaves_keys_unread_for_long_is_away(quickly: None) -> None:
+async def test_keys_that_stay_unread_raise_store_unavailable(quickly: None) -> None:
     table = Throttled(1, 1, 1, 1, 1)
     with pytest.raises(StoreUnavailable, match="video-streaming"):
         await DynamoRegistry(table, SESSIONS).find([f"c{n}" for n in range(100)])  # type: ignore[arg-type]
@@ -372,7 +372,7 @@ async def gate(double: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ga
 
 
 @pytest.mark.parametrize("how", ["cut", "hush"])
-async def test_every_call_says_that_the_service_is_away_and_works_when_it_is_back(
+async def test_every_call_raises_store_unavailable_during_an_outage_and_works_afterwards(
     gate: Gate, double: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_aws("this test") as session:
@@ -395,10 +395,10 @@ async def test_every_call_says_that_the_service_is_away_and_works_when_it_is_bac
         assert await registry.find(["foyer"]) == {"foyer": holding()}
 
 
-async def test_a_claim_whose_answer_was_lost_is_ours_when_it_is_made_again(
+async def test_a_claim_with_a_lost_response_succeeds_when_it_is_repeated(
     gate: Gate, double: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The write is done, the answer never comes: the holder comes again with the same claim."""
+    """The write succeeds, but the response is lost. The holder repeats the same claim."""
     async with open_aws("this test") as session:
         registry = DynamoRegistry(session, SESSIONS)
         await registry.check()
@@ -422,10 +422,10 @@ def silent_port() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-async def test_a_herd_that_waits_for_a_silent_service_is_told_together(
+async def test_many_calls_to_a_silent_service_all_fail_in_time(
     aws: str, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More calls than the client has connections: those that wait for one are bounded too."""
+    """There are more calls than connections. Calls that wait for a connection have a time limit, too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", f"http://127.0.0.1:{silent_port}")
     monkeypatch.setattr(aws_session, "CALL_TIMEOUT", 0.5)
     async with open_aws("this test") as session:

@@ -1,4 +1,4 @@
-"""DynamoDB as the original system left it, and as it fails."""
+"""DynamoDB with items of the original system, and failures of the service."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ def table():
     return boto3.client("dynamodb", region_name="eu-central-1")
 
 
-async def test_an_item_of_the_original_system_reads_and_its_key_pushes(aws, settings):
+async def test_an_item_of_the_original_system_is_readable_and_its_key_is_valid(aws, settings):
     id, key = (
         "0f0e0d0c-0000-4000-8000-00000000aaaa",
         sign("0f0e0d0c-0000-4000-8000-00000000aaaa", 2079907200, "shared", Algorithm.MD5),
@@ -83,7 +83,7 @@ async def test_attributes_have_the_original_names_and_kinds(aws, settings):
 
 
 async def test_as_many_fields_as_a_channel_may_have_can_be_updated_at_once(ministack, settings):
-    """Two hundred names and values in one expression; moto's own reader of expressions gives up before."""
+    """One expression has two hundred names and values. moto's expression parser supports fewer."""
     async with open_stores(settings) as stores:
         channel = await stores.channels.add({"id": "a"})
         many = changes(channel, {f"field{i}": i for i in range(200)}, SigningSecrets("x"), 0)
@@ -109,7 +109,7 @@ def silent_port():
         yield listener.getsockname()[1]
 
 
-async def test_a_refused_connection_is_away(aws, settings, monkeypatch):
+async def test_a_refused_connection_raises_store_unavailable(aws, settings, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -125,7 +125,7 @@ async def test_a_refused_connection_is_away(aws, settings, monkeypatch):
                     await call
 
 
-async def test_a_silent_service_is_away_in_time(aws, settings, monkeypatch, silent_port):
+async def test_a_silent_service_raises_store_unavailable_in_time(aws, settings, monkeypatch, silent_port):
     monkeypatch.setattr(session, "CALL_TIMEOUT", 0.2)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent_port}")
     async with open_stores(settings) as stores:
@@ -133,12 +133,12 @@ async def test_a_silent_service_is_away_in_time(aws, settings, monkeypatch, sile
             await stores.channels.get("a")
 
 
-def test_the_time_outs_leave_room_within_the_contracts_eight_seconds():
+def test_the_timeout_of_a_call_fits_into_the_contracts_eight_seconds():
     assert session.CALL_TIMEOUT <= 7
 
 
-async def test_it_comes_back_by_itself(aws, settings, monkeypatch):
-    """The same client serves again; nothing has to be restarted."""
+async def test_the_store_recovers_without_a_restart(aws, settings, monkeypatch):
+    """The same client works again after the outage."""
     gate = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
     port = gate.sockets[0].getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -166,14 +166,14 @@ async def test_it_comes_back_by_itself(aws, settings, monkeypatch):
     gate.close()
 
 
-async def test_a_missing_table_is_away_and_says_why(aws, tmp_path):
+async def test_a_missing_table_raises_store_unavailable_with_the_reason(aws, tmp_path):
     settings = load(environ={"MILLRACE_DATA": str(tmp_path), "MILLRACE_CHANNELS": "dynamodb://no-such-table"})
     async with open_stores(settings) as stores:
         with pytest.raises(StoreUnavailable, match=r"no-such-table.*ResourceNotFoundException"):
             await stores.channels.check()
 
 
-async def test_domains_that_cannot_be_read_show_as_none(aws, settings, monkeypatch):
+async def test_unreadable_domains_are_returned_as_empty(aws, settings, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1")
     async with open_stores(settings) as stores:
         assert await stores.domains.get_domains() == PublicDomains()
@@ -181,7 +181,7 @@ async def test_domains_that_cannot_be_read_show_as_none(aws, settings, monkeypat
             await stores.domains.set_domains(PublicDomains("a", "b"))
 
 
-def test_no_region_is_one_line(monkeypatch, aws):
+def test_a_missing_region_raises_store_unusable(monkeypatch, aws):
     monkeypatch.delenv("AWS_REGION")
     with pytest.raises(StoreUnusable, match="set AWS_REGION"):
         AwsSession()
@@ -189,13 +189,13 @@ def test_no_region_is_one_line(monkeypatch, aws):
     AwsSession()
 
 
-def test_an_unknown_profile_is_one_line(monkeypatch, aws):
+def test_an_unknown_profile_raises_store_unusable(monkeypatch, aws):
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(StoreUnusable, match="nobody"):
         AwsSession()
 
 
-async def test_no_credentials_is_away(monkeypatch, aws, settings):
+async def test_missing_credentials_raise_store_unavailable(monkeypatch, aws, settings):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with open_stores(settings) as stores:
@@ -231,5 +231,5 @@ def test_every_json_value_comes_back_from_an_attribute(value):
         ({"BS": [b"a"]}, ["YQ=="]),
     ],
 )
-def test_what_other_programs_store_can_be_shown(attribute, value):
+def test_attributes_of_other_programs_become_json_values(attribute, value):
     assert from_attribute(attribute) == value

@@ -1,4 +1,4 @@
-"""Tasks on ECS, against a strict double and, where it knows the operation, against moto."""
+"""ECS tasks, tested with a strict double, and with moto where it has the operation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rig:
     now: float = 1000.0
 
     def tasks(self, **fields: Any) -> EcsTasks:
-        """A gateway's runner; another one each time, as after a restart."""
+        """Returns a new task runner, like a gateway after a restart."""
         return EcsTasks(self.session, settings(**fields), clock=lambda: self.now)
 
 
@@ -66,7 +66,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_task_is_as_large_as_the_channel_says(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+async def test_the_channel_determines_the_size_of_its_task(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     async with rig(monkeypatch) as at:
         await at.tasks().reconcile(replace(ORDER, size=size))
         (asked,) = at.ecs.calls("RunTask")
@@ -90,7 +90,7 @@ async def test_a_task_gets_the_originals_environment_and_carries_its_channel(mon
         assert network["assignPublicIp"] == "DISABLED" and len(network["subnets"]) == 2
 
 
-async def test_asking_again_starts_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_repeated_order_starts_no_further_task(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         first = await tasks.reconcile(ORDER)
@@ -100,7 +100,7 @@ async def test_asking_again_starts_nothing_more(monkeypatch: pytest.MonkeyPatch)
         assert len(at.ecs.calls("RunTask")) == 1
 
 
-async def test_a_lost_answer_starts_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_response_starts_no_task_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         at.ecs.lose = 2  # as often as one call is tried
@@ -111,7 +111,7 @@ async def test_a_lost_answer_starts_nothing_twice(monkeypatch: pytest.MonkeyPatc
         assert len({asked["clientToken"] for asked in at.ecs.calls("RunTask")}) == 1
 
 
-async def test_an_order_that_changed_after_a_lost_answer_still_ends_with_one_task(
+async def test_a_changed_order_after_a_lost_response_ends_with_one_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with rig(monkeypatch) as at:
@@ -138,7 +138,7 @@ async def test_a_killed_task_is_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
         assert any(entry.get("reason") == "Essential container in task exited" for entry in logs)
 
 
-async def test_a_new_task_that_ecs_does_not_show_yet_is_no_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_task_that_ecs_does_not_list_yet_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         (before,) = await tasks.reconcile(ORDER)
@@ -151,14 +151,14 @@ async def test_a_new_task_that_ecs_does_not_show_yet_is_no_dead_one(monkeypatch:
         assert len(at.ecs.running) == 1
 
 
-async def test_a_gateway_that_starts_anew_finds_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_restarted_gateway_finds_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         (before,) = await at.tasks().reconcile(ORDER)
         (found,) = await at.tasks().reconcile(ORDER)
         assert found.arn == before.arn and len(at.ecs.calls("RunTask")) == 1
 
 
-async def test_tasks_that_work_for_a_gateway_that_is_gone_are_ended_and_replaced(
+async def test_tasks_of_a_vanished_gateway_are_stopped_and_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with rig(monkeypatch) as at:
@@ -168,7 +168,7 @@ async def test_tasks_that_work_for_a_gateway_that_is_gone_are_ended_and_replaced
         assert [task.arn for task in at.ecs.running] == [new.arn]
 
 
-async def test_tasks_of_other_channels_and_kinds_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tasks_of_other_channels_and_kinds_keep_running(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         await tasks.reconcile(replace(ORDER, channel="other"))
@@ -189,7 +189,7 @@ async def test_more_than_ten_tasks_take_more_than_one_call(monkeypatch: pytest.M
         assert len(await at.tasks().reconcile(many)) == 23
 
 
-async def test_a_smaller_order_ends_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_smaller_order_stops_the_newest_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         order = replace(ORDER, kind="slave", size="micro", count=1, address="")
@@ -200,7 +200,7 @@ async def test_a_smaller_order_ends_the_newest(monkeypatch: pytest.MonkeyPatch) 
         assert left.arn == first.arn and len(at.ecs.running) == 1
 
 
-async def test_where_there_is_room_for_some_the_rest_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tasks_that_found_no_capacity_are_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         order = replace(ORDER, kind="slave", size="micro", count=3, address="")
@@ -220,7 +220,7 @@ async def test_where_there_is_room_for_some_the_rest_is_tried_again(monkeypatch:
         ("BlockedException", "Your AWS account was blocked."),
     ],
 )
-async def test_what_somebody_has_to_put_right_is_told_in_its_words(
+async def test_errors_that_an_operator_must_fix_carry_the_aws_message(
     monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     async with rig(monkeypatch) as at:
@@ -229,7 +229,7 @@ async def test_what_somebody_has_to_put_right_is_told_in_its_words(
             await at.tasks().reconcile(ORDER)
 
 
-async def test_an_outage_is_no_reason_to_start_or_end_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_ecs_neither_starts_nor_stops_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         await tasks.reconcile(ORDER)
@@ -242,7 +242,7 @@ async def test_an_outage_is_no_reason_to_start_or_end_anything(monkeypatch: pyte
         assert len(at.ecs.calls("RunTask")) == 1
 
 
-async def test_looking_after_many_channels_takes_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checking_many_channels_takes_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         orders = [replace(ORDER, channel=f"c{number}") for number in range(120)]
@@ -253,7 +253,7 @@ async def test_looking_after_many_channels_takes_few_calls(monkeypatch: pytest.M
         assert [name for name, _ in at.ecs.asked] == ["DescribeTasks"] * 2
 
 
-async def test_a_stop_also_finds_what_was_started_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_also_ends_a_task_that_was_started_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         at.ecs.lose = 2
@@ -263,7 +263,7 @@ async def test_a_stop_also_finds_what_was_started_without_an_answer(monkeypatch:
         assert at.ecs.running == []
 
 
-async def test_ending_what_is_over_already_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopping_a_finished_task_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         (task,) = await tasks.reconcile(ORDER)
@@ -272,7 +272,9 @@ async def test_ending_what_is_over_already_is_fine(monkeypatch: pytest.MonkeyPat
         await tasks.stop(CHANNEL, "codec", HERE, "the stream ended")
 
 
-async def test_the_cluster_is_that_of_the_own_task_where_none_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_configured_cluster_the_cluster_of_the_own_task_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with rig(monkeypatch) as at, agent() as metadata:
         for name, value in metadata.environ.items():
             monkeypatch.setenv(name, value)
@@ -280,13 +282,13 @@ async def test_the_cluster_is_that_of_the_own_task_where_none_is_set(monkeypatch
         assert at.ecs.calls("RunTask")[0]["cluster"] == CLUSTER
 
 
-async def test_without_a_cluster_and_outside_of_ecs_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_cluster_outside_ecs_the_error_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         with pytest.raises(OutputError, match=r"ecs\.cluster is not set"):
             await at.tasks(cluster="").reconcile(ORDER)
 
 
-async def test_a_capacity_provider_takes_the_place_of_the_launch_type(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_capacity_provider_replaces_the_launch_type(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         await at.tasks(capacity_provider="FARGATE_SPOT").reconcile(ORDER)
         (asked,) = at.ecs.calls("RunTask")
@@ -295,7 +297,7 @@ async def test_a_capacity_provider_takes_the_place_of_the_launch_type(monkeypatc
 
 
 @pytest.mark.parametrize("channel", ["lobby.camera.1", "x" * 128, "a.b" * 40])
-async def test_any_channel_id_can_be_found_again(monkeypatch: pytest.MonkeyPatch, channel: str) -> None:
+async def test_a_task_is_found_for_every_valid_channel_id(monkeypatch: pytest.MonkeyPatch, channel: str) -> None:
     async with rig(monkeypatch) as at:
         order = replace(ORDER, channel=channel)
         (before,) = await at.tasks().reconcile(order)
@@ -304,8 +306,8 @@ async def test_any_channel_id_can_be_found_again(monkeypatch: pytest.MonkeyPatch
     assert started_by(channel) == started_by(channel)
 
 
-async def test_moto_takes_the_same_requests(aws: str) -> None:
-    """It knows no tokens; that tasks are started, found and ended is its own judgement."""
+async def test_moto_accepts_the_same_requests(aws: str) -> None:
+    """moto ignores client tokens, but it judges starting, finding and stopping independently."""
     subnet, group = moto_ecs.cluster(aws)
     async with AwsSession() as session:
         chosen = settings(subnets=[subnet], security_groups=[group])

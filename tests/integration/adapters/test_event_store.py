@@ -1,4 +1,4 @@
-"""What every EventStore promises, SQLite and DynamoDB's doubles alike."""
+"""The contract of all event stores: SQLite and the DynamoDB doubles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = 1_700_000_000.25
 
 
 def make_table() -> None:
-    """The table of deploy/aws/data.yaml."""
+    """Creates the table of deploy/aws/data.yaml."""
     dynamodb().create_table(
         TableName=TABLE,
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("type", "id", "channel")],
@@ -56,13 +56,13 @@ def event(n: int, type: str = "stream.started", channel: str = "c1", **data: obj
     return StoredEvent(f"{n:024x}", type, NOW + n, channel, "n1", {"n": n, **data})
 
 
-async def test_an_event_comes_back_as_it_was_stored(events: EventStore) -> None:
+async def test_the_store_returns_an_event_unchanged(events: EventStore) -> None:
     stored = event(1, error="Übertragung „abgebrochen“ \U0001f600", numbers=[1, 2.5, None], nested={"a": True})
     await events.append([stored])
     assert await events.newest(EventQuery(10)) == [stored]
 
 
-async def test_events_of_all_types_and_channels_come_in_one_order(events: EventStore) -> None:
+async def test_events_of_all_types_and_channels_are_returned_in_one_order(events: EventStore) -> None:
     types = list(EventType)
     stored = [event(n, str(types[n % len(types)]), ("c1", "c2", "")[n % 3]) for n in range(60)]
     await events.append(stored)
@@ -70,7 +70,7 @@ async def test_events_of_all_types_and_channels_come_in_one_order(events: EventS
     assert await events.newest(EventQuery(7)) == stored[:-8:-1]
 
 
-async def test_a_channel_and_a_type_select(events: EventStore) -> None:
+async def test_events_can_be_selected_by_channel_and_type(events: EventStore) -> None:
     stored = [
         event(n, ("stream.started", "publish.refused", "output.failed")[n % 3], ("c1", "c2")[n % 2]) for n in range(30)
     ]
@@ -83,7 +83,7 @@ async def test_a_channel_and_a_type_select(events: EventStore) -> None:
 
 
 @pytest.mark.parametrize(("channel", "type"), [("", ""), ("c1", ""), ("", "stream.started"), ("c1", "stream.started")])
-async def test_pages_join_and_end(events: EventStore, channel: str, type: str) -> None:
+async def test_pages_are_complete_and_do_not_overlap(events: EventStore, channel: str, type: str) -> None:
     stored = [event(n) for n in range(25)]
     await events.append(stored)
     found: list[StoredEvent] = []
@@ -160,7 +160,7 @@ async def test_dynamodb_gets_the_time_when_to_delete(aws: str, tmp_path: Path) -
     assert ["channel" in item for item in sorted(items, key=lambda item: item["id"]["S"])] == [True, False]
 
 
-async def test_a_missing_table_is_an_unavailable_store(aws: str, tmp_path: Path) -> None:
+async def test_a_missing_table_raises_store_unavailable(aws: str, tmp_path: Path) -> None:
     environ = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_EVENTS__STORE": "dynamodb://nothing"}
     async with open_stores(load(environ=environ)) as stores:
         with pytest.raises(StoreUnavailable):

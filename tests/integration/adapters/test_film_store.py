@@ -1,4 +1,4 @@
-"""What every FilmStore promises, SQLite and DynamoDB's doubles alike."""
+"""The contract of all film stores: SQLite and the DynamoDB doubles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLE = "video-films"
 
 
 def make_films_table() -> None:
-    """The table as deploy/aws makes it."""
+    """Creates the table like deploy/aws."""
     dynamodb().create_table(
         TableName=TABLE,
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("kind", "key", "position")],
@@ -56,7 +56,7 @@ def keys(found: list[Film]) -> list[str]:
     return [one.key for one in found]
 
 
-async def test_a_film_comes_back_as_it_was_stored(films: FilmStore) -> None:
+async def test_the_store_returns_a_film_unchanged(films: FilmStore) -> None:
     stored = film(
         "a b/ü", description="two\nlines <b>", source="s3://b/ü.mp4", duration=40.04, size=5 << 40,
         files={"hls": "a b/ü/x.m3u8"}, error="it is text",
@@ -67,14 +67,14 @@ async def test_a_film_comes_back_as_it_was_stored(films: FilmStore) -> None:
     assert (await films.get(stored.key)).title == stored.title
 
 
-async def test_an_unknown_film_is_said_to_be_unknown(films: FilmStore) -> None:
+async def test_an_unknown_film_raises_no_such_film(films: FilmStore) -> None:
     with pytest.raises(NoSuchFilm):
         await films.get("nothing")
     assert not await films.change(film(version=2))
     assert not await films.delete(film())
 
 
-async def test_a_change_is_made_only_to_the_version_it_was_made_from(films: FilmStore) -> None:
+async def test_a_change_of_an_outdated_version_is_refused(films: FilmStore) -> None:
     first = film()
     await films.add(first)
     renamed = first.to(title="Renamed")
@@ -100,7 +100,7 @@ async def test_lists_have_the_newest_first_and_continue_after_a_film(films: Film
     assert keys(await films.newest(4, second[-1].order)) == ["failed"]
 
 
-async def test_a_film_that_is_deleted_leaves_the_lists_at_once(films: FilmStore) -> None:
+async def test_a_film_in_deletion_leaves_the_lists_at_once(films: FilmStore) -> None:
     await films.add(film("a"))
     await films.change(film("a").to(state=FilmState.DELETING))
     assert await films.newest(10) == []

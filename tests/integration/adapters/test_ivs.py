@@ -1,4 +1,4 @@
-"""Amazon IVS channels, on moto with the stream keys that it lacks."""
+"""Amazon IVS channels on moto, which is extended by stream keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_channel_is_made_shown_listed_and_deleted(ivs: AwsIvs) -> None:
     assert await ivs.list() == []
 
 
-async def test_a_relay_is_told_endpoint_key_and_type_which_are_remembered_for_a_while(ivs: AwsIvs, api: IvsApi) -> None:
+async def test_the_ingest_data_of_a_channel_is_cached_for_a_while(ivs: AwsIvs, api: IvsApi) -> None:
     made = await ivs.create("cam", "STANDARD", "LOW", authorized=False)
     api.endpoints[made.arn] = "a1b2.global-contribute.live-video.net"
     told = await ivs.ingest(made.arn)
@@ -55,7 +55,7 @@ async def test_a_relay_is_told_endpoint_key_and_type_which_are_remembered_for_a_
     assert len(api.asked) > asked
 
 
-async def test_what_is_not_there_is_said_in_one_line(ivs: AwsIvs, api: IvsApi) -> None:
+async def test_an_unknown_channel_and_a_missing_stream_key_give_an_error(ivs: AwsIvs, api: IvsApi) -> None:
     arn = "arn:aws:ivs:eu-central-1:123456789012:channel/nobody"
     with pytest.raises(OutputError, match="IVS: there is no such channel"):
         await ivs.ingest(arn)
@@ -65,14 +65,14 @@ async def test_what_is_not_there_is_said_in_one_line(ivs: AwsIvs, api: IvsApi) -
         await ivs.ingest(made.arn)
 
 
-async def test_ivs_that_is_away_is_a_store_that_is_away(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_ivs_raises_store_unavailable(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_IVS", "http://127.0.0.1:1")
     async with AwsSession() as session:
         with pytest.raises(StoreUnavailable):
             await AwsIvs(session).ingest("arn:aws:ivs:eu-central-1:123456789012:channel/x")
 
 
-async def test_a_channel_of_another_region_is_asked_there(ivs: AwsIvs, api: IvsApi) -> None:
+async def test_a_channel_of_another_region_is_requested_from_that_region(ivs: AwsIvs, api: IvsApi) -> None:
     with pytest.raises(OutputError, match="no such channel"):
         await ivs.show("arn:aws:ivs:us-west-2:123456789012:channel/x")
     assert "ivs@us-west-2" in ivs._session._clients

@@ -1,4 +1,4 @@
-"""IVS channels through the admin API: made, listed and deleted on moto; and what is told where there is no AWS."""
+"""IVS channels in the admin API: created, listed and deleted on moto; and the answers without AWS."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_channel_is_made_listed_and_deleted(api: Admin) -> None:
     assert await api.json("GET", "/ivs/channels") == []
 
 
-async def test_an_arn_may_stand_in_the_path_as_it_is(api: Admin) -> None:
+async def test_a_path_may_contain_an_unescaped_arn(api: Admin) -> None:
     made = await api.json("POST", "/ivs/channels", {"name": "stage"})
     assert (made["type"], made["latencyMode"]) == ("STANDARD", "LOW")
     await api.json("DELETE", f"/ivs/channels/{made['arn']}")
@@ -72,19 +72,21 @@ async def test_many_channels_are_listed_by_name(api: Admin, service: IvsApi) -> 
      ({"name": 5}, "name"), ({"name": "a", "type": "HUGE"}, "type"), ({"name": "a", "type": ["BASIC"]}, "type"),
      ({"name": "a", "latencyMode": "ULTRA"}, "latencyMode")],
 )  # fmt: skip
-async def test_what_ivs_would_not_take_is_named(api: Admin, body: dict[str, Any], field: str) -> None:
+async def test_a_value_that_ivs_would_refuse_is_reported_with_its_field(
+    api: Admin, body: dict[str, Any], field: str
+) -> None:
     response = await api.call("POST", "/ivs/channels", body)
     assert (response.status, (await response.json())["field"]) == (400, field)
 
 
-async def test_an_unknown_channel_is_a_404_and_no_arn_a_400(api: Admin) -> None:
+async def test_an_unknown_channel_gives_404_and_an_invalid_arn_gives_400(api: Admin) -> None:
     assert (await api.call("DELETE", f"/ivs/channels/{ARN}")).status == 404
     for arn in ("x", "arn:aws:s3:::bucket", ARN.replace("channel", "stream-key")):
         assert (await api.call("DELETE", f"/ivs/channels/{arn}")).status == 400
 
 
 class Saying:
-    """IVS that says one thing."""
+    """An IVS double that always raises the same error."""
 
     available = True
 
@@ -101,20 +103,22 @@ class Saying:
 @pytest.mark.parametrize(
     ("reason", "status"), [("missing", 404), ("conflict", 409), ("full", 409), ("invalid", 400), ("denied", 502)]
 )
-async def test_what_ivs_says_no_with_is_told(tmp_path: Path, reason: str, status: int) -> None:
+async def test_a_refusal_of_ivs_is_returned_with_its_message(tmp_path: Path, reason: str, status: int) -> None:
     async with admin(tmp_path, ivs=Saying(IvsRefused("the words of IVS", reason))) as api:
         response = await api.call("DELETE", f"/ivs/channels/{ARN}")
         assert (response.status, await response.json()) == (status, {"error": "the words of IVS"})
 
 
-async def test_ivs_that_is_away_is_a_503_without_its_details(tmp_path: Path) -> None:
+async def test_an_outage_of_ivs_gives_503_without_details(tmp_path: Path) -> None:
     async with admin(tmp_path, ivs=Saying(StoreUnavailable("ivs (channels) does not answer"))) as api:
         response = await api.call("GET", "/ivs/channels")
         assert response.status == 503 and int(response.headers["Retry-After"]) > 0
         assert (await response.json())["error"] == "Amazon IVS is not available now"
 
 
-async def test_without_aws_the_page_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_aws_the_answer_names_the_missing_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
@@ -128,7 +132,7 @@ async def test_without_aws_the_page_is_told_what_to_do(tmp_path: Path, monkeypat
         assert (await api.json("GET", "/status"))["ivs"] is True
 
 
-async def test_without_the_extra_the_page_is_told_what_to_install(
+async def test_without_the_aws_extra_the_answer_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
@@ -142,7 +146,7 @@ async def test_without_the_extra_the_page_is_told_what_to_install(
         assert (response.status, INSTALL_AWS in await response.text()) == (503, True)
 
 
-async def test_a_node_that_has_no_ivs_says_so(tmp_path: Path) -> None:
+async def test_a_node_without_ivs_answers_503(tmp_path: Path) -> None:
     async with admin(tmp_path) as api:
         assert (await api.call("GET", "/ivs/channels")).status == 503
         assert (await api.json("GET", "/status"))["ivs"] is False

@@ -1,4 +1,4 @@
-"""`millrace ivs`: channels made at IVS and tied to channels here."""
+"""The command `millrace ivs` creates channels at IVS and relays channels of this gateway to them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_a_channel_is_made_and_its_key_shown_once(millrace: Run) -> None:
         ('["rtmp://a.example/app/k"]', ["rtmp://a.example/app/********", "{arn}"]),
     ],
 )
-def test_a_channel_here_is_relayed_to_it_until_it_is_deleted(millrace: Run, before: str, after: object) -> None:
+def test_a_channel_is_relayed_to_its_ivs_channel_until_that_is_deleted(
+    millrace: Run, before: str, after: object
+) -> None:
     id = created(millrace, **({"relayURL": before} if before else {}))
     code, out, _ = millrace("ivs", "create", "--name", "cam", "--channel", id)
     assert code == 0 and KEY in out and f"from channel {id}" in out
@@ -74,7 +76,7 @@ def test_a_channel_here_is_relayed_to_it_until_it_is_deleted(millrace: Run, befo
     assert arn not in str(item) and item["isRelay"] is bool(before)
 
 
-def test_mistakes_are_one_line(millrace: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_gives_a_one_line_error(millrace: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def line(code: int, *arguments: str) -> str:
         got, out, err = millrace(*arguments)
         assert (got, out, err.count("\n")) == (code, "", 1), (got, out, err)

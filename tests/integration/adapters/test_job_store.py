@@ -1,4 +1,4 @@
-"""What every JobStore promises, SQLite and DynamoDB's doubles alike."""
+"""The contract of all job stores: SQLite and the DynamoDB doubles."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def job(id: str = "1700000000000-aa", **fields: object) -> StoredJob:
     return replace(StoredJob(id, VOD, "films/ä b.mp4", 1700000000.25, 1700000000.25), **fields)  # type: ignore[arg-type]
 
 
-async def test_a_job_comes_back_as_it_was_stored(jobs: JobStore) -> None:
+async def test_the_store_returns_a_job_unchanged(jobs: JobStore) -> None:
     stored = job(detail={"rotate": True, "n": [1, 2.5, None]}, outputs={"hls": "a/a.m3u8"}, error="it is text")
     await jobs.add(stored)
     assert await jobs.get(stored.id) == stored
 
 
-async def test_an_id_is_given_once(jobs: JobStore) -> None:
+async def test_a_job_id_can_be_added_only_once(jobs: JobStore) -> None:
     await jobs.add(job())
     with pytest.raises(JobExists):
         await jobs.add(job(source="another.mp4"))
     assert (await jobs.get(job().id)).source == "films/ä b.mp4"
 
 
-async def test_an_unknown_job_is_said_to_be_unknown(jobs: JobStore) -> None:
+async def test_an_unknown_job_raises_no_such_job(jobs: JobStore) -> None:
     with pytest.raises(NoSuchJob):
         await jobs.get("nothing")
     with pytest.raises(NoSuchJob):
         await jobs.change(job(version=2))
 
 
-async def test_a_change_is_made_only_to_the_version_it_was_made_from(jobs: JobStore) -> None:
+async def test_a_change_of_an_outdated_version_is_refused(jobs: JobStore) -> None:
     first = job()
     await jobs.add(first)
     begun = first.to(JobState.PROGRESSING, 1.0, owner="a")
@@ -64,7 +64,7 @@ async def test_a_change_is_made_only_to_the_version_it_was_made_from(jobs: JobSt
     assert await jobs.get(first.id) == begun
 
 
-async def test_of_many_who_take_a_job_one_gets_it(jobs: JobStore) -> None:
+async def test_only_one_of_several_simultaneous_takers_gets_a_job(jobs: JobStore) -> None:
     first = job()
     await jobs.add(first)
 
@@ -79,7 +79,7 @@ async def test_of_many_who_take_a_job_one_gets_it(jobs: JobStore) -> None:
     assert sum(taken) == 1
 
 
-async def test_the_newest_come_first_and_page_by_page(jobs: JobStore) -> None:
+async def test_the_newest_jobs_come_first_and_are_paged(jobs: JobStore) -> None:
     for n in range(7):
         await jobs.add(job(f"170000000000{n}-aa"))
     page = await jobs.newest(3)
@@ -94,7 +94,7 @@ async def test_unfinished_jobs_are_found_the_oldest_first(jobs: JobStore) -> Non
     assert [j.state for j in await jobs.unfinished()] == [JobState.SUBMITTED, JobState.PROGRESSING]
 
 
-async def test_of_finished_jobs_only_the_newest_are_remembered(jobs: JobStore) -> None:
+async def test_only_the_newest_finished_jobs_are_kept(jobs: JobStore) -> None:
     await jobs.add(job("0-aa"))
     for n in range(1, 6):
         await jobs.add(job(f"{n}-aa", state=JobState.COMPLETE))
@@ -102,5 +102,5 @@ async def test_of_finished_jobs_only_the_newest_are_remembered(jobs: JobStore) -
     assert [j.id for j in await jobs.newest(10)] == ["5-aa", "4-aa", "0-aa"]
 
 
-async def test_a_store_that_answers_says_so(jobs: JobStore) -> None:
+async def test_the_check_of_a_reachable_store_succeeds(jobs: JobStore) -> None:
     await jobs.check()

@@ -1,4 +1,4 @@
-"""Kinesis' control plane: endpoints, an assumed role, signatures, and what is said when it fails."""
+"""The control plane of Kinesis: endpoints, an assumed role, signatures, and error messages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_request_is_addressed_and_signed(double: KvsDouble, stream: str,
         verify(request.url, sent | {header: "attic"}, double.keys, time.time())
 
 
-async def test_the_endpoint_is_asked_for_once_and_again_when_it_may_have_changed(double: KvsDouble) -> None:
+async def test_the_endpoint_is_requested_once_and_again_on_demand(double: KvsDouble) -> None:
     async with AwsSession() as session:
         endpoints = AwsKvs(session)
         await endpoints.put_media("lobby", 0)
@@ -84,7 +84,7 @@ async def test_a_stream_is_described(double: KvsDouble) -> None:
             await AwsKvs(session).describe("lobby")
 
 
-async def test_a_missing_stream_and_a_service_that_is_away_are_told_apart(double: KvsDouble) -> None:
+async def test_a_missing_stream_and_an_unavailable_service_raise_different_errors(double: KvsDouble) -> None:
     async with AwsSession() as session:
         with pytest.raises(OutputError, match=r"\(attic\) rejected the request: ResourceNotFoundException"):
             await AwsKvs(session).put_media("attic", 0)
@@ -93,14 +93,16 @@ async def test_a_missing_stream_and_a_service_that_is_away_are_told_apart(double
             await AwsKvs(session).put_media("lobby", 0)
 
 
-async def test_a_role_that_cannot_be_assumed_is_told(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_role_that_cannot_be_assumed_gives_an_error(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROLE_SESSION", "another")
     async with AwsSession() as session:
         with pytest.raises(OutputError, match="cannot be assumed: AccessDenied"):
             await AwsKvs(session, kvs.ROLE).put_media("lobby", 0)
 
 
-async def test_without_credentials_it_says_what_to_set(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_credentials_the_error_names_the_missing_variable(
+    double: KvsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with AwsSession() as session:
         endpoints = AwsKvs(session)
         await endpoints.put_media("lobby", 0)
@@ -109,10 +111,10 @@ async def test_without_credentials_it_says_what_to_set(double: KvsDouble, monkey
             await endpoints.put_media("lobby", 0)
 
 
-async def test_a_data_endpoint_without_tls_is_taken_only_where_an_endpoint_is_overridden(
+async def test_a_data_endpoint_without_tls_needs_an_overridden_endpoint(
     double: KvsDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the real control plane would be asked: over https."""
+    """The real control plane would be requested over https."""
     async with AwsSession() as session:
         endpoints = AwsKvs(session)
         client = await session.client("kinesisvideo", None)
@@ -124,7 +126,7 @@ async def test_a_data_endpoint_without_tls_is_taken_only_where_an_endpoint_is_ov
 
 
 async def test_another_implementation_of_the_services_is_understood(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """moto's: the endpoint that it gives is a real name of AWS, so nothing is sent there."""
+    """moto returns an endpoint with a real AWS name, so the test sends nothing to it."""
     boto3.client("kinesisvideo", region_name="eu-central-1").create_stream(StreamName="hall", DataRetentionInHours=3)
     async with AwsSession() as session:
         endpoints = AwsKvs(session, kvs.ROLE)
@@ -136,6 +138,6 @@ async def test_another_implementation_of_the_services_is_understood(aws: str, mo
     assert request.expires > time.time() + 3000
 
 
-def test_times_are_written_with_their_zeros() -> None:
+def test_timestamps_have_three_decimal_places() -> None:
     assert put_media_headers("a", 1.005)["x-amzn-producer-start-timestamp"] == "1.005"
     assert put_media_headers("a", 1.0)["x-amzn-producer-start-timestamp"] == "1.000"

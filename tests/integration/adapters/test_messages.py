@@ -1,4 +1,4 @@
-"""Reading a queue of SQS: long polls, and what becomes of a message."""
+"""Reading an SQS queue: long polling and the handling of a message."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gateway.lib.tasks import Tasks
 REGION = "eu-central-1"
 
 
-async def test_an_empty_queue_is_waited_at_and_is_no_fault(aws: str) -> None:
-    """The service holds a long poll for 20 s: longer than any other call may take."""
+async def test_waiting_at_an_empty_queue_is_no_error(aws: str) -> None:
+    """A long poll lasts 20 s, longer than the limit of any other call."""
     sqs = boto3.client("sqs", region_name=REGION)
     queue = sqs.create_queue(QueueName="quiet")["QueueUrl"]
     came = asyncio.Event()

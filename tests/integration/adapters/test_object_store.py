@@ -1,4 +1,4 @@
-"""What every ObjectStore promises."""
+"""The contract of all object stores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def keys(store: ObjectStore, prefix: str = "") -> list[str]:
     return sorted([found.key async for found in store.list(prefix)])
 
 
-async def test_what_is_put_is_read_and_described(objects, tmp_path):
+async def test_a_stored_object_can_be_read_and_described(objects, tmp_path):
     data = bytes(range(256)) * 3000
     before = time.time()
     await put(objects, tmp_path, KEY, data)
@@ -58,14 +58,14 @@ async def test_a_range_is_read(objects, tmp_path, first, end):
     assert await read(objects, "a/b.ts", first, end) == data[first:end]
 
 
-async def test_an_empty_object_is_one(objects, tmp_path):
+async def test_an_empty_object_can_be_stored(objects, tmp_path):
     await put(objects, tmp_path, "a/empty.txt", b"")
     assert (await objects.head("a/empty.txt")).size == 0
     assert await read(objects, "a/empty.txt") == b""
 
 
 @pytest.mark.parametrize("key", ["nothing", "c1/none.mp4", "c1", "c1/mp4"])
-async def test_what_is_not_there_is_no_object(objects, tmp_path, key):
+async def test_a_missing_key_raises_no_such_object(objects, tmp_path, key):
     await put(objects, tmp_path, "c1/mp4/x.mp4", b"x")
     with pytest.raises(NoSuchObject):
         await objects.head(key)
@@ -77,7 +77,7 @@ async def test_what_is_not_there_is_no_object(objects, tmp_path, key):
     assert await keys(objects) == ["c1/mp4/x.mp4"]
 
 
-async def test_a_list_has_what_begins_with_its_prefix(objects, tmp_path):
+async def test_a_list_contains_the_keys_with_its_prefix(objects, tmp_path):
     for key in ("c1/a.ts", "c1/b/c.ts", "c10/a.ts", "c2/a.ts", "c1.txt"):
         await put(objects, tmp_path, key, b"x")
     assert await keys(objects) == ["c1.txt", "c1/a.ts", "c1/b/c.ts", "c10/a.ts", "c2/a.ts"]
@@ -88,14 +88,14 @@ async def test_a_list_has_what_begins_with_its_prefix(objects, tmp_path):
     assert [(o.size, o.modified > 1e9) async for o in objects.list("c2/")] == [(1, True)]
 
 
-async def test_a_long_list_is_whole(objects, tmp_path, monkeypatch):
+async def test_a_long_list_is_complete(objects, tmp_path, monkeypatch):
     monkeypatch.setattr("gateway.adapters.aws.objects.PAGE", 10)
     for n in range(25):
         await put(objects, tmp_path, f"c1/720p/{n}.ts", b"x")
     assert len(await keys(objects, "c1/720p/")) == 25
 
 
-async def test_what_is_deleted_is_gone_and_its_siblings_stay(objects, tmp_path):
+async def test_deleting_an_object_keeps_its_siblings(objects, tmp_path):
     await put(objects, tmp_path, "c1/a/1.ts", b"x")
     await put(objects, tmp_path, "c1/a/2.ts", b"x")
     await objects.delete("c1/a/1.ts")
@@ -105,7 +105,7 @@ async def test_what_is_deleted_is_gone_and_its_siblings_stay(objects, tmp_path):
         await objects.head("c1/a/1.ts")
 
 
-async def test_many_are_deleted_at_once_and_their_siblings_stay(objects, tmp_path):
+async def test_deleting_many_objects_keeps_their_siblings(objects, tmp_path):
     wanted = [f"c1/720p/{n}.ts" for n in range(250)]
     for key in ("c1/vod-1.m3u8", *wanted):
         await put(objects, tmp_path, key, b"x")
@@ -122,7 +122,7 @@ async def test_an_object_is_fetched_into_a_file_but_not_one_that_is_too_large(ob
         await objects.fetch("a/b.mp4", tmp_path / "to", 999)
 
 
-async def test_names_in_every_alphabet_are_keys(objects, tmp_path):
+async def test_keys_may_contain_characters_of_every_alphabet(objects, tmp_path):
     key = "uploads/Ein Film – 电影 (1) +&%.mp4"
     await put(objects, tmp_path, key, b"film")
     assert await keys(objects, "uploads/") == [key]
@@ -130,7 +130,7 @@ async def test_names_in_every_alphabet_are_keys(objects, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "a\\b", "a\0b", "x" * 2000])
-async def test_what_is_no_key_is_put_nowhere(objects, tmp_path, key):
+async def test_an_invalid_key_is_refused(objects, tmp_path, key):
     file = tmp_path / "finished"
     file.write_bytes(b"x")
     with pytest.raises(ValueError, match="not a valid object key"):
@@ -139,7 +139,7 @@ async def test_what_is_no_key_is_put_nowhere(objects, tmp_path, key):
     assert await keys(objects) == []
 
 
-async def test_two_readers_and_a_reader_that_goes_are_fine(objects, tmp_path):
+async def test_several_readers_and_an_aborted_reader_do_not_interfere(objects, tmp_path):
     data = bytes(2_000_000)
     await put(objects, tmp_path, "a/b.ts", data)
 
@@ -152,5 +152,5 @@ async def test_two_readers_and_a_reader_that_goes_are_fine(objects, tmp_path):
     assert (got[0], got[2]) == (data, data[1_000_000:])
 
 
-async def test_a_store_that_is_there_says_so(objects):
+async def test_the_check_of_a_reachable_store_succeeds(objects):
     await objects.check()

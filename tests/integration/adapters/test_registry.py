@@ -1,4 +1,4 @@
-"""What every Registry promises, SQLite and DynamoDB's doubles alike."""
+"""The contract of all registries: SQLite and the DynamoDB doubles."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 @pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
 async def registry(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Registry]:
-    """Each kind of registry, empty."""
+    """Yields each kind of registry, empty."""
     if request.param == "sqlite":
         async with SqliteRegistry(tmp_path / "registry.db", clock) as opened:
             yield opened
@@ -58,7 +58,7 @@ ITEM = session_item(
 
 
 async def claimed(registry: Registry, wanted: StreamClaim, over: str = "") -> bool:
-    """Whether a claim was granted."""
+    """Returns whether a claim was granted."""
     try:
         await registry.claim(wanted, ITEM, over)
     except HeldByOtherNode:
@@ -69,7 +69,7 @@ async def claimed(registry: Registry, wanted: StreamClaim, over: str = "") -> bo
 # ---- nodes ----
 
 
-async def test_a_node_that_joined_is_told_as_it_is(registry: Registry) -> None:
+async def test_a_joined_node_is_found_unchanged(registry: Registry) -> None:
     shown = {"address": "Éva 中", "ports": {"rtmp": 1935, "wss": None}, "n": [1, 2.5, True], "empty": {}}
     nodes = [
         node(beat=7, shown=shown),
@@ -82,12 +82,12 @@ async def test_a_node_that_joined_is_told_as_it_is(registry: Registry) -> None:
     assert sorted(await registry.nodes(), key=lambda n: n.id) == nodes
 
 
-async def test_nobody_is_there_at_first(registry: Registry) -> None:
+async def test_a_new_registry_has_no_nodes(registry: Registry) -> None:
     assert await registry.nodes() == []
     assert await registry.node("0a1b2c.1") is None
 
 
-async def test_a_beat_shows_the_node_as_it_now_is(registry: Registry) -> None:
+async def test_a_beat_updates_the_node(registry: Registry) -> None:
     await registry.join(node(beat=1))
     later = node(beat=2, address="10.0.0.6:8080", shown={"streams": 3})
     await registry.beat(later)
@@ -95,13 +95,13 @@ async def test_a_beat_shows_the_node_as_it_now_is(registry: Registry) -> None:
     assert await registry.nodes() == [later]
 
 
-async def test_a_node_that_starts_anew_is_there_once(registry: Registry) -> None:
+async def test_a_restarted_node_is_listed_once(registry: Registry) -> None:
     await registry.join(node(beat=90))
     await registry.join(node(beat=1))
     assert await registry.nodes() == [node(beat=1)]
 
 
-async def test_a_node_that_was_forgotten_is_there_again_with_its_next_beat(registry: Registry) -> None:
+async def test_a_removed_node_is_listed_again_after_its_next_beat(registry: Registry) -> None:
     await registry.join(node())
     await registry.leave(node().id)
     await registry.beat(node(beat=2))
@@ -109,7 +109,7 @@ async def test_a_node_that_was_forgotten_is_there_again_with_its_next_beat(regis
     assert await registry.nodes() == [node(beat=2)]
 
 
-async def test_a_node_that_left_is_gone_and_only_that_one(registry: Registry) -> None:
+async def test_a_leaving_node_removes_only_itself(registry: Registry) -> None:
     await registry.join(node())
     await registry.join(node("other"))
     await registry.leave(node().id)
@@ -117,20 +117,20 @@ async def test_a_node_that_left_is_gone_and_only_that_one(registry: Registry) ->
     assert await registry.nodes() == [node("other")]
 
 
-async def test_an_unknown_node_may_leave(registry: Registry) -> None:
+async def test_leaving_as_an_unknown_node_is_no_error(registry: Registry) -> None:
     await registry.leave("nobody")
     await registry.join(node())
     await registry.leave("nobody")
     assert await registry.nodes() == [node()]
 
 
-async def test_all_of_more_nodes_than_one_request_reads_are_told(registry: Registry) -> None:
+async def test_the_list_contains_more_nodes_than_one_request_can_read(registry: Registry) -> None:
     wanted = [node(f"host-{n:03}.1", beat=n) for n in range(130)]
     await asyncio.gather(*(registry.join(one) for one in wanted))
     assert sorted(await registry.nodes(), key=lambda n: n.id) == wanted
 
 
-async def test_nodes_that_beat_at_once_do_not_disturb_each_other(registry: Registry) -> None:
+async def test_simultaneous_beats_do_not_interfere(registry: Registry) -> None:
     ids = [f"host.{n}" for n in range(20)]
     await asyncio.gather(*(registry.join(node(id)) for id in ids))
     for beat in range(1, 4):
@@ -138,7 +138,7 @@ async def test_nodes_that_beat_at_once_do_not_disturb_each_other(registry: Regis
     assert {n.id: n.beat for n in await registry.nodes()} == dict.fromkeys(ids, 3)
 
 
-async def test_a_node_that_died_without_a_word_is_still_told(registry: Registry, clock: Clock) -> None:
+async def test_a_node_that_died_without_leaving_is_still_listed(registry: Registry, clock: Clock) -> None:
     await registry.join(node())
     clock.now += FORGOTTEN_SECONDS / 2
     await registry.join(node("other"))
@@ -148,20 +148,20 @@ async def test_a_node_that_died_without_a_word_is_still_told(registry: Registry,
 # ---- claims ----
 
 
-async def test_a_claim_is_found_as_it_was_made(registry: Registry) -> None:
+async def test_the_registry_returns_a_claim_unchanged(registry: Registry) -> None:
     held = holding(cluster=True)
     await registry.claim(held, ITEM)
     assert await registry.claim_of("foyer") == held
     assert await registry.find(["foyer"]) == {"foyer": held}
 
 
-async def test_nobody_holds_what_nobody_claimed(registry: Registry) -> None:
+async def test_an_unclaimed_stream_has_no_holder(registry: Registry) -> None:
     assert await registry.claim_of("foyer") is None
     assert await registry.find(["foyer"]) == {}
     assert await registry.find([]) == {}
 
 
-async def test_a_claim_of_what_is_held_tells_who_holds_it(registry: Registry) -> None:
+async def test_a_refused_claim_carries_the_claim_of_the_holder(registry: Registry) -> None:
     held = holding(cluster=True)
     await registry.claim(held, ITEM)
     with pytest.raises(HeldByOtherNode) as refused:
@@ -170,20 +170,20 @@ async def test_a_claim_of_what_is_held_tells_who_holds_it(registry: Registry) ->
     assert await registry.claim_of("foyer") == held
 
 
-async def test_a_claim_may_be_made_again_where_its_answer_was_lost(registry: Registry) -> None:
+async def test_a_claim_may_be_repeated_after_a_lost_answer(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     await registry.claim(holding(cluster=True), ITEM)
     assert await registry.claim_of("foyer") == holding(cluster=True)
 
 
-async def test_a_claim_over_a_dead_holder_may_be_made_again_too(registry: Registry) -> None:
+async def test_a_takeover_from_a_dead_holder_may_be_repeated(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     for _ in range(2):
         await registry.claim(holding(claim="b2"), ITEM, replaces="dead")
     assert await registry.claim_of("foyer") == holding(claim="b2")
 
 
-async def test_of_forty_who_claim_a_stream_one_holds_it(registry: Registry) -> None:
+async def test_only_one_of_forty_simultaneous_claims_is_granted(registry: Registry) -> None:
     wanted = [holding(claim=f"claim-{n}") for n in range(40)]
     granted = await asyncio.gather(*(claimed(registry, one) for one in wanted))
     assert sum(granted) == 1
@@ -197,7 +197,7 @@ async def test_the_claim_of_a_dead_holder_is_taken_over(registry: Registry) -> N
     assert await registry.claim_of("foyer") == successor
 
 
-async def test_a_claim_over_what_does_not_stand_any_more_is_refused(registry: Registry) -> None:
+async def test_a_takeover_of_an_already_replaced_claim_is_refused(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     await registry.claim(holding(claim="b2"), ITEM, replaces="dead")
     with pytest.raises(HeldByOtherNode) as refused:
@@ -205,18 +205,18 @@ async def test_a_claim_over_what_does_not_stand_any_more_is_refused(registry: Re
     assert refused.value.claim.id == "b2"
 
 
-async def test_a_claim_over_what_is_gone_already_is_granted(registry: Registry) -> None:
+async def test_a_takeover_of_a_removed_claim_is_granted(registry: Registry) -> None:
     await registry.claim(holding(claim="b2"), ITEM, replaces="dead")
     assert await registry.claim_of("foyer") == holding(claim="b2")
 
 
-async def test_of_many_who_succeed_a_dead_holder_one_does(registry: Registry) -> None:
+async def test_only_one_of_several_takeovers_from_a_dead_holder_is_granted(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     granted = await asyncio.gather(*(claimed(registry, holding(claim=f"c{n}"), "dead") for n in range(20)))
     assert sum(granted) == 1
 
 
-async def test_what_is_released_is_free(registry: Registry) -> None:
+async def test_a_released_stream_can_be_claimed_again(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "a1")
     assert await registry.claim_of("foyer") is None
@@ -225,26 +225,26 @@ async def test_what_is_released_is_free(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("left", [False, True])
-async def test_nobody_releases_what_somebody_else_holds(registry: Registry, left: bool) -> None:
+async def test_a_node_cannot_release_the_claim_of_another_node(registry: Registry, left: bool) -> None:
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "b2", left=left)
     assert await registry.find(["foyer"]) == {"foyer": holding()}
 
 
 @pytest.mark.parametrize("left", [False, True])
-async def test_a_release_of_what_nobody_holds_is_fine_and_leaves_nothing(registry: Registry, left: bool) -> None:
+async def test_releasing_an_unclaimed_stream_is_no_error(registry: Registry, left: bool) -> None:
     await registry.release("foyer", "a1", left=left)
     assert await registry.claim_of("foyer") is None
 
 
-async def test_a_holder_that_left_is_not_found_but_told_to_a_successor(registry: Registry) -> None:
+async def test_a_holder_that_left_is_hidden_from_find_but_not_from_claim_of(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "a1", left=True)
     assert await registry.find(["foyer"]) == {}
     assert await registry.claim_of("foyer") == holding(left=True)
 
 
-async def test_of_many_who_follow_a_holder_that_left_one_does(registry: Registry) -> None:
+async def test_only_one_of_several_claims_after_a_holder_left_is_granted(registry: Registry) -> None:
     await registry.claim(holding(claim="gone"), ITEM)
     await registry.release("foyer", "gone", left=True)
     wanted = [holding(claim=f"c{n}") for n in range(20)]
@@ -262,7 +262,7 @@ async def test_a_holder_that_left_is_forgotten_after_an_hour(registry: Registry,
     assert await registry.claim_of("foyer") is None
 
 
-async def test_a_stream_that_is_held_is_never_forgotten(registry: Registry, clock: Clock) -> None:
+async def test_a_claim_in_use_never_expires(registry: Registry, clock: Clock) -> None:
     await registry.claim(holding(), ITEM)
     await registry.release("foyer", "a1", left=True)
     await registry.claim(holding(claim="b2"), ITEM)
@@ -278,13 +278,13 @@ async def test_a_hundred_streams_are_found_at_once(registry: Registry) -> None:
     assert await registry.find([f"channel-{n}" for n in range(100)]) == {one.stream: one for one in held}
 
 
-async def test_a_stream_that_is_asked_for_twice_is_found_once(registry: Registry) -> None:
+async def test_a_stream_requested_twice_is_found_once(registry: Registry) -> None:
     await registry.claim(holding(), ITEM)
     assert await registry.find(["foyer", "foyer", "nobody"]) == {"foyer": holding()}
 
 
 @pytest.mark.parametrize("name", ["", "/", "/nodes", "/node/0a1b2c.1", "a/b", "é", "\ud800", "\0", "x" * 5000, "'; --"])
-async def test_names_that_no_channel_has_are_held_by_nobody(registry: Registry, name: str) -> None:
+async def test_invalid_stream_names_have_no_holder(registry: Registry, name: str) -> None:
     await registry.join(node())
     await registry.claim(holding(), ITEM)
     assert await registry.find([name, "foyer"]) == {"foyer": holding()}
@@ -294,7 +294,7 @@ async def test_names_that_no_channel_has_are_held_by_nobody(registry: Registry, 
     assert await registry.nodes() == [node()]
 
 
-async def test_nodes_and_streams_of_one_name_do_not_meet(registry: Registry) -> None:
+async def test_nodes_and_streams_of_the_same_name_do_not_conflict(registry: Registry) -> None:
     for name in ("nodes", "node", "-"):
         await registry.join(node(name))
         await registry.claim(holding(name), ITEM)
@@ -303,7 +303,7 @@ async def test_nodes_and_streams_of_one_name_do_not_meet(registry: Registry) -> 
     assert await registry.nodes() == []
 
 
-async def test_a_registry_that_answers_says_so(registry: Registry) -> None:
+async def test_the_check_of_a_reachable_registry_succeeds(registry: Registry) -> None:
     await registry.check()
 
 
@@ -318,7 +318,7 @@ async def test_without_an_address_there_is_no_registry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", *DOUBLES])
-async def test_who_opens_the_stores_and_who_opens_the_registry_alone_share_it(
+async def test_open_stores_and_open_registry_share_one_registry(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     url = "sqlite:///{data}/registry.db"

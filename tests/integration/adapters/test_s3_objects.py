@@ -1,4 +1,4 @@
-"""S3 as recordings use it, and as it fails."""
+"""S3 as the store of recordings, and failures of the service."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_recordings_have_the_storage_class_that_is_set_and_playlists_have_
     assert classes == ["STANDARD_IA", "STANDARD_IA", "STANDARD"]
 
 
-async def test_a_large_file_goes_up_one_part_after_another(aws, tmp_path, monkeypatch):
+async def test_a_large_file_is_uploaded_part_by_part(aws, tmp_path, monkeypatch):
     data = os.urandom(1 << 20) * 20
     file = made(tmp_path, data)
     async with AwsSession() as opened:
@@ -149,7 +149,7 @@ async def test_an_upload_in_parts_that_is_cancelled_is_aborted(aws, tmp_path, mo
     assert client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
 
 
-async def test_a_client_uploads_by_itself_with_a_presigned_address(aws):
+async def test_a_client_can_upload_once_with_a_presigned_address(aws):
     async with AwsSession() as opened:
         store = S3Objects(opened, BUCKET)
         upload = await store.upload("uploads/Ein Film.mp4", 60)
@@ -166,7 +166,7 @@ async def test_a_client_uploads_by_itself_with_a_presigned_address(aws):
     assert "X-Amz-Expires=60" in upload.url
 
 
-async def test_only_the_endpoint_of_s3_may_be_another(aws, tmp_path, monkeypatch):
+async def test_s3_can_have_an_endpoint_of_its_own(aws, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
     async with open_stores(
@@ -180,7 +180,7 @@ async def test_only_the_endpoint_of_s3_may_be_another(aws, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("call", ["head", "put", "read", "list", "delete", "fetch", "check"])
-async def test_a_service_that_is_away_is_store_away(aws, tmp_path, monkeypatch, call):
+async def test_an_unreachable_service_raises_store_unavailable(aws, tmp_path, monkeypatch, call):
     monkeypatch.setattr(session, "CALL_TIMEOUT", 1.0)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -204,7 +204,7 @@ async def test_a_service_that_is_away_is_store_away(aws, tmp_path, monkeypatch, 
     assert file.exists()
 
 
-async def test_a_bucket_that_is_not_there_is_store_away(aws, tmp_path):
+async def test_a_missing_bucket_raises_store_unavailable(aws, tmp_path):
     async with AwsSession() as opened:
         store = S3Objects(opened, "no-such-bucket-anywhere")
         for call in (store.check(), store.put("a/b", made(tmp_path))):
@@ -241,7 +241,7 @@ async def test_recordings_survive_an_outage_of_the_bucket_and_a_restart(aws, tmp
 FOREIGN = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}
 
 
-def test_rules_follow_the_settings():
+def test_lifecycle_rules_follow_the_settings():
     classes, uploads = lifecycle.rules(settings(cold_after_days=30, archive_after_days=180, archive_class="GLACIER"))
     assert [(t["Days"], t["StorageClass"]) for t in classes["Transitions"]] == [(30, "STANDARD_IA"), (180, "GLACIER")]
     assert uploads["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
@@ -252,12 +252,12 @@ def test_rules_follow_the_settings():
     ("options", "words"),
     [({"cold_after_days": 7}, "after 30 days"), ({"cold_after_days": 60, "archive_after_days": 30}, "more days than")],
 )
-def test_days_that_s3_would_refuse_are_refused_before(options, words):
+def test_lifecycle_days_that_s3_would_refuse_raise_an_error(options, words):
     with pytest.raises(ValueError, match=words):
         lifecycle.rules(settings(**options))
 
 
-def test_the_command_replaces_our_rules_and_leaves_the_others(aws, tmp_path, monkeypatch, capsys):
+def test_the_command_replaces_its_own_lifecycle_rules_and_keeps_the_others(aws, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
     monkeypatch.setenv("MILLRACE_OBJECTS", f"s3://{BUCKET}")
     client().put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [FOREIGN]})
@@ -274,14 +274,14 @@ def test_the_command_replaces_our_rules_and_leaves_the_others(aws, tmp_path, mon
     assert rules["millrace-storage-classes"]["Transitions"][0]["Days"] == 60
 
 
-def test_a_bucket_without_rules_has_none(aws, tmp_path, monkeypatch, capsys):
+def test_the_command_reports_a_bucket_without_lifecycle_rules(aws, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
     monkeypatch.setenv("MILLRACE_OBJECTS", f"s3://{BUCKET}")
     assert main(["storage", "show"]) == 0
     assert "no lifecycle rules" in capsys.readouterr().out
 
 
-def test_a_folder_has_no_lifecycle_and_days_that_cannot_be_are_usage(tmp_path, monkeypatch, capsys):
+def test_the_command_refuses_a_folder_and_invalid_days(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
     assert main(["storage", "show"]) == 1
     assert "a folder has no lifecycle rules" in capsys.readouterr().err
@@ -292,7 +292,7 @@ def test_a_folder_has_no_lifecycle_and_days_that_cannot_be_are_usage(tmp_path, m
     assert "30 days" in capsys.readouterr().err
 
 
-def test_types_agree_with_those_of_our_own_listener():
+def test_content_types_agree_with_those_of_the_gateways_listener():
     from gateway.lib.content_types import content_type
     from gateway.playback import files, recording_files
 

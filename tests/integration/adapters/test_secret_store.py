@@ -1,4 +1,4 @@
-"""The contract of secret stores, over files, SSM and Secrets Manager; and what a gateway makes of their rotation."""
+"""The contract of secret stores (files, SSM, Secrets Manager), and the rotation of secrets in a gateway."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass
 class Kept:
-    """A secret of one kind of store. put: gives it another value, as whoever rotates it does."""
+    """A secret in one kind of store. `put` sets another value, like a rotation."""
 
     store: SecretStore
     name: str
@@ -73,7 +73,7 @@ SERVICES = pytest.mark.parametrize("kind", ["ssm", "secretsmanager"])
 
 
 @KINDS
-async def test_what_was_put_is_read(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_the_store_returns_the_current_value(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         at.put("first")
         value = await at.store.read(at.name)
@@ -82,7 +82,7 @@ async def test_what_was_put_is_read(aws: str, tmp_path: Path, kind: str) -> None
 
 
 @SERVICES
-async def test_a_replaced_secret_has_one_before_it(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_a_replaced_secret_has_a_previous_value(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         for text in ("first", "second", "third"):
             at.put(text)
@@ -91,14 +91,14 @@ async def test_a_replaced_secret_has_one_before_it(aws: str, tmp_path: Path, kin
 
 
 @KINDS
-async def test_one_that_is_not_there_has_to_be_put_right(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_a_missing_secret_raises_store_unusable(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         with pytest.raises(StoreUnusable):
             await at.store.read(at.name)
 
 
 @KINDS
-async def test_a_value_never_stands_in_a_repr(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_the_repr_of_a_secret_does_not_contain_its_value(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         at.put("top-secret")
         assert "top-secret" not in repr(await at.store.read(at.name))
@@ -117,7 +117,7 @@ async def test_a_secret_is_found_by_its_arn(aws: str, tmp_path: Path, kind: str)
 
 
 @SERVICES
-async def test_a_service_that_is_away_is_told_from_a_missing_secret(
+async def test_an_unreachable_service_raises_store_unavailable(
     aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -134,7 +134,7 @@ def settings(folder: Path, **environ: str) -> Settings:
 
 
 @KINDS
-async def test_a_rotated_signing_secret_holds_without_a_restart(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_a_rotated_signing_secret_takes_effect_without_a_restart(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         at.put("old-secret-of-keys")
         async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=at.reference)) as vault:
@@ -152,7 +152,7 @@ async def test_a_rotated_signing_secret_holds_without_a_restart(aws: str, tmp_pa
             assert signing.verify("c1", new, 0) is Verdict.VALID
 
 
-async def test_a_previous_secret_that_is_set_wins_over_what_the_store_tells(aws: str, tmp_path: Path) -> None:
+async def test_a_configured_previous_secret_takes_precedence_over_the_stored_one(aws: str, tmp_path: Path) -> None:
     async with kept("ssm", tmp_path) as at:
         at.put("one-secret-of-keys")
         at.put("two-secrets-of-keys")
@@ -164,7 +164,7 @@ async def test_a_previous_secret_that_is_set_wins_over_what_the_store_tells(aws:
         assert signing_secret(await resolved(chosen)).previous == "one-secret-of-keys"
 
 
-async def test_a_rotated_token_opens_and_the_old_one_no_more(tmp_path: Path) -> None:
+async def test_a_rotated_admin_token_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first-token-of-admin\n")
     async with SecretResolver(settings(tmp_path, MILLRACE_ADMIN__TOKEN=f"file:{path}")) as vault:
@@ -178,8 +178,8 @@ async def test_a_rotated_token_opens_and_the_old_one_no_more(tmp_path: Path) -> 
         assert token.mark != mark  # who signed in with it has to sign in again
 
 
-async def test_nodes_go_on_with_each_other_while_the_clusters_secret_is_replaced(tmp_path: Path) -> None:
-    """Each reads it at its own time: who is late signs with the old one, and understands who signs with it still."""
+async def test_nodes_accept_each_other_while_the_cluster_secret_is_rotated(tmp_path: Path) -> None:
+    """Nodes read the secret at different times, and accept signatures with the old and the new one."""
     path = tmp_path / "cluster"
     path.write_text("old-secret-of-nodes")
     os.utime(path, (1000, 1000))
@@ -207,7 +207,7 @@ async def test_nodes_go_on_with_each_other_while_the_clusters_secret_is_replaced
 
 
 @SERVICES
-async def test_while_the_service_is_away_the_last_values_go_on(
+async def test_during_an_outage_the_last_known_secrets_stay_valid(
     aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     async with kept(kind, tmp_path) as at:
@@ -232,7 +232,7 @@ async def test_while_the_service_is_away_the_last_values_go_on(
             assert [entry["log_level"] for entry in logs] == ["warning", "info"]
 
 
-async def test_secrets_are_read_again_by_themselves(tmp_path: Path) -> None:
+async def test_secrets_are_refreshed_automatically(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("one-secret-of-keys")
     chosen = settings(tmp_path, MILLRACE_SIGNING__SECRET=f"file:{path}", MILLRACE_SIGNING__REFRESH="0.01")
@@ -258,14 +258,14 @@ async def test_without_references_there_is_nothing_to_read(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "text", ["ssm:", "ssm:a b", "secretsmanager:", "secretsmanager:arn:aws:s3:::b", "file:relative"]
 )
-def test_a_reference_that_cannot_be_one_is_a_mistake_in_the_settings(tmp_path: Path, text: str) -> None:
+def test_an_invalid_reference_is_an_error_in_the_settings(tmp_path: Path, text: str) -> None:
     with pytest.raises(
         SettingsError, match=r"signing\.secret is \*+ .*expected at least 16 characters, or a reference"
     ):
         settings(tmp_path, MILLRACE_SIGNING__SECRET=text)
 
 
-def test_a_laptop_loads_no_cloud_for_a_file(tmp_path: Path) -> None:
+def test_a_secret_in_a_file_loads_no_aws_library(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("from-a-file-of-16")
     program = (
@@ -279,7 +279,7 @@ def test_a_laptop_loads_no_cloud_for_a_file(tmp_path: Path) -> None:
     assert done.stdout.split() == ["from-a-file-of-16", "False"], done.stderr
 
 
-def test_commands_read_references_too(tmp_path: Path) -> None:
+def test_commands_read_secret_references_too(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("nodemedia2017privatekey\n")
     done = subprocess.run(
@@ -299,7 +299,7 @@ def test_commands_read_references_too(tmp_path: Path) -> None:
 
 
 @KINDS
-async def test_a_short_secret_is_no_secret(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_a_secret_with_fewer_than_16_characters_is_refused(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         at.put("fifteen letters")
         for option in ("SIGNING__SECRET", "SIGNING__PREVIOUS_SECRET", "CLUSTER__SECRET", "ADMIN__TOKEN"):
@@ -307,7 +307,7 @@ async def test_a_short_secret_is_no_secret(aws: str, tmp_path: Path, kind: str) 
                 await resolved(settings(tmp_path, **{f"MILLRACE_{option}": at.reference}))
 
 
-async def test_a_short_secret_does_not_replace_one_that_holds(tmp_path: Path) -> None:
+async def test_a_short_secret_does_not_replace_a_valid_one(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("one-secret-of-keys")
     async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=f"file:{path}")) as vault:
@@ -322,7 +322,7 @@ async def test_a_short_secret_does_not_replace_one_that_holds(tmp_path: Path) ->
 
 
 @SERVICES
-async def test_a_short_value_before_the_secret_is_not_accepted(aws: str, tmp_path: Path, kind: str) -> None:
+async def test_a_short_previous_value_is_not_accepted(aws: str, tmp_path: Path, kind: str) -> None:
     async with kept(kind, tmp_path) as at:
         at.put("change-me")
         at.put("one-secret-of-keys")
@@ -332,7 +332,7 @@ async def test_a_short_value_before_the_secret_is_not_accepted(aws: str, tmp_pat
         assert [line["log_level"] for line in logs] == ["warning"]
 
 
-async def test_the_very_secrets_that_are_read_again_rotate_nothing(tmp_path: Path) -> None:
+async def test_refreshing_an_unchanged_secret_counts_no_rotation(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("one-secret-of-keys")
     async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=f"file:{path}")) as vault:

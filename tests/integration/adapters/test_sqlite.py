@@ -1,4 +1,4 @@
-"""SQLite as it fails: damaged, foreign, newer, locked, full; and what a killed or cancelled writer leaves."""
+"""Failures of SQLite: damaged, foreign, newer, locked and full files; killed and cancelled writers."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ ITEM = {"id": "one", "key": "k", "outdate": "2030-01-01"}
 
 
 async def said(path) -> str:
-    """The one line with which an unusable database is refused."""
+    """Returns the one-line error for an unusable database."""
     with pytest.raises(StoreUnusable) as e:
         async with SqliteChannels(path):
             pass
@@ -26,14 +26,14 @@ async def said(path) -> str:
     return str(e.value)
 
 
-async def test_channels_outlive_the_process(tmp_path):
+async def test_stored_channels_exist_after_a_restart(tmp_path):
     async with SqliteChannels(tmp_path / "new" / "m.db") as store:
         await store.add(ITEM)
     async with SqliteChannels(tmp_path / "new" / "m.db") as store:
         assert [c.item for c in await store.list()] == [ITEM]
 
 
-async def test_nobody_else_may_read_the_keys(tmp_path):
+async def test_only_the_owner_can_read_the_database_files(tmp_path):
     async with SqliteChannels(tmp_path / "m.db") as store:
         await store.add(ITEM)
         modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
@@ -51,7 +51,7 @@ async def test_two_processes_share_a_database(tmp_path):
         assert len((await gateway.get("one")).item) == len(ITEM) + 20
 
 
-async def test_what_is_no_database_is_refused(tmp_path):
+async def test_a_file_that_is_not_a_database_is_refused(tmp_path):
     file = tmp_path / "m.db"
     file.write_bytes(b"this is no database, " * 100)
     assert "file is not a database" in await said(file)
@@ -69,7 +69,7 @@ async def test_a_damaged_database_is_refused(tmp_path):
     assert "damaged" in await said(file)
 
 
-async def test_another_programs_database_is_left_alone(tmp_path):
+async def test_the_database_of_another_program_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / "m.db") as other:
         other.execute("CREATE TABLE theirs (x)")
     other.close()
@@ -85,19 +85,19 @@ async def test_a_newer_schema_is_refused(tmp_path):
     assert "newer Millrace" in await said(tmp_path / "m.db")
 
 
-async def test_a_folder_in_the_way_is_refused(tmp_path):
+async def test_a_folder_in_place_of_the_database_file_is_refused(tmp_path):
     (tmp_path / "m.db").mkdir()
     assert "cannot be opened" in await said(tmp_path / "m.db")
 
 
-async def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
+async def test_a_file_in_place_of_the_data_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreUnusable, match="data folder"):
         async with SqliteChannels(tmp_path / "file" / "m.db"):
             pass
 
 
-async def test_a_locked_database_is_away_and_comes_back(tmp_path, monkeypatch):
+async def test_a_locked_database_is_unavailable_until_it_is_unlocked(tmp_path, monkeypatch):
     monkeypatch.setattr(adapter, "_LOCK_WAIT", 0.05)
     async with SqliteChannels(tmp_path / "m.db") as store:
         await store.add(ITEM)
@@ -112,7 +112,7 @@ async def test_a_locked_database_is_away_and_comes_back(tmp_path, monkeypatch):
         await store.add(ITEM | {"id": "two"})
 
 
-async def test_a_locked_database_at_start_is_one_line(tmp_path, monkeypatch):
+async def test_a_database_that_is_locked_at_start_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(adapter, "_LOCK_WAIT", 0.05)
     async with SqliteChannels(tmp_path / "m.db"):
         pass
@@ -123,7 +123,7 @@ async def test_a_locked_database_at_start_is_one_line(tmp_path, monkeypatch):
     holder.close()
 
 
-async def test_a_full_disk_is_away_and_loses_nothing(tmp_path):
+async def test_a_full_disk_makes_writes_unavailable_and_loses_nothing(tmp_path):
     async with SqliteChannels(tmp_path / "m.db") as store:
         await store.add(ITEM)
         pages = await adapter._scalar(store._open(), "PRAGMA page_count")
@@ -136,7 +136,7 @@ async def test_a_full_disk_is_away_and_loses_nothing(tmp_path):
         await store.add(ITEM | {"id": "later"})
 
 
-async def test_a_store_that_does_not_answer_is_away_in_time(tmp_path, monkeypatch):
+async def test_an_unresponsive_store_raises_store_unavailable_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(adapter, "_TIMEOUT", 0.05)
     async with SqliteChannels(tmp_path / "m.db") as store:
         slow = store._open()._execute(__import__("time").sleep, 0.3)  # another operation holds the connection's thread
@@ -147,7 +147,7 @@ async def test_a_store_that_does_not_answer_is_away_in_time(tmp_path, monkeypatc
         await waiting
 
 
-async def test_a_cancelled_update_leaves_old_or_new_and_a_usable_store(tmp_path):
+async def test_a_cancelled_update_is_complete_or_absent_and_the_store_stays_usable(tmp_path):
     async with SqliteChannels(tmp_path / "m.db") as store:
         await store.add(ITEM)
         for turns in range(12):
@@ -161,14 +161,14 @@ async def test_a_cancelled_update_leaves_old_or_new_and_a_usable_store(tmp_path)
         await store.update("one", {"done": True})
 
 
-async def test_a_closed_store_is_away(tmp_path):
+async def test_a_closed_store_raises_store_unavailable(tmp_path):
     async with SqliteChannels(tmp_path / "m.db") as store:
         pass
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.check()
 
 
-async def test_a_file_that_streams_do_not_need_is_opened_once_it_can_be_used(tmp_path):
+async def test_an_unusable_optional_database_is_opened_once_it_becomes_usable(tmp_path):
     path = tmp_path / "m.db"
     path.write_bytes(b"this is no database" * 100)
     async with contextlib.AsyncExitStack() as stack:
@@ -186,6 +186,6 @@ async def test_a_file_that_streams_do_not_need_is_opened_once_it_can_be_used(tmp
         await store.list()
 
 
-def test_three_slashes_are_relative_and_four_absolute():
+def test_urls_with_three_slashes_are_relative_and_with_four_absolute():
     assert str(sqlite_path("sqlite:///var/m.db")) == "var/m.db"
     assert str(sqlite_path("sqlite:////srv/m.db")) == "/srv/m.db"

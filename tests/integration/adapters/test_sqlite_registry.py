@@ -1,4 +1,4 @@
-"""The registry in SQLite: several processes on one file, what dies with them, and files that are somebody else's."""
+"""The registry in SQLite: several processes on one file, killed processes, and files of other programs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def processes(path: Path, task: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """So many nodes, all of which begin at once."""
+    """Starts `count` nodes that begin their task at the same time."""
     # Each says the same in the same order, so a plain pipe is enough: nothing is ever left to read but short answers.
     command = [sys.executable, "-c", PROGRAM, str(path)]
     pipe = subprocess.PIPE
@@ -107,7 +107,7 @@ def processes(path: Path, task: str, count: int) -> Iterator[list[subprocess.Pop
 
 
 def outputs(started: list[subprocess.Popen[str]]) -> list[str]:
-    """What each printed until it ended well."""
+    """Returns the output of each process after its successful end."""
     said = []
     for one in started:
         output, errors = one.communicate(timeout=60)
@@ -116,7 +116,7 @@ def outputs(started: list[subprocess.Popen[str]]) -> list[str]:
     return said
 
 
-async def test_of_several_processes_that_claim_streams_each_stream_has_one_holder(tmp_path: Path) -> None:
+async def test_each_stream_has_one_holder_while_several_processes_claim_streams(tmp_path: Path) -> None:
     with processes(tmp_path / "r.db", "claim", 4) as started:
         won = [int(said) for said in outputs(started)]
     assert sum(won) == 25
@@ -132,13 +132,13 @@ async def test_several_processes_beat_at_once(tmp_path: Path) -> None:
         assert sorted((n.id, n.beat) for n in await registry.nodes()) == [(f"node-{n}", 49) for n in range(4)]
 
 
-async def test_a_holder_is_alone_while_processes_claim_and_release_one_stream(tmp_path: Path) -> None:
+async def test_a_stream_has_at_most_one_holder_while_processes_claim_and_release(tmp_path: Path) -> None:
     with processes(tmp_path / "r.db", "churn", 4) as started:
         outputs(started)
 
 
-async def test_processes_that_start_together_make_a_new_file_together(tmp_path: Path) -> None:
-    """Over and over: who looks while another makes the tables takes them neither for a stranger's nor for locked."""
+async def test_processes_that_start_together_create_one_new_file(tmp_path: Path) -> None:
+    """A process that looks while another creates the tables finds them neither foreign nor locked."""
     with processes(tmp_path, "open", 4) as started:
         outputs(started)
 
@@ -156,7 +156,7 @@ async def test_a_killed_process_leaves_a_claim_that_can_be_taken_over(tmp_path: 
         assert await registry.find(["foyer"]) == {"foyer": holding()}
 
 
-async def test_rows_of_nodes_that_are_long_dead_are_swept_away(tmp_path: Path, clock: Clock) -> None:
+async def test_rows_of_long_dead_nodes_are_removed(tmp_path: Path, clock: Clock) -> None:
     async with SqliteRegistry(tmp_path / "r.db", clock) as registry:
         await registry.join(node("dead"))
         clock.now += FORGOTTEN_SECONDS + 1
@@ -167,20 +167,20 @@ async def test_rows_of_nodes_that_are_long_dead_are_swept_away(tmp_path: Path, c
         assert sorted(n.id for n in await registry.nodes()) == ["dead", "new"]
 
 
-async def test_what_the_original_tells_of_a_session_is_kept(tmp_path: Path) -> None:
+async def test_a_claim_stores_the_session_attributes_of_the_original(tmp_path: Path) -> None:
     async with SqliteRegistry(tmp_path / "r.db") as registry:
         await registry.claim(holding(), ITEM)
         ((name,),) = await registry.rows("SELECT json_extract(item, '$.Name') FROM holdings")
     assert name == ITEM["Name"]
 
 
-async def test_nobody_else_reads_the_stream_keys_in_it(tmp_path: Path) -> None:
+async def test_only_the_owner_can_read_the_registry_files(tmp_path: Path) -> None:
     async with SqliteRegistry(tmp_path / "r.db") as registry:
         await registry.claim(holding(), ITEM)
         assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
 
 
-async def test_a_file_that_is_another_store_is_refused(tmp_path: Path) -> None:
+async def test_a_file_of_another_store_is_refused(tmp_path: Path) -> None:
     async with SqliteConsole(tmp_path / "console.db") as console:
         await console.put("user", "eva", {"n": 1})
         with pytest.raises(StoreUnusable, match=r"console\.db.*a file of its own"):
@@ -189,14 +189,14 @@ async def test_a_file_that_is_another_store_is_refused(tmp_path: Path) -> None:
         assert await console.get("user", "eva") == {"n": 1}
 
 
-async def test_no_beat_waits_for_a_busy_disk(tmp_path: Path) -> None:
+async def test_a_beat_does_not_wait_for_a_busy_disk(tmp_path: Path) -> None:
     async with SqliteRegistry(tmp_path / "r.db") as registry:
         normal = 1
         assert await registry.rows("PRAGMA synchronous") == ((normal,),)
         assert await registry.rows("PRAGMA journal_mode") == (("wal",),)
 
 
-async def test_a_locked_registry_is_away_for_writers_and_comes_back(
+async def test_a_locked_registry_refuses_writes_until_it_is_unlocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "_LOCK_WAIT", 0.05)
@@ -215,7 +215,7 @@ async def test_a_locked_registry_is_away_for_writers_and_comes_back(
         assert await registry.nodes() == [node(beat=2)]
 
 
-async def test_a_claim_that_was_cancelled_is_whole_or_not_there(tmp_path: Path) -> None:
+async def test_a_cancelled_claim_is_complete_or_absent(tmp_path: Path) -> None:
     async with SqliteRegistry(tmp_path / "r.db") as registry:
         for turns in range(12):
             claim = asyncio.ensure_future(registry.claim(holding(claim=f"c{turns}"), ITEM))

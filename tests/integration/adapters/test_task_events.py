@@ -37,12 +37,12 @@ A, B, C, D = NAMES.values()
 
 
 def of(task: str, last: str, desired: str, version: int, **more: Any) -> str:
-    """An event of one of the tasks a to d."""
+    """Returns an event of one of the tasks a to d."""
     return event(task * 8, last, desired, version, interface=f"eni-{task * 17}", **more)
 
 
 def starts(task: str, minute: int = 0) -> list[str]:
-    """The events of a task that comes up."""
+    """Returns the events of a starting task."""
     steps = (("PROVISIONING", 1), ("PENDING", 2), ("ACTIVATING", 3), ("RUNNING", 4))
     return [of(task, last, "RUNNING", version, minute=minute) for last, version in steps]
 
@@ -54,7 +54,7 @@ def stops(task: str) -> list[str]:
 
 @pytest.fixture(params=DOUBLES)
 def dynamo(request: pytest.FixtureRequest) -> str:
-    """Each double of DynamoDB."""
+    """Yields each double of DynamoDB."""
     return str(request.getfixturevalue(DOUBLES[request.param]))
 
 
@@ -71,11 +71,11 @@ class Rig:
             await self.servers.apply(found)
 
     async def told(self) -> list[dict[str, str]]:
-        """What whoever asks now for the first time is told."""
+        """Returns the servers that a new client gets."""
         return await BroadcastServerTable(self.session, TABLE).servers()
 
     async def roles(self) -> dict[str, tuple[str, str]]:
-        """Name and `replaced` of each role's row, as others read the table."""
+        """Returns the name and `replaced` of each role's row."""
         client = boto3.client("dynamodb", region_name=REGION)
         found = {}
         for role in ("primary", "secondary"):
@@ -112,7 +112,7 @@ async def test_the_first_task_is_primary_and_the_next_secondary(dynamo: str, mon
 async def test_a_task_that_has_to_stop_is_replaced_by_the_next_that_runs(
     dynamo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The original's rule, on a sequence as it comes when a primary fails."""
+    """This is the rule of the original system, for the events of a failing primary."""
     async with rig(monkeypatch) as at:
         await at.take(*starts("a"), *starts("b"), *stops("a"))
         assert await at.roles() == {"primary": (A, "yes"), "secondary": (B, "no")}
@@ -121,13 +121,15 @@ async def test_a_task_that_has_to_stop_is_replaced_by_the_next_that_runs(
         assert [(s["role"], s["dns"]) for s in await at.told()] == [("primary", C), ("secondary", B)]
 
 
-async def test_with_both_replaced_the_primary_is_filled_first(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_if_both_servers_are_replaced_the_primary_is_filled_first(
+    dynamo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with rig(monkeypatch) as at:
         await at.take(*starts("a"), *starts("b"), *stops("b"), *stops("a"), *starts("c"), *starts("d"))
         assert await at.roles() == {"primary": (C, "no"), "secondary": (D, "no")}
 
 
-async def test_a_task_that_comes_before_another_goes_takes_its_place_then(
+async def test_a_waiting_task_takes_the_place_of_a_task_that_stops(
     dynamo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rolling deployment starts the new task first."""
@@ -148,7 +150,7 @@ async def test_a_row_names_the_event_that_filled_it(dynamo: str, monkeypatch: py
         assert await at.told() == [{"role": "primary", "dns": A, "replaced": "no", "eventid": found.id}]
 
 
-async def test_events_that_come_again_change_nothing(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repeated_events_change_nothing(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         story = [*starts("a"), *starts("b"), *stops("a")]
         await at.take(*story)
@@ -158,7 +160,7 @@ async def test_events_that_come_again_change_nothing(dynamo: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_in_whatever_order_events_come_only_tasks_that_run_are_told(
+async def test_only_running_tasks_are_listed_for_any_order_of_events(
     dynamo: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     async with rig(monkeypatch) as at:
@@ -170,7 +172,7 @@ async def test_in_whatever_order_events_come_only_tasks_that_run_are_told(
 
 
 async def test_two_readers_of_one_queue_agree(ministack: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On MiniStack alone: a transaction that moto takes back takes those of others with it."""
+    """This runs only on MiniStack, because moto rolls back the transactions of other clients, too."""
     async with rig(monkeypatch) as at:
         other = Rig(BroadcastServerTable(at.session, TABLE), at.ec2, at.session)
         story = [*starts("a"), *starts("b"), *stops("a"), *starts("c")]
@@ -179,7 +181,9 @@ async def test_two_readers_of_one_queue_agree(ministack: str, monkeypatch: pytes
         assert {s["dns"] for s in await at.told()} == {B, C}
 
 
-async def test_a_task_whose_interface_is_gone_is_known_by_its_row(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_without_its_interface_is_identified_by_its_row(
+    dynamo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with rig(monkeypatch) as at:
         await at.take(*starts("a"))
         at.ec2.names.clear()
@@ -187,21 +191,23 @@ async def test_a_task_whose_interface_is_gone_is_known_by_its_row(dynamo: str, m
         assert await at.roles() == {"primary": (A, "yes")}
 
 
-async def test_a_task_without_a_public_address_is_no_server(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_without_a_public_address_is_not_listed(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         at.ec2.names[next(iter(NAMES))] = ""
         await at.take(*starts("a"))
         assert await at.told() == []
 
 
-async def test_where_there_is_no_dns_name_the_address_serves(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_without_a_dns_name_is_listed_by_its_address(
+    dynamo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with rig(monkeypatch) as at:
         at.ec2.names[next(iter(NAMES))] = "3.70.0.1"
         await at.take(*starts("a"))
         assert [s["dns"] for s in await at.told()] == ["3.70.0.1"]
 
 
-async def test_ec2_away_is_a_reason_to_ask_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_event_is_processed_again_after_an_outage_of_ec2(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         at.ec2.broken = 2
         with pytest.raises(StoreUnavailable):
@@ -238,13 +244,13 @@ async def test_the_queue_is_read_into_the_table(aws: str, monkeypatch: pytest.Mo
     ["", "[]", "{}", '{"source": "aws.ecs"}', "[" * 100_000]
     + [json.dumps(json.loads(starts("a")[0]) | {"id": value}) for value in (None, "", 7)],
 )
-def test_what_is_no_event_is_said_to_be_none(body: str) -> None:
+def test_an_invalid_event_raises_value_error(body: str) -> None:
     with pytest.raises(ValueError):
         read_event(body)
 
 
 @pytest.mark.parametrize("version", [None, "4", True, 4.5])
-def test_an_event_without_a_version_cannot_be_put_in_order(version: Any) -> None:
+def test_an_event_without_a_version_raises_value_error(version: Any) -> None:
     told = json.loads(starts("a")[0])
     told["detail"]["version"] = version
     with pytest.raises(ValueError):
@@ -255,7 +261,7 @@ def test_an_event_without_a_version_cannot_be_put_in_order(version: Any) -> None
     "attachments",
     [None, 7, [7], [{"type": "eni"}], [{"type": "eni", "details": [7, {}]}], [{"type": "eni", "details": 7}]],
 )
-def test_attachments_of_any_shape_name_an_interface_or_none(attachments: Any) -> None:
+def test_malformed_attachments_name_no_interface(attachments: Any) -> None:
     assert interface_of({"attachments": attachments}) == ""
     told = json.loads(starts("a")[0])
     told["detail"]["attachments"] = attachments
@@ -264,7 +270,7 @@ def test_attachments_of_any_shape_name_an_interface_or_none(attachments: Any) ->
 
 
 async def test_the_public_name_of_an_own_task_is_looked_up(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DescribeTasks of moto, whose interface has no public name; that is the double's."""
+    """moto answers DescribeTasks without a public name; the double adds the name."""
     subnet, group = moto_ecs.cluster(aws)
     network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [group]}}
     (task,) = moto_ecs.client().run_task(
@@ -279,7 +285,7 @@ async def test_the_public_name_of_an_own_task_is_looked_up(aws: str, monkeypatch
             assert await NetworkInterfaces(session).public_name("eni-" + "0" * 17) == ""
 
 
-async def test_who_asks_often_is_answered_from_memory(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frequent_requests_are_answered_from_a_cache(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         now = 1000.0
         servers = BroadcastServerTable(at.session, TABLE, clock=lambda: now)

@@ -1,4 +1,4 @@
-"""Protection from scale-in: held while somebody pushes, renewed in time, and never in the way of streams."""
+"""Protection from scale-in: enabled during a push, renewed in time, and harmless to streams."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def rig() -> AsyncIterator[Rig]:
             yield made
 
 
-async def test_a_task_is_protected_while_somebody_pushes() -> None:
+async def test_a_task_is_protected_while_it_has_a_publisher() -> None:
     async with rig() as at:
         at.publishers = 1
         await at.agent.until(lambda a: a.protected)
@@ -58,7 +58,7 @@ async def test_a_task_is_protected_while_somebody_pushes() -> None:
         assert at.agent.asked == [ON, OFF]
 
 
-async def test_a_second_publisher_changes_nothing_and_the_last_takes_it_off() -> None:
+async def test_a_second_publisher_does_not_change_the_protection() -> None:
     async with rig() as at:
         at.publishers = 1
         await at.agent.until(lambda a: a.protected)
@@ -69,7 +69,7 @@ async def test_a_second_publisher_changes_nothing_and_the_last_takes_it_off() ->
         assert at.agent.asked == [ON]
 
 
-async def test_it_is_renewed_before_it_ends() -> None:
+async def test_the_protection_is_renewed_before_it_expires() -> None:
     async with rig() as at:
         at.publishers = 1
         await at.agent.until(lambda a: len(a.asked) == 1)
@@ -81,7 +81,7 @@ async def test_it_is_renewed_before_it_ends() -> None:
         assert at.agent.asked == [ON, ON]
 
 
-async def test_an_agent_that_fails_is_asked_again_and_told_of_once() -> None:
+async def test_a_failing_agent_is_asked_again_and_logged_once() -> None:
     with structlog.testing.capture_logs() as logs:
         async with rig() as at:
             at.agent.broken = 5
@@ -101,7 +101,7 @@ async def test_an_agent_that_fails_is_asked_again_and_told_of_once() -> None:
         ({}, "200"),
     ],
 )
-async def test_a_refusal_is_no_protection(refusal: dict[str, Any], reason: str) -> None:
+async def test_a_refused_request_gives_no_protection(refusal: dict[str, Any], reason: str) -> None:
     with structlog.testing.capture_logs() as logs:
         async with rig() as at:
             at.agent.refusal = refusal
@@ -111,7 +111,7 @@ async def test_a_refusal_is_no_protection(refusal: dict[str, Any], reason: str) 
     assert reason in logs[0]["reason"]
 
 
-async def test_a_process_that_ends_takes_its_protection_off() -> None:
+async def test_a_process_removes_its_protection_when_it_ends() -> None:
     async with agent() as at:
         made = Rig(at, publishers=1)
         async with Tasks("protection") as tasks:
@@ -120,14 +120,14 @@ async def test_a_process_that_ends_takes_its_protection_off() -> None:
         assert at.asked == [ON, OFF]
 
 
-async def test_where_there_is_no_agent_nothing_is_done() -> None:
+async def test_without_an_agent_nothing_is_done() -> None:
     protection = ScaleInProtection(lambda: True, {})
     assert not protection.available
     async with asyncio.timeout(5):
         await protection.run()
 
 
-async def test_an_agent_that_is_gone_does_not_end_the_loop() -> None:
+async def test_an_unreachable_agent_does_not_end_the_loop() -> None:
     protection = ScaleInProtection(lambda: True, {"ECS_AGENT_URI": "http://127.0.0.1:1"}, backoff=Backoff(0.001, 0.001))
     with structlog.testing.capture_logs() as logs:
         async with Tasks("protection") as tasks:
@@ -137,7 +137,7 @@ async def test_an_agent_that_is_gone_does_not_end_the_loop() -> None:
     assert [entry["log_level"] for entry in logs].count("warning") == 1
 
 
-async def test_of_processes_that_share_a_task_the_last_one_with_publishers_takes_it_off(tmp_path: Path) -> None:
+async def test_the_last_process_of_a_task_with_publishers_removes_the_protection(tmp_path: Path) -> None:
     async with agent() as at, Tasks("protection") as tasks:
         first, second = (Rig(at, publishers=1, shared=tmp_path / "lock") for _ in range(2))
         for one in (first, second):
@@ -151,7 +151,7 @@ async def test_of_processes_that_share_a_task_the_last_one_with_publishers_takes
         assert at.asked == [ON, ON, OFF]
 
 
-async def test_a_process_that_fails_to_take_it_off_does_not_keep_others_from_protecting(tmp_path: Path) -> None:
+async def test_a_failed_removal_does_not_prevent_protection_by_other_processes(tmp_path: Path) -> None:
     async with agent() as at, Tasks("protection") as tasks:
         first, second = (Rig(at, shared=tmp_path / "lock") for _ in range(2))
         for one in (first, second):

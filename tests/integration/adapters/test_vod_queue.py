@@ -1,4 +1,4 @@
-"""Films that a bucket tells of become jobs: S3, SQS and DynamoDB of a moto server, real workers."""
+"""Films in a bucket become jobs: S3, SQS and DynamoDB on a moto server, with real workers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TABLE = "video-jobs"
 
 @dataclass
 class Cloud:
-    """A gateway's studio over the doubles of AWS, and the clients of whoever uses it."""
+    """A gateway's VOD service on the AWS doubles, and clients of these doubles."""
 
     studio: VodService
     s3: Any
@@ -52,11 +52,11 @@ class Cloud:
         self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)
 
     def waiting(self) -> int:
-        """Messages in the queue, seen or not."""
+        """Returns the number of messages in the queue, including received ones."""
         return left(self.sqs, self.queue)
 
     async def jobs(self, count: int, *, finished: bool = True) -> list[StoredJob]:
-        """All jobs, once there are so many and the queue is empty."""
+        """Returns all jobs once there are `count` of them and the queue is empty."""
         async with asyncio.timeout(60):
             while True:
                 found = await self.studio.queue.store.newest(100)
@@ -141,9 +141,7 @@ async def test_an_upload_by_a_presigned_address_becomes_a_job(aws: str, tmp_path
         assert job.state is JobState.COMPLETE and job.outputs["hls"] == f"{key[:-4]}/{key[:-4]}.m3u8"
 
 
-async def test_deleting_a_film_deletes_its_upload_from_the_bucket_and_nobody_elses_object(
-    aws: str, tmp_path: Path, film: bytes
-) -> None:
+async def test_deleting_a_film_deletes_its_upload_but_no_foreign_object(aws: str, tmp_path: Path, film: bytes) -> None:
     async with cloud(tmp_path) as at:
         key, _ = await at.studio.uploads.offer("Holiday.mp4", "http://unused")
         for name in (key, "theirs.mp4"):
@@ -154,7 +152,7 @@ async def test_deleting_a_film_deletes_its_upload_from_the_bucket_and_nobody_els
         assert [o["Key"] for o in at.s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == ["theirs.mp4"]
 
 
-async def test_an_event_that_comes_twice_is_one_job_and_a_new_film_another(
+async def test_a_repeated_event_makes_one_job_and_a_new_film_makes_another(
     aws: str, tmp_path: Path, film: bytes
 ) -> None:
     async with cloud(tmp_path) as at:
@@ -167,8 +165,8 @@ async def test_an_event_that_comes_twice_is_one_job_and_a_new_film_another(
         assert len(await at.jobs(2)) == 2
 
 
-async def test_an_upload_in_parts_is_one_job(aws: str, tmp_path: Path, film: bytes) -> None:
-    """The double tells of each part besides."""
+async def test_an_upload_in_parts_makes_one_job(aws: str, tmp_path: Path, film: bytes) -> None:
+    """The double also sends an event for each part."""
     async with cloud(tmp_path) as at:
         data = film + bytes(6 << 20)
         upload = at.s3.create_multipart_upload(Bucket=BUCKET, Key="a.mp4")["UploadId"]
@@ -180,7 +178,7 @@ async def test_an_upload_in_parts_is_one_job(aws: str, tmp_path: Path, film: byt
         assert [job.state for job in await at.jobs(1)] == [JobState.COMPLETE]
 
 
-async def test_other_objects_and_recordings_are_no_films(aws: str, tmp_path: Path, film: bytes) -> None:
+async def test_other_objects_and_recordings_make_no_jobs(aws: str, tmp_path: Path, film: bytes) -> None:
     async with cloud(tmp_path) as at:
         for key in ("a.txt", "a.mov", "c1/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045000.mp4"):
             at.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
@@ -190,7 +188,7 @@ async def test_other_objects_and_recordings_are_no_films(aws: str, tmp_path: Pat
         assert job.source.endswith("/b.MP4")
 
 
-async def test_messages_that_are_no_events_are_dropped(aws: str, tmp_path: Path) -> None:
+async def test_messages_that_are_not_events_are_dropped(aws: str, tmp_path: Path) -> None:
     async with cloud(tmp_path) as at:
         for body in ("not json", "[1]", '{"Records": [{"s3": 1}]}'):
             at.send(body)
@@ -206,7 +204,7 @@ def event(key: str) -> str:
 
 @contextlib.asynccontextmanager
 async def reading(take: ObjectHandler) -> AsyncIterator[tuple[Any, str]]:
-    """A reader alone on a queue of its own, which asks again at once."""
+    """Runs a reader on a queue of its own, which retries without a pause."""
     sqs = boto3.client("sqs", region_name=REGION)
     queue = sqs.create_queue(QueueName="alone")["QueueUrl"]
     async with AwsSession() as session, Tasks("reader") as tasks:
@@ -240,7 +238,7 @@ async def test_a_message_is_kept_until_its_job_is_stored(aws: str) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_what_breaks_us_is_not_retried_for_ever(aws: str) -> None:
+async def test_an_event_that_causes_an_internal_error_is_tried_five_times(aws: str) -> None:
     tries: list[str] = []
 
     async def take(bucket: str, key: str) -> None:
@@ -270,7 +268,7 @@ def test_the_command_reads_from_a_bucket_and_writes_to_one(aws: str, tmp_path: P
     assert {"out/a/a.m3u8", "out/a/astream.m3u8", "out/a/astream_00001.ts"} < keys
 
 
-def test_the_command_says_what_is_wrong_with_a_bucket(aws: str, tmp_path: Path) -> None:
+def test_the_command_reports_a_missing_object_in_one_line(aws: str, tmp_path: Path) -> None:
     failed = subprocess.run(
         [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/none.mp4", "--out", str(tmp_path / "out")],
         capture_output=True, text=True, timeout=60, env=dict(os.environ),

@@ -44,7 +44,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Admin]:
 # ---- channels ----
 
 
-async def test_the_guides_body_makes_an_expired_channel(api: Admin):
+async def test_the_request_body_of_the_guide_makes_an_expired_channel(api: Admin):
     response = await api.call("POST", "/videostream", raw=GUIDE)
     item = await response.json()
     assert response.status == 200
@@ -56,7 +56,7 @@ async def test_the_guides_body_makes_an_expired_channel(api: Admin):
     assert await api.json("GET", f"/videostream/{item['id']}") == item
 
 
-async def test_a_new_channel_shows_where_to_push_and_play(api: Admin):
+async def test_a_new_channel_shows_its_push_and_play_addresses(api: Admin):
     item = await api.create(isHls=True, isCMAF="true")
     assert SigningSecrets(SECRET).verify(item["id"], item["key"], time.time()) is Verdict.VALID
     assert item["obsServer"] == "rtmp://127.0.0.1:1935/stream"
@@ -68,14 +68,14 @@ async def test_a_new_channel_shows_where_to_push_and_play(api: Admin):
 
 
 @pytest.mark.parametrize("tasks", [False, True])
-async def test_fields_say_whether_they_have_an_effect(tmp_path: Path, tasks: bool):
+async def test_the_field_list_marks_fields_without_an_effect(tmp_path: Path, tasks: bool):
     async with admin(tmp_path, tasks=tasks) as api:
         unused = {field["name"] for field in await api.json("GET", "/fields") if not field["used"]}
     never = {"masterSize", "recordSize", "ondemand_list_size"}
     assert unused == (never if tasks else never | {"codecSize", "slaveSize", "isCluster", "clusterNumber"})
 
 
-async def test_the_list_is_a_bare_array(api: Admin):
+async def test_the_channel_list_is_a_plain_array(api: Admin):
     assert await api.json("GET", "/videostream") == []
     items = [await api.create(videoname=name) for name in ("a", "b")]
     assert await api.json("GET", "/videostream") == items
@@ -138,7 +138,7 @@ async def test_an_unknown_id_is_not_found(api: Admin, method: str, id: str):
         ({"outdate": FAR, "n": 1e300}, "n"),
     ],
 )
-async def test_a_bad_field_is_named(api: Admin, body: dict[str, object], field: str):
+async def test_an_invalid_field_is_named_in_the_error(api: Admin, body: dict[str, object], field: str):
     answer = await api.json("POST", "/videostream", body, status=400)
     assert answer["field"] == field
     assert answer["error"]
@@ -172,13 +172,13 @@ async def test_a_bad_field_is_named(api: Admin, body: dict[str, object], field: 
         b"[" * 100_000,
     ],
 )
-async def test_a_body_that_is_no_plain_object_is_a_400(api: Admin, raw: bytes):
+async def test_a_body_that_is_not_a_plain_json_object_gives_400(api: Admin, raw: bytes):
     response = await api.call("POST", "/videostream", raw=raw)
     assert response.status == 400, await response.text()
     assert "error" in await response.json()
 
 
-async def test_bodies_and_items_have_a_largest_size(api: Admin):
+async def test_bodies_and_items_have_a_maximum_size(api: Admin):
     huge = await api.call("POST", "/videostream", {"outdate": FAR, "x": "y" * 300_000})
     large = await api.call("POST", "/videostream", {"outdate": FAR, "x": "y" * 70_000})
     assert (huge.status, large.status) == (413, 413)
@@ -196,7 +196,7 @@ async def test_a_compressed_bomb_is_too_large(api: Admin):
     assert response.status in (400, 413)
 
 
-async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path):
+async def test_a_body_that_does_not_arrive_in_time_gives_408(tmp_path: Path):
     limits = RequestLimits(body=1000, item=1000, request=0.05)
     async with admin(tmp_path, limits=limits) as api:
         port = api.client.port
@@ -210,7 +210,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path):
         writer.close()
 
 
-async def test_what_curl_sends_without_a_content_type_is_taken(api: Admin):
+async def test_a_json_body_with_the_content_type_of_curl_is_accepted(api: Admin):
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-www-form-urlencoded"}
     response = await api.client.post("/videostream", data=b'{"outdate":"2090-01-01"}', headers=headers)
     assert response.status == 200
@@ -232,7 +232,7 @@ async def test_what_curl_sends_without_a_content_type_is_taken(api: Admin):
         ("OPTIONS", "/videostream"),
     ],
 )
-async def test_without_a_token_nothing_is_told(api: Admin, method: str, path: str):
+async def test_requests_without_a_token_get_401_and_no_information(api: Admin, method: str, path: str):
     response = await api.call(method, path, token=None)
     assert response.status == 401
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="millrace"'
@@ -245,7 +245,7 @@ async def test_a_wrong_token_is_refused(api: Admin, header: str):
     assert response.status == 401
 
 
-async def test_an_address_that_guesses_has_to_wait_and_a_right_token_does_not(tmp_path: Path):
+async def test_an_address_with_wrong_tokens_must_wait_but_the_right_token_works(tmp_path: Path):
     async with admin(tmp_path, refusals_per_minute=3) as api:
         answers = [await api.call("GET", "/videostream", token="guess") for _ in range(5)]
         assert [answer.status for answer in answers] == [401, 401, 401, 429, 429]
@@ -269,12 +269,12 @@ async def test_wrong_tokens_of_another_sites_page_are_refused_and_not_counted(tm
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/videostream/a/b"])
-async def test_an_unknown_route_is_a_404_in_json(api: Admin, path: str):
+async def test_an_unknown_route_gives_404_in_json(api: Admin, path: str):
     answer = await api.json("GET", path, status=404)
     assert answer["error"].startswith("no such route: GET")
 
 
-async def test_an_unknown_method_is_a_405_in_json(api: Admin):
+async def test_an_unknown_method_gives_405_in_json(api: Admin):
     response = await api.call("PATCH", "/videostream")
     assert response.status == 405
     assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
@@ -326,7 +326,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
     await api.json("GET", "/videostream/unknown/session", status=404)
 
 
-async def test_a_live_session_tells_who_pushes_what_to_whom(api: Admin):
+async def test_a_live_session_shows_publisher_tracks_outputs_and_viewers(api: Admin):
     item = await api.create(videoname="stage")
     publisher = await api.push(item["id"])
     publisher.push(picture(0, key=True), time.monotonic())
@@ -407,7 +407,7 @@ async def test_addresses_are_built_from_the_domains(api: Admin):
     assert (await api.json("PUT", "/domains", {"pullDNS": 7}, status=400))["field"] == "pullDNS"
 
 
-async def test_the_host_that_was_asked_is_shown_unless_it_is_loopback(tmp_path: Path):
+async def test_addresses_use_the_requested_host_unless_it_is_loopback(tmp_path: Path):
     shown = AddressDefaults(lambda: PORTS, push_host="192.0.2.9", pull_host="192.0.2.10")
     async with admin(tmp_path, address_defaults=shown) as api:
         item = await api.create()
@@ -423,7 +423,7 @@ async def test_the_host_that_was_asked_is_shown_unless_it_is_loopback(tmp_path: 
             assert answer["obsServer"] == f"rtmp://{expected}:1935/stream"
 
 
-async def test_a_public_url_stands_in_for_a_pull_domain(tmp_path: Path):
+async def test_a_public_url_replaces_the_pull_domain(tmp_path: Path):
     async with admin(
         tmp_path, address_defaults=AddressDefaults(lambda: PORTS, public_url="https://cdn.example.com/live")
     ) as api:
@@ -450,7 +450,7 @@ async def test_a_qr_code_is_an_svg_with_a_name(api: Admin, which: str):
     assert root.get("viewBox")
 
 
-async def test_a_qr_code_of_what_is_off_or_unknown_is_refused(api: Admin):
+async def test_a_qr_code_of_a_disabled_or_unknown_address_is_refused(api: Admin):
     item = await api.create(isHls=False)
     answer = await api.json("GET", f"/videostream/{item['id']}/qr?url=hls", status=404)
     assert answer["error"] == f"hls is not enabled for {item['id']}"
@@ -460,7 +460,7 @@ async def test_a_qr_code_of_what_is_off_or_unknown_is_refused(api: Admin):
     await api.json("GET", "/videostream/unknown/qr", status=404)
 
 
-async def test_servers_names_this_node(api: Admin):
+async def test_the_server_list_contains_this_node(api: Admin):
     servers = await api.json("GET", "/servers")
     assert servers == [{"role": "primary", "address": "127.0.0.1", "ports": PORTS.as_json()}]
 
@@ -468,7 +468,7 @@ async def test_servers_names_this_node(api: Admin):
 # ---- node-media-server's routes ----
 
 
-async def test_the_node_media_server_routes_have_its_shape(api: Admin):
+async def test_node_media_server_routes_answer_in_the_original_format(api: Admin):
     server = await api.json("GET", "/api/server")
     assert server.keys() == {"os", "cpu", "mem", "net", "nodejs", "clients", "version"}
     assert server["clients"].keys() == {"accepted", "active", "idle", "rtmp", "http", "ws"}
@@ -501,7 +501,7 @@ class Away:
     get = list = add = update = delete = get_deleted = list_deleted = lambda self, *_, **__: self.check()
 
 
-async def test_the_status_tells_machine_traffic_and_what_is_missing(tmp_path: Path):
+async def test_the_status_shows_the_node_its_machine_and_its_traffic(tmp_path: Path):
     async with admin(tmp_path) as api:
         item = await api.create(isHls=True)
         publisher = await api.push(item["id"])
@@ -520,7 +520,7 @@ async def test_the_status_tells_machine_traffic_and_what_is_missing(tmp_path: Pa
         assert found["stores"] == {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"}
 
 
-async def test_the_status_names_what_is_missing(tmp_path: Path):
+async def test_the_status_names_an_unavailable_store(tmp_path: Path):
     async def away() -> None:
         raise StoreUnavailable("gone")
 
@@ -529,7 +529,7 @@ async def test_the_status_names_what_is_missing(tmp_path: Path):
         assert (found["ready"], found["missing"]) == (False, ["channel store"])
 
 
-def test_processor_time_is_told_as_what_was_taken_since_the_last_look(tmp_path: Path):
+def test_the_cpu_load_is_measured_since_the_last_query(tmp_path: Path):
     now = 100.0
     node = NodeStatus(tmp_path, {}, clock=lambda: now)
     assert node.cpu()["percent"] == 0.0
@@ -543,7 +543,7 @@ def test_processor_time_is_told_as_what_was_taken_since_the_last_look(tmp_path: 
     assert node.uptime == 2.0
 
 
-async def test_the_logs_level_is_changed_while_the_gateway_runs(api: Admin, capsys: pytest.CaptureFixture[str]):
+async def test_the_log_level_can_be_changed_while_the_gateway_runs(api: Admin, capsys: pytest.CaptureFixture[str]):
     from gateway.lib import log
 
     log.configure("info", "json")
@@ -562,7 +562,7 @@ async def test_the_logs_level_is_changed_while_the_gateway_runs(api: Admin, caps
         log.configure("info", "auto")
 
 
-async def test_without_the_store_the_api_says_come_again(tmp_path: Path):
+async def test_without_the_store_the_api_answers_503_with_retry_after(tmp_path: Path):
     async with admin(tmp_path, store=Away()) as api:
         for method, path, body in (
             ("GET", "/videostream", None),
@@ -613,7 +613,7 @@ async def test_the_front_page_needs_no_token_and_holds_no_secret(api: Admin):
     assert "unsafe" not in response.headers["Content-Security-Policy"]
 
 
-async def test_metrics_are_in_the_table_and_grow(api: Admin):
+async def test_metrics_count_streams_bytes_and_dropped_frames(api: Admin):
     item = await api.create()
     publisher = await api.push(item["id"])
     publisher.push(picture(0, key=True, size=1000), time.monotonic())
@@ -646,7 +646,7 @@ async def test_series_of_each_stream_are_behind_a_setting(tmp_path: Path):
         assert f'millrace_stream_viewers{{stream="{item["id"]}"}} 0.0' in text
 
 
-async def test_a_fault_of_ours_is_a_500_without_details(tmp_path: Path):
+async def test_an_internal_error_gives_500_without_details(tmp_path: Path):
     class Broken(Away):
         async def check(self) -> None:
             raise RuntimeError("a secret detail")
@@ -657,7 +657,7 @@ async def test_a_fault_of_ours_is_a_500_without_details(tmp_path: Path):
         assert await response.json() == {"error": "internal error"}
 
 
-async def test_the_front_page_survives_a_hostile_host(api: Admin):
+async def test_the_front_page_does_not_repeat_a_hostile_host_header(api: Admin):
     response = await api.client.get("/", headers={"Host": 'x"><script>alert(1)</script>'})
     assert response.status == 200
     assert "alert(1)" not in await response.text() + str(response.headers)

@@ -1,4 +1,4 @@
-"""The admin API of one node among several: what is asked of it about streams that another one holds."""
+"""The admin API of one node in a cluster: requests about streams that another node holds."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from tests.support.sharing import Directory, Member, member
 
 @dataclass
 class Pair:
-    """`here` is asked, `there` holds."""
+    """Two nodes: `here` gets the requests, `there` holds the streams."""
 
     here: Member
     there: Member
@@ -38,13 +38,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 async def stop(gone: Member) -> None:
-    """The node's listener is gone, as that of a process that was killed; its rows stay."""
+    """Stops the node's listener, like a killed process. Its registry rows stay."""
     await gone.server.close()
 
 
 @contextlib.asynccontextmanager
 async def silence() -> AsyncIterator[str]:
-    """The address of something that takes connections and hangs up: whether a node lives there is not known."""
+    """Yields an address that accepts connections and closes them, so the state of its node is unknown."""
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -53,7 +53,7 @@ async def silence() -> AsyncIterator[str]:
 # ---- sessions ----
 
 
-async def test_a_session_is_shown_whoever_holds_it(pair: Pair):
+async def test_a_session_is_shown_by_every_node(pair: Pair):
     item = await pair.here.api.create(videoname="stage")
     publisher = await pair.there.push(item["id"])
     publisher.push(picture(0, key=True), time.monotonic())
@@ -66,7 +66,7 @@ async def test_a_session_is_shown_whoever_holds_it(pair: Pair):
     assert held.keys() == asked.keys()
 
 
-async def test_a_channel_that_nobody_holds_is_idle_everywhere(pair: Pair):
+async def test_a_channel_without_a_holder_is_idle_on_every_node(pair: Pair):
     item = await pair.here.api.create()
     found = await pair.here.api.json("GET", f"/videostream/{item['id']}/session")
     assert found["state"] == "idle" and "node" not in found
@@ -97,7 +97,7 @@ async def test_an_output_is_switched_at_the_holder(pair: Pair):
     assert (await pair.here.api.json("POST", f"{path}/flv", {"enabled": "false"}))["state"] == "off"
 
 
-async def test_a_holders_refusal_keeps_its_status_and_words(pair: Pair):
+async def test_a_refusal_by_the_holder_keeps_its_status_and_text(pair: Pair):
     item = await pair.here.api.create()
     await pair.there.push(item["id"])
     path = f"/videostream/{item['id']}/outputs/vhs"
@@ -107,7 +107,7 @@ async def test_a_holders_refusal_keeps_its_status_and_words(pair: Pair):
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("DELETE", None), ("POST", {"enabled": True})])
-async def test_a_holder_that_is_away_means_come_again(pair: Pair, method: str, body: object):
+async def test_an_unreachable_holder_gives_503_with_retry_after(pair: Pair, method: str, body: object):
     item = await pair.here.api.create()
     await pair.there.push(item["id"])
     await stop(pair.there)
@@ -119,7 +119,7 @@ async def test_a_holder_that_is_away_means_come_again(pair: Pair, method: str, b
         assert item["id"] in (await response.json())["error"]
 
 
-async def test_a_stream_of_a_dead_holder_is_over(tmp_path: Path):
+async def test_a_stream_of_a_dead_holder_becomes_idle(tmp_path: Path):
     now = 1000.0
     directory = Directory()
     async with member("b2", tmp_path, directory, clock=lambda: now) as here, member("a1", tmp_path, directory) as there:
@@ -131,8 +131,8 @@ async def test_a_stream_of_a_dead_holder_is_over(tmp_path: Path):
         assert (await here.api.json("GET", f"/videostream/{item['id']}/session"))["state"] == "idle"
 
 
-async def test_an_address_that_somebody_else_has_now_answers_for_nobody(pair: Pair):
-    """The registry's row is old: the node at that address is another one."""
+async def test_an_outdated_registry_row_with_a_reused_address_is_ignored(pair: Pair):
+    """Another node has this address now."""
     item = await pair.here.api.create()
     await pair.there.push(item["id"])
     held = pair.directory.held[item["id"]]
@@ -140,7 +140,7 @@ async def test_an_address_that_somebody_else_has_now_answers_for_nobody(pair: Pa
     assert (await pair.here.api.json("GET", f"/videostream/{item['id']}/session"))["state"] == "idle"
 
 
-async def test_what_this_node_holds_is_not_asked_of_others(pair: Pair):
+async def test_a_request_about_a_local_stream_is_not_forwarded(pair: Pair):
     item = await pair.here.api.create()
     await pair.here.push(item["id"])
     await pair.here.api.json("GET", f"/videostream/{item['id']}/session")
@@ -168,7 +168,7 @@ def refuse(member: Member, channel: str, reason: str, time: float) -> None:
     member.api.events.emit(Event(EventType.PUBLISH_REFUSED, 1_700_000_000 + time, channel, data))
 
 
-async def test_without_the_registry_a_stream_of_this_node_goes_on_and_others_have_to_wait(pair: Pair):
+async def test_without_the_registry_only_local_streams_are_available(pair: Pair):
     mine, other = await pair.here.api.create(), await pair.here.api.create()
     await pair.here.push(mine["id"])
     pair.directory.away = True
@@ -189,7 +189,7 @@ async def test_online_has_the_sessions_of_all_nodes(pair: Pair):
     assert [(one["videoname"], one["node"]) for one in online] == [("mine", "b2"), ("other", "a1")]
 
 
-async def test_a_node_that_does_not_answer_is_left_out_and_named(pair: Pair):
+async def test_a_node_that_does_not_answer_is_omitted_and_named(pair: Pair):
     mine = await pair.here.api.create()
     await pair.here.push(mine["id"])
     await stop(pair.there)
@@ -208,13 +208,13 @@ async def test_a_stream_that_two_nodes_have_is_listed_once(pair: Pair):
     assert [(one["state"], one["node"]) for one in online] == [("live", "a1")]
 
 
-async def test_however_many_ask_nodes_are_asked_once_a_second(pair: Pair):
+async def test_nodes_are_queried_once_a_second_for_any_number_of_requests(pair: Pair):
     await asyncio.gather(*(pair.here.api.json("GET", "/videostreams/online") for _ in range(20)))
     await pair.here.api.json("GET", "/videostreams/online")
     assert pair.there.asked == ["sessions"]
 
 
-async def test_what_was_done_is_seen_by_the_next_question(pair: Pair):
+async def test_a_change_is_visible_in_the_next_answer(pair: Pair):
     item = await pair.here.api.create()
     await pair.there.push(item["id"])
     assert len(await pair.here.api.json("GET", "/videostreams/online")) == 1
@@ -264,7 +264,7 @@ async def test_the_caches_of_all_nodes_forget_a_changed_channel(pair: Pair):
     await until(lambda: item["id"] in pair.there.api.forgotten)
 
 
-async def test_a_holder_that_is_away_does_not_hinder_a_change(pair: Pair):
+async def test_an_unreachable_holder_does_not_prevent_a_change(pair: Pair):
     item = await pair.here.api.create()
     await pair.there.push(item["id"])
     await stop(pair.there)
@@ -277,7 +277,7 @@ async def test_a_holder_that_is_away_does_not_hinder_a_change(pair: Pair):
 # ---- nodes ----
 
 
-async def test_servers_are_the_living_gateways_the_oldest_first(pair: Pair):
+async def test_the_server_list_has_live_gateways_oldest_first(pair: Pair):
     directory = pair.directory
     directory.members["e1"] = Node("e1", NodeRole.EDGE, "192.0.2.1:8080", 1)
     directory.members["odd"] = Node(
@@ -292,13 +292,13 @@ async def test_servers_are_the_living_gateways_the_oldest_first(pair: Pair):
     assert [(await one.api.json("GET", "/status"))["node"]["role"] for one in (pair.there, pair.here)] == list(roles)
 
 
-async def test_a_gateway_that_refuses_connections_is_no_server(pair: Pair):
+async def test_a_gateway_that_refuses_connections_is_not_listed_as_a_server(pair: Pair):
     await stop(pair.there)
     servers = await pair.here.api.json("GET", "/servers")
     assert [(one["role"], one["address"]) for one in servers] == [("primary", "127.0.0.1")]
 
 
-async def test_a_gateway_whose_beat_stands_still_is_no_server(tmp_path: Path):
+async def test_a_gateway_without_new_beats_is_not_listed_as_a_server(tmp_path: Path):
     now = 1000.0
     directory = Directory()
     async with member("b2", tmp_path, directory, since=1, clock=lambda: now) as here, silence() as address:
@@ -322,7 +322,7 @@ async def test_processes_of_one_host_are_one_server(tmp_path: Path):
         assert [one["address"] for one in await here.api.json("GET", "/servers")] == ["127.0.0.1"]
 
 
-async def test_the_nodes_are_listed_with_what_they_do(pair: Pair):
+async def test_the_node_list_shows_the_load_of_each_node(pair: Pair):
     item = await pair.here.api.create()
     publisher = await pair.there.push(item["id"])
     publisher.stream.viewers["flv"] += 2
@@ -334,7 +334,7 @@ async def test_the_nodes_are_listed_with_what_they_do(pair: Pair):
     assert other["viewers"]["flv"] == 2 and other["cpu"]["load"] >= 0 and other["version"] == "1.2.3"
 
 
-async def test_a_node_in_doubt_is_listed_without_figures(tmp_path: Path):
+async def test_a_node_that_does_not_answer_is_listed_without_figures(tmp_path: Path):
     directory = Directory()
     async with member("b2", tmp_path, directory) as here, silence() as address:
         directory.members["e1"] = Node("e1", NodeRole.EDGE, address, 1)
@@ -376,7 +376,7 @@ async def test_viewers_of_other_nodes_are_added_up(pair: Pair):
         assert (await asked.api.json("GET", f"/api/streams/stream/{item['id']}"))["viewers"] == 18
 
 
-async def test_an_on_demand_session_that_is_recorded_elsewhere_is_not_deleted(pair: Pair, tmp_path: Path):
+async def test_an_on_demand_session_recorded_on_another_node_is_not_deleted(pair: Pair, tmp_path: Path):
     item = await pair.here.api.create(outdate=FAR)
     publisher = await pair.there.push(item["id"])
     assert publisher.stream.outputs is not None
@@ -391,7 +391,7 @@ async def test_an_on_demand_session_that_is_recorded_elsewhere_is_not_deleted(pa
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[tuple[Member, Member, Member]]:
-    """A node, and two processes on the same ports, the first of which happens to take every connection."""
+    """Yields a node and two processes on the same ports. The first process accepts every connection."""
     directory = Directory()
     sockets = {id: str(tmp_path / f"{id}.sock") for id in ("h.1", "h.2")}
     async with (
@@ -402,7 +402,7 @@ async def host(tmp_path: Path) -> AsyncIterator[tuple[Member, Member, Member]]:
         yield far, first, second
 
 
-async def test_a_stream_is_reached_whichever_process_takes_the_connection(host: tuple[Member, Member, Member]):
+async def test_a_stream_is_reachable_through_every_process_of_a_host(host: tuple[Member, Member, Member]):
     far, first, second = host
     item = await far.api.create(videoname="stage")
     evicted: list[EndReason] = []

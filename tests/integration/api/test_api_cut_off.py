@@ -1,4 +1,4 @@
-"""Clients that leave, or break the rules, in the middle of a body: nothing for an operator to read."""
+"""Clients that disconnect or send errors in the middle of a body cause no log entries for operators."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def head(route: str, *more: str) -> bytes:
 
 
 def troubles(out: io.StringIO) -> list[str]:
-    """Lines above info, or with an exception."""
+    """Returns the log lines above info level or with an exception."""
     said = [json.loads(line) for line in out.getvalue().splitlines()]
     return [str(one) for one in said if one["level"] not in ("debug", "info") or "exception" in one]
 
@@ -44,7 +44,9 @@ async def connected(api: Admin) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("how", ["close", "reset", "half"])
-async def test_who_leaves_in_mid_body_writes_no_error(tmp_path: Path, out: io.StringIO, route: str, how: str) -> None:
+async def test_a_client_that_disconnects_in_mid_body_causes_no_error_log(
+    tmp_path: Path, out: io.StringIO, route: str, how: str
+) -> None:
     async with admin(tmp_path) as api:
         reader, writer = await connected(api)
         writer.write(head(route, f"Content-Length: {len(BODY)}") + BODY[:20])
@@ -74,7 +76,7 @@ async def test_who_leaves_in_mid_body_writes_no_error(tmp_path: Path, out: io.St
     ],
     ids=["gzip", "deflate"],
 )
-async def test_a_body_that_breaks_the_rules_is_a_bad_request(
+async def test_a_body_that_violates_the_protocol_gives_400(
     tmp_path: Path, out: io.StringIO, route: str, headers: list[str], body: bytes
 ) -> None:
     async with admin(tmp_path) as api:

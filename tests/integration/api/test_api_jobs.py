@@ -64,7 +64,7 @@ async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
             SCHEMAS[shape].validate_python(value)
 
 
-async def test_where_films_are_protected_their_addresses_carry_a_play_sign(tmp_path: Path) -> None:
+async def test_addresses_of_protected_films_carry_a_play_sign(tmp_path: Path) -> None:
     async with running(tmp_path, address_defaults=AddressDefaults(lambda: PORTS, play_auth="sign")) as (api, at):
         at.put(films.plain(), "a.mp4")
         job = await api.json("POST", "/jobs", {"source": "a.mp4"}, status=202)
@@ -92,7 +92,7 @@ async def test_a_film_below_a_channels_id_is_shown_with_the_channels_sign(tmp_pa
     [None, "", 5, ["a.mp4"], "missing.mp4", "/etc/passwd", "file:///etc/passwd", "../../etc/passwd.mp4", "s3://b/a.mp4",
      "s3://", "a", "a\u0000.mp4", "x" * 3000 + ".mp4"],
 )  # fmt: skip
-async def test_a_source_that_cannot_be_used_is_refused_by_name(source: object, tmp_path: Path) -> None:
+async def test_an_unusable_source_is_refused_with_its_field(source: object, tmp_path: Path) -> None:
     async with running(tmp_path) as (api, _):
         body = {} if source is None else {"source": source}
         refused = await api.json("POST", "/jobs", body, status=400)
@@ -150,7 +150,7 @@ async def test_an_upload_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: py
         assert at.scratch() == [] and list(at.root.iterdir()) == []
 
 
-async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
+async def test_an_upload_starts_a_job_automatically(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "My Holiday.MP4"})
         SCHEMAS["Upload"].validate_python(offer)
@@ -163,7 +163,7 @@ async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
         assert at.scratch() == []
 
 
-async def test_a_picture_is_stored_and_becomes_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_picture_is_stored_and_starts_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "_MAX_PICTURE_BYTES", 100)
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "Back soon.PNG"})
@@ -181,7 +181,7 @@ async def test_a_picture_is_stored_and_becomes_no_job(tmp_path: Path, monkeypatc
         assert "png" in (await api.json("POST", "/uploads", {"name": "a.gif"}, status=400))["error"]
 
 
-async def test_an_address_is_good_once(tmp_path: Path) -> None:
+async def test_an_upload_address_works_once(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         assert await put(api, offer["url"], b"one") == 201
@@ -189,7 +189,7 @@ async def test_an_address_is_good_once(tmp_path: Path) -> None:
         assert (at.root / offer["key"]).read_bytes() == b"one"
 
 
-async def test_an_address_is_good_for_one_of_several_uploads_at_once(tmp_path: Path) -> None:
+async def test_an_upload_address_accepts_only_one_of_several_simultaneous_uploads(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         sent, gate = asyncio.Event(), asyncio.Event()
@@ -213,7 +213,7 @@ async def test_an_address_is_good_for_one_of_several_uploads_at_once(tmp_path: P
         assert len(await at.store.newest(10)) == 1
 
 
-async def test_an_address_that_was_used_stays_so_when_its_film_is_deleted(tmp_path: Path) -> None:
+async def test_a_used_upload_address_stays_invalid_after_its_film_is_deleted(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         assert await put(api, offer["url"], b"one") == 201
@@ -221,7 +221,7 @@ async def test_an_address_that_was_used_stays_so_when_its_film_is_deleted(tmp_pa
         assert await put(api, offer["url"], b"two") == 409
 
 
-async def test_an_address_whose_upload_failed_is_good_again(tmp_path: Path) -> None:
+async def test_an_upload_address_works_again_after_a_failed_upload(tmp_path: Path) -> None:
     async with running(tmp_path, MILLRACE_VOD__UPLOAD_BYTES="10") as (api, _):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         parts = urlsplit(offer["url"])
@@ -233,7 +233,7 @@ async def test_an_address_whose_upload_failed_is_good_again(tmp_path: Path) -> N
         assert await put(api, offer["url"], b"short") == 201
 
 
-async def test_an_address_that_was_not_given_opens_nothing(tmp_path: Path) -> None:
+async def test_a_manipulated_upload_address_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         other = await api.json("POST", "/uploads", {"name": "a.mp4"})
@@ -248,14 +248,14 @@ async def test_an_address_that_was_not_given_opens_nothing(tmp_path: Path) -> No
         assert list(at.root.iterdir()) == [] and await at.store.newest(10) == []
 
 
-async def test_an_address_expires(tmp_path: Path) -> None:
+async def test_an_upload_address_expires(tmp_path: Path) -> None:
     async with running(tmp_path, MILLRACE_VOD__UPLOAD_SECONDS="1") as (api, _):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         await asyncio.sleep(2.1)
         assert await put(api, offer["url"], b"data") == 403
 
 
-async def test_a_film_that_is_too_large_is_refused_and_nothing_of_it_stays(tmp_path: Path) -> None:
+async def test_a_too_large_film_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield bytes(100)
@@ -270,7 +270,7 @@ async def test_a_film_that_is_too_large_is_refused_and_nothing_of_it_stays(tmp_p
         assert await put(api, offer["url"], bytes(1000)) == 201
 
 
-async def test_a_film_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_interrupted_upload_leaves_no_file(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
         parts = urlsplit(offer["url"])
@@ -290,13 +290,13 @@ async def test_a_film_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "", 5, "a.txt", "a", "a.m3u8", "mp4", "a.mp4.exe"])
-async def test_a_name_that_is_no_films_is_refused(name: object, tmp_path: Path) -> None:
+async def test_a_name_that_is_not_a_film_name_is_refused(name: object, tmp_path: Path) -> None:
     async with running(tmp_path) as (api, _):
         refused = await api.json("POST", "/uploads", {} if name is None else {"name": name}, status=400)
         assert refused["field"] == "name"
 
 
-async def test_a_store_with_addresses_of_its_own_gives_them(tmp_path: Path) -> None:
+async def test_an_object_store_with_its_own_upload_addresses_provides_them(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
 
         async def upload(key: str, seconds: int) -> DirectUpload:
@@ -307,6 +307,6 @@ async def test_a_store_with_addresses_of_its_own_gives_them(tmp_path: Path) -> N
         assert offer["url"] == f"https://bucket.example/{offer['key']}?signed"
 
 
-async def test_without_a_studio_there_are_no_jobs(tmp_path: Path) -> None:
+async def test_without_a_vod_service_there_are_no_jobs(tmp_path: Path) -> None:
     async with admin(tmp_path) as api:
         assert (await api.call("GET", "/jobs")).status == 404

@@ -89,7 +89,7 @@ async def test_only_addresses_of_this_gateway_are_signed(tmp_path: Path, url: An
         assert (await api.json("POST", "/cloudfront", {"url": url}, status=400))["field"] == "url"
 
 
-async def test_without_a_key_nothing_is_signed_and_the_status_tells(tmp_path: Path) -> None:
+async def test_without_a_key_nothing_is_signed_and_the_status_shows_it(tmp_path: Path) -> None:
     async with admin(tmp_path) as api:
         channel = await api.create()
         path = f"/videostream/{channel['id']}/cloudfront"

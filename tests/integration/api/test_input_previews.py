@@ -1,4 +1,4 @@
-"""Pictures of inputs by the API: who may see them, where they come from, and the words if there is none."""
+"""Previews of inputs in the API: permissions, the node that makes them, and the errors."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ JPEG = b"\xff\xd8a picture\xff\xd9"
 
 
 class Jpegs:
-    """Makes one picture of everything."""
+    """A JPEG service that returns the same picture for every input."""
 
     asked = 0
 
@@ -25,7 +25,7 @@ class Jpegs:
         return asyncio.create_task(asyncio.sleep(0, JPEG))
 
 
-async def test_the_picture_of_a_push_and_the_words_without_one(tmp_path: Path):
+async def test_a_live_push_has_a_preview_and_a_missing_preview_gives_404(tmp_path: Path):
     jpegs = Jpegs()
     async with admin(tmp_path, jpegs=jpegs) as api:
         id = (await api.create())["id"]
@@ -67,7 +67,7 @@ async def test_the_node_that_holds_the_stream_makes_the_picture(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "a/b", "x" * 500])
-async def test_odd_names_have_no_picture(tmp_path: Path, name: str):
+async def test_an_unknown_input_name_gives_404(tmp_path: Path, name: str):
     async with admin(tmp_path) as api:
         id = (await api.create())["id"]
         assert (await api.call("GET", f"/videostream/{id}/inputs/{name}/preview")).status == 404

@@ -67,7 +67,7 @@ async def recorded(api: Admin, folder: Folder, at: int = MS, **fields: Any) -> t
     return id, add(folder.root, media_keys.video_key(id, at), b"movie"), session(folder.root, id, at - 60_000)
 
 
-async def test_media_are_kept_and_stay_listed_as_protected_as_they_were(tmp_path: Path) -> None:
+async def test_kept_media_stay_listed_and_protected_after_the_channels_deletion(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, video, index = await recorded(api, folder, playAuth="sign", videoname="Stage")
         before = await api.json("GET", f"/media?channel={id}")
@@ -86,7 +86,7 @@ async def test_media_are_kept_and_stay_listed_as_protected_as_they_were(tmp_path
         assert id in api.forgotten
 
 
-async def test_media_go_with_the_channel_where_that_is_said(tmp_path: Path) -> None:
+async def test_media_are_deleted_with_the_channel_on_request(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, *_ = await recorded(api, folder)
         _, *kept = await recorded(api, folder)
@@ -102,7 +102,7 @@ async def test_media_go_with_the_channel_where_that_is_said(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("media", ["", "Delete", "all", "keep,delete"])
-async def test_another_word_for_media_deletes_nothing(tmp_path: Path, media: str) -> None:
+async def test_an_unknown_value_of_the_media_parameter_deletes_nothing(tmp_path: Path, media: str) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, *_ = await recorded(api, folder)
         reply = await api.json("DELETE", f"/videostream/{id}?media={media}", status=400)
@@ -125,7 +125,7 @@ async def test_kept_media_are_deleted_later(tmp_path: Path) -> None:
         assert await api.json("DELETE", path) == {"channel": id, "key": None, "deleted": True}
 
 
-async def test_what_takes_long_goes_on_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_deletion_continues_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.api.media.MEDIA_DELETION_TIMEOUT", 0.01)
     async with api_of(tmp_path) as (api, folder):
         id, video, _ = await recorded(api, folder)
@@ -139,7 +139,7 @@ async def test_what_takes_long_goes_on_in_the_background(tmp_path: Path, monkeyp
         await until(lambda: not folder.keys)
 
 
-async def test_an_object_store_that_is_away_is_said_so_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_an_unavailable_object_store_gives_503_and_loses_nothing(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, video, _ = await recorded(api, folder, playAuth="sign")
         folder.away = True
@@ -153,7 +153,7 @@ async def test_an_object_store_that_is_away_is_said_so_and_nothing_is_lost(tmp_p
         assert video in {m["key"] for m in await api.json("GET", "/media")}
 
 
-async def test_the_media_of_a_channel_that_exists_are_not_deleted_here(tmp_path: Path) -> None:
+async def test_the_media_of_an_existing_channel_cannot_be_deleted_by_this_route(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, video, _ = await recorded(api, folder)
         for path in (f"/media?channel={id}", f"/media?channel={id}&key={quote(video)}"):
@@ -167,15 +167,15 @@ async def test_the_media_of_a_channel_that_exists_are_not_deleted_here(tmp_path:
      ("/media?channel=nobody&key=other/vod-1767323045678.m3u8", 400),
      ("/media?channel=nobody&key=nobody/vod-1767323045678.m3u8", 404), ("/media?channel=films", 404)],
 )  # fmt: skip
-async def test_what_is_nobodys_is_not_deleted(tmp_path: Path, path: str, status: int) -> None:
+async def test_media_of_unknown_channels_and_keys_are_not_deleted(tmp_path: Path, path: str, status: int) -> None:
     async with api_of(tmp_path) as (api, folder):
         kept = add(folder.root, f"films/{FILM}.m3u8"), add(folder.root, "other/vod-1767323045678.m3u8")
         assert (await api.call("DELETE", path)).status == status
         assert folder.keys == set(kept)
 
 
-async def test_media_of_a_channel_that_nobody_knows_can_be_found_and_deleted(tmp_path: Path) -> None:
-    """It was deleted before what protected it was kept: it is not served, but it takes room."""
+async def test_media_of_an_unknown_channel_can_be_found_and_deleted(tmp_path: Path) -> None:
+    """The channel was deleted by an older version, so its media are not served, but they use space."""
     async with api_of(tmp_path) as (api, folder):
         video = add(folder.root, media_keys.video_key("lost", MS))
         (found,) = await api.json("GET", "/media?channel=lost")
@@ -189,7 +189,7 @@ async def test_media_of_a_channel_that_nobody_knows_can_be_found_and_deleted(tmp
         assert folder.keys == set()
 
 
-async def test_pages_go_from_channel_to_channel_and_through_each(tmp_path: Path) -> None:
+async def test_pages_continue_through_all_media_of_all_channels(tmp_path: Path) -> None:
     now = 1_790_000_000.0
 
     def clock() -> float:
@@ -218,7 +218,7 @@ async def test_pages_go_from_channel_to_channel_and_through_each(tmp_path: Path)
             assert found == wanted
 
 
-async def test_a_film_made_before_names_were_plain_is_listed(tmp_path: Path) -> None:
+async def test_a_film_with_an_old_style_name_is_listed(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, *_ = await recorded(api, folder)
         film = add(folder.root, f"{id}/my film/my film.m3u8")
@@ -229,7 +229,7 @@ async def test_a_film_made_before_names_were_plain_is_listed(tmp_path: Path) -> 
         assert await api.json("GET", f"/media?channel={id}&kind=film&before={quote(film)}") == []
 
 
-async def test_films_below_the_channel_are_listed_where_they_are_asked_for_and_go_too(tmp_path: Path) -> None:
+async def test_films_of_a_channel_are_listed_on_request_and_deleted_too(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, *_ = await recorded(api, folder, playAuth="sign")
         film = add(folder.root, f"{id}/{FILM}.m3u8")
@@ -255,13 +255,13 @@ async def test_films_below_the_channel_are_listed_where_they_are_asked_for_and_g
     ["limit=0", "kind=segment", "channel=a/b", "channel=", "before=x", "before=lost/vod-1767323045678.m3u8",
      "channel=c1&before=c2/vod-1767323045678.m3u8", "before=lost/a/a.m3u8", "kind=films"],
 )  # fmt: skip
-async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str) -> None:
+async def test_an_invalid_page_query_is_refused(tmp_path: Path, query: str) -> None:
     async with api_of(tmp_path) as (api, _):
         reply = await api.json("GET", f"/media?{query}", status=400)
         assert reply["field"] in ("limit", "before", "kind", "channel")
 
 
-async def test_an_id_that_is_stored_again_rules_what_lies_below_it(tmp_path: Path) -> None:
+async def test_a_channel_that_is_created_again_determines_the_protection_of_its_media(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (api, folder):
         id, *_ = await recorded(api, folder, playAuth="sign")
         item = (await api.store.get(id)).item
@@ -281,7 +281,7 @@ async def test_media_need_a_token(tmp_path: Path) -> None:
             assert (await api.call(method, path, token=None)).status == 401
 
 
-async def test_a_node_without_a_store_has_none(tmp_path: Path) -> None:
+async def test_a_node_without_an_object_store_lists_no_media(tmp_path: Path) -> None:
     async with admin(tmp_path) as api:
         id = (await api.create())["id"]
         assert await api.json("DELETE", f"/videostream/{id}?media=delete") == "stream deleted"

@@ -60,7 +60,7 @@ async def test_addresses_of_a_protected_channel_carry_a_play_sign(tmp_path: Path
         assert "?sign=" in (await api.json("GET", f"/videostream/{id}/recordings"))[0]["url"]
 
 
-async def test_pictures_are_listed_when_they_are_asked_for(tmp_path: Path) -> None:
+async def test_pictures_are_listed_on_request(tmp_path: Path) -> None:
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
@@ -75,7 +75,7 @@ async def test_pictures_are_listed_when_they_are_asked_for(tmp_path: Path) -> No
         assert not (media / image).exists()
 
 
-async def test_a_motion_clip_comes_and_goes_with_its_picture(tmp_path: Path) -> None:
+async def test_a_motion_clip_is_listed_and_deleted_with_its_picture(tmp_path: Path) -> None:
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
@@ -96,7 +96,7 @@ async def test_a_motion_clip_comes_and_goes_with_its_picture(tmp_path: Path) -> 
     "query",
     ["limit=0", "limit=many", "limit=501", "before=other/vod-1767323045678.m3u8", "kind=segment", "kind=video,"],
 )
-async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str) -> None:
+async def test_an_invalid_page_query_is_refused(tmp_path: Path, query: str) -> None:
     async with admin(tmp_path, objects=LocalObjects(tmp_path / "media")) as api:
         id = (await api.create())["id"]
         reply: Any = await api.json("GET", f"/videostream/{id}/recordings?{query}", status=400)
@@ -106,7 +106,7 @@ async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str) -> N
 @pytest.mark.parametrize(
     "path", ["none.mp4", "vod-1767323045678.m3u8", "720p/1767323045678.ts", "..%2Fother%2Fvod-1767323045678.m3u8"]
 )
-async def test_what_is_no_recording_is_not_deleted(tmp_path: Path, path: str) -> None:
+async def test_a_path_that_is_not_a_recording_is_not_deleted(tmp_path: Path, path: str) -> None:
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
@@ -115,7 +115,7 @@ async def test_what_is_no_recording_is_not_deleted(tmp_path: Path, path: str) ->
         assert all((media / key).exists() for key in kept)
 
 
-async def test_an_unknown_channel_and_a_node_without_a_store_have_none(tmp_path: Path) -> None:
+async def test_an_unknown_channel_and_a_node_without_a_store_have_no_recordings(tmp_path: Path) -> None:
     async with admin(tmp_path) as api:
         id = (await api.create())["id"]
         assert (await api.call("GET", "/videostream/nobody/recordings")).status == 404

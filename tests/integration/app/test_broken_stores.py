@@ -1,4 +1,4 @@
-"""Stores that live streams do not need cannot be used: the gateway serves on and says what is missing."""
+"""The gateway keeps serving live streams without optional stores, and names the missing stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORES = {
 
 
 def _break(folder: Path) -> None:
-    """In four ways: damaged, no file, of another program, of a newer version."""
+    """Makes the stores unusable: damaged, not a file, of another program, of a newer version."""
     (folder / "events.db").write_bytes(b"this is no database" * 100)
     (folder / "jobs.db").mkdir()
     for name, change in (("films", "CREATE TABLE theirs (x)"), ("console", "PRAGMA user_version = 99")):
@@ -33,7 +33,9 @@ def _break(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_live_streams_go_on_without_the_other_stores_and_everything_says_so(tmp_path: Path, workers: str) -> None:
+async def test_live_streams_continue_without_the_other_stores_and_the_status_names_them(
+    tmp_path: Path, workers: str
+) -> None:
     folder = tmp_path / "stores"
     folder.mkdir()
     _break(folder)

@@ -1,4 +1,4 @@
-"""The program's beginning and end: signals, exit codes, and one clear line for what the operator has to put right."""
+"""Start and end of the program: signals, exit codes, and one-line errors for the operator."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ async def _exit_code(gateway: Gateway, within: float) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_tells_everyone_and_ends_soon(start, number: signal.Signals) -> None:  # type: ignore[no-untyped-def]
+async def test_a_signal_disconnects_all_clients_and_ends_the_program_soon(start, number: signal.Signals) -> None:  # type: ignore[no-untyped-def]
     gateway = start()
     async with contextlib.AsyncExitStack() as stack:
         channel, peer = await _live(gateway, stack)
@@ -110,7 +110,7 @@ async def test_a_signal_tells_everyone_and_ends_soon(start, number: signal.Signa
     assert '"level":"error"' not in gateway.log
 
 
-def test_a_reload_of_one_process_alone_is_refused_in_words(start) -> None:  # type: ignore[no-untyped-def]
+def test_a_reload_of_a_single_process_is_refused_with_an_explanation(start) -> None:  # type: ignore[no-untyped-def]
     gateway = start()
     gateway.process.send_signal(signal.SIGHUP)
     until(lambda: "serve.workers" in gateway.log, "it says what to do")
@@ -118,7 +118,7 @@ def test_a_reload_of_one_process_alone_is_refused_in_words(start) -> None:  # ty
     assert gateway.stop() == 0
 
 
-def test_a_stop_before_the_imports_is_not_lost(tmp_path: Path) -> None:
+def test_a_stop_signal_before_the_imports_is_not_lost(tmp_path: Path) -> None:
     program = "import os, signal, sys; from gateway import __main__ as program; hold = program.held_signals.hold; "
     program += "program.held_signals.hold = lambda: (hold(), os.kill(os.getpid(), signal.SIGTERM)); "
     program += "sys.exit(program.main(['serve']))"
@@ -139,8 +139,8 @@ async def test_a_second_signal_ends_at_once(start) -> None:  # type: ignore[no-u
         assert await _exit_code(gateway, 1) in (128 + signal.SIGTERM, 0)
 
 
-async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no-untyped-def]
-    """With and without the accept loop of our own that the PROXY protocol needs."""
+async def test_no_connection_is_accepted_during_the_shutdown(start) -> None:  # type: ignore[no-untyped-def]
+    """This holds with and without our own accept loop, which the PROXY protocol needs."""
     for settings in ({}, {"MILLRACE_RTMP__PROXY_FROM": "192.0.2.1"}):
         gateway = start(**settings)
         async with contextlib.AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no
             assert await _exit_code(gateway, 10) == 0
 
 
-def test_ports_json_tells_what_is_open(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ports_json_contains_the_open_ports(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     gateway = start(**all_tls_ports(tmp_path))
     ports = json.loads((gateway.data / "ports.json").read_text())
     assert set(ports) == {"rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin"}
@@ -172,7 +172,7 @@ def test_ports_json_tells_what_is_open(start, tmp_path: Path) -> None:  # type: 
 def _ends(
     folder: Path, *arguments: str, command: Sequence[str] = ("-m", "gateway", "serve"), **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """A start that must end by itself."""
+    """Runs the program, which must end by itself."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     env |= {"MILLRACE_DATA": str(folder), **settings}
@@ -190,7 +190,7 @@ def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) ->
 
 
 @pytest.mark.parametrize("name", ["RTMP", "HTTP", "ADMIN"])
-def test_a_taken_port_is_one_line(tmp_path: Path, name: str) -> None:
+def test_a_port_in_use_gives_a_one_line_error(tmp_path: Path, name: str) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
         taken.listen()
@@ -199,7 +199,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "data" / "ports.json").exists()
 
 
-def test_a_corrupt_database_is_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_corrupt_database_gives_a_one_line_error_and_stays_unchanged(tmp_path: Path) -> None:
     database = tmp_path / "millrace.db"
     database.write_bytes(b"this is no database, and somebody may want it back" * 100)
     before = database.read_bytes()
@@ -207,12 +207,12 @@ def test_a_corrupt_database_is_one_line_and_stays_as_it_is(tmp_path: Path) -> No
     assert database.read_bytes() == before
 
 
-def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_opened_gives_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "millrace.db").mkdir()
     _one_line(_ends(tmp_path), 1, "millrace.db")
 
 
-def test_another_programs_database_is_one_line(tmp_path: Path) -> None:
+def test_the_database_of_another_program_gives_a_one_line_error(tmp_path: Path) -> None:
     import sqlite3
 
     with contextlib.closing(sqlite3.connect(tmp_path / "millrace.db")) as database:
@@ -221,7 +221,7 @@ def test_another_programs_database_is_one_line(tmp_path: Path) -> None:
     _one_line(_ends(tmp_path), 1, "another program")
 
 
-def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+def test_an_unusable_certificate_gives_a_one_line_error(tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
     settings = {"MILLRACE_TLS__CERT": str(cert), "MILLRACE_TLS__KEY": str(key)}
     cert.write_text("hello")
@@ -232,17 +232,17 @@ def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     _one_line(_ends(tmp_path / "data", **settings), 2, "cert.pem", "directory")
 
 
-def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_created_gives_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
         _one_line(_ends(folder), 1, str(folder))
 
 
-def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_gives_a_one_line_error(tmp_path: Path) -> None:
     _one_line(_ends(tmp_path, MILLRACE_RTMP__HOST="192.0.2.1"), 1, "192.0.2.1")
 
 
-def test_wrong_configuration_is_one_line_and_2(tmp_path: Path) -> None:
+def test_an_invalid_configuration_gives_a_one_line_error_and_exit_code_2(tmp_path: Path) -> None:
     _one_line(_ends(tmp_path, MILLRACE_RTMP__PRT="1935"), 2, "MILLRACE_RTMP__PRT", "MILLRACE_RTMP__PORT")
     _one_line(_ends(tmp_path, MILLRACE_RTMP__CHUNK_SIZE="many"), 2, "MILLRACE_RTMP__CHUNK_SIZE")
     _one_line(_ends(tmp_path, MILLRACE_RTMP__PROXY_FROM="10.0.0.0/99"), 2, "MILLRACE_RTMP__PROXY_FROM")

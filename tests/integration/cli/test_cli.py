@@ -42,7 +42,7 @@ def line(done: subprocess.CompletedProcess[str], code: int) -> str:
     return done.stderr.removeprefix("millrace: ").rstrip("\n")
 
 
-def test_the_version(millrace):
+def test_the_version_option_prints_the_version(millrace):
     done = millrace("--version")
     assert (done.returncode, done.stdout) == (0, f"millrace {__version__}\n")
 
@@ -54,7 +54,7 @@ def test_help_names_the_commands(millrace):
 
 
 class TestSign:
-    def test_it_prints_the_key_and_nothing_else(self, millrace):
+    def test_sign_prints_only_the_key(self, millrace):
         done = millrace(
             "sign", "--id", ID, "--expires", "1670371200", "--algorithm", "md5", "--secret", "nodemedia2017privatekey"
         )
@@ -66,7 +66,7 @@ class TestSign:
             == millrace("sign", "--id", ID, "--expires", "1893456000", "--secret", "cli-secret-of-the-tests").stdout
         )
 
-    def test_what_it_signs_it_verifies(self, millrace):
+    def test_verify_accepts_a_key_that_sign_made(self, millrace):
         key = millrace("sign", "--id", ID, "--expires", "2099-01-01", "--for", "play").stdout.strip()
         valid = millrace("verify", "--id", ID, "--key", key, "--for", "play")
         assert (valid.returncode, valid.stdout) == (0, "valid\n")
@@ -77,11 +77,11 @@ class TestSign:
         ("key", "verdict"),
         [("1670371200-5db080c8cdca8764de881bc04e61e2b1", "expired"), ("1670371200-0", "wrong"), ("", "wrong")],
     )
-    def test_keys_that_do_not_hold_exit_1(self, millrace, key, verdict):
+    def test_verify_exits_with_1_for_an_invalid_key(self, millrace, key, verdict):
         done = millrace("verify", "--id", ID, "--key", key, "--secret", "nodemedia2017privatekey")
         assert (done.returncode, done.stdout, done.stderr) == (1, f"{verdict}\n", "")
 
-    def test_the_made_secret_is_the_data_folders(self, millrace, tmp_path):
+    def test_sign_uses_the_generated_secret_of_the_data_folder(self, millrace, tmp_path):
         first = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
         again = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
         assert first.stdout == again.stdout != ""
@@ -89,7 +89,7 @@ class TestSign:
 
 
 class TestChannels:
-    def test_new_channels_have_ll_hls_unless_it_is_declined(self, millrace):
+    def test_new_channels_have_ll_hls_unless_it_is_disabled(self, millrace):
         create = ("channel", "create", "--expires", "2099-12-31")
         made = json.loads(millrace(*create, "--json").stdout)
         assert made["isCMAF"] is True and made["playUrls"]["cmaf"].endswith("/master.m3u8")
@@ -98,7 +98,7 @@ class TestChannels:
         shown = millrace("channel", "show", made["id"]).stdout
         assert f"http://127.0.0.1:8080/{made['id']}/\n" in shown
 
-    def test_a_channels_life(self, millrace):
+    def test_a_channel_can_be_created_updated_and_deleted(self, millrace):
         created = json.loads(
             millrace(
                 "channel",
@@ -145,7 +145,7 @@ class TestChannels:
         assert millrace("channel", "list").stdout == ""
         assert line(millrace("channel", "show", id), 1) == f"no channel {id}"
 
-    def test_a_channel_goes_with_or_without_its_media(self, millrace, tmp_path):
+    def test_a_channel_is_deleted_with_or_without_its_media(self, millrace, tmp_path):
         ids = [
             json.loads(millrace("channel", "create", "--expires", "2099-12-31", "--json").stdout)["id"]
             for _ in range(2)
@@ -160,7 +160,7 @@ class TestChannels:
         assert said == f"deleted {ids[1]} and 2 files\n"
         assert [file.exists() for file in files] == [True, True, False, False]
 
-    def test_the_list_is_a_line_for_each(self, millrace):
+    def test_the_list_has_one_line_per_channel(self, millrace):
         millrace("channel", "create", "--name", "one", "--expires", "2030-01-01")
         millrace("channel", "create", "--name", "two\x1b[31m", "--expires", "2031-01-01T12:00:00Z")
         one, two = millrace("channel", "list").stdout.splitlines()
@@ -205,7 +205,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("args", "code", "said"), MISTAKES)
-def test_a_mistake_is_one_line_and_its_exit_code(millrace, args, code, said):
+def test_a_mistake_gives_a_one_line_error_and_an_exit_code(millrace, args, code, said):
     assert said in line(millrace(*args), code)
 
 
@@ -219,12 +219,12 @@ def test_a_mistake_is_one_line_and_its_exit_code(millrace, args, code, said):
         ({"CHANNELS": "dynamodb://video-metadata"}, 1, "set AWS_REGION"),
     ],
 )
-def test_a_configuration_that_cannot_be_used_is_one_line(millrace, environ, code, said):
+def test_an_unusable_configuration_gives_a_one_line_error(millrace, environ, code, said):
     assert said in line(millrace("channel", "list", **environ), code)
 
 
 class TestCheckConfig:
-    def test_it_prints_every_option_with_its_source_and_no_secret(self, millrace):
+    def test_check_config_prints_every_option_with_its_source_and_no_secret(self, millrace):
         done = millrace("check-config", "--set", "rtmp.port=0", HTTP__PORT="9")
         assert done.returncode == 0
         shown = {name.strip(): rest for name, _, rest in (text.partition(" = ") for text in done.stdout.splitlines())}
@@ -234,7 +234,7 @@ class TestCheckConfig:
         assert shown["signing.secret"].startswith("********")
         assert "cli-secret-of-the-tests" not in done.stdout
 
-    def test_a_file_that_is_missing_exits_2_after_the_list(self, millrace):
+    def test_check_config_exits_with_2_if_a_file_is_missing(self, millrace):
         done = millrace("check-config", TLS__CA="/no/ca.pem")
         assert done.returncode == 2
         assert "tls.ca" in done.stdout

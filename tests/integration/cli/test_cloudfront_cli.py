@@ -18,7 +18,7 @@ HOST = "https://live.example.com"
 
 @pytest.fixture
 def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The options that name the key."""
+    """Returns the options that name the key."""
     monkeypatch.setenv("MILLRACE_DATA", str(tmp_path / "var"))
     monkeypatch.setenv("MILLRACE_PLAYBACK__PUBLIC_URL", HOST)
     path = tmp_path / "key.pem"
@@ -68,7 +68,7 @@ def test_an_address_is_signed_by_either_policy(key: list[str], capsys: pytest.Ca
         (["rtmp://a/b", "--expires", "2090-01-01"], "url: expected an address"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_a_mistake_gives_a_one_line_error(
     key: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert main(["cloudfront", "sign", *arguments, *key]) == 2

@@ -1,4 +1,4 @@
-"""`millrace user …` beside a running gateway: who is added can sign in, who gets another password is signed out."""
+"""The command `millrace user` beside a running gateway: new users sign in, a new password signs a user out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def status(gateway: Gateway, cookie: str) -> int:
     return http("GET", f"http://127.0.0.1:{gateway.ports['admin']}/profile", headers={"Cookie": cookie}).status
 
 
-def test_who_is_added_can_sign_in_until_the_password_changes(gateway: Gateway) -> None:
+def test_a_new_user_can_sign_in_until_the_password_changes(gateway: Gateway) -> None:
     assert done(gateway.data, "user", "add", "eva", "--password-stdin", stdin=PASSWORD + "\n") == "created eva\n"
     (listed,) = json.loads(done(gateway.data, "user", "list", "--json"))
     assert listed["name"] == "eva"
@@ -71,7 +71,7 @@ def test_who_is_added_can_sign_in_until_the_password_changes(gateway: Gateway) -
     assert sign_in(gateway, ANOTHER, "eva").status == 401
 
 
-def test_a_broadcaster_uses_the_own_channels_until_the_role_changes(gateway: Gateway) -> None:
+def test_a_broadcaster_may_use_only_the_own_channels_until_the_role_changes(gateway: Gateway) -> None:
     own, other = gateway.channel(), gateway.channel()
     add = ("user", "add", "bea", "--role", "broadcaster", "--channel", own.id, "--password-stdin", "--json")
     user = json.loads(done(gateway.data, *add, stdin=PASSWORD + "\n"))
@@ -115,7 +115,7 @@ def test_the_admin_token_signs_in_and_no_secret_is_logged(gateway: Gateway) -> N
     assert "signed in" in gateway.log
 
 
-def test_mistakes_are_one_line(tmp_path: Path) -> None:
+def test_a_mistake_gives_a_one_line_error(tmp_path: Path) -> None:
     said: list[Any] = []
     for arguments, stdin, code in (
         (("add", "eva", "--password-stdin"), "short\n", 2),
@@ -136,7 +136,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert said[-1] == "millrace: user eva exists already\n"
 
 
-def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+def test_a_terminal_asks_for_the_password_twice_and_hides_it(tmp_path: Path) -> None:
     shown, code = at_terminal(tmp_path, "user", "add", "eva", typed=[PASSWORD, "something else", PASSWORD, PASSWORD])
     assert code == 0, shown
     assert shown.count("Password:") == 2 and shown.count("Once more:") == 2, shown
@@ -145,7 +145,7 @@ def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: P
 
 
 def at_terminal(data: Path, *arguments: str, typed: list[str]) -> tuple[str, int]:
-    """What a terminal shows, and the exit code; a line is typed whenever the program asks for one."""
+    """Returns the terminal output and the exit code. Each prompt of the program gets one line."""
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:

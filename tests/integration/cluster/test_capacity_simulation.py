@@ -36,7 +36,7 @@ LATENCY = 0.005
 # ---- as the gateway does ----
 
 
-def test_policy_is_the_gateways() -> None:
+def test_the_policy_has_the_constants_of_the_gateway() -> None:
     policy = Policy()
     assert (policy.keep, policy.absent) == (registry_locator.CACHE_SECONDS, registry_locator.ABSENT_SECONDS)
     assert (policy.gather, policy.batch) == (registry_locator._GATHER_SECONDS, registry_locator._BATCH)
@@ -76,7 +76,7 @@ class _Leaping(selectors.SelectSelector):
 
 
 class CountingRegistry:
-    """Answers find as a registry in which some streams are held, and notes how many names each request had."""
+    """A registry with some held streams, which records the number of names in each request."""
 
     def __init__(self, held: Collection[str]) -> None:
         self._held = held
@@ -92,7 +92,7 @@ class CountingRegistry:
 
 
 def moments(seconds: float, channels: int, rate: float, seed: int) -> list[tuple[float, int]]:
-    """When players ask for which channel."""
+    """Returns the times and the channels of the players' requests."""
     chance, at, found = random.Random(seed), 0.0, []
     while (at := at + chance.expovariate(rate)) < seconds:
         found.append((at, chance.randrange(channels)))
@@ -100,7 +100,7 @@ def moments(seconds: float, channels: int, rate: float, seed: int) -> list[tuple
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(3, 5.0), (300, 40.0), (5_000, 400.0)])
-def test_reader_asks_as_often_as_the_gateways_locator(channels: int, rate: float) -> None:
+def test_the_simulated_reader_sends_as_many_requests_as_the_gateways_locator(channels: int, rate: float) -> None:
     asked = moments(100.0, channels, rate, seed=7)
     held = range(0, channels, 3)
 
@@ -138,7 +138,7 @@ def test_reader_asks_as_often_as_the_gateways_locator(channels: int, rate: float
 # ---- its parts ----
 
 
-def test_agenda_keeps_the_order_of_time_and_of_making() -> None:
+def test_the_agenda_runs_events_by_time_and_then_by_creation() -> None:
     agenda, seen = Agenda(), []
     for when, name in ((2.0, "later"), (1.0, "first"), (1.0, "second")):
         agenda.at(when, lambda n=name: seen.append(n))  # type: ignore[misc]
@@ -146,38 +146,38 @@ def test_agenda_keeps_the_order_of_time_and_of_making() -> None:
     assert (seen, agenda.now) == (["first", "second"], 1.5)
 
 
-def test_registry_gives_a_stream_to_one_of_many() -> None:
+def test_the_registry_gives_a_stream_to_only_one_node() -> None:
     registry = Registry()
     answers = {registry.claim(5, node).node for node in range(40)}
     assert answers == {0}
     assert registry.claim(5, 9, over=registry.claim(5, 1).claim).node == 9
 
 
-def test_audience_is_whole_and_complete() -> None:
+def test_the_audience_has_the_given_sum_and_is_sorted() -> None:
     watching = audience(1_000, 1.0, 12_345)
     assert sum(watching) == 12_345
     assert watching == tuple(sorted(watching, reverse=True))
 
 
-def test_target_tracking_waits_for_three_points_and_counts_what_is_being_started() -> None:
+def test_target_tracking_waits_for_three_points_and_counts_starting_nodes() -> None:
     tracker = Tracker(Target(value=0.5), Surroundings())
     assert [tracker.wanted(60.0 * n, 1.0, 4) for n in range(3)] == [4, 4, 8]
     assert tracker.wanted(180.0, 1.0, 8) == 16
 
 
-def test_a_cdn_with_one_cache_asks_for_each_part_once_however_many_watch() -> None:
+def test_a_cdn_with_one_cache_requests_each_part_once_for_any_audience() -> None:
     few, many = (demand.asked_of_edges(0, n, Media(), Cdn(), 10) for n in (1, 100_000))
     assert (few.files, few.playlists, few.bits) == (many.files, many.playlists, many.bits)
     assert demand.asked_of_edges(0, 100_000, Media(), None, 10).files == 100_000 * demand.LANES / Media().part
 
 
-def test_hls_playlists_that_may_not_be_kept_reach_the_edges_once_for_each_viewer() -> None:
+def test_each_viewer_requests_uncacheable_hls_playlists_from_the_edges() -> None:
     passed, kept = (demand.asked_of_edges(10_000, 0, Media(), Cdn(kept=k), 10) for k in (0.0, 1.0))
     assert (passed.playlists, kept.playlists) == (5_000, 1)
     assert passed.fetched < 10 / demand.MOMENT + 1
 
 
-def test_plan_fills_no_node_further_than_it_is_told() -> None:
+def test_the_plan_fills_no_node_above_the_given_limit() -> None:
     load = Load(100, 100_000, MIXED)
     fleet = plan.fleet(load, C7GN_LARGE, C7GN_XLARGE, 0.6)
     assert max(plan.usage(plan.of_each_edge(load, fleet.edges), fleet.edge).values()) <= 0.6
@@ -213,19 +213,19 @@ def test_the_same_seed_gives_the_same_world() -> None:
     assert run(eventful, 3) != run(eventful, 4)
 
 
-def test_five_thousand_joins_on_a_cold_edge_are_one_pull() -> None:
+def test_five_thousand_joins_on_a_cold_edge_cause_one_pull() -> None:
     seen = run(scenario(Crowd(5, 5_000, 1.0), viewers=0, channels=1, edges=1, gateways=1, cold=True))
     assert (seen.opened, len(seen.joins)) == (1, 5_000)
 
 
-def test_all_that_asked_get_pictures() -> None:
+def test_all_joining_viewers_get_pictures() -> None:
     seen = run(scenario(Crowd(30, 2_000, 10.0, channel=None)))
     assert len(seen.joins) >= 2_000
     assert 0 < percentile(seen.joins, 0.99) < 1.0
 
 
 @pytest.mark.parametrize("mix", [ONLY_FLV, ONLY_LLHLS])
-def test_registry_is_asked_no_more_than_edges_times_streams_allow_however_many_watch(mix: demand.Mix) -> None:
+def test_registry_requests_depend_on_edges_and_streams_but_not_on_viewers(mix: demand.Mix) -> None:
     edges, channels = 4, 8
     asked = {}
     for viewers in (1_000, 100_000):
@@ -237,7 +237,7 @@ def test_registry_is_asked_no_more_than_edges_times_streams_allow_however_many_w
     assert asked[100_000] <= 1.5 * asked[1_000]
 
 
-def test_a_dead_process_is_succeeded_as_soon_as_its_encoders_come_back() -> None:
+def test_a_dead_process_is_replaced_as_soon_as_its_encoders_reconnect() -> None:
     seen = run(scenario(Death(20, "gateway"), session=1e9))
     assert seen.silence
     assert max(seen.republished) < 0.1
@@ -245,7 +245,7 @@ def test_a_dead_process_is_succeeded_as_soon_as_its_encoders_come_back() -> None
     assert max(seen.recovered) < max(seen.silence) + 3.0
 
 
-def test_a_dead_machine_is_succeeded_only_after_its_beat_has_stood_still() -> None:
+def test_a_dead_machine_is_replaced_only_after_its_beats_have_stopped() -> None:
     seen = run(scenario(Death(20, "gateway", silent=True), session=1e9))
     assert len(seen.silence) >= 2
     assert min(seen.republished) >= Policy().dead_after
@@ -265,7 +265,7 @@ def test_players_of_a_dead_edge_find_another() -> None:
     assert after.viewers[-1] == pytest.approx(before.viewers[-1], abs=60)
 
 
-def test_an_outage_of_the_registry_leaves_viewers_alone() -> None:
+def test_an_outage_of_the_registry_does_not_affect_viewers() -> None:
     seen = run(scenario(Outage(10, 60), session=1e9))
     assert not seen.recovered
     assert seen.viewers[-1] == pytest.approx(400, abs=60)
@@ -278,7 +278,7 @@ def test_hashed_channels_are_pulled_by_fewer_edges() -> None:
     assert hashed.pulls[-1] < spread.pulls[-1] / 2
 
 
-def test_more_edges_come_when_the_network_fills_and_after_a_while_only() -> None:
+def test_edges_are_added_with_a_delay_when_the_network_is_full() -> None:
     crowd = scenario(Crowd(10, 9_000, 20.0), target=Target(), seconds=600, edges=2)
     seen = run(crowd)
     assert (seen.edges[0], max(seen.edges) > 2) == (2, True)
@@ -287,7 +287,7 @@ def test_more_edges_come_when_the_network_fills_and_after_a_while_only() -> None
     assert seen.starved > 0
 
 
-def test_mapping_of_requests_holds_what_was_counted() -> None:
+def test_the_mapping_of_requests_contains_the_counted_requests() -> None:
     seen: Mapping[Operation, int] = run(scenario()).requests
     gateways_and_edges = (3 * 2 + 4) * 120 / Policy().beat_every
     assert seen[Operation.BEAT] == pytest.approx(gateways_and_edges, rel=0.03)

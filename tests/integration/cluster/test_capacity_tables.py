@@ -1,7 +1,7 @@
-"""The long tables of docs/capacity.md are what the simulation prints.
+"""The long tables of docs/capacity.md are the output of the simulation.
 
-They take minutes, and are the same for the same code: they are computed where code or tables have changed since they
-were written. `CAPACITY=all` computes them in any case.
+They take minutes, so they are computed only if code or tables have changed since they were written.
+`CAPACITY=all` computes them in any case.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tools.capacity.tables import TABLES
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_a_table_of_the_page_is_what_is_printed(name: str) -> None:
+def test_each_table_of_the_page_matches_the_simulation(name: str) -> None:
     if as_written() and os.environ.get("CAPACITY") != "all":
         return
     assert shown()[name] == TABLES[name](), f"`make capacity-page` writes the page's tables anew ({name})"

@@ -1,4 +1,4 @@
-"""The whole gateway as an ECS task: its address, its protection while somebody pushes, secrets that are replaced."""
+"""The whole gateway as an ECS task: its address, its protection during a push, and rotated secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def started(folder: Path, at: Agent | None = None, **settings: str) -> Asy
     assert code == 0, gateway.log[-3000:]
 
 
-async def test_a_task_is_found_at_its_own_address_and_protected_while_somebody_pushes(tmp_path: Path) -> None:
+async def test_a_task_registers_its_own_address_and_is_protected_during_a_push(tmp_path: Path) -> None:
     need("ffmpeg")
     registry = f"sqlite:///{tmp_path}/registry.db"
     shared = {
@@ -56,7 +56,7 @@ async def test_a_task_is_found_at_its_own_address_and_protected_while_somebody_p
         assert [asked["ProtectionEnabled"] for asked in at.asked] == [True, False]
 
 
-async def test_keys_of_the_secret_before_still_push_and_new_ones_are_made_with_the_new_one(tmp_path: Path) -> None:
+async def test_keys_of_the_previous_secret_work_and_new_keys_use_the_new_secret(tmp_path: Path) -> None:
     need("ffmpeg")
     secret = tmp_path / "secret"
     secret.write_text("the-first-secret")

@@ -1,4 +1,4 @@
-"""Two gateways on one registry: what is pushed at one plays at the other, and survives either."""
+"""Two gateways on one registry: a push at one plays at the other and survives the loss of either."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Pair:
 
     @staticmethod
     def at(gateway: Gateway, channel: Channel, path: str = "live.flv") -> str:
-        """A channel's address at one of them."""
+        """Returns a channel's address at one of them."""
         return f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/{path}"
 
     @staticmethod
     def door(gateway: Gateway, channel: Channel) -> str:
-        """Where one of them takes the channel's push."""
+        """Returns the channel's push address at one of them."""
         return f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel.obs_key}"
 
 
@@ -54,7 +54,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 FILM = Film("nodes-20", seconds=20)
 
 
-def test_every_form_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair) -> None:
+def test_every_protocol_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
     with push(FILM, pair.door(pair.a, channel)):
         channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
@@ -82,7 +82,7 @@ def test_both_nodes_give_the_same_bytes(pair: Pair) -> None:
             assert one.headers["content-type"] == other.headers["content-type"]
 
 
-def test_a_publisher_that_returns_at_the_other_node_goes_on_in_its_stream(pair: Pair) -> None:
+def test_a_publisher_that_reconnects_at_the_other_node_continues_its_stream(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     viewer = pull(pair.at(pair.b, channel), seconds=None)
     with viewer:
@@ -103,7 +103,7 @@ def test_a_publisher_that_returns_at_the_other_node_goes_on_in_its_stream(pair: 
     assert [f.time for f in take.video] == sorted(f.time for f in take.video)
 
 
-def test_a_holder_that_is_killed_is_succeeded_and_viewers_elsewhere_stay(pair: Pair) -> None:
+def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:
         with push(FILM, pair.door(pair.a, channel)):
@@ -127,7 +127,7 @@ def test_a_holder_that_is_killed_is_succeeded_and_viewers_elsewhere_stay(pair: P
     assert len(seen) > len(source), "and some of the first"
 
 
-def test_a_holder_that_leaves_lets_its_publisher_go_on_elsewhere(pair: Pair) -> None:
+def test_a_publisher_continues_at_another_node_when_its_holder_stops(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:
         with push(FILM, pair.door(pair.a, channel)):
@@ -143,5 +143,5 @@ def test_a_holder_that_leaves_lets_its_publisher_go_on_elsewhere(pair: Pair) -> 
 
 
 def _number(playlist: str, tag: str) -> int:
-    """Of an EXT-X tag, 0 where it is not there."""
+    """Returns the number of an EXT-X tag, or 0 without the tag."""
     return next((int(line.partition(":")[2]) for line in playlist.splitlines() if line.startswith(f"#EXT-X-{tag}:")), 0)

@@ -21,13 +21,13 @@ FILM = Film("shared", seconds=40)
 
 @dataclass
 class Two:
-    """`asked` is asked, `holder` is pushed to."""
+    """Two gateways: `asked` gets the API requests, `holder` gets the pushes."""
 
     asked: Gateway
     holder: Gateway
 
     def channel(self, **fields: Any) -> Channel:
-        """One that the holder is pushed to."""
+        """Creates a channel whose push goes to the holder."""
         return Channel(self.holder, self.asked.channel(**fields).item)
 
 
@@ -115,7 +115,7 @@ def test_viewers_at_one_node_are_counted_in_the_others_session(two: Two):
         until(seen, "both viewers are told of", timeout=25)
 
 
-def test_operations_are_for_nodes_alone(two: Two):
+def test_node_operations_are_refused_without_a_valid_node_signature(two: Two):
     base = f"http://127.0.0.1:{two.holder.ports['http']}/_node/.node"
     channel = two.channel()
     with live(channel):
@@ -125,7 +125,7 @@ def test_operations_are_for_nodes_alone(two: Two):
         assert channel.session()["state"] == "live"
 
 
-def test_servers_are_those_that_live(tmp_path: Path):
+def test_the_server_list_contains_only_live_gateways(tmp_path: Path):
     with sharing(tmp_path, 2) as (asked, killed):
         servers = api(asked, "GET", "/servers")
         assert [one["role"] for one in servers] == ["primary", "secondary"]

@@ -1,4 +1,4 @@
-"""Readers of a channel with edges of its own read from those: real processes, and tasks as processes."""
+"""Nodes read a channel with its own edges from these edges. Nodes and tasks are real processes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Tree:
 
     @property
     def pulls(self) -> list[str]:
-        """From which of them it has pulled, in order."""
+        """Returns the addresses of the edges from which the reader has pulled, in order."""
         lines = [line for line in self.reader.log.splitlines() if "pulling" in line and self.channel.id in line]
         return [node.address for line in lines for node in self.near if node.address in line]
 
     def item(self) -> dict[str, object] | None:
-        """What the registry tells of the session."""
+        """Returns the registry's item of the session."""
         with contextlib.closing(sqlite3.connect(f"file:{self.folder}/registry.db?mode=ro", uri=True)) as database:
             row = database.execute("SELECT item FROM holdings WHERE stream = ?", (self.channel.id,)).fetchone()
         return json.loads(row[0]) if row is not None else None
@@ -48,7 +48,7 @@ class Tree:
         return f"http://127.0.0.1:{self.reader.ports['http']}/{self.channel.id}/{path}"
 
     async def watched(self, **viewers: int) -> None:
-        """Until so many watch by each protocol at the reader, an edge."""
+        """Waits until the reader, an edge, has the given numbers of viewers by protocol."""
         assert isinstance(self.reader, Edge)
         async with asyncio.timeout(20):
             while True:
@@ -58,7 +58,7 @@ class Tree:
                 await asyncio.sleep(0.1)
 
     async def kill(self, address: str) -> None:
-        """The edge that is there, without a word."""
+        """Kills the edge at this address."""
         mark = f'"http":{address.rpartition(":")[2]},'
         for process in self.containers.running:
             # The process's own log: its id stands in no line.
@@ -72,7 +72,7 @@ class Tree:
 
 @contextlib.asynccontextmanager
 async def tree(folder: Path, reader: type[Gateway] = Edge) -> AsyncIterator[Tree]:
-    """reader: what the node is that plays without being an edge of the channel."""
+    """Yields a running tree. `reader` is the class of the node that plays the channel."""
     async with started(folder) as (tasks, containers, gateway):
         shared = {n: containers.definition[n] for n in ("MILLRACE_REGISTRY", "MILLRACE_CLUSTER__SECRET")}
         (folder / "edge").mkdir()
@@ -95,7 +95,7 @@ async def tree(folder: Path, reader: type[Gateway] = Edge) -> AsyncIterator[Tree
                 await asyncio.sleep(0.1)
 
 
-async def test_flv_and_hls_play_through_the_channels_edges_and_outlive_one_of_them(tmp_path: Path) -> None:
+async def test_flv_and_hls_playback_survives_the_loss_of_one_channel_edge(tmp_path: Path) -> None:
     async with tree(tmp_path) as grown:
         with (
             pull(grown.url("live.flv"), seconds=12) as flv,
@@ -111,14 +111,14 @@ async def test_flv_and_hls_play_through_the_channels_edges_and_outlive_one_of_th
         assert holder not in grown.reader.log, "the holder was never asked"
 
 
-async def test_a_gateway_that_plays_what_another_holds_reads_it_from_an_edge_too(tmp_path: Path) -> None:
+async def test_a_gateway_also_reads_the_stream_of_another_holder_from_an_edge(tmp_path: Path) -> None:
     async with tree(tmp_path, Gateway) as grown:
         with pull(grown.url("live.flv"), seconds=3) as player:
             judge(await asyncio.to_thread(take_of, player), FILM, cut=True)
         assert len(grown.pulls) == 1, grown.reader.log[-3000:]
 
 
-async def test_the_tasks_stand_in_the_sessions_row_and_it_goes_with_the_stream(tmp_path: Path) -> None:
+async def test_the_session_row_lists_the_tasks_and_ends_with_the_stream(tmp_path: Path) -> None:
     async with tree(tmp_path) as grown:
         item = grown.item()
         assert item is not None

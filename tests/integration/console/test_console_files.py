@@ -39,7 +39,7 @@ def policy(text: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_page_runs_its_own_scripts_alone(api: Admin, page: str):
+async def test_a_page_may_run_only_its_own_scripts(api: Admin, page: str):
     response = await api.call("GET", page, token=None)
     assert (response.status, response.content_type) == (200, "text/html")
     rules = policy(response.headers["Content-Security-Policy"])
@@ -68,7 +68,7 @@ async def test_a_page_may_play_from_and_push_to_this_gateway(api: Admin):
     assert "https://play.example.com" in rules["media-src"]
 
 
-async def test_addresses_of_this_machine_are_known_by_both_of_its_names(tmp_path: Path):
+async def test_the_policy_allows_both_addresses_of_this_machine(tmp_path: Path):
     ports = OpenPorts(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
     async with admin(tmp_path, address_defaults=AddressDefaults(lambda: ports, "198.51.100.7", "198.51.100.7")) as api:
         rules = policy((await api.client.get("/")).headers["Content-Security-Policy"])
@@ -98,7 +98,7 @@ async def test_a_hostile_public_url_adds_nothing_to_the_policy(tmp_path: Path):
         assert "live.example.com;" not in response.headers["Content-Security-Policy"]
 
 
-async def test_films_may_be_sent_to_the_bucket(tmp_path: Path):
+async def test_the_policy_allows_uploads_to_the_bucket(tmp_path: Path):
     async def bucket() -> str:
         return "https://films.s3.eu-central-1.amazonaws.com"
 
@@ -107,7 +107,7 @@ async def test_films_may_be_sent_to_the_bucket(tmp_path: Path):
         assert await bucket() in rules["connect-src"]
 
 
-async def test_the_page_loads_also_while_the_store_is_away(tmp_path: Path):
+async def test_the_page_loads_while_the_store_is_unavailable(tmp_path: Path):
     class Away:
         async def get_domains(self) -> None:
             raise StoreUnavailable("gone")
@@ -119,8 +119,8 @@ async def test_the_page_loads_also_while_the_store_is_away(tmp_path: Path):
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_page_loads_all_that_it_names(api: Admin, page: str):
-    """What is not there is a 404, and that an error in every browser's log."""
+async def test_all_files_that_a_page_references_exist(api: Admin, page: str):
+    """A missing file gives 404, which is an error in every browser's log."""
     seen: set[str] = set()
     waiting = [page]
     while waiting:
@@ -143,7 +143,7 @@ async def test_a_page_loads_all_that_it_names(api: Admin, page: str):
     assert any(path.endswith(".js") for path in seen), seen
 
 
-async def test_a_file_is_asked_for_again_unless_its_address_names_its_hash(api: Admin):
+async def test_a_file_is_revalidated_unless_its_address_contains_its_hash(api: Admin):
     first = await api.call("GET", "/console/players/hls.min.js", token=None)
     tag = first.headers["ETag"].removeprefix("W/").strip('"')
     assert first.headers["Cache-Control"] == "no-cache"
@@ -163,7 +163,7 @@ async def test_a_file_is_asked_for_again_unless_its_address_names_its_hash(api: 
     [("gzip", True), ("gzip, deflate, br", True), ("GZIP;q=0.5", True), ("br", False), ("", False), ("gzip;q=0", False),
      ("gzip; q=0.0", False), ("*", True), ("identity", False)],
 )  # fmt: skip
-async def test_files_are_compressed_for_whoever_takes_it(api: Admin, accepted: str, packed: bool):
+async def test_files_are_compressed_for_clients_that_accept_gzip(api: Admin, accepted: str, packed: bool):
     plain = await (await api.call("GET", "/console/players/style.css", token=None)).read()
     session = api.client.session
     url = api.client.make_url("/console/players/style.css")
@@ -176,7 +176,7 @@ async def test_files_are_compressed_for_whoever_takes_it(api: Admin, accepted: s
     assert int(response.headers["Content-Length"]) == len(body)
 
 
-async def test_the_head_of_a_file_may_be_asked_for(api: Admin):
+async def test_a_head_request_for_a_file_is_answered(api: Admin):
     for path in (*PAGES, "/console/players/style.css"):
         response = await api.call("HEAD", path, token=None)
         assert (response.status, await response.read()) == (200, b"")
@@ -193,7 +193,7 @@ async def test_the_head_of_a_file_may_be_asked_for(api: Admin):
      "/console/a/b/c/d/e/f/g/h/i/j.js", "/console/" + "x" * 300 + ".js", "/console/%ff.js", "/console/%C3%A9.js",
      "/_player/", "/_player/nothing.js", "/_player/../api/auth.py", "/favicon.ico", "/console/players/style.css/x.css"],
 )  # fmt: skip
-async def test_nothing_else_is_there(api: Admin, path: str):
+async def test_other_paths_are_not_served(api: Admin, path: str):
     url = URL(f"http://127.0.0.1:{api.client.port}{path}", encoded=True)  # as it is, not tidied up by the client
     async with api.client.session.get(url) as response:
         assert response.status in (401, 404)  # 401: which other routes there are is not told without a token
@@ -205,7 +205,7 @@ async def test_files_cannot_be_changed(api: Admin):
         assert (await api.call(method, "/console/players/style.css")).status == 405
 
 
-async def test_an_edited_file_is_read_anew(tmp_path: Path):
+async def test_an_edited_file_is_read_again(tmp_path: Path):
     root = tmp_path / "console"
     (root / "app").mkdir(parents=True)
     page = root / "app" / "index.html"
@@ -219,12 +219,12 @@ async def test_an_edited_file_is_read_anew(tmp_path: Path):
         assert (response.status, (await response.json())["error"]) == (404, "this page is not installed")
 
 
-async def test_the_broadcaster_learns_where_to_push(api: Admin):
+async def test_the_broadcast_page_gets_the_ports_for_its_push(api: Admin):
     response = await api.call("GET", "/broadcast.json", token=None)
     assert await response.json() == {"host": "", "ws": 8081, "wss": None}
 
 
-async def test_pushes_of_pages_over_tls_go_over_tls(tmp_path: Path):
+async def test_pages_over_tls_push_over_tls(tmp_path: Path):
     ports = OpenPorts(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
     async with admin(tmp_path, address_defaults=AddressDefaults(lambda: ports), proxies=trusting("127.0.0.0/8")) as api:
         item = await api.create()

@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(autouse=True)
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What makes hashes slow is proven with them; here they would only be slow."""
+    """Makes password hashes fast. Other tests check that they are slow enough."""
     monkeypatch.setattr(passwords, "_N", 1 << 8)
 
 
@@ -38,7 +38,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Admin]:
 
 @dataclass
 class Browser:
-    """A browser's part in it: it keeps the cookie, and its page sends the secret of the session."""
+    """A browser double: it keeps the cookie, and its page sends the secret of the session."""
 
     api: Admin
     cookie: str = ""
@@ -47,7 +47,7 @@ class Browser:
     headers: dict[str, str] = field(default_factory=dict)
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> aiohttp.ClientResponse:
-        """One request; header names with "_" for "-"."""
+        """Sends one request. Header names have "_" instead of "-"."""
         sent = {"Cookie": f"{COOKIE}={self.cookie}"} if self.cookie else {}
         sent |= self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -89,7 +89,7 @@ async def user(api: Admin, name: str = "eva", password: str = PASSWORD) -> None:
 # ---- signing in and out ----
 
 
-async def test_before_signing_in_the_page_learns_how_one_may(api: Admin):
+async def test_the_login_page_gets_the_available_ways_to_sign_in(api: Admin):
     assert await Browser(api).state() == {"user": None, "csrf": None, "oidc": None, "users": False}
     await user(api)
     assert (await Browser(api).state())["users"] is True
@@ -112,7 +112,7 @@ async def test_a_users_password_opens_a_session(api: Admin):
     assert await browser.opens()
 
 
-async def test_no_script_reads_the_cookie_and_no_other_site_sends_it(api: Admin):
+async def test_the_session_cookie_is_http_only_and_same_site(api: Admin):
     browser = await signed_in(api)
     parts = {part.strip().lower() for part in browser.set_cookie.split(";")[1:]}
     assert {"httponly", "samesite=strict", "path=/", "max-age=604800"} == parts
@@ -124,7 +124,7 @@ async def test_no_script_reads_the_cookie_and_no_other_site_sends_it(api: Admin)
     [("", "wrong"), ("", ""), ("eva", "wrong"), ("nobody", PASSWORD), ("eva", ""), ("../eva", PASSWORD),
      ("e" * 64, "x"), ("eva\u0000", PASSWORD), ("EVA", PASSWORD)],
 )  # fmt: skip
-async def test_a_wrong_name_or_password_is_one_and_the_same_refusal(api: Admin, name: str, password: str):
+async def test_a_wrong_name_and_a_wrong_password_give_the_same_refusal(api: Admin, name: str, password: str):
     await user(api)
     response = await Browser(api).sign_in(password, name)
     assert (response.status, await response.json()) == (401, {"error": "the token or password is wrong"})
@@ -136,7 +136,7 @@ async def test_a_wrong_name_or_password_is_one_and_the_same_refusal(api: Admin, 
     [({"password": 5}, "password"), ({"password": "x" * 1025}, "password"), ({"name": [], "password": "x"}, "name"),
      ({"name": "n" * 65, "password": "x"}, "name")],
 )  # fmt: skip
-async def test_what_cannot_be_a_login_is_a_400(api: Admin, body: dict[str, Any], field: str):
+async def test_a_malformed_login_gives_400(api: Admin, body: dict[str, Any], field: str):
     response = await Browser(api).ask("POST", "/login", body)
     assert (response.status, (await response.json())["field"]) == (400, field)
 
@@ -151,7 +151,7 @@ async def test_signing_out_ends_the_session_on_the_server(api: Admin):
     assert (await refused.json())["error"] == "the session has ended: sign in again"
 
 
-async def test_signing_in_again_ends_the_session_before(api: Admin):
+async def test_a_new_sign_in_ends_the_previous_session(api: Admin):
     first = await signed_in(api)
     old = first.cookie
     assert (await first.sign_in(TOKEN)).status == 200
@@ -161,13 +161,13 @@ async def test_signing_in_again_ends_the_session_before(api: Admin):
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "a" * 43, "é中", '"', "a b", "../../etc", "x" * 3000])
-async def test_an_invented_cookie_opens_nothing(api: Admin, cookie: str):
+async def test_an_invented_cookie_opens_no_session(api: Admin, cookie: str):
     await signed_in(api)
     response = await Browser(api, cookie.encode().decode("latin-1")).ask("GET", "/domains")
     assert response.status == 401
 
 
-async def test_a_session_serves_every_route_that_the_token_serves(api: Admin):
+async def test_a_session_may_use_every_route_of_the_token(api: Admin):
     browser = await signed_in(api)
     for path in ("/videostream", "/videostreams/online", "/domains", "/servers", "/metrics", "/openapi.json", "/status",
                  "/log", "/profile", "/users", "/api/server"):  # fmt: skip
@@ -179,7 +179,7 @@ async def test_a_session_serves_every_route_that_the_token_serves(api: Admin):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_without_the_secret_a_cookie_changes_nothing(api: Admin, method: str):
+async def test_a_cookie_without_the_csrf_secret_changes_nothing(api: Admin, method: str):
     browser = await signed_in(api)
     item = await api.create()
     for forged in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": "wrong"}, {"X-CSRF-Token": "é"}):
@@ -191,7 +191,7 @@ async def test_without_the_secret_a_cookie_changes_nothing(api: Admin, method: s
     assert len(await api.json("GET", "/videostream")) == 1
 
 
-async def test_the_secret_of_another_session_is_none(api: Admin):
+async def test_the_csrf_secret_of_another_session_is_refused(api: Admin):
     one, other = await signed_in(api), await signed_in(api)
     one.headers = other.headers
     assert (await one.ask("PUT", "/domains", {})).status == 403
@@ -209,7 +209,7 @@ async def test_a_page_of_another_origin_changes_nothing(api: Admin, origin: str)
     assert (await api.json("GET", "/domains"))["pushDNS"] == ""
 
 
-async def test_our_own_page_does(api: Admin):
+async def test_a_page_of_the_same_origin_may_change_data(api: Admin):
     browser = await signed_in(api)
     own = str(api.client.make_url("/")).rstrip("/")
     assert (await browser.ask("PUT", "/domains", {"pushDNS": "a.example"}, Origin=own)).status == 200
@@ -220,12 +220,12 @@ async def test_our_own_page_does(api: Admin):
 @pytest.mark.parametrize(
     ("site", "status"), [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)]
 )
-async def test_what_the_browser_says_of_the_page_counts(api: Admin, site: str, status: int):
+async def test_the_sec_fetch_site_header_is_obeyed(api: Admin, site: str, status: int):
     browser = await signed_in(api)
     assert (await browser.ask("PUT", "/domains", {}, Sec_Fetch_Site=site)).status == status
 
 
-async def test_another_site_cannot_sign_somebody_in(api: Admin):
+async def test_another_site_cannot_open_a_session(api: Admin):
     response = await Browser(api).sign_in(TOKEN, Origin="http://evil.example")
     assert response.status == 403
     assert "Set-Cookie" not in response.headers
@@ -237,12 +237,12 @@ async def test_the_token_needs_no_secret_and_no_origin(api: Admin):
     assert response.status == 200
 
 
-async def test_with_a_token_the_cookie_is_not_looked_at(api: Admin):
+async def test_a_request_with_a_token_ignores_the_cookie(api: Admin):
     browser = await signed_in(api)
     assert (await browser.ask("GET", "/domains", Authorization="Bearer wrong")).status == 401
 
 
-async def test_no_other_page_may_read_what_a_cookie_opens(api: Admin):
+async def test_other_origins_cannot_read_answers_to_requests_with_a_cookie(api: Admin):
     browser = await signed_in(api)
     for response in (
         await browser.ask("GET", "/profile", Origin="http://evil.example"),
@@ -256,7 +256,7 @@ async def test_no_other_page_may_read_what_a_cookie_opens(api: Admin):
 # ---- behind TLS and proxies ----
 
 
-async def test_over_tls_the_cookie_never_travels_without(tmp_path: Path):
+async def test_over_tls_the_cookie_is_secure(tmp_path: Path):
     async with admin(tmp_path, proxies=trusting("127.0.0.0/8")) as api:
         browser = Browser(api)
         await browser.sign_in(TOKEN, X_Forwarded_Proto="https", Host="console.example.com")
@@ -266,14 +266,14 @@ async def test_over_tls_the_cookie_never_travels_without(tmp_path: Path):
         assert (await browser.ask("PUT", "/domains", {}, Origin="http://console.example.com", **own)).status == 403
 
 
-async def test_who_is_no_trusted_proxy_is_not_believed(tmp_path: Path):
+async def test_forwarded_headers_of_an_untrusted_proxy_are_ignored(tmp_path: Path):
     async with admin(tmp_path, proxies=trusting("10.0.0.0/8")) as api:
         browser = Browser(api)
         await browser.sign_in(TOKEN, X_Forwarded_Proto="https")
         assert "Secure" not in browser.set_cookie
 
 
-async def test_a_proxy_that_ends_tls_without_a_word_is_lived_with(api: Admin):
+async def test_an_https_origin_is_accepted_behind_a_proxy_without_forwarded_headers(api: Admin):
     browser = await signed_in(api)
     there = {"Host": "console.example.com", "Origin": "https://console.example.com"}
     assert (await browser.ask("PUT", "/domains", {}, **there)).status == 200
@@ -290,7 +290,7 @@ async def test_guesses_are_counted_by_the_address_behind_a_proxy(tmp_path: Path)
 # ---- guessing ----
 
 
-async def test_an_address_that_guesses_has_to_wait_and_who_is_right_there_does_not(tmp_path: Path):
+async def test_an_address_with_wrong_guesses_must_wait_but_correct_sign_ins_work(tmp_path: Path):
     async with admin(tmp_path, refusals_per_minute=3) as api:
         signed = await signed_in(api)
         answers = [await Browser(api).sign_in(f"guess {n}") for n in range(5)]
@@ -301,7 +301,7 @@ async def test_an_address_that_guesses_has_to_wait_and_who_is_right_there_does_n
         assert (await api.call("GET", "/domains", token="wrong")).status == 429, "they are counted together"
 
 
-async def test_a_name_that_is_guessed_at_from_everywhere_is_slowed_and_not_locked(tmp_path: Path):
+async def test_many_guesses_at_a_name_delay_its_sign_ins_without_a_lock(tmp_path: Path):
     async with admin(tmp_path, refusals_per_minute=30, proxies=trusting("127.0.0.0/8")) as api:
         await user(api)
         authenticators = api.authenticators
@@ -314,9 +314,7 @@ async def test_a_name_that_is_guessed_at_from_everywhere_is_slowed_and_not_locke
         assert (await Browser(api).sign_in(PASSWORD, "eva", X_Forwarded_For="203.0.113.9")).status == 200
 
 
-async def test_a_right_password_is_not_kept_waiting_by_another_addresss_guesses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_guesses_of_one_address_do_not_delay_sign_ins_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     began, gate = threading.Event(), threading.Semaphore(0)
 
     def slow(password: str, kept: Any) -> bool:
@@ -344,7 +342,9 @@ async def test_a_right_password_is_not_kept_waiting_by_another_addresss_guesses(
         assert {(await task).status for task in flood} <= {401, 429}
 
 
-async def test_a_flood_of_sign_ins_takes_its_turn_or_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_simultaneous_sign_ins_are_verified_one_by_one_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     at_once, most = 0, 0
 
     def slow(password: str, kept: Any) -> bool:
@@ -372,7 +372,7 @@ async def test_a_flood_of_sign_ins_takes_its_turn_or_is_sent_away(tmp_path: Path
 # ---- sessions that end ----
 
 
-async def test_a_session_ends_when_nobody_uses_it(tmp_path: Path):
+async def test_an_unused_session_ends(tmp_path: Path):
     clock = Clock()
     async with admin(tmp_path, idle=1000, most=10_000, clock=clock) as api:
         browser = await signed_in(api)
@@ -384,7 +384,7 @@ async def test_a_session_ends_when_nobody_uses_it(tmp_path: Path):
         assert (await browser.state())["user"] is None
 
 
-async def test_a_session_ends_however_much_it_is_used(tmp_path: Path):
+async def test_a_session_in_use_ends_after_its_maximum_age(tmp_path: Path):
     clock = Clock()
     async with admin(tmp_path, idle=1000, most=2000, clock=clock) as api:
         browser = await signed_in(api)
@@ -395,7 +395,7 @@ async def test_a_session_ends_however_much_it_is_used(tmp_path: Path):
         assert not await browser.opens()
 
 
-async def test_another_password_ends_the_users_sessions_and_nobody_elses(api: Admin):
+async def test_a_new_password_ends_only_the_sessions_of_that_user(api: Admin):
     await user(api)
     await user(api, "adam")
     eva, again, adam = [await signed_in(api, PASSWORD, name) for name in ("eva", "eva", "adam")]
@@ -406,7 +406,7 @@ async def test_another_password_ends_the_users_sessions_and_nobody_elses(api: Ad
     assert (await Browser(api).sign_in("another password", "eva")).status == 200
 
 
-async def test_a_deleted_user_is_out(api: Admin):
+async def test_the_sessions_of_a_deleted_user_end(api: Admin):
     await user(api)
     eva = await signed_in(api, PASSWORD, "eva")
     assert (await eva.ask("PUT", "/profile", {"theme": "dark"})).status == 200
@@ -430,7 +430,7 @@ async def test_another_admin_token_ends_the_sessions_of_the_old_one(tmp_path: Pa
         assert [await Browser(api, cookie).opens() for cookie in cookies] == [False, True]
 
 
-async def test_a_person_has_so_many_sessions_and_the_oldest_gives_way(tmp_path: Path):
+async def test_a_new_session_beyond_the_limit_ends_the_oldest_session(tmp_path: Path):
     clock = Clock()
     async with admin(tmp_path, clock=clock, refusals_per_minute=0) as api:
         browsers = []
@@ -472,7 +472,7 @@ async def flaky(tmp_path: Path) -> AsyncIterator[tuple[Admin, Flaky, Clock]]:
             yield api, switch, clock
 
 
-async def test_while_the_store_is_away_the_token_still_opens_a_session(flaky: tuple[Admin, Flaky, Clock]):
+async def test_the_token_opens_a_session_while_the_store_is_unavailable(flaky: tuple[Admin, Flaky, Clock]):
     api, switch, clock = flaky
     await user(api)
     switch.away = True
@@ -488,7 +488,7 @@ async def test_while_the_store_is_away_the_token_still_opens_a_session(flaky: tu
     assert (await again.ask("GET", "/login")).status == 200
 
 
-async def test_while_the_store_is_away_those_who_are_signed_in_go_on(flaky: tuple[Admin, Flaky, Clock]):
+async def test_open_sessions_continue_while_the_store_is_unavailable(flaky: tuple[Admin, Flaky, Clock]):
     api, switch, clock = flaky
     browser = await signed_in(api)
     assert await browser.opens()
@@ -506,7 +506,7 @@ async def test_while_the_store_is_away_those_who_are_signed_in_go_on(flaky: tupl
 # ---- profiles ----
 
 
-async def test_a_profile_is_what_was_put_and_nobody_elses(api: Admin):
+async def test_a_profile_is_stored_unchanged_and_private(api: Admin):
     await user(api)
     await user(api, "adam")
     eva, adam, boss = (
@@ -525,19 +525,19 @@ async def test_a_profile_is_what_was_put_and_nobody_elses(api: Admin):
     assert await (await eva.ask("GET", "/profile")).json() == {"theme": "light"}
 
 
-async def test_the_token_has_one_profile_however_it_is_sent(api: Admin):
+async def test_the_token_and_its_sessions_share_one_profile(api: Admin):
     await api.json("PUT", "/profile", {"a": 1})
     assert await (await (await signed_in(api)).ask("GET", "/profile")).json() == {"a": 1}
 
 
-async def test_a_user_who_is_called_like_the_token_is_somebody_else(api: Admin):
+async def test_a_user_named_like_the_token_has_a_separate_profile(api: Admin):
     await api.json("PUT", "/profile", {"secret": True})
     await user(api, "admin")
     named = await signed_in(api, PASSWORD, "admin")
     assert await (await named.ask("GET", "/profile")).json() == {}
 
 
-async def test_a_profile_has_a_largest_size(api: Admin):
+async def test_a_profile_has_a_maximum_size(api: Admin):
     response = await api.call("PUT", "/profile", {"a": "x" * 64_000})
     assert (response.status, (await response.json())["error"][:11]) == (413, "the profile")
     assert (await api.call("PUT", "/profile", raw=b"{" + b" " * 300_000 + b"}")).status == 413
@@ -556,7 +556,7 @@ async def test_users_are_listed_by_name_without_their_passwords(api: Admin):
     assert all(u.keys() == {"name", "role", "channels", "created", "changed"} for u in found)
 
 
-async def test_a_password_is_kept_as_a_hash_that_nobody_can_read(api: Admin, tmp_path: Path):
+async def test_a_password_is_stored_only_as_a_hash(api: Admin, tmp_path: Path):
     await user(api)
     await signed_in(api, PASSWORD, "eva")
     for file in tmp_path.glob("console.db*"):
@@ -572,23 +572,23 @@ async def test_a_password_is_kept_as_a_hash_that_nobody_can_read(api: Admin, tmp
      ({"name": "a\u202eb", "password": PASSWORD}, "name"), ({"name": "..", "password": PASSWORD}, "name"),
      ({"name": "a%2fb", "password": PASSWORD}, "name"), ({"name": 5, "password": PASSWORD}, "name")],
 )  # fmt: skip
-async def test_a_name_or_password_that_cannot_be_is_named(api: Admin, body: dict[str, Any], field: str):
+async def test_an_invalid_name_or_password_is_reported_with_its_field(api: Admin, body: dict[str, Any], field: str):
     response = await api.call("POST", "/users", body)
     assert (response.status, (await response.json())["field"]) == (400, field)
 
 
-async def test_a_name_is_given_once(api: Admin):
+async def test_a_user_name_can_be_added_only_once(api: Admin):
     await user(api)
     assert (await api.call("POST", "/users", {"name": "eva", "password": PASSWORD})).status == 409
 
 
 @pytest.mark.parametrize("name", ["nobody", "a%2Fb", "%00", "x" * 100])
-async def test_who_is_not_there_cannot_be_changed(api: Admin, name: str):
+async def test_an_unknown_user_cannot_be_changed(api: Admin, name: str):
     assert (await api.call("PUT", f"/users/{name}", {"password": PASSWORD})).status == 404
     assert (await api.call("DELETE", f"/users/{name}")).status == 404
 
 
-async def test_script_in_a_name_is_text(api: Admin):
+async def test_a_script_in_a_user_name_is_returned_as_text(api: Admin):
     name = "<script>alert(1)<"
     await user(api, name)
     response = await api.call("GET", "/users")
@@ -600,7 +600,7 @@ async def test_script_in_a_name_is_text(api: Admin):
 # ---- what an operator sees ----
 
 
-async def test_sign_ins_are_told_and_secrets_are_not(api: Admin, capsys: pytest.CaptureFixture[str]):
+async def test_sign_ins_are_logged_without_secrets(api: Admin, capsys: pytest.CaptureFixture[str]):
     await user(api)
     browser = await signed_in(api, PASSWORD, "eva")
     await Browser(api).sign_in("a wrong password", "eva")
@@ -612,7 +612,7 @@ async def test_sign_ins_are_told_and_secrets_are_not(api: Admin, capsys: pytest.
     assert api.metrics.refused.values[("login", "wrong")] == 1
 
 
-async def test_a_huge_body_is_refused_before_anything_is_done_with_it(api: Admin):
+async def test_a_huge_body_is_refused_before_it_is_processed(api: Admin):
     body = b'{"password":"' + b"x" * 10_000_000 + b'"}'
     for path, token in (("/login", None), ("/profile", TOKEN), ("/users", TOKEN)):
         headers = {"Authorization": f"Bearer {token}"} if token else {}

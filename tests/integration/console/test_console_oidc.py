@@ -50,7 +50,7 @@ class Lab:
         return (await self.api.call("GET", "/profile", token=token)).status
 
     async def get(self, url: str, **options: Any) -> aiohttp.ClientResponse:
-        """One step of a browser: no redirect is followed, cookies are kept."""
+        """Runs one step of a browser: no redirect is followed, cookies are kept."""
         if not url.startswith("http"):
             url = str(self.api.client.make_url(url))
         response = await self.api.client.session.get(url, allow_redirects=False, **options)
@@ -58,7 +58,7 @@ class Lab:
         return response
 
     async def sign_in(self) -> aiohttp.ClientResponse:
-        """All steps; the answer to the browser that came back."""
+        """Runs all steps of the sign-in, and returns the last answer."""
         start = await self.get("/oidc/start")
         assert start.status == 302, await start.text()
         there = await self.get(start.headers["Location"])
@@ -78,11 +78,11 @@ async def lab(idp: Provider, tmp_path: Path) -> AsyncIterator[Lab]:
 # ---- signing in ----
 
 
-async def test_the_page_is_told_what_the_button_says(lab: Lab):
+async def test_the_login_page_gets_the_provider_name(lab: Lab):
     assert (await lab.state())["oidc"] == {"name": "Cognito"}
 
 
-async def test_somebody_signs_in_and_is_known(lab: Lab):
+async def test_a_user_of_the_provider_can_sign_in(lab: Lab):
     back = await lab.sign_in()
     assert (back.status, back.headers["Location"]) == (303, "/")
     state = await lab.state()
@@ -95,7 +95,7 @@ async def test_somebody_signs_in_and_is_known(lab: Lab):
     assert cookie["httponly"] and cookie["samesite"] == "Strict"
 
 
-async def test_the_way_there_carries_pkce_state_and_nonce(lab: Lab):
+async def test_the_authorization_request_carries_pkce_state_and_nonce(lab: Lab):
     asked = parse_qs(urlsplit((await lab.get("/oidc/start")).headers["Location"]).query)
     again = parse_qs(urlsplit((await lab.get("/oidc/start")).headers["Location"]).query)
     assert asked["redirect_uri"] == [str(lab.api.client.make_url("/oidc/callback"))]
@@ -103,7 +103,7 @@ async def test_the_way_there_carries_pkce_state_and_nonce(lab: Lab):
         assert len(asked[secret][0]) >= 43 and asked[secret] != again[secret]
 
 
-async def test_the_cookie_of_the_way_is_for_the_way_back_alone(lab: Lab):
+async def test_the_sign_in_cookie_is_limited_to_the_callback(lab: Lab):
     cookie = (await lab.get("/oidc/start")).cookies["millrace_oidc"]
     assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["max-age"]) == ("/oidc", "Lax", True, "600")
     back = await lab.sign_in()
@@ -114,7 +114,7 @@ async def test_the_cookie_of_the_way_is_for_the_way_back_alone(lab: Lab):
     "query",
     ["code=c&state=wrong", "code=c&state=", "code=c", "state=x", "", "error=access_denied&state=x", "code=c&state=é"],
 )
-async def test_a_way_back_that_was_not_begun_here_is_refused(lab: Lab, query: str):
+async def test_a_callback_that_was_not_started_here_is_refused(lab: Lab, query: str):
     await lab.get("/oidc/start")
     response = await lab.get(f"/oidc/callback?{query}")
     assert response.status == 403
@@ -122,8 +122,8 @@ async def test_a_way_back_that_was_not_begun_here_is_refused(lab: Lab, query: st
     assert "/token" not in lab.idp.asked
 
 
-async def test_without_the_cookie_of_the_way_a_code_opens_nothing(lab: Lab):
-    """An attacker's code, sent to a victim's browser."""
+async def test_a_code_without_the_sign_in_cookie_opens_no_session(lab: Lab):
+    """An attacker sends a code to a victim's browser."""
     start = await lab.get("/oidc/start")
     there = await lab.get(start.headers["Location"])
     lab.api.client.session.cookie_jar.clear()
@@ -132,14 +132,14 @@ async def test_without_the_cookie_of_the_way_a_code_opens_nothing(lab: Lab):
 
 @pytest.mark.parametrize("cookie", ["..", "....", "a.b.c", "x.y.z.9999999999." + "0" * 64])
 @pytest.mark.parametrize("state", ["", "a", "x"])
-async def test_a_cookie_that_a_client_made_up_opens_nothing(lab: Lab, cookie: str, state: str):
+async def test_a_forged_sign_in_cookie_opens_no_session(lab: Lab, cookie: str, state: str):
     lab.idp.nonce = ""
     url = f"/oidc/callback?code=c&state={state}"
     assert (await lab.get(url, headers={"Cookie": f"millrace_oidc={cookie}"})).status == 403
     assert "/token" not in lab.idp.asked, "the provider is not asked"
 
 
-async def test_a_return_is_good_once_whatever_the_code(lab: Lab):
+async def test_a_callback_can_be_used_only_once(lab: Lab):
     start = await lab.get("/oidc/start")
     jar = dict(start.cookies)["millrace_oidc"].value
     state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
@@ -150,7 +150,7 @@ async def test_a_return_is_good_once_whatever_the_code(lab: Lab):
     assert lab.idp.asked.count("/token") == asked == 1
 
 
-async def test_returns_that_are_wrong_are_limited_and_right_ones_are_not(idp: Provider, tmp_path: Path):
+async def test_wrong_callbacks_are_limited_and_correct_ones_are_not(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer), refusals_per_minute=2) as api:
         lab = Lab(idp, api, Clock(1000.0))
         answers = [await lab.get("/oidc/callback?code=c&state=x") for _ in range(4)]
@@ -159,7 +159,7 @@ async def test_returns_that_are_wrong_are_limited_and_right_ones_are_not(idp: Pr
         assert (await lab.sign_in()).status == 303
 
 
-async def test_what_the_provider_says_no_with_is_told_as_plain_words(lab: Lab):
+async def test_an_error_of_the_provider_is_shown_as_plain_text(lab: Lab):
     start = await lab.get("/oidc/start")
     state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
     response = await lab.get(f"/oidc/callback?state={state}&error=<script>alert(1)</script>&error_description=x")
@@ -185,7 +185,7 @@ async def test_a_code_works_once(lab: Lab):
         {"iss": "https://elsewhere.example"}, {"sub": None},
     ],
 )  # fmt: skip
-async def test_a_token_that_lets_nobody_in_opens_no_session(lab: Lab, claims: dict[str, Any]):
+async def test_a_token_that_the_rules_refuse_opens_no_session(lab: Lab, claims: dict[str, Any]):
     lab.idp.claims |= claims
     response = await lab.sign_in()
     assert response.status == 403
@@ -202,7 +202,7 @@ async def test_the_answer_to_another_sign_in_opens_no_session(lab: Lab):
     ("secret", "configuration"),
     [("", {}), (SECRET, {"token_endpoint_auth_methods_supported": ["client_secret_post"]})],
 )
-async def test_clients_without_a_secret_and_with_it_in_the_form(
+async def test_clients_can_authenticate_without_a_secret_or_with_a_secret_in_the_form(
     idp: Provider, tmp_path: Path, secret: str, configuration: dict[str, Any]
 ):
     idp.secret, idp.configuration = secret, configuration
@@ -210,7 +210,7 @@ async def test_clients_without_a_secret_and_with_it_in_the_form(
         assert (await Lab(idp, api, Clock(1000.0)).sign_in()).status == 303
 
 
-async def test_sessions_end_with_the_rules_that_opened_them(idp: Provider, tmp_path: Path):
+async def test_a_session_ends_if_the_rules_no_longer_allow_its_user(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer)) as api:
         cookie = (await Lab(idp, api, Clock(1000.0)).sign_in()).cookies[COOKIE].value
     sent = {"Cookie": f"{COOKIE}={cookie}"}
@@ -239,7 +239,7 @@ async def test_a_token_and_a_session_are_the_same_person(lab: Lab):
     assert await (await lab.get("/profile")).json() == {"theme": "dark"}
 
 
-async def test_tokens_that_do_not_let_in_are_guesses(idp: Provider, tmp_path: Path):
+async def test_refused_tokens_count_as_wrong_guesses(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer), refusals_per_minute=3) as api:
         lab = Lab(idp, api, Clock(1000.0))
         for bad in (idp.token(email="adam@example.com"), idp.token(key=oidc.rsa_key()), "a.b.c"):
@@ -248,7 +248,7 @@ async def test_tokens_that_do_not_let_in_are_guesses(idp: Provider, tmp_path: Pa
         assert await lab.bearer(idp.token()) == 200
 
 
-async def test_a_new_key_of_the_provider_is_found_but_not_looked_for_all_the_time(lab: Lab):
+async def test_a_new_key_of_the_provider_is_fetched_but_not_too_often(lab: Lab):
     assert await lab.bearer(lab.idp.token()) == 200
     lab.idp.keys["second"] = oidc.ec_key()
     for _ in range(5):
@@ -269,7 +269,7 @@ async def test_a_key_that_the_provider_withdrew_is_forgotten(lab: Lab):
     assert await lab.bearer(token) == 401
 
 
-async def test_while_the_provider_is_away_its_known_keys_are_good_and_the_token_works(lab: Lab):
+async def test_known_keys_and_the_admin_token_work_while_the_provider_is_unavailable(lab: Lab):
     assert await lab.bearer(lab.idp.token()) == 200
     lab.idp.broken = dict.fromkeys(("/keys", "/.well-known/openid-configuration"), 500)
     lab.clock.now += 100
@@ -277,7 +277,7 @@ async def test_while_the_provider_is_away_its_known_keys_are_good_and_the_token_
     assert (await lab.api.call("GET", "/profile")).status == 200
 
 
-async def test_a_provider_that_was_never_reached_is_a_503_and_asked_seldom(lab: Lab):
+async def test_an_unreachable_provider_gives_503_and_is_asked_rarely(lab: Lab):
     lab.idp.broken = {"/.well-known/openid-configuration": 500}
     assert [await lab.bearer(lab.idp.token()) for _ in range(4)] == [503] * 4
     assert len(lab.idp.asked) == 1
@@ -296,7 +296,9 @@ async def test_a_provider_that_was_never_reached_is_a_503_and_asked_seldom(lab: 
         {"authorization_endpoint": "javascript:alert(1)"}, {"jwks_uri": "file:///etc/passwd"},
     ],
 )  # fmt: skip
-async def test_a_configuration_that_leads_elsewhere_is_not_believed(idp: Provider, configuration: dict[str, Any]):
+async def test_a_provider_configuration_with_foreign_or_unsafe_addresses_is_refused(
+    idp: Provider, configuration: dict[str, Any]
+):
     idp.configuration = configuration
     provider = client(idp.issuer)
     with pytest.raises(StoreUnavailable):
@@ -305,7 +307,7 @@ async def test_a_configuration_that_leads_elsewhere_is_not_believed(idp: Provide
     assert idp.asked == ["/.well-known/openid-configuration"]
 
 
-async def test_a_broadcaster_of_the_provider_uses_the_channels_of_a_claim(idp: Provider, tmp_path: Path):
+async def test_a_broadcaster_of_the_provider_may_use_only_the_channels_of_the_claim(idp: Provider, tmp_path: Path):
     idp.claims |= {"groups": ["studio"], "channels": "one two"}
     options = {"claim": "groups", "allow": ["operators"], "broadcasters": ["studio"]}
     async with admin(tmp_path, provider=client(idp.issuer, Clock(1000.0), **options)) as api:
@@ -319,7 +321,7 @@ async def test_a_broadcaster_of_the_provider_uses_the_channels_of_a_claim(idp: P
         assert (await api.call("GET", "/videostream", token=idp.token(groups=["others"]))).status == 401
 
 
-async def test_who_signs_up_gets_a_channel_of_the_own_and_no_other(idp: Provider, tmp_path: Path):
+async def test_a_new_user_gets_one_channel_and_no_access_to_others(idp: Provider, tmp_path: Path):
     options = {"claim": "groups", "allow": ["operators"], "broadcasters": ["*"], "sign_up": 2}
     clock = Clock(1000.0)
     async with admin(tmp_path, provider=client(idp.issuer, clock, **options)) as api:
@@ -350,7 +352,7 @@ async def test_who_signs_up_gets_a_channel_of_the_own_and_no_other(idp: Provider
         assert len(await api.json("GET", "/videostream")) == 3
 
 
-async def test_without_sign_up_nobody_gets_a_channel(idp: Provider, tmp_path: Path):
+async def test_without_sign_up_no_user_gets_a_channel(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer, Clock(1000.0), broadcasters=["*"], allow=[])) as api:
         lab = Lab(idp, api, Clock(1000.0))
         assert (await lab.sign_in()).status == 303
@@ -358,13 +360,13 @@ async def test_without_sign_up_nobody_gets_a_channel(idp: Provider, tmp_path: Pa
 
 
 @pytest.mark.parametrize("issuer", ["http://id.example.com", "http://10.0.0.5", "http://169.254.169.254"])
-async def test_without_tls_only_this_machine_is_asked(issuer: str):
+async def test_without_tls_only_a_provider_on_this_machine_is_allowed(issuer: str):
     provider = client(issuer)
     with pytest.raises(StoreUnavailable, match="over TLS only"):
         await provider.start("http://here/oidc/callback", "s", "n", "v")
 
 
-async def test_without_tls_also_what_the_operator_names(idp: Provider):
+async def test_without_tls_hosts_listed_by_the_operator_are_allowed_too(idp: Provider):
     settings = OidcSettings(
         issuer="http://id.lan", client_id="c", client_secret=SecretStr(""), audience="", name="n", claim="email",
         allow=(), broadcasters=(), channels_claim="channels", sign_up=0,
@@ -376,7 +378,7 @@ async def test_without_tls_also_what_the_operator_names(idp: Provider):
     assert not listed._is_allowed("http://id.lan.evil.example/")
 
 
-async def test_an_answer_that_is_too_much_or_no_json_is_a_provider_that_is_away(idp: Provider):
+async def test_a_too_large_or_invalid_configuration_raises_store_unavailable(idp: Provider):
     for member in ({"padding": "x" * 300_000}, {"issuer": ["x"]}):
         idp.configuration = member
         provider = client(idp.issuer)
@@ -388,8 +390,8 @@ async def test_an_answer_that_is_too_much_or_no_json_is_a_provider_that_is_away(
 # ---- the program ----
 
 
-async def test_the_program_signs_somebody_in(idp: Provider):
-    """All of it: options, the listener, a browser's steps."""
+async def test_a_user_can_sign_in_to_the_running_program(idp: Provider):
+    """The test covers the options, the listener and all steps of the browser."""
     options = {"ISSUER": idp.issuer, "CLIENT_ID": CLIENT, "CLIENT_SECRET": SECRET, "NAME": "Our house"}
     options["ALLOW"] = "eva@example.com"
     with running(**{f"MILLRACE_OIDC__{name}": value for name, value in options.items()}) as gateway:
@@ -407,7 +409,7 @@ async def test_the_program_signs_somebody_in(idp: Provider):
         assert http("GET", f"{base}/healthcheck").status == 200
 
 
-def test_a_provider_without_a_client_is_one_line_at_the_start(tmp_path: Path):
+def test_a_provider_without_a_client_id_gives_a_one_line_error_at_start(tmp_path: Path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
     options = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OIDC__ISSUER": "https://id.example.com"}

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
 
 @pytest.fixture
 def manifests(tmp_path: Path) -> Path:
-    """A copy, with the secrets that an operator makes."""
+    """Copies the manifests and adds the secrets that an operator creates."""
     copy = Path(shutil.copytree(FOLDER, tmp_path / "kubernetes", ignore=shutil.ignore_patterns("secrets.env")))
     names = ("MILLRACE_SIGNING__SECRET", "MILLRACE_CLUSTER__SECRET", "MILLRACE_ADMIN__TOKEN")
     (copy / "secrets.env").write_text("".join(f"{name}=0123456789abcdef\n" for name in names))

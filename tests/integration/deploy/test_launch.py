@@ -1,4 +1,4 @@
-"""The template for the CloudFormation console alone: what its function and its build do, with recorded commands."""
+"""The template for the CloudFormation console: its function and its build, with recorded commands."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def launched(**given: str) -> Stack:
     return Stack(AWS / "launch.yaml", {**GIVEN, **given}, name="launch")
 
 
-def test_what_is_needed_is_asked_for_in_the_console():
+def test_the_template_refuses_a_form_without_required_values():
     (project,) = launched().of_type("AWS::CodeBuild::Project").values()
     assert project["Environment"]["PrivilegedMode"] is True and project["TimeoutInMinutes"] < 60
     secrets = [v["Name"] for v in project["Environment"]["EnvironmentVariables"] if v.get("Type") == "SECRETS_MANAGER"]
@@ -70,7 +70,7 @@ def fakes(tmp_path: Path) -> Fakes:
     return Fakes(tmp_path)
 
 
-def test_the_build_deploys_with_what_the_form_was_given(fakes: Fakes):
+def test_the_build_deploys_with_the_parameters_of_the_form(fakes: Fakes):
     done = build(fakes, "up")
     assert (done.returncode, done.stderr) == (0, "")
     assert [r["args"][0] for r in fakes.log if r["program"] == "docker"] == ["info", "login", "build", "push"]
@@ -89,7 +89,7 @@ def test_named_images_are_not_built(fakes: Fakes):
     assert fakes.deployed()["show"].items() >= images.items()
 
 
-def test_deleting_the_stack_takes_down_what_runs_and_keeps_the_data(fakes: Fakes):
+def test_deleting_the_stack_deletes_the_services_and_keeps_the_data(fakes: Fakes):
     assert build(fakes, "down").returncode == 0
     assert [r["args"][3] for r in fakes.log if r["args"][1:2] == ["delete-stack"]] == ["show"]
 
@@ -103,7 +103,7 @@ def test_a_build_that_cannot_deploy_fails(fakes: Fakes):
 
 
 class Answers(BaseHTTPRequestHandler):
-    """CloudFormation's address for the answer."""
+    """An HTTP server that receives the answers to CloudFormation."""
 
     bodies: list[dict[str, Any]]
 
@@ -186,7 +186,7 @@ def test_cloudformation_is_answered_when_the_build_has_ended(starter: Any):
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "STOPPED", "FAULT"])
-def test_a_build_that_fails_is_a_stack_that_fails(starter: Any, status: str):
+def test_a_failed_build_makes_the_stack_fail(starter: Any, status: str):
     handler, aws, event = starter
     handler(event, None)
     handler(ended(aws.started[0], status), None)
@@ -195,21 +195,21 @@ def test_a_build_that_fails_is_a_stack_that_fails(starter: Any, status: str):
     assert status in rule["EventPattern"]["detail"]["build-status"]
 
 
-def test_a_build_that_does_not_begin_is_told_at_once(starter: Any):
+def test_a_build_that_does_not_start_is_reported_at_once(starter: Any):
     handler, aws, event = starter
     aws.problem = "no permission"
     handler(event, None)
     assert (Answers.bodies[0]["Status"], Answers.bodies[0]["Reason"]) == ("FAILED", "no permission")
 
 
-def test_the_stack_of_the_form_is_not_the_one_that_runs(starter: Any):
+def test_the_stack_of_the_form_must_differ_from_the_deployed_stack(starter: Any):
     handler, aws, event = starter
     handler({**event, "StackId": STACK.replace("launch", "show")}, None)
     assert aws.started == []
     assert (Answers.bodies[0]["Status"], Answers.bodies[0]["Reason"][:16]) == ("FAILED", "Name must differ")
 
 
-def test_a_deletion_takes_down_the_stack_that_was_made_and_needs_no_outputs(starter: Any):
+def test_a_deletion_deletes_the_created_stack_without_its_outputs(starter: Any):
     handler, aws, event = starter
     handler({**event, "RequestType": "Delete", "PhysicalResourceId": "earlier"}, None)
     assert (given(aws.started[0])["ACTION"], given(aws.started[0])["NAME"]) == ("down", "earlier")

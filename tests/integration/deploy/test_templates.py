@@ -32,18 +32,18 @@ def lint(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_cfn_lint_has_nothing_to_say_where_everything_is_made():
+def test_cfn_lint_finds_nothing_in_regions_with_all_services():
     assert lint("--regions", "eu-central-1", "us-east-1", "--", *map(str, TEMPLATES)) == ""
 
 
-def test_cfn_lint_has_nothing_to_say_in_china():
+def test_cfn_lint_finds_nothing_in_china():
     # These two are not made there: tests/unit/deploy/test_aws_templates.py.
     templates = [str(path) for path in TEMPLATES if path.name not in ("streams.yaml", "signin.yaml")]
     assert len(templates) == len(TEMPLATES) - 2
     assert lint("--regions", "cn-northwest-1", "--", *templates) == ""
 
 
-def test_nothing_is_kept_from_cfn_lint_but_that_templates_are_packaged():
+def test_cfn_lint_ignores_only_the_check_for_packaged_templates():
     for path in TEMPLATES:
         ignored = yaml.safe_load(path.read_text().split("\nParameters:")[0]).get("Metadata", {}).get("cfn-lint")
         assert ignored == ({"config": {"ignore_checks": ["W3002"]}} if path.name == "millrace.yaml" else None)
@@ -53,7 +53,7 @@ def test_nothing_is_kept_from_cfn_lint_but_that_templates_are_packaged():
 
 
 def first_user() -> list[str]:
-    """What the container runs."""
+    """Returns the command of the container that creates the first user."""
     data = Stack(AWS / "data.yaml", name="millrace-data")
     given = {"DataStack": "millrace-data", "Image": "x", "UserName": "eva", "UserPassword": "correct horse"}
     given |= {"HaproxyImage": "x"}
@@ -247,7 +247,7 @@ def test_an_image_that_is_there_is_not_built_again(fakes: Fakes):
     assert not [r for r in fakes.log if r["program"] == "docker"]
 
 
-def test_parameters_come_from_a_file_and_secrets_are_in_no_command_line(fakes: Fakes, tmp_path: Path):
+def test_parameters_come_from_a_file_and_secrets_are_not_in_command_lines(fakes: Fakes, tmp_path: Path):
     (tmp_path / "playback.pem").write_text("-----BEGIN PUBLIC KEY-----\nMIIB=\n-----END PUBLIC KEY-----\n")
     file = tmp_path / "parameters"
     file.write_text(
@@ -288,7 +288,7 @@ def test_haproxys_image_has_a_version_of_its_own(fakes: Fakes, tmp_path: Path):
     assert fakes.deployed()["show"]["HaproxyImage"].endswith("@sha256:0a1b")
 
 
-def test_a_file_of_variables_is_stored_and_named_by_its_text(fakes: Fakes, tmp_path: Path):
+def test_a_file_of_variables_is_uploaded_once_under_a_hash_of_its_text(fakes: Fakes, tmp_path: Path):
     (tmp_path / "extra.env").write_text("MILLRACE_HTTP__FLUSH_MS=20\n")
     file = tmp_path / "parameters"
     file.write_text("EnvironmentFile=@extra.env\n")
@@ -323,7 +323,7 @@ def test_a_wrong_line_among_the_parameters_is_named_before_anything_is_done(
 
 
 @pytest.mark.parametrize(("missing", "advice"), [("aws", "aws.amazon.com/cli"), ("docker", "docs.docker.com")])
-def test_a_missing_program_is_one_line_that_says_where_to_get_it(
+def test_a_missing_program_gives_an_error_with_its_download_address(
     fakes: Fakes, tmp_path: Path, missing: str, advice: str
 ):
     (fakes.folder / missing).unlink()
@@ -337,14 +337,14 @@ def test_a_missing_program_is_one_line_that_says_where_to_get_it(
     assert "Traceback" not in done.stderr
 
 
-def test_without_credentials_the_reason_is_one_line(fakes: Fakes):
+def test_missing_credentials_give_a_one_line_error(fakes: Fakes):
     fakes.answers["aws sts get-caller-identity"] = (253, "", "\nUnable to locate credentials.\n")
     done = fakes.make("deploy")
     assert "deploy: aws sts get-caller-identity: Unable to locate credentials." in done.stderr
     assert [r["args"][0] for r in fakes.log] == ["sts"]
 
 
-def test_a_stack_that_fails_says_why_in_the_words_of_its_nested_stacks(fakes: Fakes):
+def test_a_failed_stack_is_reported_with_the_reason_of_its_nested_stacks(fakes: Fakes):
     nested = "arn:aws:cloudformation:eu-central-1:123456789012:stack/show-Services/1"
     fakes.answers["aws cloudformation deploy --stack-name show --"] = (255, "", "Failed to create the stack")
     own = {
@@ -371,7 +371,7 @@ def test_a_stack_that_fails_says_why_in_the_words_of_its_nested_stacks(fakes: Fa
     assert "Gateways: Unable to assume the service linked role" in done.stderr
 
 
-def test_a_first_try_that_failed_is_cleared_away_by_the_next(fakes: Fakes):
+def test_a_deployment_deletes_the_remains_of_a_failed_first_one(fakes: Fakes):
     fakes.stack("show", "ROLLBACK_COMPLETE", {})
     assert fakes.make("deploy", "STACK=show").returncode == 0
     deleted = [r["args"] for r in fakes.log if r["args"][:2] == ["cloudformation", "delete-stack"]]
@@ -384,7 +384,7 @@ def test_undeploying_asks_first_and_deletes_nothing_without_an_answer(fakes: Fak
     assert not [r for r in fakes.log if "delete-stack" in r["args"]]
 
 
-def test_undeploying_keeps_what_is_kept(fakes: Fakes):
+def test_undeploying_keeps_the_data_stack(fakes: Fakes):
     done = fakes.make("undeploy", "STACK=show", "YES=1")
     assert done.returncode == 0
     assert [r["args"][3] for r in fakes.log if r["args"][1:2] == ["delete-stack"]] == ["show"]

@@ -69,14 +69,14 @@ def key_of(channel: Channel, reason: str) -> str:
 
 
 def over_rtmp(channel: Channel, reason: str) -> str:
-    """What ffmpeg says about a refused push."""
+    """Returns the error message of ffmpeg about a refused push."""
     with push(FILM, f"{channel.obs_server}/{channel.id}{key_of(channel, reason)}") as encoder:
         encoder.process.wait(30)
         return encoder.errors
 
 
 def over_websocket(channel: Channel, reason: str) -> str:
-    """What a page is told about a refused push."""
+    """Returns the reason that a page gets for a refused push."""
 
     async def refused() -> str:
         url = f"ws://127.0.0.1:{channel.gateway.ports['ws']}/stream/{channel.id}{key_of(channel, reason)}"
@@ -89,7 +89,7 @@ def over_websocket(channel: Channel, reason: str) -> str:
 
 
 @pytest.mark.parametrize(("protocol", "refused"), [("rtmp", over_rtmp), ("ws", over_websocket)])
-def test_each_reason_is_told_to_the_encoder_and_kept_for_the_operator(
+def test_each_refusal_is_sent_to_the_encoder_and_recorded_for_the_operator(
     gateway: Gateway, protocol: str, refused: Any
 ) -> None:
     channel, other = gateway.channel(), gateway.channel()
@@ -172,7 +172,7 @@ def test_a_wrong_query_names_its_field(gateway: Gateway, query: str) -> None:
     assert (reply.status, reply.json()["field"]) == (400, query.partition("=")[0])
 
 
-def test_while_the_store_is_away_events_wait_and_readers_are_asked_to_come_again() -> None:
+def test_events_wait_while_the_store_is_unavailable_and_readers_get_503() -> None:
     with running() as gateway:
         gateway.channel()
         assert events(gateway)
@@ -187,7 +187,7 @@ def test_while_the_store_is_away_events_wait_and_readers_are_asked_to_come_again
         until(lambda: events(gateway, channel=channel.id), "the event is stored")
 
 
-def test_the_command_line_is_an_author_too(gateway: Gateway) -> None:
+def test_changes_by_the_command_line_are_recorded_with_their_author(gateway: Gateway) -> None:
     channel = gateway.channel()
     command = [sys.executable, "-m", "gateway", "channel", "update", channel.id, "--name", "From a shell"]
     environment = {**os.environ, "MILLRACE_DATA": str(gateway.data), "MILLRACE_SIGNING__SECRET": SECRET}

@@ -61,7 +61,7 @@ def codes(channel: Channel) -> list[str]:
         ("no sound", "audio_missing", "No sound for "),
     ],
 )
-def test_a_fault_is_reported_with_what_to_do(pushed, name, code, text):
+def test_a_fault_is_reported_with_advice(pushed, name, code, text):
     channel, _ = pushed[name]
     until(lambda: codes(channel) == [code], f"{name} reported", LATEST)
     until(lambda: channel.session()["health"][0]["text"].startswith(text), f"{name} in words", LATEST)

@@ -1,4 +1,4 @@
-"""What viewers report and what was live, through the real program: a restart, several processes, an edge."""
+"""Viewer reports and history in the real program: a restart, several processes, an edge."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def report(url: str, line: str) -> str:
     return curl("-X", "POST", "--data-binary", line, "-o", "/dev/null", "-w", "%{http_code}", url)
 
 
-def test_history_survives_a_restart_and_a_damaged_file(tmp_path: Path) -> None:
+def test_history_survives_a_restart_and_starts_empty_after_file_damage(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path)
     gateway.wait_ready()
     channel = gateway.channel()
@@ -85,7 +85,7 @@ def _restarted(before: Gateway) -> Gateway:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
-def test_processes_of_a_host_are_one(tmp_path: Path) -> None:
+def test_processes_of_a_host_share_history_and_viewer_reports(tmp_path: Path) -> None:
     gateway = Cores(tmp_path, 2)
     with contextlib.ExitStack() as stack:
         stack.callback(gateway.stop)  # also after a failure
@@ -121,7 +121,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Ed
     assert gateway.stop() == 0
 
 
-def test_players_data_through_gateway_and_edge(farm: tuple[Gateway, Edge]) -> None:
+def test_player_data_passes_through_gateway_and_edge(farm: tuple[Gateway, Edge]) -> None:
     gateway, edge = farm
     channel = gateway.channel(playAuth="sign")
     query = channel.item["playUrls"]["hls"].partition("?")[2]
@@ -162,7 +162,7 @@ def test_players_data_through_gateway_and_edge(farm: tuple[Gateway, Edge]) -> No
     assert experience(gateway, idle)["all"]["viewers"] == 0
 
 
-def test_bounds_of_the_routes(farm: tuple[Gateway, Edge]) -> None:
+def test_the_routes_refuse_values_out_of_bounds(farm: tuple[Gateway, Edge]) -> None:
     gateway, _ = farm
     for query in ("hours=25", "hours=0", "hours=x", "hours=-1", "hours=1e9", "channel=../x"):
         assert gateway.api("GET", f"/history?{query}").status == 400

@@ -1,4 +1,4 @@
-"""The documentation's example client against the real gateway: what people copy has to work."""
+"""The example client of the documentation works with the real gateway."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def client(gateway: Gateway, token: str | None = None) -> Millrace:
     return Millrace(f"http://127.0.0.1:{gateway.ports['admin']}", gateway.token if token is None else token)
 
 
-def test_the_program_takes_a_channel_from_its_creation_to_its_end(gateway: Gateway) -> None:
+def test_the_example_program_creates_records_and_deletes_a_channel(gateway: Gateway) -> None:
     need("ffmpeg")
     FILM.path()
     command = [sys.executable, str(EXAMPLE), "--url", f"http://127.0.0.1:{gateway.ports['admin']}", "--seconds", "3"]
@@ -54,7 +54,7 @@ def test_the_program_takes_a_channel_from_its_creation_to_its_end(gateway: Gatew
     assert client(gateway).channels() == []
 
 
-def test_refusals_say_why(gateway: Gateway) -> None:
+def test_refusals_carry_their_reason(gateway: Gateway) -> None:
     millrace = client(gateway)
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     with pytest.raises(MillraceError, match="token") as refused:
@@ -75,7 +75,7 @@ def test_refusals_say_why(gateway: Gateway) -> None:
     assert refused.value.status == 404
 
 
-def test_what_was_recorded_stays_or_goes_with_its_channel(gateway: Gateway) -> None:
+def test_recordings_are_kept_or_deleted_with_their_channel(gateway: Gateway) -> None:
     millrace = client(gateway)
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     ids = [millrace.create("recorded", tomorrow)["id"] for _ in range(2)]
@@ -93,7 +93,7 @@ def test_what_was_recorded_stays_or_goes_with_its_channel(gateway: Gateway) -> N
     assert (refused.value.status, refused.value.field) == (400, "media")
 
 
-def test_a_gateway_that_is_not_there_is_told_in_one_line() -> None:
+def test_an_unreachable_gateway_gives_a_one_line_error() -> None:
     command = [sys.executable, str(EXAMPLE), "--url", "http://127.0.0.1:9"]
     told = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MILLRACE_TOKEN": "x"})
     assert told.returncode == 1
@@ -103,7 +103,7 @@ def test_a_gateway_that_is_not_there_is_told_in_one_line() -> None:
     assert subprocess.run(command, capture_output=True, text=True, env=without).returncode == 2
 
 
-def test_its_types_are_complete() -> None:
+def test_the_types_of_the_example_client_are_complete() -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, str(EXAMPLE)]
     judged = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert judged.returncode == 0, judged.stdout

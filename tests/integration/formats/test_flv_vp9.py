@@ -48,7 +48,7 @@ def with_config(flv: bytes, before: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("before", [BOX, b"\x01", b""], ids=["box", "version", "record"])
-def test_vp9_comes_back_as_ffmpeg_writes_it(film: bytes, before: bytes) -> None:
+def test_vp9_has_the_form_that_ffmpeg_writes(film: bytes, before: bytes) -> None:
     told = film.index(b"\x90vp09")
     assert film[told + 5 : told + 9] == BOX, "libav writes version and flags; where it does not, ask what players want"
     tracks, units = Tracks(None, None), []

@@ -39,7 +39,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def target(gateway: Gateway) -> Channel:
-    """Gets the relay of `channel`."""
+    """Returns the channel that gets the relay of `channel`."""
     return gateway.channel("target")
 
 
@@ -186,7 +186,7 @@ def test_a_channel_without_hls_does_not_show_its_tracks_as_hls(gateway: Gateway)
         assert reply.status == 404
 
 
-def test_a_recording_has_the_chosen_tracks_whole(gateway: Gateway, channel: Channel) -> None:
+def test_a_recording_contains_the_chosen_tracks_completely(gateway: Gateway, channel: Channel) -> None:
     files = clients.until(lambda: sorted(gateway.data.glob(f"media/{channel.id}/mp4/**/*.mp4"))[1:], "two recordings")
     command = ["ffprobe", "-v", "error", "-count_frames", "-of", "json", "-show_streams", str(files[0])]
     streams = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)["streams"]
@@ -198,7 +198,7 @@ def test_a_recording_has_the_chosen_tracks_whole(gateway: Gateway, channel: Chan
     assert max(starts) - min(starts) < 0.05
 
 
-def test_a_relay_sends_all_tracks_to_a_target_that_takes_them(channel: Channel, target: Channel) -> None:
+def test_a_relay_sends_all_tracks_to_a_target_that_accepts_them(channel: Channel, target: Channel) -> None:
     def seen(of: Channel) -> list[tuple[str, int, str, str]]:
         return [(t["kind"], t["id"], t["rendition"], t["language"]) for t in of.session()["tracks"]]
 
@@ -207,7 +207,7 @@ def test_a_relay_sends_all_tracks_to_a_target_that_takes_them(channel: Channel, 
     assert tone(target.url("audio2/index.m3u8")) == pytest.approx(1200, rel=0.03)
 
 
-def test_the_api_and_obs_get_one_configuration(gateway: Gateway, channel: Channel) -> None:
+def test_the_api_and_obs_get_the_same_encoder_configuration(gateway: Gateway, channel: Channel) -> None:
     reply = gateway.api("GET", f"/videostream/{channel.id}/obs-multitrack?size=1280x720&fps=60&encoder=nvenc&tracks=2")
     assert reply.status == 200, reply.text
     canvas = {"width": 1280, "height": 720, "framerate": {"numerator": 60, "denominator": 1}}
@@ -242,7 +242,7 @@ def test_the_api_and_obs_get_one_configuration(gateway: Gateway, channel: Channe
         ("", {"authentication": "x" * 70_000}, 413),
     ],
 )
-def test_strangers_get_no_configuration(channel: Channel, id: str, body: object, status: int) -> None:
+def test_clients_without_a_valid_key_get_no_configuration(channel: Channel, id: str, body: object, status: int) -> None:
     text = json.dumps(body).replace("{key}", channel.obs_key).replace("{sign}", channel.key)
     address = channel.url("GetClientConfiguration").replace(channel.id, id or channel.id)
     reply = http("POST", address, body=json.loads(text))

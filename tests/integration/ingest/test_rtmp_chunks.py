@@ -1,4 +1,4 @@
-"""Chunks as no encoder should cut them: what is legal is carried bit by bit, what is not closes that one connection."""
+"""Unusual RTMP chunks: legal ones are forwarded bit by bit, illegal ones close their connection."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ async def _publishing(gateway: Gateway) -> AsyncIterator[tuple[Peer, Peer]]:
 
 
 async def _carried(peer: Peer, player: Peer, bodies: list[tuple[int, bytes]]) -> None:
-    """Whether the player gets exactly these bodies, and then what is sent in the ordinary way."""
+    """Checks that the player gets exactly these bodies, and then ordinary media."""
     last = picture(10**6)
     await peer.body(VIDEO, last, 5000)
     async with asyncio.timeout(10):
@@ -56,7 +56,7 @@ async def _carried(peer: Peer, player: Peer, bodies: list[tuple[int, bytes]]) ->
     assert heard[-1 - len(bodies) : -1] == bodies
 
 
-async def test_chunk_size_one(gateway: Gateway) -> None:
+async def test_a_chunk_size_of_one_byte_works(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, player):
         await peer.chunk_size(1)
         body = picture(1, size=3000)
@@ -64,7 +64,7 @@ async def test_chunk_size_one(gateway: Gateway) -> None:
         await _carried(peer, player, [(VIDEO, body)])
 
 
-async def test_chunk_size_of_31_bits(gateway: Gateway) -> None:
+async def test_a_chunk_size_of_31_bits_works(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, player):
         await peer.chunk_size(2**31 - 1)
         body = picture(1, size=500_000)
@@ -72,13 +72,13 @@ async def test_chunk_size_of_31_bits(gateway: Gateway) -> None:
         await _carried(peer, player, [(VIDEO, body)])
 
 
-async def test_chunk_size_zero_closes(gateway: Gateway) -> None:
+async def test_a_chunk_size_of_zero_closes_the_connection(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, _):
         await peer.send(message(1, b"\0\0\0\0", csid=2))
         assert await peer.closed()
 
 
-async def test_every_byte_in_a_packet_of_its_own(gateway: Gateway) -> None:
+async def test_a_message_may_arrive_byte_by_byte(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, player):
         body = picture(1, size=600)
         for byte in message(VIDEO, body, time=40, csid=6, stream=1):
@@ -87,15 +87,15 @@ async def test_every_byte_in_a_packet_of_its_own(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("csid", [2, 3, 63, 64, 65, 319, 320, 321, 65599])
-async def test_chunk_stream_ids(gateway: Gateway, csid: int) -> None:
+async def test_all_valid_chunk_stream_ids_work(gateway: Gateway, csid: int) -> None:
     async with _publishing(gateway) as (peer, player):
         body = picture(1, size=300)
         await peer.send(message(VIDEO, body, time=40, csid=csid, stream=1))
         await _carried(peer, player, [(VIDEO, body)])
 
 
-async def test_interleaved_messages(gateway: Gateway) -> None:
-    """A large picture on one chunk stream, sounds between its chunks on another, metadata on a third."""
+async def test_interleaved_messages_are_reassembled(gateway: Gateway) -> None:
+    """A large picture is on one chunk stream, and the sounds between its chunks are on others."""
     async with _publishing(gateway) as (peer, player):
         large = picture(1, size=1280 - 9)
         pieces = message(VIDEO, large, time=40, csid=6, stream=1)
@@ -110,7 +110,7 @@ async def test_interleaved_messages(gateway: Gateway) -> None:
         await _carried(peer, player, [*sounds, (VIDEO, large)])
 
 
-async def test_an_aborted_message_is_forgotten(gateway: Gateway) -> None:
+async def test_an_aborted_message_is_discarded(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, player):
         await peer.send(message(VIDEO, picture(1, size=1000), time=40, csid=6, stream=1)[: 12 + 128 + 129])
         await peer.send(message(2, (6).to_bytes(4, "big"), csid=2))
@@ -119,7 +119,7 @@ async def test_an_aborted_message_is_forgotten(gateway: Gateway) -> None:
         await _carried(peer, player, [(VIDEO, body)])
 
 
-async def test_a_new_message_inside_an_unfinished_one_closes(gateway: Gateway) -> None:
+async def test_a_new_message_inside_an_unfinished_one_closes_the_connection(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, _):
         await peer.send(message(VIDEO, picture(1, size=1000), time=40, csid=6, stream=1)[: 12 + 128])
         await peer.send(message(VIDEO, picture(2), time=80, csid=6, stream=1))
@@ -127,7 +127,7 @@ async def test_a_new_message_inside_an_unfinished_one_closes(gateway: Gateway) -
 
 
 @pytest.mark.parametrize("repeats", [True, False], ids=["repeated in every chunk", "left out, as old OBS does"])
-async def test_extended_timestamps(gateway: Gateway, repeats: bool) -> None:
+async def test_extended_timestamps_are_read(gateway: Gateway, repeats: bool) -> None:
     async with _publishing(gateway) as (peer, player):
         body = picture(1, size=1000)
         whole = message(VIDEO, body, time=0x01000000, csid=6, stream=1)
@@ -139,8 +139,8 @@ async def test_extended_timestamps(gateway: Gateway, repeats: bool) -> None:
         await _carried(peer, player, [(VIDEO, body)])
 
 
-async def test_deltas_on_a_chunk_that_starts_a_message(gateway: Gateway) -> None:
-    """fmt 3 adds the delta again: without it A/V drifts apart by a frame a time."""
+async def test_a_chunk_of_type_3_repeats_the_last_delta(gateway: Gateway) -> None:
+    """Without the repeated delta of fmt 3, audio and video would drift apart."""
     async with _publishing(gateway) as (peer, player):
         bodies = [picture(n) for n in range(1, 6)]
         size = len(bodies[0]).to_bytes(3, "big")
@@ -165,7 +165,7 @@ async def test_deltas_on_a_chunk_that_starts_a_message(gateway: Gateway) -> None
         pytest.param(message(5, b"\0", csid=2), id="a short window"),
     ],
 )
-async def test_what_breaks_the_format_closes_that_connection_alone(gateway: Gateway, data: bytes) -> None:
+async def test_a_format_violation_closes_only_its_connection(gateway: Gateway, data: bytes) -> None:
     async with _publishing(gateway) as (peer, _), _publishing(gateway) as (other, other_player):
         await peer.send(data)
         assert await peer.closed()
@@ -174,8 +174,8 @@ async def test_what_breaks_the_format_closes_that_connection_alone(gateway: Gate
         await _carried(other, other_player, [(VIDEO, body)])
 
 
-async def test_a_stranger_may_not_hold_what_a_publisher_may(gateway: Gateway) -> None:
-    """Unfinished messages over 32 kB are for those whose key was accepted."""
+async def test_an_unauthenticated_peer_may_hold_less_unfinished_data_than_a_publisher(gateway: Gateway) -> None:
+    """Unfinished messages over 32 kB are only for publishers with an accepted key."""
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect()
@@ -191,8 +191,8 @@ def _resident(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
 
 
-async def test_memory_stays_bounded_whatever_is_left_unfinished(gateway: Gateway) -> None:
-    """Twenty strangers, each with as many unfinished messages in tiny chunks as are taken."""
+async def test_memory_stays_bounded_for_many_unfinished_messages(gateway: Gateway) -> None:
+    """Twenty peers without a key each send as many unfinished messages in tiny chunks as possible."""
     before = _resident(gateway.process.pid)
     async with contextlib.AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(connected(gateway.ports["rtmp"])) for _ in range(20)]
@@ -213,8 +213,8 @@ async def test_memory_stays_bounded_whatever_is_left_unfinished(gateway: Gateway
         assert _resident(gateway.process.pid) - before < 15, "three megabytes were sent"
 
 
-async def test_memory_stays_bounded_for_an_endless_dribble(gateway: Gateway) -> None:
-    """One message of a megabyte and more in reads of a few bytes: what is kept is about what came."""
+async def test_memory_stays_bounded_for_a_message_in_tiny_reads(gateway: Gateway) -> None:
+    """A message of over a megabyte arrives a few bytes at a time. Memory follows the received bytes."""
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.publish(channel.obs_key)
@@ -231,7 +231,7 @@ async def test_memory_stays_bounded_for_an_endless_dribble(gateway: Gateway) -> 
         assert _resident(gateway.process.pid) - before < 15, "two megabytes were sent"
 
 
-async def test_rubbish_instead_of_media_is_ended_with_a_word(gateway: Gateway) -> None:
+async def test_garbage_instead_of_media_ends_the_push_with_an_error(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.publish(channel.obs_key)
@@ -242,7 +242,7 @@ async def test_rubbish_instead_of_media_is_ended_with_a_word(gateway: Gateway) -
         assert await peer.closed()
 
 
-async def test_one_bad_frame_is_forgiven(gateway: Gateway) -> None:
+async def test_a_few_bad_frames_are_tolerated(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, player):
         body = picture(1)
         await peer.body(VIDEO, b"\x17")
@@ -253,7 +253,7 @@ async def test_one_bad_frame_is_forgiven(gateway: Gateway) -> None:
         await _carried(peer, player, [(VIDEO, body)])
 
 
-async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log
     until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "no stream is left")

@@ -1,4 +1,4 @@
-"""connect and the commands around it: what encoders and players really send, and what they should not."""
+"""The connect command and related commands, as encoders, players and faulty clients send them."""
 
 import re
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ def channel(gateway: Gateway) -> Channel:
 
 
 @pytest.mark.parametrize("app", ["stream", "stream/", "/stream", "/stream/", "stream/inst", "stream/inst/deep"])
-async def test_forms_of_the_app(gateway: Gateway, channel: Channel, app: str) -> None:
+async def test_all_forms_of_the_app_name_are_accepted(gateway: Gateway, channel: Channel, app: str) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         assert (await peer.publish(channel.obs_key, app=app)).code == STARTED
 
 
 @pytest.mark.parametrize("app", ["live", "streams", "", "Stream", "live/stream", "../stream", "stream\0", "x" * 10_000])
-async def test_another_app_is_told_so_and_closed(gateway: Gateway, channel: Channel, app: str) -> None:
+async def test_an_unknown_app_is_refused_and_closed(gateway: Gateway, channel: Channel, app: str) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.command("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}"})
@@ -41,7 +41,7 @@ async def test_another_app_is_told_so_and_closed(gateway: Gateway, channel: Chan
         assert await peer.closed()
 
 
-async def test_a_connect_without_app_or_address_is_an_invalid_app(gateway: Gateway) -> None:
+async def test_a_connect_without_app_or_address_is_refused_as_invalid_app(gateway: Gateway) -> None:
     for said in ({}, None, {"app": 7.0}, {"app": None, "tcUrl": None}, "stream"):
         async with connected(gateway.ports["rtmp"]) as peer:
             await peer.handshake()
@@ -50,7 +50,7 @@ async def test_a_connect_without_app_or_address_is_an_invalid_app(gateway: Gatew
             assert await peer.closed()
 
 
-async def test_tc_url_alone_names_the_app(gateway: Gateway, channel: Channel) -> None:
+async def test_the_app_can_come_from_the_tc_url_alone(gateway: Gateway, channel: Channel) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.command("connect", 1, {"tcUrl": "rtmp://127.0.0.1:1935/stream"})
@@ -59,7 +59,7 @@ async def test_tc_url_alone_names_the_app(gateway: Gateway, channel: Channel) ->
         assert (await peer.publish_again(channel.obs_key)).code == STARTED
 
 
-async def test_the_answer_repeats_transaction_and_encoding(gateway: Gateway) -> None:
+async def test_the_answer_to_connect_repeats_transaction_and_encoding(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.command("connect", 77, {"app": "stream", "objectEncoding": 3.0, "fourCcList": ["hvc1", "av01"]})
@@ -71,7 +71,7 @@ async def test_the_answer_repeats_transaction_and_encoding(gateway: Gateway) -> 
         assert peer.told_chunk_size == 65536
 
 
-async def test_amf3_commands_publish(gateway: Gateway, channel: Channel) -> None:
+async def test_a_publisher_can_use_amf3_commands(gateway: Gateway, channel: Channel) -> None:
     def amf3(name: str, transaction: float, *values: Any, stream: int = 0) -> bytes:
         return message(COMMAND_AMF3, b"\0" + amf0.encode(name, transaction, *values), stream=stream)
 
@@ -85,7 +85,7 @@ async def test_amf3_commands_publish(gateway: Gateway, channel: Channel) -> None
         assert (await peer.until(STARTED)).code == STARTED
 
 
-async def test_amf3_values_inside_a_connect(gateway: Gateway, channel: Channel) -> None:
+async def test_a_connect_may_contain_amf3_values(gateway: Gateway, channel: Channel) -> None:
     # avmplus marker, then an AMF3 string: an empty dynamic object would do as well.
     payload = amf0.encode("connect", 1, {"app": "stream"})[:-3]
     payload += b"\x00\x05extra" + b"\x11\x06\x07abc" + b"\x00\x00\x09"
@@ -107,7 +107,7 @@ async def test_amf3_values_inside_a_connect(gateway: Gateway, channel: Channel) 
         pytest.param(amf0.encode("connect", 1) + b"\x0a\0\0\1\0" + b"\x07\0\0" * 256, id="references in circles"),
     ],
 )
-async def test_an_unreadable_command_closes(gateway: Gateway, payload: bytes) -> None:
+async def test_an_unreadable_command_closes_the_connection(gateway: Gateway, payload: bytes) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake(behind=message(20, payload))
         assert await peer.closed()
@@ -122,7 +122,9 @@ async def test_a_large_command_object_is_read(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("size", [{"app": "stream", "swfUrl": "x" * 40_000}, {f"{n}": None for n in range(2000)}])
-async def test_a_huge_command_object_of_a_stranger_closes(gateway: Gateway, size: dict[str, Any]) -> None:
+async def test_a_huge_command_object_before_authentication_closes_the_connection(
+    gateway: Gateway, size: dict[str, Any]
+) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.command("connect", 1, size)
@@ -144,7 +146,7 @@ async def test_unknown_commands_are_answered_and_change_nothing(gateway: Gateway
         assert (await peer.until("_result")).transaction == 11
 
 
-async def test_a_second_connect_closes(gateway: Gateway) -> None:
+async def test_a_second_connect_closes_the_connection(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect()
@@ -153,7 +155,7 @@ async def test_a_second_connect_closes(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("name", ["publish", "play", "createStream", "deleteStream"])
-async def test_a_command_before_connect_closes(gateway: Gateway, channel: Channel, name: str) -> None:
+async def test_a_command_before_connect_closes_the_connection(gateway: Gateway, channel: Channel, name: str) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.command(name, 1, None, channel.obs_key, stream=1)
@@ -161,14 +163,14 @@ async def test_a_command_before_connect_closes(gateway: Gateway, channel: Channe
 
 
 @pytest.mark.parametrize("stream", [0, 1, 5])
-async def test_publish_without_create_stream(gateway: Gateway, channel: Channel, stream: int) -> None:
+async def test_publishing_works_without_create_stream(gateway: Gateway, channel: Channel, stream: int) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect()
         assert (await peer.publish_again(channel.obs_key, stream=stream)).code == STARTED
 
 
-async def test_publish_on_a_second_message_stream(gateway: Gateway, channel: Channel) -> None:
+async def test_publishing_works_on_a_second_message_stream(gateway: Gateway, channel: Channel) -> None:
     async with connected(gateway.ports["rtmp"]) as peer, connected(gateway.ports["rtmp"]) as player:
         await peer.handshake()
         await peer.connect()
@@ -180,7 +182,7 @@ async def test_publish_on_a_second_message_stream(gateway: Gateway, channel: Cha
         assert (await player.play(channel.id)).code == "NetStream.Play.Start"
 
 
-async def test_streams_that_are_never_used_have_an_end(gateway: Gateway) -> None:
+async def test_the_number_of_unused_message_streams_is_limited(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect()
@@ -193,7 +195,7 @@ async def test_streams_that_are_never_used_have_an_end(gateway: Gateway) -> None
 
 
 @pytest.mark.parametrize("kind", ["live", "record", "append", "nonsense", None, 5.0])
-async def test_any_kind_of_publish_is_live(gateway: Gateway, channel: Channel, kind: Any) -> None:
+async def test_every_publish_type_is_treated_as_live(gateway: Gateway, channel: Channel, kind: Any) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect()
@@ -201,7 +203,7 @@ async def test_any_kind_of_publish_is_live(gateway: Gateway, channel: Channel, k
         assert (await peer.until(STARTED)).code == STARTED
 
 
-async def test_the_whole_address_as_the_app(gateway: Gateway, channel: Channel) -> None:
+async def test_the_app_may_contain_the_stream_name_and_the_key(gateway: Gateway, channel: Channel) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect(f"stream/{channel.obs_key}")
@@ -223,8 +225,10 @@ async def test_fme_commands_are_answered_in_order(gateway: Gateway, channel: Cha
         assert (said.code, said.level, said.stream) == (STARTED, "status", 1)
 
 
-async def test_everything_up_to_the_media_in_one_packet(gateway: Gateway, channel: Channel) -> None:
-    """A publisher that does not wait for any answer, not even for the one to its key."""
+async def test_a_publisher_may_send_everything_up_to_the_media_in_one_packet(
+    gateway: Gateway, channel: Channel
+) -> None:
+    """The publisher waits for no answer, not even for the answer to its key."""
     async with connected(gateway.ports["rtmp"]) as peer, connected(gateway.ports["rtmp"]) as player:
         await peer.handshake(
             behind=command("connect", 1, {"app": "stream"})
@@ -239,7 +243,7 @@ async def test_everything_up_to_the_media_in_one_packet(gateway: Gateway, channe
         assert next(m.payload for m in media if m.type_id == VIDEO)[1] == 0, "the sequence header comes first"
 
 
-async def test_an_empty_name_is_a_bad_name(gateway: Gateway) -> None:
+async def test_an_empty_stream_name_is_refused_as_bad_name(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         assert (await peer.publish("")).code == "NetStream.Publish.BadName"
         assert await peer.closed()
@@ -253,7 +257,7 @@ async def test_an_empty_name_is_a_bad_name(gateway: Gateway) -> None:
         pytest.param(command("FCSubscribe", 3, None, "x"), id="subscriptions"),
     ],
 )
-async def test_who_asks_and_asks_and_does_not_read_is_closed(gateway: Gateway, what: bytes) -> None:
+async def test_a_client_that_sends_requests_but_reads_no_answers_is_closed(gateway: Gateway, what: bytes) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
         await peer.connect()
@@ -264,6 +268,6 @@ async def test_who_asks_and_asks_and_does_not_read_is_closed(gateway: Gateway, w
     assert re.search("does not read the answers it asks for|too many messages without media", gateway.log)
 
 
-async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log

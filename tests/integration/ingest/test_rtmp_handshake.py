@@ -1,4 +1,4 @@
-"""What may arrive on the RTMP port before, in and around the handshake."""
+"""Data that may arrive on the RTMP port before, during and after the handshake."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def _connects(peer: Peer) -> bool:
     return (await peer.until("_result")).code == "NetConnection.Connect.Success"
 
 
-async def test_simple_handshake(gateway: Gateway) -> None:
+async def test_the_simple_handshake_works(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         c1 = bytes(8) + os.urandom(1528)
         answer = await peer.handshake(c1)
@@ -34,7 +34,7 @@ async def test_simple_handshake(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("schema", [0, 1])
-async def test_digest_handshake(gateway: Gateway, schema: int) -> None:
+async def test_the_digest_handshake_works(gateway: Gateway, schema: int) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         c1 = digest_c1(schema)
         answer = await peer.handshake(c1)
@@ -42,7 +42,7 @@ async def test_digest_handshake(gateway: Gateway, schema: int) -> None:
         assert await _connects(peer)
 
 
-async def test_a_broken_digest_falls_back_to_the_simple_form(gateway: Gateway) -> None:
+async def test_an_invalid_digest_falls_back_to_the_simple_handshake(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         c1 = b"\0\0\0\0\x80\x00\x07\x02" + os.urandom(1528)
         answer = await peer.handshake(c1)
@@ -51,13 +51,13 @@ async def test_a_broken_digest_falls_back_to_the_simple_form(gateway: Gateway) -
 
 
 @pytest.mark.parametrize("version", [0, 2, 6, 8, 31])
-async def test_another_version_is_answered_with_3(gateway: Gateway, version: int) -> None:
+async def test_another_version_is_answered_with_version_3(gateway: Gateway, version: int) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         assert (await peer.handshake(version=version))[0] == 3
         assert await _connects(peer)
 
 
-async def test_byte_by_byte(gateway: Gateway) -> None:
+async def test_the_handshake_may_arrive_byte_by_byte(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         for at, byte in enumerate(b"\x03" + bytes(1536)):
             await peer.send(bytes([byte]))
@@ -69,14 +69,14 @@ async def test_byte_by_byte(gateway: Gateway) -> None:
         assert (await peer.until("_result")).code == "NetConnection.Connect.Success"
 
 
-async def test_all_at_once_without_waiting_for_an_answer(gateway: Gateway) -> None:
+async def test_a_client_may_send_the_whole_handshake_without_waiting(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.send(b"\x03" + bytes(1536) + bytes(1536) + CONNECT)
         await peer.need(3073)
         assert (await peer.until("_result")).code == "NetConnection.Connect.Success"
 
 
-async def test_c2_and_connect_in_one_packet(gateway: Gateway) -> None:
+async def test_c2_and_connect_may_arrive_in_one_packet(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake(behind=CONNECT)
         assert (await peer.until("_result")).code == "NetConnection.Connect.Success"
@@ -113,14 +113,14 @@ async def test_another_protocol_is_closed_without_an_answer(gateway: Gateway, da
         assert not peer.heard
 
 
-async def test_garbage_behind_the_handshake_is_closed(gateway: Gateway) -> None:
+async def test_garbage_after_the_handshake_closes_the_connection(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake(behind=b"\x7f" * 5000)
         assert await peer.closed()
 
 
-async def test_what_is_overdue_is_closed_and_what_is_idle_stays(gateway: Gateway) -> None:
-    """All at once, for each takes the time that the limit gives it."""
+async def test_an_overdue_connection_is_closed_and_an_idle_one_stays_open(gateway: Gateway) -> None:
+    """All cases run at the same time, because each takes the time of its limit."""
     port = gateway.ports["rtmp"]
 
     async def unfinished(data: bytes) -> bool:
@@ -160,7 +160,7 @@ async def test_what_is_overdue_is_closed_and_what_is_idle_stays(gateway: Gateway
     assert closed == [True, True, True, True, True, True, False]
 
 
-async def test_hundreds_of_silent_connections_do_not_hinder_a_publisher(gateway: Gateway) -> None:
+async def test_hundreds_of_silent_connections_do_not_block_a_publisher(gateway: Gateway) -> None:
     channel = gateway.channel()
     silent = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", gateway.ports["rtmp"]) for _ in range(300)))
     try:
@@ -171,8 +171,8 @@ async def test_hundreds_of_silent_connections_do_not_hinder_a_publisher(gateway:
             writer.transport.abort()
 
 
-async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
-    """Last in this module: what strangers send never makes a traceback or a warning."""
+async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
+    """It runs last in this module: data of unknown clients never causes a traceback or an error."""
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake(behind=message(20, b"\x02\xff\xff"))
         assert await peer.closed()

@@ -1,4 +1,4 @@
-"""Limits of a connection, of an address and of the node, and who is not touched by them."""
+"""Limits of a connection, an address and the node, and the clients that they do not affect."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(autouse=True)
 def nobody(gateway: Gateway) -> None:
-    """The node is empty when a test begins."""
+    """Waits until the node has no streams before a test begins."""
     until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "the last test's streams have ended")
 
 
@@ -65,7 +65,7 @@ async def _code(gateway: Gateway, source: str, key: str) -> str:
         return said.code
 
 
-async def test_guesses_of_an_address_are_not_answered_any_more_and_its_right_keys_are(gateway: Gateway) -> None:
+async def test_an_address_with_wrong_keys_gets_no_answer_but_its_right_keys_work(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with contextlib.AsyncExitStack() as stack:
         live = await _live(stack, gateway, "127.0.0.9")
@@ -79,7 +79,7 @@ async def test_guesses_of_an_address_are_not_answered_any_more_and_its_right_key
         assert not await live.closed(0.2), "who was accepted before goes on"
 
 
-async def test_publishers_of_one_address(gateway: Gateway) -> None:
+async def test_the_number_of_publishers_per_address_is_limited(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with contextlib.AsyncExitStack() as stack:
         peers = [await _live(stack, gateway, "127.0.0.10") for _ in range(3)]
@@ -90,7 +90,7 @@ async def test_publishers_of_one_address(gateway: Gateway) -> None:
         assert await _code(gateway, "127.0.0.10", channel.obs_key) == STARTED
 
 
-async def test_publishers_on_the_node(gateway: Gateway) -> None:
+async def test_the_number_of_publishers_on_the_node_is_limited(gateway: Gateway) -> None:
     waiting, first = gateway.channel(), gateway.channel()
     async with contextlib.AsyncExitStack() as stack:
         holder = await stack.enter_async_context(connected(gateway.ports["rtmp"], source="127.0.0.12"))
@@ -107,8 +107,8 @@ async def test_publishers_on_the_node(gateway: Gateway) -> None:
         assert await _code(gateway, "127.0.0.20", waiting.obs_key) == STARTED
 
 
-async def test_time_limits_of_a_connection(gateway: Gateway) -> None:
-    """All at once, for each takes the time that its limit gives it."""
+async def test_a_connection_without_media_or_answers_is_closed_in_time(gateway: Gateway) -> None:
+    """All cases run at the same time, because each takes the time of its limit."""
     port = gateway.ports["rtmp"]
 
     async def no_media(*bodies: bytes) -> str:
@@ -160,7 +160,7 @@ async def test_time_limits_of_a_connection(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not IPV6, reason="this machine has no IPv6"))]
 )
-async def test_both_families_on_one_socket(gateway: Gateway, host: str) -> None:
+async def test_one_socket_accepts_ipv4_and_ipv6(gateway: Gateway, host: str) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"], host=host) as peer:
         assert (await peer.publish(channel.obs_key)).code == STARTED
@@ -170,6 +170,6 @@ async def test_both_families_on_one_socket(gateway: Gateway, host: str) -> None:
         assert channel.session()["publisher"]["address"] == host
 
 
-async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log

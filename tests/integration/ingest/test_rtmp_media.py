@@ -124,8 +124,8 @@ def times(tags: list[Tag], kind: int) -> list[int]:
 # ---- reads ----
 
 
-async def test_a_stream_that_nobody_takes_is_whole_for_the_first_who_does(gateway: Gateway) -> None:
-    """Its publisher is read five times a second until then, once it has published for five seconds."""
+async def test_a_stream_without_viewers_is_complete_for_its_first_viewer(gateway: Gateway) -> None:
+    """Until then the publisher is read five times a second, once it has published for five seconds."""
     async with publishing(gateway, isHls=False, isCMAF=False) as (channel, peer):
         await peer.headers()
         async with asyncio.timeout(30):
@@ -144,7 +144,7 @@ async def test_a_stream_that_nobody_takes_is_whole_for_the_first_who_does(gatewa
 # ---- time ----
 
 
-async def test_the_clock_wraps_while_live(gateway: Gateway) -> None:
+async def test_timestamps_continue_after_the_32_bit_wrap(gateway: Gateway) -> None:
     """32-bit milliseconds end after 49.7 days; FLV and HLS go on without a jump."""
     async with publishing(gateway, hls_list_size="20") as (channel, peer):
         start = 2**32 - 4000
@@ -161,7 +161,7 @@ async def test_the_clock_wraps_while_live(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("back", [150, 5_000, 3_000_000])
-async def test_time_that_jumps_back_is_repaired(gateway: Gateway, back: int) -> None:
+async def test_timestamps_that_jump_back_are_repaired(gateway: Gateway, back: int) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.headers(4_000_000)
         await peer.film(range(4_000_000, 4_002_000, 40))
@@ -172,7 +172,7 @@ async def test_time_that_jumps_back_is_repaired(gateway: Gateway, back: int) -> 
             assert all(0 <= b - a <= 200 for a, b in pairwise(shown)), "grows, and without a hole"
 
 
-async def test_a_gap_of_an_hour_in_the_encoders_clock_is_no_gap_for_viewers(gateway: Gateway) -> None:
+async def test_a_gap_in_the_encoders_clock_is_removed_for_viewers(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.headers()
         await peer.film(range(0, 2000, 40))
@@ -181,7 +181,7 @@ async def test_a_gap_of_an_hour_in_the_encoders_clock_is_no_gap_for_viewers(gate
         assert max(b - a for a, b in pairwise(shown)) < 200
 
 
-async def test_tracks_that_begin_at_different_times(gateway: Gateway) -> None:
+async def test_tracks_that_begin_at_different_times_stay_in_sync(gateway: Gateway) -> None:
     """Sound that begins 400 ms after the picture stays 400 ms behind it."""
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.body(VIDEO, AVC_HEADER)
@@ -199,7 +199,7 @@ async def test_tracks_that_begin_at_different_times(gateway: Gateway) -> None:
 # ---- order and headers ----
 
 
-async def test_aggregate_messages_are_taken_apart(gateway: Gateway) -> None:
+async def test_aggregate_messages_are_split(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.headers()
         await peer.film([0])
@@ -213,7 +213,7 @@ async def test_aggregate_messages_are_taken_apart(gateway: Gateway) -> None:
         assert times(tags, VIDEO)[-5:] == [40, 80, 120, 160, 200], "moved to the aggregate's own time"
 
 
-async def test_frames_before_their_header_are_left_out(gateway: Gateway) -> None:
+async def test_frames_before_their_sequence_header_are_dropped(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         for n in range(5):
             await peer.body(VIDEO, picture(n, n == 0), n * 40)
@@ -226,7 +226,7 @@ async def test_frames_before_their_header_are_left_out(gateway: Gateway) -> None
 
 
 @pytest.mark.parametrize("kind", [VIDEO, AUDIO])
-async def test_one_kind_alone(gateway: Gateway, kind: int) -> None:
+async def test_a_stream_of_only_video_or_only_audio_plays(gateway: Gateway, kind: int) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         header = AVC_HEADER if kind == VIDEO else AAC_HEADER
         await peer.body(kind, header)
@@ -261,7 +261,7 @@ async def test_changed_headers_reach_every_kind_of_viewer(gateway: Gateway) -> N
         assert playlist(channel, media[0]).count("#EXT-X-DISCONTINUITY\n") == 1
 
 
-async def test_metadata_every_second_changes_nothing(gateway: Gateway) -> None:
+async def test_repeated_metadata_cause_no_discontinuity(gateway: Gateway) -> None:
     async with publishing(gateway, hls_list_size="20") as (channel, peer), flv(channel) as viewer:
         await peer.headers()
         await peer.film([0], number=1000, gop=1000)
@@ -275,7 +275,7 @@ async def test_metadata_every_second_changes_nothing(gateway: Gateway) -> None:
         assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
 
 
-async def test_repeated_headers_change_nothing(gateway: Gateway) -> None:
+async def test_repeated_headers_cause_no_discontinuity(gateway: Gateway) -> None:
     async with publishing(gateway, hls_list_size="20") as (channel, peer):
         for second in range(6):
             await peer.headers(0 if second % 2 else second * 1000)
@@ -308,7 +308,7 @@ EX_VIDEO = {
 
 
 @pytest.mark.parametrize("fourcc", list(EX_VIDEO))
-async def test_enhanced_rtmp_video_is_carried_as_it_came(gateway: Gateway, fourcc: bytes) -> None:
+async def test_enhanced_rtmp_video_is_forwarded_unchanged(gateway: Gateway, fourcc: bytes) -> None:
     config, has_cts = EX_VIDEO[fourcc]
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         header = b"\x90" + fourcc + config
@@ -329,7 +329,7 @@ async def test_enhanced_rtmp_video_is_carried_as_it_came(gateway: Gateway, fourc
         assert all(fourcc in body[:5] for body in seen)
 
 
-async def test_legacy_hevc_is_carried(gateway: Gateway) -> None:
+async def test_legacy_hevc_is_forwarded(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.body(VIDEO, b"\x1c\x00\x00\x00\x00" + HVCC)
         for n in range(30):
@@ -343,7 +343,7 @@ async def test_legacy_hevc_is_carried(gateway: Gateway) -> None:
         assert channel.session()["tracks"][0]["codec"].startswith(("hvc1", "h265", "hevc"))
 
 
-async def test_enhanced_rtmp_opus_is_carried(gateway: Gateway) -> None:
+async def test_enhanced_rtmp_opus_is_forwarded(gateway: Gateway) -> None:
     head = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.body(AUDIO, b"\x90Opus" + head)
@@ -355,8 +355,8 @@ async def test_enhanced_rtmp_opus_is_carried(gateway: Gateway) -> None:
         assert next(t.body for t in tags if t.kind == AUDIO) == b"\x90Opus" + head
 
 
-async def test_what_cannot_be_carried_is_left_out_with_one_line(gateway: Gateway) -> None:
-    """Speex beside H.264: the picture goes on alone."""
+async def test_an_unsupported_track_is_dropped_with_one_log_line(gateway: Gateway) -> None:
+    """Speex comes beside H.264. The video continues alone."""
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.body(VIDEO, AVC_HEADER)
         for n in range(30):
@@ -368,7 +368,7 @@ async def test_what_cannot_be_carried_is_left_out_with_one_line(gateway: Gateway
         assert len(lines) == 1
 
 
-async def test_a_publish_of_nothing_that_can_be_carried_ends_cleanly(gateway: Gateway) -> None:
+async def test_a_push_of_only_unsupported_tracks_ends_cleanly(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer):
         for n in range(30):
             await peer.body(VIDEO, b"\x22" + bytes(100), n * 40)  # Sorenson H.263
@@ -379,12 +379,12 @@ async def test_a_publish_of_nothing_that_can_be_carried_ends_cleanly(gateway: Ga
         assert len(lines) == 1
 
 
-async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log, re.findall(r".*\"level\":\"error\".*", gateway.log)[:3]
 
 
-async def test_a_publisher_that_keeps_changing_makes_few_files_and_is_ended_with_words(gateway: Gateway) -> None:
+async def test_a_publisher_with_constant_track_changes_is_ended_with_a_reason(gateway: Gateway) -> None:
     async with publishing(gateway, isVideo=True, isOnDemand=True) as (channel, peer):
         await peer.headers()
 
@@ -413,7 +413,7 @@ async def test_a_publisher_that_keeps_changing_makes_few_files_and_is_ended_with
     assert '"The tracks keep changing: more than 12 times in 30 s."' in gateway.log
 
 
-async def test_a_size_that_changes_a_few_times_a_minute_goes_on(gateway: Gateway) -> None:
+async def test_a_stream_may_change_its_size_a_few_times_a_minute(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
         await peer.headers()
         for number in range(4):

@@ -49,7 +49,7 @@ def tlv(kind: int, value: bytes) -> bytes:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["RTMP", "RTMPS"])
 @pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8::7", "::ffff:192.0.2.8"])
-async def test_the_told_address_is_the_publishers(gateway: Gateway, client: str, secure: bool) -> None:
+async def test_the_publisher_has_the_address_of_the_proxy_header(gateway: Gateway, client: str, secure: bool) -> None:
     channel = gateway.channel()
     port, tls = gateway.ports["rtmps" if secure else "rtmp"], trusting_anyone() if secure else None
     tlvs = tlv(0x01, b"h2") + tlv(0x20, bytes(100)) + tlv(0xE0, bytes(3000))
@@ -63,13 +63,13 @@ async def test_the_told_address_is_the_publishers(gateway: Gateway, client: str,
         assert publisher["protocol"] == ("rtmps" if secure else "rtmp")
 
 
-async def test_rtmp_in_the_same_packet_is_kept(gateway: Gateway) -> None:
+async def test_rtmp_data_in_the_packet_of_the_proxy_header_is_kept(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"], source=LISTED, first=header("192.0.2.9") + b"\3" + bytes(3072)) as peer:
         await peer.need(3073)
         await peer.connect()
 
 
-async def test_a_header_byte_by_byte(gateway: Gateway) -> None:
+async def test_a_proxy_header_may_arrive_byte_by_byte(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"], source=LISTED) as peer:
         for byte in header("192.0.2.10", tlvs=tlv(4, b"\0" * 20)):
             await peer.send(bytes([byte]))
@@ -78,7 +78,7 @@ async def test_a_header_byte_by_byte(gateway: Gateway) -> None:
         await peer.connect()
 
 
-async def test_limits_apply_to_the_told_address(gateway: Gateway) -> None:
+async def test_limits_apply_to_the_address_of_the_proxy_header(gateway: Gateway) -> None:
     one, other = gateway.channel(), gateway.channel()
     port = gateway.ports["rtmp"]
 
@@ -97,7 +97,7 @@ async def test_limits_apply_to_the_told_address(gateway: Gateway) -> None:
     assert await code("198.51.100.2", one.obs_key) == STARTED
 
 
-async def test_a_listed_proxy_that_tells_no_address_is_not_limited(gateway: Gateway) -> None:
+async def test_a_listed_proxy_without_a_client_address_is_not_limited(gateway: Gateway) -> None:
     unspec = SIGNATURE + b"\x21\x00\x00\x00"
     port = gateway.ports["rtmp"]
     async with contextlib.AsyncExitStack() as stack:
@@ -117,14 +117,14 @@ async def test_a_listed_proxy_that_tells_no_address_is_not_limited(gateway: Gate
         pytest.param(SIGNATURE + b"\x21\x11\xff\xff" + bytes(60_000), id="64 kB of it"),
     ],
 )
-async def test_a_malformed_header_closes(gateway: Gateway, first: bytes) -> None:
+async def test_a_malformed_proxy_header_closes_the_connection(gateway: Gateway, first: bytes) -> None:
     async with connected(gateway.ports["rtmp"], source=LISTED, first=first) as peer:
         assert await peer.closed(1.8)
         assert not peer.heard
 
 
-async def test_slow_and_silent_proxies(gateway: Gateway) -> None:
-    """All at once: three seconds for the header, then TLS and the handshake have theirs."""
+async def test_slow_and_silent_proxies_are_closed_in_time(gateway: Gateway) -> None:
+    """All cases run at the same time. The header, TLS and the handshake have limits of their own."""
 
     async def closed(first: bytes, port: str) -> bool:
         async with connected(gateway.ports[port], source=LISTED, first=first) as peer:
@@ -145,7 +145,7 @@ async def test_slow_and_silent_proxies(gateway: Gateway) -> None:
     assert len(lines) <= 2, f"one line each at most: {lines}"
 
 
-async def test_health_checks_are_silent(gateway: Gateway) -> None:
+async def test_health_checks_are_not_logged(gateway: Gateway) -> None:
     before = len([line for line in gateway.log.splitlines() if "refused" in line])
     for first in (SIGNATURE + b"\x20\x00\x00\x00", header("192.0.2.1", command=0), b""):
         async with connected(gateway.ports["rtmp"], source=LISTED, first=first) as peer:
@@ -155,7 +155,7 @@ async def test_health_checks_are_silent(gateway: Gateway) -> None:
     assert len([line for line in gateway.log.splitlines() if "refused" in line]) == before
 
 
-async def test_a_stranger_needs_no_header_and_may_send_none(gateway: Gateway) -> None:
+async def test_an_unlisted_peer_needs_no_proxy_header_and_may_send_none(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"], source=STRANGER) as peer:
         assert (await peer.publish(channel.obs_key)).code == STARTED
@@ -171,7 +171,7 @@ async def test_a_stranger_needs_no_header_and_may_send_none(gateway: Gateway) ->
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["RTMP", "RTMPS"])
-def test_ffmpeg_through_haproxy(gateway: Gateway, tmp_path: Path, secure: bool) -> None:
+def test_ffmpeg_can_push_through_haproxy(gateway: Gateway, tmp_path: Path, secure: bool) -> None:
     need("haproxy", "ffmpeg", "ffprobe")
     channel = gateway.channel()
     scheme = "rtmps" if secure else "rtmp"
@@ -213,6 +213,6 @@ def _accepts(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log

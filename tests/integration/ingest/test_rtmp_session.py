@@ -1,4 +1,4 @@
-"""The RTMP listener in this process, over stores and outputs that misbehave as no real one can be made to."""
+"""The RTMP listener in this process, with stores and outputs that misbehave."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KEY = f"c1?sign={SECRETS.sign('c1', FAR)}"
 
 
 class Store:
-    """A ChannelReader with one channel; `asked` is set when somebody waits for it, and `answer` lets it answer."""
+    """A `ChannelReader` with one channel. `asked` is set by a request, and `answer` releases the answer."""
 
     def __init__(self) -> None:
         self.asked, self.answer = asyncio.Event(), asyncio.Event()
@@ -69,7 +69,7 @@ class Lab:
         self.hub, self.store, self.listener, self.crashes = hub, store, listener, crashes
 
     async def asking(self, peer: Peer) -> None:
-        """A publish whose key the store is being asked for."""
+        """Starts a publish whose key the store is still checking."""
         self.store.answer.clear()
         await peer.handshake()
         await peer.connect()
@@ -77,7 +77,7 @@ class Lab:
         await asyncio.wait_for(self.store.asked.wait(), 5)
 
     def session(self) -> RtmpSession:
-        """The one connection that there is."""
+        """Returns the only connection."""
         (session,) = self.listener._sessions
         return session
 
@@ -141,7 +141,7 @@ async def running(
     assert crashes == []
 
 
-async def test_a_store_that_never_answers_is_told_as_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_never_answers_ends_the_publish_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert admission.STORE_SECONDS < 8, "what clients are promised"
     monkeypatch.setattr(admission, "STORE_SECONDS", 0.2)
     async with running() as lab, connected(lab.listener.port) as peer:
@@ -151,7 +151,7 @@ async def test_a_store_that_never_answers_is_told_as_away(monkeypatch: pytest.Mo
         assert await peer.closed()
 
 
-async def test_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_ends_the_publish_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         lab.store.error = StoreUnavailable("it is locked")
         said = await peer.publish(KEY)
@@ -160,7 +160,7 @@ async def test_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await peer.closed()
 
 
-async def test_who_breaks_the_protocol_while_the_store_is_asked_gets_no_stream() -> None:
+async def test_a_protocol_violation_during_the_key_check_opens_no_stream() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         await lab.asking(peer)
         await peer.send(b"\xff" * 100)
@@ -183,7 +183,7 @@ async def test_a_connection_that_ends_in_the_read_of_its_publish_leaves_no_corou
         assert not lab.store.asked.is_set()
 
 
-async def test_who_leaves_while_the_store_is_asked_leaves_no_stream() -> None:
+async def test_a_disconnect_during_the_key_check_leaves_no_stream() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         await lab.asking(peer)
         await peer.reset()
@@ -193,7 +193,7 @@ async def test_who_leaves_while_the_store_is_asked_leaves_no_stream() -> None:
         assert list(lab.hub) == []
 
 
-async def test_what_is_sent_while_the_store_is_asked_waits_in_the_kernel() -> None:
+async def test_data_sent_during_the_key_check_wait_in_the_kernel() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         await lab.asking(peer)
 
@@ -216,7 +216,7 @@ async def test_what_is_sent_while_the_store_is_asked_waits_in_the_kernel() -> No
         await lab.until(lambda: stream.bytes_in >= 60 * 60_000, "all of it is published")
 
 
-async def test_what_is_sent_with_a_second_publish_waits_in_the_kernel_too() -> None:
+async def test_data_sent_during_the_key_check_of_a_second_publish_wait_too() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         await peer.publish(KEY)
         await peer.headers()
@@ -242,8 +242,8 @@ async def test_what_is_sent_with_a_second_publish_waits_in_the_kernel_too() -> N
         await lab.until(lambda: stream.bytes_in >= 60 * 60_000, "all of it is published")
 
 
-async def test_closing_and_publishing_again_while_the_store_is_asked() -> None:
-    """All of it is held until the first answer, then done in order."""
+async def test_a_publisher_may_close_and_publish_again_during_the_key_check() -> None:
+    """All commands wait for the first answer, and then run in order."""
     async with running() as lab, connected(lab.listener.port) as peer:
         await lab.asking(peer)
         await peer.headers()
@@ -258,7 +258,7 @@ async def test_closing_and_publishing_again_while_the_store_is_asked() -> None:
         ]
 
 
-async def test_a_player_of_an_output_that_fails_is_told() -> None:
+async def test_a_player_of_a_failed_output_gets_an_error() -> None:
     class Broken:
         async def run(self, stream: object) -> None:
             await asyncio.Event().wait()
@@ -273,8 +273,8 @@ async def test_a_player_of_an_output_that_fails_is_told() -> None:
             assert await player.closed()
 
 
-async def test_a_publisher_may_rest_after_hours_before_it_publishes_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What counts is how long nothing was asked, not how old the connection is."""
+async def test_a_publisher_may_pause_before_it_publishes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts the time without a request, not the age of the connection."""
     monkeypatch.setattr(rtmp, "MAX_IDLE_SECONDS", 1.5)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as idle:
         await idle.handshake()
@@ -289,7 +289,7 @@ async def test_a_publisher_may_rest_after_hours_before_it_publishes_again(monkey
         assert (await peer.publish_again(KEY)).code == STARTED
 
 
-async def test_tls_that_is_never_finished_is_closed(tmp_path: Path) -> None:
+async def test_an_unfinished_tls_handshake_is_closed(tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
     async with running(tls=tls_context(cert, key), handshake=0.3) as lab:
         async with connected(lab.listener.port) as silent, connected(lab.listener.port) as half:
@@ -306,7 +306,7 @@ async def test_tls_that_is_never_finished_is_closed(tmp_path: Path) -> None:
 
 
 async def _turns_until_all_is_received(lab: Lab, sent: int) -> int:
-    """Turns of the loop until the one connection that there is has received `sent` bytes."""
+    """Returns the turns of the loop until the only connection has received `sent` bytes."""
     session, turns = lab.session(), 0
     async with asyncio.timeout(20):
         while session._core.received < sent:
@@ -315,7 +315,7 @@ async def _turns_until_all_is_received(lab: Lab, sent: int) -> int:
     return turns
 
 
-async def test_a_strangers_bytes_are_read_in_small_pieces_whatever_it_sends() -> None:
+async def test_data_of_an_unauthenticated_peer_are_read_in_small_pieces() -> None:
     flood = command("deleteStream", 0, None, 1.0) * 2000
     async with running() as lab, connected(lab.listener.port) as peer:
         await peer.handshake()
@@ -336,8 +336,8 @@ async def test_a_strangers_bytes_are_read_in_small_pieces_whatever_it_sends() ->
         assert len(reads) >= len(flood) // EARLY_READ
 
 
-async def test_others_are_heard_while_one_floods() -> None:
-    """The flood is far larger than what the loop reads of others: it is not over when they have been served."""
+async def test_other_connections_are_served_while_one_floods() -> None:
+    """The flood is larger than the loop's work for others, so it is not over when they are served."""
     flood = command("foo", 0, None) * 100_000
     async with running() as lab, connected(lab.listener.port) as peer:
         await peer.handshake()
@@ -351,7 +351,7 @@ async def test_others_are_heard_while_one_floods() -> None:
         sending.cancel()
 
 
-async def test_who_sends_commands_without_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_sends_endless_commands_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
     monkeypatch.setattr(rtmp, "MESSAGES_BURST", 50)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as modest:
@@ -363,7 +363,7 @@ async def test_who_sends_commands_without_end_is_dropped(monkeypatch: pytest.Mon
         assert (await modest.publish_again(KEY)).code == STARTED
 
 
-async def test_a_publisher_that_floods_is_told_why_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flooding_publisher_gets_a_reason_before_it_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
     monkeypatch.setattr(rtmp, "MESSAGES_BURST", 50)
     async with running() as lab, connected(lab.listener.port) as peer:
@@ -375,7 +375,7 @@ async def test_a_publisher_that_floods_is_told_why_it_is_dropped(monkeypatch: py
         assert await peer.closed()
 
 
-async def test_media_is_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_media_do_not_count_as_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
     monkeypatch.setattr(rtmp, "MESSAGES_BURST", 50)
     async with running() as lab, connected(lab.listener.port) as peer:
@@ -387,7 +387,7 @@ async def test_media_is_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not await peer.closed(1.2)
 
 
-async def test_who_plays_again_and_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_player_that_pauses_and_resumes_too_often_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "REQUESTS_PER_SECOND", 0)
     monkeypatch.setattr(rtmp, "REQUESTS_BURST", 3)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as player:
@@ -402,7 +402,9 @@ async def test_who_plays_again_and_again_is_dropped(monkeypatch: pytest.MonkeyPa
         await lab.until(lambda: lab.listener.connections == 1, "it is gone")
 
 
-async def test_who_sends_without_end_and_publishes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_sends_endlessly_without_publishing_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(rtmp, "NO_MEDIA_BYTES", 100_000)
     async with running() as lab, connected(lab.listener.port) as peer:
         await peer.handshake()
@@ -421,7 +423,7 @@ async def test_who_sends_without_end_and_publishes_nothing_is_dropped(monkeypatc
         await lab.empty()
 
 
-async def test_what_a_refused_peer_sends_is_thrown_away_unparsed() -> None:
+async def test_data_of_a_refused_peer_are_discarded_unparsed() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         said = await peer.publish("c1?sign=wrong")
         assert said.code == "NetStream.Publish.Unauthorized"
@@ -438,7 +440,7 @@ async def test_what_a_refused_peer_sends_is_thrown_away_unparsed() -> None:
 # ---- connections that have shown nothing ----
 
 
-async def test_connections_count_from_accept_on_until_a_key_is_shown() -> None:
+async def test_connections_are_pending_from_accept_until_they_publish_or_play() -> None:
     pending = PendingConnections(per_address=2)
     async with running(pending=pending) as lab, connected(lab.listener.port) as peer:
         await peer.publish(KEY)
@@ -459,7 +461,7 @@ async def test_connections_count_from_accept_on_until_a_key_is_shown() -> None:
         assert pending.bytes == 0
 
 
-async def test_a_silent_connection_makes_room() -> None:
+async def test_a_silent_connection_is_closed_for_a_new_one() -> None:
     async with (
         running(pending=PendingConnections(per_address=2)) as lab,
         connected(lab.listener.port) as silent,
@@ -471,7 +473,7 @@ async def test_a_silent_connection_makes_room() -> None:
             assert await silent.closed()
 
 
-async def test_below_tls_connections_count_before_the_handshake(tmp_path: Path) -> None:
+async def test_tls_connections_are_pending_before_the_tls_handshake(tmp_path: Path) -> None:
     pending = PendingConnections(per_address=1)
     cert, key = self_signed(tmp_path)
     async with running(tls=tls_context(cert, key), pending=pending) as lab:
@@ -485,7 +487,7 @@ async def test_below_tls_connections_count_before_the_handshake(tmp_path: Path) 
         assert pending.bytes == 0
 
 
-async def test_behind_a_proxy_the_clients_address_counts() -> None:
+async def test_pending_connections_behind_a_proxy_count_for_the_clients_address() -> None:
     pending = PendingConnections(per_address=1)
 
     def header(client: str) -> bytes:
@@ -503,8 +505,8 @@ async def test_behind_a_proxy_the_clients_address_counts() -> None:
         assert pending.refused == {"address": 1}
 
 
-async def test_an_unfinished_message_of_a_stranger_is_bounded_by_what_came_of_it() -> None:
-    """Its claim is none: a publisher may send its first picture behind the request."""
+async def test_an_unfinished_message_before_authentication_is_limited_by_its_received_bytes() -> None:
+    """The declared size does not count: a publisher may send its first picture behind the request."""
     pending = PendingConnections(max_bytes=10_000_000)
     async with running(pending=pending) as lab, connected(lab.listener.port) as peer:
         await peer.handshake()

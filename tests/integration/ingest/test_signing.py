@@ -1,4 +1,4 @@
-"""Who may push and who may play over RTMP: every refusal with its code, told nothing more, and closed."""
+"""Keys for pushing and playing over RTMP: each refusal has its code and closes the connection."""
 
 import asyncio
 import sqlite3
@@ -36,7 +36,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def one(gateway: Gateway) -> Channel:
-    """A channel that is only refused, so that all may share it."""
+    """A channel for refused pushes, which all tests share."""
     return gateway.channel()
 
 
@@ -50,7 +50,7 @@ async def _publish(gateway: Gateway, key: str, app: str = "stream") -> Said:
 
 
 async def _refused(gateway: Gateway, key: str, app: str = "stream", text: str = WRONG_KEY) -> None:
-    """A refusal. text: one sentence for all wrong keys and unknown ids, so that which part was wrong is not told."""
+    """Checks a refusal. All wrong keys and unknown ids get the same `text`, which hides the wrong part."""
     said = await _publish(gateway, key, app)
     assert (said.level, said.code) == ("error", UNAUTHORIZED)
     assert said.words["description"] == text
@@ -63,17 +63,17 @@ def _changed(key: str, at: int) -> str:
 # ---- where the sign may stand ----
 
 
-async def test_on_the_stream_name_as_obs_sends_it(gateway: Gateway) -> None:
+async def test_the_key_may_be_in_the_stream_name(gateway: Gateway) -> None:
     channel = gateway.channel()
     assert (await _publish(gateway, channel.obs_key)).code == STARTED
 
 
-async def test_on_the_app(gateway: Gateway) -> None:
+async def test_the_key_may_be_in_the_app(gateway: Gateway) -> None:
     channel = gateway.channel()
     assert (await _publish(gateway, channel.id, f"stream?sign={channel.key}")).code == STARTED
 
 
-async def test_on_the_address_alone(gateway: Gateway) -> None:
+async def test_the_key_may_be_only_in_the_tc_url(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.handshake()
@@ -81,24 +81,24 @@ async def test_on_the_address_alone(gateway: Gateway) -> None:
         assert (await peer.publish_again(channel.id)).code == STARTED
 
 
-async def test_url_encoded(gateway: Gateway) -> None:
+async def test_the_key_may_be_url_encoded(gateway: Gateway) -> None:
     channel = gateway.channel()
     encoded = "".join(f"%{ord(c):02X}" for c in channel.key)
     assert (await _publish(gateway, f"{channel.id}?sign={encoded}")).code == STARTED
 
 
-async def test_among_other_parameters(gateway: Gateway) -> None:
+async def test_the_key_may_be_among_other_parameters(gateway: Gateway) -> None:
     channel = gateway.channel()
     assert (await _publish(gateway, f"{channel.id}?a=1&sign={channel.key}&b=/x")).code == STARTED
 
 
-async def test_the_name_counts_where_name_and_app_disagree(gateway: Gateway, one: Channel) -> None:
+async def test_the_key_in_the_stream_name_takes_precedence_over_the_app(gateway: Gateway, one: Channel) -> None:
     channel, wrong = gateway.channel(), f"{FAR}-{'0' * 64}"
     assert (await _publish(gateway, channel.obs_key, f"stream?sign={wrong}")).code == STARTED
     await _refused(gateway, f"{one.id}?sign={wrong}", f"stream?sign={one.key}")
 
 
-async def test_the_first_counts_where_it_stands_twice(gateway: Gateway, one: Channel) -> None:
+async def test_the_first_of_two_keys_counts(gateway: Gateway, one: Channel) -> None:
     channel, wrong = gateway.channel(), f"{FAR}-{'0' * 64}"
     assert (await _publish(gateway, f"{channel.obs_key}&sign={wrong}")).code == STARTED
     await _refused(gateway, f"{one.id}?sign={wrong}&sign={one.key}")
@@ -109,7 +109,7 @@ async def test_the_first_counts_where_it_stands_twice(gateway: Gateway, one: Cha
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 @pytest.mark.parametrize("secret", [SECRET, PREVIOUS])
-async def test_both_forms_under_both_secrets(gateway: Gateway, algorithm: Algorithm, secret: str) -> None:
+async def test_both_algorithms_work_with_both_secrets(gateway: Gateway, algorithm: Algorithm, secret: str) -> None:
     channel = gateway.channel()
     stored = sign(channel.id, FAR, secret, algorithm)
     _store(gateway, channel.id, stored)
@@ -117,14 +117,14 @@ async def test_both_forms_under_both_secrets(gateway: Gateway, algorithm: Algori
     await _refused(gateway, channel.obs_key, text=REVOKED_KEY)  # verifies, but is not the stored one
 
 
-async def test_a_stored_key_that_nobody_signed_opens_nothing(gateway: Gateway) -> None:
+async def test_a_stored_key_without_a_valid_signature_is_refused(gateway: Gateway) -> None:
     channel = gateway.channel()
     for stored in (f"{FAR}-{'a' * 64}", "open sesame", sign(channel.id, FAR, "another-secret")):
         _store(gateway, channel.id, stored)
         await _refused(gateway, f"{channel.id}?sign={quote(stored)}")
 
 
-async def test_wrong_signs(gateway: Gateway, one: Channel) -> None:
+async def test_wrong_signatures_are_refused(gateway: Gateway, one: Channel) -> None:
     key = one.key
     expiry, digest = key.split("-")
     wrong = {
@@ -164,13 +164,13 @@ async def test_wrong_signs(gateway: Gateway, one: Channel) -> None:
             raise AssertionError(f"{name}: {error}") from error
 
 
-async def test_no_sign_at_all(gateway: Gateway, one: Channel) -> None:
+async def test_a_push_without_a_key_is_refused(gateway: Gateway, one: Channel) -> None:
     for key in (one.id, f"{one.id}?", f"{one.id}?sign", f"{one.id}?key={one.key}", f"{one.id}?SIGN={one.key}"):
         await _refused(gateway, key, text=MISSING)
     await _refused(gateway, f"{one.id}?" + "&".join(f"a{n}=1" for n in range(100)) + f"&sign={one.key}", text=MISSING)
 
 
-async def test_ids_that_are_no_channel(gateway: Gateway, one: Channel) -> None:
+async def test_unknown_channel_ids_are_refused(gateway: Gateway, one: Channel) -> None:
     for id in (
         "00000000-0000-4000-8000-000000000000",
         f"../stream/{one.id}",
@@ -191,13 +191,13 @@ async def test_ids_that_are_no_channel(gateway: Gateway, one: Channel) -> None:
         await _refused(gateway, f"{id}?sign={one.key}")
 
 
-async def test_an_expired_key(gateway: Gateway) -> None:
+async def test_an_expired_key_is_refused(gateway: Gateway) -> None:
     channel = gateway.channel(outdate=1_700_000_000)
     text = "The key expired on 2023-11-14 22:13 UTC. Renew the channel's expiry, then copy its new key."
     await _refused(gateway, channel.obs_key, text=text)
 
 
-async def test_a_revoked_key_and_a_deleted_channel(gateway: Gateway) -> None:
+async def test_a_revoked_key_and_the_key_of_a_deleted_channel_are_refused(gateway: Gateway) -> None:
     channel = gateway.channel()
     gateway.api("PUT", f"/videostream/{channel.id}", {"outdate": "2034-05-06"})
     await _refused(gateway, channel.obs_key, text=REVOKED_KEY)
@@ -207,7 +207,7 @@ async def test_a_revoked_key_and_a_deleted_channel(gateway: Gateway) -> None:
     await _refused(gateway, f"{channel.id}?sign={again}")
 
 
-async def test_keys_are_in_no_log(gateway: Gateway, one: Channel) -> None:
+async def test_keys_are_not_logged(gateway: Gateway, one: Channel) -> None:
     await _refused(
         gateway, f"{one.id}?sign={one.key[:-1]}0" if one.key[-1] != "0" else f"{one.id}?sign={one.key[:-1]}1"
     )
@@ -218,7 +218,7 @@ async def test_keys_are_in_no_log(gateway: Gateway, one: Channel) -> None:
 # ---- while live ----
 
 
-async def test_a_channel_in_use(gateway: Gateway) -> None:
+async def test_a_channel_in_use_refuses_a_second_publisher(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as first:
         await first.publish(channel.obs_key)
@@ -229,7 +229,7 @@ async def test_a_channel_in_use(gateway: Gateway) -> None:
         assert not await first.closed(0.1)
 
 
-async def test_a_silent_publisher_is_taken_over_and_told(gateway: Gateway) -> None:
+async def test_a_silent_publisher_is_replaced_and_gets_an_error(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as dead, connected(gateway.ports["rtmp"]) as player:
         await dead.publish(channel.obs_key)
@@ -249,7 +249,7 @@ async def test_a_silent_publisher_is_taken_over_and_told(gateway: Gateway) -> No
             assert times == sorted(times), "the viewer stays, and its time goes on"
 
 
-async def test_a_second_publish_on_one_connection(gateway: Gateway) -> None:
+async def test_a_second_publish_on_one_connection_is_refused(gateway: Gateway) -> None:
     channel, other = gateway.channel(), gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.publish(channel.obs_key)
@@ -261,7 +261,7 @@ async def test_a_second_publish_on_one_connection(gateway: Gateway) -> None:
         assert other.session()["state"] == "idle"
 
 
-async def test_publishing_again_after_fc_unpublish(gateway: Gateway) -> None:
+async def test_a_connection_can_publish_again_after_fc_unpublish(gateway: Gateway) -> None:
     channel, other = gateway.channel(), gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.publish(channel.obs_key)
@@ -283,8 +283,8 @@ async def test_publishing_again_after_fc_unpublish(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("how", ["kick", "delete", "expire"])
-async def test_an_end_by_the_operator_ends_everyone_at_once(gateway: Gateway, how: str) -> None:
-    """The linger time of this gateway is 30 s: nobody waits for it."""
+async def test_an_end_by_the_operator_disconnects_publisher_and_players_at_once(gateway: Gateway, how: str) -> None:
+    """The gateway's linger time is 30 s, but the end does not wait for it."""
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer, connected(gateway.ports["rtmp"]) as player:
         await peer.publish(channel.obs_key)
@@ -308,7 +308,7 @@ async def test_an_end_by_the_operator_ends_everyone_at_once(gateway: Gateway, ho
         await _refused(gateway, channel.obs_key, text=WRONG_KEY if how == "delete" else REVOKED_KEY)
 
 
-async def test_re_signing_lets_the_push_go_on_and_refuses_the_old_key(gateway: Gateway) -> None:
+async def test_a_new_key_keeps_the_push_and_the_old_key_is_refused(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.publish(channel.obs_key)
@@ -323,7 +323,7 @@ async def test_re_signing_lets_the_push_go_on_and_refuses_the_old_key(gateway: G
 # ---- playing ----
 
 
-async def test_play_signs_of_a_protected_channel(gateway: Gateway) -> None:
+async def test_a_protected_channel_needs_a_valid_play_signature(gateway: Gateway) -> None:
     channel = gateway.channel(playAuth="sign")
     async with connected(gateway.ports["rtmp"]) as peer:
         await peer.publish(channel.obs_key)
@@ -364,8 +364,8 @@ def _store(gateway: Gateway, id: str, key: str) -> None:
     database.close()
 
 
-async def test_a_store_that_is_away_is_told_in_time_and_live_streams_go_on(gateway: Gateway) -> None:
-    """Last in this module: the table is taken away and given back."""
+async def test_an_unavailable_store_is_reported_in_time_and_live_streams_continue(gateway: Gateway) -> None:
+    """It runs last in this module, because it renames the table for a while."""
     live, other = gateway.channel(), gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer, connected(gateway.ports["rtmp"]) as player:
         await peer.publish(live.obs_key)

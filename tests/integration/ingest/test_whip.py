@@ -83,7 +83,7 @@ async def pushing(channel: Channel, **options: Any) -> AsyncIterator[Whip]:
         yield whip
 
 
-def test_the_port_and_the_addresses_are_shown(gateway: Gateway) -> None:
+def test_the_api_shows_the_webrtc_port_and_the_whip_addresses(gateway: Gateway) -> None:
     channel = gateway.channel()
     assert gateway.ports["webrtc"] > 0
     base = f"http://127.0.0.1:{gateway.ports['http']}"
@@ -92,7 +92,7 @@ def test_the_port_and_the_addresses_are_shown(gateway: Gateway) -> None:
     assert channel.item["obsKey"] == f"{channel.id}?sign={channel.key}"
 
 
-async def test_a_session_from_the_offer_to_its_end(gateway: Gateway) -> None:
+async def test_a_whip_session_works_from_the_offer_to_its_end(gateway: Gateway) -> None:
     channel = gateway.channel()
     whip = Whip(audio=False)
     answer = await whip.post(address(channel))
@@ -177,7 +177,7 @@ async def test_offers_that_cannot_be_used_are_refused_with_a_reason(gateway: Gat
         await live(channel)
 
 
-async def test_a_stream_in_use_answers_409_and_a_silent_one_is_taken_over(gateway: Gateway) -> None:
+async def test_a_stream_in_use_gives_409_and_a_silent_one_is_taken_over(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with pushing(channel) as first:
         reply = await ask("POST", address(channel), offer(Client(), "sendonly"))
@@ -199,7 +199,7 @@ async def test_a_stream_in_use_answers_409_and_a_silent_one_is_taken_over(gatewa
     assert "another publisher has taken over" in gateway.log
 
 
-async def test_the_stream_lingers_and_the_next_push_continues_it(gateway: Gateway) -> None:
+async def test_a_new_push_continues_a_lingering_stream(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with pushing(channel):
         since = channel.session()["since"]
@@ -252,7 +252,7 @@ async def test_a_bearer_token_of_one_channel_does_not_push_to_another(gateway: G
     assert reply.status == 401
 
 
-async def test_cors_and_other_methods(gateway: Gateway) -> None:
+async def test_cors_requests_and_unknown_methods_are_answered(gateway: Gateway) -> None:
     channel = gateway.channel()
     for url in (channel.url("whip"), channel.url("whip/some-id"), f"http://127.0.0.1:{gateway.ports['http']}/whip"):
         reply = await ask("OPTIONS", url)
@@ -265,7 +265,7 @@ async def test_cors_and_other_methods(gateway: Gateway) -> None:
     assert (await ask("PATCH", channel.url("whip/some-id"), "a=x\r\n", FRAGMENT)).status == 404
 
 
-async def test_a_kick_and_a_deletion_and_an_expiry_end_the_push(gateway: Gateway) -> None:
+async def test_a_kick_a_deletion_or_an_expiry_ends_the_push(gateway: Gateway) -> None:
     kicked, deleted, expired = (gateway.channel() for _ in range(3))
     ends = [
         (kicked, lambda: gateway.api("DELETE", f"/videostream/{kicked.id}/session"), "kicked"),
@@ -283,7 +283,7 @@ async def test_a_kick_and_a_deletion_and_an_expiry_end_the_push(gateway: Gateway
                 assert word in gateway.log
 
 
-async def test_a_backup_pushes_by_whip_too(gateway: Gateway) -> None:
+async def test_a_backup_can_push_by_whip_too(gateway: Gateway) -> None:
     channel = gateway.channel()
     rows = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
     stored = gateway.api("PUT", f"/videostream/{channel.id}/inputs", rows).json()
@@ -319,8 +319,8 @@ async def test_metrics_count_the_push(gateway: Gateway) -> None:
     assert value('millrace_auth_failures_total{reason="NotAuthorized",what="publish"}') == refused + 1
 
 
-async def test_b_frames_are_reported_while_somebody_watches_by_webrtc(gateway: Gateway) -> None:
-    """By RTMP, because WebRTC itself carries no reordered pictures of browsers."""
+async def test_b_frames_are_reported_during_playback_by_webrtc(gateway: Gateway) -> None:
+    """The push uses RTMP, because browsers send no reordered pictures over WebRTC."""
     from tests.support.clients import push
     from tests.support.media import BFRAMES
 
@@ -335,7 +335,7 @@ async def test_b_frames_are_reported_while_somebody_watches_by_webrtc(gateway: G
 # ---- limits ----
 
 
-async def test_publishers_of_an_address_are_bounded(limited: Gateway) -> None:
+async def test_the_number_of_publishers_per_address_is_limited(limited: Gateway) -> None:
     channels = [limited.channel() for _ in range(3)]
     async with pushing(channels[0]), pushing(channels[1]):
         reply = await ask("POST", address(channels[2]), offer(Client(), "sendonly"))

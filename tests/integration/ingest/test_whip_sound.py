@@ -1,4 +1,4 @@
-"""The AAC of a WHIP push: made while somebody needs it, and then whole from the first picture on."""
+"""The AAC of a WHIP push is made on demand, and is complete from the first picture on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gateway() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def channel(gateway: Gateway) -> Iterator[Channel]:
-    """A channel that nobody watches yet; it has no output that needs sound. ffmpeg pushes to it by WHIP."""
+    """Returns a channel without viewers and without outputs that need sound. ffmpeg pushes to it by WHIP."""
     ffmpeg = new_ffmpeg()
     muxers = subprocess.run([ffmpeg, "-hide_banner", "-muxers"], capture_output=True, text=True, check=False).stdout
     if " whip " not in muxers:
@@ -69,11 +69,11 @@ def packets(url: str, seconds: float) -> list[tuple[str, float]]:
     return [(packet["codec_type"], float(packet["dts_time"])) for packet in json.loads(done.stdout)["packets"]]
 
 
-def test_the_first_viewer_gets_all_sound_after_a_rest(gateway: Gateway, channel: Channel) -> None:
+def test_the_first_viewer_gets_all_sound_after_an_idle_time(gateway: Gateway, channel: Channel) -> None:
     spent = [worker_seconds(gateway)]
 
     def rests() -> bool:
-        """For eight looks, about a second."""
+        """Returns whether the worker was idle for eight checks, about a second."""
         spent.append(worker_seconds(gateway))
         return len(spent) > 8 and spent[-1] - spent[-8] < 2 * _TICK
 

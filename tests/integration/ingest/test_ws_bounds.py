@@ -1,4 +1,4 @@
-"""The WebSocket port against those who have shown no key, and against floods: requests, memory, messages."""
+"""Limits of the WebSocket port for clients without a key and for floods: requests, memory, messages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True, size: int | 
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 3000, 431),
     ],
 )
-async def test_a_request_that_is_no_upgrade_is_answered(head: bytes, status: int) -> None:
+async def test_a_request_without_an_upgrade_is_answered(head: bytes, status: int) -> None:
     async with rig() as lab:
         answered = await answer(lab, head)
         line, _, rest = answered.partition(b"\r\n")
@@ -100,7 +100,7 @@ async def test_an_unknown_method_is_refused(method: bytes) -> None:
         assert answered.split(b" ")[1] in (b"400", b"501")
 
 
-async def test_a_request_may_come_byte_by_byte() -> None:
+async def test_a_request_may_arrive_byte_by_byte() -> None:
     async with rig() as lab, raw(lab) as (reader, writer):
         for byte in opening("/stream/c1?sign=1"):
             writer.write(bytes((byte,)))
@@ -112,10 +112,10 @@ async def test_a_request_may_come_byte_by_byte() -> None:
 
 @pytest.mark.parametrize("behind", [b"x" * 100, frame(2, b"x"), b"GET / HTTP/1.1\r\n\r\n", frame(8), b"\xff" * 3000])
 @pytest.mark.parametrize("path", ["/nothing", "/healthcheck"])
-async def test_what_comes_behind_a_refused_request_disturbs_nothing(
+async def test_data_after_a_refused_request_cause_no_error(
     path: str, behind: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The library would take it for frames, end the connection, and fail to answer: AssertionError in send_eof."""
+    """The library would read the data as frames, and fail to answer: AssertionError in `send_eof`."""
     with caplog.at_level(logging.ERROR, "millrace.websockets"):
         async with rig() as lab:
             answered = await answer(lab, opening(path) + behind)
@@ -126,9 +126,7 @@ async def test_what_comes_behind_a_refused_request_disturbs_nothing(
 
 
 @pytest.mark.parametrize("behind", [frame(8, b"\3\xe8"), frame(9, b"x", final=False), b"\xff" * 100])
-async def test_what_comes_behind_a_refused_push_disturbs_nothing(
-    behind: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_data_after_a_refused_push_cause_no_error(behind: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "millrace.websockets"):
         async with rig() as lab:
             answered = await answer(lab, opening("/stream/c1?sign=1") + behind)
@@ -137,7 +135,7 @@ async def test_what_comes_behind_a_refused_push_disturbs_nothing(
     assert caplog.records == []
 
 
-async def test_a_client_that_leaves_with_its_request_disturbs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_with_its_request_causes_no_error(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "millrace.websockets"):
         async with rig() as lab:
             for path in ("/nothing", "/stream/c1?sign=1", lab.url().partition("127.0.0.1:")[2].partition("/")[2]):
@@ -151,7 +149,7 @@ async def test_a_client_that_leaves_with_its_request_disturbs_nothing(caplog: py
 # ---- who has shown no key ----
 
 
-async def test_a_refused_push_is_closed_with_its_code_whatever_it_sends() -> None:
+async def test_a_refused_push_is_closed_with_its_code_while_it_sends() -> None:
     async with rig() as lab:
         async with raw(lab, opening("/stream/c1?sign=1") + frame(2, b"q" * 1000, size=7_999_999)) as (reader, writer):
 
@@ -168,7 +166,7 @@ async def test_a_refused_push_is_closed_with_its_code_whatever_it_sends() -> Non
         await lab.empty()
 
 
-async def test_what_a_stranger_sends_waits_in_the_kernel() -> None:
+async def test_data_of_an_unauthenticated_client_wait_in_the_kernel() -> None:
     pending = PendingConnections(max_bytes=10_000_000)
     async with rig(pending=pending) as lab:
         lab.store.answer.clear()
@@ -187,7 +185,7 @@ async def test_what_a_stranger_sends_waits_in_the_kernel() -> None:
             assert len(pending) == 0
 
 
-async def test_a_push_with_many_early_messages_is_read_no_faster_than_it_is_taken() -> None:
+async def test_many_early_messages_are_read_no_faster_than_they_are_processed() -> None:
     def stuck(publisher: StreamPublisher, workers: WorkerPool) -> Box:
         box = Box(publisher)
         box.stuck = asyncio.Event()
@@ -212,7 +210,7 @@ async def test_a_push_with_many_early_messages_is_read_no_faster_than_it_is_take
             await lab.until(lambda: len(boxes[0].fed) == 140, "all of it is taken")
 
 
-async def test_connections_count_from_accept_on() -> None:
+async def test_connections_are_pending_from_accept_on() -> None:
     pending = PendingConnections(per_address=2)
     async with rig("c1", "c2", "c3", pending=pending) as lab:
         async with page(lab.url("c1")) as first, page(lab.url("c2")) as second:
@@ -231,7 +229,7 @@ async def test_connections_count_from_accept_on() -> None:
         assert pending.bytes == 0
 
 
-async def test_below_tls_connections_count_before_the_handshake(tmp_path: Path) -> None:
+async def test_tls_connections_are_pending_before_the_tls_handshake(tmp_path: Path) -> None:
     pending = PendingConnections(per_address=1)
     cert, key = self_signed(tmp_path)
     async with rig(tls=tls_context(cert, key), pending=pending) as lab:
@@ -245,7 +243,7 @@ async def test_below_tls_connections_count_before_the_handshake(tmp_path: Path) 
         assert pending.bytes == 0
 
 
-async def test_a_proxys_clients_are_counted_by_their_own_address() -> None:
+async def test_clients_of_a_proxy_are_counted_by_their_own_address() -> None:
     pending = PendingConnections(per_address=1)
     async with rig("c1", "c2", pending=pending, forwarded=trusting("127.0.0.0/8")) as lab:
         lab.store.answer.clear()
@@ -273,7 +271,7 @@ async def test_a_proxys_clients_are_counted_by_their_own_address() -> None:
         (frame(2), "MESSAGES_BURST"),
     ],
 )
-async def test_a_push_that_floods_is_ended_with_a_reason(
+async def test_a_flooding_push_is_ended_with_a_reason(
     flood: bytes, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws_connection, bound, 50)

@@ -62,7 +62,7 @@ def webm(folder: Path, *arguments: str, seconds: float = 6) -> bytes:
 
 
 async def send_cut(ws: object, data: bytes, seconds: float) -> None:
-    """All of `data` in `seconds`, cut anywhere."""
+    """Sends `data` within `seconds`, in pieces of random size."""
     chance, loop = random.Random(3), asyncio.get_running_loop()
     began, at = loop.time(), 0
     while at < len(data):
@@ -75,7 +75,7 @@ async def send_cut(ws: object, data: bytes, seconds: float) -> None:
 # ---- what viewers get ----
 
 
-async def test_webcodecs_frames_come_out_as_they_went_in(gateway: Gateway) -> None:
+async def test_webcodecs_frames_are_forwarded_unchanged(gateway: Gateway) -> None:
     film = camera(seconds=8)
     channel = gateway.channel()
     async with page(address(gateway, channel)) as pushing:
@@ -94,7 +94,7 @@ async def test_webcodecs_frames_come_out_as_they_went_in(gateway: Gateway) -> No
 
 
 def _hashes(film: Source) -> list[str]:
-    """Of the decoded pictures, as ffmpeg's framehash has them."""
+    """Returns the hashes of the decoded pictures, computed by ffmpeg's framehash."""
     assert film.tracks.video is not None
     avcc = parse_avcc(film.tracks.video.config)
     stream = nal.join_annexb([*avcc.sps, *avcc.pps])
@@ -134,7 +134,7 @@ async def test_every_format_plays_a_push_of_frames(gateway: Gateway) -> None:
     ],
     ids=["VP8", "H.264"],
 )
-async def test_a_recording_cut_anywhere_is_h264_and_aac(
+async def test_a_recording_in_random_pieces_becomes_h264_and_aac(
     gateway: Gateway, tmp_path: Path, arguments: tuple[str, ...], video: str
 ) -> None:
     container = "webm" if video == "transcode" else "matroska"
@@ -161,7 +161,7 @@ def _matroska(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 100, 200_000])
-async def test_bytes_that_are_no_recording_are_closed_with_a_code(gateway: Gateway, size: int) -> None:
+async def test_bytes_that_are_not_a_recording_close_the_push_with_a_code(gateway: Gateway, size: int) -> None:
     async with page(address(gateway, gateway.channel()), frames=False) as pushing:
         await pushing.wait("accepted")
         with contextlib.suppress(ConnectionClosed):
@@ -175,7 +175,7 @@ async def test_bytes_that_are_no_recording_are_closed_with_a_code(gateway: Gatew
 # ---- keys and ends ----
 
 
-async def test_a_kick_a_deletion_and_an_expiry_end_a_push_for_good(gateway: Gateway) -> None:
+async def test_a_kick_a_deletion_or_an_expiry_ends_a_push(gateway: Gateway) -> None:
     film = camera(seconds=4, sound=False)
 
     async def pushed(channel: Channel, end: object) -> int | None:
@@ -205,7 +205,7 @@ async def test_a_kick_a_deletion_and_an_expiry_end_a_push_for_good(gateway: Gate
     assert await close_code(address(gateway, deleted)) == 4401
 
 
-async def test_rtmp_and_websocket_share_a_channels_one_lease(gateway: Gateway) -> None:
+async def test_rtmp_and_websocket_cannot_push_to_one_channel_at_once(gateway: Gateway) -> None:
     from tests.support.rtmp import connected
 
     film = camera(seconds=2, sound=False)
@@ -218,7 +218,7 @@ async def test_rtmp_and_websocket_share_a_channels_one_lease(gateway: Gateway) -
             assert said.code == "NetStream.Publish.BadName"
 
 
-async def test_a_push_over_tls(gateway: Gateway) -> None:
+async def test_a_push_can_use_tls(gateway: Gateway) -> None:
     film = camera(seconds=2)
     channel = gateway.channel()
     async with page(address(gateway, channel, scheme="wss"), ssl=trusting_anyone()) as pushing:
@@ -240,7 +240,7 @@ async def test_no_key_is_in_the_log(gateway: Gateway) -> None:
     assert secret not in gateway.log
 
 
-async def test_a_signal_closes_pushes_with_1001_and_the_program_ends(tmp_path: Path) -> None:
+async def test_a_signal_closes_pushes_with_1001_and_ends_the_program(tmp_path: Path) -> None:
     film = camera(seconds=2)
     with running() as own:
         channel = own.channel()
@@ -295,7 +295,7 @@ async def test_the_original_client_may_push_into_a_channel_of_this_gateway(gatew
         assert pushing.texts[-2:] == ["Ended by an administrator.", "Closing Socket"]
 
 
-async def test_an_own_channel_wants_its_key_from_the_original_client_too(gateway: Gateway) -> None:
+async def test_the_original_client_also_needs_the_key_of_an_own_channel(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with page(original(gateway, channel.push + "0"), frames=False) as pushing:
         assert await pushing.closed() == 4401
@@ -305,14 +305,14 @@ async def test_an_own_channel_wants_its_key_from_the_original_client_too(gateway
 @pytest.mark.parametrize(
     "target", ["rtmp://192.0.2.1/app/key", "rtmps://evil.example:443/app/sk_1", "rtmp://localhost/app/k"]
 )
-async def test_a_target_that_is_not_listed_is_not_pushed_to(gateway: Gateway, target: str) -> None:
+async def test_a_push_to_an_unlisted_target_is_refused(gateway: Gateway, target: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with page(original(gateway, target), frames=False):
             pass
     assert refused.value.response.status_code == 403
 
 
-async def test_a_target_that_says_no_is_told_without_the_key(gateway: Gateway, tmp_path: Path) -> None:
+async def test_a_refusal_by_the_target_is_reported_without_the_key(gateway: Gateway, tmp_path: Path) -> None:
     data = await asyncio.to_thread(_matroska, tmp_path)
     no = ("NetStream.Publish.BadName", "sk_secret_2 is in use")
     async with (
@@ -325,7 +325,7 @@ async def test_a_target_that_says_no_is_told_without_the_key(gateway: Gateway, t
     assert "sk_secret_2" not in gateway.log
 
 
-async def test_pushes_to_targets_are_nobodys_to_play(gateway: Gateway, tmp_path: Path) -> None:
+async def test_pushes_to_targets_cannot_be_played_here(gateway: Gateway, tmp_path: Path) -> None:
     data = await asyncio.to_thread(_matroska, tmp_path)
     async with (
         RtmpTarget(app="app") as target,
@@ -339,8 +339,8 @@ async def test_pushes_to_targets_are_nobodys_to_play(gateway: Gateway, tmp_path:
 # ---- latency ----
 
 
-async def test_a_picture_is_at_a_viewer_well_below_half_a_second(gateway: Gateway) -> None:
-    """A picture that says when it was sent: the median over the wire and through the feed."""
+async def test_a_picture_reaches_a_viewer_in_less_than_half_a_second(gateway: Gateway) -> None:
+    """The test takes the median delay of pictures whose time of sending is known."""
     film = camera(seconds=6)
     channel = gateway.channel()
     sent: dict[bytes, float] = {}

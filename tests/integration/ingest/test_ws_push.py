@@ -54,7 +54,7 @@ async def live(stack: contextlib.AsyncExitStack, lab: PushServer, id: str = "c1"
 # ---- media ----
 
 
-async def test_pictures_pass_as_they_are_and_sound_becomes_aac() -> None:
+async def test_pictures_are_forwarded_unchanged_and_sound_becomes_aac() -> None:
     film = camera(seconds=3)
     async with rig() as lab, page(lab.url()) as pushing:
         said = await pushing.wait("accepted")
@@ -86,7 +86,7 @@ async def test_aac_needs_no_worker() -> None:
         assert lab.workers.running == 0
 
 
-async def test_pictures_do_not_wait_for_the_worker_of_the_sound() -> None:
+async def test_pictures_do_not_wait_for_the_sound_worker() -> None:
     film = camera(seconds=1)
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(film)
@@ -97,7 +97,7 @@ async def test_pictures_do_not_wait_for_the_worker_of_the_sound() -> None:
         assert lab.viewer().sounds == []
 
 
-async def test_one_microphone_channel_stays_one() -> None:
+async def test_mono_sound_stays_mono() -> None:
     film = camera(seconds=1, channels=1)
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(film)
@@ -109,7 +109,7 @@ async def test_one_microphone_channel_stays_one() -> None:
         assert lab.viewer().sounds
 
 
-async def test_another_size_in_the_middle_is_a_new_epoch() -> None:
+async def test_a_new_picture_size_starts_a_new_epoch() -> None:
     small, large = camera(seconds=1), camera("640x360", seconds=1)
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(small)
@@ -142,7 +142,7 @@ async def test_sound_may_change_from_stereo_to_mono() -> None:
         assert all(a < b for a, b in pairwise([u.dts for u in seen.sounds]))
 
 
-async def test_a_worker_that_dies_is_replaced_and_pictures_never_notice() -> None:
+async def test_a_dead_sound_worker_is_replaced_without_an_effect_on_pictures() -> None:
     film = camera(seconds=4)
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(film)
@@ -173,7 +173,7 @@ def _children(module: str) -> list[int]:
     return found
 
 
-async def test_stats_are_told_every_second() -> None:
+async def test_statistics_are_sent_every_second() -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(SILENT)
         await pushing.film(SILENT, pace=2)
@@ -183,8 +183,8 @@ async def test_stats_are_told_every_second() -> None:
         assert (said["video"], said["audio"], said["behind"]) == ("copy", None, 0.0)
 
 
-async def test_sound_and_picture_stay_together() -> None:
-    """A tone that begins with the picture of one second is heard with that picture, within a few milliseconds."""
+async def test_sound_and_picture_stay_in_sync() -> None:
+    """A tone that begins with a picture is heard with that picture, within a few milliseconds."""
     beep = ("-f", "lavfi", "-i", "aevalsrc='if(gte(t,1),0.8*sin(880*2*PI*t),0)':s=48000")
     film = source(
         *(*pictures(), *beep, "-t", "2", *X264, "-tune", "zerolatency", "-g", "30", "-pix_fmt", "yuv420p"),
@@ -235,7 +235,7 @@ MISSING, EXPIRED = "the address is /stream/<id>?sign=<expiry>-<hash>", "The key 
         ("/stream/c1?" + "&".join(["a=b"] * 40) + f"&sign={SECRETS.sign('c1', FAR)}", MISSING),
     ],
 )
-async def test_a_push_without_the_channels_own_valid_key_is_closed_with_4401(path: str, text: str) -> None:
+async def test_a_push_without_a_valid_key_of_the_channel_is_closed_with_4401(path: str, text: str) -> None:
     async with rig() as lab, page(lab.url(path=path)) as refused:
         assert await refused.closed() == 4401
         assert refused.error["code"] == 4401
@@ -245,7 +245,7 @@ async def test_a_push_without_the_channels_own_valid_key_is_closed_with_4401(pat
         assert lab.admission.refused == {"NotAuthorized": 1}
 
 
-async def test_a_channel_in_use_is_closed_with_4409() -> None:
+async def test_a_push_to_a_channel_in_use_is_closed_with_4409() -> None:
     async with contextlib.AsyncExitStack() as stack, rig() as lab:
         first = await live(stack, lab)
         async with page(lab.url()) as second:
@@ -254,7 +254,7 @@ async def test_a_channel_in_use_is_closed_with_4409() -> None:
         assert first.code is None
 
 
-async def test_a_store_that_is_away_is_told_to_try_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_closes_the_push_with_1013(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "STORE_SECONDS", 0.2)
     async with rig() as lab:
         lab.store.error = StoreUnavailable("locked by somebody")
@@ -266,13 +266,13 @@ async def test_a_store_that_is_away_is_told_to_try_later(monkeypatch: pytest.Mon
         assert await close_code(lab.url()) == 1013
 
 
-async def test_a_full_node_says_try_later() -> None:
+async def test_a_full_node_closes_a_new_push_with_1013() -> None:
     async with contextlib.AsyncExitStack() as stack, rig("c1", "c2", hub_limits={"publishers": 1}) as lab:
         await live(stack, lab)
         assert await close_code(lab.url("c2")) == 1013
 
 
-async def test_an_address_may_hold_so_many_pushes_and_gets_them_back() -> None:
+async def test_the_number_of_pushes_per_address_is_limited() -> None:
     async with contextlib.AsyncExitStack() as stack, rig("c1", "c2", publishers_per_address=1) as lab:
         first = await live(stack, lab)
         assert await close_code(lab.url("c2")) == 1013
@@ -281,7 +281,7 @@ async def test_an_address_may_hold_so_many_pushes_and_gets_them_back() -> None:
         await live(stack, lab, "c2")
 
 
-async def test_guesses_of_an_address_are_sent_away_for_a_while_and_its_right_keys_are_not() -> None:
+async def test_an_address_with_wrong_keys_is_refused_but_its_right_keys_work() -> None:
     async with rig(refusals=3) as lab:
         for _ in range(3):
             assert await close_code(lab.url(sign="1-a")) == 4401
@@ -290,7 +290,7 @@ async def test_guesses_of_an_address_are_sent_away_for_a_while_and_its_right_key
             await live(stack, lab)
 
 
-async def test_what_is_no_push_is_not_upgraded() -> None:
+async def test_an_invalid_push_address_is_not_upgraded() -> None:
     async with rig() as lab:
         for path in ("/", "/live/c1", "/streams/c1", "/rtmps/h264/rtmp://127.0.0.1/app/key", "/rtmps/rtmp://h/a/k"):
             with pytest.raises(InvalidStatus) as refused:
@@ -299,7 +299,7 @@ async def test_what_is_no_push_is_not_upgraded() -> None:
             assert refused.value.response.status_code == 404
 
 
-async def test_a_load_balancer_may_ask_how_it_is() -> None:
+async def test_a_load_balancer_can_request_the_health_check() -> None:
     async with rig() as lab:
         reader, writer = await asyncio.open_connection("127.0.0.1", lab.listener.port)
         writer.write(b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -324,7 +324,7 @@ async def test_a_page_of_another_host_may_not_push() -> None:
             await own.wait("accepted")
 
 
-async def test_a_listed_page_may_push() -> None:
+async def test_a_page_of_a_listed_origin_may_push() -> None:
     async with rig(origins=("https://studio.example.com",)) as lab:
         async with page(lab.url(), origin="https://studio.example.com") as listed:
             await listed.wait("accepted")
@@ -333,7 +333,7 @@ async def test_a_listed_page_may_push() -> None:
                 pass
 
 
-async def test_behind_a_proxy_limits_count_for_the_client() -> None:
+async def test_limits_behind_a_proxy_apply_to_the_client() -> None:
     proxied = {"additional_headers": {"X-Forwarded-For": "6.6.6.6, 192.0.2.1"}}
     async with (
         rig("c1", "c2", "c3", publishers_per_address=1, forwarded=trusting("127.0.0.0/8")) as lab,
@@ -351,7 +351,7 @@ async def test_behind_a_proxy_limits_count_for_the_client() -> None:
             await again.wait("accepted")
 
 
-async def test_a_stranger_is_the_client_whatever_it_says() -> None:
+async def test_the_forwarded_header_of_an_unlisted_peer_is_ignored() -> None:
     async with rig() as lab, page(lab.url(), additional_headers={"X-Forwarded-For": "192.0.2.1"}) as first:
         await first.wait("accepted")
         (stream,) = lab.hub
@@ -376,7 +376,7 @@ async def test_a_push_that_sends_nothing_is_taken_over() -> None:
         assert all(a < b for a, b in pairwise(shown)), "time goes on"
 
 
-async def test_a_push_that_broke_off_goes_on_where_it_was() -> None:
+async def test_a_reconnecting_push_continues_its_stream() -> None:
     async with contextlib.AsyncExitStack() as stack, rig() as lab:
         first = await live(stack, lab)
         first.ws.transport.abort()
@@ -388,7 +388,7 @@ async def test_a_push_that_broke_off_goes_on_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.DELETED, EndReason.EXPIRED])
-async def test_who_is_thrown_out_gets_4410(reason: EndReason) -> None:
+async def test_an_evicted_push_is_closed_with_4410(reason: EndReason) -> None:
     async with contextlib.AsyncExitStack() as stack, rig() as lab:
         pushing = await live(stack, lab)
         lab.hub.end("c1", reason)
@@ -398,7 +398,7 @@ async def test_who_is_thrown_out_gets_4410(reason: EndReason) -> None:
         await lab.empty()
 
 
-async def test_a_server_that_shuts_down_says_so() -> None:
+async def test_a_server_shutdown_closes_all_pushes_with_1001() -> None:
     async with contextlib.AsyncExitStack() as stack, rig("c1", "c2") as lab:
         pushing = await live(stack, lab)
         waiting = await stack.enter_async_context(page(lab.url("c2")))
@@ -413,7 +413,7 @@ async def test_a_server_that_shuts_down_says_so() -> None:
         await lab.empty()
 
 
-async def test_a_server_that_hangs_up_closes_whoever_is_left() -> None:
+async def test_hang_up_closes_the_remaining_connections_with_1001() -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.wait("accepted")
         await lab.listener.hang_up(grace=3)
@@ -421,7 +421,7 @@ async def test_a_server_that_hangs_up_closes_whoever_is_left() -> None:
         assert lab.listener.connections == 0
 
 
-async def test_words_reach_a_page_that_goes_on_sending() -> None:
+async def test_the_close_reason_reaches_a_page_that_continues_to_send() -> None:
     async with contextlib.AsyncExitStack() as stack, rig() as lab:
         pushing = await live(stack, lab)
 
@@ -437,7 +437,7 @@ async def test_words_reach_a_page_that_goes_on_sending() -> None:
         sending.cancel()
 
 
-async def test_a_page_that_leaves_while_the_store_is_asked_leaves_no_stream() -> None:
+async def test_a_page_that_disconnects_during_the_key_check_leaves_no_stream() -> None:
     async with rig() as lab:
         lab.store.answer.clear()
         async with page(lab.url()) as pushing:
@@ -448,7 +448,7 @@ async def test_a_page_that_leaves_while_the_store_is_asked_leaves_no_stream() ->
         assert list(lab.hub) == []
 
 
-async def test_what_was_sent_before_the_answer_is_not_lost() -> None:
+async def test_data_sent_during_the_key_check_are_not_lost() -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         lab.store.answer.clear()
         await pushing.configure(SILENT)
@@ -487,7 +487,7 @@ async def test_a_page_that_does_not_answer_pings_is_closed() -> None:
         await lab.empty()
 
 
-async def test_a_socket_that_never_asks_is_closed() -> None:
+async def test_a_connection_that_never_completes_its_request_is_closed() -> None:
     async with rig(handshake=0.3) as lab:
         reader, writer = await asyncio.open_connection("127.0.0.1", lab.listener.port)
         writer.write(b"GET /stream/c1 HT")
@@ -503,7 +503,7 @@ async def test_a_message_that_is_too_large_is_closed_with_1009() -> None:
         await lab.empty()
 
 
-async def test_a_flood_of_pings_that_are_not_read_is_cut() -> None:
+async def test_a_client_that_floods_pings_without_reading_is_disconnected() -> None:
     async with rig(ping_interval=0) as lab, page(lab.url()) as pushing:
         await pushing.wait("accepted")
         pushing.ws.transport.pause_reading()
@@ -521,7 +521,7 @@ async def test_a_flood_of_pings_that_are_not_read_is_cut() -> None:
 # ---- what is no push ----
 
 
-async def test_text_where_binary_belongs_is_told() -> None:
+async def test_text_instead_of_binary_data_closes_the_push_with_an_error() -> None:
     async with rig() as lab, page(lab.url(), frames=False) as pushing:
         assert (await pushing.wait("accepted"))["protocol"] == "container"
         await pushing.send("hello")
@@ -541,7 +541,7 @@ async def test_text_where_binary_belongs_is_told() -> None:
         ((config_text(config(SILENT)).replace("avc1", "vp09"),), "H.264"),
     ],
 )
-async def test_messages_out_of_order_are_told(messages: tuple[str | bytes, ...], words: str) -> None:
+async def test_invalid_messages_close_the_push_with_a_reason(messages: tuple[str | bytes, ...], words: str) -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.send(*messages)
         assert await pushing.closed() == 1003
@@ -549,7 +549,7 @@ async def test_messages_out_of_order_are_told(messages: tuple[str | bytes, ...],
         await lab.empty()
 
 
-async def test_random_bytes_end_with_a_code_and_leave_nothing() -> None:
+async def test_random_bytes_close_the_push_and_leave_nothing() -> None:
     chance = random.Random(5)
     async with rig(first_media=1) as lab:
         for round in range(30):
@@ -586,7 +586,7 @@ async def test_frames_without_a_mask_are_closed() -> None:
         await lab.empty()
 
 
-async def test_a_compressed_push_is_not_agreed_on() -> None:
+async def test_compression_is_not_negotiated() -> None:
     async with rig() as lab, connect(lab.url(), compression="deflate", proxy=None) as ws:
         assert ws.response is not None
         assert "Sec-WebSocket-Extensions" not in ws.response.headers
@@ -606,7 +606,7 @@ async def test_binary_messages_reach_the_container_in_order() -> None:
         assert not lab.boxes[0].running
 
 
-async def test_what_is_no_recording_is_closed_with_1003() -> None:
+async def test_an_invalid_recording_is_closed_with_1003() -> None:
     async with rig() as lab, page(lab.url(), frames=False) as pushing:
         await pushing.send(b"bad")
         assert await pushing.closed() == 1003
@@ -615,7 +615,7 @@ async def test_what_is_no_recording_is_closed_with_1003() -> None:
 
 
 @pytest.mark.parametrize(("again", "code"), [(False, 1003), (True, 1013)])
-async def test_an_intake_that_fails_says_why(again: bool, code: int) -> None:
+async def test_a_failed_intake_closes_the_push_with_its_reason(again: bool, code: int) -> None:
     async with rig() as lab, page(lab.url(), frames=False) as pushing:
         await pushing.wait("accepted")
         lab.boxes[0].fail("the encoder keeps dying", again=again)
@@ -623,7 +623,7 @@ async def test_an_intake_that_fails_says_why(again: bool, code: int) -> None:
         assert pushing.error["reason"] == "the encoder keeps dying"
 
 
-async def test_an_intake_that_waits_is_ended_by_a_kick() -> None:
+async def test_a_kick_ends_a_waiting_intake() -> None:
     async with rig() as lab, page(lab.url(), frames=False) as pushing:
         await pushing.wait("accepted")
         lab.boxes[0].stuck = asyncio.Event()
@@ -636,7 +636,7 @@ async def test_an_intake_that_waits_is_ended_by_a_kick() -> None:
 # ---- many ----
 
 
-async def test_of_a_hundred_pushes_those_that_fit_run_and_the_others_are_told_at_once() -> None:
+async def test_pushes_beyond_the_worker_limit_are_refused_at_once() -> None:
     ids = [f"c{n}" for n in range(100)]
     film = camera(seconds=1)
 
@@ -657,7 +657,7 @@ async def test_of_a_hundred_pushes_those_that_fit_run_and_the_others_are_told_at
         assert {s.name for s in lab.hub if s.original.tracks is None} == set(), "nobody was promised a stream in vain"
 
 
-async def test_a_hundred_pushes_of_pictures_alone_all_run() -> None:
+async def test_a_hundred_video_only_pushes_run_at_the_same_time() -> None:
     ids = [f"c{n}" for n in range(100)]
     film = replace(SILENT, units=SILENT.units[:15])
 
@@ -702,7 +702,7 @@ async def test_a_target_that_never_answers_ends_the_push(monkeypatch: pytest.Mon
         await lab.empty()
 
 
-async def test_a_target_that_the_policy_forbids_ends_the_push() -> None:
+async def test_a_target_outside_the_egress_policy_ends_the_push() -> None:
     async with rig(compatible=towards("127.0.0.1", egress=())) as lab:
         async with page(lab.url(path="/rtmps/rtmp://127.0.0.1:9/app/sk_1")) as pushing:
             await pushing.configure(SILENT)
@@ -712,7 +712,7 @@ async def test_a_target_that_the_policy_forbids_ends_the_push() -> None:
         await lab.empty()
 
 
-async def test_a_target_that_comes_back_is_pushed_to_again() -> None:
+async def test_a_push_resumes_when_its_target_returns() -> None:
     async with RtmpTarget(app="app") as target, rig(compatible=towards("127.0.0.1")) as lab:
         async with page(lab.url(path=f"/rtmps/h264/{target.url('sk_1')}")) as pushing:
             await pushing.configure(SILENT)
@@ -731,7 +731,7 @@ async def test_a_target_that_comes_back_is_pushed_to_again() -> None:
         await lab.empty()
 
 
-async def test_a_page_that_keeps_changing_is_closed_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_with_constant_track_changes_is_closed_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track_changes, "INTERVAL_SECONDS", 0.0)  # each change counts, however soon it comes
     films = camera(sound=False), camera("640x360", sound=False)
     async with rig() as lab, page(lab.url()) as pushing:

@@ -41,7 +41,7 @@ def discontinuities(channel: Channel, path: str) -> int:
 
 
 def viewer(stack: contextlib.ExitStack, url: str, file: Path) -> Path:
-    """Stores what a player of FLV gets."""
+    """Starts a viewer that stores the FLV data of a player."""
     stack.enter_context(Program(["curl", "-sN", "-o", str(file), url]))
     return file
 
@@ -56,7 +56,7 @@ def times(file: Path, kind: Kind) -> list[int]:
     return [unit.dts for unit in units(file) if unit.track.kind is kind]
 
 
-def test_every_rendition_goes_on_over_a_cut(gateway: Gateway, tmp_path: Path) -> None:
+def test_every_rendition_continues_after_a_cut(gateway: Gateway, tmp_path: Path) -> None:
     target = gateway.channel("tracks-target")
     fields = {"isVideo": True, "video_time": "3", "recordTracks": "240p, fr", "isFlv": True}
     fields |= {"isRelay": True, "relayURL": target.push, "relayTracks": "all", "hls_time": "2", "hls_list_size": "20"}

@@ -1,4 +1,4 @@
-"""Two encoders on one channel: one is cut, the other follows, and every player goes on."""
+"""Two encoders push to one channel: if one breaks off, the other follows, and every player continues."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 def stored(channel: Channel, inputs: list[dict[str, Any]] = LIST) -> dict[str, dict[str, Any]]:
-    """Stores the list; returns the inputs by name."""
+    """Stores the list of inputs. Returns the inputs by name."""
     reply = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", inputs)
     assert reply.status == 200, reply.text
     return {entry["name"]: entry for entry in reply.json()}
@@ -54,12 +54,12 @@ def play(url: str, seconds: float) -> Program:
 
 
 def shifts(seen: list[Frame], source: list[Frame]) -> list[float]:
-    """How much later than in the film each frame was shown, in milliseconds. Inserted silence is not in the film."""
+    """Returns the delay of each shown frame against the film, in milliseconds, without inserted silence."""
     times = {frame.digest: frame.time for frame in source}
     return [(frame.time - times[frame.digest]) * 1000 for frame in seen if frame.digest in times]
 
 
-def test_a_backup_follows_in_every_format_and_the_push_returns(gateway: Gateway) -> None:
+def test_a_backup_replaces_the_push_in_every_format_until_the_push_returns(gateway: Gateway) -> None:
     channel = gateway.channel(isFlv=True, isHls=True, isCMAF=True)
     van_url = stored(channel)["van"]["pushUrl"]
     with contextlib.ExitStack() as stack:
@@ -118,7 +118,7 @@ def test_a_backup_with_another_codec_is_announced(gateway: Gateway) -> None:
     assert times == sorted(set(times))
 
 
-def test_a_backups_key_pushes_to_its_input_only(gateway: Gateway) -> None:
+def test_the_key_of_a_backup_pushes_to_its_input_only(gateway: Gateway) -> None:
     channel = gateway.channel()
     van_url = stored(channel)["van"]["pushUrl"]
     for url in (
@@ -139,7 +139,7 @@ def test_a_backups_key_pushes_to_its_input_only(gateway: Gateway) -> None:
     assert channel.session()["refusals"][0]["reason"] == "revoked"
 
 
-def test_switches_are_taken_by_hand_and_listed(gateway: Gateway) -> None:
+def test_inputs_can_be_taken_by_hand_and_switches_are_listed(gateway: Gateway) -> None:
     channel = gateway.channel()
     van_url, base = stored(channel)["van"]["pushUrl"], f"/videostream/{channel.id}/inputs"
     assert gateway.api("POST", f"{base}/van/take", {}).status == 409
@@ -161,7 +161,7 @@ def test_switches_are_taken_by_hand_and_listed(gateway: Gateway) -> None:
     assert {"from": "van", "to": "main"} in [{"from": s["from"], "to": s["to"]} for s in switched]
 
 
-def test_inputs_at_two_nodes_are_one_channel(tmp_path: Path) -> None:
+def test_inputs_at_two_nodes_belong_to_one_channel(tmp_path: Path) -> None:
     with sharing(tmp_path, 2) as (one, two):
         channel = one.channel()
         van_url = stored(channel)["van"]["pushUrl"].replace(str(one.ports["rtmp"]), str(two.ports["rtmp"]))
@@ -183,7 +183,7 @@ def test_inputs_at_two_nodes_are_one_channel(tmp_path: Path) -> None:
                 assert again.running
 
 
-def test_bad_lists_are_refused_with_a_reason(gateway: Gateway) -> None:
+def test_invalid_input_lists_are_refused_with_a_reason(gateway: Gateway) -> None:
     channel = gateway.channel()
     for bad in (
         {"kind": "push"},

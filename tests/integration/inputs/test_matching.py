@@ -27,7 +27,7 @@ MAIN = sources.h264("320x180", 2)  # High, B-frames, 44.1 kHz stereo
 
 
 class Lab:
-    """A stream of an input, its matching, and who takes the result."""
+    """The stream of an input, its matching, and a recorder of the result."""
 
     def __init__(self, workers: WorkerPool) -> None:
         settings = load(environ={})
@@ -96,7 +96,7 @@ BACKUPS = {
 
 
 @pytest.mark.parametrize("name", list(BACKUPS))
-async def test_an_input_becomes_like_the_push(name: str) -> None:
+async def test_an_input_is_converted_to_the_form_of_the_push(name: str) -> None:
     source = BACKUPS[name]()
     async with matching() as lab:
         lab.matching.set_reference(MAIN.tracks)
@@ -123,7 +123,7 @@ async def test_an_input_becomes_like_the_push(name: str) -> None:
     assert abs(audio[-1].dts - video[-1].dts) < 200
 
 
-async def test_an_input_that_is_equal_is_used_as_it_is() -> None:
+async def test_an_input_in_the_form_of_the_push_is_used_unchanged() -> None:
     async with matching() as lab:
         lab.matching.set_reference(MAIN.tracks)
         lab.push(MAIN)
@@ -131,7 +131,7 @@ async def test_an_input_that_is_equal_is_used_as_it_is() -> None:
         assert [u.payload for u in lab.seen.units] == [u.payload for u in MAIN.units]
 
 
-async def test_it_follows_the_push_that_changes() -> None:
+async def test_the_matching_follows_changes_of_the_push() -> None:
     source = BACKUPS["other size and sound"]()
     async with matching() as lab:
         end = lab.push(source)
@@ -147,7 +147,7 @@ async def test_it_follows_the_push_that_changes() -> None:
         assert lab.of(Kind.VIDEO)[-1].payload == source.of(Kind.VIDEO)[-1].payload
 
 
-async def test_without_workers_it_is_used_as_it_is_and_says_why() -> None:
+async def test_without_workers_an_input_is_used_unchanged_and_the_reason_is_shown() -> None:
     settings = load(environ={"MILLRACE_WORKERS__MOST": "1"})
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     source = BACKUPS["without sound"]()

@@ -29,7 +29,7 @@ def film(name: str, seconds: float, *more: str, sound: bool = True, size: str = 
 
 
 class Store:
-    """A local store, and the playlists that play from it."""
+    """A local store with playlists that play from it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -42,7 +42,7 @@ class Store:
         return key
 
     def put_converted(self, path: Path, folder: str) -> str:
-        """Puts a film as VOD has it, in segments of a second. folder: `talks/a/`."""
+        """Puts a film in the form of VOD, in segments of a second. Example of a `folder`: `talks/a/`."""
         target = self.root / folder
         target.mkdir(parents=True)
         name = target.name
@@ -75,7 +75,7 @@ async def test_two_films_play_unchanged_in_order_and_equal_tracks_are_announced_
     assert len(played.tracks) == 1
 
 
-async def test_it_plays_at_the_speed_of_the_clock(store: Store) -> None:
+async def test_a_playlist_plays_at_the_speed_of_the_clock(store: Store) -> None:
     source, context = store.playlist(store.put(film("two.mp4", 2), "a.mp4")), FakeInput()
     context.take_air()
     async with running_source(source, context) as task:
@@ -85,7 +85,7 @@ async def test_it_plays_at_the_speed_of_the_clock(store: Store) -> None:
     assert ended - began >= (last.dts - first.dts) / 1000 - 0.02
 
 
-async def test_nothing_is_published_before_it_is_on_air_and_then_the_first_key_frame_comes_at_once(
+async def test_a_playlist_publishes_nothing_before_it_is_on_air(
     store: Store,
 ) -> None:
     source, context = store.playlist(store.put(film("one.mp4", 1), "a.mp4"), loop=True), FakeInput()
@@ -102,7 +102,7 @@ async def test_nothing_is_published_before_it_is_on_air_and_then_the_first_key_f
         assert time.monotonic() - began < 0.7
 
 
-async def test_off_air_it_stops_and_goes_on_at_the_last_key_frame(store: Store) -> None:
+async def test_a_playlist_stops_off_air_and_resumes_at_the_last_key_frame(store: Store) -> None:
     path = film("two.mp4", 2)
     source, context = store.playlist(store.put(path, "a.mp4")), FakeInput()
     context.take_air()
@@ -124,7 +124,7 @@ async def test_off_air_it_stops_and_goes_on_at_the_last_key_frame(store: Store) 
     assert all(step > 0 for step in growing(played))
 
 
-async def test_with_always_it_goes_on_by_the_clock_off_air(store: Store) -> None:
+async def test_a_playlist_with_always_continues_off_air(store: Store) -> None:
     source, context = store.playlist(store.put(film("one.mp4", 1), "a.mp4"), loop=True, always=True), FakeInput()
     async with running_source(source, context):
         await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 30)  # more than the film has
@@ -140,7 +140,7 @@ async def test_a_converted_film_is_played_from_its_segments(store: Store) -> Non
         assert len(context.recorder.of(Kind.VIDEO)) == 50
 
 
-async def test_films_with_other_tracks_are_announced(store: Store) -> None:
+async def test_a_film_with_other_tracks_announces_them(store: Store) -> None:
     large, mute = film("large.mp4", 0.5, size="640x360"), film("mute.mp4", 0.5, sound=False)
     keys = [store.put(film("half.mp4", 0.5), "a.mp4"), store.put(large, "b.mp4"), store.put(mute, "c.mp4")]
     source, context = store.playlist(*keys), FakeInput()
@@ -181,7 +181,9 @@ async def test_a_film_deleted_while_on_air_is_named_and_the_next_one_plays(store
         (b"this is text, no film\n" * 50, "it is not readable media"),
     ],
 )
-async def test_a_list_without_a_usable_film_fails_with_words(store: Store, content: bytes | None, words: str) -> None:
+async def test_a_list_without_a_usable_film_fails_with_a_reason(
+    store: Store, content: bytes | None, words: str
+) -> None:
     if content is not None:
         (store.root / "x.mp4").write_bytes(content)
     source, context = store.playlist("x.mp4", "x.mp4", loop=True), FakeInput()
@@ -191,7 +193,7 @@ async def test_a_list_without_a_usable_film_fails_with_words(store: Store, conte
             await task
 
 
-async def test_the_item_after_the_one_that_ended_the_worker_is_next(store: Store) -> None:
+async def test_after_the_death_of_the_worker_the_next_item_plays(store: Store) -> None:
     keys = [store.put(film("two.mp4", 2), "a.mp4"), store.put(film("half.mp4", 0.5), "b.mp4")]
     source, context = store.playlist(*keys, loop=True), FakeInput()
     context.take_air()

@@ -1,4 +1,4 @@
-"""A playlist by the time of day: films begin, join and are cut when the clock says so."""
+"""A playlist with times of day: films begin, are joined and are cut at their times."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def at_20() -> float:
 
 
 @pytest.mark.parametrize("converted", [False, True])
-async def test_a_start_in_the_middle_joins_at_the_offset_and_a_film_that_is_over_does_not_play(
-    store: Store, converted: bool
-) -> None:
+async def test_a_late_start_joins_a_film_at_its_offset_and_skips_finished_films(store: Store, converted: bool) -> None:
     path = film("eight.mp4", 8)
     key = store.put(path, "a.mp4")
     if converted:
@@ -84,11 +82,11 @@ async def test_a_start_in_the_middle_joins_at_the_offset_and_a_film_that_is_over
 
 
 def _slices(payload: bytes) -> bytes:
-    """The last slice: parameter sets before it may be left out."""
+    """Returns the last slice, because parameter sets before it may be missing."""
     return payload[-500:]
 
 
-async def test_between_two_times_without_films_the_input_is_off_and_begins_again(store: Store) -> None:
+async def test_an_input_is_off_between_two_times_without_films(store: Store) -> None:
     store.put(film("half.mp4", 0.5), "a.mp4")
     source, context = by_day(store, clock_at(19, 59, 54), "a.mp4@19:59", "a.mp4@20:00", loop=False), FakeInput()
     async with running_source(source, context):
@@ -104,7 +102,7 @@ async def test_between_two_times_without_films_the_input_is_off_and_begins_again
     assert len(context.recorder.of(Kind.VIDEO)) == 12 or len(context.recorder.of(Kind.VIDEO)) == 13
 
 
-async def test_a_film_that_is_missing_at_its_time_is_named_and_the_others_play_on(store: Store) -> None:
+async def test_a_missing_film_is_named_and_the_others_continue(store: Store) -> None:
     store.put(film("half.mp4", 0.5), "a.mp4")
     (store.root / "text.mp4").write_bytes(b"this is text\n" * 100)
     source, context = by_day(store, clock_at(20, 0, 0.5), "gone.mp4@20:00", "text.mp4", "a.mp4"), FakeInput()
@@ -114,7 +112,7 @@ async def test_a_film_that_is_missing_at_its_time_is_named_and_the_others_play_o
     assert source.problem.startswith("text.mp4: it is not readable media")
 
 
-async def test_nothing_usable_is_no_busy_loop(store: Store) -> None:
+async def test_a_list_without_usable_films_causes_no_busy_loop(store: Store) -> None:
     source, context = by_day(store, clock_at(20, 0, 0), "gone.mp4@20:00", "gone.mp4", "missing.mp4"), FakeInput()
     async with running_source(source, context) as task:
         async with asyncio.timeout(30):

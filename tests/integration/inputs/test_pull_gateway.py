@@ -1,4 +1,4 @@
-"""Pulls and playlists of a running gateway: what its viewers get is what the source has."""
+"""Pulls and playlists of a running gateway: its viewers get exactly the media of the source."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def state(channel: Channel, name: str) -> dict[str, Any]:
     return next(item for item in reply.json() if item["name"] == name)
 
 
-def test_a_channel_of_this_gateway_is_pulled_by_every_protocol(gateway: Gateway) -> None:
+def test_a_channel_of_this_gateway_can_be_pulled_by_every_protocol(gateway: Gateway) -> None:
     origin = gateway.channel("origin")
     with clients.push(FILM, origin.push):
         origin.wait_live()
@@ -52,7 +52,7 @@ def test_a_channel_of_this_gateway_is_pulled_by_every_protocol(gateway: Gateway)
 
 
 def test_a_channel_never_pulls_its_own_output(gateway: Gateway) -> None:
-    """Without a check, the media would circulate as fast as the machine allows."""
+    """Without a check, the media would circulate as fast as possible."""
     slate = {"name": "slate", "kind": "slate", "always": True}
     channels = [gateway.channel() for _ in range(3)]
     urls = [channels[0].rtmp, channels[1].url("live.flv"), channels[2].url("live.m3u8")]
@@ -78,7 +78,7 @@ def stored(gateway: Gateway, key: str, path: Path) -> str:
     return key
 
 
-def test_a_playlist_stands_in_for_a_pull_that_ends(gateway: Gateway) -> None:
+def test_a_playlist_replaces_a_pull_that_ends(gateway: Gateway) -> None:
     origin = gateway.channel("origin")
     key = stored(gateway, "shows/b.mp4", films.plain("stand-in.mp4", 4, "-g", "30", "-bf", "2"))
     with clients.push(FILM, origin.push) as push:
@@ -97,7 +97,7 @@ def test_a_playlist_stands_in_for_a_pull_that_ends(gateway: Gateway) -> None:
     assert state(channel, "tv")["error"] == "shows/gone.mp4: it does not exist"
 
 
-def test_a_playlist_whose_worker_is_killed_is_replaced_and_returns(gateway: Gateway) -> None:
+def test_a_slate_replaces_a_playlist_until_its_killed_worker_is_replaced(gateway: Gateway) -> None:
     key = stored(gateway, "shows/c.mp4", films.plain("always.mp4", 4, "-g", "30", "-bf", "2"))
     tv = {"name": "tv", "kind": "playlist", "items": [key], "always": True}
     channel = with_inputs(gateway, tv, {"name": "slate", "kind": "slate", "always": True})
@@ -132,7 +132,7 @@ def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gatewa
     assert max(steps) < 0.2
 
 
-def test_the_fault_of_a_pull_is_shown_without_its_secrets(gateway: Gateway) -> None:
+def test_an_error_of_a_pull_is_shown_without_its_secrets(gateway: Gateway) -> None:
     url = f"http://admin:geheim-geheim@127.0.0.1:{gateway.ports['http']}/nobody/live.m3u8?token=auch-geheim"
     camera = {"name": "cam", "kind": "pull", "url": "rtsps://eva:geheim-cam@127.0.0.1:1/1?t=geheim", "always": True}
     channel = with_inputs(gateway, {"name": "p", "kind": "pull", "url": url, "always": True}, camera)

@@ -1,4 +1,4 @@
-"""Streams over HTTP: FLV, MPEG-TS and HLS, found by their bytes; and words for each fault."""
+"""Streams over HTTP: FLV, MPEG-TS and HLS, detected by their bytes; and a text for each error."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def pull(url: str, allow: tuple[str, ...] = LOOPBACK) -> PullSource:
 
 
 async def fails(url: str, allow: tuple[str, ...] = LOOPBACK, context: FakeInput | None = None) -> str:
-    """The words of the fault."""
+    """Returns the error text of a pull that fails."""
     with pytest.raises(OutputError) as caught:
         async with asyncio.timeout(60):
             await pull(url, allow).run(context or FakeInput())
@@ -82,7 +82,7 @@ def slices(payload: bytes) -> list[bytes]:
 
 
 def check_media(context: FakeInput) -> None:
-    """All frames of the film came, unchanged and in order."""
+    """Checks that all frames of the film came, unchanged and in order."""
     original, played = sources.read(film()), context.recorder
     assert [slices(u.payload) for u in played.of(Kind.VIDEO)] == [slices(u.payload) for u in original.of(Kind.VIDEO)]
     heard, expected = [u.payload for u in played.of(Kind.AUDIO)], [u.payload for u in original.of(Kind.AUDIO)]
@@ -99,7 +99,7 @@ def check_media(context: FakeInput) -> None:
         ("a.ts", ("-c", "copy", "-f", "mpegts")),
     ],
 )
-async def test_a_stream_passes_unchanged(tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
+async def test_a_stream_is_pulled_unchanged(tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
     converted(tmp_path, name, *how)
     context = FakeInput()
     async with origin(tmp_path) as base:
@@ -108,7 +108,7 @@ async def test_a_stream_passes_unchanged(tmp_path: Path, name: str, how: tuple[s
 
 
 @pytest.mark.parametrize("how", [("-hls_segment_type", "mpegts"), ("-hls_segment_type", "fmp4")])
-async def test_hls_passes_unchanged(tmp_path: Path, how: tuple[str, ...]) -> None:
+async def test_hls_is_pulled_unchanged(tmp_path: Path, how: tuple[str, ...]) -> None:
     converted(tmp_path, "a.m3u8", "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", *how)
     (tmp_path / "m.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=320x180\na.m3u8\n")
     context = FakeInput()
@@ -117,7 +117,7 @@ async def test_hls_passes_unchanged(tmp_path: Path, how: tuple[str, ...]) -> Non
     check_media(context)
 
 
-async def test_hls_with_sound_of_its_own_is_joined(tmp_path: Path) -> None:
+async def test_hls_with_separate_sound_is_joined(tmp_path: Path) -> None:
     for name, kind in (("v", "-an"), ("a", "-vn")):
         converted(tmp_path, f"{name}.m3u8", kind, "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
                   "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"{name}.mp4")  # fmt: skip
@@ -156,7 +156,7 @@ async def test_a_live_playlist_is_followed_over_a_discontinuity(tmp_path: Path) 
     assert len(context.recorder.tracks) == 1
 
 
-async def test_sound_that_players_cannot_have_is_encoded(tmp_path: Path) -> None:
+async def test_sound_in_an_unsupported_codec_is_encoded(tmp_path: Path) -> None:
     converted(tmp_path, "a.ts", "-c:v", "copy", "-c:a", "mp2", "-f", "mpegts")
     context = FakeInput()
     async with origin(tmp_path) as base:
@@ -209,21 +209,21 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
         (answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/bad\n"), "has variants again"),
     ],
 )
-async def test_a_bad_answer_has_its_words(handler: Handler, words: str) -> None:
+async def test_a_bad_answer_gives_a_specific_error(handler: Handler, words: str) -> None:
     async with origin(bad=handler) as base:
         text = await fails(f"{base}/bad?token=geheim-geheim")
     assert words in text
     assert "geheim" not in text
 
 
-async def test_a_video_codec_that_cannot_be_carried_is_named(tmp_path: Path) -> None:
+async def test_an_unsupported_video_codec_is_named(tmp_path: Path) -> None:
     converted(tmp_path, "a.ts", "-c:v", "mpeg2video", "-c:a", "copy", "-f", "mpegts")
     async with origin(tmp_path) as base:
         words = await fails(f"{base}/files/a.ts")
     assert words == "video codec mpeg2video cannot be carried without decoding"
 
 
-async def test_a_transport_stream_whose_tracks_are_replaced_is_opened_again(tmp_path: Path) -> None:
+async def test_a_transport_stream_with_replaced_tracks_is_opened_again(tmp_path: Path) -> None:
     first = converted(tmp_path, "a.ts", "-c", "copy", "-f", "mpegts")
     moved = ("-mpegts_start_pid", "0x300", "-output_ts_offset", "4")
     second = converted(tmp_path, "b.ts", "-c", "copy", "-f", "mpegts", *moved)
@@ -234,7 +234,7 @@ async def test_a_transport_stream_whose_tracks_are_replaced_is_opened_again(tmp_
     assert len(context.recorder.of(Kind.VIDEO)) == 100, "all before the change"
 
 
-async def test_a_playlist_that_grows_without_bound_is_given_up() -> None:
+async def test_a_playlist_that_grows_without_bound_fails() -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -249,7 +249,9 @@ async def test_a_playlist_that_grows_without_bound_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("grows", [False, True])
-async def test_a_costly_playlist_is_read_in_a_thread_and_seldom(grows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expensive_playlist_is_read_in_a_thread_and_rarely(
+    grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads, slept, seconds, sleep = set(), [], itertools.count(0, 1_000), asyncio.sleep
 
     def parse(text: bytes) -> Playlist:
@@ -279,7 +281,7 @@ async def test_a_costly_playlist_is_read_in_a_thread_and_seldom(grows: bool, mon
     assert sum(delay > 10_000 for delay in slept) >= next(known) - 4
 
 
-async def test_tags_without_end_leave_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_tags_do_not_block_other_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     turn, reads = 0, []
 
     class Reader(FlvReader):
@@ -303,13 +305,13 @@ async def test_tags_without_end_leave_turns_to_others(monkeypatch: pytest.Monkey
     assert all(before < after for (before, _), (after, _) in itertools.pairwise(reads))
 
 
-async def test_a_private_address_is_not_connected_to(tmp_path: Path) -> None:
+async def test_a_connection_to_a_private_address_is_refused(tmp_path: Path) -> None:
     async with origin(tmp_path) as base:
         assert "is a loopback address" in await fails(f"{base}/x", allow=())
 
 
 @pytest.mark.parametrize("begin", [b"", b"FLV\1\5\0\0\0\x09\0\0\0\0", (b"\x47" + bytes(187)) * 3])
-async def test_a_server_that_hangs_is_given_up(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_server_fails_after_a_timeout(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway.inputs.pull import http_client
 
     monkeypatch.setattr(http_client, "SILENCE_SECONDS", 0.5)

@@ -1,4 +1,4 @@
-"""RTMP servers that refuse, hang or end: each has its words. What they play is tested on a running gateway."""
+"""RTMP servers that refuse, hang or end: each case has its text. Playback is tested on a running gateway."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterat
 
 
 def rtmp(answer: Play) -> Serve:
-    """A server that answers the play so."""
+    """Returns a server that answers play requests by `answer`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = ServerConnection(apps={"live"})
@@ -84,7 +84,7 @@ async def test_a_refusal_is_shown_without_the_key() -> None:
         assert await fails(url) == "refused: NetStream.Play.StreamNotFound: no stream *** here"
 
 
-async def test_the_end_of_the_stream_has_its_words() -> None:
+async def test_the_end_of_the_stream_is_reported() -> None:
     def end(connection: ServerConnection) -> None:
         connection.accept_play()
         connection.end_play("over")
@@ -96,7 +96,7 @@ async def test_the_end_of_the_stream_has_its_words() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"), [(lambda c: None, "no answer to play"), (lambda c: c.accept_play(), "no media for 0 s")]
 )
-async def test_a_silent_server_is_given_up(answer: Play, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_server_fails_after_a_timeout(answer: Play, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp_pull, "SILENCE_SECONDS", 0.5)
     async with server(rtmp(answer)) as url:
         assert await fails(url) == words
@@ -106,7 +106,7 @@ async def test_a_silent_server_is_given_up(answer: Play, words: str, monkeypatch
     ("sent", "words"),
     [(b"", "it closed the connection during the handshake"), (b"HTTP/1.1 400 Bad\r\n" * 300, "it does not speak RTMP")],
 )
-async def test_another_server_has_its_words(sent: bytes, words: str) -> None:
+async def test_a_server_of_another_protocol_gives_a_specific_error(sent: bytes, words: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(sent)
@@ -116,7 +116,7 @@ async def test_another_server_has_its_words(sent: bytes, words: str) -> None:
         assert (await fails(url)).startswith(words)
 
 
-async def test_a_private_address_and_a_closed_port_have_their_words() -> None:
+async def test_a_private_address_and_a_closed_port_give_a_specific_error() -> None:
     assert await fails("rtmp://127.0.0.1:1/live/x") == "connection refused"
     assert "is a loopback address" in await fails("rtmp://127.0.0.1:1/live/x", allow=())
 

@@ -1,4 +1,4 @@
-"""Cameras by RTSP: every picture unchanged and at once, whatever the transport; and words for each fault."""
+"""Cameras by RTSP: every picture arrives unchanged and at once by every transport; and a text for each error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pull(url: str, allow: tuple[str, ...] = LOOPBACK) -> PullSource:
 
 
 async def fails(url: str, allow: tuple[str, ...] = LOOPBACK) -> str:
-    """The words of the fault."""
+    """Returns the error text of a pull that fails."""
     with pytest.raises(OutputError) as caught:
         async with asyncio.timeout(30):
             await pull(url, allow).run(FakeInput())
@@ -46,7 +46,7 @@ async def fails(url: str, allow: tuple[str, ...] = LOOPBACK) -> str:
 
 @pytest.mark.parametrize("udp", [False, True])
 @pytest.mark.parametrize("bframes", [0, 2])
-async def test_pictures_and_sound_pass_unchanged(udp: bool, bframes: int) -> None:
+async def test_pictures_and_sound_are_pulled_unchanged(udp: bool, bframes: int) -> None:
     source, context = source_of(bframes=bframes), FakeInput()
     async with Camera(source, udp_only=udp) as camera, running_source(pull(camera.url), context):
         await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= len(source.of(Kind.VIDEO)) - 1)
@@ -65,7 +65,7 @@ async def test_pictures_and_sound_pass_unchanged(udp: bool, bframes: int) -> Non
 
 
 def slices(payload: bytes) -> list[bytes]:
-    """The coded slices: parameter sets beside them may be left out."""
+    """Returns the coded slices, because parameter sets beside them may be missing."""
     return [u for u in nal.split(payload) if u[0] & 0x1F in (1, 5)]
 
 
@@ -80,7 +80,7 @@ async def test_a_picture_is_published_within_a_few_milliseconds_of_its_last_pack
     assert delays[len(delays) // 2] < 0.15
 
 
-async def test_sender_reports_put_the_sound_beside_its_picture() -> None:
+async def test_sender_reports_synchronize_the_sound_with_its_picture() -> None:
     source, context = source_of(), FakeInput()
     async with Camera(source, audio_offset_ms=300) as camera, running_source(pull(camera.url), context):
         await context.recorder.until(lambda: len(context.recorder.of(Kind.AUDIO)) >= 40)
@@ -111,7 +111,7 @@ async def test_a_password_is_sent_as_digest_and_never_shown() -> None:
         assert await fails(wrong) == "it wants a user name and a password, or they are wrong (401)"
 
 
-async def test_after_a_loss_pictures_go_on_at_the_next_key_frame() -> None:
+async def test_after_a_packet_loss_pictures_resume_at_the_next_key_frame() -> None:
     source, context = source_of(3), FakeInput()
     async with Camera(source, udp_only=True, lose=150) as camera, running_source(pull(camera.url), context):
         await context.recorder.until(lambda: len(camera.sent) > 170)
@@ -123,13 +123,13 @@ async def test_after_a_loss_pictures_go_on_at_the_next_key_frame() -> None:
 
 
 @pytest.mark.parametrize("method", ["DESCRIBE", "SETUP", "PLAY"])
-async def test_a_camera_that_hangs_is_given_up(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_camera_fails_after_a_timeout(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtsp_pull, "CONNECT_SECONDS", 0.5)
     async with Camera(source_of(), silent_at=method) as camera:
         assert await fails(camera.url) == f"no answer to {method} within 0 s"
 
 
-async def test_a_camera_without_media_or_key_frames_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_camera_without_media_or_key_frames_fails_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_output, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(camera_output, "KEY_FRAME_SECONDS", 1.5)
     async with Camera(source_of(0.5)) as camera:
@@ -167,20 +167,20 @@ DESCRIPTION = b"v=0\r\nm=video 0 RTP/AVP 26\r\na=control:t\r\n"
         ),
     ],
 )
-async def test_a_bad_answer_has_its_words(answer: bytes, words: str) -> None:
+async def test_a_bad_answer_gives_a_specific_error(answer: bytes, words: str) -> None:
     async with Camera(source_of(), answers={"DESCRIBE": answer}) as camera:
         assert await fails(camera.url) == words
 
 
-async def test_a_private_address_is_not_connected_to() -> None:
+async def test_a_connection_to_a_private_address_is_refused() -> None:
     async with Camera(source_of()) as camera:
         assert "is a loopback address" in await fails(camera.url, allow=())
         assert camera.requests == []
 
 
-async def test_an_address_without_a_server_has_its_words() -> None:
+async def test_an_address_without_a_server_gives_a_specific_error() -> None:
     assert await fails("rtsp://127.0.0.1:1/") == "connection refused"
 
 
-def test_the_timeouts_are_those_of_the_documentation() -> None:
+def test_the_timeouts_match_the_documentation() -> None:
     assert (pull_parts.CONNECT_SECONDS, pull_parts.SILENCE_SECONDS, pull_parts.KEY_FRAME_SECONDS) == (10, 10, 10)

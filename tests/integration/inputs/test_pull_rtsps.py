@@ -45,7 +45,7 @@ async def fails(url: str, tls: ssl.SSLContext | None) -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
-async def test_pictures_and_password_pass_over_tls(algorithm: str, tmp_path: Path) -> None:
+async def test_pictures_and_a_password_are_sent_over_tls(algorithm: str, tmp_path: Path) -> None:
     authority, source, context = Authority(tmp_path), source_of(), FakeInput()
     tls = authority.server("127.0.0.1")
     async with Camera(source, password="s3cret-Passwort", algorithm=algorithm, tls=tls) as camera:
@@ -73,7 +73,7 @@ async def test_only_a_trusted_certificate_is_accepted(tmp_path: Path) -> None:
         assert "certificate is not valid for '127.0.0.1'" in words
 
 
-async def test_a_certificate_that_a_camera_signed_itself_is_accepted_from_the_file_of_the_settings(
+async def test_a_self_signed_certificate_is_accepted_from_the_configured_file(
     tmp_path: Path,
 ) -> None:
     certificate, key = self_signed(tmp_path, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""A channel with a slate: the publisher goes and returns, and nobody who watches has to begin anew."""
+"""A channel with a slate: viewers stay connected while the publisher leaves and returns."""
 
 import io
 import itertools
@@ -81,7 +81,7 @@ def brightness(image: Image.Image) -> float:
     return sum(data) / len(data)
 
 
-def test_the_stream_goes_on_over_a_slate(gateway: Gateway, tmp_path: Path) -> None:
+def test_the_stream_continues_with_a_slate(gateway: Gateway, tmp_path: Path) -> None:
     channel = gateway.channel(videoname="Morning show", inputs=[{"kind": "slate"}])
     flv, ts = tmp_path / "live.flv", tmp_path / "live.ts"
     with publishing(channel) as publisher:
@@ -128,8 +128,8 @@ def gateway_text(channel: Channel, path: str) -> str:
     return done.stdout
 
 
-def test_slates_before_the_first_push(gateway: Gateway) -> None:
-    """All channels are made first, because channels that are always on air are found by a slow scan."""
+def test_slates_without_a_push_are_on_air(gateway: Gateway) -> None:
+    """All channels are created first, because a slow scan finds the channels that are always on air."""
     slates = [
         ({"text": "Soon"}, None),
         ({"picture": "missing/picture.png"}, "the store has no missing/picture.png"),

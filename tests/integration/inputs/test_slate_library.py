@@ -1,4 +1,4 @@
-"""Slates that real workers encode: in the form of a publisher's stream, once for all channels, and after a death."""
+"""Slates that real workers encode: in the form of the publisher's stream, once for all channels."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ TEXT = "We will be right back"
 
 
 class Workers(WorkerPool):
-    """Real workers, of which the first ones die. started: how many."""
+    """Real workers, of which the first ones die. `started` is their number."""
 
     def __init__(self, deaths: int = 0) -> None:
         super().__init__(load(environ={}).workers, Counter(WORKER_RESTARTS))
@@ -73,7 +73,7 @@ async def file_loop(path: Path, form: StreamForm, workers: Workers | None = None
     return await library(workers or Workers(), **limits).file(path, digest, form)
 
 
-async def test_a_card_continues_the_stream_of_its_publisher() -> None:
+async def test_a_card_has_the_form_of_the_publishers_stream() -> None:
     source = sources.h264("322x178", 1, bframes=2)
     workers = Workers()
     slates = library(workers)
@@ -111,7 +111,7 @@ async def test_cards_with_a_clock_differ_only_in_the_clock() -> None:
     assert images[1].tobytes() != images[2].tobytes()
 
 
-async def test_hevc_is_continued_with_its_own_configuration() -> None:
+async def test_an_hevc_slate_has_its_own_configuration() -> None:
     source = sources.source(
         *sources.pictures("320x180"),
         "-t",
@@ -129,7 +129,7 @@ async def test_hevc_is_continued_with_its_own_configuration() -> None:
     assert loop.audio is None
 
 
-async def test_a_picture_of_another_shape_gets_bars(tmp_path: Path) -> None:
+async def test_a_picture_with_another_aspect_ratio_gets_bars(tmp_path: Path) -> None:
     Image.new("RGBA", (300, 600), (255, 0, 0, 255)).save(tmp_path / "red.png")
     source = sources.h264("320x180", 1)
     loop = await file_loop(tmp_path / "red.png", form_of(source))
@@ -142,7 +142,7 @@ async def test_a_picture_of_another_shape_gets_bars(tmp_path: Path) -> None:
     assert not loop.is_card
 
 
-async def test_a_large_film_is_scaled_and_its_sound_is_encoded_like_the_publishers() -> None:
+async def test_a_large_film_is_scaled_and_its_sound_has_the_publishers_codec() -> None:
     film = films.plain("slate-4k.mp4", 3, "-s", "3840x2160")
     source = sources.h264("320x180", 1)
     loop = await file_loop(film, form_of(source))
@@ -154,7 +154,7 @@ async def test_a_large_film_is_scaled_and_its_sound_is_encoded_like_the_publishe
     assert {image.size for image in pictures(loop)} == {(320, 180)}
 
 
-async def test_a_long_film_is_cut_and_a_film_without_sound_is_silent() -> None:
+async def test_a_long_film_is_shortened_and_a_film_without_sound_is_silent() -> None:
     film = films.silent("mute.mp4", films.PICTURE)
     loop = await file_loop(film, form_of(sources.h264("320x180", 1)), seconds=2.0)
     assert len(loop.pictures) == 60
@@ -171,7 +171,7 @@ async def test_a_long_film_is_cut_and_a_film_without_sound_is_silent() -> None:
         (b"\x00\x00\x00\x18ftypmp42" + bytes(200), "it has no index"),
     ],
 )
-async def test_a_file_that_is_no_picture_has_its_words(content: bytes, reason: str, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_picture_gives_a_specific_error(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(OutputError, match=reason):
         await file_loop(tmp_path / "file", StreamForm.of(None))
@@ -200,7 +200,7 @@ def bomb() -> bytes:
         (bomb, "a picture that is too large"),
     ],
 )
-async def test_a_file_without_usable_pictures_has_its_words(
+async def test_a_file_without_usable_pictures_gives_a_specific_error(
     make: Callable[[], bytes], reason: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(make())
@@ -208,13 +208,13 @@ async def test_a_file_without_usable_pictures_has_its_words(
         await file_loop(tmp_path / "file", StreamForm.of(None))
 
 
-async def test_a_slate_never_needs_more_memory_than_allowed() -> None:
+async def test_a_slate_may_not_exceed_its_memory_limit() -> None:
     film = films.plain("slate.mp4", 3, "-s", "1280x720")
     with pytest.raises(OutputError, match=r"inputs\.slate_bytes"):
         await file_loop(film, StreamForm.of(None), max_bytes=20_000)
 
 
-async def test_a_worker_that_dies_is_replaced_but_not_for_ever() -> None:
+async def test_a_dead_worker_is_replaced_a_limited_number_of_times() -> None:
     form = StreamForm.of(None)
     workers = Workers(deaths=2)
     assert await library(workers).card("Show", TEXT, form)

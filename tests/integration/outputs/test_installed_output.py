@@ -1,4 +1,4 @@
-"""The example of docs/extending.md: an output that is a folder of its own, in the API, the metrics and the log."""
+"""The example of docs/extending.md: an output in a folder of its own, in the API, the metrics and the log."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield instance
 
 
-def test_the_example_is_told_as_it_describes_itself(gateway: Gateway) -> None:
+def test_the_api_lists_the_example_output_with_its_description(gateway: Gateway) -> None:
     found = {output["name"]: output for output in gateway.api("GET", "/outputs").json()}
     assert {"watermark", "codec", "relay", "kvs", "video", "image", "ondemand", "motion"} < found.keys()
     example = found["gopcheck"]
@@ -36,14 +36,14 @@ def test_the_example_is_told_as_it_describes_itself(gateway: Gateway) -> None:
     assert {"isGopCheck", "gop_limit"} <= fields.keys()
 
 
-def test_its_fields_are_checked_like_those_of_the_contract(gateway: Gateway) -> None:
+def test_fields_of_the_example_output_are_checked(gateway: Gateway) -> None:
     channel = gateway.channel("fields")
     refused = gateway.api("PUT", f"/videostream/{channel.id}", {"gop_limit": "70"})
     assert refused.status == 400 and "0.5 to 60" in refused.text
     assert gateway.api("PUT", f"/videostream/{channel.id}", {"isGopCheck": "true", "gop_limit": "7"}).status == 200
 
 
-def test_it_watches_a_push_and_tells_of_it(gateway: Gateway) -> None:
+def test_the_example_output_watches_a_push_and_reports_on_it(gateway: Gateway) -> None:
     channel = gateway.channel("watched", isGopCheck=True, gop_limit=1)
 
     def status() -> dict[str, object]:
@@ -76,7 +76,7 @@ def test_it_watches_a_push_and_tells_of_it(gateway: Gateway) -> None:
     ],
     ids=["does not load", "is something else", "brings a field that is there", "has a name that is there"],
 )
-def test_one_that_cannot_be_used_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+def test_an_unusable_output_gives_a_one_line_error(text: str, words: str, tmp_path: Path) -> None:
     package = tmp_path / "package" / "gop_check"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(text)
@@ -88,7 +88,7 @@ def test_one_that_cannot_be_used_is_one_line(text: str, words: str, tmp_path: Pa
     assert "Traceback" not in str(ended.value)
 
 
-def test_several_processes_say_it_once_too(tmp_path: Path) -> None:
+def test_several_processes_log_the_error_of_an_output_once(tmp_path: Path) -> None:
     package = tmp_path / "package" / "gop_check"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('too old')")
@@ -101,7 +101,7 @@ def test_several_processes_say_it_once_too(tmp_path: Path) -> None:
     assert str(ended.value).count("too old") == 1
 
 
-def test_the_command_line_checks_its_fields_too(tmp_path: Path) -> None:
+def test_the_command_line_checks_the_fields_of_the_example_output(tmp_path: Path) -> None:
     (site := tmp_path / "site").mkdir()
     env = {**os.environ, "PYTHONPATH": str(install(site)), "MILLRACE_DATA": str(tmp_path)}
     env["MILLRACE_CHANNELS"] = f"sqlite:///{tmp_path}/channels.db"

@@ -1,4 +1,4 @@
-"""Motion clips of real streams: still and moving pictures by ffmpeg, looked at by real workers."""
+"""Motion clips of real streams: ffmpeg makes still and moving pictures, and real workers analyse them."""
 
 import asyncio
 import json
@@ -48,7 +48,11 @@ def film(seconds: int, moves: str, *, gop: int = 30, bframes: int = 0, sound: bo
 
 @dataclass
 class Clip:
-    """seconds: of media; start: seconds since the epoch, from the name."""
+    """A motion clip.
+
+    seconds: of media.
+    region, percent: of the motion, from the name.
+    """
 
     path: Path
     region: int
@@ -59,7 +63,7 @@ class Clip:
 
 
 class Watch:
-    """What motion leaves behind."""
+    """The files of the motion output."""
 
     def __init__(self, place: RunningArchive) -> None:
         self.images = place.files("**/*.jpeg")
@@ -106,7 +110,7 @@ async def studio(folder: Path) -> AsyncIterator[tuple[RunningArchive, JpegServic
 
 
 async def watch(folder: Path, source: sources.Source, *, pre_roll: float = 3, **fields: Any) -> Watch:
-    """Watches a whole film."""
+    """Records the motion in a whole film."""
     async with studio(folder) as (place, stills):
         live = stream_of(ID, **{**FIELDS, **fields})
         live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
@@ -123,7 +127,7 @@ async def watch(folder: Path, source: sources.Source, *, pre_roll: float = 3, **
 
 
 async def push(live: Stream, units: Iterable[AccessUnit], output: MotionOutput) -> None:
-    """As fast as the output takes the units and looks at the pictures, on any machine."""
+    """Pushes the units as fast as the output processes them, on any machine."""
     start = time.time()
     while output._session is None:
         await asyncio.sleep(0)  # it has not begun
@@ -136,8 +140,11 @@ async def push(live: Stream, units: Iterable[AccessUnit], output: MotionOutput) 
 
 
 class Late:
-    """In place of Stills and its sessions: half of the picture changes while it `moves`, each look takes `lag` seconds
-    of media. `now`: how far the stream is."""
+    """A replacement of `Stills` and its sessions with slow answers.
+
+    moves: whether half of the picture changes at a time. lag: seconds of media that each answer takes.
+    now: the time of the stream.
+    """
 
     def __init__(self, moves: Callable[[float], bool], lag: float) -> None:
         self._moves, self._lag = moves, lag
@@ -167,7 +174,7 @@ class Late:
 
 
 async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool], lag: float, **fields: Any) -> Watch:
-    """Motion with a worker that is always `lag` seconds late; the stream waits at each picture until it is taken."""
+    """Records motion with a worker that is always `lag` seconds late. The stream waits for each picture."""
     source = film(seconds, "0")
     late = Late(moves, lag)
     async with RunningArchive(folder).open() as place:
@@ -195,7 +202,7 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
         return Watch(place)
 
 
-async def test_a_verdict_that_comes_late_finds_what_was_before_its_picture(tmp_path: Path) -> None:
+async def test_a_late_result_includes_the_media_before_its_picture(tmp_path: Path) -> None:
     seen = await watch_late(tmp_path, 24, lambda t: 8 <= t < 11, 2.5)
     assert len(seen.images) == len(seen.clips) == 1
     # A look every 2.5 s: from 3 s before the picture until the verdict that 3 s later nothing moves.
@@ -203,7 +210,7 @@ async def test_a_verdict_that_comes_late_finds_what_was_before_its_picture(tmp_p
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.4, 2.5])
-async def test_what_a_clip_shows_to_its_end_begins_no_other(tmp_path: Path, lag: float) -> None:
+async def test_motion_during_a_clip_starts_no_other_clip(tmp_path: Path, lag: float) -> None:
     seen = await watch_late(tmp_path, 30, lambda t: t >= 6, lag, motion_timeout=8)
     assert len(seen.images) == len(seen.clips)
     first, *others, last = seen.clips
@@ -215,12 +222,12 @@ async def test_what_a_clip_shows_to_its_end_begins_no_other(tmp_path: Path, lag:
     assert last.seconds >= 1
 
 
-async def test_a_still_picture_leaves_no_files(tmp_path: Path) -> None:
+async def test_a_still_picture_creates_no_files(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(12, "0"))
     assert (seen.images, seen.clips) == ([], [])
 
 
-async def test_motion_leaves_a_picture_and_a_clip_that_begins_before_it(tmp_path: Path) -> None:
+async def test_motion_creates_a_picture_and_a_clip_that_begins_before_it(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(20, "between(t,8,10)"))
     assert len(seen.images) == len(seen.clips) == 1
     with Image.open(seen.images[0]) as image:
@@ -236,13 +243,13 @@ async def test_motion_leaves_a_picture_and_a_clip_that_begins_before_it(tmp_path
     assert clip.path.stem == seen.images[0].stem
 
 
-async def test_continuing_motion_prolongs_one_clip(tmp_path: Path) -> None:
+async def test_continuous_motion_extends_one_clip(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(30, "between(t,6,20)"))
     assert len(seen.images) == len(seen.clips) == 1
     assert 3 + 14 + 3 <= seen.clips[0].seconds <= 5 + 15 + 3 + 1
 
 
-async def test_a_clip_is_never_longer_than_the_limit_and_the_next_begins_where_it_ended(tmp_path: Path) -> None:
+async def test_a_clip_ends_at_the_limit_and_the_next_one_continues_there(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(30, "gte(t,6)"), motion_timeout=8)
     assert len(seen.clips) == len(seen.images) == 3
     first, second, _ = seen.clips
@@ -250,19 +257,19 @@ async def test_a_clip_is_never_longer_than_the_limit_and_the_next_begins_where_i
     assert 8 <= second.seconds <= 1 + 8 + 2 + 1, "little of what the first has already"
 
 
-async def test_motion_that_comes_again_after_a_pause_begins_another_clip(tmp_path: Path) -> None:
+async def test_motion_after_a_pause_starts_another_clip(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(36, "between(t,6,8)+between(t,22,24)"))
     assert len(seen.images) == len(seen.clips) == 2
 
 
-async def test_long_groups_of_pictures_with_b_frames_are_looked_into(tmp_path: Path) -> None:
+async def test_motion_inside_long_gops_with_b_frames_is_detected(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(24, "between(t,11,13)", gop=150, bframes=2, sound=False))
     assert len(seen.clips) == 1
     assert not seen.clips[0].sound
     assert seen.clips[0].seconds >= 3 + 2 + 3
 
 
-async def test_small_changes_and_a_high_threshold_are_no_motion(tmp_path: Path) -> None:
+async def test_changes_below_the_threshold_are_no_motion(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(14, "between(t,6,8)"), motion_percent=80)
     assert seen.clips == []
 
@@ -273,7 +280,7 @@ async def test_a_clip_is_finished_when_the_stream_ends_in_it(tmp_path: Path) -> 
     assert seen.clips[0].seconds >= 6
 
 
-async def test_a_stream_without_a_picture_has_no_motion(tmp_path: Path) -> None:
+async def test_a_stream_without_video_has_no_motion(tmp_path: Path) -> None:
     async with studio(tmp_path) as (place, stills):
         live = stream_of(ID, **FIELDS)
         live.set_tracks(None, sources.h264().tracks.audio, {}, True)
@@ -281,7 +288,7 @@ async def test_a_stream_without_a_picture_has_no_motion(tmp_path: Path) -> None:
             await MotionOutput(live, place.archive, stills, place.counts, 3).run(live)
 
 
-async def test_it_goes_on_after_its_worker_was_lost(tmp_path: Path) -> None:
+async def test_motion_detection_continues_after_the_loss_of_its_worker(tmp_path: Path) -> None:
     source = film(24, "between(t,14,16)")
     async with studio(tmp_path) as (place, stills):
         live = stream_of(ID, **FIELDS)

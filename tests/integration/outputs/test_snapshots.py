@@ -57,7 +57,7 @@ def push(to: Stream, units: list[AccessUnit]) -> None:
         to.push(replace(unit, wall=time.time()))
 
 
-async def test_the_first_picture_comes_with_the_stream_and_is_named_by_its_moment(tmp_path: Path) -> None:
+async def test_the_first_snapshot_is_made_at_once_and_named_by_its_time(tmp_path: Path) -> None:
     source = sources.h264()
     async with studio(tmp_path) as (place, stills):
         live = stream(source, image_time=60)
@@ -83,7 +83,7 @@ async def test_the_first_picture_comes_with_the_stream_and_is_named_by_its_momen
     assert output.report() == {"made": 1, "error": None}
 
 
-async def test_no_two_snapshots_show_the_same_picture_and_none_overwrites_another(tmp_path: Path) -> None:
+async def test_each_snapshot_shows_another_picture_and_overwrites_none(tmp_path: Path) -> None:
     # One group of pictures of four seconds, taken much faster than once a second.
     source = sources.h264(gop=300)
     async with studio(tmp_path) as (place, stills):
@@ -109,7 +109,7 @@ async def test_no_two_snapshots_show_the_same_picture_and_none_overwrites_anothe
     assert len({file.read_bytes() for file in files}) == made
 
 
-async def test_a_shorter_time_holds_while_live(tmp_path: Path) -> None:
+async def test_a_shorter_interval_takes_effect_while_live(tmp_path: Path) -> None:
     source = sources.h264(gop=15)
     async with studio(tmp_path) as (place, stills):
         live = stream(source, image_time=3600)
@@ -124,7 +124,7 @@ async def test_a_shorter_time_holds_while_live(tmp_path: Path) -> None:
         await asyncio.wait([running])
 
 
-async def test_a_stream_without_a_picture_has_no_snapshots(tmp_path: Path) -> None:
+async def test_a_stream_without_video_has_no_snapshots(tmp_path: Path) -> None:
     source = sources.h264().only(Kind.AUDIO)
     async with studio(tmp_path) as (place, stills):
         live = stream(source)
@@ -132,7 +132,7 @@ async def test_a_stream_without_a_picture_has_no_snapshots(tmp_path: Path) -> No
             await SnapshotOutput(live, place.archive, stills, place.counts).run(live)
 
 
-async def test_outside_the_hours_none_is_made(tmp_path: Path) -> None:
+async def test_no_snapshot_is_made_outside_the_schedule(tmp_path: Path) -> None:
     source = sources.h264()
     tomorrow = (datetime.now(UTC).weekday() + 2) % 7
     day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[tomorrow]
@@ -148,7 +148,7 @@ async def test_outside_the_hours_none_is_made(tmp_path: Path) -> None:
         await running
 
 
-async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_raises_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sources.h264()
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**12, free=10**6))
     async with studio(tmp_path, keep_free=10**9) as (place, stills):
@@ -161,7 +161,7 @@ async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path, monkeypatch: pyte
 
 
 class _Every:
-    """A channel whose image_time is shorter than any that can be stored."""
+    """A channel whose `image_time` is shorter than any that can be stored."""
 
     def __init__(self, channel: Any, seconds: float) -> None:
         self._channel, self._seconds = channel, seconds

@@ -1,4 +1,4 @@
-"""The watermark on live streams: real workers decode, lay the mark over and encode; a viewer and the original watch."""
+"""The watermark on live streams: real workers decode, overlay and encode; viewer and original are compared."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ AT = {"WaterMarkLeft": 40, "WaterMarkTop": 20}
 
 
 def gray(seconds: float = 4, size: str = "320x180", **options: Any) -> sources.Source:
-    """A gray picture in which nothing is green, with sound."""
+    """A gray source in which nothing is green, with sound."""
     return sources.source(
         *("-f", "lavfi", "-i", f"color=0x808080:s={size}:r=30,noise=alls=6:allf=t{options.get('more', '')}"),
         *sources.tone(),
@@ -37,7 +37,7 @@ def gray(seconds: float = 4, size: str = "320x180", **options: Any) -> sources.S
 
 
 def marked(image: Image.Image) -> tuple[int, int, int, int] | None:
-    """Where the picture is green; None: nowhere."""
+    """Returns the area of the picture that is green, or None."""
     red, green, blue = image.convert("RGB").split()
     mask = green.point(lambda v: 255 if v > 170 else 0)
     for other in (red, blue):
@@ -54,7 +54,7 @@ def grows(units: list[AccessUnit]) -> bool:
     return all(a.dts < b.dts for a, b in itertools.pairwise(units))
 
 
-async def test_text_and_picture_appear_at_their_place_from_the_first_picture_on() -> None:
+async def test_text_and_picture_appear_at_their_place_from_the_first_frame_on() -> None:
     async with serving_pictures() as (url, _), WatermarkHub().open() as lab:
         source = gray(3)
         publisher = lab.publish(
@@ -75,7 +75,7 @@ async def test_text_and_picture_appear_at_their_place_from_the_first_picture_on(
             assert (blue > 180 and red < 90 and green < 90) == inside, (x, y, red, green, blue)
 
 
-async def test_nothing_but_the_watermark_changes() -> None:
+async def test_only_the_pictures_are_changed_by_the_watermark() -> None:
     source = gray(3, bf=2)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
@@ -102,7 +102,7 @@ async def test_nothing_but_the_watermark_changes() -> None:
             assert abs(milliseconds(unit) - newest) < 150
 
 
-async def test_it_is_switched_on_and_off_without_a_gap_or_a_step_back() -> None:
+async def test_the_watermark_can_be_switched_on_and_off_without_a_gap() -> None:
     source = gray(12, bf=2)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **{**TEXT, "isWaterMark": False}, **AT)
@@ -134,12 +134,12 @@ async def test_it_is_switched_on_and_off_without_a_gap_or_a_step_back() -> None:
 
 
 def is_right(lab: WatermarkHub) -> bool:
-    """Is the mark of the picture that was seen last at the right?"""
+    """Returns whether the mark is on the right in the newest picture."""
     place = marked(pictures(lab.seen())[-1][1])
     return place is not None and place[0] > 195
 
 
-async def test_a_changed_text_place_and_picture_appear_without_a_break() -> None:
+async def test_changes_of_text_place_and_picture_appear_without_a_break() -> None:
     async with serving_pictures() as (url, _), WatermarkHub().open() as lab:
         source = gray(12)
         publisher = lab.publish(source, **TEXT, **AT)
@@ -164,7 +164,7 @@ async def test_a_changed_text_place_and_picture_appear_without_a_break() -> None
     assert places[-1][:2] == (200, 90)
 
 
-async def test_a_killed_worker_is_back_within_about_a_second_and_never_shows_the_original() -> None:
+async def test_a_killed_worker_is_replaced_and_the_original_is_never_shown() -> None:
     source = gray(10, gop=180)  # a key frame between the end and the new worker would cost the pictures before it
     async with WatermarkHub(
         MILLRACE_TRANSCODE__BACKLOG="10"
@@ -192,7 +192,7 @@ async def test_a_killed_worker_is_back_within_about_a_second_and_never_shows_the
     ]
 
 
-async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.outputs.watermark.watermark_output._HANG_SECONDS", 1.0)
     source = gray(16)
     async with WatermarkHub().open() as lab:
@@ -210,7 +210,7 @@ async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) 
     assert all(marked(image) is not None for _, image in pictures(lab.seen()))
 
 
-async def test_a_source_that_rests_is_no_hanging_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pausing_source_is_not_treated_as_a_hanging_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.outputs.watermark.watermark_output._HANG_SECONDS", 0.5)
     monkeypatch.setattr("gateway.outputs.watermark.watermark_output._PAUSED_SECONDS", 0.3)
     source = gray(4, bf=2)
@@ -224,7 +224,7 @@ async def test_a_source_that_rests_is_no_hanging_worker(monkeypatch: pytest.Monk
         await lab.end()
 
 
-async def test_damaged_pictures_do_no_harm() -> None:
+async def test_damaged_pictures_do_not_stop_the_watermark() -> None:
     source = gray(6)
     noise = random.Random(7)
     async with WatermarkHub().open() as lab:
@@ -243,7 +243,7 @@ async def test_damaged_pictures_do_no_harm() -> None:
     assert grows(lab.seen())
 
 
-async def test_a_publisher_that_comes_back_goes_on_with_the_watermark() -> None:
+async def test_a_returning_publisher_keeps_the_watermark() -> None:
     source = gray(2)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
@@ -288,7 +288,7 @@ async def test_a_source_that_changes_its_size_keeps_the_watermark() -> None:
     ],
     ids=["10 bit", "4:4:4", "full range", "odd size", "wide pixels", "hevc", "interlaced"],
 )
-async def test_every_kind_of_picture_becomes_h264_that_all_players_show(options: dict[str, Any]) -> None:
+async def test_every_kind_of_picture_becomes_h264_for_all_players(options: dict[str, Any]) -> None:
     source = gray(2, **options)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
@@ -303,7 +303,7 @@ async def test_every_kind_of_picture_becomes_h264_that_all_players_show(options:
     assert abs(int(gray_level) - 128) < 6, "brightness keeps its meaning"  # type: ignore[arg-type]
 
 
-async def test_a_stream_without_a_picture_is_shown_as_it_is() -> None:
+async def test_a_stream_without_video_is_shown_unchanged() -> None:
     events = Events()
     told: list[Event] = []
     events.listen(told.append)
@@ -320,7 +320,7 @@ async def test_a_stream_without_a_picture_is_shown_as_it_is() -> None:
     assert [t.epoch for t in lab.viewer.tracks] == [0]
 
 
-async def test_a_worker_that_cannot_keep_up_drops_whole_groups_and_says_so() -> None:
+async def test_a_slow_worker_drops_whole_gops_and_counts_them() -> None:
     # A worker with next to no processor time, and half a second that may wait.
     lab = WatermarkHub(MILLRACE_TRANSCODE__BACKLOG="0.5", MILLRACE_TRANSCODE__PRESET="medium")
     source = gray(8, "1280x720", gop=15)
@@ -340,7 +340,7 @@ async def test_a_worker_that_cannot_keep_up_drops_whole_groups_and_says_so() -> 
     assert all(group == sorted(group, reverse=True) for group in groups), "a group is never entered in the middle"
 
 
-async def test_all_workers_busy_switched_on_live_leaves_the_original_and_retries() -> None:
+async def test_without_a_free_worker_a_live_stream_stays_unmarked_and_the_output_retries() -> None:
     lab = WatermarkHub(MILLRACE_WORKERS__MOST="1")
     source = gray(8)
     async with lab.open():
@@ -360,7 +360,7 @@ async def test_all_workers_busy_switched_on_live_leaves_the_original_and_retries
     assert grows(lab.seen())
 
 
-async def test_all_workers_busy_at_the_start_keeps_viewers_waiting_rather_than_unmarked() -> None:
+async def test_without_a_free_worker_a_new_stream_waits_instead_of_playing_unmarked() -> None:
     lab = WatermarkHub(MILLRACE_WORKERS__MOST="1")
     source = gray(6)
     async with lab.open():
@@ -375,7 +375,7 @@ async def test_all_workers_busy_at_the_start_keeps_viewers_waiting_rather_than_u
     assert all(marked(image) is not None for _, image in pictures(lab.seen()))
 
 
-async def test_a_picture_that_is_away_leaves_the_text_alone_says_why_and_comes_later() -> None:
+async def test_an_unavailable_picture_is_reported_and_added_later() -> None:
     async with serving_pictures() as (url, server), WatermarkHub().open() as lab:
         server.status = 503
         source = gray(12)
@@ -394,7 +394,7 @@ async def test_a_picture_that_is_away_leaves_the_text_alone_says_why_and_comes_l
     assert server.asked >= 2
 
 
-async def test_addresses_that_are_not_public_are_not_asked_for_a_picture() -> None:
+async def test_a_picture_is_not_requested_from_private_addresses() -> None:
     async with serving_pictures() as (url, server), WatermarkHub(egress=()).open() as lab:
         source = gray(1)
         publisher = lab.publish(source, **TEXT, **AT, isImageWaterMark=True, ImageURL=f"{url}/blue.png")
@@ -420,7 +420,7 @@ async def test_the_bitrate_follows_the_source() -> None:
     assert [t.epoch for t in lab.viewer.tracks] in ([0], [0, 1])
 
 
-async def test_a_metadata_change_passes_without_a_break() -> None:
+async def test_changed_metadata_pass_without_a_break() -> None:
     source = gray(4)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)
@@ -433,7 +433,7 @@ async def test_a_metadata_change_passes_without_a_break() -> None:
     assert len(lab.seen()) == len(source.of(Kind.VIDEO))
 
 
-async def test_loss_of_sound_is_one_discontinuity_and_the_mark_stays() -> None:
+async def test_loss_of_sound_causes_one_discontinuity_and_keeps_the_watermark() -> None:
     source = gray(2)
     async with WatermarkHub().open() as lab:
         publisher = lab.publish(source, **TEXT, **AT)

@@ -1,4 +1,4 @@
-"""Real media through the packagers, written to disk as a client fetches it: ffmpeg reads the source's frames back."""
+"""Real media through the packagers, written to disk like a client fetches it; ffmpeg reads the source's frames."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read(path: Path) -> films.Take:
 
 
 def write_cmaf(packager: CmafPackager, folder: Path) -> None:
-    """Everything but the manifests, as paths below `/<id>/`."""
+    """Writes everything but the manifests, as paths below `/<id>/`."""
     for lane in packager.manifests.tracks:
         place = folder / lane.kind
         place.mkdir()
@@ -67,7 +67,7 @@ def write_cmaf(packager: CmafPackager, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("film", FILMS.values(), ids=FILMS)
-def test_transport_stream_segments_hold_the_sources_frames_in_order_and_in_time(film: Film, tmp_path: Path) -> None:
+def test_transport_stream_segments_have_all_frames_of_the_source_in_order(film: Film, tmp_path: Path) -> None:
     need("ffmpeg")
     packager = ts(size=100)
     package(packager, film)
@@ -80,7 +80,7 @@ def test_transport_stream_segments_hold_the_sources_frames_in_order_and_in_time(
 
 
 @pytest.mark.parametrize("film", FILMS.values(), ids=FILMS)
-def test_cmaf_holds_the_sources_frames_in_order_and_in_time(film: Film, tmp_path: Path) -> None:
+def test_cmaf_segments_have_all_frames_of_the_source_in_order(film: Film, tmp_path: Path) -> None:
     need("ffmpeg")
     packager = cmaf(size=100)
     package(packager, film)
@@ -91,7 +91,7 @@ def test_cmaf_holds_the_sources_frames_in_order_and_in_time(film: Film, tmp_path
 
 
 @pytest.mark.parametrize("film", [PLAIN, BFRAMES], ids=["plain", "with B-frames"])
-def test_the_segments_that_the_mpd_names_hold_the_sources_frames(film: Film, tmp_path: Path) -> None:
+def test_the_segments_of_the_mpd_have_all_frames_of_the_source(film: Film, tmp_path: Path) -> None:
     need("ffmpeg")
     packager = cmaf(size=100)
     package(packager, film)
@@ -107,7 +107,7 @@ def test_the_segments_that_the_mpd_names_hold_the_sources_frames(film: Film, tmp
 
 
 def fetched(text: str, folder: Path) -> list[tuple[str, float, list[Path]]]:
-    """By representation: its presentationTimeOffset in seconds, initialization and segments by a SegmentTimeline."""
+    """Returns `presentationTimeOffset` in seconds, initialization and `SegmentTimeline` segments by representation."""
     ns = "{urn:mpeg:dash:schema:mpd:2011}"
     out = []
     for a in ET.fromstring(text).iter(ns + "AdaptationSet"):
@@ -125,7 +125,7 @@ def fetched(text: str, folder: Path) -> list[tuple[str, float, list[Path]]]:
 
 
 @pytest.mark.parametrize("film", [PLAIN, BFRAMES], ids=["plain", "with B-frames"])
-def test_every_coded_frame_stands_in_the_fragments_once_and_decode_time_has_no_gap(film: Film) -> None:
+def test_the_fragments_have_every_coded_frame_once_without_gaps_in_decode_time(film: Film) -> None:
     need("ffmpeg")
     packager = cmaf(size=100)
     package(packager, film)
@@ -150,7 +150,7 @@ CODERS = {
 
 
 def fragmented(name: str, folder: Path) -> tuple[Path, MediaTrack, list[AccessUnit]]:
-    """Four seconds in a codec that FLV of this ffmpeg does not carry, as the units a publisher would send."""
+    """Returns four seconds in a codec that this ffmpeg cannot write to FLV, as units of a publisher."""
     codec, encoder, options = CODERS[name]
     path = folder / "source.mp4"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "4"]
@@ -172,7 +172,7 @@ def fragmented(name: str, folder: Path) -> tuple[Path, MediaTrack, list[AccessUn
 
 
 @pytest.mark.parametrize(("name", "form"), [("hevc", "ts"), ("hevc", "cmaf"), ("av1", "cmaf")])
-def test_other_codecs_keep_every_picture_too(name: str, form: str, tmp_path: Path) -> None:
+def test_segments_of_other_codecs_have_every_picture(name: str, form: str, tmp_path: Path) -> None:
     need("ffmpeg")
     path, track, found = fragmented(name, tmp_path)
     packager = ts(size=100) if form == "ts" else cmaf(size=100)

@@ -1,4 +1,4 @@
-"""A gateway signs CloudFront addresses and serves who has them; the command signs the same."""
+"""A gateway signs CloudFront addresses and serves clients that have them; the command signs in the same way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.media import Film
 FILM = Film("cloudfront-10", seconds=10)
 
 
-def test_signed_addresses_play_and_others_do_not(tmp_path: Path) -> None:
+def test_signed_addresses_play_and_others_are_refused(tmp_path: Path) -> None:
     key = Signer()
     pem = tmp_path / "private.pem"
     pem.write_text(key.private_pem)

@@ -1,4 +1,4 @@
-"""The HTTP answers of a ladder: what is waited for, what is refused, what is kept."""
+"""The HTTP answers of a ladder: waiting, refusals and cached answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LISTS = ["index.m3u8", "master.m3u8", "manifest.mpd", "360p/index.m3u8", "360p/v
 
 
 async def asked(lab: LadderStream, path: str) -> asyncio.Task[str]:
-    """A request on its way; what can be answered at once has been."""
+    """Starts a request, and returns it once it is answered or has to wait."""
     task = asyncio.create_task(lab.text(path))
     await asyncio.wait([task], timeout=0.05)
     return task
@@ -36,14 +36,14 @@ def uris(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_what_is_not_live_is_404_in_the_usual_words(path: str) -> None:
+async def test_a_ladder_that_is_not_live_gives_404_with_the_usual_text(path: str) -> None:
     async with ladder(TABLE, ALL) as lab:
         reply = await lab.get(path)
         assert (reply.status, reply.text) == (404, "c1 is not streaming live now\n")
 
 
 @pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8", "manifest.mpd"])
-async def test_early_viewers_wait_until_every_rung_is_there(path: str) -> None:
+async def test_early_viewers_wait_until_every_rendition_is_available(path: str) -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin("", "360p", "480p").play(5)
         task = await asked(lab, path)
@@ -55,7 +55,7 @@ async def test_early_viewers_wait_until_every_rung_is_there(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8"])
-async def test_a_rung_that_does_not_come_is_not_waited_for_for_ever(path: str) -> None:
+async def test_a_missing_rendition_is_waited_for_only_a_limited_time(path: str) -> None:
     clock = Clock(0.0)
     async with ladder(TABLE, ALL, clock=clock) as lab:
         lab.begin("", "360p", "480p").play(9)
@@ -70,7 +70,7 @@ async def test_a_rung_that_does_not_come_is_not_waited_for_for_ever(path: str) -
         assert "720p" in await lab.play(16).text(path)
 
 
-async def test_a_ladder_that_is_away_keeps_nobody_waiting_who_has_seen_it_once() -> None:
+async def test_viewers_do_not_wait_for_renditions_that_were_lost() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(14)
         await lab.text("manifest.mpd")
@@ -81,7 +81,7 @@ async def test_a_ladder_that_is_away_keeps_nobody_waiting_who_has_seen_it_once()
             assert "360p" not in await lab.text(path)
 
 
-async def test_rungs_stay_listed_while_their_streams_linger() -> None:
+async def test_renditions_stay_listed_while_their_streams_linger() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(9)
         lab.leave("480p")
@@ -91,7 +91,7 @@ async def test_rungs_stay_listed_while_their_streams_linger() -> None:
         assert (await lab.get("480p/index.m3u8")).status == 200
 
 
-async def test_a_source_that_cannot_be_transcoded_says_why_and_plays_alone() -> None:
+async def test_a_source_that_cannot_be_transcoded_plays_alone_with_a_reason() -> None:
     async with ladder(TABLE, {}, fails="nothing here decodes flv1") as lab:
         lab.begin().play(9)
         await until(lambda: answers.transcoder_failure(lab.stream()) is not None)
@@ -102,7 +102,7 @@ async def test_a_source_that_cannot_be_transcoded_says_why_and_plays_alone() -> 
         assert (await lab.get("360p/index.m3u8")).status == 404
 
 
-async def test_no_rung_in_time_is_an_answer_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_renditions_in_time_the_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "FIRST_WAIT", 0.1)
     async with ladder(TABLE, ALL) as lab:
         lab.begin("").play(9)
@@ -115,7 +115,7 @@ async def test_no_rung_in_time_is_an_answer_to_try_again(monkeypatch: pytest.Mon
             )
 
 
-async def test_a_rungs_own_playlist_is_waited_for_too() -> None:
+async def test_a_request_waits_for_the_playlist_of_a_rendition() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin("").play(1)
         task = await asked(lab, "360p/index.m3u8")
@@ -125,7 +125,7 @@ async def test_a_rungs_own_playlist_is_waited_for_too() -> None:
         assert parse(await asyncio.wait_for(task, 5)).segments
 
 
-async def test_a_channel_without_a_ladder_has_none() -> None:
+async def test_a_channel_without_a_ladder_gives_404_for_renditions() -> None:
     async with ladder(TABLE, {}, isCodec=False) as lab:
         lab.begin("").play(9)
         for path in ("index.m3u8", "360p/index.m3u8", "360p/video/index.m3u8"):
@@ -134,7 +134,7 @@ async def test_a_channel_without_a_ladder_has_none() -> None:
         assert uris(await lab.text("master.m3u8")) == ["video/index.m3u8"]
 
 
-async def test_a_rendition_is_played_by_its_own_name_as_any_stream_is() -> None:
+async def test_a_rendition_can_be_played_by_its_own_stream_name() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(14)
         for path in ("live.m3u8", "master.m3u8", "manifest.mpd", "video/index.m3u8", "audio/index.m3u8"):
@@ -149,13 +149,13 @@ async def test_a_rendition_is_played_by_its_own_name_as_any_stream_is() -> None:
 @pytest.mark.parametrize(
     "path", ["1080p/index.m3u8", "360p/nothing.m3u8", "360p/1.ts", "360p/video/1-1.m4s", "360p/", "%00/x", "A b/c"]
 )
-async def test_what_no_rung_has_is_404(path: str) -> None:
+async def test_unknown_paths_of_renditions_give_404(path: str) -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(9)
         assert (await lab.get(path)).status in (400, 404)
 
 
-async def test_a_rung_that_is_away_sends_the_players_of_the_master_elsewhere() -> None:
+async def test_a_lost_rendition_gives_404_so_that_players_change() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(9)
         lab.leave("360p")
@@ -170,7 +170,7 @@ async def test_a_rung_that_is_away_sends_the_players_of_the_master_elsewhere() -
         assert (await lab.get("360p/index.m3u8")).status == 404  # no ENDLIST while the source is live
 
 
-async def test_a_segment_that_a_lost_rung_will_not_have_is_empty_before_long() -> None:
+async def test_a_missing_segment_of_a_lost_rendition_is_empty() -> None:
     async with ladder(TABLE, ALL, hls_time="1") as lab:
         lab.begin().play(9)
         name = parse(await lab.text("360p/video/index.m3u8")).segments[-1].uri
@@ -194,7 +194,7 @@ async def test_a_segment_that_a_lost_rung_will_not_have_is_empty_before_long() -
         assert (await lab.get("360p/video/" + re.sub(r"-\d+\.m4s", "-99.m4s", name))).status == 404
 
 
-async def test_what_ended_still_stands_for_a_while() -> None:
+async def test_an_ended_ladder_stays_available_for_a_while() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(9)
         lab.hub.drain()
@@ -203,7 +203,7 @@ async def test_what_ended_still_stands_for_a_while() -> None:
         assert "360p" in await lab.text("master.m3u8")
 
 
-async def test_a_protected_ladder_needs_its_parents_sign_everywhere() -> None:
+async def test_a_protected_ladder_needs_the_channels_signature_everywhere() -> None:
     async with ladder(TABLE, ALL, playAuth="sign") as lab:
         lab.begin().play(9)
         sign = f"sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}"
@@ -223,7 +223,7 @@ async def test_a_query_that_is_too_long_is_refused() -> None:
             assert (await lab.get(f"{path}?{'x' * 3000}")).status == 414
 
 
-async def test_viewers_of_rungs_are_viewers_of_the_channel() -> None:
+async def test_viewers_of_renditions_count_as_viewers_of_the_channel() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(9)
         await lab.text("360p/index.m3u8")
@@ -237,7 +237,7 @@ async def test_viewers_of_rungs_are_viewers_of_the_channel() -> None:
         assert not lab.stream("360p").viewers
 
 
-async def test_texts_are_made_once_until_something_changes() -> None:
+async def test_playlists_are_cached_until_something_changes() -> None:
     async with ladder(TABLE, ALL) as lab:
         lab.begin().play(14.2)
         for path, respond in (("index.m3u8", lab.ladders.index), ("master.m3u8", lab.ladders.cmaf)):
@@ -247,7 +247,7 @@ async def test_texts_are_made_once_until_something_changes() -> None:
             assert respond(request(f"/c1/{path}"), lab.stream(), path) is not first
 
 
-async def test_the_status_names_the_renditions_that_are_live() -> None:
+async def test_the_status_names_the_live_renditions() -> None:
     async with ladder(TABLE, ALL, linger=60.0) as lab:
         lab.begin()
         status = json.loads(await lab.text("status.json"))
@@ -260,7 +260,7 @@ async def test_the_status_names_the_renditions_that_are_live() -> None:
         assert (of_a_rung["live"], of_a_rung["renditions"], of_a_rung["ladder"]) == (True, [], None)
 
 
-async def test_the_status_tells_the_form_of_an_hevc_ladder() -> None:
+async def test_the_status_shows_the_playlist_form_of_an_hevc_ladder() -> None:
     async with ladder(TABLE, ALL, codec="libx265") as lab:
         lab.begin()
         assert json.loads(await lab.text("status.json"))["ladder"] == "cmaf"

@@ -47,7 +47,7 @@ def listed(node: Gateway) -> dict[str, tuple[str, bool, int]]:
     return {c["id"]: (c["name"], c["live"], c["viewers"]) for c in at(node, "/channels.json").json()["channels"]}
 
 
-def test_every_node_lists_the_public_channels_and_which_are_live(nodes: tuple[Gateway, Gateway, Edge, Edge]) -> None:
+def test_every_node_lists_the_public_channels_with_their_state(nodes: tuple[Gateway, Gateway, Edge, Edge]) -> None:
     first, second, *edges = nodes
     shown = first.channel(videoname="Shown", isPublic=True)
     idle = second.channel(videoname="Idle", isPublic=True)
@@ -71,7 +71,7 @@ def test_every_node_lists_the_public_channels_and_which_are_live(nodes: tuple[Ga
             assert at(edge, "/healthcheck").text == "OK"
 
 
-def test_a_protected_channel_is_neither_listed_nor_named(nodes: tuple[Gateway, Gateway, Edge, Edge]) -> None:
+def test_a_protected_channel_is_not_listed_or_named(nodes: tuple[Gateway, Gateway, Edge, Edge]) -> None:
     channel = nodes[0].channel(videoname="Members only", isPublic=True, playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]
     for node in nodes:

@@ -1,4 +1,4 @@
-"""A viewer goes back in a live stream: over publishes, through an edge, protected, and with every frame."""
+"""Viewers go back in a live stream: over several pushes, through an edge, protected, and with every frame."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def playlist(channel: Channel, query: str = "rewind=3600") -> Playlist:
 
 
 def hashes(channel: Channel, query: str = "rewind=3600") -> list[str]:
-    """The frames of an ended stream, as ffmpeg decodes them."""
+    """Returns the hashes of the frames of an ended stream, as decoded by ffmpeg."""
     with pull(channel.url(f"live.m3u8?{query}"), seconds=None, before=("-live_start_index", "0")) as player:
         return [frame.digest for frame in take_of(player).video]
 
@@ -67,7 +67,7 @@ def publish(channel: Channel) -> None:
     until(lambda: channel.session()["state"] == "idle", "the end")
 
 
-def test_two_publishes_are_one_playlist_with_every_frame(gateway: Gateway) -> None:
+def test_two_pushes_form_one_playlist_with_every_frame(gateway: Gateway) -> None:
     channel = gateway.channel(**FIELDS)
     publish(channel)
     first = playlist(channel)
@@ -102,7 +102,7 @@ def test_two_publishes_are_one_playlist_with_every_frame(gateway: Gateway) -> No
 
 @pytest.fixture(scope="module")
 def live(gateway: Gateway) -> Iterator[Channel]:
-    """A channel that is live, with two earlier publishes in its store."""
+    """Yields a live channel with two earlier pushes in its store."""
     channel = gateway.channel(**FIELDS, playAuth="sign")
     now = time.time()
     with StoredFilm(FILM, 1) as film:
@@ -117,7 +117,7 @@ def sign(channel: Channel) -> str:
     return str(channel.gateway.api("GET", f"/videostream/{channel.id}").json()["playUrls"]["hls"]).partition("?")[2]
 
 
-def test_the_signature_is_copied_to_segments_and_the_length_is_not(live: Channel) -> None:
+def test_the_signature_is_copied_to_segments_and_the_rewind_length_is_not(live: Channel) -> None:
     query = sign(live)
     until(lambda: http("GET", live.url(f"live.m3u8?{query}")).status == 200, "live")
     found = playlist(live, f"rewind=3600&{query}")
@@ -129,7 +129,7 @@ def test_the_signature_is_copied_to_segments_and_the_length_is_not(live: Channel
     assert http("GET", live.url("live.m3u8?rewind=3600")).status == 403
 
 
-def test_the_master_playlist_leads_to_the_same_playlist(live: Channel) -> None:
+def test_the_master_playlist_refers_to_the_rewind_playlist(live: Channel) -> None:
     query = sign(live)
     until(lambda: http("GET", live.url(f"live.m3u8?{query}")).status == 200, "live")
     master = http("GET", live.url(f"master.m3u8?rewind=3600&{query}")).text
@@ -138,19 +138,19 @@ def test_the_master_playlist_leads_to_the_same_playlist(live: Channel) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "99999999999", "1%0a2"])
-def test_a_bad_length_is_refused(live: Channel, value: str) -> None:
+def test_an_invalid_rewind_length_is_refused(live: Channel, value: str) -> None:
     for name in ("live.m3u8", "master.m3u8"):
         assert http("GET", live.url(f"{name}?rewind={value}&{sign(live)}")).status == 400
 
 
-def test_a_length_is_clamped_and_zero_is_the_plain_playlist(live: Channel) -> None:
+def test_a_rewind_length_is_limited_and_zero_gives_the_plain_playlist(live: Channel) -> None:
     query = sign(live)
     until(lambda: http("GET", live.url(f"live.m3u8?{query}")).status == 200, "live")
     assert playlist(live, f"rewind=999999999&{query}").sequence == playlist(live, f"rewind=3600&{query}").sequence
     assert playlist(live, f"rewind=0&{query}").version == 3
 
 
-def test_delta_updates_and_blocking_reload(live: Channel) -> None:
+def test_rewind_playlists_support_delta_updates_and_blocking_reload(live: Channel) -> None:
     query = f"rewind=3600&{sign(live)}"
     until(lambda: http("GET", live.url(f"live.m3u8?{query}")).status == 200, "live")
     whole = playlist(live, query)
@@ -161,7 +161,7 @@ def test_delta_updates_and_blocking_reload(live: Channel) -> None:
     assert http("GET", live.url(f"live.m3u8?{query}&_HLS_msn=x")).status == 400
 
 
-def test_an_edge_gives_the_same(live: Channel, edge: Edge) -> None:
+def test_an_edge_gives_the_same_rewind_playlist(live: Channel, edge: Edge) -> None:
     query = sign(live)
     until(lambda: edge.get(live, f"live.m3u8?rewind=3600&{query}").status == 200, "the edge's playlist")
     here, there = playlist(live, f"rewind=3600&{query}"), read(edge.get(live, f"live.m3u8?rewind=3600&{query}"))
@@ -179,7 +179,7 @@ def test_an_edge_gives_the_same(live: Channel, edge: Edge) -> None:
     assert edge.get(live, f"rewind/{int(time.time()) - 45}.jpg?{query}").body[:2] == b"\xff\xd8"
 
 
-def test_pictures_of_earlier_times(live: Channel) -> None:
+def test_pictures_of_earlier_times_are_served(live: Channel) -> None:
     query, now = sign(live), time.time()
     until(lambda: http("GET", live.url(f"live.m3u8?rewind=3600&{query}")).status == 200, "live")
     for ago in (5, 45):
@@ -192,8 +192,8 @@ def test_pictures_of_earlier_times(live: Channel) -> None:
     assert status["rewind"] == 3600 and abs(status["oldest"] / 1000 - (now - 60)) < 15
 
 
-def test_on_demand_channels_reach_back_within_long_pieces(gateway: Gateway) -> None:
-    """The pieces last a minute, and the first one is still being written."""
+def test_on_demand_channels_can_rewind_within_long_recordings(gateway: Gateway) -> None:
+    """The recordings last a minute, and the first one is still being written."""
     channel = gateway.channel(isOnDemand=True, hls_time="1", hls_list_size="3")
     with push(FILM, channel.push) as pushing:
         channel.wait_playable("live.m3u8")
@@ -206,7 +206,7 @@ def test_on_demand_channels_reach_back_within_long_pieces(gateway: Gateway) -> N
     assert hashes(channel) == [frame.digest for frame in FILM.hashes().video]
 
 
-def test_other_channels_answer_as_without_it(gateway: Gateway) -> None:
+def test_channels_without_rewind_ignore_the_parameter(gateway: Gateway) -> None:
     channel = gateway.channel(hls_time="1", hls_list_size="3")
     with push(FILM, channel.push, loop=True):
         channel.wait_playable("live.m3u8")
@@ -219,7 +219,7 @@ def test_other_channels_answer_as_without_it(gateway: Gateway) -> None:
         assert all(http("GET", channel.url(s.uri)).status == 200 for s in playlist(channel).segments)
 
 
-def test_channels_with_cmaf_alone_reach_back_in_segments_of_mpeg_ts(gateway: Gateway) -> None:
+def test_channels_with_only_cmaf_rewind_in_mpeg_ts_segments(gateway: Gateway) -> None:
     channel = gateway.channel(**FIELDS, isHls=False, isFlv=False)
     assert http("GET", channel.url("live.m3u8?rewind=3600")).status == 404
     with push(FILM, channel.push):
@@ -245,7 +245,7 @@ def test_channels_with_cmaf_alone_reach_back_in_segments_of_mpeg_ts(gateway: Gat
     assert playlist(channel).ended
 
 
-def test_codecs_that_mpeg_ts_cannot_carry_play_as_without_it(gateway: Gateway) -> None:
+def test_codecs_unsupported_by_mpeg_ts_play_without_rewind(gateway: Gateway) -> None:
     film = Film("rewind-av1", seconds=6, size="160x90", video="libsvtav1", ffmpeg=new_ffmpeg())
     channel = gateway.channel(**FIELDS, isHls=False)
     with push(film, channel.push, ffmpeg=new_ffmpeg(), loop=True):

@@ -1,4 +1,4 @@
-"""Rewind, clips and export where the media are in a bucket: while live, after the push, and after a restart."""
+"""Rewind, clips and export with media in a bucket: while live, after the push, and after a restart."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def cloud(moto_url: str) -> Iterator[Cloud]:
 
 @contextlib.contextmanager
 def on_air(channel: Channel, film: Film) -> Iterator[None]:
-    """Pushes a film, and leaves when its stream is over and everything is in the bucket."""
+    """Pushes a film, and returns when its stream is over."""
     with push(film, channel.push) as pushing:
         channel.wait_live()
         channel.wait_playable("live.m3u8")
@@ -114,12 +114,12 @@ def digests(take: Take) -> list[str]:
 
 
 def hashes(channel: Channel) -> list[str]:
-    """The frames of the whole rewind playlist of an ended stream."""
+    """Returns the hashes of the frames of the whole rewind playlist of an ended stream."""
     with pull(channel.url("live.m3u8?rewind=3600"), seconds=None, before=("-live_start_index", "0")) as player:
         return digests(take_of(player))
 
 
-def test_going_back_reads_the_bucket_also_after_a_restart(cloud: Cloud) -> None:
+def test_rewind_reads_the_bucket_also_after_a_restart(cloud: Cloud) -> None:
     channel = cloud.gateway.channel(**FIELDS)
     source = digests(FILM.hashes())
     with on_air(channel, FILM):

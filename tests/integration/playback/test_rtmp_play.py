@@ -1,4 +1,4 @@
-"""RTMP players: early, late, pausing, greedy, deaf; and what they are told at the end."""
+"""RTMP players that are early, late, paused, demanding or not reading; and their messages at the end."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ async def _until(player: Peer, body: bytes) -> None:
             pass
 
 
-async def test_a_player_that_comes_first_waits_and_starts_by_itself(gateway: Gateway) -> None:
+async def test_an_early_player_waits_and_starts_automatically(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as peer, connected(gateway.ports["rtmp"]) as player:
         playing = asyncio.ensure_future(player.play(channel.id))
@@ -57,7 +57,7 @@ async def test_a_player_that_comes_first_waits_and_starts_by_itself(gateway: Gat
         assert (await playing).code == PLAYING
 
 
-async def test_a_name_that_nobody_publishes_is_not_found_after_the_wait(gateway: Gateway) -> None:
+async def test_an_unpublished_stream_is_not_found_after_the_wait(gateway: Gateway) -> None:
     async with connected(gateway.ports["rtmp"]) as player:
         began = time.monotonic()
         said = await player.play(gateway.channel().id)
@@ -67,7 +67,7 @@ async def test_a_name_that_nobody_publishes_is_not_found_after_the_wait(gateway:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 20_000, "a@", "@720p", "a@720p@720p", "💧", "a\0b"])
-async def test_a_name_that_cannot_be_is_not_found_at_once(gateway: Gateway, name: str) -> None:
+async def test_an_invalid_stream_name_is_not_found_at_once(gateway: Gateway, name: str) -> None:
     async with connected(gateway.ports["rtmp"]) as player:
         said = await player.play(name, timeout=1.8)
         assert (said.level, said.code) == ("error", "NetStream.Play.StreamNotFound")
@@ -75,14 +75,14 @@ async def test_a_name_that_cannot_be_is_not_found_at_once(gateway: Gateway, name
         assert await player.closed()
 
 
-async def test_names_with_a_query(gateway: Gateway) -> None:
+async def test_stream_names_may_have_a_query(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, _):
         for name in (f"{channel.id}?x=1&sign=whatever", f"{channel.id}?", f"/{channel.id}/"):
             async with connected(gateway.ports["rtmp"]) as player:
                 assert (await player.play(name)).code == PLAYING
 
 
-async def test_the_end_is_told(gateway: Gateway) -> None:
+async def test_a_player_gets_the_end_of_the_stream(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.play(channel.id)
         await _until(player, sound(24))
@@ -94,7 +94,7 @@ async def test_the_end_is_told(gateway: Gateway) -> None:
         assert b"NetStream.Play.Stop" in tail[2].payload
 
 
-async def test_a_publisher_that_just_vanishes_ends_its_players_too(gateway: Gateway) -> None:
+async def test_the_disconnection_of_a_publisher_ends_its_players(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.play(channel.id)
         await peer.reset()
@@ -102,8 +102,8 @@ async def test_a_publisher_that_just_vanishes_ends_its_players_too(gateway: Gate
         assert await player.closed()
 
 
-async def test_pause_and_on(gateway: Gateway) -> None:
-    """Playing on begins at the next key frame, and time only grows."""
+async def test_a_player_can_pause_and_resume(gateway: Gateway) -> None:
+    """Playback resumes at the next key frame, and timestamps only grow."""
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.play(channel.id)
         await _until(player, sound(24))
@@ -122,7 +122,7 @@ async def test_pause_and_on(gateway: Gateway) -> None:
         assert all(b.timestamp >= a.timestamp for a, b in pairwise(shown))
 
 
-async def test_a_pausing_player_is_told_the_end(gateway: Gateway) -> None:
+async def test_a_paused_player_gets_the_end_of_the_stream(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.play(channel.id)
         await player.command("pause", 6, None, True, 0, stream=1)
@@ -132,7 +132,7 @@ async def test_a_pausing_player_is_told_the_end(gateway: Gateway) -> None:
         assert await player.closed()
 
 
-async def test_close_stream_and_play_again(gateway: Gateway) -> None:
+async def test_a_player_can_close_a_stream_and_play_again(gateway: Gateway) -> None:
     async with (
         publishing(gateway) as (channel, peer),
         publishing(gateway) as (other, _),
@@ -152,7 +152,7 @@ async def test_close_stream_and_play_again(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("stream", [2, 8])
-async def test_play_on_another_message_stream(gateway: Gateway, stream: int) -> None:
+async def test_a_player_can_use_another_message_stream(gateway: Gateway, stream: int) -> None:
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.handshake()
         await player.connect()
@@ -167,7 +167,7 @@ async def test_play_on_another_message_stream(gateway: Gateway, stream: int) -> 
         assert (await player.until("NetStream.Play.UnpublishNotify")).stream == stream
 
 
-async def test_play_on_a_message_stream_that_cannot_be_is_refused(gateway: Gateway) -> None:
+async def test_an_invalid_message_stream_is_refused(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, _), connected(gateway.ports["rtmp"]) as player:
         await player.handshake()
         await player.connect()
@@ -176,7 +176,7 @@ async def test_play_on_a_message_stream_that_cannot_be_is_refused(gateway: Gatew
         assert await player.closed()
 
 
-async def test_a_publisher_cannot_play_and_goes_on(gateway: Gateway) -> None:
+async def test_a_publisher_cannot_play_but_continues_to_publish(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer):
         await peer.command("play", 6, None, channel.id, stream=1)
         assert (await peer.until(PLAYING)).code == "NetStream.Play.Failed"
@@ -184,7 +184,7 @@ async def test_a_publisher_cannot_play_and_goes_on(gateway: Gateway) -> None:
         assert not await peer.closed(0.2)
 
 
-async def test_what_players_ask_beside_is_answered(gateway: Gateway) -> None:
+async def test_optional_commands_of_players_are_answered(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.play(channel.id)
         await player.command("getStreamLength", 7, None, channel.id)
@@ -199,8 +199,8 @@ async def test_what_players_ask_beside_is_answered(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("window", [0, 1, 128, 65536, 2**31])
-async def test_whatever_window_a_player_wants(gateway: Gateway, window: int) -> None:
-    """A small one asks for an acknowledgement every few bytes: it is not had so often that media suffers."""
+async def test_a_player_may_set_any_window_size(gateway: Gateway, window: int) -> None:
+    """A small window asks for an acknowledgement every few bytes, which may not disturb the media."""
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         await player.handshake()
         await player.connect()
@@ -216,7 +216,7 @@ async def test_whatever_window_a_player_wants(gateway: Gateway, window: int) -> 
         await _until(player, last)
 
 
-async def test_a_player_that_does_not_read_is_late_and_then_cut_and_nobody_notices(gateway: Gateway) -> None:
+async def test_a_player_that_does_not_read_is_closed_without_effects_on_others(gateway: Gateway) -> None:
     async with (
         publishing(gateway) as (channel, peer),
         connected(gateway.ports["rtmp"]) as deaf,
@@ -248,8 +248,8 @@ async def test_a_player_that_does_not_read_is_late_and_then_cut_and_nobody_notic
         )
 
 
-async def test_who_plays_again_and_again_and_does_not_read_is_closed(gateway: Gateway) -> None:
-    """Each play begins with the whole GOP: asking for it a thousand times must not fill the memory."""
+async def test_a_player_that_plays_repeatedly_without_reading_is_closed(gateway: Gateway) -> None:
+    """Each play begins with the whole GOP, so a thousand of them may not fill the memory."""
     async with publishing(gateway) as (channel, peer), connected(gateway.ports["rtmp"]) as player:
         for n in range(25, 35):
             await peer.body(VIDEO, picture(n, size=100_000), n * 40)
@@ -265,7 +265,7 @@ async def test_who_plays_again_and_again_and_does_not_read_is_closed(gateway: Ga
     assert "plays again and again" in gateway.log
 
 
-async def test_players_of_one_address_have_a_limit(gateway: Gateway) -> None:
+async def test_the_number_of_players_per_address_is_limited(gateway: Gateway) -> None:
     async with publishing(gateway) as (channel, _), contextlib.AsyncExitStack() as stack:
         players = [await stack.enter_async_context(connected(gateway.ports["rtmp"])) for _ in range(41)]
         codes = [(await p.play(channel.id)).code for p in players]
@@ -278,6 +278,6 @@ async def test_players_of_one_address_have_a_limit(gateway: Gateway) -> None:
             assert (await player.play(channel.id)).code == PLAYING
 
 
-async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+async def test_the_log_contains_no_internal_error(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log

@@ -1,4 +1,4 @@
-"""Viewers over links that carry a third more than a stream of 42 Mbit/s with key frames of 1.4 MB lose nothing."""
+"""Viewers with a little more bandwidth than a stream of 42 Mbit/s with key frames of 1.4 MB lose nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_frame(tag: Tag) -> bool:
 
 
 def padded(path: Path) -> Path:
-    """The film with every frame filled up to its size by filler data (NAL unit type 12)."""
+    """Writes the film with every frame padded by filler data (NAL unit type 12)."""
     data = muxer.file_header(True, False)
     for tag in FlvReader().receive(SMALL.path().read_bytes()):
         body = tag.payload
@@ -42,7 +42,7 @@ def padded(path: Path) -> Path:
 
 
 async def watch(port: int, path: str, rate: float) -> list[Tag]:
-    """What a viewer gets that reads `rate` bytes a second and never catches up on what it did not read."""
+    """Returns the tags of a viewer that reads `rate` bytes a second and never reads faster after a delay."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65_536)
     writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
@@ -56,7 +56,7 @@ async def watch(port: int, path: str, rate: float) -> list[Tag]:
 
 
 @pytest.mark.parametrize("times", [1.31, 2.0])
-async def test_a_link_of_a_third_more_than_the_stream_loses_nothing(tmp_path: Path, times: float) -> None:
+async def test_a_viewer_with_a_third_more_bandwidth_than_the_stream_loses_nothing(tmp_path: Path, times: float) -> None:
     need("ffmpeg")
     film = padded(tmp_path / "padded.flv")
     with running(MILLRACE_STREAM__LINGER="1") as gateway:

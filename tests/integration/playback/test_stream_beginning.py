@@ -1,4 +1,4 @@
-"""Viewers that wait for a publisher get the stream from its first frame, also of one that sends all of it at once."""
+"""Waiting viewers get the stream from its first frame, also if a publisher sends everything at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tools() -> None:
 
 
 def joined(*films: Film) -> bytes:
-    """The films one after the other, as FLV in which pictures change their size."""
+    """Returns the films one after the other, as FLV in which pictures change their size."""
     pieces, offset = [muxer.file_header(True, True)], 0
     for film in films:
         tags = [tag for tag in FlvReader().receive(film.path().read_bytes()) if tag.type_id != SCRIPT]
@@ -43,20 +43,20 @@ def joined(*films: Film) -> bytes:
 
 
 def pushed(file: Path, url: str, *more: str) -> None:
-    """The film as fast as the connection takes it, or with `-re` in real time."""
+    """Pushes the film as fast as the connection allows, or with `-re` in real time."""
     command = ["ffmpeg", "-nostdin", "-v", "error", *more, "-i", str(file), "-c", "copy", "-f", "flv", url]
     subprocess.run(command, check=True, timeout=60)
 
 
 def connections(*ports: int) -> int:
-    """Established connections to these local ports."""
+    """Returns the number of established connections to these local ports."""
     wanted = {f"{port:04X}" for port in ports}
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return sum(line.split()[3] == "01" and line.split()[1].rpartition(":")[2] in wanted for line in lines)
 
 
 def whole(take: Take, *films: Film) -> None:
-    """Every frame of the films, in order."""
+    """Checks that the take has every frame of the films, in order."""
     sources = [film.hashes() for film in films]
     assert [frame.digest for frame in take.video] == [frame.digest for source in sources for frame in source.video]
     assert [frame.digest for frame in take.audio] == [frame.digest for source in sources for frame in source.audio]
@@ -64,7 +64,7 @@ def whole(take: Take, *films: Film) -> None:
 
 @contextlib.contextmanager
 def waiting(*urls: str) -> Iterator[list[Program]]:
-    """Players that wait; they read until the stream ends."""
+    """Starts players that wait, and then read until the stream ends."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(pull(url, seconds=None)) for url in urls]
 
@@ -72,7 +72,10 @@ def waiting(*urls: str) -> Iterator[list[Program]]:
 def judged(
     channel: Channel, urls: list[str], ready: Callable[[], bool], *more: str, changing: Path | None = None
 ) -> None:
-    """changing: the file of `FILM` and `OTHER`; None: `FILM` is pushed."""
+    """Checks that waiting players get the whole push.
+
+    changing: the file of `FILM` and `OTHER`, or None to push `FILM`.
+    """
     with waiting(*urls) as players:
         until(ready, "the players are connected")
         pushed(FILM.path() if changing is None else changing, channel.push, *more)
@@ -87,14 +90,14 @@ def gateway() -> Iterator[Gateway]:
 
 
 @pytest.mark.parametrize("more", [(), ("-re",)], ids=["at once", "in real time"])
-def test_on_the_gateway(gateway: Gateway, more: tuple[str, ...]) -> None:
+def test_waiting_viewers_of_the_gateway_get_the_whole_stream(gateway: Gateway, more: tuple[str, ...]) -> None:
     channel = gateway.channel()
     ports = (gateway.ports["http"], gateway.ports["rtmp"])
     urls = [channel.url("live.flv"), channel.url("live.flv"), channel.rtmp, channel.rtmp]
     judged(channel, urls, lambda: connections(*ports) >= 4, *more)
 
 
-def test_on_the_gateway_over_websockets(gateway: Gateway, tmp_path: Path) -> None:
+def test_waiting_viewers_over_websockets_get_the_whole_stream(gateway: Gateway, tmp_path: Path) -> None:
     channel, told = gateway.channel(), tmp_path / "told.flv"
     url = channel.url("live.flv").replace("http://", "ws://")
     with ThreadPoolExecutor(1) as pool:
@@ -112,7 +115,7 @@ def _messages(url: str) -> bytes:
         return b"".join(piece for piece in socket if isinstance(piece, bytes))
 
 
-def test_on_an_edge_and_on_another_gateway(tmp_path: Path) -> None:
+def test_waiting_viewers_of_an_edge_and_another_gateway_get_the_whole_stream(tmp_path: Path) -> None:
     with farm(tmp_path) as lab:
         channel = lab.a.channel()
         ports = [port for one in (lab.b, lab.edge) for port in (one.ports["http"], one.ports["rtmp"])]
@@ -127,7 +130,7 @@ def test_on_an_edge_and_on_another_gateway(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="several processes share a port on Linux alone")
-def test_on_every_worker_process(tmp_path: Path) -> None:
+def test_waiting_viewers_of_every_worker_process_get_the_whole_stream(tmp_path: Path) -> None:
     gateway = Cores(tmp_path, 2)
     try:
         gateway.wait_ready()

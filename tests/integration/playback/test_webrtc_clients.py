@@ -1,4 +1,4 @@
-"""Programs of others by WHIP and WHEP: GStreamer's webrtcbin, ffmpeg's WHIP muxer, MediaMTX where it is given."""
+"""Programs of other vendors by WHIP and WHEP: GStreamer's webrtcbin, ffmpeg's WHIP muxer, MediaMTX if installed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def whip(channel: Channel) -> str:
     return f"{channel.url('whip')}?sign={channel.key}"
 
 
-def test_gstreamer_publishes_and_another_one_watches_the_same_pictures(gateway: Gateway) -> None:
+def test_gstreamer_publishes_and_another_gstreamer_gets_the_same_pictures(gateway: Gateway) -> None:
     channel = gateway.channel()
     with Program(gst("whip", whip(channel), "--seconds", "26")) as publisher:
         until(lambda: channel.session()["bitrate"] > 100_000, f"live: {publisher.output[-300:]}", 20)
@@ -72,7 +72,7 @@ def test_gstreamer_publishes_and_another_one_watches_the_same_pictures(gateway: 
     assert len(sounds) > 100 and sent_sounds
 
 
-def test_gstreamer_watches_a_stream_of_rtmp_and_pushes_with_a_bearer_token(gateway: Gateway) -> None:
+def test_gstreamer_watches_an_rtmp_stream_and_pushes_with_a_bearer_token(gateway: Gateway) -> None:
     channel = gateway.channel()
     with push(FILM, channel.push):
         channel.wait_live()
@@ -100,7 +100,7 @@ def whip_muxer() -> str:
 
 
 def assert_same_pictures(channel: Channel) -> None:
-    """What comes out by FLV are pictures of FILM, without a gap."""
+    """Asserts that the FLV output has pictures of `FILM` without a gap."""
     sent, got = pictures_of(FILM.path(), 10_000), pictures_of(channel.url("live.flv"), 90)
     assert len(set(sent)) == len(sent), "no two pictures are alike"
     assert len(got) == 90 and got[0] in sent
@@ -109,7 +109,7 @@ def assert_same_pictures(channel: Channel) -> None:
 
 
 def test_ffmpeg_publishes_by_whip(gateway: Gateway) -> None:
-    """The command of docs/api.md. Its offer is a=setup:passive, so the gateway begins the handshake."""
+    """This is the command of docs/api.md. Its offer is a=setup:passive, so the gateway begins the handshake."""
     channel = gateway.channel()
     command = [
         whip_muxer(), "-v", "warning", "-re", "-i", str(FILM.path()), "-c:v", "libx264", "-profile:v", "baseline",

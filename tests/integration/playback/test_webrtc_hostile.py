@@ -117,7 +117,7 @@ async def test_hostile_offers_are_refused(gateway: Gateway) -> None:
     assert '"level":"error"' not in gateway.log
 
 
-async def test_a_thousand_sessions_that_never_connect_are_bounded_and_end(gateway: Gateway) -> None:
+async def test_a_thousand_half_open_sessions_are_limited_and_end(gateway: Gateway) -> None:
     async with watched(gateway) as (channel, _, _):
         before = resident(gateway)
         text = offer(Client(), "recvonly", audio=False)
@@ -145,7 +145,7 @@ async def test_a_thousand_sessions_that_never_connect_are_bounded_and_end(gatewa
         assert (await asyncio.to_thread(channel.session))["viewers"]["whep"] == 1
 
 
-async def test_forged_and_replayed_packets_of_a_publisher_change_nothing(gateway: Gateway) -> None:
+async def test_forged_and_replayed_packets_of_a_publisher_are_dropped(gateway: Gateway) -> None:
     async with watched(gateway) as (_, whip, _):
         before = dropped(gateway, "srtp")
         kept: list[bytes] = []
@@ -172,7 +172,7 @@ async def test_forged_and_replayed_packets_of_a_publisher_change_nothing(gateway
 
 
 @pytest.mark.parametrize("kind", ["checks", "handshakes", "media", "noise"])
-async def test_a_flood_of_unknown_addresses_costs_no_memory_and_no_answers(gateway: Gateway, kind: str) -> None:
+async def test_a_flood_from_unknown_addresses_uses_no_memory_and_gets_no_answer(gateway: Gateway, kind: str) -> None:
     data = {
         "checks": b"\x00\x01\x00\x08\x21\x12\xa4\x42" + bytes(12) + b"\x00\x06\x00\x04ab:c",
         "handshakes": b"\x16\xfe\xff" + bytes(8) + b"\x00\xc8" + os.urandom(200),
@@ -196,7 +196,7 @@ async def test_a_flood_of_unknown_addresses_costs_no_memory_and_no_answers(gatew
     assert '"level":"error"' not in gateway.log
 
 
-async def test_another_certificate_than_that_of_the_offer_gets_no_media(gateway: Gateway) -> None:
+async def test_a_certificate_that_differs_from_the_offer_gets_no_media(gateway: Gateway) -> None:
     async with watched(gateway) as (channel, _, _):
         before = metric(gateway, 'millrace_webrtc_ended_total{reason="wrong_fingerprint"}')
         whep = Whep(audio=False)
@@ -216,7 +216,7 @@ async def test_another_certificate_than_that_of_the_offer_gets_no_media(gateway:
         whep.network.close()
 
 
-async def test_slow_bodies_and_long_heads_are_ended_and_open_nothing(gateway: Gateway) -> None:
+async def test_slow_bodies_and_long_headers_are_refused_and_open_no_session(gateway: Gateway) -> None:
     async with watched(gateway) as (channel, whip, _):
         before, address = resident(gateway), ("127.0.0.1", gateway.ports["http"])
         session = whip.url.partition(f":{gateway.ports['http']}")[2]

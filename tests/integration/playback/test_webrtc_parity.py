@@ -1,4 +1,4 @@
-"""What holds for a push by RTMP and a viewer by FLV holds for WHIP and WHEP: each case is run by both and compared."""
+"""WHIP and WHEP behave like RTMP pushes and FLV viewers: each case runs with both and is compared."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def pushing(kind: Push, channel: Channel) -> AsyncIterator[Rtmp | WhipPush
 
 
 def publisher(channel: Channel) -> str | None:
-    """The protocol of the push; None without one."""
+    """Returns the protocol of the push, or None."""
     reply = channel.gateway.api("GET", f"/videostream/{channel.id}/session")
     found = reply.json().get("publisher") if reply.status == 200 else None
     return str(found["protocol"]) if found else None
@@ -150,7 +150,7 @@ def told(channel: Channel) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def outcome(kind: Push, channel: Channel, key: str = "") -> str:
-    """What a new push gets: "live", or the reason of its refusal."""
+    """Returns the result of a new push: "live", or the reason of its refusal."""
     before = len(refusals(channel))
     one = kind(channel, key)
 
@@ -186,7 +186,7 @@ def refusals(channel: Channel) -> list[str]:
 
 
 @pytest.mark.parametrize("how", list(ENDS))
-async def test_a_push_that_is_ended_fares_as_by_rtmp(gateway: Gateway, how: str) -> None:
+async def test_an_ended_push_has_the_same_outcome_by_whip_and_rtmp(gateway: Gateway, how: str) -> None:
     fates = []
     for kind in PUSHES:
         channel = gateway.channel()
@@ -204,7 +204,7 @@ async def test_a_push_that_is_ended_fares_as_by_rtmp(gateway: Gateway, how: str)
     assert by_whip[0] == {"kick": "live", "deletion": "wrong", "expiry": "revoked"}[how]
 
 
-async def test_a_new_key_lets_the_push_go_on_and_refuses_the_old_one_as_by_rtmp(gateway: Gateway) -> None:
+async def test_a_new_key_keeps_the_push_and_refuses_the_old_key(gateway: Gateway) -> None:
     fates = []
     for kind in PUSHES:
         channel = gateway.channel()
@@ -256,8 +256,8 @@ async def test_viewers_are_counted_while_they_watch(gateway: Gateway) -> None:
         assert value(gateway, 'millrace_viewers{protocol="whep"}') == 0
 
 
-async def test_a_sign_that_expires_during_play_ends_no_viewer_and_admits_no_new_one(gateway: Gateway) -> None:
-    """As by FLV: the sign is checked when a viewer comes."""
+async def test_an_expired_signature_ends_no_viewer_but_refuses_new_ones(gateway: Gateway) -> None:
+    """As with FLV, the signature is checked when a viewer connects."""
     channel = gateway.channel(playAuth="sign")
     async with pushing(Rtmp, channel):
         expires = int(time.time()) + 4

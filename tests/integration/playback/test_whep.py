@@ -65,7 +65,7 @@ async def test_pictures_and_sound_arrive_and_the_viewer_is_counted(gateway: Gate
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["UDP", "TCP"])
-async def test_a_lost_packet_is_sent_again_and_a_new_picture_is_sent_on_request(channel: Channel, tcp: bool) -> None:
+async def test_a_lost_packet_is_resent_and_a_key_frame_is_sent_on_request(channel: Channel, tcp: bool) -> None:
     async with watching(channel.url("whep"), tcp=tcp) as whep:
         await whep.watch(lambda: len(whep.pictures) > 20)
         client = whep.client
@@ -84,13 +84,13 @@ async def test_a_lost_packet_is_sent_again_and_a_new_picture_is_sent_on_request(
 
 
 def is_key(packet: bytes) -> bool:
-    """Whether it is a packet with parameter sets or the begin of an IDR picture."""
+    """Returns whether the packet has parameter sets or the beginning of an IDR picture."""
     kind = packet[12] & 0x1F
     return packet[1] & 0x7F == VIDEO_TYPE and (kind in (7, 24) or (kind == 28 and packet[13] & 0x9F == 0x85))
 
 
 @pytest.mark.parametrize("film", [AUDIO_ONLY, VIDEO_ONLY], ids=["sound", "pictures"])
-async def test_a_stream_of_one_kind_plays(gateway: Gateway, film: Film) -> None:
+async def test_a_stream_with_only_sound_or_only_pictures_plays(gateway: Gateway, film: Film) -> None:
     channel = gateway.channel()
     with push(film, channel.push):
         await asyncio.to_thread(channel.wait_live)
@@ -105,7 +105,7 @@ async def test_a_stream_of_one_kind_plays(gateway: Gateway, film: Film) -> None:
                 assert not whep.sounds
 
 
-async def test_a_viewer_may_want_sound_only(channel: Channel) -> None:
+async def test_a_viewer_may_request_only_sound(channel: Channel) -> None:
     async with watching(channel.url("whep"), video=False) as whep:
         await whep.watch(lambda: len(whep.sounds) > 20)
 
@@ -127,7 +127,7 @@ def payloads(units: list) -> list[bytes]:  # type: ignore[type-arg]
     return [unit.payload for unit in units]
 
 
-async def test_an_idle_or_unknown_channel_answers_404_after_the_wait(gateway: Gateway) -> None:
+async def test_an_idle_or_unknown_channel_gives_404_after_the_wait(gateway: Gateway) -> None:
     channel = gateway.channel()
     for name in (channel.id, "no-such-channel"):
         began = asyncio.get_running_loop().time()
@@ -136,7 +136,7 @@ async def test_an_idle_or_unknown_channel_answers_404_after_the_wait(gateway: Ga
         assert asyncio.get_running_loop().time() - began >= 0.9
 
 
-async def test_a_viewer_that_asks_before_the_push_is_served(gateway: Gateway) -> None:
+async def test_a_viewer_that_connects_before_the_push_is_served(gateway: Gateway) -> None:
     channel = gateway.channel()
     whep = Whep(audio=False)
     asking = asyncio.create_task(whep.post(channel.url("whep")))
@@ -148,7 +148,7 @@ async def test_a_viewer_that_asks_before_the_push_is_served(gateway: Gateway) ->
         whep.close()
 
 
-async def test_the_viewers_end_with_the_stream(gateway: Gateway) -> None:
+async def test_viewers_are_ended_with_the_stream(gateway: Gateway) -> None:
     channel = gateway.channel()
     units = h264(seconds=12, bframes=0, audio=False).of(Kind.VIDEO)
     async with publishing(f"{channel.url('whip')}?sign={channel.key}", units, audio=False):
@@ -182,7 +182,7 @@ async def test_offers_that_cannot_be_played_are_refused_with_a_reason(channel: C
     assert (await ask("OPTIONS", url)).status == 204
 
 
-async def test_a_session_is_patched_and_restarted(channel: Channel) -> None:
+async def test_a_session_accepts_patches_and_ice_restarts(channel: Channel) -> None:
     async with watching(channel.url("whep")) as whep:
         client, etag = whep.client, whep.answer.headers["etag"]
         same = f"a=ice-ufrag:{client.ufrag}\r\na=ice-pwd:{client.password}\r\n"
@@ -197,7 +197,7 @@ async def test_a_session_is_patched_and_restarted(channel: Channel) -> None:
         await whep.watch(lambda: len(whep.pictures) > seen + 30)
 
 
-async def test_a_protected_channel_needs_a_play_sign(gateway: Gateway) -> None:
+async def test_a_protected_channel_needs_a_play_signature(gateway: Gateway) -> None:
     channel = gateway.channel(playAuth="sign")
     text = offer(Client(), "recvonly")
     url = channel.item["playUrls"]["whep"]
@@ -227,7 +227,7 @@ async def test_a_protected_channel_needs_a_play_sign(gateway: Gateway) -> None:
     assert sign not in gateway.log
 
 
-async def test_viewers_of_an_address_are_bounded() -> None:
+async def test_the_number_of_viewers_per_address_is_limited() -> None:
     need("ffmpeg")
     with running(MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS="2", MILLRACE_WEBRTC__CONNECT_TIMEOUT="2") as gateway:
         channel = gateway.channel()

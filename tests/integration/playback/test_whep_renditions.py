@@ -1,4 +1,4 @@
-"""A WHEP viewer on a thin link gets a smaller rendition of a real ladder, and later the larger pictures again."""
+"""A WHEP viewer with low bandwidth gets a smaller rendition of a real ladder, and later larger pictures again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class QuickTrials(Gateway):
     program = ("tests.support.quick_trials", "serve")
 
 
-async def test_pictures_get_smaller_with_losses_and_larger_without(tmp_path: Path) -> None:
+async def test_the_rendition_gets_smaller_with_losses_and_larger_without(tmp_path: Path) -> None:
     need("ffmpeg")
     ladders = tmp_path / "ladders.toml"
     ladders.write_text(LADDER)
@@ -57,7 +57,7 @@ async def test_pictures_get_smaller_with_losses_and_larger_without(tmp_path: Pat
 
 
 def check(whep: Whep) -> None:
-    """One sequence and one clock from the first packet to the last one, and sound all the time."""
+    """Checks for one sequence and one clock from the first packet to the last one, and continuous sound."""
     pictures = [packet for packet in whep.client.rtp if packet[1] & 0x7F == VIDEO_TYPE]
     numbers = [int.from_bytes(packet[2:4], "big") for packet in pictures]
     assert {(b - a) & 0xFFFF for a, b in itertools.pairwise(numbers)} == {1}

@@ -1,4 +1,4 @@
-"""How a gateway of several workers starts and ends, and what stands in its way."""
+"""Start and end of a gateway with several workers, and conditions that prevent the start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all_and_leaves_nothing(start: Start, number: signal.Signals) -> None:
+def test_a_signal_ends_all_processes_and_leaves_no_files(start: Start, number: signal.Signals) -> None:
     gateway = start(3)
     channel = gateway.channel()
     workers = gateway.workers()
@@ -61,7 +61,7 @@ EDGE = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.
         (EdgeCores, "a process", False),
     ],
 )
-def test_a_stop_at_any_moment_of_a_start_or_reload_ends_all(
+def test_a_stop_during_a_start_or_reload_ends_all_processes(
     tmp_path: Path, program: type[Cores], moment: str, reload: bool
 ) -> None:
     gateway = program(tmp_path, 2, **EDGE if program is EdgeCores else {})
@@ -80,7 +80,7 @@ def test_a_stop_at_any_moment_of_a_start_or_reload_ends_all(
         gateway.stop(10)
 
 
-def test_signals_to_the_whole_group_as_a_terminal_and_systemd_send_them_end_it_in_good_order(start: Start) -> None:
+def test_a_signal_to_the_whole_process_group_ends_the_gateway_cleanly(start: Start) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         gateway = start(2)
         os.killpg(gateway.process.pid, number)
@@ -99,7 +99,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
     until(lambda: not any(map(alive, workers.values())), "the workers ended")
 
 
-def test_workers_whose_master_is_killed_drain_by_themselves(start: Start) -> None:
+def test_workers_without_a_master_end_by_themselves(start: Start) -> None:
     gateway = start(2)
     workers = gateway.workers()
     gateway.process.send_signal(signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_workers_whose_master_is_killed_drain_by_themselves(start: Start) -> Non
     assert "the master is gone" in gateway.log
 
 
-def test_a_worker_that_is_told_to_end_is_replaced(start: Start) -> None:
+def test_a_worker_ended_by_a_signal_is_replaced(start: Start) -> None:
     gateway = start(2)
     os.kill(gateway.workers()["2"], signal.SIGTERM)
     gateway.wait_workers("1", "2-2")
@@ -131,7 +131,7 @@ def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) ->
 
 @pytest.fixture
 def taken_webrtc_port() -> Iterator[None]:
-    """Somebody has the default port of WebRTC, so Millrace opens another one and says so once it serves."""
+    """Occupies the default port of WebRTC, so Millrace opens another one and reports it once it serves."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             stack.enter_context(socket.create_server(("0.0.0.0", 8189)))
@@ -139,7 +139,7 @@ def taken_webrtc_port() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("taken_webrtc_port")
-def test_what_stands_in_the_way_of_a_start_is_one_line(start: Start, tmp_path: Path) -> None:
+def test_a_condition_that_prevents_the_start_gives_a_one_line_error(start: Start, tmp_path: Path) -> None:
     running = start(2)
     for name in ("RTMP", "ADMIN"):
         port = str(running.ports[name.lower()])
@@ -159,7 +159,7 @@ def test_what_stands_in_the_way_of_a_start_is_one_line(start: Start, tmp_path: P
     _one_line(_cannot_start(tmp_path / "fine", **ladders), 2, "ladders.toml")
 
 
-def test_one_worker_needs_no_master(tmp_path: Path) -> None:
+def test_a_gateway_with_one_worker_needs_no_master(tmp_path: Path) -> None:
     gateway = Cores(tmp_path, 1)
     try:
         gateway.wait_ready()
@@ -174,7 +174,7 @@ def test_one_worker_needs_no_master(tmp_path: Path) -> None:
         assert gateway.stop() == 0
 
 
-def test_the_master_is_small_and_loads_no_media_code() -> None:
+def test_the_master_loads_no_media_code() -> None:
     program = "import sys, gateway.program, gateway.processes.master, gateway.processes.endpoints; "
     program += "print(*sorted(m for m in sys.modules if m.startswith('gateway.') or m in ('uvloop', 'aiohttp', 'av')))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
@@ -184,7 +184,7 @@ def test_the_master_is_small_and_loads_no_media_code() -> None:
     assert [name for name in loaded if name.startswith(tuple(f"gateway.{room}" for room in rooms))] == []
 
 
-def test_the_secret_of_the_workers_is_in_no_command_line_environment_or_log(start: Start) -> None:
+def test_the_worker_secret_is_not_in_any_command_line_environment_or_log(start: Start) -> None:
     gateway = start(2)
     seen = gateway.log
     for pid in (gateway.process.pid, *gateway.workers().values()):

@@ -1,4 +1,4 @@
-"""A worker that dies: its siblings go on, and its successor takes what it had."""
+"""When a worker dies, the other workers continue, and a new worker takes over its work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.media import judge
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
 
-def test_a_worker_that_only_plays_is_killed_and_everybody_else_goes_on(start: Start) -> None:
+def test_the_death_of_a_worker_with_only_viewers_affects_only_its_viewers(start: Start) -> None:
     gateway = start(2)
     channel = gateway.channel()
     with push(FILM, channel.push) as publisher:
@@ -46,7 +46,7 @@ def test_a_worker_that_only_plays_is_killed_and_everybody_else_goes_on(start: St
         judge(take, FILM)
 
 
-def test_the_holder_is_killed_and_the_stream_goes_on_with_the_publishers_return(start: Start) -> None:
+def test_after_the_holders_death_the_stream_continues_when_its_publisher_returns(start: Start) -> None:
     gateway = start(2)
     channel = gateway.channel()
     with contextlib.ExitStack() as stack:
@@ -82,7 +82,7 @@ def test_the_holder_is_killed_and_the_stream_goes_on_with_the_publishers_return(
     assert SHORT.hashes().video[-1].digest in ends, "viewers of the other worker stayed and saw what came then"
 
 
-def test_what_a_killed_worker_was_recording_is_finished_by_its_successor_and_its_siblings_is_not(start: Start) -> None:
+def test_a_new_worker_finishes_only_the_recordings_of_its_dead_predecessor(start: Start) -> None:
     gateway = start(2)
     channels = [gateway.channel(isVideo=True, video_time="600") for _ in range(12)]
     with contextlib.ExitStack() as stack:
@@ -116,12 +116,12 @@ def _of(scratch: Path, channels: Iterable[Channel]) -> list[Path]:
 
 
 def _sizes(scratch: Path, channels: Iterable[Channel]) -> list[bool]:
-    """Of each of those, whether it has some seconds."""
+    """Returns for each unfinished recording whether it has some seconds."""
     return [path.stat().st_size > 50_000 for path in _of(scratch, channels)]
 
 
 @pytest.mark.parametrize("program", [Cores, EdgeCores])
-def test_a_worker_that_hangs_is_replaced_and_connections_find_somebody(tmp_path: Path, program: type[Cores]) -> None:
+def test_a_hanging_worker_is_replaced_and_connections_are_served(tmp_path: Path, program: type[Cores]) -> None:
     edge = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.0.1:9"}
     gateway = program(tmp_path, 2, **edge if program is EdgeCores else {})
     try:
@@ -134,7 +134,7 @@ def test_a_worker_that_hangs_is_replaced_and_connections_find_somebody(tmp_path:
         assert gateway.stop() == 0
 
 
-def test_the_first_worker_is_back_with_the_console_at_once(start: Start) -> None:
+def test_the_first_worker_is_replaced_at_once_with_the_console(start: Start) -> None:
     gateway = start(2)
     os.kill(gateway.workers()["1"], signal.SIGKILL)
     gateway.wait_workers("1-2", "2", timeout=10)

@@ -1,4 +1,4 @@
-"""Several worker processes on the same ports: one gateway, or one edge, to everybody outside."""
+"""Several worker processes on the same ports act as one gateway, or one edge, for all clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.media import judge
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
 
-def test_what_is_pushed_at_one_worker_plays_at_all_of_them(start: Start) -> None:
+def test_a_push_to_one_worker_plays_at_all_workers(start: Start) -> None:
     gateway = start(3)
     channel = gateway.channel()
     with push(FILM, channel.push) as publisher:
@@ -50,7 +50,7 @@ def test_hls_is_the_same_through_every_worker(start: Start) -> None:
             judge(take_of(player), FILM)
 
 
-def test_viewers_of_all_workers_are_one_sum_and_pulls_are_none(start: Start) -> None:
+def test_metrics_add_the_viewers_of_all_workers_and_omit_internal_pulls(start: Start) -> None:
     gateway = start(3)
     channel = gateway.channel()
     with push(FILM, channel.push):
@@ -67,7 +67,7 @@ def test_viewers_of_all_workers_are_one_sum_and_pulls_are_none(start: Start) -> 
             until(lambda: channel.session()["viewers"]["flv"] == len(viewers), f"the session has them: {session}")
 
 
-def test_counters_never_go_back_whoever_dies(start: Start) -> None:
+def test_counters_never_decrease_after_the_death_of_a_worker(start: Start) -> None:
     gateway = start(2)
     channel = gateway.channel()
     sent = 'millrace_sent_bytes_total{protocol="flv"}'
@@ -84,7 +84,7 @@ def test_counters_never_go_back_whoever_dies(start: Start) -> None:
                 assert gateway.measured()[sent] >= before
 
 
-def test_an_edge_of_several_workers_is_one_edge_to_everybody(start: Start, tmp_path: Path) -> None:
+def test_an_edge_with_several_workers_acts_as_one_edge(start: Start, tmp_path: Path) -> None:
     shared = {
         "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
         "MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db",

@@ -1,4 +1,4 @@
-"""SIGHUP: every worker is replaced by one with the new configuration, and nobody is cut."""
+"""SIGHUP replaces every worker by one with the new configuration, without interrupting clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.media import judge
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
 
-def test_a_reload_cuts_neither_publisher_nor_viewers(start: Start) -> None:
+def test_a_reload_interrupts_neither_publishers_nor_viewers(start: Start) -> None:
     gateway = start(2)
     channel = gateway.channel()
     with push(LONG, channel.push) as publisher:
@@ -43,7 +43,7 @@ def test_a_reload_cuts_neither_publisher_nor_viewers(start: Start) -> None:
     assert gateway.log.count('"event":"publish ended"') == 1
 
 
-def test_a_process_that_was_replaced_stays_no_longer_than_it_may(start: Start) -> None:
+def test_a_replaced_process_ends_after_the_maximum_time(start: Start) -> None:
     gateway = start(2, MILLRACE_SERVE__RETIRE="1")
     channel = gateway.channel()
     with push(FILM, channel.push) as publisher:
@@ -56,7 +56,7 @@ def test_a_process_that_was_replaced_stays_no_longer_than_it_may(start: Start) -
     gateway.wait_workers("1-2", "2-2")
 
 
-def test_requests_find_somebody_all_the_time_while_workers_are_replaced(start: Start) -> None:
+def test_requests_are_answered_all_the_time_while_workers_are_replaced(start: Start) -> None:
     gateway = start(2)
     statuses: list[object] = []
     over = threading.Event()
@@ -82,7 +82,7 @@ def test_requests_find_somebody_all_the_time_while_workers_are_replaced(start: S
     assert set(statuses) == {200}
 
 
-def test_a_reload_brings_the_new_configuration(start: Start, tmp_path: Path) -> None:
+def test_a_reload_applies_the_new_configuration(start: Start, tmp_path: Path) -> None:
     config = tmp_path / "millrace.toml"
     config.write_text("")
     gateway = start(2, MILLRACE_CONFIG=str(config))
@@ -95,9 +95,7 @@ def test_a_reload_brings_the_new_configuration(start: Start, tmp_path: Path) -> 
         until(lambda: {http("GET", channel.url("live.m3u8")).status for _ in range(10)} == {403}, "signs are asked for")
 
 
-def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_said_in_one_line(
-    start: Start, tmp_path: Path
-) -> None:
+def test_an_unusable_configuration_changes_nothing_and_gives_one_log_line(start: Start, tmp_path: Path) -> None:
     config = tmp_path / "millrace.toml"
     config.write_text("")
     (tmp_path / "ladders.toml").write_text("nonsense")

@@ -1,4 +1,4 @@
-"""Our RTP over loopback, read by ffmpeg and GStreamer: every frame comes out as it went in."""
+"""Our RTP over loopback, read by ffmpeg and GStreamer: every frame comes out unchanged."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Packets:
         return cls(units, report + rtcp.bye(SSRC))
 
     def send(self, port: int) -> None:
-        """Sends each run by one call, as the gateway does; ten times as fast as the film is long."""
+        """Sends each run by one call, like the gateway. It takes a tenth of the film's duration."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.connect(("127.0.0.1", port))
             for packets in self.units:
@@ -76,7 +76,7 @@ def port() -> Iterator[int]:
 
 
 def bound(port: int) -> bool:
-    """Whether a program has this UDP port."""
+    """Returns whether a program has this UDP port."""
     lines = [line for table in ("udp", "udp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
     return any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines)
 
@@ -91,7 +91,7 @@ def description(film: Elementary, port: int) -> str:
 
 
 def received(command: list[str], film: Elementary, port: int) -> str:
-    """What a reader printed that listened on `port` while our packets came."""
+    """Returns the output of a reader that listened on `port` while our packets came."""
     with Program(command) as reader:
         until(lambda: bound(port) or reader.process.poll() is not None, "the reader listens")
         Packets.of(film).send(port)
@@ -119,7 +119,7 @@ def framehash(ffmpeg: str, source: Path, before: Sequence[str] = (), *, copy: bo
 
 
 @pytest.mark.parametrize("name", ["h264", "h264-b", "h264-aud", "h265", "vp8", "vp9", "av1", "av1-hidden", "opus"])
-def test_ffmpeg_sees_the_frames_of_the_source(name: str, port: int, tmp_path: Path) -> None:
+def test_ffmpeg_gets_the_frames_of_the_source(name: str, port: int, tmp_path: Path) -> None:
     need("ffmpeg")
     ffmpeg = new_ffmpeg() if name.startswith("av1") else "ffmpeg"
     film = elementary(name)
@@ -149,7 +149,7 @@ GSTREAMER = {
 
 
 def gstreamer(film: Elementary, port: int, chain: str, target: Path) -> bytes:
-    """What GStreamer wrote from our packets."""
+    """Returns the output that GStreamer wrote from our packets."""
     need("gst-launch-1.0", "gst-inspect-1.0")
     for element in chain.removesuffix(I420).split(" ! "):
         if subprocess.run(["gst-inspect-1.0", "--exists", element.split()[0]], timeout=30, check=False).returncode:
@@ -165,7 +165,7 @@ def gstreamer(film: Elementary, port: int, chain: str, target: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", GSTREAMER)
-def test_gstreamer_sees_the_frames_of_the_source(name: str, port: int, tmp_path: Path) -> None:
+def test_gstreamer_gets_the_frames_of_the_source(name: str, port: int, tmp_path: Path) -> None:
     need("ffmpeg")
     film = elementary(name)
     chain = GSTREAMER[name] + I420

@@ -1,4 +1,4 @@
-"""A channel's own edges: tasks that play it and nothing else while it is live, as real processes."""
+"""A live channel's own edges: tasks that play only this channel, as real processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def edges(folder: Path) -> list[Node]:
         return [node for node in await registry.nodes() if node.role is NodeRole.EDGE]
 
 
-async def test_a_live_channel_has_edges_of_its_own_which_play_it(tmp_path: Path) -> None:
+async def test_a_live_channel_gets_its_own_edges_which_play_it(tmp_path: Path) -> None:
     async with started(tmp_path) as (double, containers, gateway):
         channel = await asyncio.to_thread(lambda: gateway.channel("wide", isCluster=True, clusterNumber=2))
         with push(FILM, channel.push):

@@ -1,4 +1,4 @@
-"""The playback edge in front of real gateways: it gives what is theirs, asked for once, to those who may have it."""
+"""The playback edge in front of real gateways: identical content, one request per resource, and access control."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tools() -> None:
 
 @dataclass
 class Farm:
-    """Gateways `a` and `b`, and an edge that finds them; signer: of CloudFront, whose key the edge has."""
+    """Gateways `a` and `b`, and an edge that finds them. `signer` has the CloudFront key of the edge."""
 
     a: Gateway
     b: Gateway
@@ -52,15 +52,18 @@ class Farm:
         return http("GET", f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/{path}")
 
     def wait(self, channel: Channel, *paths: str, query: str = "") -> None:
-        """Until every one of these files answers 200 at the edge."""
+        """Waits until every one of these files answers 200 at the edge."""
         for path in paths:
             until(lambda path=path: self.edge.get(channel, path + query).status == 200, f"{path} at the edge")
 
 
 @contextlib.contextmanager
 def farm(folder: Path, **edge: str) -> Iterator[Farm]:
-    """Two gateways with one registry, which the edge has too; where `edge` says how it finds them, they are alone, each
-    with channels of its own. UPSTREAM: both of them."""
+    """Yields two gateways with one registry, which the edge has too.
+
+    Where `edge` says how it finds them, they have no registry, and each has its own channels.
+    UPSTREAM stands for both of them.
+    """
     registry = f"sqlite:///{folder}/nodes.db"
     signer = Signer()
     key = signer.write_public(folder / "cloudfront.pem")
@@ -106,7 +109,7 @@ def live(lab: Farm) -> Iterator[Channel]:
 # ---- playing ----
 
 
-def test_every_form_plays_through_the_edge(lab: Farm) -> None:
+def test_every_protocol_plays_through_the_edge(lab: Farm) -> None:
     channel = lab.b.channel(isFlv=True, isHls=True, isCMAF=True)
     with push(FILM, channel.push):
         lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd")
@@ -124,14 +127,14 @@ def test_every_form_plays_through_the_edge(lab: Farm) -> None:
                 judge(take_of(player), FILM, cut=name in ("flv", "rtmp"))
 
 
-def test_a_viewer_that_came_first_starts_with_the_push(lab: Farm) -> None:
+def test_a_waiting_viewer_starts_with_the_push(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True)
     with pull(lab.edge.url(channel, "live.flv"), seconds=3) as waiting, push(SHORT, channel.push):
         judge(take_of(waiting), SHORT, cut=True)
 
 
-def test_the_edge_gives_the_bytes_of_the_gateway(lab: Farm, live: Channel) -> None:
-    """Segments and initializations as they are; playlists and the MPD while they did not change between two looks."""
+def test_the_edge_gives_the_same_bytes_as_the_gateway(lab: Farm, live: Channel) -> None:
+    """Segments are compared as they are; playlists and the MPD while they do not change."""
 
     def same(path: str) -> bool:
         one, other, again = lab.at(lab.a, live, path), lab.edge.get(live, path), lab.at(lab.a, live, path)
@@ -153,7 +156,7 @@ def test_the_edge_gives_the_bytes_of_the_gateway(lab: Farm, live: Channel) -> No
         assert lab.edge.get(live, path).body == lab.at(lab.a, live, path).body, path
 
 
-def test_ranges_of_a_segment_are_answered(lab: Farm, live: Channel) -> None:
+def test_range_requests_for_a_segment_are_answered(lab: Farm, live: Channel) -> None:
     name = lab.edge.get(live, "live.m3u8").text.split()[-1]
     whole = lab.edge.get(live, name)
     part = lab.edge.get(live, name, Range="bytes=188-375")
@@ -161,14 +164,14 @@ def test_ranges_of_a_segment_are_answered(lab: Farm, live: Channel) -> None:
     assert part.body == whole.body[188:376]
 
 
-def test_pages_of_the_edge_play_from_it(lab: Farm, live: Channel) -> None:
+def test_the_player_page_of_the_edge_works(lab: Farm, live: Channel) -> None:
     assert lab.edge.get(live, "index.html").status == 200
     status = lab.edge.get(live, "status.json").json()
     assert status["live"] and status["ready"] == ["flv", "hls", "cmaf", "whep"]
     assert abs(status["now"] / 1000 - time.time()) < 2
 
 
-def test_what_is_not_live_is_said_in_the_gateways_words(lab: Farm) -> None:
+def test_a_channel_that_is_not_live_gives_the_gateways_error(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True)
     for path in ("live.m3u8", "1.ts", "video/index.m3u8"):
         at_edge = lab.edge.get(channel, path)
@@ -179,7 +182,7 @@ def test_what_is_not_live_is_said_in_the_gateways_words(lab: Farm) -> None:
     assert not lab.edge.get(channel, "status.json").json()["live"]
 
 
-def test_an_output_that_is_off_is_off_at_the_edge(lab: Farm) -> None:
+def test_a_disabled_output_is_disabled_at_the_edge(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=False, isHls=False, isCMAF=True)
     with push(SHORT, channel.push):
         lab.wait(channel, "master.m3u8")
@@ -192,7 +195,7 @@ def test_an_output_that_is_off_is_off_at_the_edge(lab: Farm) -> None:
 
 
 async def crowd(port: int, path: Callable[[], str], count: int) -> list[tuple[int, bytes]]:
-    """Status and body of `count` requests that are sent at once; `path` is asked when all are connected."""
+    """Returns status and body of `count` simultaneous requests. `path` is called when all are connected."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, bytes]:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -206,7 +209,9 @@ async def crowd(port: int, path: Callable[[], str], count: int) -> list[tuple[in
     return await asyncio.gather(*(one(*pair) for pair in pairs))
 
 
-async def test_a_crowd_that_wants_the_same_reload_or_part_is_one_request(lab: Farm, live: Channel) -> None:
+async def test_simultaneous_requests_for_one_reload_or_part_cause_one_request_upstream(
+    lab: Farm, live: Channel
+) -> None:
     before = 0.0
 
     def next_but_one() -> str:
@@ -229,7 +234,7 @@ async def test_a_crowd_that_wants_the_same_reload_or_part_is_one_request(lab: Fa
     assert lab.edge.metrics()["millrace_edge_upstream_requests_total"] - before == 1
 
 
-def test_many_viewers_of_flv_are_one_pull(lab: Farm, live: Channel) -> None:
+def test_many_flv_viewers_cause_one_pull(lab: Farm, live: Channel) -> None:
     before = lab.edge.metrics()["millrace_pulls_total"]
     with contextlib.ExitStack() as stack:
         players = [stack.enter_context(pull(lab.edge.url(live, "live.flv"), seconds=2)) for _ in range(4)]
@@ -238,7 +243,7 @@ def test_many_viewers_of_flv_are_one_pull(lab: Farm, live: Channel) -> None:
     assert lab.edge.metrics()["millrace_pulls_total"] - before <= 1
 
 
-def test_a_gateway_learns_who_watches_at_the_edge(lab: Farm, live: Channel) -> None:
+def test_a_gateway_counts_the_viewers_at_the_edge(lab: Farm, live: Channel) -> None:
     with pull(lab.edge.url(live, "live.flv"), seconds=30):
         listed = lab.edge.get(live, "live.m3u8").text.splitlines()
         lab.edge.get(live, [line for line in listed if ".ts" in line][-1])
@@ -269,7 +274,7 @@ def test_a_protected_channel_is_protected_at_the_edge(lab: Farm) -> None:
         assert lab.edge.get(channel, "live.flv?sign=1-" + "0" * 64).status == 403
 
 
-def test_cloudfront_signatures_count_at_the_edge(lab: Farm) -> None:
+def test_cloudfront_signatures_are_checked_at_the_edge(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True, isHls=True, playAuth="cloudfront")
     signer = lab.signer
     base = lab.edge.url(channel, "")
@@ -295,7 +300,7 @@ def test_a_change_of_protection_reaches_the_edge(lab: Farm) -> None:
         until(lambda: lab.edge.get(channel, "live.m3u8").status == 403, "the edge wants a sign", 8)
 
 
-async def test_a_push_to_an_edge_is_refused_in_words(lab: Farm) -> None:
+async def test_a_push_to_an_edge_is_refused_with_an_explanation(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True)
     async with connected(lab.edge.ports["rtmp"]) as peer:
         said = await peer.publish(channel.obs_key)
@@ -356,7 +361,7 @@ def test_films_play_through_the_edge(lab: Farm) -> None:
 # ---- the process ----
 
 
-def test_what_it_measures_is_for_who_has_the_token(lab: Farm) -> None:
+def test_metrics_of_the_edge_need_the_admin_token(lab: Farm) -> None:
     admin = f"http://127.0.0.1:{lab.edge.ports['admin']}"
     assert http("GET", f"{admin}/metrics").status == 401
     assert http("GET", f"{admin}/metrics", headers={"Authorization": "Bearer wrong"}).status == 401
@@ -366,7 +371,7 @@ def test_what_it_measures_is_for_who_has_the_token(lab: Farm) -> None:
     assert lab.edge.ports["ws"] is None
 
 
-def test_the_edge_is_among_the_nodes(lab: Farm) -> None:
+def test_the_edge_is_listed_among_the_nodes(lab: Farm) -> None:
     nodes = until(lambda: [n for n in lab.a.api("GET", "/nodes").json() if n["role"] == "edge"], "the edge is seen")
     assert nodes[0]["answers"] is True
 
@@ -387,14 +392,14 @@ def said_by(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
         ),
     ],
 )
-def test_an_edge_that_cannot_know_anything_says_so_in_a_line(
+def test_an_edge_without_required_settings_gives_a_one_line_error(
     tmp_path: Path, environ: dict[str, str], words: str
 ) -> None:
     found = said_by(MILLRACE_DATA=str(tmp_path), **environ)
     assert (found.returncode, found.stdout, found.stderr) == (2, "", words)
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path, lab: Farm) -> None:
+def test_a_port_in_use_gives_a_one_line_error(tmp_path: Path, lab: Farm) -> None:
     taken = {"MILLRACE_HTTP__PORT": str(lab.edge.ports["http"]), "MILLRACE_HTTP__HOST": "127.0.0.1"}
     free = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "ADMIN")}
     secret = {
@@ -408,7 +413,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path, lab: Farm) -> None:
     assert re.fullmatch(words, found.stderr), found.stderr
 
 
-async def test_an_edge_that_ends_leaves_the_registry(tmp_path: Path) -> None:
+async def test_an_edge_leaves_the_registry_when_it_ends(tmp_path: Path) -> None:
     shared = {"MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db", "MILLRACE_CLUSTER__SECRET": "x" * 16}
     (tmp_path / "edge").mkdir()
     edge = Edge(tmp_path / "edge", **shared)
@@ -427,7 +432,7 @@ async def test_an_edge_that_ends_leaves_the_registry(tmp_path: Path) -> None:
 # ---- publishers ----
 
 
-def test_an_edge_tells_publishers_pages_and_encoders_where_the_gateways_are(lab: Farm) -> None:
+def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) -> None:
     edge, gateway = (f"http://127.0.0.1:{node.ports['http']}" for node in (lab.edge, lab.a))
     channel = lab.a.channel(isHls=True)
     ports = http("GET", f"{edge}/broadcast.json").json()
@@ -453,7 +458,7 @@ def test_an_edge_tells_publishers_pages_and_encoders_where_the_gateways_are(lab:
 # ---- gateways that the settings name ----
 
 
-def test_an_edge_finds_streams_by_asking_the_gateways_that_it_is_told(tmp_path: Path) -> None:
+def test_an_edge_can_find_streams_by_asking_configured_gateways(tmp_path: Path) -> None:
     with farm(tmp_path, MILLRACE_EDGE__UPSTREAM="UPSTREAM") as lab:
         opened = lab.b.channel(isFlv=True, isHls=True)
         closed = lab.a.channel(isFlv=True, isHls=True, playAuth="sign")
@@ -481,7 +486,7 @@ def test_an_edge_finds_streams_by_asking_the_gateways_that_it_is_told(tmp_path: 
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_gateway_that_dies_takes_only_its_own_streams_along(tmp_path: Path, how: signal.Signals) -> None:
+def test_a_dead_gateway_interrupts_only_its_own_streams(tmp_path: Path, how: signal.Signals) -> None:
     with farm(tmp_path) as lab:
         lost, kept = lab.a.channel(isFlv=True, isHls=True, isCMAF=True), lab.b.channel(isFlv=True, isHls=True)
         with push(FILM, lost.push) as first, push(FILM, kept.push):
@@ -500,7 +505,7 @@ def test_a_gateway_that_dies_takes_only_its_own_streams_along(tmp_path: Path, ho
             lab.a.process.send_signal(signal.SIGCONT)
 
 
-def test_players_go_on_at_the_gateway_to_which_a_publisher_went(tmp_path: Path) -> None:
+def test_players_continue_when_the_publisher_moves_to_another_gateway(tmp_path: Path) -> None:
     with farm(tmp_path) as lab:
         channel = lab.a.channel(isFlv=True, isHls=True)
         other = f"rtmp://127.0.0.1:{lab.b.ports['rtmp']}/stream/{channel.obs_key}"
@@ -519,7 +524,7 @@ def test_players_go_on_at_the_gateway_to_which_a_publisher_went(tmp_path: Path) 
 
 
 class Reconnecting:
-    """An encoder that tries again until it is taken."""
+    """An encoder that tries again until its push is accepted."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""proxy/haproxy/haproxy.cfg in the real HAProxy, in front of real gateways: who gets what, and what faults do."""
+"""proxy/haproxy/haproxy.cfg in the real HAProxy in front of real gateways: routing, limits and faults."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Site:
         return f"{scheme}://localhost:{self.front.ports[scheme]}/{channel.id}/{path}"
 
     def target(self, channel: Channel, scheme: str = "rtmp") -> str:
-        """What ffmpeg pushes to."""
+        """Returns the address to which ffmpeg pushes."""
         return f"{scheme}://127.0.0.1:{self.front.ports[scheme]}/stream/{channel.obs_key}"
 
     def tls(self) -> ssl.SSLContext:
@@ -76,7 +76,7 @@ def opened(folder: Path, count: int = 2, **settings: str) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """For tests that break nothing."""
+    """Yields the site of all tests that break nothing."""
     with opened(tmp_path_factory.mktemp("site"), MILLRACE_LIMITS__REFUSALS_PER_MINUTE="3") as one:
         yield one
 
@@ -94,7 +94,7 @@ async def publishing(site: Site, channel: Channel, *, source: str = ENCODER) -> 
 
 @contextlib.asynccontextmanager
 async def returning(site: Site, channel: Channel) -> AsyncIterator[Peer]:
-    """As `publishing`, by an encoder that tries every second until it is accepted: a death must be sure."""
+    """Like `publishing`, with an encoder that tries every second until it is accepted."""
     for _ in range(30):
         async with connected(site.front.ports["rtmp"], source=ENCODER) as peer:
             if (said := await peer.publish(channel.obs_key)).code == STARTED:
@@ -135,7 +135,7 @@ def test_the_configuration_with_tls_is_valid_without_a_warning(site: Site) -> No
 
 
 @pytest.mark.parametrize("scheme", ["rtmp", "rtmps"])
-def test_a_push_reaches_one_gateway_with_the_encoders_own_address(site: Site, scheme: str) -> None:
+def test_a_push_reaches_one_gateway_with_the_address_of_its_encoder(site: Site, scheme: str) -> None:
     channel = site.farm.channel()
     with push(PLAIN, site.target(channel, scheme)) as encoder:
         host = site.farm.holder(channel)
@@ -146,7 +146,7 @@ def test_a_push_reaches_one_gateway_with_the_encoders_own_address(site: Site, sc
         assert encoder.running, encoder.errors
 
 
-async def test_pushes_spread_and_each_keeps_its_encoders_address(site: Site) -> None:
+async def test_pushes_are_distributed_and_keep_the_addresses_of_their_encoders(site: Site) -> None:
     channels = [site.farm.channel() for _ in range(4)]
     sources = [f"127.0.1.{n}" for n in range(4)]
     async with contextlib.AsyncExitStack() as stack:
@@ -157,14 +157,14 @@ async def test_pushes_spread_and_each_keeps_its_encoders_address(site: Site) -> 
         assert [site.farm.publisher(channel)["address"] for channel in channels] == sources
 
 
-async def test_an_encoders_own_proxy_header_is_not_believed(site: Site) -> None:
+async def test_a_proxy_header_sent_by_an_encoder_is_refused(site: Site) -> None:
     async with connected(site.front.ports["rtmp"], source=ENCODER, first=header("192.0.2.66")) as peer:
         assert await peer.closed()
         assert not peer.heard
     assert not any("192.0.2.66" in gateway.log for gateway in site.farm.gateways.values())
 
 
-async def test_only_listed_load_balancers_may_say_who_the_encoder_is(site: Site) -> None:
+async def test_only_listed_load_balancers_may_send_the_address_of_the_encoder(site: Site) -> None:
     balancer, client = "127.0.0.31", "198.51.100.7"
     variables = site.farm.variables | {"FRONT_PROXY_FROM": f"192.0.2.0/24 {balancer}"}
     with haproxy(site.names.address, **variables) as behind:
@@ -180,7 +180,7 @@ async def test_only_listed_load_balancers_may_say_who_the_encoder_is(site: Site)
             assert await peer.closed()
 
 
-async def test_a_browsers_push_passes_with_its_address(site: Site) -> None:
+async def test_a_browsers_push_arrives_with_its_address(site: Site) -> None:
     film = camera(seconds=4, sound=False)
     channel = site.farm.channel()
     url = f"wss://localhost:{site.front.ports['wss']}/stream/{channel.obs_key}"
@@ -207,7 +207,9 @@ def live(site: Site) -> Iterator[Channel]:
 
 
 @pytest.mark.parametrize(("http2", "version"), [(True, "2"), (False, "1.1")], ids=["HTTP/2", "HTTP/1.1"])
-def test_playlists_segments_and_blocking_reloads_over_tls(site: Site, live: Channel, http2: bool, version: str) -> None:
+def test_playlists_segments_and_blocking_reloads_work_over_tls(
+    site: Site, live: Channel, http2: bool, version: str
+) -> None:
     def fetch(path: str) -> curl.Answer:
         answer = curl.fetch(site.url(live, path), site.authority.file, http2=http2)
         assert (answer.status, answer.version) == (200, version), answer.text[:200]
@@ -229,7 +231,7 @@ def test_playlists_segments_and_blocking_reloads_over_tls(site: Site, live: Chan
 
 
 async def _held(site: Site, channel: Channel, way: str) -> AsyncIterator[bytes]:
-    """What a viewer gets of live.flv, as it comes."""
+    """Yields the data of live.flv that a viewer gets."""
     if way == "HTTP/1.1":
         async with wire(site.front.ports["https"], tls=site.tls()) as client:
             await client.send(f"GET /{channel.id}/live.flv HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -255,8 +257,8 @@ async def _held(site: Site, channel: Channel, way: str) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("way", ["HTTP/1.1", "HTTP/2", "WebSocket"])
-async def test_each_frame_arrives_before_the_next_is_sent(site: Site, way: str) -> None:
-    """Whatever waits for more before it passes something on would keep this waiting for ever."""
+async def test_each_frame_arrives_before_the_next_one_is_sent(site: Site, way: str) -> None:
+    """A proxy that waits for more data before it forwards some would block this test."""
     channel = site.farm.channel()
     async with publishing(site, channel) as encoder, asyncio.timeout(30):
         viewer = _held(site, channel, way)
@@ -270,7 +272,7 @@ async def test_each_frame_arrives_before_the_next_is_sent(site: Site, way: str) 
                 del seen[:-1000]
 
 
-async def test_gateways_are_told_who_asks_and_how(site: Site) -> None:
+async def test_gateways_get_the_address_and_the_scheme_of_the_client(site: Site) -> None:
     """A double of a gateway repeats the headers that HAProxy sends it."""
 
     class Echo(http.server.BaseHTTPRequestHandler):
@@ -301,7 +303,7 @@ async def test_gateways_are_told_who_asks_and_how(site: Site) -> None:
         echo.shutdown()
 
 
-async def test_guessers_are_held_back_by_their_own_address_whatever_they_claim(site: Site) -> None:
+async def test_clients_with_wrong_signatures_are_limited_by_their_own_address(site: Site) -> None:
     channel = site.farm.channel(playAuth="sign")
 
     async def statuses(source: str, times: int) -> list[int]:
@@ -315,13 +317,13 @@ async def test_guessers_are_held_back_by_their_own_address_whatever_they_claim(s
 
 
 @pytest.mark.parametrize("path", ["/_node/c", "/_node", "/%5Fnode/c", "/_nod%65/c?original=1"])
-async def test_what_nodes_ask_of_each_other_does_not_pass(site: Site, path: str) -> None:
+async def test_requests_between_nodes_are_not_forwarded(site: Site, path: str) -> None:
     async with wire(site.front.ports["http"]) as client:
         reply = await client.get(path)
         assert (reply.status, reply.headers.get("server")) == (404, None), "by HAProxy, not by a gateway"
 
 
-async def test_no_request_inside_another_gets_an_answer_of_the_next_one(site: Site) -> None:
+async def test_a_smuggled_request_gets_no_answer(site: Site) -> None:
     for name, sent in REQUESTS.items():
         async with wire(site.front.ports["http"]) as client:
             client.writer.write(sent)
@@ -335,7 +337,7 @@ async def test_no_request_inside_another_gets_an_answer_of_the_next_one(site: Si
                 assert (reply.status, reply.text) == (200, "OK"), name
 
 
-async def test_figures_are_for_this_host_and_nothing_else_is_open(site: Site) -> None:
+async def test_metrics_are_local_and_the_api_is_not_reachable(site: Site) -> None:
     port = site.front.ports["metrics"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
         text = reply.read().decode()
@@ -350,7 +352,7 @@ async def test_figures_are_for_this_host_and_nothing_else_is_open(site: Site) ->
 
 
 def aside(site: Site, host: str, state: str = "drain") -> None:
-    """HAProxy sends no viewer to this gateway, as an operator would have it before he takes it away; "ready": again."""
+    """Lets HAProxy send no viewer to this gateway, like an operator before its removal. "ready" undoes this."""
     server = next(
         line.split()[3]
         for line in site.front.ask("show servers state playback-ready").splitlines()
@@ -360,7 +362,7 @@ def aside(site: Site, host: str, state: str = "drain") -> None:
 
 
 async def frames(site: Site, channel: Channel, way: str, frame: bytes) -> None:
-    """Plays as players do, coming again when it is ended, until this frame has arrived."""
+    """Plays and reconnects like a player until this frame has arrived."""
     seen = bytearray()
     while frame[5:] not in seen:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, AssertionError):
@@ -374,7 +376,7 @@ async def frames(site: Site, channel: Channel, way: str, frame: bytes) -> None:
 
 @pytest.mark.parametrize("end", ["killed", "drained"])
 @pytest.mark.parametrize("way", ["HTTP/1.1", "HTTP/2", "WebSocket"])
-async def test_viewers_at_the_other_gateway_see_the_picture_again(tmp_path: Path, end: str, way: str) -> None:
+async def test_viewers_continue_at_the_other_gateway_after_a_failure(tmp_path: Path, end: str, way: str) -> None:
     with opened(tmp_path) as site:
         channel = site.farm.channel()
         async with publishing(site, channel) as encoder:
@@ -400,7 +402,7 @@ async def test_viewers_at_the_other_gateway_see_the_picture_again(tmp_path: Path
 # ---- faults ----
 
 
-def test_a_killed_gateways_encoder_finds_the_other(tmp_path: Path) -> None:
+def test_the_encoder_of_a_killed_gateway_reconnects_to_the_other(tmp_path: Path) -> None:
     with opened(tmp_path) as site:
         channel = site.farm.channel()
         with push(PLAIN, site.target(channel)) as encoder:
@@ -417,7 +419,7 @@ def test_a_killed_gateways_encoder_finds_the_other(tmp_path: Path) -> None:
             until(lambda: curl.fetch(site.url(channel, "live.m3u8"), site.authority.file).status == 200, "HLS plays")
 
 
-def test_a_gateway_that_drains_gets_nothing_new_and_ends(tmp_path: Path) -> None:
+def test_a_draining_gateway_gets_no_new_connections_and_ends(tmp_path: Path) -> None:
     with opened(tmp_path, MILLRACE_SERVE__DRAIN="20") as site:
         channel = site.farm.channel()
         with push(PLAIN, site.target(channel)) as encoder:
@@ -432,8 +434,8 @@ def test_a_gateway_that_drains_gets_nothing_new_and_ends(tmp_path: Path) -> None
             assert encoder.running, encoder.errors
 
 
-async def test_a_gateway_that_hangs_loses_its_encoders_to_the_other(tmp_path: Path) -> None:
-    """Also where it has taken so much of a push that nothing more can be sent to it."""
+async def test_encoders_of_a_hanging_gateway_reconnect_to_the_other(tmp_path: Path) -> None:
+    """This also holds if the gateway has accepted so much of a push that nothing more can be sent."""
     with opened(tmp_path) as site:
         channel = site.farm.channel()
         async with publishing(site, channel) as encoder:
@@ -453,7 +455,7 @@ async def test_a_gateway_that_hangs_loses_its_encoders_to_the_other(tmp_path: Pa
                 process.send_signal(signal.SIGCONT)
 
 
-async def test_a_new_gateway_is_found_by_its_name(tmp_path: Path) -> None:
+async def test_a_new_gateway_is_found_by_dns(tmp_path: Path) -> None:
     with opened(tmp_path) as site:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(2):
@@ -466,8 +468,8 @@ async def test_a_new_gateway_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["silent", "failing", "forgetful"])
-async def test_a_name_server_that_is_away_takes_nobody_out(site: Site, fault: str) -> None:
-    """Nor does one that tells some addresses only, or none: for ten minutes health checks know better."""
+async def test_a_failing_name_server_removes_no_gateway(site: Site, fault: str) -> None:
+    """Nor does a name server with an incomplete answer: for ten minutes health checks decide."""
     names, known = site.names, site.names.records[GATEWAYS]
     channel = site.farm.channel()
     async with publishing(site, channel) as encoder:
@@ -489,7 +491,7 @@ async def test_a_name_server_that_is_away_takes_nobody_out(site: Site, fault: st
             names.records[GATEWAYS] = known
 
 
-async def test_without_its_store_a_fleet_goes_on_showing_what_is_live(tmp_path: Path) -> None:
+async def test_a_gateway_without_its_store_continues_its_live_streams(tmp_path: Path) -> None:
     with opened(tmp_path, count=1) as site:
         (host,) = site.farm.gateways
         channel, other = site.farm.channel(), site.farm.channel()
@@ -513,7 +515,7 @@ async def test_without_its_store_a_fleet_goes_on_showing_what_is_live(tmp_path: 
         await asyncio.to_thread(site.front.wait_up, "rtmp-ready", host)
 
 
-def test_a_reload_lets_a_push_go_on(tmp_path: Path, site: Site) -> None:
+def test_a_reload_does_not_interrupt_a_push(tmp_path: Path, site: Site) -> None:
     channel = site.farm.channel()
     with haproxy(site.names.address, **site.farm.variables) as old:
         old.wait_up("rtmp-ready", *site.farm.gateways)

@@ -1,4 +1,4 @@
-"""WHIP and WHEP through the real HAProxy, with two gateways of two processes: requests pass it, media do not."""
+"""WHIP and WHEP through the real HAProxy, with two gateways of two processes: only requests pass it, not media."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def units() -> Iterator[AccessUnit]:
-    """Pictures without reordering, again and again the same 20 seconds, in which no two are alike."""
+    """Yields pictures without reordering. The same 20 seconds repeat, in which all pictures differ."""
     film = h264(seconds=20, bframes=0, audio=False).of(Kind.VIDEO)
     for turn in itertools.count():
         for unit in film:
@@ -77,7 +77,7 @@ def viewers(site: Site, channel: Channel) -> int:
 
 
 async def restarts(session: Session) -> None:
-    """PATCH: trickles, then restarts ICE. The process with the session gives its own port again."""
+    """Patches the session, then restarts ICE. The process with the session gives its own port again."""
     client = session.client
 
     def fragment() -> str:
@@ -103,7 +103,7 @@ def candidate(sdp: str) -> tuple[str, str]:
 
 
 def common(first: list[bytes], second: list[bytes]) -> int:
-    """The number of pictures that both have. Neither may lack one between them."""
+    """Returns the number of pictures in both lists, and checks that none is missing between them."""
     at = next(place for place, picture in enumerate(first) if picture in second)
     begin = second.index(first[at])
     count = min(len(first) - at, len(second) - begin)
@@ -111,7 +111,7 @@ def common(first: list[bytes], second: list[bytes]) -> int:
     return count
 
 
-async def test_a_push_and_a_viewer_from_the_offer_to_the_end(site: Site) -> None:
+async def test_a_push_and_a_viewer_work_from_the_offer_to_the_end(site: Site) -> None:
     async with pushing(site) as (channel, whip):
         assert whip.url.startswith(f"http://localhost:{site.front.ports['http']}/{channel.id}/whip/")
         assert candidate(whip.answer.text)[0] == NODES
@@ -137,7 +137,7 @@ async def test_a_push_and_a_viewer_from_the_offer_to_the_end(site: Site) -> None
         await until(lambda: viewers(site, channel) == 0, "the viewer has left")
 
 
-async def test_every_process_has_any_session_changed_and_ended(site: Site) -> None:
+async def test_every_process_can_change_and_end_any_session(site: Site) -> None:
     """HAProxy and the kernel give each request to any gateway and process."""
     async with pushing(site) as (channel, whip):
         found: dict[tuple[str, str], Whep] = {}
@@ -163,7 +163,7 @@ async def test_every_process_has_any_session_changed_and_ended(site: Site) -> No
 
 @contextlib.contextmanager
 def taken(site: Site, host: str) -> Iterator[None]:
-    """HAProxy sends no viewer to this gateway."""
+    """Lets HAProxy send no viewer to this gateway."""
     aside(site, host)
     try:
         yield
@@ -187,7 +187,7 @@ async def everywhere(url: str, count: int, found: dict[tuple[str, str], Whep]) -
     raise AssertionError(f"only {sorted(found)} answered")
 
 
-async def test_pushes_spread_over_gateways_whatever_their_address(site: Site) -> None:
+async def test_pushes_to_one_address_are_distributed_over_the_gateways(site: Site) -> None:
     """OBS pushes every channel to /whip."""
     async with contextlib.AsyncExitStack() as stack:
         hosts = []
@@ -204,7 +204,7 @@ async def test_pushes_spread_over_gateways_whatever_their_address(site: Site) ->
         assert sorted(hosts.count(host) for host in site.farm.gateways) == [2, 2]
 
 
-async def test_where_edges_serve_viewers_gateways_take_pushes(site: Site) -> None:
+async def test_with_edges_for_viewers_pushes_still_go_to_gateways(site: Site) -> None:
     edge = await asyncio.to_thread(site.farm.edge)
     with haproxy(site.names.address, FRONT_PLAYERS=PLAYERS, **site.farm.variables) as front:
         front.wait_up("playback-ready", edge)
@@ -246,7 +246,7 @@ async def test_clients_are_limited_and_logged_by_their_own_address(site: Site) -
     assert f'"peer":"{SOURCE}"' not in log and "203.0.113." not in log
 
 
-async def test_a_page_opens_and_ends_a_session_over_http2(site: Site) -> None:
+async def test_a_session_can_be_opened_and_ended_over_http2(site: Site) -> None:
     def request(method: str, url: str, *options: str) -> curl.Answer:
         answer = curl.fetch(url, site.authority.file, "--request", method, *options)
         assert answer.version == "2"
@@ -264,7 +264,7 @@ async def test_a_page_opens_and_ends_a_session_over_http2(site: Site) -> None:
         assert (await asyncio.to_thread(request, "DELETE", location)).status == 404
 
 
-def test_ffmpeg_publishes_through_haproxy(site: Site) -> None:
+def test_ffmpeg_can_push_through_haproxy(site: Site) -> None:
     ffmpeg, film, channel = new_ffmpeg(), Film("clients", seconds=40, bframes=0), site.farm.channel()
     command = [
         ffmpeg, "-v", "warning", "-re", "-i", str(film.path()), "-c:v", "copy", "-c:a", "libopus", "-ar", "48000",

@@ -1,4 +1,4 @@
-"""Films outlive their jobs: titles, search, deletion, the import of older ones, and pages on a running gateway."""
+"""Films exist longer than their jobs: titles, search, deletion, import of older films, and pages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def put(at: Bench, **objects: bytes) -> None:
 
 
 def older_film(at: Bench, folder: str) -> None:
-    """A film as an older version left it: files without a record."""
+    """Creates the files of a film of an older version, which has no record."""
     base = folder.rpartition("/")[2]
     files = {f"{base}.m3u8": b"#EXTM3U\n", f"{base}stream.m3u8": PLAYLIST, f"{base}stream_00001.ts": bytes(188)}
     put(at, **{f"{folder}/{name}": data for name, data in (files | {"thumbnail.0000000.jpg": b"\xff\xd8"}).items()})
@@ -68,7 +68,7 @@ async def test_a_film_stays_when_its_job_leaves_the_history(tmp_path: Path) -> N
         assert (await at.studio.films.visible("talks/a")).title == "A talk"
 
 
-async def test_a_film_that_cannot_be_made_says_why_and_can_be_deleted(tmp_path: Path) -> None:
+async def test_a_failed_film_shows_its_reason_and_can_be_deleted(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         put(at, **{"text.mp4": b"This is text.\n"})
         await at.finished((await at.studio.submit("text.mp4")).id)
@@ -79,7 +79,7 @@ async def test_a_film_that_cannot_be_made_says_why_and_can_be_deleted(tmp_path: 
         assert (at.root / "text.mp4").exists()  # somebody else's file
 
 
-async def test_deleting_removes_the_files_of_the_film_alone(tmp_path: Path) -> None:
+async def test_a_deletion_removes_only_the_files_of_the_film(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         older_film(at, "shows/one")
         put(
@@ -94,7 +94,7 @@ async def test_deleting_removes_the_files_of_the_film_alone(tmp_path: Path) -> N
             await at.studio.films.delete("shows/one")
 
 
-async def test_a_film_that_a_job_makes_is_not_deleted(tmp_path: Path) -> None:
+async def test_a_film_cannot_be_deleted_while_a_job_makes_it(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         put(at, **{"a.mp4": b"source"})
         job = await at.studio.submit("a.mp4")
@@ -105,7 +105,7 @@ async def test_a_film_that_a_job_makes_is_not_deleted(tmp_path: Path) -> None:
             await at.studio.films.visible("a")
 
 
-async def test_no_job_makes_a_film_that_is_being_deleted(tmp_path: Path) -> None:
+async def test_no_job_starts_for_a_film_that_is_being_deleted(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         put(at, **{"a.mp4": b"source"})
         await at.studio.films.store.add(Film("a", "A", 1.0, state=FilmState.DELETING))
@@ -114,7 +114,7 @@ async def test_no_job_makes_a_film_that_is_being_deleted(tmp_path: Path) -> None
         assert await at.store.newest(10) == []
 
 
-async def test_a_deletion_that_a_stopped_process_began_is_finished(tmp_path: Path) -> None:
+async def test_an_interrupted_deletion_is_completed(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         older_film(at, "shows/one")
         await at.studio.films.store.add(Film("shows/one", "One", 1.0, state=FilmState.DELETING))
@@ -123,7 +123,7 @@ async def test_a_deletion_that_a_stopped_process_began_is_finished(tmp_path: Pat
         assert await at.studio.films.store.in_state(FilmState.DELETING) == []
 
 
-async def test_films_whose_process_ended_are_completed(tmp_path: Path) -> None:
+async def test_films_of_ended_processes_are_completed(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         names = names_of("My holiday.mp4")
         files = {names.master: b"#EXTM3U\n", names.playlist: PLAYLIST}
@@ -156,7 +156,7 @@ async def test_films_of_older_versions_are_listed_once(tmp_path: Path) -> None:
         assert await listed(at) == ["deep/er/two"]
 
 
-async def test_an_upload_that_never_came_is_not_listed(tmp_path: Path) -> None:
+async def test_an_upload_without_data_is_not_listed(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         key, _ = await at.studio.uploads.offer("My clip.mp4", "http://x", "", "")
         assert await listed(at) == []
@@ -177,7 +177,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 def upload(gateway: Gateway, **texts: str) -> str:
-    """Uploads a film and waits until it is ready; its key."""
+    """Uploads a film, and returns its key when it is ready."""
     offer = gateway.api("POST", "/uploads", {"name": "clip.mp4", **texts}).json()
     sent = urllib.request.Request(
         offer["url"], data=films.plain().read_bytes(), headers=offer["headers"], method=offer["method"]

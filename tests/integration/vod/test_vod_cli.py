@@ -1,4 +1,4 @@
-"""`millrace vod` as somebody at a terminal uses it: exit codes, one-line errors, Ctrl-C, what is left behind."""
+"""The command `millrace vod` at a terminal: exit codes, one-line errors, Ctrl-C, and remaining files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_film_becomes_a_folder_of_its_name(tmp_path: Path) -> None:
+def test_a_film_becomes_a_folder_with_its_name(tmp_path: Path) -> None:
     done = vod(films.plain(), "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "out/plain/plain.m3u8")
@@ -59,7 +59,7 @@ def test_a_film_becomes_a_folder_of_its_name(tmp_path: Path) -> None:
     assert films.probe(tmp_path / "out/plain/plain.m3u8")["video"]["codec_name"] == "h264"
 
 
-def test_json_is_the_finished_job(tmp_path: Path) -> None:
+def test_the_json_option_prints_the_finished_job(tmp_path: Path) -> None:
     done = vod(films.plain(), "--out", tmp_path, "--json")
     job = json.loads(done.stdout)
     assert (job["state"], job["progress"], job["error"]) == ("COMPLETE", 100, None)
@@ -68,7 +68,7 @@ def test_json_is_the_finished_job(tmp_path: Path) -> None:
     )
 
 
-def test_paths_are_as_they_were_given(tmp_path: Path) -> None:
+def test_relative_paths_are_printed_as_relative_paths(tmp_path: Path) -> None:
     (tmp_path / "a.v1.mp4").write_bytes(films.plain().read_bytes())
     done = vod("a.v1.mp4", "--out", "there", cwd=tmp_path)
     assert done.stdout.strip() == "there/a.v1/a.v1.m3u8"
@@ -78,7 +78,7 @@ def test_paths_are_as_they_were_given(tmp_path: Path) -> None:
     ("name", "data", "words"),
     [("text.mp4", b"hello there, no film\n", "text"), ("cut.mp4", None, "incomplete"), ("none.mp4", b"", "empty")],
 )
-def test_what_is_no_film_is_one_line_and_leaves_nothing(
+def test_a_file_that_is_not_a_film_gives_a_one_line_error(
     name: str, data: bytes | None, words: str, tmp_path: Path
 ) -> None:
     whole = films.plain().read_bytes()
@@ -89,7 +89,7 @@ def test_what_is_no_film_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_job_as_json_says_why(tmp_path: Path) -> None:
+def test_a_failed_job_is_printed_as_json_with_its_reason(tmp_path: Path) -> None:
     failed = vod(films.scratch_file("text.mp4", b"hello there, no film\n"), "--out", tmp_path, "--json")
     job = json.loads(failed.stdout)
     assert (failed.returncode, job["state"], job["error"]) == (1, "ERROR", "it is text, not media")
@@ -104,24 +104,24 @@ def test_a_failed_job_as_json_says_why(tmp_path: Path) -> None:
         (["a.mp4", "--nonsense"], "nonsense"),
     ],
 )
-def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_a_wrong_argument_gives_exit_code_2(arguments: list[str], words: str, tmp_path: Path) -> None:
     failed = vod(*arguments, cwd=tmp_path)
     assert failed.returncode == 2 and words.lower() in failed.stderr.lower() and "Traceback" not in failed.stderr
 
 
-def test_a_file_that_is_not_there_is_exit_code_1(tmp_path: Path) -> None:
+def test_a_missing_file_gives_exit_code_1(tmp_path: Path) -> None:
     failed = vod("nothing.mp4", "--out", "x", cwd=tmp_path)
     assert (failed.returncode, failed.stderr) == (1, "millrace: nothing.mp4: No such file or directory\n")
 
 
-def test_too_little_memory_is_one_line_and_not_a_wait_for_ever(tmp_path: Path) -> None:
+def test_too_little_memory_gives_an_error_without_waiting(tmp_path: Path) -> None:
     large = films.silent("large.mp4", "testsrc2=size=1920x1080:rate=30", *films.H264, seconds=1)
     failed = vod(large, "--out", tmp_path / "out", "--set", "vod.memory=120000000")
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) <= 2
     assert "memory" in failed.stderr and not (tmp_path / "out").exists()
 
 
-def test_an_earlier_film_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_earlier_film_is_replaced_completely(tmp_path: Path) -> None:
     long = films.plain("long.mp4", 25)
     (tmp_path / "film.mp4").write_bytes(long.read_bytes())
     assert vod("film.mp4", "--out", "out", cwd=tmp_path).returncode == 0
@@ -132,8 +132,8 @@ def test_an_earlier_film_is_replaced_whole(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == {"film"}
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
-    """`--out ~` and a film called Documents.mp4."""
+def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
+    """An example is `--out ~` with a film called Documents.mp4."""
     precious = tmp_path / "plain" / "thesis.txt"
     precious.parent.mkdir()
     precious.write_text("years of work")
@@ -142,7 +142,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     assert precious.read_text() == "years of work" and names(tmp_path) == {"plain"}
 
 
-def test_ctrl_c_ends_the_worker_and_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_worker_and_leaves_no_files(tmp_path: Path) -> None:
     slow = films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
     process = subprocess.Popen(
         command(slow, "--out", tmp_path / "out"),
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_the_worker_and_leaves_nothing(tmp_path: Path) -> None:
     assert workers and not [pid for pid in workers if alive(pid)] and package_workers() == []
 
 
-def test_a_killed_command_takes_its_worker_along(tmp_path: Path) -> None:
+def test_a_killed_command_also_ends_its_worker(tmp_path: Path) -> None:
     slow = films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
     process = subprocess.Popen(
         command(slow, "--out", tmp_path / "out"),
@@ -182,7 +182,7 @@ def test_a_killed_command_takes_its_worker_along(tmp_path: Path) -> None:
     assert not (tmp_path / "out/slow").exists()  # nothing half-written has the film's name
 
 
-def test_what_a_killed_command_left_is_gone_with_the_next_one(tmp_path: Path) -> None:
+def test_the_next_command_removes_the_files_of_a_killed_one(tmp_path: Path) -> None:
     left = tmp_path / ".millrace-vod-999999-abc"
     ours = tmp_path / f".millrace-vod-{os.getpid()}-abc"
     for folder in (left, ours):
@@ -209,7 +209,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command(films.plain(), "--out", tmp_path), stderr=theirs, stdout=subprocess.DEVNULL, env=ENVIRONMENT
@@ -226,7 +226,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     assert b"\r[" in shown and b"100 %" in shown
 
 
-def test_mediaconvert_json_is_a_job_and_makes_nothing(tmp_path: Path) -> None:
+def test_mediaconvert_json_prints_a_job_and_creates_no_files(tmp_path: Path) -> None:
     done = vod(
         "s3://in/films/my.v1.clip.mp4", "--out", "s3://out/vod", "--mediaconvert-json", cwd=tmp_path,
         ROLE_ARN="arn:aws:iam::111122223333:role/r", QUEUE_ARN="arn:aws:mediaconvert:eu-west-1:111122223333:queues/q",
@@ -247,20 +247,20 @@ def test_mediaconvert_json_is_a_job_and_makes_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
-def test_without_out_mediaconvert_writes_beside_the_film() -> None:
+def test_mediaconvert_without_out_writes_beside_the_film() -> None:
     done = vod("s3://in/films/a.mp4", "--mediaconvert-json")
     assert '"Destination": "s3://in/films/a/"' in done.stdout
     assert "ROLE_ARN is not set" in done.stderr and "Role" not in json.loads(done.stdout)
 
 
-def test_a_bucket_without_aws_is_one_line(tmp_path: Path) -> None:
+def test_a_bucket_without_aws_gives_a_one_line_error(tmp_path: Path) -> None:
     failed = vod(
         "s3://in/a.mp4", "--out", tmp_path / "x", AWS_CONFIG_FILE="/dev/null", AWS_EC2_METADATA_DISABLED="true"
     )
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1 and "AWS" in failed.stderr
 
 
-def test_bounds_hold_on_the_command_line_too_and_can_be_lifted(tmp_path: Path) -> None:
+def test_limits_apply_on_the_command_line_and_can_be_disabled(tmp_path: Path) -> None:
     bounded = ("--set", "vod.film_seconds=2", "--set", "vod.output_bytes=0", "--set", "vod.output_ratio=0.001")
     failed = vod(films.plain(), "--out", tmp_path / "out", *bounded)
     assert failed.returncode == 1 and not (tmp_path / "out").exists()
@@ -271,7 +271,7 @@ def test_bounds_hold_on_the_command_line_too_and_can_be_lifted(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
-def test_alone_it_shows_its_usage() -> None:
+def test_the_command_without_arguments_shows_its_usage() -> None:
     alone = vod()
     assert alone.returncode == 2 and alone.stdout == ""
     assert alone.stderr.startswith("Usage: millrace vod") and "--out" in alone.stderr
@@ -279,7 +279,7 @@ def test_alone_it_shows_its_usage() -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """A web server of the folder; yields its address."""
+    """Runs a web server of the folder, and yields its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -294,7 +294,7 @@ NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_made_has_the_films_name_and_plays_by_http(name: str, tmp_path: Path) -> None:
+def test_the_output_has_the_films_name_and_plays_by_http(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())
     done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -308,13 +308,13 @@ def test_what_was_made_has_the_films_name_and_plays_by_http(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["a\nb.mp4", "a\\b.mp4", "..mp4"])
-def test_a_name_that_cannot_be_a_path_of_the_store_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_a_path_of_the_store_is_refused(name: str, tmp_path: Path) -> None:
     refused = vod(name, "--out", "out", cwd=tmp_path)
     assert refused.returncode == 2 and not (tmp_path / "out").exists()
     assert len(refused.stderr.splitlines()) == 1 and "name" in refused.stderr
 
 
-def test_what_was_made_plays_in_vlc_from_disk() -> None:
+def test_the_output_plays_in_vlc_from_disk() -> None:
     need("cvlc", "runuser")
     with tempfile.TemporaryDirectory(prefix="millrace-vlc-vod-") as folder:  # below no folder of pytest's: all may read
         place = Path(folder)
@@ -327,7 +327,7 @@ def test_what_was_made_plays_in_vlc_from_disk() -> None:
             assert len(recorded(player, 2).video) > 40
 
 
-def test_films_whose_names_read_alike_do_not_replace_each_other(tmp_path: Path) -> None:
+def test_films_with_similar_names_do_not_replace_each_other(tmp_path: Path) -> None:
     made = set()
     for name in NAMES[:2]:
         (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())

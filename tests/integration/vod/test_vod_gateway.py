@@ -1,4 +1,4 @@
-"""A running gateway makes films and plays them, protected or not, and goes on with what a killed one had begun."""
+"""A running gateway makes films, plays them with and without protection, and resumes the jobs of a killed one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wait(gateway: Gateway, id: str, *states: str, seconds: float = 90) -> dict[s
 
 
 def upload(gateway: Gateway, film: Path) -> dict[str, Any]:
-    """As a page or a script would: ask for an address, send the film there; the job that this makes."""
+    """Uploads like a page or a script: asks for an address, sends the film there, and returns the job."""
     offer = gateway.api("POST", "/uploads", {"name": film.name}).json()
     request = urllib.request.Request(
         offer["url"], data=film.read_bytes(), headers=offer["headers"], method=offer["method"]
@@ -37,7 +37,7 @@ def upload(gateway: Gateway, film: Path) -> dict[str, Any]:
     return found
 
 
-def test_an_uploaded_film_is_made_and_plays() -> None:
+def test_an_uploaded_film_is_converted_and_plays() -> None:
     with running(MILLRACE_VOD__PRESET="superfast") as gateway:
         job = wait(gateway, upload(gateway, films.plain())["id"], "COMPLETE", "ERROR")
         assert job["state"] == "COMPLETE", job
@@ -48,7 +48,7 @@ def test_an_uploaded_film_is_made_and_plays() -> None:
                 assert reply.headers["Content-Type"] == "image/jpeg" and reply.read(2) == b"\xff\xd8"
 
 
-def test_protected_films_play_with_the_addresses_that_the_api_gives() -> None:
+def test_protected_films_play_with_the_addresses_of_the_api() -> None:
     with running(MILLRACE_VOD__PRESET="superfast", MILLRACE_PLAYBACK__AUTH="sign") as gateway:
         job = wait(gateway, upload(gateway, films.plain())["id"], "COMPLETE", "ERROR")
         address = job["outputs"]["hls"]
@@ -62,7 +62,7 @@ def test_protected_films_play_with_the_addresses_that_the_api_gives() -> None:
             refused.close()
 
 
-def test_a_killed_gateways_job_is_done_by_the_next_one(tmp_path: Path) -> None:
+def test_the_job_of_a_killed_gateway_is_done_by_the_next_one(tmp_path: Path) -> None:
     slow = films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
     settings = {"MILLRACE_VOD__PRESET": "slow", "MILLRACE_DATA": str(tmp_path / "kept")}
     (tmp_path / "kept").mkdir()
@@ -82,7 +82,7 @@ def test_a_killed_gateways_job_is_done_by_the_next_one(tmp_path: Path) -> None:
 
 
 def begin(folder: Path, settings: dict[str, str]) -> Gateway:
-    """A gateway over a data folder that outlives it."""
+    """Starts a gateway over a persistent data folder."""
     folder.mkdir()
     data = Path(settings["MILLRACE_DATA"])
     (data / "ports.json").unlink(missing_ok=True)

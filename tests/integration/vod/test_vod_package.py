@@ -1,4 +1,4 @@
-"""Films of every kind become HLS that others can read: real files in, judged by ffprobe and by their pixels."""
+"""Films of every kind become HLS for other players: real files are converted, and ffprobe and pixels are checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOW = VodEncoding(crf=23, preset="superfast", max_bits=5_000_000, segment=10)
 
 
 class Result:
-    """What one film became."""
+    """The output of one film."""
 
     def __init__(self, source: Path, folder: Path, how: VodEncoding = HOW, bounds: Bounds = NONE) -> None:
         folder.mkdir()
@@ -68,7 +68,7 @@ def test_a_film_becomes_the_files_of_the_original_system(tmp_path: Path) -> None
     assert re.fullmatch(r"avc1\.64[0-9A-F]{4},mp4a\.40\.2", result.attribute("CODECS") or "")
 
 
-def test_playlists_are_of_a_finished_film(tmp_path: Path) -> None:
+def test_playlists_describe_a_finished_film(tmp_path: Path) -> None:
     result = make(films.plain(), tmp_path)
     for tag in ("#EXTM3U", "#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-ENDLIST", "#EXT-X-MEDIA-SEQUENCE:1"):
         assert tag in result.playlist
@@ -92,7 +92,7 @@ def test_segments_last_ten_seconds_and_each_begins_with_a_key_picture(tmp_path: 
     assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 625
 
 
-def test_segments_join_without_a_break(tmp_path: Path) -> None:
+def test_consecutive_segments_have_no_gap(tmp_path: Path) -> None:
     result = make(films.plain("long.mp4", 25), tmp_path)
     joined = tmp_path / "joined.ts"
     joined.write_bytes(b"".join(path.read_bytes() for path in sorted(result.folder.glob("*.ts"))))
@@ -104,7 +104,7 @@ def test_segments_join_without_a_break(tmp_path: Path) -> None:
         assert max(b - a for a, b in pairwise(films.times(joined, kind))) < step
 
 
-def test_sound_is_kept_as_it_is_where_it_can_be(tmp_path: Path) -> None:
+def test_sound_is_copied_if_possible(tmp_path: Path) -> None:
     source = films.plain()
     result = make(source, tmp_path)
 
@@ -122,7 +122,7 @@ def test_sound_is_kept_as_it_is_where_it_can_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("container", ["mkv", "mov", "ts", "flv", "avi"])
-def test_any_container_gives_every_picture(container: str, tmp_path: Path) -> None:
+def test_every_picture_is_kept_for_any_container(container: str, tmp_path: Path) -> None:
     result = make(films.copied(f"plain.{container}", films.plain()), tmp_path)
     told = films.probe(result.master)
     assert int(told["video"]["nb_read_frames"]) == 75
@@ -133,14 +133,14 @@ def test_any_container_gives_every_picture(container: str, tmp_path: Path) -> No
     ("name", "how"),
     [("live.mp4", ("-movflags", "+frag_keyframe+empty_moov")), ("live.mkv", ("-f", "matroska", "-live", "1"))],
 )
-def test_what_was_written_live_works(name: str, how: tuple[str, ...], tmp_path: Path) -> None:
-    """Fragments without an index; a file that never learnt how long it is."""
+def test_recordings_without_an_index_or_a_length_work(name: str, how: tuple[str, ...], tmp_path: Path) -> None:
+    """The files are fragments without an index, and a file without its duration."""
     result = make(films.copied(name, films.plain("long.mp4", 25), *how), tmp_path)
     assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 625
     assert result.progress[-1] > 0.8
 
 
-def test_a_songs_cover_is_its_poster(tmp_path: Path) -> None:
+def test_the_cover_of_a_song_becomes_its_poster(tmp_path: Path) -> None:
     cover = films.film("cover.jpg", "-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", "1")
     song = films.film(
         "cover.m4a", "-f", "lavfi", "-i", films.SOUND, "-i", str(cover), "-t", "2", "-map", "0", "-map", "1",
@@ -178,7 +178,7 @@ def test_a_film_without_sound_works(tmp_path: Path) -> None:
     assert "mp4a" not in (result.attribute("CODECS") or "")
 
 
-def test_sound_alone_works_and_is_cut_into_segments(tmp_path: Path) -> None:
+def test_a_file_with_only_sound_is_cut_into_segments(tmp_path: Path) -> None:
     source = films.film("song.m4a", "-f", "lavfi", "-i", films.SOUND, "-t", "25", "-c:a", "aac")
     result = make(source, tmp_path)
     assert "video" not in films.probe(result.master)
@@ -188,7 +188,7 @@ def test_sound_alone_works_and_is_cut_into_segments(tmp_path: Path) -> None:
 
 
 def turned(name: str, matrix: tuple[int, int, int, int]) -> Path:
-    """A film, red above and blue below, green on the left, whose header says to show it through this matrix."""
+    """A film, red above and blue below, green on the left, whose header has this rotation matrix."""
     source = films.silent("colours.mp4", COLOURS, *films.H264, seconds=1)
     a, b, c, d = (v << 16 for v in matrix)
     data = bytearray(source.read_bytes())
@@ -212,8 +212,8 @@ def turned(name: str, matrix: tuple[int, int, int, int]) -> Path:
         (0, -1, -1, 0),
     ],
 )
-def test_a_phone_video_comes_out_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
-    """Four ways to hold a phone, and mirrored; players that obey the matrix would show the same."""
+def test_a_phone_video_is_rotated_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
+    """The matrices are four rotations, also mirrored, and players would show the same picture."""
     source = turned(f"turned{matrix}.mp4".replace(" ", ""), matrix)
     result = make(source, tmp_path)
     assert "side_data_list" not in films.probe(result.master)["video"]
@@ -227,7 +227,7 @@ def test_a_phone_video_comes_out_upright(matrix: tuple[int, int, int, int], tmp_
             assert max(abs(p - q) for p, q in zip(got, want, strict=True)) < 60, (picture.name, x, y, got, want)
 
 
-def test_a_phone_held_upright_makes_an_upright_film(tmp_path: Path) -> None:
+def test_a_vertical_phone_video_becomes_a_vertical_film(tmp_path: Path) -> None:
     source = films.silent("wide.mp4", films.PICTURE)
     data = bytearray(source.read_bytes())
     at = data.index(b"tkhd") + 44
@@ -264,7 +264,7 @@ def test_poster_and_thumbnail_are_jpegs_and_the_thumbnail_is_smaller(tmp_path: P
         ),
     ],
 )
-def test_whatever_pixels_it_has_it_becomes_eight_bits_4_2_0(
+def test_every_pixel_format_becomes_eight_bit_4_2_0(
     name: str, picture: str, coding: tuple[str, ...], tmp_path: Path
 ) -> None:
     source = films.silent(name, picture, *coding)
@@ -278,7 +278,7 @@ def test_whatever_pixels_it_has_it_becomes_eight_bits_4_2_0(
         assert max(abs(a - b) for a, b in zip(got, want, strict=True)) < 40, (x, y, got, want)
 
 
-def test_hdr_is_brought_to_ordinary_colours(tmp_path: Path) -> None:
+def test_hdr_is_converted_to_standard_colours(tmp_path: Path) -> None:
     """Diffuse white of PQ (58 % of its codes) is nearly white afterwards; without a change it would be grey."""
     white = "color=white:size=320x180:rate=25,format=yuv420p10le,lutyuv=y='64+0.58*876':u=512:v=512"
     coding = (
@@ -292,7 +292,7 @@ def test_hdr_is_brought_to_ordinary_colours(tmp_path: Path) -> None:
 
 
 def combing(path: Path) -> float:
-    """How much neighbouring lines differ, on average, in pictures of upright bars: nothing but interlacing makes it."""
+    """Returns the average difference of neighbouring lines in pictures of vertical bars, caused by interlacing."""
     raw = subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-pix_fmt", "gray", "-f", "rawvideo", "-"],
         check=True, capture_output=True,
@@ -302,7 +302,7 @@ def combing(path: Path) -> float:
     return sum(abs(a - b) for a, b in pairs) / len(pairs)
 
 
-def test_interlaced_pictures_are_made_whole(tmp_path: Path) -> None:
+def test_interlaced_pictures_are_deinterlaced(tmp_path: Path) -> None:
     source = films.silent(
         "interlaced.mp4",
         "nullsrc=size=320x180:rate=50,geq=lum='255*lt(mod(X+6*N,160),80)':cb=128:cr=128,tinterlace=interleave_top",
@@ -315,7 +315,7 @@ def test_interlaced_pictures_are_made_whole(tmp_path: Path) -> None:
     assert abs(int(films.probe(result.master)["video"]["nb_read_frames"]) - 50) <= 1
 
 
-def test_pixels_that_are_not_square_stay_so_and_the_poster_is_square(tmp_path: Path) -> None:
+def test_the_pixel_aspect_ratio_is_kept_and_the_poster_has_square_pixels(tmp_path: Path) -> None:
     source = films.silent("sar.mp4", "testsrc2=size=360x288:rate=25,setsar=16/11")
     result = make(source, tmp_path)
     told = films.probe(result.master)["video"]
@@ -325,7 +325,7 @@ def test_pixels_that_are_not_square_stay_so_and_the_poster_is_square(tmp_path: P
         assert abs(poster.width / poster.height - 524 / 288) < 0.01
 
 
-def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_keeps_its_timestamps(tmp_path: Path) -> None:
     source = films.silent(
         "vfr.mp4", "testsrc2=size=320x180:rate=30,select='lt(n,60)+not(mod(n,7))'", "-fps_mode", "vfr", *films.H264,
         seconds=6,
@@ -336,8 +336,8 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
     assert max(abs((a - own[0]) - (b - got[0])) for a, b in zip(own, got, strict=True)) < 0.002
 
 
-def test_a_still_that_stands_for_long_is_in_every_segment(tmp_path: Path) -> None:
-    """A screen recording: one picture in 25 seconds."""
+def test_a_long_still_picture_is_repeated_in_every_segment(tmp_path: Path) -> None:
+    """The film is a screen recording with one picture in 25 seconds."""
     source = films.silent(
         "slides.mkv", "testsrc2=size=320x180:rate=25:duration=25,select='eq(n,0)+eq(n,10)+eq(n,624)'",
         "-fps_mode", "vfr", *films.H264, seconds=25,
@@ -346,7 +346,7 @@ def test_a_still_that_stands_for_long_is_in_every_segment(tmp_path: Path) -> Non
     assert [round(d) for d in result.durations] == [10, 10, 5]
 
 
-def test_the_default_sound_track_is_taken(tmp_path: Path) -> None:
+def test_the_default_sound_track_is_used(tmp_path: Path) -> None:
     source = films.film(
         "two.mkv", "-f", "lavfi", "-i", films.PICTURE, "-f", "lavfi", "-i", "sine=300", "-f", "lavfi", "-i",
         films.SOUND,
@@ -356,7 +356,7 @@ def test_the_default_sound_track_is_taken(tmp_path: Path) -> None:
     assert films.probe(make(source, tmp_path).master)["audio"]["channels"] == 2
 
 
-def test_sound_that_lies_far_behind_its_pictures_in_the_file_needs_no_memory_and_is_in_step(tmp_path: Path) -> None:
+def test_sound_stored_far_from_its_pictures_stays_in_sync(tmp_path: Path) -> None:
     source = films.plain(
         "apart.mp4", 12, "-max_interleave_delta", "0", "-chunk_duration", "100000000", "-frag_duration", "0"
     )
@@ -365,7 +365,7 @@ def test_sound_that_lies_far_behind_its_pictures_in_the_file_needs_no_memory_and
     assert abs(films.times(first, "v")[-1] - films.times(first, "a")[-1]) < 0.1
 
 
-def test_bits_a_second_stay_below_the_cap(tmp_path: Path) -> None:
+def test_the_bitrate_stays_below_the_limit(tmp_path: Path) -> None:
     source = films.silent(
         "noise.mkv", "color=gray:size=320x180:rate=25,noise=alls=100:allf=t", "-c:v", "ffv1", seconds=12
     )
@@ -373,13 +373,13 @@ def test_bits_a_second_stay_below_the_cap(tmp_path: Path) -> None:
     assert int(result.attribute("BANDWIDTH") or 0) < 1_400_000
 
 
-def test_progress_grows_to_the_end(tmp_path: Path) -> None:
+def test_progress_grows_until_the_end(tmp_path: Path) -> None:
     result = make(films.plain("long.mp4", 25), tmp_path)
     assert result.progress == sorted(result.progress)
     assert len(result.progress) > 50 and 0.9 < result.progress[-1] <= 0.99
 
 
-def test_a_raw_stream_without_a_length_tells_progress_by_its_bytes(tmp_path: Path) -> None:
+def test_the_progress_of_a_raw_stream_is_measured_in_bytes(tmp_path: Path) -> None:
     source = films.film("raw.h264", "-i", str(films.plain("long.mp4", 25)), "-an", "-c", "copy")
     result = make(source, tmp_path)
     assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 625
@@ -399,20 +399,20 @@ def test_a_raw_stream_without_a_length_tells_progress_by_its_bytes(tmp_path: Pat
         ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", "text"),
     ],
 )
-def test_what_is_no_film_is_told_in_one_line(name: str, data: bytes, words: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_film_gives_a_one_line_reason(name: str, data: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(UnusableMedia) as told:
         make(films.scratch_file(name, data), tmp_path)
     assert words in str(told.value) and "\n" not in str(told.value)
 
 
-def test_a_film_without_its_index_is_said_to_be_cut_off(tmp_path: Path) -> None:
+def test_a_film_without_its_index_is_reported_as_incomplete(tmp_path: Path) -> None:
     whole = films.plain().read_bytes()
     with pytest.raises(UnusableMedia, match=r"incomplete.*index"):
         make(films.scratch_file("cut.mp4", whole[: len(whole) // 2]), tmp_path)
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
-def test_half_a_film_is_an_error_and_not_half_a_result(container: str, tmp_path: Path) -> None:
+def test_an_incomplete_film_is_an_error_without_partial_output(container: str, tmp_path: Path) -> None:
     whole = films.copied(
         f"fast.{container}", films.plain(), *(("-movflags", "+faststart") if container == "mp4" else ())
     )
@@ -421,7 +421,7 @@ def test_half_a_film_is_an_error_and_not_half_a_result(container: str, tmp_path:
         make(films.scratch_file(f"half.{container}", data[: len(data) * 6 // 10]), tmp_path)
 
 
-def test_damage_in_the_middle_costs_only_what_is_damaged(tmp_path: Path) -> None:
+def test_damage_in_the_middle_removes_only_the_damaged_part(tmp_path: Path) -> None:
     source = films.copied("long.ts", films.plain("long.mp4", 25))
     data = bytearray(source.read_bytes())
     middle = len(data) // 2 // 188 * 188
@@ -431,8 +431,8 @@ def test_damage_in_the_middle_costs_only_what_is_damaged(tmp_path: Path) -> None
     assert abs(sum(result.durations) - 25) < 1
 
 
-def test_a_jump_in_time_is_no_gap_and_sound_stays_in_step(tmp_path: Path) -> None:
-    """Two recordings, one after the other in one transport stream: the clock jumps by an hour."""
+def test_a_jump_in_time_causes_no_gap_and_sound_stays_in_sync(tmp_path: Path) -> None:
+    """Two recordings follow in one transport stream, and the clock jumps by an hour."""
     one = films.copied("part1.ts", films.plain())
     two = films.copied("part2.ts", films.plain(), "-output_ts_offset", "3600")
     both = films.scratch_file("jump.ts", one.read_bytes() + two.read_bytes())
@@ -444,7 +444,7 @@ def test_a_jump_in_time_is_no_gap_and_sound_stays_in_step(tmp_path: Path) -> Non
     assert abs(pictures[-1] - sounds[-1]) < 0.2
 
 
-def test_pictures_that_change_size_are_fitted_into_the_first_ones(tmp_path: Path) -> None:
+def test_pictures_that_change_size_are_scaled_to_the_first_size(tmp_path: Path) -> None:
     one = films.copied("small.ts", films.plain())
     two = films.film("large.ts", "-i", str(films.plain()), "-vf", "scale=640:480", *films.H264, "-c:a", "copy",
                      "-output_ts_offset", "3")  # fmt: skip
@@ -458,12 +458,12 @@ FAR = ("-vf", "setpts=N*3590/TB", "-fps_mode", "passthrough", "-enc_time_base", 
 
 
 def far(name: str, pictures: int, *how: str) -> Path:
-    """Pictures that lie an hour apart: a small file of many hours."""
+    """Creates a small file with pictures an hour apart, which lasts many hours."""
     picture = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1", "-frames:v", str(pictures))
     return films.film(name, *picture, *FAR, "-g", str(pictures), "-f", "matroska", *how)
 
 
-def test_a_film_that_claims_days_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_film_with_a_too_long_declared_duration_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         UnusableMedia, match=r"it says that it lasts 398\.[0-9] h: at most 24\.0 h .*\(vod\.film_seconds\)"
     ):
@@ -471,20 +471,20 @@ def test_a_film_that_claims_days_is_refused_before_anything_is_made(tmp_path: Pa
     assert list((tmp_path / "made").iterdir()) == []
 
 
-def test_a_film_whose_header_does_not_say_how_long_it_is_ends_where_it_becomes_too_long(tmp_path: Path) -> None:
+def test_a_film_without_a_declared_duration_ends_at_the_limit(tmp_path: Path) -> None:
     source = films.copied("far-live.mkv", far("far-short.mkv", 4), "-f", "matroska", "-live", "1")
     with pytest.raises(UnusableMedia, match=r"it lasts longer than 30 min \(vod\.film_seconds\)"):
         make(source, tmp_path, bounds=Bounds(film_seconds=1800))
     assert len(list((tmp_path / "made").glob("*.ts"))) <= 181
 
 
-def test_sound_alone_is_not_too_long_either(tmp_path: Path) -> None:
+def test_the_duration_limit_also_applies_to_sound_only(tmp_path: Path) -> None:
     song = films.film("song.adts", "-f", "lavfi", "-i", films.SOUND, "-t", "8", "-c:a", "aac", "-f", "adts")
     with pytest.raises(UnusableMedia, match=r"vod\.film_seconds"):
         make(song, tmp_path, bounds=Bounds(film_seconds=5))
 
 
-def test_no_more_is_made_of_a_film_than_so_many_times_its_size(tmp_path: Path) -> None:
+def test_the_output_size_is_limited_by_the_size_of_the_film(tmp_path: Path) -> None:
     source = far("far-short.mkv", 4)
     bounds = Bounds(output_ratio=10, output_bytes=100_000)
     limit = max(100_000, 10 * source.stat().st_size)
@@ -493,6 +493,6 @@ def test_no_more_is_made_of_a_film_than_so_many_times_its_size(tmp_path: Path) -
     assert sum(path.stat().st_size for path in (tmp_path / "made").iterdir()) <= limit + 50_000  # the poster
 
 
-def test_what_was_made_so_far_is_told(tmp_path: Path) -> None:
+def test_the_finished_duration_is_reported_while_working(tmp_path: Path) -> None:
     result = make(films.plain("long.mp4", 25), tmp_path, bounds=Bounds(86_400, 30, 500_000_000, 60, 1800))
     assert result.seconds == sorted(result.seconds) and result.seconds[-1] > 22

@@ -1,4 +1,4 @@
-"""Jobs from submission to the last state: workers that die, people who cancel, processes that are killed."""
+"""Jobs from submission to the last state: dying workers, cancellations, and killed processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.studio import Bench, bench
 
 
 def slow_film() -> Path:
-    """Long enough, coded as SLOW says, to be caught at work."""
+    """Returns a film that takes long enough with the settings SLOW."""
     return films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
 
 
@@ -31,7 +31,7 @@ def files(at: Bench, folder: str) -> set[str]:
     return {path.name for path in (at.root / folder).iterdir()}
 
 
-async def test_a_film_of_the_store_becomes_hls_beside_it(tmp_path: Path) -> None:
+async def test_a_film_in_the_store_becomes_hls_beside_it(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         at.put(films.plain(), "films/my.v1.clip.mp4")
         job = await at.finished((await at.studio.submit("films/my.v1.clip.mp4")).id)
@@ -48,7 +48,7 @@ async def test_a_film_of_the_store_becomes_hls_beside_it(tmp_path: Path) -> None
         assert at.scratch() == []
 
 
-async def test_what_is_no_film_ends_in_error_with_a_reason(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_film_ends_in_an_error(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         (at.root / "text.mp4").write_text("This is text.\n")
         job = await at.finished((await at.studio.submit("text.mp4")).id)
@@ -59,7 +59,7 @@ async def test_what_is_no_film_ends_in_error_with_a_reason(tmp_path: Path) -> No
         assert at.scratch() == []
 
 
-async def test_a_cancelled_job_stops_its_worker_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_job_ends_its_worker_and_leaves_no_files(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW) as at:
         at.put(slow_film(), "slow.mkv")
         job = await at.studio.submit("slow.mkv")
@@ -72,7 +72,7 @@ async def test_a_cancelled_job_stops_its_worker_and_leaves_nothing(tmp_path: Pat
         assert not (at.root / "slow").exists() and at.events == []
 
 
-async def test_a_job_that_another_node_cancels_stops_here(tmp_path: Path) -> None:
+async def test_a_job_cancelled_by_another_node_stops_here(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW) as at:
         at.put(slow_film(), "slow.mkv")
         job = await at.studio.submit("slow.mkv")
@@ -101,7 +101,7 @@ async def test_a_killed_worker_is_replaced_once(tmp_path: Path) -> None:
         assert sum(at.restarts.values.values()) == 1
 
 
-async def test_a_worker_that_is_killed_twice_is_an_error(tmp_path: Path) -> None:
+async def test_a_job_fails_if_its_worker_is_killed_twice(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW) as at:
         at.put(slow_film(), "slow.mkv")
         job = await at.studio.submit("slow.mkv")
@@ -117,7 +117,7 @@ async def test_a_worker_that_is_killed_twice_is_an_error(tmp_path: Path) -> None
         assert at.scratch() == []
 
 
-async def test_an_orderly_end_gives_the_job_to_the_next_process(tmp_path: Path) -> None:
+async def test_an_orderly_end_returns_the_job_to_the_queue(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW) as at:
         at.put(slow_film(), "slow.mkv")
         job = await at.studio.submit("slow.mkv")
@@ -128,7 +128,7 @@ async def test_an_orderly_end_gives_the_job_to_the_next_process(tmp_path: Path) 
         assert at.scratch() == []
 
 
-async def test_a_job_of_a_dead_process_is_done_again_at_once(tmp_path: Path) -> None:
+async def test_a_job_of_a_dead_process_is_restarted_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         at.put(films.plain(), "a.mp4")
         job = await at.studio.submit("a.mp4")
@@ -142,7 +142,7 @@ async def test_a_job_of_a_dead_process_is_done_again_at_once(tmp_path: Path) -> 
         assert at.scratch() == []
 
 
-async def test_a_job_of_a_process_that_lives_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_job_of_a_running_process_is_not_taken_over(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         at.put(films.plain(), "a.mp4")
         job = await at.studio.submit("a.mp4")
@@ -157,7 +157,7 @@ async def test_a_job_of_a_process_that_lives_is_left_to_it(tmp_path: Path) -> No
         assert (await at.store.get(other.id)).attempts == 1
 
 
-async def test_what_kills_every_process_is_given_up(tmp_path: Path) -> None:
+async def test_a_job_that_kills_five_processes_fails(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         at.put(films.plain(), "a.mp4")
         job = await at.studio.submit("a.mp4")
@@ -169,7 +169,7 @@ async def test_what_kills_every_process_is_given_up(tmp_path: Path) -> None:
         assert done.state is JobState.ERROR and "5 times" in (done.error or "")
 
 
-async def test_as_many_jobs_run_as_are_allowed(tmp_path: Path) -> None:
+async def test_the_number_of_simultaneous_jobs_is_limited(tmp_path: Path) -> None:
     async with bench(tmp_path, MILLRACE_VOD__WORKERS="2", **SLOW) as at:
         ids = []
         for n in range(4):
@@ -184,7 +184,7 @@ async def test_as_many_jobs_run_as_are_allowed(tmp_path: Path) -> None:
         assert {(await at.store.get(id)).state for id in ids} == {JobState.COMPLETE}
 
 
-async def test_two_films_of_one_name_are_not_made_at_once(tmp_path: Path) -> None:
+async def test_two_films_of_one_name_are_not_made_at_the_same_time(tmp_path: Path) -> None:
     async with bench(tmp_path, MILLRACE_VOD__WORKERS="4", **SLOW) as at:
         at.put(slow_film(), "a.mkv")
         at.put(films.plain(), "a.mp4")
@@ -196,7 +196,7 @@ async def test_two_films_of_one_name_are_not_made_at_once(tmp_path: Path) -> Non
         assert len([name for name in files(at, "a") if name.endswith(".ts")]) == 1  # nothing is left of the longer one
 
 
-async def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+async def test_a_full_disk_gives_an_error_with_its_reason(tmp_path: Path) -> None:
     class Full(Local):
         async def fetch(self, key: str, to: Path, most: int = 0) -> None:
             raise OSError(28, "No space left on device")
@@ -207,7 +207,7 @@ async def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
         assert (done.state, done.error) == (JobState.ERROR, "No space left on device")
 
 
-async def test_a_store_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
+async def test_a_job_waits_for_a_temporarily_unavailable_store(tmp_path: Path) -> None:
     class Shy(Local):
         refusals = 2
 
@@ -222,7 +222,7 @@ async def test_a_store_that_is_away_for_a_while_is_waited_for(tmp_path: Path) ->
         assert (await at.finished((await at.studio.submit("a.mp4")).id)).state is JobState.COMPLETE
 
 
-async def test_media_is_visible_before_the_playlists(tmp_path: Path) -> None:
+async def test_media_are_stored_before_the_playlists(tmp_path: Path) -> None:
     order: list[str] = []
 
     class Telling(Local):
@@ -236,7 +236,7 @@ async def test_media_is_visible_before_the_playlists(tmp_path: Path) -> None:
     assert order[0] == "astream_00001.ts" and order[-2:] == ["astream.m3u8", "a.m3u8"]
 
 
-async def test_progress_is_seen_while_it_is_made(tmp_path: Path) -> None:
+async def test_progress_is_visible_during_the_job(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW) as at:
         at.put(slow_film(), "slow.mkv")
         job = await at.studio.submit("slow.mkv")
@@ -244,7 +244,7 @@ async def test_progress_is_seen_while_it_is_made(tmp_path: Path) -> None:
         assert seen.state is JobState.PROGRESSING
 
 
-async def test_a_source_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_missing_source_is_refused_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         for text in (
             "nothing.mp4",
@@ -261,7 +261,7 @@ async def test_a_source_that_is_not_there_is_refused_at_once(tmp_path: Path) -> 
         assert await at.store.newest(10) == []
 
 
-async def test_a_film_of_this_machine_is_used_only_from_the_folders_that_are_allowed(tmp_path: Path) -> None:
+async def test_local_films_are_used_only_from_allowed_folders(tmp_path: Path) -> None:
     allowed, private = tmp_path / "films", tmp_path / "private"
     (allowed / "new").mkdir(parents=True)
     private.mkdir()
@@ -282,7 +282,7 @@ async def test_a_film_of_this_machine_is_used_only_from_the_folders_that_are_all
 
 
 class Local:
-    """A local object store to be overridden."""
+    """A local object store whose methods tests override."""
 
     def __init__(self, root: Path) -> None:
         from gateway.adapters.local.objects import LocalObjects
@@ -314,7 +314,7 @@ class Local:
         await self._inner.check()
 
 
-async def test_an_object_that_went_away_before_its_turn_is_an_error(tmp_path: Path) -> None:
+async def test_an_object_deleted_before_its_job_starts_gives_an_error(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         job, _ = await at.desk.submit(VOD, "gone.mp4")
         done: StoredJob = await at.finished(job.id)
@@ -323,7 +323,7 @@ async def test_an_object_that_went_away_before_its_turn_is_an_error(tmp_path: Pa
             await at.objects.head("gone/gone.m3u8")
 
 
-async def test_a_film_that_claims_days_is_an_error_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_film_with_a_too_long_declared_duration_gives_an_error_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path, MILLRACE_VOD__FILM_SECONDS="2") as at:
         at.put(films.plain(), "a.mp4")
         job = await at.finished((await at.studio.submit("a.mp4")).id)
@@ -332,7 +332,7 @@ async def test_a_film_that_claims_days_is_an_error_at_once_and_leaves_nothing(tm
         assert at.scratch() == [] and not (at.root / "a").exists()
 
 
-async def test_a_job_that_takes_too_long_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_job_that_takes_too_long_ends_in_an_error(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW, MILLRACE_VOD__JOB_SECONDS="0.5", MILLRACE_VOD__JOB_RATIO="0.01") as at:
         at.put(slow_film(), "slow.mkv")
         job = await at.finished((await at.studio.submit("slow.mkv")).id)
@@ -341,7 +341,7 @@ async def test_a_job_that_takes_too_long_is_an_error_and_leaves_nothing(tmp_path
         assert at.scratch() == [] and at.pids() == []
 
 
-async def test_a_disk_that_fills_ends_a_job_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_becomes_full_ends_a_running_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = [1 << 40]
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: real._replace(free=free[0]))
@@ -356,7 +356,7 @@ async def test_a_disk_that_fills_ends_a_job_in_its_middle(tmp_path: Path, monkey
         assert at.scratch() == [] and at.pids() == []
 
 
-async def test_a_job_that_had_its_turn_lets_the_next_begin(tmp_path: Path) -> None:
+async def test_a_long_running_job_lets_another_job_start(tmp_path: Path) -> None:
     async with bench(tmp_path, **SLOW, MILLRACE_VOD__WORKERS="1", MILLRACE_VOD__JOB_TURN="0.001") as at:
         for name in ("one", "two", "three"):
             at.put(slow_film(), f"{name}.mkv")

@@ -1,4 +1,4 @@
-"""WHIP and WHEP where several processes and edges serve one stream: who converts, and who answers for a session."""
+"""WHIP and WHEP with several processes and edges for one stream: shared conversions, and requests to any node."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def edge_of(folder: Path, gateway: Gateway) -> Iterator[Edge]:
 
 
 async def everywhere(gateway: Cores, url: str, count: int = 2) -> dict[int, WebRtcSession]:
-    """Viewers by the port of their process, as many as it takes until each process has one."""
+    """Returns viewers by the port of their process, one for each process."""
     found: dict[int, WebRtcSession] = {}
     for _ in range(60):
         viewer = WebRtcSession(url, "recvonly")
@@ -108,7 +108,7 @@ def sorted_by_number(packets: list[bytes]) -> list[bytes]:
 
 
 def workers_of_media(gateway: Gateway) -> int:
-    """The number of running conversions, as the log tells."""
+    """Returns the number of running conversions, according to the log."""
     return sum(gateway.log.count(f'"event":"work {event}"') * sign for event, sign in (("begins", 1), ("ends", -1)))
 
 
@@ -134,7 +134,7 @@ async def test_a_rendition_has_pictures_and_sound_on_every_process(tmp_path: Pat
             viewer.close()
 
 
-async def test_viewers_of_every_process_change_renditions(tmp_path: Path) -> None:
+async def test_viewers_of_every_process_can_change_renditions(tmp_path: Path) -> None:
     """A process without the ladder pulls a rendition while a viewer of its own needs it."""
     async with renditions(tmp_path) as (_, channel), contextlib.AsyncExitStack() as stack:
         viewers: dict[int, ThinLink] = {}
@@ -165,7 +165,7 @@ async def test_viewers_of_every_process_share_one_conversion(tmp_path: Path) -> 
             await asyncio.to_thread(until, lambda: workers_of_media(gateway) == 0, "the conversions end", 30)
 
 
-async def test_a_stream_that_browsers_play_is_not_converted_for_other_processes(tmp_path: Path) -> None:
+async def test_a_stream_for_browsers_is_not_converted_for_other_processes(tmp_path: Path) -> None:
     with gateway_of(tmp_path / "gateway") as gateway:
         channel = gateway.channel()
         url = channel.url(f"whip?sign={channel.key}")
@@ -179,7 +179,7 @@ async def test_a_stream_that_browsers_play_is_not_converted_for_other_processes(
         publisher.close()
 
 
-async def test_any_process_changes_and_ends_any_session(tmp_path: Path) -> None:
+async def test_any_process_can_change_and_end_any_session(tmp_path: Path) -> None:
     with gateway_of(tmp_path / "gateway") as gateway:
         channel = gateway.channel()
         with push(FILM, channel.push):
@@ -197,8 +197,8 @@ async def test_any_process_changes_and_ends_any_session(tmp_path: Path) -> None:
                 await viewer.network.until(lambda: viewer.client.closed)  # noqa: B023
 
 
-async def test_any_gateway_changes_and_ends_sessions_of_others(tmp_path: Path) -> None:
-    """A load balancer may bring each request to another machine. The media stay with the one that answered."""
+async def test_any_gateway_can_change_and_end_sessions_of_others(tmp_path: Path) -> None:
+    """A load balancer may send each request to another machine. The media stay with the first one."""
     with sharing(tmp_path, 2) as (owner, other):
         channel = owner.channel()
         publisher = Publisher(channel.url(f"whip?sign={channel.key}"))
@@ -224,7 +224,7 @@ def base(gateway: Gateway) -> str:
     return f"http://127.0.0.1:{gateway.ports['http']}"
 
 
-async def test_strangers_cannot_make_nodes_ask_each_other(tmp_path: Path) -> None:
+async def test_requests_for_unknown_sessions_are_not_sent_between_nodes(tmp_path: Path) -> None:
     with gateway_of(tmp_path / "gateway") as gateway:
         channel = gateway.channel()
         with push(FILM, channel.push):
@@ -238,7 +238,7 @@ async def test_strangers_cannot_make_nodes_ask_each_other(tmp_path: Path) -> Non
             viewer.close()
 
 
-async def test_an_edge_has_sound_in_opus_and_no_reordered_pictures(tmp_path: Path) -> None:
+async def test_an_edge_plays_opus_and_no_reordered_pictures(tmp_path: Path) -> None:
     with gateway_of(tmp_path / "gateway", 1) as gateway, edge_of(tmp_path / "edge", gateway) as edge:
         channel = gateway.channel()
         with push(BFRAMES, channel.push):
@@ -250,7 +250,7 @@ async def test_an_edge_has_sound_in_opus_and_no_reordered_pictures(tmp_path: Pat
             await viewer.network.until(lambda: viewer.client.closed)
 
 
-async def test_a_rolling_restart_cuts_neither_publisher_nor_viewers(tmp_path: Path) -> None:
+async def test_a_rolling_restart_interrupts_neither_publisher_nor_viewers(tmp_path: Path) -> None:
     with gateway_of(tmp_path / "gateway") as gateway:
         channel = gateway.channel()
         publisher = Publisher(channel.url(f"whip?sign={channel.key}"))
@@ -281,7 +281,7 @@ async def test_a_rolling_restart_cuts_neither_publisher_nor_viewers(tmp_path: Pa
             viewer.close()
 
 
-async def test_the_end_of_the_gateway_ends_sessions_at_once(tmp_path: Path) -> None:
+async def test_a_shutdown_of_the_gateway_ends_sessions_at_once(tmp_path: Path) -> None:
     with gateway_of(tmp_path / "gateway") as gateway:
         channel = gateway.channel()
         publisher = Publisher(channel.url(f"whip?sign={channel.key}"))

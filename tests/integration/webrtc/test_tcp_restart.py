@@ -31,7 +31,7 @@ async def over_tcp(gateway: Cores, url: str) -> WebRtcSession:
     return session
 
 
-async def test_a_rolling_restart_cuts_no_session_over_tcp(tmp_path: Path) -> None:
+async def test_a_rolling_restart_interrupts_no_session_over_tcp(tmp_path: Path) -> None:
     need("ffmpeg")
     with gateway_of(tmp_path / "gateway") as gateway:
         channel = gateway.channel()

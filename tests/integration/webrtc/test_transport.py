@@ -60,7 +60,7 @@ async def connect(endpoint: WebRtcEndpoint, protocol: str, host: str) -> tuple[N
 @pytest.mark.parametrize(
     ("bound", "host"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.1"), ("::", "::1")]
 )
-async def test_media_go_both_ways_and_both_sides_close(protocol: str, bound: str, host: str) -> None:
+async def test_media_are_sent_in_both_directions_and_both_sides_close(protocol: str, bound: str, host: str) -> None:
     async with running(host=bound) as endpoint:
         network, peer, recorder = await connect(endpoint, protocol, host)
         client = network.client
@@ -86,7 +86,7 @@ async def test_media_go_both_ways_and_both_sides_close(protocol: str, bound: str
         network.close()
 
 
-async def test_frames_above_the_largest_number_of_segments_arrive() -> None:
+async def test_frames_with_more_packets_than_one_segmented_send_arrive() -> None:
     async with running() as endpoint:
         network, peer, _ = await connect(endpoint, "udp", "127.0.0.1")
         sizes = [1188] * 70 + [400] * 40 + [500, 300, 1188]
@@ -177,7 +177,7 @@ async def test_tcp_connections_are_bounded(bound: dict[str, int], closed: int) -
         writer.close()
 
 
-async def test_a_client_that_reads_nothing_by_tcp_loses_packets_and_memory_stays_bounded() -> None:
+async def test_a_tcp_client_that_reads_nothing_loses_packets_and_memory_stays_bounded() -> None:
     async with running() as endpoint:
         network, peer, _ = await connect(endpoint, "tcp", "127.0.0.1")
         network._transport.pause_reading()
@@ -188,7 +188,7 @@ async def test_a_client_that_reads_nothing_by_tcp_loses_packets_and_memory_stays
         network.close()
 
 
-async def test_a_lost_tcp_connection_leaves_the_peer_until_another_one_comes() -> None:
+async def test_a_peer_survives_a_lost_tcp_connection_until_it_reconnects() -> None:
     async with running() as endpoint:
         network, peer, recorder = await connect(endpoint, "tcp", "127.0.0.1")
         network.close()
@@ -203,7 +203,7 @@ async def test_a_lost_tcp_connection_leaves_the_peer_until_another_one_comes() -
         again.close()
 
 
-async def test_many_handshakes_at_once_finish() -> None:
+async def test_many_simultaneous_handshakes_finish() -> None:
     async with running() as endpoint:
         async with asyncio.timeout(60):
             found = await asyncio.gather(*(connect(endpoint, "udp", "127.0.0.1") for _ in range(40)))
@@ -212,7 +212,7 @@ async def test_many_handshakes_at_once_finish() -> None:
             network.close()
 
 
-async def test_the_end_of_the_endpoint_tells_its_clients_and_frees_the_port() -> None:
+async def test_closing_the_endpoint_informs_its_clients_and_frees_the_port() -> None:
     async with running() as endpoint:
         port = endpoint.port
         networks = [await connect(endpoint, protocol, "127.0.0.1") for protocol in ("udp", "tcp")]
@@ -223,7 +223,7 @@ async def test_the_end_of_the_endpoint_tells_its_clients_and_frees_the_port() ->
     open_sockets("127.0.0.1", port).close()
 
 
-def test_a_port_in_use_is_named() -> None:
+def test_an_error_names_the_port_in_use() -> None:
     taken = open_sockets("127.0.0.1", 0)
     with pytest.raises(ListenError, match=f"webrtc.*{taken.port}"):
         open_sockets("127.0.0.1", taken.port)

@@ -1,4 +1,4 @@
-"""The codecs of WHIP: what is published of RTP packets, with real workers."""
+"""The codecs of WHIP: RTP packets become published units, with real workers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VIDEO, AUDIO = 96, 111
 
 
 class Peer:
-    """The connection: it keeps the reports."""
+    """The connection of a client, which stores the reports."""
 
     round_trip: float | None = None
 
@@ -59,7 +59,7 @@ class Push:
     errors: list[str]
 
     async def play(self, film: Source) -> None:
-        """Sends a film at its pace."""
+        """Sends a film at its speed."""
         began = time.monotonic()
         for at, packet in packets(film):
             await asyncio.sleep(max(0.0, at - (time.monotonic() - began)))
@@ -90,7 +90,7 @@ def packets(film: Source) -> Iterator[tuple[float, bytes]]:
 
 @asynccontextmanager
 async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
-    """name: of the video codec."""
+    """Yields a running push. `name` is the video codec."""
     settings = load(environ={}, overrides=["workers.most=4"])
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     publisher, errors = builders.publish(builders.hub(gop_bytes=64_000_000)), list[str]()
@@ -119,7 +119,7 @@ async def until(what: Callable[[], object], seconds: float = 20) -> None:
 
 
 @pytest.mark.parametrize("name", ["VP9", "AV1", "H265"])
-async def test_pictures_are_published_as_they_are(name: str) -> None:
+async def test_pictures_are_published_unchanged(name: str) -> None:
     film = source(*PICTURES, "-t", "2", "-g", "15", "-c:v", *ENCODERS[name], container="matroska")
     async with pushing(name, sound=False) as push:
         await push.play(film)
@@ -152,7 +152,7 @@ async def test_vp8_becomes_h264_with_aac() -> None:
     assert abs(sound[0].dts / sound[0].track.timescale - pictures[0].dts / pictures[0].track.timescale) < 0.3
 
 
-async def test_opus_is_passed_on_beside_the_aac_of_the_stream() -> None:
+async def test_opus_is_forwarded_beside_the_aac_of_the_stream() -> None:
     film = source(
         *PICTURES, *SOUND, "-t", "3", "-g", "15", "-c:v", *ENCODERS["VP9"], "-c:a", "libopus", container="matroska"
     )

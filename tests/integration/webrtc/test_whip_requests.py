@@ -1,4 +1,4 @@
-"""What a WHIP push is asked for: missing packets and key frames, as soon as they are known to be missing."""
+"""Requests of a WHIP push: missing packets and key frames are requested as soon as they are known to be missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SSRC = 7
 
 
 class Peer:
-    """The connection: it keeps the packets."""
+    """The connection of a client, which stores the packets."""
 
     round_trip: float | None = None
 
@@ -75,7 +75,7 @@ async def pushing() -> AsyncIterator[tuple[WhipIntake, StreamPublisher, Peer, li
     assert not errors
 
 
-async def test_a_missing_packet_is_asked_for_without_waiting_for_the_next_feedback() -> None:
+async def test_a_missing_packet_is_requested_at_once() -> None:
     async with pushing() as (intake, _, peer, packets):
         timer = intake._timer
         intake.rtp([packets[0]], [time.monotonic()])
@@ -91,7 +91,7 @@ async def test_a_missing_packet_is_asked_for_without_waiting_for_the_next_feedba
         assert receiver is not None and not receiver.is_repairing and receiver.repaired == 2
 
 
-async def test_a_key_frame_that_a_viewer_wants_is_asked_for_at_once() -> None:
+async def test_a_key_frame_for_a_viewer_is_requested_at_once() -> None:
     async with pushing() as (intake, publisher, peer, packets):
         for packet in packets[:10]:
             intake.rtp([packet], [time.monotonic()])

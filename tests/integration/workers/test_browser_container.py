@@ -1,4 +1,4 @@
-"""Browser pushes of byte streams through a real worker: what was recorded is what viewers get."""
+"""Browser pushes of byte streams through a real worker: viewers get what was recorded."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FRAMES, RATE = 55, 25
 
 @functools.cache
 def film(*arguments: str, size: str = "160x90", seconds: float = 2.2, sound: bool = True) -> bytes:
-    """What ffmpeg writes into a pipe: it cannot go back, as a browser cannot."""
+    """Returns the output of ffmpeg to a pipe, which cannot seek back, like a browser."""
     need("ffmpeg")
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={RATE}"]
     if sound:
@@ -62,7 +62,7 @@ def film(*arguments: str, size: str = "160x90", seconds: float = 2.2, sound: boo
 
 
 async def pushed(data: bytes, seed: int = 1) -> BrowserPush:
-    """A whole recording, cut at random."""
+    """Pushes a whole recording in pieces of random size."""
     async with browser_push() as push:
         await push.feed(cut(data, seed))
         await push.end()
@@ -71,7 +71,7 @@ async def pushed(data: bytes, seed: int = 1) -> BrowserPush:
 
 
 def demuxed(data: bytes, tmp_path: Path) -> dict[str, list[tuple[float, float, bytes]]]:
-    """By kind, (presentation time, decode time, bytes) of every sample, as libav reads the file."""
+    """Returns (presentation time, decode time, bytes) of every sample by kind, as libav reads the file."""
     path = tmp_path / "film"
     path.write_bytes(data)
     found: dict[str, list[tuple[float, float, bytes]]] = {"video": [], "audio": []}
@@ -85,7 +85,7 @@ def demuxed(data: bytes, tmp_path: Path) -> dict[str, list[tuple[float, float, b
 
 
 def moment(unit: AccessUnit) -> float:
-    """When it is shown or heard, seconds."""
+    """Returns the time in seconds at which the unit is shown or heard."""
     return (unit.dts + unit.cts) / unit.track.timescale
 
 
@@ -94,7 +94,7 @@ def grow(units: list[AccessUnit]) -> bool:
 
 
 def decoded(units: list[AccessUnit]) -> int:
-    """How many pictures come out, none of them damaged."""
+    """Returns the number of decoded pictures, and checks that none is damaged."""
     count = 0
     for config in dict.fromkeys(u.track.config for u in units):
         part = [u for u in units if u.track.config == config]
@@ -120,7 +120,7 @@ def decoded(units: list[AccessUnit]) -> int:
     ],
     ids=["plain", "b-frames", "base-moof", "edit list", "cmaf", "matroska", "matroska b-frames"],
 )
-async def test_h264_and_aac_pass_unchanged(arguments: tuple[str, ...], tmp_path: Path) -> None:
+async def test_h264_and_aac_are_forwarded_unchanged(arguments: tuple[str, ...], tmp_path: Path) -> None:
     data = film(*arguments)
     wanted = demuxed(data, tmp_path)
     push = await pushed(data)
@@ -139,7 +139,7 @@ async def test_h264_and_aac_pass_unchanged(arguments: tuple[str, ...], tmp_path:
     assert decoded(push.pictures) == FRAMES
 
 
-async def test_annex_b_in_matroska_becomes_what_it_was_before() -> None:
+async def test_annex_b_in_matroska_is_converted_to_decodable_h264() -> None:
     # What Chromium does: no CodecPrivate, start codes, parameter sets in the key frames.
     push = await pushed(capture("h264.webm"))
     assert decoded(push.pictures) == len(push.pictures) == push.intake.stats.frames
@@ -148,7 +148,7 @@ async def test_annex_b_in_matroska_becomes_what_it_was_before() -> None:
 
 
 @pytest.mark.parametrize("name", ["turn-h264.webm", "turn-avc3.mp4", "turn-vp8.webm"])
-async def test_a_camera_that_is_turned_makes_one_discontinuity(name: str) -> None:
+async def test_a_rotated_camera_causes_one_discontinuity(name: str) -> None:
     push = await pushed(capture(name))
     sizes = [codecs.video_size(t.video) for t in push.tracks if t.video is not None]
     assert sizes == [(320, 192), (192, 320)]
@@ -163,7 +163,7 @@ async def test_a_camera_that_is_turned_makes_one_discontinuity(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", CAPTURES)
-async def test_a_capture_gives_the_same_in_slices_and_cut_at_random(name: str) -> None:
+async def test_a_capture_gives_the_same_output_for_any_division_into_pieces(name: str) -> None:
     async with browser_push() as push:
         await push.feed(slices(name))
         await push.end()
@@ -180,7 +180,7 @@ async def test_a_capture_gives_the_same_in_slices_and_cut_at_random(name: str) -
 
 
 @pytest.mark.parametrize("name", [n for n in CAPTURES if not n.startswith("turn") and n != "pcm.webm"])
-async def test_sound_and_picture_of_a_capture_keep_their_length_and_distance(name: str, tmp_path: Path) -> None:
+async def test_sound_and_pictures_of_a_capture_keep_their_duration_and_offset(name: str, tmp_path: Path) -> None:
     wanted = demuxed(capture(name), tmp_path)
     push = await pushed(capture(name))
     if wanted["video"]:
@@ -214,7 +214,7 @@ async def test_sound_and_picture_of_a_capture_keep_their_length_and_distance(nam
     ],
     ids=["vp8", "vorbis", "vp9", "vp9 mp4", "av1", "av1 mp4", "h265 mp4", "h265 flac", "pcm", "mp3"],
 )
-async def test_everything_else_becomes_h264_and_aac_picture_for_picture(
+async def test_other_codecs_become_h264_and_aac_without_losing_pictures(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     data = film(*arguments)
@@ -242,14 +242,14 @@ async def test_everything_else_becomes_h264_and_aac_picture_for_picture(
     assert push.intake.stats.dropped == 0
 
 
-async def test_pictures_larger_than_1080p_are_made_smaller_and_odd_sides_even() -> None:
+async def test_pictures_larger_than_1080p_are_scaled_down_to_even_sizes() -> None:
     wide = await pushed(film(*VP8, "-f", "webm", size="2560x1440", seconds=0.4, sound=False))
     odd = await pushed(film(*VP8, "-f", "webm", size="321x181", seconds=0.4, sound=False))
     sizes = [codecs.video_size(p.pictures[0].track) for p in (wide, odd)]
     assert sizes == [(1920, 1080), (320, 180)]
 
 
-async def test_frames_of_any_rate_keep_their_times(tmp_path: Path) -> None:
+async def test_frames_at_any_rate_keep_their_timestamps(tmp_path: Path) -> None:
     # A screen that stands still: a burst, a second of nothing, a burst.
     data = film(*VP8, "-vf", "select='lt(mod(t,1.5),0.5)'", "-fps_mode", "vfr", "-f", "webm", sound=False)
     wanted = [t for t, _, _ in demuxed(data, tmp_path)["video"]]
@@ -264,14 +264,14 @@ async def test_frames_of_any_rate_keep_their_times(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [Kind.VIDEO, Kind.AUDIO])
 @pytest.mark.parametrize("form", [(*X264, *AAC, *FRAGMENTED), (*VP8, *OPUS, "-f", "webm")], ids=["mp4", "webm"])
-async def test_a_recording_of_one_kind_is_enough(kept: Kind, form: tuple[str, ...]) -> None:
+async def test_a_recording_with_only_video_or_only_audio_works(kept: Kind, form: tuple[str, ...]) -> None:
     push = await pushed(film("-map", "0:v" if kept is Kind.VIDEO else "1:a", *form))
     assert bool(push.pictures) is (kept is Kind.VIDEO)
     assert bool(push.sounds) is (kept is Kind.AUDIO)
     assert seconds(push.units) > 2
 
 
-async def test_a_recording_that_ends_anywhere_gives_what_came(tmp_path: Path) -> None:
+async def test_an_incomplete_recording_gives_all_complete_frames(tmp_path: Path) -> None:
     whole = await pushed(capture("vp8.webm"))
     part = await pushed(capture("vp8.webm")[:-5001])
     assert 0 < len(part.pictures) < len(whole.pictures)
@@ -279,7 +279,7 @@ async def test_a_recording_that_ends_anywhere_gives_what_came(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("first", ["h264.webm", "vp8.webm"])
-async def test_a_page_that_starts_its_recorder_again_goes_on(first: str) -> None:
+async def test_a_page_that_restarts_its_recorder_can_continue(first: str) -> None:
     once = await pushed(capture(first))
     twice = await pushed(capture(first) + capture("vp8.webm"))
     assert twice.epochs == 2
@@ -303,7 +303,7 @@ async def test_a_page_that_starts_its_recorder_again_goes_on(first: str) -> None
     ],
     ids=["late webm", "late mp4", "noise", "noise in webm", "noise in mp4", "json"],
 )
-async def test_what_cannot_be_read_ends_the_push_with_a_reason(data: bytes, says: str) -> None:
+async def test_unreadable_data_end_the_push_with_a_reason(data: bytes, says: str) -> None:
     async with browser_push() as push:
         for piece in cut(data, 3):
             await push.intake.feed(piece)  # also after the end
@@ -313,7 +313,7 @@ async def test_what_cannot_be_read_ends_the_push_with_a_reason(data: bytes, says
         assert not push.failure.again
 
 
-async def test_a_recording_of_nothing_usable_says_what_it_was() -> None:
+async def test_a_recording_with_only_unsupported_codecs_names_them() -> None:
     theora = film("-c:v", "libtheora", "-f", "matroska", sound=False, seconds=0.2)
     async with browser_push() as push:
         await push.feed([theora])
@@ -322,14 +322,14 @@ async def test_a_recording_of_nothing_usable_says_what_it_was() -> None:
         assert "V_THEORA" in str(push.failure)
 
 
-async def test_a_sound_that_cannot_be_used_is_left_out() -> None:
+async def test_unsupported_sound_is_dropped() -> None:
     data = film(*X264, "-c:a", "wmav2", *LIVE)
     push = await pushed(data)
     assert len(push.pictures) == FRAMES
     assert push.sounds == []
 
 
-async def test_damaged_pictures_are_counted_and_the_push_goes_on() -> None:
+async def test_damaged_pictures_are_counted_and_the_push_continues() -> None:
     data = bytearray(film(*VP8, "-f", "webm", sound=False))
     at = len(data) // 2
     data[at + 40 : at + 60] = bytes(20)  # in a picture's payload, as likely as not in two
@@ -338,7 +338,7 @@ async def test_damaged_pictures_are_counted_and_the_push_goes_on() -> None:
 
 
 @pytest.mark.parametrize("jump", [-60_000, 3_600_000])
-async def test_times_that_jump_are_repaired(jump: int) -> None:
+async def test_timestamps_that_jump_are_repaired(jump: int) -> None:
     picture = h264_picture()
     clusters = []
     for n in range(60):
@@ -353,7 +353,7 @@ async def test_times_that_jump_are_repaired(jump: int) -> None:
 
 
 def h264_picture() -> bytes:
-    """An access unit of Annex B that stands for itself."""
+    """Returns an independent access unit of Annex B."""
     with av.open(str(GOLDEN / "h264.webm")) as opened:
         return bytes(next(p for p in opened.demux(video=0) if p.size))
 
@@ -361,7 +361,7 @@ def h264_picture() -> bytes:
 # ---- the worker ----
 
 
-async def test_a_worker_that_is_killed_ends_the_push_at_once() -> None:
+async def test_a_killed_worker_ends_the_push_at_once() -> None:
     async with browser_push() as push:
         await push.feed(slices("vp8.webm")[:4])
         worker = await asyncio.shield(push.intake._worker)
@@ -373,7 +373,7 @@ async def test_a_worker_that_is_killed_ends_the_push_at_once() -> None:
         await push.feed(slices("vp8.webm")[4:])
 
 
-async def test_without_a_free_worker_the_page_is_told_to_come_again() -> None:
+async def test_without_a_free_worker_the_page_may_try_again() -> None:
     async with browser_push(workers=1) as push, push.workers.start("tests.support.echo_worker", "other"):
         late = container_intake.ContainerIntake(push.publisher, push.workers, push.settings)
         with pytest.raises(container_intake.IntakeFailed) as failed:
@@ -382,7 +382,7 @@ async def test_without_a_free_worker_the_page_is_told_to_come_again() -> None:
         await late.feed(b"whatever")
 
 
-async def test_a_worker_that_takes_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_reads_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container_intake, "_STUCK_SECONDS", 0.5)
     async with browser_push() as push:
         await push.feed(slices("vp8.webm")[:2])
@@ -404,14 +404,14 @@ async def test_cancelling_ends_the_worker() -> None:
         assert push.workers.running == 0
 
 
-async def test_a_push_without_a_byte_ends_without_a_word() -> None:
+async def test_a_push_without_data_ends_without_an_error() -> None:
     async with browser_push() as push:
         await push.end()
         assert push.failure is None
         assert push.units == []
 
 
-async def test_after_the_lease_is_gone_nothing_is_published() -> None:
+async def test_nothing_is_published_after_the_push_was_kicked() -> None:
     async with browser_push() as push:
         await push.feed(slices("h264.webm")[:5])
         while not push.units:

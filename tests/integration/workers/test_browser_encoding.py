@@ -1,4 +1,4 @@
-"""Pictures of a browser push that are encoded: what becomes of them when the encoder is slow, hangs or cannot."""
+"""Encoding the pictures of a browser push, with a slow, hanging or failing encoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def film(seconds: float = 6, *, rate: str = "25", gop: int = 25, size: str = "64
 
 
 class Given:
-    """What the gateway gets."""
+    """The units and tracks sent to the gateway."""
 
     def __init__(self) -> None:
         self.units: list[AccessUnit] = []
@@ -91,8 +91,8 @@ class Gate:
         return Gated(recipe, like)
 
 
-def test_a_slow_encoder_leaves_pictures_out_and_stays_near() -> None:
-    """Pictures of 20 ms that take 30 ms each, in real time."""
+def test_a_slow_encoder_drops_pictures_and_keeps_a_small_delay() -> None:
+    """Pictures of 20 ms take 30 ms each, in real time."""
 
     class Slow(VideoEncoder):
         def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
@@ -117,7 +117,7 @@ def test_a_slow_encoder_leaves_pictures_out_and_stays_near() -> None:
     assert all(b.dts - a.dts <= 2050 for a, b in pairwise([u for u in given.pictures if u.key]))
 
 
-def test_beyond_the_backlog_everything_up_to_a_key_frame_goes() -> None:
+def test_pictures_beyond_the_backlog_are_dropped_up_to_a_key_frame() -> None:
     movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
     coder = encoding(movie, given, encoder=gate, clock=clock, plan=replace(PLAN, max_lag=1000))
     for unit in movie.units:
@@ -139,7 +139,7 @@ def test_beyond_the_backlog_everything_up_to_a_key_frame_goes() -> None:
     assert given.decoded() == len(times)
 
 
-def test_too_many_bytes_are_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_beyond_the_byte_limit_are_dropped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.workers.programs.browser.browser_video._MAX_BYTES", 30_000)
     movie, given, gate = film(4), Given(), Gate()
     coder = encoding(movie, given, encoder=gate)
@@ -151,7 +151,7 @@ def test_too_many_bytes_are_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert coder.dropped > 0
 
 
-def test_sound_is_not_dropped_with_the_pictures_it_stands_between() -> None:
+def test_sound_is_not_dropped_with_neighbouring_pictures() -> None:
     movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
     coder = encoding(movie, given, encoder=gate, clock=clock)
     coder._unit_writer.track(AUDIO)
@@ -169,7 +169,7 @@ def test_sound_is_not_dropped_with_the_pictures_it_stands_between() -> None:
     assert heard == sorted(heard)
 
 
-def test_a_codec_that_hangs_is_noticed() -> None:
+def test_a_hanging_codec_is_detected() -> None:
     movie, given, clock, gate = film(1), Given(), Clock(100.0), Gate()
     coder = encoding(movie, given, encoder=gate, clock=clock)
     for unit in movie.units:
@@ -195,7 +195,7 @@ def test_pictures_that_cannot_be_encoded_are_counted() -> None:
     assert coder.damaged == len(movie.units)
 
 
-def test_sixty_pictures_a_second_are_the_most() -> None:
+def test_the_frame_rate_is_limited_to_sixty() -> None:
     movie, given = film(2, rate="90"), Given()
     coder = encoding(movie, given, plan=replace(PLAN, max_lag=1000))
     for unit in movie.units:
@@ -205,7 +205,7 @@ def test_sixty_pictures_a_second_are_the_most() -> None:
     assert coder.dropped == 0
 
 
-def test_a_camera_that_speeds_up_gets_another_encoder_once() -> None:
+def test_a_camera_with_a_higher_frame_rate_gets_a_new_encoder_once() -> None:
     slow, fast = film(1, rate="15"), film(12, rate="60")
     given = Given()
     coder = encoding(slow, given, plan=replace(PLAN, max_lag=1000))
@@ -220,7 +220,7 @@ def test_a_camera_that_speeds_up_gets_another_encoder_once() -> None:
     assert times == sorted(set(times))
 
 
-def test_a_first_picture_does_not_wait_for_others_for_long() -> None:
+def test_a_single_first_picture_is_encoded_soon() -> None:
     movie, given = film(1), Given()
     coder = encoding(movie, given)
     coder.put(movie.units[0])
@@ -231,7 +231,7 @@ def test_a_first_picture_does_not_wait_for_others_for_long() -> None:
     coder.finish()
 
 
-def test_an_undecodable_track_is_refused_in_words() -> None:
+def test_an_undecodable_track_is_refused_with_a_reason() -> None:
     with pytest.raises(CodecFailed, match="h265 cannot be decoded"):
         BrowserVideoEncoder(
             MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\x01" + b"\xff" * 30), PLAN, UnitWriter(Given().send)
@@ -251,5 +251,7 @@ def test_an_undecodable_track_is_refused_in_words() -> None:
         ((8000, 2, Fraction(1)), (1920, 2)),
     ],
 )
-def test_pictures_fit_in_1080p_lying_or_standing(shape: tuple[int, int, Fraction], size: tuple[int, int]) -> None:
+def test_pictures_are_scaled_into_1080p_horizontal_or_vertical(
+    shape: tuple[int, int, Fraction], size: tuple[int, int]
+) -> None:
     assert output_size(*shape) == size

@@ -1,4 +1,4 @@
-"""A ladder made by tasks: the whole gateway, a strict double of ECS, and the workers as processes of their own."""
+"""A ladder made by ECS tasks: the whole gateway, a strict ECS double, and the workers as processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rig:
     gateway: Gateway
 
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
-        """What the condition gives, once it is true; asked beside the loop, on which the double lives."""
+        """Returns the value of the condition once it is true. It runs in a thread, because the double uses the loop."""
         try:
             async with asyncio.timeout(seconds):
                 while not (found := await asyncio.to_thread(condition)):
@@ -71,17 +71,17 @@ async def rig(folder: Path) -> AsyncIterator[Rig]:
 
 
 def codec(channel: Channel) -> dict[str, Any]:
-    """The output's entry of the session; without renditions before there is one."""
+    """Returns the output's entry of the session, or one without renditions."""
     return next((o for o in channel.session()["outputs"] if o["name"] == "codec"), {"renditions": []})
 
 
 def segments(channel: Channel) -> list[int]:
-    """Numbers of the rung's segments, as its playlist has them."""
+    """Returns the numbers of the rendition's segments in its playlist."""
     reply = http("GET", channel.url("360p/index.m3u8"))
     return [int(line[:-3]) for line in reply.text.splitlines() if line.endswith(".ts")] if reply.status == 200 else []
 
 
-async def test_a_task_makes_the_ladder_and_goes_with_the_stream(tmp_path: Path) -> None:
+async def test_a_task_makes_the_ladder_and_ends_with_the_stream(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
         with push(FILM, channel.push, loop=True):
@@ -102,7 +102,7 @@ async def test_a_task_makes_the_ladder_and_goes_with_the_stream(tmp_path: Path) 
         assert len(at.ecs.calls("RunTask")) == 1
 
 
-async def test_a_killed_task_is_replaced_and_its_rung_goes_on(tmp_path: Path) -> None:
+async def test_a_killed_task_is_replaced_and_its_rendition_continues(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
         with push(FILM, channel.push, loop=True):
@@ -119,7 +119,7 @@ async def test_a_killed_task_is_replaced_and_its_rung_goes_on(tmp_path: Path) ->
             assert (await asyncio.to_thread(codec, channel))["replaced"] == 1
 
 
-async def test_a_rung_that_is_added_while_live_comes_from_the_same_task(tmp_path: Path) -> None:
+async def test_a_rendition_added_while_live_comes_from_the_same_task(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
         with push(FILM, channel.push, loop=True):
@@ -130,7 +130,7 @@ async def test_a_rung_that_is_added_while_live_comes_from_the_same_task(tmp_path
             assert len(at.ecs.calls("RunTask")) == 1
 
 
-async def test_a_worker_whose_gateway_is_gone_ends_itself(tmp_path: Path) -> None:
+async def test_a_worker_without_its_gateway_ends_itself(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
         with push(FILM, channel.push, loop=True):
@@ -141,7 +141,7 @@ async def test_a_worker_whose_gateway_is_gone_ends_itself(tmp_path: Path) -> Non
         assert at.ecs.calls("StopTask") == []  # nobody told it
 
 
-async def test_switching_the_ladder_off_ends_the_task_and_its_rungs(tmp_path: Path) -> None:
+async def test_switching_the_ladder_off_ends_the_task_and_its_renditions(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
         with push(FILM, channel.push, loop=True):

@@ -1,4 +1,4 @@
-"""Pictures out of live streams by real workers: JPEG, collapsed requests, workers that die."""
+"""Pictures of live streams by real workers: JPEG, shared requests, and dying workers."""
 
 import asyncio
 import io
@@ -41,14 +41,14 @@ def opened(jpeg: bytes) -> Image.Image:
 
 
 def likeness(one: Image.Image, other: Image.Image) -> float:
-    """Mean difference of brightness, 0 to 255."""
+    """Returns the mean difference of brightness, 0 to 255."""
     from PIL import ImageChops, ImageStat
 
     assert one.size == other.size
     return float(ImageStat.Stat(ImageChops.difference(one.convert("L"), other.convert("L"))).mean[0])
 
 
-async def test_the_last_picture_of_a_group_becomes_a_jpeg_of_full_size() -> None:
+async def test_the_last_picture_of_a_gop_becomes_a_full_size_jpeg() -> None:
     source = sources.h264(bframes=2)
     units = video(source)[:25]
     shown = dict(pictures(units))
@@ -59,7 +59,7 @@ async def test_the_last_picture_of_a_group_becomes_a_jpeg_of_full_size() -> None
     assert likeness(image, shown[min(shown)]) > 4, "testsrc2 moves"
 
 
-async def test_decoded_pictures_tell_the_health_of_their_stream_whether_they_are_black_or_equal() -> None:
+async def test_decoded_pictures_report_black_and_frozen_video_to_the_stream_health() -> None:
     stream = builders.stream()
     stream.health = health = StreamHealth(stream, lambda event: None, 0.0)
     black = video(sources.source("-f", "lavfi", "-i", "color=black:s=320x180", "-t", "1", *sources.X264))
@@ -73,19 +73,19 @@ async def test_decoded_pictures_tell_the_health_of_their_stream_whether_they_are
 
 
 @pytest.mark.parametrize(("longest", "size"), [(160, (160, 90)), (319, (319, 179)), (480, (320, 180))])
-async def test_a_large_picture_is_made_smaller(longest: int, size: tuple[int, int]) -> None:
+async def test_a_large_picture_is_scaled_down(longest: int, size: tuple[int, int]) -> None:
     async with stills() as service:
         assert opened(await service.start_picture(video(sources.h264())[:1], longest)).size == size
 
 
-async def test_pixels_that_are_not_square_are_made_so() -> None:
+async def test_pictures_with_non_square_pixels_are_made_square() -> None:
     source = sources.h264("320x240", more="setsar=4/3", bframes=0)
     async with stills() as service:
         assert opened(await service.picture(video(source)[:1])).size == (427, 240)
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
-async def test_colors_are_those_of_the_stream(matrix: str) -> None:
+async def test_colors_match_the_stream(matrix: str) -> None:
     source = sources.source(
         *("-f", "lavfi", "-i", "color=0xC83200:s=320x240:r=30", "-t", "1"),
         *("-vf", f"scale=out_color_matrix={matrix}:out_range=tv,format=yuv420p"),
@@ -98,7 +98,7 @@ async def test_colors_are_those_of_the_stream(matrix: str) -> None:
     assert all(abs(a - b) < 8 for a, b in zip(pixel, (0xC8, 0x32, 0), strict=True)), pixel
 
 
-async def test_who_asks_for_the_latest_picture_while_it_is_made_waits_for_the_same_one() -> None:
+async def test_simultaneous_requests_for_the_latest_picture_share_one_result() -> None:
     source = sources.h264(gop=15)
     stream = builders.stream()
     stream.set_tracks(source.tracks.video, None, {}, True)
@@ -117,13 +117,13 @@ async def test_who_asks_for_the_latest_picture_while_it_is_made_waits_for_the_sa
     assert likeness(opened(later), key) < 4
 
 
-async def test_a_stream_without_a_picture_yet_has_no_latest_one() -> None:
+async def test_a_stream_without_a_picture_gives_an_error() -> None:
     async with stills() as service:
         with pytest.raises(JpegUnavailable, match="no picture yet"):
             await service.latest(builders.stream())
 
 
-async def test_units_that_hold_no_picture_are_answered_with_a_reason() -> None:
+async def test_units_without_a_picture_give_an_error_with_a_reason() -> None:
     damaged = [builders.picture(0, key=True), builders.picture(40)]
     async with stills() as service:
         with pytest.raises(JpegUnavailable, match="no picture"):
@@ -149,7 +149,7 @@ async def test_a_worker_that_is_killed_is_replaced() -> None:
     assert workers.running == 0
 
 
-async def test_where_all_workers_are_busy_a_picture_is_refused_at_once() -> None:
+async def test_a_request_is_refused_at_once_if_all_workers_are_busy() -> None:
     settings = load(environ={"MILLRACE_WORKERS__MOST": "1"})
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     async with stills(workers) as service, workers.start("gateway.workers.programs.jpeg_worker", "other"):
@@ -157,7 +157,7 @@ async def test_where_all_workers_are_busy_a_picture_is_refused_at_once() -> None
             await service.picture(video(sources.h264())[:1])
 
 
-async def test_more_requests_than_can_wait_are_refused() -> None:
+async def test_requests_beyond_the_queue_limit_are_refused() -> None:
     units = video(sources.h264())[:1]
     async with stills() as service:
         answers = await asyncio.gather(*(service.picture(units) for _ in range(150)), return_exceptions=True)
@@ -167,7 +167,7 @@ async def test_more_requests_than_can_wait_are_refused() -> None:
     assert all("too many" in str(a) for a in refused)
 
 
-async def test_who_goes_away_does_not_take_the_picture_from_the_others() -> None:
+async def test_a_cancelled_request_does_not_affect_other_requests() -> None:
     source = sources.h264()
     stream = builders.stream()
     stream.set_tracks(source.tracks.video, None, {}, True)
@@ -179,7 +179,7 @@ async def test_who_goes_away_does_not_take_the_picture_from_the_others() -> None
         assert opened(await other)
 
 
-async def test_looks_tell_how_much_changed_and_where() -> None:
+async def test_comparisons_report_the_amount_and_the_place_of_a_change() -> None:
     units = video(moving_corner())
     async with stills() as service:
         session = service.session()
@@ -195,7 +195,7 @@ async def test_looks_tell_how_much_changed_and_where() -> None:
         session.close()
 
 
-async def test_a_worker_that_has_forgotten_a_session_says_so() -> None:
+async def test_a_session_unknown_to_its_worker_is_reported_as_lost() -> None:
     units = video(moving_corner())
     async with stills() as service:
         session = service.session()
@@ -214,7 +214,7 @@ def moving_corner() -> sources.Source:
 
 
 def children() -> list[int]:
-    """The media workers that this process started; beside them may be the doubles of other tests."""
+    """Returns the media workers that this process started. Other tests may have doubles beside them."""
     listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     return [
         int(pid) for pid in listing.split() if b"gateway.workers.programs" in Path(f"/proc/{pid}/cmdline").read_bytes()

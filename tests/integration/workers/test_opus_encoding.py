@@ -42,7 +42,7 @@ def converted(units: Iterable[AccessUnit], track: MediaTrack, setup: SoundSetup 
 
 
 def onsets(units: list[AccessUnit]) -> list[float]:
-    """The seconds at which sound begins after silence, by the times of the units."""
+    """Returns the seconds at which sound begins after silence, by the times of the units."""
     decoder = AudioDecoder(units[0].track, 1)
     found: list[float] = []
     last_loud = -RATE
@@ -58,7 +58,7 @@ def onsets(units: list[AccessUnit]) -> list[float]:
 
 
 @pytest.mark.parametrize("name", list(CODERS))
-def test_each_codec_becomes_opus_at_the_times_of_its_source(name: str) -> None:
+def test_each_codec_becomes_opus_with_the_times_of_its_source(name: str) -> None:
     rate, coder, container = CODERS[name]
     film = beeps(6, rate, *coder, container=container)
     assert film.tracks.audio is not None
@@ -73,7 +73,7 @@ def test_each_codec_becomes_opus_at_the_times_of_its_source(name: str) -> None:
     assert after == pytest.approx(before, abs=0.005)
 
 
-def test_the_tone_is_the_one_of_the_source() -> None:
+def test_the_tone_of_the_source_is_kept() -> None:
     film = source(*tone(44_100), "-t", "3", *AAC)
     assert film.tracks.audio is not None
     made = converted(film.units, film.tracks.audio)
@@ -101,7 +101,7 @@ def silence(samples: int, rate: int) -> av.AudioFrame:
     ids=["two hours", "times run away", "times fall back"],
 )
 def test_times_do_not_drift_from_the_source(per_million: int, seconds: int, step: float) -> None:
-    """44.1 kHz, with times in milliseconds."""
+    """The source has 44.1 kHz and times in milliseconds."""
     resampler, frame = (
         AudioResampler(1000, 1, SampleForm(format="flt", fills=True)),
         silence(round(44_100 * step), 44_100),
@@ -116,7 +116,7 @@ def test_times_do_not_drift_from_the_source(per_million: int, seconds: int, step
     assert end / RATE == pytest.approx(at / 1000 + step, abs=tolerance)
 
 
-def test_a_fast_clock_loses_samples_instead_of_time() -> None:
+def test_a_fast_clock_drops_samples_and_keeps_the_time() -> None:
     film = beeps(10, 48_000, *AAC)
     assert film.tracks.audio is not None
     late = [replace(unit, dts=unit.dts * 98 // 100) for unit in film.units]
@@ -125,7 +125,7 @@ def test_a_fast_clock_loses_samples_instead_of_time() -> None:
     assert onsets(made)[-1] == pytest.approx(onsets(list(film.units))[-1] * 0.98, abs=0.1)
 
 
-def test_a_short_gap_becomes_silence_and_a_long_one_stays() -> None:
+def test_a_short_gap_becomes_silence_and_a_long_one_is_kept() -> None:
     film = beeps(6, 48_000, *AAC)
     assert film.tracks.audio is not None
     units = [
@@ -142,7 +142,7 @@ def test_a_short_gap_becomes_silence_and_a_long_one_stays() -> None:
 
 
 def browser_sound(seconds: int = 4, channels: int = 2) -> list[AccessUnit]:
-    """Opus as WHIP brings it: no pre-skip, two channels in its track, whatever the packets have."""
+    """Opus of a browser by WHIP: no pre-skip, and two channels in its track for any packets."""
     film = beeps(seconds, 48_000, *OPUS, "-ac", str(channels), container="matroska")
     return [replace(unit, track=replace(opus_track(2), timescale=1000)) for unit in film.of(Kind.AUDIO)]
 
@@ -155,8 +155,8 @@ def test_opus_of_a_browser_becomes_aac(channels: int) -> None:
     assert onsets(made)[-3:] == pytest.approx(onsets(units)[-3:], abs=0.01)
 
 
-def test_pauses_of_a_browser_are_silent() -> None:
-    """Discontinuous transmission: packets of 1 to 3 bytes, one in 400 ms."""
+def test_pauses_of_a_browser_become_silence() -> None:
+    """Discontinuous transmission sends packets of 1 to 3 bytes, one in 400 ms."""
     units = browser_sound()
     sent: list[AccessUnit] = []
     for n, unit in enumerate(units):
@@ -172,7 +172,7 @@ def test_pauses_of_a_browser_are_silent() -> None:
     assert onsets(made)[-1] == pytest.approx(onsets(units)[-1], abs=0.02)
 
 
-def test_a_change_between_mono_and_stereo_continues() -> None:
+def test_a_change_between_mono_and_stereo_causes_no_gap() -> None:
     mono, stereo = browser_sound(channels=1), browser_sound(channels=2)
     units = [*mono[:100], *stereo[100:150], *mono[150:]]
     assert units[0].payload[0] & 4 != units[120].payload[0] & 4

@@ -1,4 +1,4 @@
-"""The sound of a push: what its worker announces beforehand, what happens when that dies, and what waits for it."""
+"""The sound of a push: its announced configuration, the death of its worker, and the waiting queue."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def workers(most: int = 2) -> WorkerPool:
 
 
 async def spoken(units: list[AccessUnit], channels: int = 2, *, at_once: bool = True) -> list[AccessUnit]:
-    """What becomes of all of these."""
+    """Returns the AAC units of these units."""
     heard: list[AccessUnit] = []
     made = SoundWorkerClient(workers(), "c1", heard.append)
     running = asyncio.create_task(made.run())
@@ -45,7 +45,7 @@ async def spoken(units: list[AccessUnit], channels: int = 2, *, at_once: bool = 
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_what_is_announced_beforehand_is_what_the_encoder_says(channels: int) -> None:
+def test_the_announced_configuration_matches_the_encoder(channels: int) -> None:
     made = aac.parse_asc(AudioEncoder(BITRATES[channels], channels, 1000).track.config)
     told = aac.parse_asc(CONFIGS[channels])
     assert (told.object_type, told.rate, told.channels, told.core_samples) == (
@@ -64,14 +64,14 @@ async def test_sound_of_any_codec_becomes_aac(coder: tuple[str, ...], channels: 
     assert {u.track for u in heard} == {aac_track(channels, 1000)}
 
 
-async def test_sound_that_is_given_in_batches_is_the_same() -> None:
+async def test_batched_sound_gives_the_same_result() -> None:
     units = camera(seconds=1).of(Kind.AUDIO)[:44]  # the last batch has fewer than the others
     one_by_one, batched = await spoken(units), await spoken(units, at_once=False)
     assert [(u.dts, u.payload) for u in batched] == [(u.dts, u.payload) for u in one_by_one]
     assert len(batched) > 30
 
 
-async def test_sound_that_nobody_needs_at_once_waits_for_few_units() -> None:
+async def test_sound_without_listeners_is_sent_in_small_batches() -> None:
     units = camera(seconds=1).of(Kind.AUDIO)
     heard = asyncio.Event()
     made = SoundWorkerClient(workers(), "c1", lambda unit: heard.set())
@@ -93,13 +93,13 @@ async def test_sound_that_nobody_needs_at_once_waits_for_few_units() -> None:
         await running
 
 
-async def test_damaged_sound_is_left_out_and_counted() -> None:
+async def test_damaged_sound_is_dropped_and_counted() -> None:
     units = camera(seconds=1).of(Kind.AUDIO)
     units = [*units[:10], AccessUnit(units[0].track, 200, 0, True, 0.0, b"\xff" * 300), *units[11:]]
     assert len(await spoken(units)) > 30
 
 
-async def test_a_track_that_cannot_be_decoded_fails_for_good() -> None:
+async def test_an_undecodable_track_fails_permanently() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     running = asyncio.create_task(made.run())
     # An object type that nobody decodes; a configuration that is only too short is read with whatever lies behind it.
@@ -110,7 +110,7 @@ async def test_a_track_that_cannot_be_decoded_fails_for_good() -> None:
     assert not failed.value.again
 
 
-async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_dies_repeatedly_makes_the_client_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound_client, "_MODULE", "tests.support.there_is_no_such_module")
     own = workers()
     made = SoundWorkerClient(own, "c1", lambda unit: None)
@@ -124,7 +124,7 @@ async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyP
     assert own.running == 0
 
 
-async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
+async def test_the_oldest_sound_is_dropped_from_a_full_queue() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
     for n in range(5_000):
@@ -136,7 +136,7 @@ async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
     assert made.behind > 90
 
 
-async def test_who_never_spoke_is_finished_at_once() -> None:
+async def test_a_client_without_sound_finishes_at_once() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     made.finish()
     async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""Bitrates of encoders over twenty seconds, whatever the pictures are and however fast they come."""
+"""Bitrates of encoders over twenty seconds, for different contents and frame rates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def voiced(film: Source, bitrate: int) -> list[AccessUnit]:
 
 @pytest.mark.parametrize("rate", [10, 30, 60])
 @pytest.mark.parametrize("noise", [0, 20])
-def test_the_bitrate_is_met_whatever_the_pictures_rate_and_content(rate: int, noise: int) -> None:
+def test_the_bitrate_is_met_for_any_frame_rate_and_content(rate: int, noise: int) -> None:
     film = source(*pictures("320x180", str(rate), noise), "-t", "21", *X264, "-g", str(2 * rate), "-pix_fmt", "yuv420p")
     # Told 30 frames a second, whatever the truth is: numbers are left out, or the rate is measured anew.
     recipe = replace(RECIPE, rate=Fraction(max(30, rate)))
@@ -51,7 +51,7 @@ def test_libx265_meets_its_bitrate_too() -> None:
     assert sum(len(u.payload) for u in units if u.dts < 20_000) * 8 / 20 == pytest.approx(300_000, rel=0.1)
 
 
-def test_sound_keeps_the_bitrate_it_was_given() -> None:
+def test_sound_has_the_configured_bitrate() -> None:
     film = source("-f", "lavfi", "-i", "anoisesrc=amplitude=0.3:sample_rate=48000", "-t", "10", *AAC)
     for bitrate in (64_000, 128_000):
         units = voiced(film, bitrate)

@@ -49,7 +49,7 @@ def shown_times(units: list[AccessUnit]) -> list[int]:
 # ---- decoding ----
 
 
-def test_pictures_come_in_the_order_of_their_times_with_what_their_units_knew() -> None:
+def test_decoded_pictures_are_ordered_and_keep_the_data_of_their_units() -> None:
     film = ordinary(bframes=2)
     units = sorted(film.of(Kind.VIDEO), key=lambda u: u.dts + u.cts)
     assert [(p.pts, p.key, p.lead, p.wall) for p in decoded(film)] == [
@@ -76,7 +76,7 @@ def test_every_codec_of_pictures_is_decoded(codec: Codec, arguments: tuple[str, 
     assert (found[0].frame.width, found[0].frame.height) == (320, 180)
 
 
-def test_a_decoder_begins_at_a_key_frame() -> None:
+def test_a_decoder_starts_at_a_key_frame() -> None:
     film = ordinary(bframes=0)
     units = film.of(Kind.VIDEO)
     assert film.tracks.video is not None
@@ -100,7 +100,7 @@ def test_damaged_units_are_counted_and_the_rest_is_decoded(damage: bytes) -> Non
     assert damage == b"" or decoder.damaged >= 1
 
 
-def test_two_pictures_of_one_time_are_one() -> None:
+def test_two_pictures_with_the_same_time_become_one() -> None:
     film = ordinary(bframes=0)
     first, second, *rest = film.of(Kind.VIDEO)
     assert film.tracks.video is not None
@@ -110,7 +110,7 @@ def test_two_pictures_of_one_time_are_one() -> None:
     assert decoder.damaged == 1
 
 
-def test_a_configuration_that_is_none_is_told() -> None:
+def test_an_invalid_configuration_raises_codec_failed() -> None:
     with pytest.raises(CodecFailed, match="opus cannot be decoded"):
         AudioDecoder(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"nonsense"), 2)
 
@@ -118,7 +118,7 @@ def test_a_configuration_that_is_none_is_told() -> None:
 # ---- encoding ----
 
 
-def test_every_picture_comes_out_at_its_time_and_key_frames_where_the_source_has_them() -> None:
+def test_every_encoded_picture_keeps_its_time_and_its_key_flag() -> None:
     film = ordinary(bframes=2, gop=25)
     _, units = encoded(decoded(film))
     assert shown_times(units) == sorted(shown_times(film.of(Kind.VIDEO)))
@@ -128,7 +128,7 @@ def test_every_picture_comes_out_at_its_time_and_key_frames_where_the_source_has
     assert all(u.cts >= 0 for u in units)
 
 
-def test_decode_times_grow_where_the_reordering_of_the_source_changes() -> None:
+def test_decode_times_grow_if_the_reordering_of_the_source_changes() -> None:
     frames = decoded(ordinary(bframes=0, seconds=1))
     times = list(range(0, 10 * len(frames), 10))
     odd = [
@@ -140,7 +140,7 @@ def test_decode_times_grow_where_the_reordering_of_the_source_changes() -> None:
     assert all(u.cts >= 0 for u in units)
 
 
-def test_what_was_encoded_can_be_decoded() -> None:
+def test_encoded_pictures_can_be_decoded() -> None:
     for name in ("libx264", "libx265"):
         encoder, units = encoded(decoded(ordinary(seconds=1)), replace(RECIPE, encoder=name))
         decoder = VideoDecoder(encoder.track)
@@ -149,7 +149,7 @@ def test_what_was_encoded_can_be_decoded() -> None:
         assert decoder.damaged == 0
 
 
-def test_the_configuration_says_what_the_pictures_are() -> None:
+def test_the_configuration_describes_the_pictures() -> None:
     track = VideoEncoder(RECIPE).track
     assert codecs.video_size(track) == (320, 180)
     assert codecs.frame_rate(track) == 30
@@ -166,24 +166,22 @@ def test_the_configuration_says_what_the_pictures_are() -> None:
     ("vps", "sps", "pps"),
     [([], [], []), ([], [b"\x42\x01"], []), ([], [b"\x42\x01" + bytes(8)], []), ([], [b"\x40" + bytes(40)], [])],
 )
-def test_parameter_sets_that_make_no_configuration_are_refused(
-    vps: list[bytes], sps: list[bytes], pps: list[bytes]
-) -> None:
+def test_invalid_parameter_sets_are_refused(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> None:
     with pytest.raises(InvalidData):
         h265.build_hvcc(vps, sps, pps)
 
 
-def test_a_profile_is_obeyed() -> None:
+def test_the_configured_profile_is_used() -> None:
     track = VideoEncoder(replace(RECIPE, profile="baseline")).track
     assert h264.parse_avcc(track.config).profile == 66
 
 
-def test_an_encoder_that_cannot_be_is_told() -> None:
+def test_an_impossible_encoder_raises_codec_failed() -> None:
     with pytest.raises(CodecFailed, match="libx264 cannot encode 319x180"):
         VideoEncoder(replace(RECIPE, width=319))
 
 
-def test_an_encoder_that_is_outrun_by_its_source_says_so() -> None:
+def test_an_encoder_reports_a_source_faster_than_its_frame_rate() -> None:
     frames = decoded(ordinary(bframes=0))
     encoder = VideoEncoder(replace(RECIPE, rate=Fraction(5)))
     for picture in frames:
@@ -210,7 +208,7 @@ def test_an_encoder_that_is_outrun_by_its_source_says_so() -> None:
         ([0, 1], None, Fraction(240)),
     ],
 )
-def test_the_rate_of_pictures_is_what_their_times_say(times: list[int], claimed: float | None, rate: Fraction) -> None:
+def test_the_frame_rate_is_derived_from_timestamps(times: list[int], claimed: float | None, rate: Fraction) -> None:
     assert frame_rate(times, 1000, claimed) == rate
 
 
@@ -242,7 +240,7 @@ def voiced(heard: list[AudioSamples], bitrate: int = 64_000, channels: int = 2) 
         (Codec.AC3, ("-c:a", "ac3",), "matroska"),
     ],
 )  # fmt: skip
-def test_every_codec_of_sound_becomes_aac_of_the_same_length(
+def test_every_audio_codec_becomes_aac_of_the_same_duration(
     codec: Codec, arguments: tuple[str, ...], container: str
 ) -> None:
     film = source(*tone(48000 if codec is Codec.OPUS else 44100), "-t", "3", *arguments, container=container)
@@ -255,7 +253,7 @@ def test_every_codec_of_sound_becomes_aac_of_the_same_length(
     assert {u.track.config for u in units} == {AudioEncoder(64_000, 2, 1000).track.config}
 
 
-def test_sound_stays_with_the_source_where_it_pauses() -> None:
+def test_encoded_sound_keeps_the_pauses_of_the_source() -> None:
     film = source(*tone(), "-t", "3", *AAC)
     units = [u if u.dts < 1000 else replace(u, dts=u.dts + 500) for u in film.units]
     made = voiced(sounds(replace(film, units=tuple(units))))
@@ -266,7 +264,7 @@ def test_sound_stays_with_the_source_where_it_pauses() -> None:
     assert made[-1].dts == pytest.approx(units[-1].dts, abs=60)
 
 
-def test_sound_of_times_that_fall_back_never_runs_backward() -> None:
+def test_sound_with_decreasing_timestamps_is_encoded_with_increasing_ones() -> None:
     film = source(*tone(), "-t", "3", *AAC)
     units = [u if u.dts < 2000 else replace(u, dts=u.dts - 1500) for u in film.units]
     made = voiced(sounds(replace(film, units=tuple(units))))
@@ -283,7 +281,7 @@ def test_damaged_sound_is_counted() -> None:
 
 
 def loud(track: MediaTrack, units: list[AccessUnit]) -> float:
-    """When the first loud sample is heard, in seconds."""
+    """Returns the time in seconds of the first loud sample."""
     decoder = AudioDecoder(track, 2)
     for unit in units:
         for sound in decoder.decode(unit):
@@ -294,7 +292,7 @@ def loud(track: MediaTrack, units: list[AccessUnit]) -> float:
     raise AssertionError("nothing was loud")
 
 
-def test_a_click_is_heard_when_it_was_whatever_the_codecs_delay() -> None:
+def test_the_delay_of_a_codec_does_not_move_the_sound() -> None:
     click = "aevalsrc='if(between(t,1,1.005),0.9*sin(2*PI*2000*t),0)':s=44100"
     film = source("-f", "lavfi", "-i", click, "-t", "2", *AAC)
     assert film.tracks.audio is not None
@@ -302,5 +300,5 @@ def test_a_click_is_heard_when_it_was_whatever_the_codecs_delay() -> None:
     assert loud(made[0].track, made) == pytest.approx(loud(film.tracks.audio, list(film.units)), abs=0.002)
 
 
-def test_av_is_the_version_that_brings_its_encoders() -> None:
+def test_the_installed_av_contains_its_encoders() -> None:
     assert {"libx264", "libx265", "aac"} <= av.codecs_available

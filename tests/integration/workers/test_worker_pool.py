@@ -1,4 +1,4 @@
-"""Media workers as processes: frames both ways, and every way in which they or the gateway may end."""
+"""Media workers as processes: frames in both directions, and all ways in which workers or the gateway end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def started(**options: int) -> AsyncIterator[tuple[WorkerProcess, Counter]
 
 
 def waiting(worker: WorkerProcess) -> int:
-    """Bytes that the socket has not taken yet."""
+    """Returns the bytes that the socket has not accepted yet."""
     assert worker._transport is not None
     return worker._transport.get_write_buffer_size()
 
@@ -57,7 +57,7 @@ async def gone(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_frames_go_both_ways_and_the_worker_ends_with_its_block() -> None:
+async def test_frames_are_exchanged_and_the_worker_ends_with_its_block() -> None:
     async with started() as (worker, restarts):
         await worker.send(1, b"one")
         await worker.send(2, b"")
@@ -67,7 +67,7 @@ async def test_frames_go_both_ways_and_the_worker_ends_with_its_block() -> None:
     assert restarts.values == {}, "it was ended by its owner, it did not die"
 
 
-async def test_a_large_stream_passes_while_both_ends_wait_for_each_other() -> None:
+async def test_a_large_stream_passes_in_both_directions_without_a_deadlock() -> None:
     async with started() as (worker, _), Tasks("test") as tasks:
 
         async def give() -> None:
@@ -83,7 +83,7 @@ async def test_a_large_stream_passes_while_both_ends_wait_for_each_other() -> No
         assert waiting(worker) == 0
 
 
-async def test_what_a_worker_does_not_take_holds_its_owner_back() -> None:
+async def test_a_worker_that_reads_nothing_blocks_its_sender() -> None:
     async with started() as (worker, _):
         await worker.send(echo.STUCK, b"")
         await worker.receive()
@@ -94,7 +94,7 @@ async def test_what_a_worker_does_not_take_holds_its_owner_back() -> None:
         assert 0 < waiting(worker) < 1_000_000
 
 
-async def test_a_killed_worker_is_told_counted_and_reaped() -> None:
+async def test_a_killed_worker_is_reported_counted_and_reaped() -> None:
     async with started() as (worker, restarts):
         await worker.send(1, b"")
         await worker.receive()
@@ -107,7 +107,7 @@ async def test_a_killed_worker_is_told_counted_and_reaped() -> None:
     assert not alive(worker.pid)
 
 
-async def test_whoever_waits_to_send_hears_of_the_death() -> None:
+async def test_a_blocked_sender_gets_an_error_when_the_worker_dies() -> None:
     async with started() as (worker, _), Tasks("test") as tasks:
         await worker.send(echo.STUCK, b"")
         await worker.receive()
@@ -125,7 +125,7 @@ async def test_whoever_waits_to_send_hears_of_the_death() -> None:
                 await giving
 
 
-async def test_a_worker_that_takes_nothing_is_ended() -> None:
+async def test_a_worker_that_reads_nothing_for_long_is_killed() -> None:
     pool, restarts = workers()
     async with pool.start(MODULE, "echo", stuck=0.5) as worker:
         await worker.send(echo.STUCK, b"")
@@ -137,7 +137,7 @@ async def test_a_worker_that_takes_nothing_is_ended() -> None:
     assert restarts.values == {("echo",): 1}
 
 
-async def test_an_exchange_gives_frames_to_their_handlers_until_the_last_one() -> None:
+async def test_an_exchange_passes_frames_to_their_handlers_until_the_last_one() -> None:
     got: list[bytes] = []
     async with started() as (worker, _):
 
@@ -151,7 +151,7 @@ async def test_an_exchange_gives_frames_to_their_handlers_until_the_last_one() -
     assert got == [b"one", b"two"]
 
 
-async def test_an_exchange_tells_a_worker_that_ends_too_early() -> None:
+async def test_an_exchange_reports_a_worker_that_ends_too_early() -> None:
     async with started() as (worker, _):
 
         async def feed() -> None:
@@ -164,7 +164,7 @@ async def test_an_exchange_tells_a_worker_that_ends_too_early() -> None:
         assert not await worker.exchange(worker.send(echo.LEAVE, b"0"), {}, 10), "after the feed, its end is no error"
 
 
-async def test_an_exchange_ends_a_worker_that_sends_nonsense() -> None:
+async def test_an_exchange_kills_a_worker_that_sends_invalid_frames() -> None:
     async with started() as (worker, restarts):
 
         async def feed() -> None:
@@ -176,12 +176,12 @@ async def test_an_exchange_ends_a_worker_that_sends_nonsense() -> None:
     assert restarts.values == {("echo",): 1}
 
 
-async def test_what_a_worker_has_not_sent_in_time_is_not_waited_for() -> None:
+async def test_an_exchange_has_a_timeout_for_the_frames_of_the_worker() -> None:
     async with started() as (worker, _):
         assert await worker.exchange(worker.send(1, b""), {1: lambda body: None}, 0.3)
 
 
-async def test_the_last_words_of_a_worker_say_why_it_died() -> None:
+async def test_the_error_of_a_dead_worker_contains_its_last_output_line() -> None:
     async with started() as (worker, _):
         await worker.send(echo.SHOUT, b"first\n" + b"x" * 5000 + b"\nout of luck\n")
         assert await worker.receive() is None
@@ -189,7 +189,7 @@ async def test_the_last_words_of_a_worker_say_why_it_died() -> None:
     assert told == "the media worker ended with status 7: out of luck"
 
 
-async def test_what_a_worker_says_is_logged_in_bounded_lines() -> None:
+async def test_the_output_of_a_worker_is_logged_in_limited_lines() -> None:
     with structlog.testing.capture_logs() as logs:
         async with started() as (worker, _):
             await worker.send(echo.SHOUT, b"".join(b"line %d %s\n" % (n, b"x" * 2000) for n in range(500)))
@@ -202,7 +202,7 @@ async def test_what_a_worker_says_is_logged_in_bounded_lines() -> None:
     assert max(map(len, said)) <= 300
 
 
-async def test_a_program_that_cannot_start_is_a_worker_that_died() -> None:
+async def test_a_program_that_cannot_start_counts_as_a_dead_worker() -> None:
     pool, restarts = workers()
     async with pool.start("tests.support.no_such_worker", "nothing") as worker:
         assert await worker.receive() is None
@@ -210,13 +210,13 @@ async def test_a_program_that_cannot_start_is_a_worker_that_died() -> None:
     assert restarts.values == {("nothing",): 1}
 
 
-async def test_what_is_no_frame_ends_the_link() -> None:
+async def test_an_invalid_frame_ends_the_link() -> None:
     async with started() as (worker, _):
         await worker.send(echo.NONSENSE, b"")
         assert await worker.receive() is None
 
 
-async def test_a_worker_in_native_code_is_killed_with_its_block() -> None:
+async def test_a_worker_in_native_code_is_killed_at_the_end_of_its_block() -> None:
     async with started() as (worker, restarts):
         await worker.send(echo.STUCK, b"")
         await worker.receive()
@@ -242,7 +242,7 @@ async def test_cancelling_the_owner_ends_the_worker() -> None:
     assert not alive(found[0].pid)
 
 
-async def test_no_more_workers_than_allowed_and_one_that_ends_makes_room() -> None:
+async def test_the_number_of_workers_is_limited_until_one_ends() -> None:
     pool, _ = workers(most=1)
     async with pool.start(MODULE, "echo"):
         assert pool.running == 1
@@ -256,7 +256,7 @@ async def test_no_more_workers_than_allowed_and_one_that_ends_makes_room() -> No
     assert workers()[0].limit >= 8
 
 
-async def test_a_worker_sees_no_secret_is_nice_bounded_and_deaf_to_signals_of_the_group(
+async def test_a_worker_has_no_secrets_low_priority_limits_and_ignores_group_signals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("MILLRACE_SIGNING__SECRET", "AWS_SECRET_ACCESS_KEY", "MILLRACE_ADMIN__TOKEN", "SOMETHING_ELSE"):
@@ -276,7 +276,7 @@ async def test_a_worker_sees_no_secret_is_nice_bounded_and_deaf_to_signals_of_th
     assert "ignored=['SIGINT', 'SIGTERM']" in told
 
 
-async def test_a_worker_that_takes_too_much_memory_fails_alone() -> None:
+async def test_a_worker_that_uses_too_much_memory_dies_alone() -> None:
     async with started() as (worker, restarts):
         await worker.send(echo.HOARD, b"")
         assert await worker.receive() is None
@@ -285,7 +285,7 @@ async def test_a_worker_that_takes_too_much_memory_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("writes", [False, True])
-async def test_only_a_worker_that_is_to_write_files_can(tmp_path: Path, writes: bool) -> None:
+async def test_only_workers_with_write_permission_can_write_files(tmp_path: Path, writes: bool) -> None:
     pool, _ = workers()
     async with pool.start(MODULE, "echo", writes=writes) as worker:
         await worker.send(echo.WRITE, str(tmp_path / "file").encode())
@@ -310,7 +310,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-async def test_workers_end_with_a_gateway_that_was_killed(deaf: bool) -> None:
+async def test_workers_end_after_their_gateway_was_killed(deaf: bool) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *(["STUCK"] if deaf else [])],
         stdout=subprocess.PIPE,
@@ -326,12 +326,12 @@ async def test_workers_end_with_a_gateway_that_was_killed(deaf: bool) -> None:
     await gone(pid)
 
 
-def test_the_program_says_that_it_is_not_for_people() -> None:
+def test_the_worker_program_refuses_a_start_by_hand() -> None:
     ran = subprocess.run([sys.executable, "-m", MODULE, "x"], capture_output=True, text=True, timeout=30, check=False)
     assert (ran.returncode, ran.stderr) == (2, "this program is started by the gateway\n")
 
 
-async def test_a_death_is_an_event_of_the_channel_and_an_end_is_none() -> None:
+async def test_the_death_of_a_worker_is_an_event_but_its_end_is_not() -> None:
     events, told = Events(), list[Event]()
     events.listen(told.append)
     settings = Settings(runner="local", most=0, nice=3, memory=MEMORY)

@@ -1,4 +1,4 @@
-"""What a bucket's events say, in all the forms in which they arrive."""
+"""Events of an S3 bucket in all the formats in which they arrive."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ def record(key: str, name: str = "ObjectCreated:Put", bucket: str = "b") -> dict
     return {"eventName": name, "s3": {"bucket": {"name": bucket}, "object": {"key": key, "size": 1}}}
 
 
-def test_several_records_are_several_objects_and_keys_are_decoded() -> None:
+def test_each_record_gives_one_object_with_a_decoded_key() -> None:
     body = json.dumps(
         {"Records": [record("a+b%C3%A4.mp4"), record("c%2Bd.mp4", "s3:ObjectCreated:CompleteMultipartUpload")]}
     )
     assert created_objects(body) == [("b", "a bä.mp4"), ("b", "c+d.mp4")]
 
 
-def test_what_was_removed_is_not_created() -> None:
+def test_a_removal_event_gives_no_created_object() -> None:
     assert created_objects(json.dumps({"Records": [record("a.mp4", "ObjectRemoved:Delete")]})) == []
 
 
-def test_the_test_event_of_s3_is_no_object() -> None:
+def test_the_s3_test_event_gives_no_object() -> None:
     assert created_objects(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"})) == []
 
 
-def test_sns_may_stand_around_it() -> None:
+def test_an_event_inside_an_sns_notification_is_read() -> None:
     inner = json.dumps({"Records": [record("a.mp4")]})
     assert created_objects(json.dumps({"Type": "Notification", "Message": inner})) == [("b", "a.mp4")]
 
@@ -51,7 +51,7 @@ def test_eventbridge_does_not_encode_keys() -> None:
         json.dumps({"Records": [record("")]}),
     ],
 )
-def test_anything_else_is_no_event(body: str) -> None:
+def test_other_bodies_are_rejected(body: str) -> None:
     with pytest.raises(ValueError):
         created_objects(body)
 

@@ -78,7 +78,7 @@ def event(channel: str = "c1", kind: EventType = EventType.STREAM_STARTED, **dat
     return Event(kind, 1_700_000_000.5, channel, data)
 
 
-async def test_an_event_arrives_signed():
+async def test_an_event_is_posted_with_a_signature():
     receiver = Receiver()
     async with hooked(receiver) as (hooks, results):
         events = Events()
@@ -147,7 +147,7 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", POSTED_TYPES)
-def test_every_event_is_posted_with_what_a_receiver_needs(kind: EventType) -> None:
+def test_every_event_is_posted_with_all_its_data(kind: EventType) -> None:
     data, posted = POSTED[kind]
     body = make_post(Event(kind, 1_700_000_000.5, "c1", data), SECRET, "id").body.decode()
     assert body == (f'{{"id":"id","type":"{kind}","time":"2023-11-14T22:13:20.500Z","channel":"c1","data":{posted}}}')
@@ -161,7 +161,7 @@ def test_the_webhook_table_names_every_event_and_all_its_data(kind: EventType) -
     assert [name for name in POSTED[kind][0] if f"`{name}`" not in rows[0]] == []
 
 
-async def test_what_only_the_events_log_has_is_not_posted():
+async def test_log_only_events_are_not_posted():
     receiver = Receiver()
     async with hooked(receiver) as (hooks, results):
         for kind in sorted(LOG_ONLY):
@@ -172,7 +172,7 @@ async def test_what_only_the_events_log_has_is_not_posted():
     assert results.values == {("delivered",): 1}
 
 
-async def test_a_channels_events_arrive_in_order_though_the_first_ones_fail():
+async def test_events_of_a_channel_arrive_in_order_despite_failures():
     failures = [500, 503, 429]
     receiver = Receiver(status=lambda body: failures.pop() if failures else 200)
     async with hooked(receiver) as (hooks, results):
@@ -185,7 +185,7 @@ async def test_a_channels_events_arrive_in_order_though_the_first_ones_fail():
     assert results.values == {("delivered",): 5}
 
 
-async def test_what_the_receiver_refuses_is_not_sent_again():
+async def test_an_event_that_the_receiver_rejects_is_not_retried():
     receiver = Receiver(status=lambda body: {0: 404, 1: 302}.get(body["data"]["n"], 204))
     async with hooked(receiver) as (hooks, results):
         for n in range(3):
@@ -195,7 +195,7 @@ async def test_what_the_receiver_refuses_is_not_sent_again():
     assert results.values == {("rejected",): 2, ("delivered",): 1}
 
 
-async def test_a_receiver_that_always_fails_is_given_up():
+async def test_an_event_is_dropped_after_repeated_server_errors():
     receiver = Receiver(status=lambda body: 500)
     async with hooked(receiver) as (hooks, results):
         hooks.post(event())
@@ -203,7 +203,7 @@ async def test_a_receiver_that_always_fails_is_given_up():
     assert results.values == {("failed",): 1}
 
 
-async def test_an_address_that_cannot_be_used_is_not_logged(capsys: pytest.CaptureFixture[str]):
+async def test_an_invalid_webhook_url_is_not_logged(capsys: pytest.CaptureFixture[str]):
     settings = HooksSettings(url="http://[::1]x/geheim", secret=SecretStr(""), timeout=5, queue=10)
     results = Counter(HOOKS)
     async with Webhooks(settings, results) as hooks:
@@ -227,7 +227,7 @@ async def test_channels_do_not_wait_for_each_other():
     assert results.values == {("delivered",): 40}
 
 
-async def test_the_queue_is_bounded_and_the_oldest_goes():
+async def test_a_full_queue_drops_the_oldest_event():
     receiver = Receiver(hold=asyncio.Event())
     async with hooked(receiver, most=3) as (hooks, results):
         hooks.post(event(n=0))
@@ -258,7 +258,7 @@ async def test_refused_pushes_cannot_displace_other_events():
     assert results.values[("dropped",)] == 995
 
 
-async def test_leaving_sends_what_waits():
+async def test_shutdown_sends_the_queued_events():
     receiver = Receiver()
     async with hooked(receiver) as (hooks, results):
         for n in range(10):
@@ -266,7 +266,7 @@ async def test_leaving_sends_what_waits():
     assert results.values == {("delivered",): 10}
 
 
-async def test_leaving_does_not_wait_for_a_dead_receiver():
+async def test_shutdown_does_not_wait_for_a_hung_receiver():
     receiver = Receiver(hold=asyncio.Event())
     async with hooked(receiver, flush=0.05) as (hooks, results):
         hooks.post(event())
@@ -277,7 +277,7 @@ async def test_leaving_does_not_wait_for_a_dead_receiver():
     assert results.values == {("dropped",): 3}
 
 
-async def test_a_receiver_that_does_not_answer_in_time_is_asked_again():
+async def test_a_post_that_times_out_is_retried():
     receiver = Receiver(hold=asyncio.Event())
     async with hooked(receiver, timeout=0.05) as (hooks, results):
         hooks.post(event())
@@ -287,7 +287,7 @@ async def test_a_receiver_that_does_not_answer_in_time_is_asked_again():
     assert results.values == {("delivered",): 1}
 
 
-async def test_nobody_there_is_a_failure_not_a_crash():
+async def test_an_unreachable_receiver_counts_as_a_failure():
     results = Counter(HOOKS)
     settings = HooksSettings(url="http://127.0.0.1:9/hook", secret=SecretStr(""), timeout=1, queue=5)
     hooks = Webhooks(settings, results, backoff_first=0.0001)

@@ -1,4 +1,4 @@
-"""Any bytes as a body: an object, or BadRequest."""
+"""Request bodies of any bytes: the result is an object or `BadRequest`."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ BODIES = st.dictionaries(FIELDS | st.text(max_size=8), JSON, max_size=6) | st.fi
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
-def test_any_bytes_are_an_object_or_a_bad_request(data: bytes):
+def test_any_bytes_parse_to_an_object_or_raise_bad_request(data: bytes):
     try:
         value = parse_object(data)
     except BadRequest:
@@ -36,15 +36,15 @@ def test_any_bytes_are_an_object_or_a_bad_request(data: bytes):
 
 
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text()))
-def test_an_object_is_read_as_it_was_written(value: dict[str, object]):
+def test_a_json_object_is_parsed_unchanged(value: dict[str, object]):
     assert (
         parse_object(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").replace(b"?", b"_")) is not None
     )
     assert parse_object(json.dumps(value).encode()) == value
 
 
-async def test_no_body_of_any_json_is_a_fault_of_ours(tmp_path: Path):
-    """Every route that takes a body, many bodies: 2xx or a refusal that says why, never 5xx."""
+async def test_no_json_body_causes_a_server_error(tmp_path: Path):
+    """Several routes with many bodies answer 200, or 4xx with an error text, but never 5xx."""
     async with admin(tmp_path) as api:
         item = await api.create()
         await api.push(item["id"])

@@ -1,4 +1,4 @@
-"""The list of servers for the original's browser client."""
+"""The list of servers for the browser client of the original system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.admin import admin
 ROW = {"role": "primary", "dns": "ec2-3-70-0-1.compute.amazonaws.com", "replaced": "no", "eventid": "e-1"}
 
 
-async def test_its_rows_are_told_to_whoever_asks(tmp_path: Path) -> None:
+async def test_the_server_list_needs_no_token(tmp_path: Path) -> None:
     async def rows() -> list[dict[str, str]]:
         return [ROW]
 
@@ -24,7 +24,7 @@ async def test_its_rows_are_told_to_whoever_asks(tmp_path: Path) -> None:
         SCHEMAS["BroadcastServers"].validate_python(told)
 
 
-async def test_without_a_server_it_says_so_in_the_originals_words(tmp_path: Path) -> None:
+async def test_an_empty_server_list_is_503_with_the_original_error_text(tmp_path: Path) -> None:
     async def none() -> list[dict[str, str]]:
         return []
 
@@ -34,7 +34,7 @@ async def test_without_a_server_it_says_so_in_the_originals_words(tmp_path: Path
             assert await api.json("GET", "/getServers", status=503) == {"error": NO_SERVERS}
 
 
-async def test_a_table_that_does_not_answer_is_no_missing_server(tmp_path: Path) -> None:
+async def test_an_unavailable_table_is_not_reported_as_missing_servers(tmp_path: Path) -> None:
     async def away() -> list[dict[str, str]]:
         raise StoreUnavailable("dynamodb does not answer", retry_after=7)
 

@@ -22,17 +22,17 @@ def read(**values: Any) -> ClipTime:
     [NOW - 60, str(NOW - 60), (NOW - 60) * 1000, "2027-01-15T07:59:00Z", "2027-01-15T07:59:00", "2027-01-15 07:59:00",
      "2027-01-15T08:59:00+01:00", "2027-01-15T08:59:00 01:00"],
 )  # fmt: skip
-def test_times_are_seconds_or_iso(start: Any) -> None:
+def test_a_time_is_in_seconds_milliseconds_or_iso_format(start: Any) -> None:
     assert read(**{"from": start}) == ClipTime(NOW - 60, NOW)
 
 
-def test_the_end_is_at_most_now() -> None:
+def test_an_end_in_the_future_becomes_the_current_time() -> None:
     assert read(**{"from": NOW - 10, "to": NOW + 10}) == ClipTime(NOW - 10, NOW)
     assert read(**{"from": NOW - 10, "to": ""}) == ClipTime(NOW - 10, NOW)
 
 
 @pytest.mark.parametrize("seconds", [30, "30", 30.0])
-def test_the_last_seconds(seconds: Any) -> None:
+def test_a_clip_of_the_last_seconds_can_be_requested(seconds: Any) -> None:
     assert read(last=seconds) == ClipTime(last=30.0)
 
 
@@ -57,7 +57,7 @@ def test_the_last_seconds(seconds: Any) -> None:
         ({"last": 5, "to": NOW}, "last", "either"),
     ],
 )
-def test_other_times_are_refused(values: dict[str, Any], field: str, text: str) -> None:
+def test_invalid_times_are_refused(values: dict[str, Any], field: str, text: str) -> None:
     with pytest.raises(BadRequest, match=text) as refused:
         read(**values)
     assert refused.value.field == field

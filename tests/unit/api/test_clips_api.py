@@ -1,4 +1,4 @@
-"""An export whose client reads nothing frees its place; a channel with too many clips is told when to ask again."""
+"""An export stops when its client reads nothing. Too many clips of a channel give 429 with Retry-After."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Clips:
         raise TooManyClips("at most 6 clips", 17)
 
 
-async def test_too_many_clips_are_answered_with_the_time_to_wait(tmp_path: Path) -> None:
+async def test_too_many_clips_are_429_with_retry_after(tmp_path: Path) -> None:
     async with admin(tmp_path, clips=Clips()) as api:
         await api.store.add({"id": "c1", "key": f"{FAR}-x", "outdate": FAR})
         answer = await api.call("POST", "/videostream/c1/clips", {"from": 1, "to": 60})
@@ -57,7 +57,7 @@ async def test_too_many_clips_are_answered_with_the_time_to_wait(tmp_path: Path)
         assert await answer.json() == {"error": "at most 6 clips"}
 
 
-async def test_an_export_whose_client_reads_nothing_ends_and_says_so(tmp_path: Path) -> None:
+async def test_an_export_is_aborted_and_logged_if_its_client_reads_nothing(tmp_path: Path) -> None:
     clips = Clips()
     limits = RequestLimits(body=256_000, item=64_000, request=10, stall=0.05)
     async with admin(tmp_path, clips=clips, limits=limits) as api:

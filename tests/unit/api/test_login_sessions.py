@@ -1,4 +1,4 @@
-"""Logins: what they promise when several things happen at once."""
+"""Login sessions, also when several operations happen at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADMIN = ApiUser("token", "admin")
 
 
 class Memory:
-    """A ConsoleStore in memory, whose answers may be held back."""
+    """A `ConsoleStore` in memory. A cleared `gate` delays its answers."""
 
     def __init__(self) -> None:
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
@@ -70,14 +70,14 @@ def logins(store: Memory, marks: Marks) -> LoginSessions:
     return LoginSessions(store, LoginLimits(1000, 5000), marks)  # type: ignore[arg-type]
 
 
-async def test_who_reads_the_store_cannot_sign_in(logins: LoginSessions, store: Memory) -> None:
+async def test_stored_session_keys_cannot_be_used_as_cookies(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     ((_, key),) = store.items
     assert cookie not in str(store.items)
     assert await logins.get(key, NOW) is None
 
 
-async def test_the_store_is_not_asked_for_every_request(logins: LoginSessions, store: Memory) -> None:
+async def test_session_lookups_are_cached_for_a_few_seconds(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     for n in range(20):
         assert await logins.get(cookie, NOW + n / 10)
@@ -86,16 +86,14 @@ async def test_the_store_is_not_asked_for_every_request(logins: LoginSessions, s
     assert store.reads == 2
 
 
-async def test_use_is_written_down_now_and_then(logins: LoginSessions, store: Memory) -> None:
+async def test_the_last_use_of_a_session_is_stored_only_rarely(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     for n in range(600):
         assert await logins.get(cookie, NOW + n)
     assert store.writes == 9
 
 
-async def test_a_login_that_is_closed_while_its_use_is_written_does_not_come_back(
-    logins: LoginSessions, store: Memory
-) -> None:
+async def test_a_session_closed_during_a_write_of_its_use_stays_closed(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     store.gate.clear()
     looking = asyncio.ensure_future(logins.get(cookie, NOW + 500))
@@ -107,9 +105,7 @@ async def test_a_login_that_is_closed_while_its_use_is_written_does_not_come_bac
     assert await logins.get(cookie, NOW + 500) is None
 
 
-async def test_a_login_that_is_closed_while_it_is_looked_up_is_not_remembered(
-    logins: LoginSessions, store: Memory
-) -> None:
+async def test_a_session_closed_during_its_lookup_is_not_cached(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     store.gate.clear()
     looking = asyncio.ensure_future(logins.get(cookie, NOW + 1))
@@ -120,28 +116,30 @@ async def test_a_login_that_is_closed_while_it_is_looked_up_is_not_remembered(
     assert await logins.get(cookie, NOW + 1) is None
 
 
-async def test_a_login_ends_with_what_it_was_opened_with(logins: LoginSessions, store: Memory, marks: Marks) -> None:
+async def test_a_session_ends_when_the_mark_of_its_user_changes(
+    logins: LoginSessions, store: Memory, marks: Marks
+) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     marks.now = "second"
     assert await logins.get(cookie, NOW) is None
     assert store.items == {}
 
 
-async def test_nobody_gets_in_with_what_changed_while_signing_in(logins: LoginSessions, marks: Marks) -> None:
-    """The password was right, and another one was set before the session was there."""
+async def test_a_session_is_invalid_if_the_password_changed_during_sign_in(logins: LoginSessions, marks: Marks) -> None:
+    """The password was correct, but it was changed before the session was created."""
     marks.now = "second"
     cookie, _ = await logins.open(ApiUser("user", "eva", "eva"), "first", NOW)
     assert await logins.get(cookie, NOW) is None
 
 
-async def test_all_of_one_person_are_closed_and_nobody_elses(logins: LoginSessions) -> None:
+async def test_closing_all_sessions_of_a_user_keeps_those_of_others(logins: LoginSessions) -> None:
     eva, adam = ApiUser("user", "eva", "eva"), ApiUser("user", "adam", "adam")
     cookies = [(await logins.open(p, "first", NOW))[0] for p in (eva, eva, adam, ApiUser("oidc", "eva", "eva"))]
     await logins.close_all(eva)
     assert [await logins.get(c, NOW) is not None for c in cookies] == [False, False, True, True]
 
 
-async def test_a_clock_that_goes_back_ends_nothing(logins: LoginSessions) -> None:
+async def test_a_clock_set_back_does_not_end_a_session(logins: LoginSessions) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     assert await logins.get(cookie, NOW - 3600)
     assert await logins.get(cookie, NOW)

@@ -1,4 +1,4 @@
-"""openapi.json: valid, complete, and true of what the API answers."""
+"""`openapi.json` is valid, complete, and matches the answers of the API."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_operation_ids_are_unique():
     assert len(ids) == len(set(ids))
 
 
-def test_every_shape_of_a_route_exists_and_every_shape_is_used():
+def test_routes_and_schemas_refer_to_each_other_completely():
     named = {name for route in ROUTES for name in (route.body, route.answer, *dict(route.other_answers).values())}
     named = {name for name in named if name and "/" not in name}
     assert named | {"Error"} == set(SCHEMAS)
@@ -65,7 +65,7 @@ ELSEWHERE = {"Jobs", "Recordings", "Amazon IVS"}
 
 
 async def _answers(api: Admin) -> dict[str, Any]:
-    """One answer of each JSON route, with something live."""
+    """Requests each JSON route once, while a channel is live."""
     item = await api.create(isHls=True)
     await api.json("POST", "/users", {"name": "eva", "password": "12345678"})
     id = item["id"]
@@ -94,7 +94,7 @@ def _signer() -> CloudFrontSigner:
     return CloudFrontSigner("K1", load_private_key(Signer(key="ec").private_pem))
 
 
-async def test_answers_have_the_described_shapes(tmp_path: Path):
+async def test_answers_match_their_schemas(tmp_path: Path):
     async with admin(tmp_path, cloudfront=_signer()) as api:
         for name, (shape, value) in (await _answers(api)).items():
             try:
@@ -104,13 +104,13 @@ async def test_answers_have_the_described_shapes(tmp_path: Path):
 
 
 def _described(document: dict[str, Any], method: str, path: str, status: int) -> Draft202012Validator:
-    """What the document says of one answer; raises KeyError where it says nothing, or knows it as no JSON."""
+    """The validator for one answer. Raises `KeyError` if the document has no JSON schema for it."""
     path = re.sub(r":[^}]*}", "}", path)
     content = document["paths"][path][method.lower()]["responses"][str(status)]["content"]
     return Draft202012Validator({"components": document["components"], **content["application/json"]["schema"]})
 
 
-async def test_answers_are_what_the_document_says(tmp_path: Path):
+async def test_answers_match_the_openapi_document(tmp_path: Path):
     described = document(ROUTES, "1")
     statuses = {f"{route.method} {route.path}": route.status for route in ROUTES}
     async with admin(tmp_path, cloudfront=_signer()) as api:
@@ -118,7 +118,7 @@ async def test_answers_are_what_the_document_says(tmp_path: Path):
             _described(described, *name.split(" "), statuses[name]).validate(value)
 
 
-async def test_refusals_are_what_the_document_says(tmp_path: Path):
+async def test_error_answers_match_the_openapi_document(tmp_path: Path):
     described = document(ROUTES, "1")
     async with admin(tmp_path, checks={"channel store": _away}) as api:
         for path, asked, status in (
@@ -138,7 +138,7 @@ async def _away() -> None:
     raise StoreUnavailable("away", 5)
 
 
-async def test_refusals_have_the_described_shape(tmp_path: Path):
+async def test_error_answers_match_the_error_schema(tmp_path: Path):
     async with admin(tmp_path) as api:
         for method, path, status in (("GET", "/videostream/x", 404), ("POST", "/videostream", 400)):
             SCHEMAS["Error"].validate_python(await api.json(method, path, {}, status=status))

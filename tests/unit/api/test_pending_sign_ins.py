@@ -1,4 +1,4 @@
-"""Sign-ins that were begun at a provider: bound to the browser's cookie, and good for one return."""
+"""Pending sign-ins at a provider: each is bound to the browser's cookie and can be completed once."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from gateway.channels.stream_key import SigningSecrets
 NOW = 1_700_000_000.0
 
 
-def test_a_return_finds_what_was_begun_once():
+def test_a_pending_sign_in_can_be_redeemed_once():
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     begun, cookie = pending.begin(NOW)
     assert pending.redeem(cookie, begun.state, NOW + LIFETIME_SECONDS) == begun
@@ -16,13 +16,13 @@ def test_a_return_finds_what_was_begun_once():
     assert len({begun.state, begun.nonce, begun.verifier}) == 3
 
 
-def test_a_late_return_is_none():
+def test_an_expired_sign_in_is_refused():
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     begun, cookie = pending.begin(NOW)
     assert pending.redeem(cookie, begun.state, NOW + LIFETIME_SECONDS + 1) is None
 
 
-def test_another_node_and_a_rotated_secret_know_the_cookie():
+def test_the_cookie_is_valid_on_other_nodes_and_with_the_previous_secret():
     secrets = SigningSecrets("a-secret-for-tests")
     begun, cookie = PendingSignIns(secrets).begin(NOW)
     assert (
@@ -58,14 +58,14 @@ def _changed(text: str, part: int, value: str) -> str:
         (lambda c: c.rpartition(".")[0], lambda s: s),
     ],
 )
-def test_what_was_not_begun_here_is_none(cookie, state):
+def test_forged_or_changed_cookies_are_refused(cookie, state):
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     begun, genuine = pending.begin(NOW)
     assert pending.redeem(cookie(genuine), state(begun.state), NOW) is None
     assert pending.redeem(genuine, begun.state, NOW) == begun
 
 
-def test_memory_is_bounded(monkeypatch):
+def test_the_list_of_used_sign_ins_is_bounded(monkeypatch):
     monkeypatch.setattr("gateway.api.oidc._MAX_USED", 10)
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""What a broadcaster may do: the own channels, and nothing else."""
+"""Rights of a broadcaster: the user's own channels and nothing else."""
 
 import re
 from collections.abc import AsyncIterator
@@ -64,7 +64,7 @@ class Browser:
 
 
 async def sign_in(api: Admin) -> Browser:
-    """A session of eva, without the second that a hash of a password takes."""
+    """Opens a session of the user eva without the slow password hash."""
     user = await api.authenticators.users.find("eva")
     assert user is not None
     logins, now = api.authenticators.logins, api.authenticators.clock()
@@ -75,7 +75,7 @@ async def sign_in(api: Admin) -> Browser:
 
 @dataclass
 class Studio:
-    """Two channels, one of which eva may use."""
+    """Two channels, and the user eva with rights to one of them."""
 
     api: Admin
     own: str
@@ -92,7 +92,7 @@ async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
         yield Studio(api, own, other, await sign_in(api))
 
 
-def test_each_open_route_is_a_route_of_its_own():
+def test_only_the_listed_routes_are_open_to_broadcasters():
     assert {route.endpoint for route in ROUTES if route.role is Role.BROADCASTER} == OPEN
 
 
@@ -108,7 +108,7 @@ async def test_every_other_route_is_forbidden(studio: Studio):
     assert (await studio.api.json("GET", "/users"))[0]["name"] == "eva"  # nothing of all that was done
 
 
-async def test_other_channels_are_forbidden_and_look_like_missing_ones(studio: Studio):
+async def test_foreign_and_missing_channels_give_the_same_403(studio: Studio):
     for method, path in (e.split(" ") for e in sorted(OPEN) if "{id}" in e):
         for id in (studio.other, "nowhere", "a%20b"):
             path = path.replace("{name}", "x")
@@ -125,7 +125,7 @@ SPELLINGS = (
 )
 
 
-async def test_no_spelling_of_another_channel_shows_it(studio: Studio):
+async def test_no_spelling_of_a_url_shows_a_foreign_channel(studio: Studio):
     key = (await studio.api.json("GET", f"/videostream/{studio.other}"))["key"]
     base = str(studio.api.client.make_url("")).rstrip("/")
     for spelling in SPELLINGS:
@@ -142,13 +142,13 @@ async def test_no_spelling_of_another_channel_shows_it(studio: Studio):
         *({"isRelay ": True}, {"relayURL": "file:///etc/passwd"}, {"relayURL": {"a": 1}}, {"relayURL": ["x"] * 5000}),
     ],
 )
-async def test_no_body_of_the_relay_sets_anything_else(studio: Studio, body: dict[str, Any]):
+async def test_the_relay_route_refuses_other_fields_and_invalid_urls(studio: Studio, body: dict[str, Any]):
     before = await studio.api.json("GET", f"/videostream/{studio.own}")
     assert (await studio.eva.call("PUT", f"/videostream/{studio.own}/relay", body)).status == 400
     assert await studio.api.json("GET", f"/videostream/{studio.own}") == before
 
 
-async def test_lists_show_only_the_own_channels(studio: Studio):
+async def test_lists_show_only_the_users_own_channels(studio: Studio):
     for id in (studio.own, studio.other):
         await studio.api.push(id)
     assert [c["id"] for c in await studio.eva.json("GET", "/videostream")] == [studio.own]
@@ -156,7 +156,7 @@ async def test_lists_show_only_the_own_channels(studio: Studio):
     assert len(await studio.api.json("GET", "/videostreams/online")) == 2
 
 
-async def test_the_own_channel_can_be_seen_pushed_to_and_ended(studio: Studio):
+async def test_a_broadcaster_can_read_push_to_and_end_the_own_channel(studio: Studio):
     item = await studio.eva.json("GET", f"/videostream/{studio.own}")
     assert item["pushUrl"].endswith(f"/{studio.own}?sign={item['key']}")
     evicted: list[Any] = []
@@ -167,7 +167,7 @@ async def test_the_own_channel_can_be_seen_pushed_to_and_ended(studio: Studio):
     assert (await studio.eva.call("GET", f"/videostream/{studio.own}/qr")).content_type == "image/svg+xml"
 
 
-async def test_the_relay_is_the_only_part_of_a_channel_that_a_broadcaster_sets(studio: Studio):
+async def test_a_broadcaster_can_change_only_the_relay_of_a_channel(studio: Studio):
     path = f"/videostream/{studio.own}/relay"
     item = await studio.eva.json("PUT", path, {"isRelay": True, "relayURL": "rtmp://media.example.com/app/secret"})
     assert item["isRelay"] is True
@@ -176,7 +176,7 @@ async def test_the_relay_is_the_only_part_of_a_channel_that_a_broadcaster_sets(s
     assert (refused.status, (await refused.json())["field"]) == (400, "outdate")
 
 
-async def test_a_broadcaster_relays_only_to_ivs_channels_that_an_administrator_set(studio: Studio):
+async def test_a_broadcaster_relays_only_to_ivs_channels_set_by_an_administrator(studio: Studio):
     path = f"/videostream/{studio.own}"
     granted, other = (f"arn:aws:ivs:eu-west-1:123456789012:channel/{name}" for name in ("granted", "other"))
     own = "rtmps://media.example.com/app/x"
@@ -190,7 +190,7 @@ async def test_a_broadcaster_relays_only_to_ivs_channels_that_an_administrator_s
     assert (await studio.api.json("PUT", f"{path}/relay", {"relayURL": other}))["relayURL"] == other
 
 
-async def test_ivs_parameters_belong_to_one_user(studio: Studio):
+async def test_ivs_parameters_are_private_to_their_user(studio: Studio):
     parameters = {"username": "eva", "channelType": "IVS", "rtmpURL": "rtmps://x.global-contribute.live-video.net/app/",
                   "streamKey": "sk_1", "playURL": "https://x.live-video.net/a.m3u8"}  # fmt: skip
     assert (await studio.eva.call("GET", "/putitens/eva")).status == 404
@@ -205,7 +205,7 @@ async def test_ivs_parameters_belong_to_one_user(studio: Studio):
     assert (await studio.eva.call("POST", "/putitens", {**parameters, "channelType": "X"})).status == 400
 
 
-async def test_ivs_parameters_respect_the_limit_of_a_profile(studio: Studio):
+async def test_ivs_parameters_count_towards_the_size_limit_of_a_profile(studio: Studio):
     profile = {"x": "x" * 63_900}
     await studio.eva.json("PUT", "/profile", profile)
     parameters = {"username": "eva", "channelType": "IVS", "rtmpURL": "x" * 100, "streamKey": "", "playURL": ""}
@@ -215,7 +215,7 @@ async def test_ivs_parameters_respect_the_limit_of_a_profile(studio: Studio):
 
 @pytest.mark.parametrize("changes", [{"role": "administrator"}, {"role": "broadcaster", "channels": []},
                                      {"password": "another horse"}])  # fmt: skip
-async def test_a_change_ends_the_sessions_at_once(studio: Studio, changes: dict[str, Any]):
+async def test_a_change_of_rights_or_password_ends_the_users_sessions(studio: Studio, changes: dict[str, Any]):
     await studio.eva.json("GET", f"/videostream/{studio.own}")
     await studio.api.json("PUT", "/users/eva", changes)
     assert (await studio.eva.call("GET", f"/videostream/{studio.own}")).status == 401
@@ -246,7 +246,7 @@ async def test_a_new_role_keeps_the_password_and_a_new_password_keeps_the_role(t
         ({}, "password"),
     ],
 )
-async def test_wrong_rights_are_refused(studio: Studio, rights: dict[str, Any], field: str):
+async def test_invalid_rights_are_refused(studio: Studio, rights: dict[str, Any], field: str):
     response = await studio.api.call("PUT", "/users/eva", rights)
     assert (response.status, (await response.json())["field"]) == (400, field)
 
@@ -257,7 +257,7 @@ async def test_a_user_without_a_stored_role_is_an_administrator(studio: Studio):
     assert len(await (await sign_in(studio.api)).json("GET", "/users")) == 1
 
 
-async def test_the_key_of_a_channel_shows_the_servers_and_nothing_else(studio: Studio):
+async def test_a_stream_key_gives_access_only_to_the_server_list(studio: Studio):
     key = (await studio.api.json("GET", f"/videostream/{studio.own}"))["key"]
     studio.api.client.session.cookie_jar.clear()
     servers = await studio.api.call("GET", f"/_servers/{studio.own}?sign={key}", token=None)
@@ -273,7 +273,7 @@ async def test_the_key_of_a_channel_shows_the_servers_and_nothing_else(studio: S
     assert (await studio.api.call("GET", f"/videostream/{studio.own}?sign={key}", token=None)).status == 401
 
 
-async def test_the_pages_can_be_turned_off(tmp_path: Path):
+async def test_the_web_pages_can_be_turned_off(tmp_path: Path):
     async with admin(tmp_path, pages=False) as api:
         for route in ROUTES:
             if route.page:

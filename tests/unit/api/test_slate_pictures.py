@@ -1,4 +1,4 @@
-"""A slate's picture is a picture or a film. Text is refused with its field."""
+"""The picture of a slate is an image or a film. Text files are refused with their field."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def slate(picture: str) -> list[InputSpec]:
     ],
 )
 @pytest.mark.parametrize("key", ["up/load.png", "film.mp4", "notes"])
-async def test_a_file_that_is_text_is_refused(text: bytes, key: str, tmp_path: Path) -> None:
+async def test_a_text_file_as_slate_picture_is_refused(text: bytes, key: str, tmp_path: Path) -> None:
     (tmp_path / key).parent.mkdir(exist_ok=True)
     (tmp_path / key).write_bytes(text)
     with pytest.raises(InvalidField) as refused:
@@ -39,21 +39,21 @@ async def test_a_file_that_is_text_is_refused(text: bytes, key: str, tmp_path: P
 @pytest.mark.parametrize(
     "data", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\0\0\0\x18ftypisom", b"GIF89a\x01\0\x01\0"]
 )
-async def test_other_files_are_judged_by_the_worker(data: bytes, tmp_path: Path) -> None:
+async def test_binary_files_are_accepted_for_a_check_by_the_worker(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
     await judge_pictures(LocalObjects(tmp_path), slate("a"))
 
 
 @pytest.mark.parametrize("words", ["Back soon", "hello", "notes.txt"])
-async def test_words_that_are_no_key_of_a_picture_are_refused(words: str, tmp_path: Path) -> None:
+async def test_text_that_is_not_a_picture_key_is_refused(words: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidField):
         await judge_pictures(LocalObjects(tmp_path), slate(words))
 
 
 @pytest.mark.parametrize("picture", ["", "later.PNG", "later.mp4", "http://example.com/notes"])
-async def test_files_that_come_later_and_addresses_are_accepted(picture: str, tmp_path: Path) -> None:
+async def test_urls_and_keys_of_files_not_yet_uploaded_are_accepted(picture: str, tmp_path: Path) -> None:
     await judge_pictures(LocalObjects(tmp_path), slate(picture))
 
 
-async def test_a_stored_slate_stays_as_it_is(tmp_path: Path) -> None:
+async def test_an_unchanged_stored_picture_is_not_checked_again(tmp_path: Path) -> None:
     await judge_pictures(LocalObjects(tmp_path), slate("old words"), slate("old words"))

@@ -1,4 +1,4 @@
-"""Tokens of a sign-in provider: which are believed, and whom they let in."""
+"""Tokens of an OpenID Connect provider: which are accepted, and which users may sign in."""
 
 import base64
 import contextlib
@@ -35,13 +35,13 @@ def judged(token: str, rules: TokenRules = RULES) -> Any:
     return verified(token, KEYS[key_id(token)], rules)
 
 
-def test_a_good_token_is_believed():
+def test_a_valid_token_is_accepted():
     claims = judged(signed())
     person = RULES.user(claims)
     assert (person.kind, person.name, person.id) == ("oidc", "eva@example.com", "s1")
 
 
-def test_an_elliptic_curve_will_do():
+def test_a_token_signed_with_an_elliptic_curve_key_is_accepted():
     key = ec_key()
     keys = parse_jwks({"keys": [public("e", key)]})
     token = signed(key, "ES256", "e")
@@ -59,17 +59,17 @@ def test_an_elliptic_curve_will_do():
         {"sub": None}, {"sub": 5}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
     ],
 )  # fmt: skip
-def test_a_token_that_says_something_else_is_not(claims: dict[str, Any]):
+def test_a_token_with_wrong_claims_is_refused(claims: dict[str, Any]):
     with pytest.raises((TokenRefused, TypeError)) as refused:
         judged(signed(**claims))
     assert refused.type is TokenRefused or "iss" in claims  # PyJWT itself does not encode that one
 
 
-def test_an_access_token_of_cognito_names_the_client():
+def test_a_cognito_access_token_with_client_id_is_accepted():
     assert judged(signed(aud=None, client_id=CLIENT, token_use="access"))
 
 
-def test_access_tokens_may_be_made_for_an_audience_of_their_own():
+def test_access_tokens_may_have_a_configured_audience():
     rules = TokenRules(ISSUER, CLIENT, "api://millrace", "email", ("eva@example.com",))
     assert judged(signed(aud="api://millrace"), rules)
     assert judged(signed(aud=["another", "api://millrace"]), rules)
@@ -77,12 +77,12 @@ def test_access_tokens_may_be_made_for_an_audience_of_their_own():
         judged(signed(aud="api://millrace"))
 
 
-def test_another_key_of_the_same_name_is_noticed():
+def test_a_token_signed_by_another_key_with_the_same_id_is_refused():
     with pytest.raises(TokenRefused):
         judged(signed(rsa_key()))
 
 
-def test_a_changed_token_is_noticed():
+def test_a_token_with_changed_claims_is_refused():
     head, body, signature = signed().split(".")
     claims = json.loads(base64.urlsafe_b64decode(body + "=="))
     forged = base64.urlsafe_b64encode(json.dumps({**claims, "sub": "boss"}).encode()).rstrip(b"=").decode()
@@ -103,13 +103,13 @@ def unsigned(**header: Any) -> str:
         unsigned(alg=["RS256"], kid="k1"), unsigned(alg="RS256", kid="k1", crit=["b64"]), "é.é.é",
     ],
 )  # fmt: skip
-def test_what_no_key_of_the_provider_signed_is_refused(token: str):
+def test_unsigned_and_malformed_tokens_are_refused(token: str):
     with pytest.raises(TokenRefused):
         judged(token)
 
 
-def test_the_public_key_is_no_shared_secret():
-    """The classic confusion: HMAC with the public key's text as its secret."""
+def test_a_token_with_an_hmac_of_the_public_key_is_refused():
+    """The classic algorithm confusion attack: HMAC with the public key's text as its secret."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -120,12 +120,12 @@ def test_the_public_key_is_no_shared_secret():
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_a_token_or_refused(text: str):
+def test_any_text_has_a_key_id_or_is_refused(text: str):
     with contextlib.suppress(TokenRefused):
         assert isinstance(key_id(text), str)
 
 
-def test_keys_that_we_would_not_believe_are_left_out():
+def test_weak_and_unsupported_keys_are_ignored():
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     document = {
         "keys": [
@@ -141,7 +141,7 @@ def test_keys_that_we_would_not_believe_are_left_out():
 
 
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": "abc"}, {"keys": []}])
-def test_a_document_without_keys_has_none(document: dict[str, Any]):
+def test_a_jwks_document_without_keys_gives_an_empty_set(document: dict[str, Any]):
     assert parse_jwks(document) == {}
 
 
@@ -162,7 +162,7 @@ def person(rules: TokenRules, **claims: Any) -> Any:
         ("email", ["*"], {"email": None}),
     ],
 )
-def test_whoever_is_allowed_is_let_in(claim: str, allow: list[str], claims: dict[str, Any]):
+def test_users_on_the_allow_list_are_accepted(claim: str, allow: list[str], claims: dict[str, Any]):
     assert person(TokenRules(ISSUER, CLIENT, "", claim, allow), **claims).id == "s1"
 
 
@@ -187,12 +187,12 @@ def test_whoever_is_allowed_is_let_in(claim: str, allow: list[str], claims: dict
         ("email", ["*"], {"sub": "x" * 300}),
     ],
 )
-def test_whoever_is_not_is_kept_out(claim: str, allow: list[str], claims: dict[str, Any]):
+def test_users_not_on_the_allow_list_are_refused(claim: str, allow: list[str], claims: dict[str, Any]):
     with pytest.raises(TokenRefused):
         person(TokenRules(ISSUER, CLIENT, "", claim, allow), **claims)
 
 
-def test_a_name_is_short_and_printable():
+def test_a_display_name_is_truncated_and_printable():
     rules = TokenRules(ISSUER, CLIENT, "", "email", ("*",))
     assert person(rules, preferred_username="<b>\u202eeva\n").name == "<b>eva"
     assert len(person(rules, preferred_username="x" * 500).name) == 64
@@ -215,10 +215,10 @@ def test_a_name_is_short_and_printable():
         ({"nonce": "n", "aud": None, "client_id": CLIENT}, False),
     ],
 )
-def test_a_sign_in_is_answered_by_its_own_token(claims: dict[str, Any], right: bool):
+def test_an_id_token_must_match_nonce_and_audience_of_the_sign_in(claims: dict[str, Any], right: bool):
     assert RULES.is_sign_in({**GOOD, **claims}, "n") is right
 
 
 @pytest.mark.parametrize("said", [{}, {"nonce": ""}, {"nonce": None}, {"nonce": []}, {"nonce": 0}])
-def test_an_empty_nonce_is_nobodys_sign_in(said: dict[str, Any]):
+def test_an_empty_nonce_matches_no_sign_in(said: dict[str, Any]):
     assert RULES.is_sign_in({**GOOD, **said}, "") is False

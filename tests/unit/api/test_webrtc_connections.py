@@ -1,4 +1,4 @@
-"""The connections of WebRTC viewers in a session's answer."""
+"""The WebRTC connections of viewers in the answer for a session."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def stream(*viewers: Viewer) -> Stream:
     return Mock(spec=Stream, output=lambda name: output if name == "whep" else None)
 
 
-def test_values_are_milliseconds_and_a_share_and_unknown_ones_are_null() -> None:
+def test_times_are_in_milliseconds_and_unknown_values_are_null() -> None:
     assert quality(NetworkQuality(0.0415, 3 / 256, 0.00321)) == {"roundTrip": 41.5, "lost": 0.0117, "jitter": 3.2}
     assert quality(NetworkQuality(None, 0.0, 0.0)) == {"roundTrip": None, "lost": 0.0, "jitter": 0.0}
 
 
-def test_the_worst_connections_come_first_and_no_more_than_the_bound() -> None:
+def test_only_the_worst_connections_are_listed_worst_first() -> None:
     far, lossy = Viewer("far", NetworkQuality(0.3, 0.0, 0.0)), Viewer("lossy", NetworkQuality(0.01, 0.2, 0.0), "tcp")
     near = [Viewer(f"near{n}", NetworkQuality(None, 0.0, 0.0)) for n in range(MAX_VIEWERS)]
     shown = worst_viewers(stream(*near, far, lossy))
@@ -38,5 +38,5 @@ def test_the_worst_connections_come_first_and_no_more_than_the_bound() -> None:
     assert shown[0]["transport"] == "tcp"
 
 
-def test_a_stream_without_the_output_has_none() -> None:
+def test_a_stream_without_whep_output_has_no_connections() -> None:
     assert worst_viewers(None) == worst_viewers(Mock(spec=Stream, output=lambda name: None)) == []

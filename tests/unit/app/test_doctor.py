@@ -1,4 +1,4 @@
-"""What the doctor finds on a machine that lacks something."""
+"""Findings of the doctor command on machines that lack something."""
 
 import datetime
 import json
@@ -50,7 +50,9 @@ def only(findings: list[Finding]) -> Finding:
     return finding
 
 
-def test_a_fresh_machine_lacks_nothing_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_fresh_machine_has_no_missing_parts_and_no_files_are_created(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     assert doctor.main(settings(tmp_path)) == 0
     assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out
@@ -58,14 +60,14 @@ def test_a_fresh_machine_lacks_nothing_and_nothing_is_made(tmp_path: Path, capsy
     assert "will be created" in out
 
 
-def test_findings_come_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_findings_can_be_printed_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     doctor.main(settings(tmp_path), as_json=True)
     findings = json.loads(capsys.readouterr().out)
     assert {"python", "data folder", "port rtmp", "channel store", "clock"} <= {f["name"] for f in findings}
     assert all(f.keys() == {"name", "state", "words"} for f in findings)
 
 
-def test_a_taken_port_is_missing_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_port_in_use_makes_the_doctor_exit_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -75,7 +77,7 @@ def test_a_taken_port_is_missing_and_the_exit_code_says_so(tmp_path: Path, capsy
     assert f"127.0.0.1:{port} is in use by " in capsys.readouterr().out
 
 
-def test_ports_of_a_running_gateway_are_in_place(tmp_path: Path):
+def test_ports_of_a_running_gateway_are_ok(tmp_path: Path):
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -98,7 +100,7 @@ def test_ports_of_a_running_gateway_are_in_place(tmp_path: Path):
     assert (admin.state, "Millrace that runs" in admin.words) == (FindingState.OK, True)
 
 
-def test_one_port_for_two_listeners_is_told(tmp_path: Path):
+def test_one_port_for_two_listeners_is_reported(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -107,18 +109,18 @@ def test_one_port_for_two_listeners_is_told(tmp_path: Path):
     assert next(f for f in findings if f.name == "port ws").words.endswith("is set for http too")
 
 
-def test_an_address_that_is_not_ours_is_told(tmp_path: Path):
+def test_an_address_of_another_machine_is_reported(tmp_path: Path):
     findings = doctor.ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
     assert next(f for f in findings if f.name == "port http").state is FindingState.MISSING
 
 
-def test_a_file_in_place_of_the_data_folder_is_told(tmp_path: Path):
+def test_a_file_in_place_of_the_data_folder_is_reported(tmp_path: Path):
     (tmp_path / "data").write_text("")
     assert only(doctor.data_folder(tmp_path / "data")).state is FindingState.MISSING
     assert only(doctor.data_folder(tmp_path / "data" / "deeper")).state is FindingState.MISSING
 
 
-def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_low_disk_space_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     class Usage:
         free = 50_000_000
 
@@ -128,7 +130,7 @@ def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert doctor.data_folder(tmp_path)[1].state is FindingState.WARNING
 
 
-def test_a_certificate_that_holds_is_in_place(tmp_path: Path):
+def test_a_valid_certificate_is_ok(tmp_path: Path):
     found = only(doctor.certificate(*make_certificate(tmp_path)))
     assert (found.state, "364 days" in found.words) == (FindingState.OK, True)
     assert only(doctor.certificate(None, None)).state is FindingState.OK
@@ -142,33 +144,35 @@ def test_a_certificate_that_holds_is_in_place(tmp_path: Path):
         (60, 30, FindingState.MISSING, "valid only from"),
     ],
 )
-def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int, since: int, state: FindingState, words: str):
+def test_an_expired_or_future_certificate_is_reported(
+    tmp_path: Path, days: int, since: int, state: FindingState, words: str
+):
     found = only(doctor.certificate(*make_certificate(tmp_path, days=days, since=since)))
     assert found.state is state and words in found.words
 
 
-def test_a_key_of_another_certificate_is_told(tmp_path: Path):
+def test_a_key_of_another_certificate_is_reported(tmp_path: Path):
     cert, _ = make_certificate(tmp_path)
     _, key = make_certificate(tmp_path, name="b")
     found = only(doctor.certificate(cert, key))
     assert found.state is FindingState.MISSING and "is not the key of" in found.words
 
 
-def test_what_is_no_certificate_is_told(tmp_path: Path):
+def test_an_invalid_or_absent_certificate_file_is_reported(tmp_path: Path):
     junk = tmp_path / "junk.pem"
     junk.write_bytes(b"\xff junk")
     for path in (junk, tmp_path / "absent.pem"):
         assert only(doctor.certificate(path, path)).state is FindingState.MISSING
 
 
-def test_a_damaged_store_is_told(tmp_path: Path):
+def test_a_damaged_store_is_reported(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "millrace.db").write_bytes(b"this is no database" * 100)
     found = only(list(doctor.stores(settings(tmp_path))))
     assert found.state is FindingState.MISSING and "millrace.db" in found.words
 
 
-def test_a_damaged_store_that_live_streams_do_not_need_is_a_warning(tmp_path: Path):
+def test_a_damaged_events_store_is_only_a_warning(tmp_path: Path):
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "millrace.db").touch()
@@ -178,19 +182,19 @@ def test_a_damaged_store_that_live_streams_do_not_need_is_a_warning(tmp_path: Pa
     assert (events.name, events.state) == ("events store", FindingState.WARNING) and "events.db" in events.words
 
 
-def test_what_the_settings_need_besides_is_told(tmp_path: Path):
+def test_python_modules_that_the_settings_need_are_reported(tmp_path: Path):
     found = doctor.modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
     assert [(f.name, f.state) for f in found] == [("uvloop", FindingState.WARNING), ("aioboto3", FindingState.MISSING)]
 
 
-def test_workers_that_can_encode_and_letter_are_well():
+def test_workers_that_can_encode_and_draw_text_are_ok():
     found = doctor.workers(which=lambda name: f"/usr/bin/{name}")
     assert [f.name for f in found] == ["workers", "lettering"]
     assert found[0].state is FindingState.OK and "libx264" in found[0].words
 
 
 @pytest.mark.parametrize("program", ["import sys; sys.exit('no such thing')", "import os; os.abort()", "print('1|2')"])
-def test_workers_that_cannot_start_are_missing(program: str):
+def test_workers_that_cannot_start_are_reported(program: str):
     (found,) = doctor.workers(program)
     assert found.state is FindingState.MISSING
 
@@ -203,22 +207,22 @@ def test_workers_that_cannot_start_are_missing(program: str):
         ("18||1|1", False, [FindingState.OK, FindingState.WARNING]),
     ],
 )
-def test_what_workers_lack_is_named(said: str, fontconfig: bool, states: list[FindingState]):
+def test_missing_codecs_and_fonts_of_workers_are_reported(said: str, fontconfig: bool, states: list[FindingState]):
     found = doctor.workers(f"print({said!r})", lambda name: name if fontconfig else None)
     assert [f.state for f in found] == states
 
 
-def test_programs_of_a_visitor_are_never_missing():
+def test_missing_optional_programs_are_never_an_error():
     assert all(f.state is FindingState.OK for f in doctor.programs(lambda name: None))
 
 
-def test_few_open_files_and_old_pythons_are_told():
+def test_a_low_file_limit_and_an_old_python_are_reported():
     assert doctor.open_files(1024).state is FindingState.WARNING
     assert doctor.open_files(65536).state is FindingState.OK
     assert doctor.python((3, 10, 1)).state is FindingState.MISSING
 
 
-def test_a_clock_that_stands_in_the_past_or_is_free_running_is_told():
+def test_a_wrong_or_unsynchronized_clock_is_reported():
     assert doctor.clock(now=1_000_000_000).state is FindingState.MISSING
     assert doctor.clock(synchronized=False).state is FindingState.WARNING
     assert doctor.clock(synchronized=True).state is FindingState.OK

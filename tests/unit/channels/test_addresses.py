@@ -1,4 +1,4 @@
-"""Addresses that people see."""
+"""Public addresses for pushing and playing a channel."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_without_domains_the_open_ports_are_shown():
     assert shown["expired"] is False
 
 
-def test_only_what_is_on_is_listed():
+def test_only_enabled_outputs_have_a_play_url():
     assert present(channel(isFlv="false", isHls="true"))["playUrls"].keys() == {"rtmp", "whep", "hls"}
 
 
@@ -62,7 +62,7 @@ def test_only_what_is_on_is_listed():
         ("[2001:db8::1]", "rtmp://[2001:db8::1]:1935/stream"),
     ],
 )
-def test_the_push_domain_builds_the_server(push, server):
+def test_the_push_domain_determines_the_push_server(push, server):
     assert present(channel(), PublicDomains(push=push))["obsServer"] == server
 
 
@@ -74,19 +74,19 @@ def test_the_push_domain_builds_the_server(push, server):
         ("https://cdn.example.com", "https://cdn.example.com/c1/live.flv", "wss://cdn.example.com/c1/live.flv"),
     ],
 )
-def test_the_pull_domain_builds_the_play_addresses(pull, flv, web_socket):
+def test_the_pull_domain_determines_the_play_urls(pull, flv, web_socket):
     urls = present(channel(), PublicDomains(pull=pull))["playUrls"]
     assert (urls["flv"], urls["wsflv"]) == (flv, web_socket)
 
 
-def test_the_public_address_serves_where_no_pull_domain_is_set():
+def test_without_a_pull_domain_play_urls_use_the_public_url():
     assert (
         play_urls(addresses(public_url="https://live.example.com"), channel())["flv"]
         == "https://live.example.com/c1/live.flv"
     )
 
 
-def test_rtmps_is_shown_for_channels_that_want_it_where_it_is_open():
+def test_rtmps_channels_have_an_rtmps_url_if_the_port_is_open():
     secure = addresses(ports=OpenPorts(rtmp=1935, rtmps=1938, http=8080))
     assert secure.rtmp_server(channel(isRtmps="true")) == "rtmps://127.0.0.1:1938/stream"
     assert secure.rtmp_server(channel()) == "rtmp://127.0.0.1:1935/stream"
@@ -100,7 +100,7 @@ def ws_url(ports=PORTS, tls=False, domains=NONE, web_host="", **fields):
     return url.partition("/stream/")[0]
 
 
-def test_browsers_are_told_where_to_push():
+def test_the_websocket_push_url_has_host_port_and_scheme():
     secure = OpenPorts(rtmp=1935, ws=8081, wss=8444)
     assert ws_url() == "ws://198.51.100.7:8081"
     assert ws_url(web_host="127.0.0.1") == "ws://127.0.0.1:8081"
@@ -114,18 +114,18 @@ def test_browsers_are_told_where_to_push():
     assert ws_url(tls=True) == "ws://198.51.100.7:8081"
 
 
-def test_tls_that_ends_in_front_is_shown_with_the_ports_there():
+def test_urls_use_the_tls_ports_of_the_load_balancer():
     behind = OpenPorts(rtmp=1935, ws=8081, http=8080).with_tls(rtmps=1938, wss=8444)
     assert addresses(ports=behind).rtmp_server(channel(isRtmps=True)) == "rtmps://127.0.0.1:1938/stream"
     assert ws_url(behind, tls=True) == "wss://198.51.100.7:8444"
 
 
-def test_ipv6_hosts_stand_in_brackets():
+def test_urls_have_brackets_around_ipv6_hosts():
     assert addresses(push_host="2001:db8::1", pull_host="::1").push == "rtmp://[2001:db8::1]:1935"
     assert addresses(pull_host="::1").pull == "http://[::1]:8080"
 
 
-def test_protected_channels_are_shown_with_a_play_sign():
+def test_play_urls_of_protected_channels_are_signed():
     shown = present(channel(playAuth="sign"), sign_ttl=60)
     url, _, sign = shown["playUrls"]["flv"].partition("?sign=")
     assert url.endswith("/live.flv")
@@ -134,12 +134,12 @@ def test_protected_channels_are_shown_with_a_play_sign():
     assert all(u.endswith("?sign=" + sign) for u in shown["playUrls"].values())
 
 
-def test_the_gateways_protection_holds_where_the_channel_says_nothing():
+def test_a_channel_without_play_auth_uses_the_gateways_setting():
     assert "?sign=" in present(channel(), play_auth="sign")["playUrls"]["flv"]
     assert "?sign=" not in present(channel(playAuth="none"), play_auth="sign")["playUrls"]["flv"]
 
 
-def test_relay_keys_are_not_shown_and_the_item_is_not_changed():
+def test_relay_keys_are_masked_without_changing_the_stored_channel():
     shown = present(relaying := channel(relayURL="rtmps://u:p@a.example.com:443/app/sk_live_1?x=y", note="kept"))
     assert shown["relayURL"] == f"rtmps://{MASK}@a.example.com:443/app/{MASK}?{MASK}"
     assert shown["note"] == "kept"
@@ -160,14 +160,14 @@ def test_relay_keys_are_not_shown_and_the_item_is_not_changed():
         (None, None),
     ],
 )
-def test_masks_keep_what_tells_targets_apart(value, shown):
+def test_a_masked_relay_url_keeps_host_and_application(value, shown):
     assert masked(value) == shown
 
 
 class TestDomains:
     now = PublicDomains("push.example.com", "")
 
-    def test_a_missing_one_stays_and_an_empty_one_is_removed(self):
+    def test_a_missing_domain_stays_and_an_empty_domain_is_removed(self):
         assert PublicDomains.from_json({"pullDNS": "cdn.example.com/"}, self.now) == PublicDomains(
             "push.example.com", "cdn.example.com"
         )
@@ -177,18 +177,18 @@ class TestDomains:
         "value",
         [5, None, "a b", "http://x", "ftp://x", "x/y", "x:0", "x:99999", "-x", "x" * 301, "x?y", "[::1", "\ud800"],
     )
-    def test_what_is_no_push_domain_is_refused(self, value):
+    def test_an_invalid_push_domain_is_refused(self, value):
         with pytest.raises(InvalidField) as refused:
             PublicDomains.from_json({"pushDNS": value}, self.now)
         assert refused.value.field == "pushDNS"
 
-    def test_it_reads_back_what_it_writes(self):
+    def test_domains_survive_a_json_round_trip(self):
         assert PublicDomains.from_json(PublicDomains("a", "https://b:1").as_json(), PublicDomains()) == PublicDomains(
             "a", "https://b:1"
         )
 
 
-def test_ports_are_written_by_name():
+def test_ports_are_listed_by_name():
     assert PORTS.as_json() == {
         "rtmp": 1935,
         "rtmps": None,
@@ -201,7 +201,7 @@ def test_ports_are_written_by_name():
     }
 
 
-def test_pages_push_to_the_push_domain_wherever_they_come_from():
+def test_web_pages_push_to_the_push_domain_or_to_their_own_host():
     ports = OpenPorts(ws=8081, wss=8444)
     named = push_ports(PublicDomains(push="rtmps://push.example.com:443"), ports, "10.0.0.1")
     assert named == {"host": "push.example.com", "ws": 8081, "wss": 8444}

@@ -1,4 +1,4 @@
-"""Caches in front of the stores: fresh enough, asked once, there while the store is away, bounded."""
+"""Caches in front of the stores: expiry, one request for many callers, outages of the store, and memory bounds."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 
 class Shelf:
-    """A store in memory that counts what it is asked and can be away."""
+    """A store in memory that records requests and can be unavailable."""
 
     def __init__(self) -> None:
         self.items: dict[str, Channel] = {}
@@ -55,7 +55,7 @@ def shelf() -> Shelf:
     return Shelf()
 
 
-async def test_an_answer_serves_for_its_time_and_not_longer(shelf):
+async def test_a_cached_channel_expires_after_its_ttl(shelf):
     cached, old = shelf.cached(ttl=5), shelf.put("a")
     assert await cached.get("a") is old
     new = shelf.put("a", videoname="new")
@@ -65,7 +65,7 @@ async def test_an_answer_serves_for_its_time_and_not_longer(shelf):
     assert await cached.get("a") is new
 
 
-async def test_a_deletion_shows_within_the_time(shelf):
+async def test_a_deleted_channel_disappears_after_the_ttl(shelf):
     cached = shelf.cached(ttl=5)
     shelf.put("a")
     await cached.get("a")
@@ -75,7 +75,7 @@ async def test_a_deletion_shows_within_the_time(shelf):
         await cached.get("a")
 
 
-async def test_what_is_known_is_told_without_asking(shelf):
+async def test_known_channels_are_returned_without_a_request_to_the_store(shelf):
     cached, stored = shelf.cached(ttl=5), shelf.put("a")
     assert cached.known("a") is None
     await cached.get("a")
@@ -89,7 +89,7 @@ async def test_what_is_known_is_told_without_asking(shelf):
     assert shelf.asked == ["a", "b"]
 
 
-async def test_an_unknown_id_is_asked_for_once_in_its_time(shelf):
+async def test_a_missing_channel_is_cached_too(shelf):
     cached = shelf.cached()
     for _ in range(3):
         with pytest.raises(NoSuchChannel):
@@ -99,7 +99,7 @@ async def test_an_unknown_id_is_asked_for_once_in_its_time(shelf):
     assert (await cached.get("a")).id == "a"
 
 
-async def test_what_was_changed_here_is_forgotten(shelf):
+async def test_a_forgotten_channel_is_read_from_the_store_again(shelf):
     cached = shelf.cached()
     shelf.put("a")
     await cached.get("a")
@@ -109,7 +109,7 @@ async def test_what_was_changed_here_is_forgotten(shelf):
     assert await cached.get("a") is new
 
 
-async def test_many_callers_of_one_id_ask_once(shelf):
+async def test_concurrent_callers_for_one_channel_share_one_request(shelf):
     cached, channel, shelf.gate = shelf.cached(), shelf.put("a"), asyncio.Event()
     callers = [asyncio.ensure_future(cached.get("a")) for _ in range(100)]
     await asyncio.sleep(0)
@@ -119,7 +119,7 @@ async def test_many_callers_of_one_id_ask_once(shelf):
     assert not cached._pending
 
 
-async def test_a_caller_who_gives_up_leaves_the_asking_to_the_next(shelf):
+async def test_a_cancelled_caller_does_not_cancel_the_shared_request(shelf):
     cached, channel, shelf.gate = shelf.cached(), shelf.put("a"), asyncio.Event()
     first, second = asyncio.ensure_future(cached.get("a")), asyncio.ensure_future(cached.get("a"))
     await asyncio.sleep(0)
@@ -129,7 +129,7 @@ async def test_a_caller_who_gives_up_leaves_the_asking_to_the_next(shelf):
     assert not cached._pending
 
 
-async def test_while_the_store_is_away_the_last_answer_serves(shelf):
+async def test_a_stale_channel_is_served_while_the_store_is_unavailable(shelf):
     cached, channel = shelf.cached(ttl=5, stale=3600), shelf.put("a")
     await cached.get("a")
     shelf.away, shelf.now = True, 100
@@ -142,7 +142,7 @@ async def test_while_the_store_is_away_the_last_answer_serves(shelf):
         await cached.get("a")
 
 
-async def test_a_store_that_is_away_is_asked_once_a_second(shelf):
+async def test_an_unavailable_store_is_requested_once_a_second(shelf):
     cached = shelf.cached()
     shelf.away = True
     for id in "abcdef":
@@ -154,7 +154,7 @@ async def test_a_store_that_is_away_is_asked_once_a_second(shelf):
     assert (await cached.get("a")).id == "a"
 
 
-async def test_ids_of_the_viewers_choice_cannot_fill_the_memory(shelf):
+async def test_requests_for_random_ids_cannot_fill_the_cache(shelf):
     cached = shelf.cached(max_channels=10)
     shelf.put("kept")
     for n in range(1000):
@@ -165,7 +165,7 @@ async def test_ids_of_the_viewers_choice_cannot_fill_the_memory(shelf):
     assert shelf.asked.count("kept") == 1
 
 
-async def test_domains_are_asked_for_once_in_their_time(shelf):
+async def test_domains_are_read_once_per_ttl(shelf):
     shelf.domains = PublicDomains("a", "b")
     cached = CachedDomains(shelf, ttl=5, clock=lambda: shelf.now)
     assert [await cached.get_domains() for _ in range(3)] == [PublicDomains("a", "b")] * 3
@@ -174,7 +174,7 @@ async def test_domains_are_asked_for_once_in_their_time(shelf):
     assert shelf.asked == ["domains"] * 2
 
 
-async def test_the_last_domains_serve_while_the_store_is_away(shelf):
+async def test_cached_domains_are_served_while_the_store_is_unavailable(shelf):
     cached = CachedDomains(shelf, clock=lambda: shelf.now)
     shelf.away = True
     assert await cached.get_domains() == PublicDomains()
@@ -184,7 +184,7 @@ async def test_the_last_domains_serve_while_the_store_is_away(shelf):
     assert await cached.get_domains() == PublicDomains("a", "b")
 
 
-async def test_domains_that_cannot_be_stored_are_an_error(shelf):
+async def test_domains_that_cannot_be_stored_raise_an_error(shelf):
     cached = CachedDomains(shelf, clock=lambda: shelf.now)
     await cached.set_domains(PublicDomains("a", "b"))
     assert await cached.get_domains() == PublicDomains("a", "b")

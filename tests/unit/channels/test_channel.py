@@ -1,4 +1,4 @@
-"""Channels: what a new one stores, what a change sets, how old items read."""
+"""Channels: defaults of a new channel, effects of a change, and reading of old items."""
 
 import json
 
@@ -29,24 +29,24 @@ def stored(**fields):
 
 
 class TestCreate:
-    def test_the_guides_body_is_stored_as_sent_with_id_key_and_timestamp(self):
+    def test_a_new_channel_is_stored_with_id_key_and_timestamp(self):
         item = new()
         assert {name: item[name] for name in SEED} == SEED
         assert len(item["id"]) == 36
         assert item["TimeStamp"] == 1_700_000_000 + 3 * 86400
         assert item["key"] == SECRETS.sign(item["id"], 1670544000)
 
-    def test_ids_are_ours_whatever_the_client_says(self):
+    def test_the_gateway_sets_id_key_and_timestamp_itself(self):
         item = new(id="mine", key="1-2", TimeStamp=5)
         assert item["id"] != "mine"
         assert Channel(item).expires == 1670544000
         assert item["TimeStamp"] == 1_700_259_200
 
-    def test_the_original_algorithm_makes_the_original_keys(self):
+    def test_the_md5_algorithm_makes_keys_of_the_original_system(self):
         item = create_item(SEED, NOW, SigningSecrets("unit-secret", algorithm=Algorithm.MD5), LIMIT)
         assert item["key"] == sign(item["id"], 1670544000, "unit-secret", Algorithm.MD5)
 
-    def test_what_the_client_leaves_out_gets_the_consoles_values(self):
+    def test_missing_fields_of_a_new_channel_get_the_console_defaults(self):
         channel = Channel(create_item({"outdate": "2030-01-01"}, NOW, SECRETS, LIMIT))
         assert (channel.flag("isFlv"), channel.flag("isHls"), channel.hls_time, channel.hls_list_size) == (
             True,
@@ -61,11 +61,11 @@ class TestCreate:
             30,
         ]
 
-    def test_unknown_fields_are_stored_as_they_are(self):
+    def test_unknown_fields_are_stored_unchanged(self):
         odd = {"myOwnField": {"deep": [1, 2.5, None, "ü", {"x": True}]}, "another": "kept"}
         assert {name: new(**odd)[name] for name in odd} == odd
 
-    def test_computed_fields_that_come_back_are_not_stored(self):
+    def test_computed_fields_in_a_request_are_not_stored(self):
         assert (
             not {"pushUrl", "playUrls", "expired", "obsKey", "obsServer"}
             & new(pushUrl="x", playUrls={}, expired=True, obsKey="", obsServer="").keys()
@@ -76,7 +76,7 @@ class TestCreate:
             create_item({"isFlv": True}, NOW, SECRETS, LIMIT)
         assert refused.value.field == "outdate"
 
-    def test_too_large_an_item_is_refused(self):
+    def test_an_item_above_the_size_limit_is_refused(self):
         with pytest.raises(TooLarge):
             new(note="x" * LIMIT)
         assert create_item(SEED | {"note": "x" * LIMIT}, NOW, SECRETS, 0)
@@ -139,14 +139,14 @@ class TestCreate:
         assert field.startswith(refused.value.field)
         assert str(refused.value).encode()
 
-    def test_values_nested_without_end_are_refused(self):
+    def test_values_nested_too_deeply_are_refused(self):
         deep: object = 1
         for _ in range(40):
             deep = [deep]
         with pytest.raises(InvalidField, match="levels"):
             new(other=deep)
 
-    def test_fields_without_number_are_refused(self):
+    def test_too_many_fields_are_refused(self):
         with pytest.raises(InvalidField, match="at most 200"):
             new(**{f"f{i}": 1 for i in range(300)})
 
@@ -161,7 +161,7 @@ class TestCreate:
             "arn:aws:ivs:us-east-1:123456789012:channel/abcDEF",
         ],
     )
-    def test_relays_may_be_text_or_a_list(self, value):
+    def test_relay_urls_may_be_a_text_or_a_list(self, value):
         assert new(relayURL=value)["relayURL"] == value
 
 
@@ -186,7 +186,7 @@ class TestCreate:
         ("2040-01-01", 2208988800),  # beyond 32 bits
     ],
 )
-def test_an_expiry_is_understood_in_every_form_and_zone(text, seconds, monkeypatch):
+def test_an_expiry_is_parsed_in_every_format_and_time_zone(text, seconds, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     assert parse_outdate(text) == seconds
 
@@ -221,14 +221,14 @@ def test_an_expiry_is_understood_in_every_form_and_zone(text, seconds, monkeypat
         "9" * 10000,
     ],
 )
-def test_anything_else_is_no_expiry(value):
+def test_an_invalid_expiry_is_refused(value):
     with pytest.raises(InvalidField) as refused:
         parse_outdate(value)
     assert refused.value.field == "outdate"
 
 
 class TestChanges:
-    def test_only_what_differs_is_set(self):
+    def test_only_changed_fields_are_set(self):
         channel = stored(videoname="a")
         assert changes(channel, {"videoname": "b", "isFlv": True, "hls_time": "2"}, SECRETS, LIMIT) == {
             "videoname": "b"
@@ -244,17 +244,17 @@ class TestChanges:
         channel = stored()
         assert changes(channel, {"outdate": channel.item["outdate"]}, SECRETS, LIMIT) == {}
 
-    def test_the_same_moment_in_another_spelling_keeps_the_key(self):
+    def test_the_same_expiry_in_another_format_keeps_the_key(self):
         channel = stored(outdate="2030-01-01")
         assert changes(channel, {"outdate": "2030/1/1"}, SigningSecrets("new", previous="unit-secret"), LIMIT) == {
             "outdate": "2030/1/1"
         }
 
-    def test_a_key_that_does_not_verify_is_made_anew_with_any_new_spelling(self):
+    def test_an_invalid_key_is_replaced_when_the_expiry_is_set_again(self):
         channel = stored(outdate="2030-01-01")
         assert "key" in changes(channel, {"outdate": "2030/1/1"}, SigningSecrets("new"), LIMIT)
 
-    def test_an_answer_sent_back_whole_changes_nothing(self):
+    def test_sending_an_unchanged_answer_back_changes_nothing(self):
         channel = stored(relayURL="rtmp://h/app/secret")
         sent = dict(channel.item) | {
             "relayURL": "rtmp://h/app/********",
@@ -264,37 +264,37 @@ class TestChanges:
         }
         assert changes(channel, sent, SECRETS, LIMIT) == {}
 
-    def test_old_oddities_that_come_back_are_tolerated_and_new_ones_refused(self):
+    def test_invalid_stored_values_are_tolerated_but_new_ones_are_refused(self):
         channel = Channel({"id": "a", "key": "", "hls_time": "", "outdate": "gone", "WaterMarkFontSize": "test"})
         assert changes(channel, dict(channel.item) | {"videoname": "n"}, SECRETS, LIMIT) == {"videoname": "n"}
         with pytest.raises(InvalidField, match="hls_time"):
             changes(channel, {"hls_time": "x"}, SECRETS, LIMIT)
 
-    def test_a_client_cannot_set_what_is_ours(self):
+    def test_a_client_cannot_change_id_key_or_timestamp(self):
         assert changes(stored(), {"id": "x", "key": "1-2", "TimeStamp": 1}, SECRETS, LIMIT) == {}
 
-    def test_true_and_one_are_not_the_same(self):
+    def test_a_change_from_true_to_1_is_stored(self):
         assert changes(stored(flag=True), {"flag": 1}, SECRETS, LIMIT) == {"flag": 1}
 
-    def test_the_whole_item_is_measured(self):
+    def test_the_size_limit_applies_to_the_whole_changed_item(self):
         with pytest.raises(TooLarge):
             changes(stored(note="x" * 60_000), {"more": "y" * 5_000}, SECRETS, LIMIT)
 
 
 class TestMaskedRelays:
-    def test_one_of_two_keys_can_be_changed_beside_a_mask(self):
+    def test_one_relay_key_can_change_while_another_stays_masked(self):
         channel = stored(relayURL=["rtmp://a/app/one", "rtmp://b/app/two"])
         changed = changes(channel, {"relayURL": ["rtmp://a/app/********", "rtmp://b/app/new"]}, SECRETS, LIMIT)
         assert changed == {"relayURL": ["rtmp://a/app/one", "rtmp://b/app/new"]}
 
-    def test_two_keys_of_one_server_are_given_back_in_order(self):
+    def test_masked_keys_of_one_server_are_restored_in_order(self):
         channel = stored(relayURL="rtmp://a/app/one,rtmp://a/app/two")
         changed = changes(
             channel, {"relayURL": "rtmp://a/app/********,rtmp://a/app/********,rtmp://c/d/e"}, SECRETS, LIMIT
         )
         assert changed == {"relayURL": "rtmp://a/app/one,rtmp://a/app/two,rtmp://c/d/e"}
 
-    def test_a_mask_of_nothing_stored_is_refused(self):
+    def test_a_mask_without_a_stored_relay_is_refused(self):
         with pytest.raises(InvalidField, match="masked"):
             changes(stored(relayURL="rtmp://a/app/one"), {"relayURL": "rtmp://b/app/********"}, SECRETS, LIMIT)
 
@@ -311,7 +311,7 @@ class TestReading:
         }
     )
 
-    def test_truth_values_and_numbers_may_be_text(self):
+    def test_booleans_and_numbers_may_be_stored_as_text(self):
         assert (self.old.flag("isFlv"), self.old.flag("isHls"), self.old.hls_time, self.old.hls_list_size) == (
             True,
             False,
@@ -319,7 +319,7 @@ class TestReading:
             8,
         )
 
-    def test_what_an_old_item_lacks_has_the_schedulers_values(self):
+    def test_missing_fields_of_an_old_item_get_the_scheduler_defaults(self):
         channel = Channel({"id": "a"})
         assert (channel.flag("isFlv"), channel.hls_time, channel.hls_list_size, channel.codec) == (
             False,
@@ -342,13 +342,13 @@ class TestReading:
         )
         assert (channel.relay_urls, channel.renditions, channel.name) == ((), (), "")
 
-    def test_without_a_key_the_expiry_is_the_outdate(self):
+    def test_without_a_key_a_channel_expires_at_its_outdate(self):
         assert self.old.expires == 2079907200
         assert self.old.expired(2079907200.9) is False
         assert self.old.expired(2079907201) is True
 
     @pytest.mark.parametrize("value", ["maybe", "", 7, None, [], {}, 10**400])
-    def test_values_that_mean_nothing_read_as_missing(self, value):
+    def test_invalid_stored_values_are_read_as_defaults(self, value):
         channel = Channel(
             {
                 "id": "a",
@@ -367,7 +367,7 @@ class TestReading:
         )
         assert isinstance(channel.key, str)
 
-    def test_the_originals_log_levels_are_understood(self):
+    def test_log_levels_of_the_original_system_are_mapped(self):
         assert [Channel({"id": "a", "logLevel": v}).log_level for v in ("verbose", "trace", "quiet", "warning")] == [
             "info",
             "debug",
@@ -375,13 +375,13 @@ class TestReading:
             "warning",
         ]
 
-    def test_rungs_and_relays_need_their_switch(self):
+    def test_renditions_and_relays_are_off_without_their_flag(self):
         item = {"id": "a", "ld": "true", "hd": True, "relayURL": "rtmp://a/b/c, rtmp://d/e/f"}
         assert (Channel(item).renditions, Channel(item).relay_urls) == ((), ())
         on = Channel(item | {"isCodec": "true", "isRelay": "true"})
         assert (on.renditions, on.relay_urls) == (("ld", "hd"), ("rtmp://a/b/c", "rtmp://d/e/f"))
 
-    def test_referers_are_lower_case_hosts(self):
+    def test_allowed_referers_are_lower_case_hosts(self):
         assert stored(refererAllow=["Example.COM", "*.example.org:8443"]).referer_allow == (
             "example.com",
             "*.example.org:8443",

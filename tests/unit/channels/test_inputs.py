@@ -1,4 +1,4 @@
-"""The list of inputs as clients send it: playlists by the time of day."""
+"""The list of inputs in client requests, with schedules of playlists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.ports.errors import InvalidField
         *("http://a:0/x", "http://a\r\nX: y/", "HTTP://a:99999/", "rtsp://[::1", "http://a b/"),
     ],
 )
-def test_only_addresses_of_media_servers_are_pulled(url: str) -> None:
+def test_only_urls_of_media_servers_can_be_pulled(url: str) -> None:
     with pytest.raises(InvalidField):
         parse_inputs([{"kind": "pull", "url": url}])
 
@@ -38,7 +38,7 @@ def test_only_addresses_of_media_servers_are_pulled(url: str) -> None:
         ("film.mp4@noon", PlaylistItem("film.mp4@noon")),
     ],
 )
-def test_an_item_may_have_a_time(text: str, item: PlaylistItem) -> None:
+def test_a_playlist_item_may_have_a_start_time(text: str, item: PlaylistItem) -> None:
     assert PlaylistItem.parse(text) == item
 
 
@@ -56,12 +56,12 @@ def test_an_item_may_have_a_time(text: str, item: PlaylistItem) -> None:
         ({"items": ["a@08:00"], "zone": 3}, "zone is a text"),
     ],
 )
-def test_a_schedule_that_cannot_be_has_its_words(changes: dict[str, object], words: str) -> None:
+def test_an_invalid_playlist_schedule_is_refused_with_a_reason(changes: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidField, match=words):
         parse_inputs([{"kind": "playlist", **changes}])
 
 
-def test_a_schedule_is_stored_as_it_is_sent() -> None:
+def test_a_playlist_schedule_is_stored_unchanged() -> None:
     sent = {"name": "tv", "kind": "playlist", "items": ["a@08:00", "b"], "loop": True, "zone": "Asia/Shanghai"}
     push, tv = parse_inputs([sent])
     assert (push.kind, tv.stored()) == (InputKind.PUSH, {**sent, "always": False})

@@ -1,4 +1,4 @@
-"""The configuration of OBS Multitrack Video: a ladder for each canvas and computer."""
+"""The configuration for OBS Multitrack Video: a ladder that suits the canvas and the computer."""
 
 import json
 from typing import Any
@@ -28,16 +28,16 @@ def test_a_full_hd_canvas_has_four_tracks() -> None:
     assert sizes(Canvas()) == [(1920, 1080), (1280, 720), (854, 480), (640, 360)]
 
 
-def test_a_portrait_canvas_keeps_its_shape() -> None:
+def test_tracks_of_a_portrait_canvas_are_portrait() -> None:
     assert sizes(Canvas(1080, 1920), rungs=2) == [(1080, 1920), (720, 1280)]
 
 
-def test_small_tracks_of_fast_pictures_have_half_the_rate() -> None:
+def test_small_tracks_of_a_60_fps_canvas_have_half_the_frame_rate() -> None:
     rates = [rung.halved for rung in ladder(Canvas(numerator=60), EncoderLimits())]
     assert rates == [False, False, True, True]
 
 
-def test_all_tracks_together_stay_below_the_bitrate() -> None:
+def test_the_total_bitrate_of_all_tracks_stays_below_the_limit() -> None:
     for limit in (100, 1_000, 5_000, 8_000):
         rungs = ladder(Canvas(), EncoderLimits(bitrate=limit))
         assert rungs and sum(rung.kbit for rung in rungs) <= limit
@@ -70,12 +70,14 @@ def test_every_encoder_has_short_gops_and_no_b_frames(encoder: str) -> None:
         ({}, "x264", 1),
     ],
 )
-def test_the_computer_decides_the_encoder(capabilities: dict[str, Any], encoder: str, rungs: int) -> None:
+def test_encoder_and_number_of_tracks_depend_on_the_computer(
+    capabilities: dict[str, Any], encoder: str, rungs: int
+) -> None:
     _, limits = client_wishes({"capabilities": capabilities})
     assert (limits.encoder, limits.rungs) == (encoder, rungs)
 
 
-def test_the_client_limits_the_tracks() -> None:
+def test_the_client_can_limit_the_number_of_tracks_and_the_bitrate() -> None:
     gpu = {"gpu": [{"vendor_id": 0x10DE}]}
     preferences = {"maximum_video_tracks": 2, "maximum_aggregate_bitrate": 9_000}
     canvas, limits = client_wishes({"capabilities": gpu, "preferences": preferences})
@@ -83,7 +85,7 @@ def test_the_client_limits_the_tracks() -> None:
 
 
 @pytest.mark.parametrize("canvas", [(0, 1080), (1920, 99_999), (-5, 5)], ids=["no width", "too high", "negative"])
-def test_sizes_that_no_encoder_makes_are_refused(canvas: tuple[int, int]) -> None:
+def test_invalid_canvas_sizes_are_refused(canvas: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="size"):
         Canvas(*canvas)
 

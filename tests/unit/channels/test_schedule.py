@@ -1,4 +1,4 @@
-"""The hours in which a channel is recorded."""
+"""Schedules: the hours in which a channel is recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def at(text: str, zone: object = UTC) -> float:
-    """2026-11-16 is a Monday."""
+    """Returns the timestamp of a local time. 2026-11-16 is a Monday."""
     return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()  # type: ignore[arg-type]
 
 
@@ -35,20 +35,20 @@ def at(text: str, zone: object = UTC) -> float:
         ("daily 9:00-9:30", ["2026-11-18T09:29"], ["2026-11-18T09:30"]),
     ],
 )  # fmt: skip
-def test_a_moment_lies_in_a_window_or_not(text: str, inside: list[str], outside: list[str]) -> None:
+def test_a_schedule_is_active_only_inside_its_windows(text: str, inside: list[str], outside: list[str]) -> None:
     schedule = Schedule.parse(text)
     assert all(schedule.active(at(t)) for t in inside)
     assert not any(schedule.active(at(t)) for t in outside)
 
 
-def test_windows_are_of_the_zone_that_is_named() -> None:
+def test_windows_use_the_time_zone_of_the_schedule() -> None:
     schedule = Schedule.parse("mon-fri 08:00-18:00, sat 10:00-12:00 Europe/Berlin")
     assert schedule.active(at("2026-11-16T08:30", BERLIN))
     assert schedule.active(at("2026-11-16T07:30"))
     assert not schedule.active(at("2026-11-16T17:30"))
 
 
-def test_daylight_saving_moves_the_hours_with_the_clock_on_the_wall() -> None:
+def test_windows_keep_their_local_time_over_a_daylight_saving_change() -> None:
     schedule = Schedule.parse("08:00-18:00 Europe/Berlin")
     assert (
         schedule.next_change(at("2026-03-28T20:00", BERLIN)) == at("2026-03-29T08:00", BERLIN) == at("2026-03-29T06:00")
@@ -66,11 +66,11 @@ def test_daylight_saving_moves_the_hours_with_the_clock_on_the_wall() -> None:
         ("sun 00:00-01:00", "2026-11-15T01:00", "2026-11-22T00:00"),
     ],
 )
-def test_the_next_change_is_the_end_or_the_next_beginning(text: str, now: str, change: str) -> None:
+def test_the_next_change_is_the_next_end_or_start_of_a_window(text: str, now: str, change: str) -> None:
     assert Schedule.parse(text).next_change(at(now)) == at(change)
 
 
-def test_windows_that_leave_nothing_out_never_change() -> None:
+def test_a_schedule_for_the_whole_day_never_changes() -> None:
     assert Schedule.parse("00:00-24:00").next_change(at("2026-11-16T09:00")) == float("inf")
 
 
@@ -80,13 +80,13 @@ def test_windows_that_leave_nothing_out_never_change() -> None:
      "24:00-02:00", "08:00-18:00,", "08:00-18:00; 19:00-20:00", "08:00-18:00 Mars/Olympus", "08:00-18:00 ../../etc",
      "mon 08:00-18:00 " + "x" * 2000, ", ".join(["08:00-09:00"] * 51)],
 )  # fmt: skip
-def test_what_is_no_schedule_is_refused(text: str) -> None:
+def test_an_invalid_schedule_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         Schedule.parse(text)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_schedule_or_refused_in_words(text: str) -> None:
+def test_any_text_is_parsed_or_refused_with_an_error_message(text: str) -> None:
     try:
         Schedule.parse(text)
     except ValueError as error:
@@ -94,7 +94,7 @@ def test_any_text_is_a_schedule_or_refused_in_words(text: str) -> None:
 
 
 @given(st.integers(1_700_000_000, 1_900_000_000), st.sampled_from(("mon-fri 08:00-18:00", "22:00-06:00 Europe/Berlin")))
-def test_nothing_changes_before_the_next_change(now: int, text: str) -> None:
+def test_a_schedule_stays_the_same_until_its_next_change(now: int, text: str) -> None:
     schedule = Schedule.parse(text)
     change = schedule.next_change(now)
     active = schedule.active(now)
@@ -103,7 +103,7 @@ def test_nothing_changes_before_the_next_change(now: int, text: str) -> None:
     assert schedule.active(change) is not active
 
 
-def test_a_channel_has_hours_and_days() -> None:
+def test_a_channel_has_a_recording_schedule_and_retention_days() -> None:
     channel = Channel({"id": "a", "recordSchedule": "mon 08:00-09:00", "retentionDays": "30"})
     assert channel.record_schedule == Schedule.parse("mon 08:00-09:00")
     assert channel.retention_days == 30
@@ -115,12 +115,12 @@ def test_a_channel_has_hours_and_days() -> None:
 @pytest.mark.parametrize(("name", "value"), [("recordSchedule", "sometimes"), ("recordSchedule", 5),
                                              ("retentionDays", -1), ("retentionDays", 1.5), ("retentionDays", "soon"),
                                              ("retentionDays", 10**9)])  # fmt: skip
-def test_what_a_channel_cannot_mean_is_refused(name: str, value: object) -> None:
+def test_invalid_schedules_and_retention_days_of_a_channel_are_refused(name: str, value: object) -> None:
     with pytest.raises(InvalidField, match=name):
         check(name, value)
 
 
 @pytest.mark.parametrize(("name", "value"), [("recordSchedule", None), ("recordSchedule", " "), ("retentionDays", None),
                                              ("retentionDays", "7")])  # fmt: skip
-def test_they_can_be_taken_back(name: str, value: object) -> None:
+def test_schedule_and_retention_days_can_be_removed(name: str, value: object) -> None:
     check(name, value)

@@ -1,4 +1,4 @@
-"""Stream keys: the published vectors, what verifies, and what hostile text does."""
+"""Stream keys: published test vectors, verification, and hostile text."""
 
 import string
 
@@ -23,7 +23,7 @@ NOW = 1_700_000_000.5
         ("3f2504e0-4f89-41d3-9a0c-0305e82c3301", 1893456000, "733b785ad3bd71ab62189ed2f034fc56"),
     ],
 )
-def test_md5_keys_are_those_of_the_original_system(id, expires, digest):
+def test_md5_keys_equal_those_of_the_original_system(id, expires, digest):
     assert sign(id, expires, SECRET, Algorithm.MD5) == f"{expires}-{digest}"
 
 
@@ -35,7 +35,7 @@ def test_md5_keys_are_those_of_the_original_system(id, expires, digest):
         (SignatureUse.PLAY, "447d5028e38c50e7f562728d97dcf1388e348fba821168b57a0fb6378aed9fde"),
     ],
 )
-def test_hmac_keys_hash_the_path_of_their_use(use, digest):
+def test_hmac_keys_depend_on_push_or_play_use(use, digest):
     assert sign(ID, 1893456000, SECRET, use=use) == f"1893456000-{digest}"
 
 
@@ -54,14 +54,14 @@ def test_a_key_is_valid_for_its_own_use_and_channel_only(algorithm, use):
 
 @pytest.mark.parametrize("made_with", Algorithm)
 @pytest.mark.parametrize("configured", Algorithm)
-def test_both_forms_stay_valid_whatever_new_keys_are_made_with(made_with, configured):
+def test_keys_of_both_algorithms_are_valid_with_either_setting(made_with, configured):
     assert (
         SigningSecrets(SECRET, algorithm=configured).verify(ID, sign(ID, LATER, SECRET, made_with), NOW)
         is Verdict.VALID
     )
 
 
-def test_the_last_second_counts_in_whole_seconds():
+def test_a_key_is_valid_until_the_end_of_its_last_second():
     secrets = SigningSecrets(SECRET)
     key = secrets.sign(ID, 1000)
     assert secrets.verify(ID, key, 1000) is Verdict.VALID
@@ -69,7 +69,7 @@ def test_the_last_second_counts_in_whole_seconds():
     assert secrets.verify(ID, key, 1001) is Verdict.EXPIRED
 
 
-def test_an_expired_key_that_is_not_genuine_is_wrong():
+def test_an_expired_forged_key_is_wrong():
     assert SigningSecrets(SECRET).verify(ID, sign(ID, 1000, "another"), NOW) is Verdict.WRONG
 
 
@@ -81,7 +81,7 @@ def test_the_previous_secret_is_accepted_and_never_signs():
 
 
 @pytest.mark.parametrize("nothing", ["", None])
-def test_no_key_is_missing(nothing):
+def test_an_absent_key_is_reported_as_missing(nothing):
     assert SigningSecrets(SECRET).verify(ID, nothing, NOW) is Verdict.MISSING
 
 
@@ -115,19 +115,19 @@ GENUINE = sign(ID, LATER, SECRET)
         f"{LATER}-{GENUINE.split('-')[1]}-{GENUINE.split('-')[1]}",
     ],
 )
-def test_any_other_spelling_is_wrong(key):
+def test_any_other_spelling_of_a_key_is_wrong(key):
     assert StreamKey.parse(key) is None
     assert SigningSecrets(SECRET).verify(ID, key, NOW) is Verdict.WRONG
 
 
 @pytest.mark.parametrize("place", range(len(GENUINE)))
-def test_one_changed_character_anywhere_is_wrong(place):
+def test_a_key_with_one_changed_character_is_wrong(place):
     other = "1" if GENUINE[place] != "1" else "2"
     assert SigningSecrets(SECRET).verify(ID, GENUINE[:place] + other + GENUINE[place + 1 :], NOW) is Verdict.WRONG
 
 
 @given(st.text(max_size=200), st.text(max_size=100))
-def test_no_text_raises_or_verifies(id, key):
+def test_random_text_never_verifies_and_never_raises(id, key):
     assert SigningSecrets(SECRET).verify(id, key, NOW) in (Verdict.WRONG, Verdict.MISSING)
     assert SigningSecrets(SECRET).verify_push(id, key, key, NOW) in (Verdict.WRONG, Verdict.MISSING)
 
@@ -138,7 +138,7 @@ def test_no_text_raises_or_verifies(id, key):
     st.sampled_from(Algorithm),
     st.sampled_from(SignatureUse),
 )
-def test_what_is_signed_is_parsed_and_verifies_until_it_expires(id, expires, algorithm, use):
+def test_a_signed_key_can_be_parsed_and_is_valid_until_it_expires(id, expires, algorithm, use):
     secrets = SigningSecrets(SECRET, algorithm=algorithm)
     key = secrets.sign(id, expires, use)
     parsed = StreamKey.parse(key)
@@ -149,7 +149,7 @@ def test_what_is_signed_is_parsed_and_verifies_until_it_expires(id, expires, alg
 
 
 @pytest.mark.parametrize("expires", [-1, 2**63])
-def test_an_expiry_out_of_range_is_not_signed(expires):
+def test_signing_an_expiry_out_of_range_raises_an_error(expires):
     with pytest.raises(ValueError, match="expiry"):
         sign(ID, expires, SECRET)
 
@@ -163,17 +163,17 @@ def test_an_empty_secret_neither_signs_nor_verifies():
 class TestPush:
     secrets = SigningSecrets(SECRET)
 
-    def test_the_stored_key_opens(self):
+    def test_the_stored_key_is_valid(self):
         assert self.secrets.verify_push(ID, GENUINE, GENUINE, NOW) is Verdict.VALID
 
-    def test_a_key_made_with_md5_by_the_original_system_opens(self):
+    def test_a_stored_md5_key_of_the_original_system_is_valid(self):
         key = sign(ID, LATER, SECRET, Algorithm.MD5)
         assert self.secrets.verify_push(ID, key, key, NOW) is Verdict.VALID
 
-    def test_a_genuine_key_that_is_not_stored_any_more_is_revoked(self):
+    def test_a_genuine_key_that_differs_from_the_stored_one_is_revoked(self):
         assert self.secrets.verify_push(ID, self.secrets.sign(ID, LATER + 1), GENUINE, NOW) is Verdict.REVOKED
 
-    def test_a_revoked_key_that_has_expired_too_says_that_it_expired(self):
+    def test_a_revoked_key_past_its_expiry_is_reported_as_expired(self):
         old = self.secrets.sign(ID, 1000)
         assert self.secrets.verify_push(ID, GENUINE, old, NOW) is Verdict.EXPIRED
 
@@ -181,12 +181,12 @@ class TestPush:
         old = self.secrets.sign(ID, 1000)
         assert self.secrets.verify_push(ID, old, old, NOW) is Verdict.EXPIRED
 
-    def test_a_stored_key_that_does_not_verify_is_wrong(self):
+    def test_a_stored_key_with_a_wrong_signature_is_wrong(self):
         forged = sign(ID, LATER, "another")
         assert self.secrets.verify_push(ID, forged, forged, NOW) is Verdict.WRONG
 
     @pytest.mark.parametrize("stored", [None, ""])
-    def test_an_unknown_channel_is_wrong(self, stored):
+    def test_a_key_for_an_unknown_channel_is_wrong(self, stored):
         assert self.secrets.verify_push(ID, stored, GENUINE, NOW) is Verdict.WRONG
 
     def test_a_play_sign_is_never_a_push_key(self):
@@ -195,7 +195,7 @@ class TestPush:
         assert self.secrets.verify_play(ID, play, NOW) is Verdict.VALID
         assert self.secrets.verify_play(ID, GENUINE, NOW) is Verdict.WRONG
 
-    def test_no_key_is_missing(self):
+    def test_an_absent_key_is_reported_as_missing(self):
         assert self.secrets.verify_push(ID, GENUINE, None, NOW) is Verdict.MISSING
 
 

@@ -1,4 +1,4 @@
-"""A stream as WebRTC viewers get it, for another node: its tracks, its units and its end."""
+"""Another node pulls a stream in the form for WebRTC viewers: its tracks, its units and its end."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_the_end_of_the_stream_ends_the_pull() -> None:
         source.detach(recorder)
 
 
-async def test_a_pull_that_ends_before_its_pictures_exist_uses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pull_that_ends_before_its_pictures_exist_frees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[Callable[[], None]] = []
 
     async def acquire(self: object, stream: object, playable: object) -> Any:

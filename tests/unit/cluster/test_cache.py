@@ -1,4 +1,4 @@
-"""The cache of what holders answered: bounded in bytes, the least recently asked forgotten first, stale for a while."""
+"""The cache of answers from holders: a limit in bytes, least recently used entries removed first, stale entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Entry:
     stale_until: float = 0.0
 
 
-def test_the_least_recently_asked_is_forgotten_first() -> None:
+def test_the_least_recently_used_entry_is_removed_first() -> None:
     cache = Cache(20_000)
     for key in range(9):
         cache.put(key, Entry())
@@ -27,14 +27,14 @@ def test_the_least_recently_asked_is_forgotten_first() -> None:
     assert cache.bytes == 9 * (1_000 + OVERHEAD) <= 20_000
 
 
-def test_names_alone_take_their_part_of_the_bound() -> None:
+def test_entries_without_a_body_count_towards_the_limit() -> None:
     cache = Cache(100_000)
     for key in range(10_000):
         cache.put(key, Entry(0))
     assert len(cache) * OVERHEAD == cache.bytes <= 100_000
 
 
-def test_what_would_drive_much_else_out_is_not_kept() -> None:
+def test_an_entry_that_would_fill_much_of_the_cache_is_not_kept() -> None:
     cache = Cache(80_000)
     cache.put("small", Entry())
     cache.put("large", Entry(9_000))
@@ -42,7 +42,7 @@ def test_what_would_drive_much_else_out_is_not_kept() -> None:
     assert cache.get("small", 1.0) is not None
 
 
-def test_what_replaces_an_entry_counts_once() -> None:
+def test_an_entry_that_replaces_another_counts_once() -> None:
     cache = Cache(80_000)
     for size in (1_000, 5_000, 2_000):
         cache.put("a", Entry(size))

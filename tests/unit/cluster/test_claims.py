@@ -1,4 +1,4 @@
-"""Claims: whose a stream is when a push comes: here, there, or of a node that is dead."""
+"""Claims: which node gets a stream when a push arrives, also after another node has died."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Gateway:
         self.tasks: list[str] = []  # what its rows tell
 
     async def row(self, id: str = "c1") -> dict[str, Any] | None:
-        """What the registry tells of a session besides."""
+        """The session's row in the registry, without the claim itself."""
         rows = await self.registry.rows("SELECT item FROM holdings WHERE stream = ?", id)
         return json.loads(rows[0][0]) if rows else None
 
@@ -55,7 +55,7 @@ class Gateway:
 
 
 class Clocks:
-    """A test's times."""
+    """The wall clock and the monotonic clock of a test."""
 
     def __init__(self) -> None:
         self.wall, self.monotonic = 1_900_000_000.0, 1000.0
@@ -111,7 +111,7 @@ async def test_the_claim_ends_with_the_stream(tmp_path: Path) -> None:
         assert len(a.claims) == 0
 
 
-async def test_who_ends_waits_until_the_registry_knows(tmp_path: Path) -> None:
+async def test_finish_waits_until_the_registry_marks_the_claim_as_left(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
         a.one.hub.drain()
@@ -121,7 +121,7 @@ async def test_who_ends_waits_until_the_registry_knows(tmp_path: Path) -> None:
         assert holding.left
 
 
-async def test_of_many_pushes_at_once_on_two_nodes_one_wins(tmp_path: Path) -> None:
+async def test_only_one_of_many_simultaneous_pushes_to_two_nodes_succeeds(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
         pushes = await asyncio.gather(*(g.live() for g in (a, b) * 5), return_exceptions=True)
         won = [p for p in pushes if isinstance(p, StreamPublisher)]
@@ -130,7 +130,7 @@ async def test_of_many_pushes_at_once_on_two_nodes_one_wins(tmp_path: Path) -> N
         assert a.one.hub.holds("c1") != b.one.hub.holds("c1")
 
 
-async def test_a_push_for_a_stream_that_lingers_elsewhere_goes_on_there(tmp_path: Path) -> None:
+async def test_a_push_for_a_stream_that_lingers_on_another_node_is_forwarded(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
         (await a.live()).close()
         await b.live()
@@ -140,7 +140,7 @@ async def test_a_push_for_a_stream_that_lingers_elsewhere_goes_on_there(tmp_path
         assert not b.one.hub.holds("c1")
 
 
-async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(tmp_path: Path) -> None:
+async def test_the_successor_of_a_node_that_refuses_connections_uses_higher_numbers(tmp_path: Path) -> None:
     clocks = Clocks()
     async with gateway(tmp_path, "b", clocks) as b:
         await b.registry.join(Node("a", NodeRole.GATEWAY, "127.0.0.1:1", 5))
@@ -152,14 +152,14 @@ async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(
         assert (holding.node, holding.started) == ("b", clocks.wall - 500)
 
 
-async def test_a_node_that_has_forgotten_the_stream_is_succeeded(tmp_path: Path) -> None:
+async def test_a_push_takes_over_the_claim_of_a_node_without_the_stream(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
         await b.registry.claim(StreamClaim("c1", "a", f"127.0.0.1:{a.one.port}", "old", 1.0), {})
         await b.live()
         assert b.one.hub.holds("c1")
 
 
-async def test_a_node_that_cannot_be_reached_is_dead_when_its_beat_stands_still(
+async def test_a_silent_node_counts_as_dead_when_its_heartbeat_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.cluster.peers._HEAD_SECONDS", 0.05)
@@ -183,7 +183,7 @@ async def test_a_node_that_cannot_be_reached_is_dead_when_its_beat_stands_still(
             assert b.one.hub.holds("c1")
 
 
-async def test_a_node_that_left_hands_its_numbers_on(tmp_path: Path) -> None:
+async def test_the_successor_of_a_node_that_left_continues_its_numbers(tmp_path: Path) -> None:
     clocks = Clocks()
     async with gateway(tmp_path, "a", clocks) as a, gateway(tmp_path, "b", clocks) as b:
         await a.live()
@@ -198,7 +198,7 @@ async def test_a_node_that_left_hands_its_numbers_on(tmp_path: Path) -> None:
         assert (await b.live()).stream.first_number == 160
 
 
-async def test_a_registry_that_is_away_refuses_new_pushes_and_leaves_old_ones_alone(
+async def test_without_the_registry_new_pushes_are_refused_and_running_ones_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with gateway(tmp_path, "a") as a:
@@ -219,7 +219,7 @@ async def test_a_registry_that_is_away_refuses_new_pushes_and_leaves_old_ones_al
         assert again.active
 
 
-async def test_a_claim_that_somebody_deleted_is_made_again(tmp_path: Path) -> None:
+async def test_a_deleted_claim_is_made_again(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
         holding = await a.registry.claim_of("c1")
@@ -229,7 +229,7 @@ async def test_a_claim_that_somebody_deleted_is_made_again(tmp_path: Path) -> No
         assert await a.registry.claim_of("c1") == holding
 
 
-async def test_who_has_lost_its_claim_ends_the_stream(tmp_path: Path) -> None:
+async def test_a_node_that_has_lost_its_claim_ends_the_stream(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
         holding = await a.registry.claim_of("c1")
@@ -248,7 +248,7 @@ async def test_who_has_lost_its_claim_ends_the_stream(tmp_path: Path) -> None:
 
 
 class Gate:
-    """A registry's `claim`, held up; `reached` is set by the first that comes."""
+    """A registry's `claim` that waits; `reached` is set by the first call."""
 
     def __init__(self, registry: SqliteRegistry) -> None:
         self._claim = registry.claim
@@ -263,7 +263,7 @@ class Gate:
 
 
 async def told(gateway: Gateway, *tasks: str) -> None:
-    """The tasks of c1 are these now."""
+    """Reports these tasks for channel c1."""
     gateway.tasks = list(tasks)
     gateway.claims.rewrite_row("c1")
 
@@ -274,7 +274,7 @@ async def row_tells(gateway: Gateway, *tasks: str) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_tasks_that_come_and_go_stand_in_the_row_of_the_same_claim(tmp_path: Path) -> None:
+async def test_changes_of_tasks_update_the_row_and_keep_the_claim(tmp_path: Path) -> None:
     clocks = Clocks()
     async with gateway(tmp_path, "a", clocks) as a:
         await a.live()
@@ -289,7 +289,7 @@ async def test_tasks_that_come_and_go_stand_in_the_row_of_the_same_claim(tmp_pat
         assert row["started"] == began
 
 
-async def test_a_change_while_a_row_is_written_is_written_after_it(
+async def test_changes_during_a_write_of_the_row_are_written_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with gateway(tmp_path, "a") as a:
@@ -305,7 +305,7 @@ async def test_a_change_while_a_row_is_written_is_written_after_it(
         assert gate.calls == 2, "many changes are one write"
 
 
-async def test_what_this_node_does_not_hold_is_not_written(tmp_path: Path) -> None:
+async def test_no_row_is_written_for_a_stream_of_another_node(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live("c2")
         await told(a, "arn:1")
@@ -318,7 +318,7 @@ async def test_what_this_node_does_not_hold_is_not_written(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.SHUTDOWN, EndReason.MOVED])
-async def test_a_row_is_never_brought_back_by_a_write_that_was_under_way(
+async def test_a_write_in_progress_does_not_restore_a_removed_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: EndReason
 ) -> None:
     async with gateway(tmp_path, "a") as a:
@@ -341,13 +341,13 @@ async def test_a_row_is_never_brought_back_by_a_write_that_was_under_way(
 
 
 async def settled(gateway: Gateway) -> None:
-    """Until the claims' tasks but the look-ups', the forwards' and this have ended."""
+    """Waits until the tasks of the claims have ended, except look-ups, forwards and this one."""
     async with asyncio.timeout(5):
         while len(gateway.claims._tasks) > 3:
             await asyncio.sleep(0.005)
 
 
-async def test_a_row_that_could_not_be_written_is_with_the_next_verification(
+async def test_a_row_that_could_not_be_written_is_written_at_the_next_verification(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with gateway(tmp_path, "a") as a:
@@ -367,7 +367,7 @@ async def test_a_row_that_could_not_be_written_is_with_the_next_verification(
         await row_tells(a, "arn:2")
 
 
-async def test_a_row_that_another_node_has_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_row_of_another_node_is_not_overwritten(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
         holding = await a.registry.claim_of("c1")
@@ -379,7 +379,7 @@ async def test_a_row_that_another_node_has_is_left_to_it(tmp_path: Path) -> None
         assert await a.registry.claim_of("c1") == other
 
 
-async def test_edges_of_its_own_stand_in_the_claim_as_the_channel_is_now(tmp_path: Path) -> None:
+async def test_the_claim_follows_the_cluster_flag_of_a_changed_channel(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a:
         await a.live()
         for flag in (True, False):

@@ -1,4 +1,4 @@
-"""Asking other nodes: what they may answer, how long, how much, and what becomes of what makes no sense."""
+"""Requests to other nodes: valid answers, limits of time and size, and invalid answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass
 class Wires:
-    """What nodes answer, by id. asked: (node, method, target)."""
+    """The answers of nodes, by id. asked: (node, method, target) of each request."""
 
     answers: dict[str, Answer | Exception | asyncio.Event] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Wires:
 
 
 class Known:
-    """Whereabouts that know what a directory has."""
+    """A locator that knows the streams of a directory."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -110,7 +110,7 @@ async def rig() -> AsyncIterator[Rig]:
         yield Rig(one, directory, wires, where, now)
 
 
-async def test_a_holder_is_asked_by_its_name_and_for_itself(rig: Rig):
+async def test_a_request_to_the_holder_has_the_node_and_the_escaped_query(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(body=b'{"name":"hls"}')
     assert await rig.cluster.ask("c1", "outputs", "POST", name="a b&to=z", enabled="true") == {"name": "hls"}
@@ -132,7 +132,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("status", "body"), NONSENSE)
-async def test_an_answer_that_makes_no_sense_means_come_again(rig: Rig, status: int, body: bytes):
+async def test_an_invalid_answer_becomes_503_with_a_retry_time(rig: Rig, status: int, body: bytes):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(status, body)
     with pytest.raises(ForwardedRefusal) as refused:
@@ -140,7 +140,7 @@ async def test_an_answer_that_makes_no_sense_means_come_again(rig: Rig, status: 
     assert (refused.value.status, refused.value.retry_after) == (503, 2)
 
 
-async def test_numbers_of_a_node_are_bounded(rig: Rig):
+async def test_numbers_in_the_answer_of_a_node_are_bounded(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(200, b'{"bitrate":NaN,"since":1e999,"viewers":{"flv":%b}}' % (b"9" * 5000))
     found = {"bitrate": 0.0, "since": MAX_NUMBER, "viewers": {"flv": MAX_NUMBER}}
@@ -148,7 +148,7 @@ async def test_numbers_of_a_node_are_bounded(rig: Rig):
     assert (await rig.cluster.everywhere("sessions")).answers["g1"] == [found]
 
 
-async def test_a_refusal_is_passed_on_whole(rig: Rig):
+async def test_a_refusal_of_the_holder_is_passed_on_with_its_field(rig: Rig):
     rig.holds("g1")
     body = json.dumps({"error": "expected true or false", "field": "enabled"}).encode()
     rig.wires.answers["g1"] = Answer(400, body, {"Retry-After": "soon"})
@@ -157,7 +157,7 @@ async def test_a_refusal_is_passed_on_whole(rig: Rig):
     assert (refused.value.status, refused.value.field, refused.value.retry_after) == (400, "enabled", None)
 
 
-async def test_a_long_answer_is_read_as_it_comes(rig: Rig):
+async def test_a_long_answer_is_read_in_pieces_as_it_arrives(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(body=b"abc", pieces=3)
     async with rig.cluster.fetch("c1", "exported", last="2") as chunks:
@@ -165,7 +165,7 @@ async def test_a_long_answer_is_read_as_it_comes(rig: Rig):
     assert rig.wires.asked == [("g1", "GET", "/_node/.node/exported/c1?last=2&to=g1")]
 
 
-async def test_a_long_answer_may_be_a_refusal_or_break_off(rig: Rig):
+async def test_a_long_answer_that_is_refused_or_breaks_off_raises_an_error(rig: Rig):
     with pytest.raises(ForwardedRefusal, match="no other node"):
         async with rig.cluster.fetch("c1", "exported"):
             raise AssertionError("there is nothing to read")
@@ -180,7 +180,7 @@ async def test_a_long_answer_may_be_a_refusal_or_break_off(rig: Rig):
             raise PeerUnavailable(NodeAddress("g1", "192.0.2.1:8080"), "closed")
 
 
-async def test_an_endless_answer_is_not_read_to_its_end(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+async def test_an_answer_above_the_size_limit_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_MAX_ANSWER_BYTES", 1000)
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(body=b"x" * 100, pieces=10**9)
@@ -189,7 +189,7 @@ async def test_an_endless_answer_is_not_read_to_its_end(rig: Rig, monkeypatch: p
     assert refused.value.status == 503
 
 
-async def test_a_holder_that_takes_too_long_is_away(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+async def test_a_holder_that_answers_too_late_counts_as_unavailable(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_ASK_SECONDS", 0.02)
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
@@ -198,7 +198,7 @@ async def test_a_holder_that_takes_too_long_is_away(rig: Rig, monkeypatch: pytes
     assert (refused.value.status, rig.where.lost_names) == (503, ["c1"])
 
 
-async def test_a_holder_that_has_moved_on_is_looked_up_once_more(rig: Rig):
+async def test_a_holder_that_has_lost_the_stream_is_looked_up_once_more(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(421, b'{"error":"c1 is not held here"}')
     assert await rig.cluster.ask("c1", "session") is None
@@ -206,7 +206,7 @@ async def test_a_holder_that_has_moved_on_is_looked_up_once_more(rig: Rig):
     assert rig.where.lost_names == ["c1", "c1"]
 
 
-async def test_a_claim_that_a_look_up_has_not_seen_yet_is_found(rig: Rig):
+async def test_a_claim_unknown_to_the_locator_is_found_in_the_registry(rig: Rig):
     rig.holds("g1")
     rig.where.find = lambda name: asyncio.sleep(0, None)  # type: ignore[method-assign]
     rig.wires.answers["g1"] = Answer()
@@ -216,13 +216,13 @@ async def test_a_claim_that_a_look_up_has_not_seen_yet_is_found(rig: Rig):
     assert await rig.cluster.ask("c1", "session") is None
 
 
-async def test_a_stream_of_this_node_is_asked_of_nobody(rig: Rig):
+async def test_no_node_is_asked_for_a_stream_of_this_node(rig: Rig):
     rig.holds("h.1")
     assert await rig.cluster.ask("c1", "session") is None
     assert rig.wires.asked == []
 
 
-async def test_siblings_are_asked_over_their_sockets_also_without_a_registry(rig: Rig):
+async def test_sibling_processes_are_asked_over_their_sockets_also_without_a_registry(rig: Rig):
     heard = await rig.cluster.everywhere("sessions")
     assert heard.answers == {"h.2": []}
     async with ClusterClient(
@@ -249,7 +249,7 @@ async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monk
     assert heard.silent == ("g1",)
 
 
-async def test_a_slow_node_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+async def test_a_slow_node_does_not_delay_the_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_NODE_SECONDS", 0.02)
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
@@ -273,7 +273,7 @@ async def test_edges_and_workers_are_not_asked_for_streams(rig: Rig):
     assert "w1" not in {node for node, _, _ in rig.wires.asked}
 
 
-async def test_the_registry_is_read_seldom_and_its_last_answer_serves_while_it_is_away(rig: Rig):
+async def test_the_list_of_nodes_is_cached_also_while_the_registry_is_unavailable(rig: Rig):
     for _ in range(10):
         assert [node.id for node in await rig.cluster.nodes()] == ["h.1", "h.2"]
     assert rig.directory.read == 1
@@ -282,7 +282,7 @@ async def test_the_registry_is_read_seldom_and_its_last_answer_serves_while_it_i
     assert [node.id for node in await rig.cluster.nodes()] == ["h.1", "h.2"]
 
 
-async def test_a_change_is_told_to_all_caches_and_to_the_holder_first(rig: Rig):
+async def test_a_change_is_sent_to_the_holder_first_and_then_to_all_caches(rig: Rig):
     rig.holds("g1")
     rig.directory.members["e1"] = Node("e1", NodeRole.EDGE, "192.0.2.3:8080", 1)
     await rig.cluster.changed("c1")
@@ -291,7 +291,7 @@ async def test_a_change_is_told_to_all_caches_and_to_the_holder_first(rig: Rig):
     assert {node for node, _, _ in rig.wires.asked[1:]} == {"e1", "h.2"}
 
 
-async def test_changes_that_nobody_can_be_told_in_time_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+async def test_changes_that_cannot_be_sent_in_time_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_MAX_CHANGES", 3)
     held = asyncio.Event()
     rig.wires.answers["h.2"] = held

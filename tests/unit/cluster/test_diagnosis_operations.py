@@ -1,4 +1,4 @@
-"""What nodes tell each other of the experience of viewers."""
+"""Reports of viewer experience between nodes."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ async def test_totals_of_another_node_are_added():
 
 
 @pytest.mark.parametrize("value", ["1", "1_2_3____x", "9999999999_0_0____"])
-async def test_what_is_no_totals_is_refused(value: str):
+async def test_invalid_totals_are_refused(value: str):
     experience = Experience(Metrics("1"))
     assert (await post(experience, "c1", f"flv={value}")).status == 400
     assert experience.of("c1") == {}
 
 
-async def test_totals_for_what_is_not_held_go_elsewhere():
+async def test_totals_for_a_stream_of_another_node_are_refused():
     assert (await post(Experience(Metrics("1")), "c2", f"flv={Totals().encode()}")).status == 421

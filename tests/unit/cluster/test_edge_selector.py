@@ -1,4 +1,4 @@
-"""Spread: readers of a stream with edges of its own share those among them; the registry hardly notices."""
+"""The edge selector spreads readers over a channel's own edges, with few requests to the registry."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOLDER = NodeAddress("holder", "10.0.0.1:8080", "k1", cluster=True)
 
 
 class Table(Rows):
-    """A registry whose nodes are counted as they are read. beating: whether those live."""
+    """A registry that counts the readings of its nodes. beating: whether their heartbeats change."""
 
     def __init__(self, *holdings: StreamClaim, edges: int = 0) -> None:
         super().__init__(*holdings)
@@ -49,7 +49,7 @@ class Table(Rows):
 
 
 class Reader:
-    """One node that reads."""
+    """A node that reads streams."""
 
     def __init__(self, table: Table, clock: Clock, id: str, channel: str = "", sibling: str = "") -> None:
         siblings = {"holder": sibling} if sibling else {}
@@ -73,7 +73,7 @@ async def reading(
         yield reader
 
 
-async def test_an_edge_of_the_channel_is_read_from_and_always_the_same() -> None:
+async def test_a_reader_always_uses_the_same_edge_of_the_channel() -> None:
     async with reading(Table(held(), edges=5)) as reader:
         place = await reader.found()
         assert place.edge
@@ -83,7 +83,7 @@ async def test_an_edge_of_the_channel_is_read_from_and_always_the_same() -> None
         assert reader.spread.known("c1") == place
 
 
-async def test_readers_share_the_edges_and_only_those_of_a_lost_one_move() -> None:
+async def test_readers_spread_over_the_edges_and_only_those_of_a_lost_edge_move() -> None:
     table, clock = Table(held(), edges=5), Clock()
 
     async def chosen(n: int) -> str:
@@ -104,7 +104,7 @@ async def test_a_stream_without_edges_of_its_own_is_read_from_its_holder() -> No
         assert plain.readings == 0, "nobody has to know which nodes there are"
 
 
-async def test_other_channels_edges_gateways_and_those_without_an_address_are_no_candidates() -> None:
+async def test_only_edges_of_the_channel_with_an_address_are_candidates() -> None:
     table = Table(held())
     table.there = [
         edge("e1", "c2"),
@@ -126,12 +126,12 @@ async def test_an_edge_of_the_channel_reads_from_the_holder() -> None:
         assert (await reader.found("c2")).id == "e9", "what it is not there for, it reads as everybody"
 
 
-async def test_a_holder_on_the_same_machine_is_nearer_than_any_edge() -> None:
+async def test_a_holder_on_the_same_machine_is_preferred_to_any_edge() -> None:
     async with reading(Table(held(), edges=3), sibling="/run/holder.sock") as reader:
         assert (await reader.found()).socket == "/run/holder.sock"
 
 
-async def test_an_edge_that_failed_gives_way_to_the_next_and_they_to_the_holder() -> None:
+async def test_after_a_failure_the_reader_tries_the_next_edge_and_finally_the_holder() -> None:
     table, clock = Table(held(), edges=8), Clock()
     async with reading(table, clock) as reader:
         tried = []
@@ -158,7 +158,7 @@ async def test_a_stream_that_has_ended_is_not_read_from_its_edges() -> None:
         assert reader.spread.known("c1") is None
 
 
-async def test_many_failures_of_one_edge_are_one_look_up() -> None:
+async def test_many_failures_of_one_edge_cause_one_look_up() -> None:
     table = Table(held(), edges=3)
     async with reading(table) as reader:
         place = await reader.found()
@@ -168,7 +168,7 @@ async def test_many_failures_of_one_edge_are_one_look_up() -> None:
         assert len(table.requests) == 2
 
 
-async def test_an_edge_whose_beat_stands_still_is_dead_at_the_next_reading() -> None:
+async def test_an_edge_whose_heartbeat_stops_is_dead_at_the_next_reading() -> None:
     table, clock = Table(held(), edges=3), Clock()
     async with reading(table, clock) as reader:
         assert (await reader.found()).edge
@@ -179,7 +179,7 @@ async def test_an_edge_whose_beat_stands_still_is_dead_at_the_next_reading() -> 
         assert await reader.spread.find("c1") == NodeAddress("holder", "10.0.0.1:8080", "k1", cluster=True)
 
 
-async def test_edges_that_come_are_known_at_the_next_reading_and_nobody_waits_for_it() -> None:
+async def test_new_edges_are_found_in_the_background_at_the_next_reading() -> None:
     table, clock = Table(held()), Clock()
     table.there = [edge("e0", "c2")]
     async with reading(table, clock) as reader:
@@ -195,9 +195,8 @@ async def test_edges_that_come_are_known_at_the_next_reading_and_nobody_waits_fo
         assert table.readings == 2
 
 
-async def test_the_registry_does_not_notice_viewers() -> None:
-    """Ten minutes, 100 streams with edges, ten looks at each a second: one reading in ten seconds, and one look-up of
-    each stream in thirty, in requests for a hundred."""
+async def test_requests_to_the_registry_do_not_grow_with_viewers() -> None:
+    """Ten minutes, 100 streams: the nodes are read every ten seconds, each stream is looked up every thirty."""
     table, clock = Table(*(held(f"c{n}") for n in range(100))), Clock()
     table.there = [edge(f"e{n}", f"c{n}") for n in range(200)]
     async with reading(table, clock) as reader:
@@ -211,7 +210,7 @@ async def test_the_registry_does_not_notice_viewers() -> None:
     assert len(table.requests) <= 20
 
 
-async def test_nobody_reads_the_nodes_when_nobody_looks() -> None:
+async def test_the_nodes_are_not_read_without_look_ups() -> None:
     table, clock = Table(held(), edges=2), Clock()
     async with reading(table, clock) as reader:
         await reader.found()
@@ -220,7 +219,7 @@ async def test_nobody_reads_the_nodes_when_nobody_looks() -> None:
         assert table.readings == 1
 
 
-async def test_while_the_registry_is_away_the_last_reading_serves() -> None:
+async def test_the_last_reading_is_used_while_the_registry_is_unavailable() -> None:
     table, clock = Table(held(), edges=3), Clock()
     async with reading(table, clock) as reader:
         place = await reader.found()
@@ -230,7 +229,7 @@ async def test_while_the_registry_is_away_the_last_reading_serves() -> None:
             assert await reader.spread.find("c1") == place
 
 
-async def test_a_registry_that_says_nothing_holds_readers_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_registry_delays_readers_only_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 0.02)
     table, hung = Table(held(), edges=3), asyncio.Event()
 

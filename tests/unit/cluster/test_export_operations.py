@@ -1,4 +1,4 @@
-"""Another node lets this one export its live stream: it asks until the file is complete, reads it, or goes away."""
+"""Export of a live stream for another node: it asks until the file is complete, then reads it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def body(response: Response) -> bytes:
     return b"".join([chunk async for chunk in response.body])
 
 
-async def test_a_file_is_asked_for_until_it_is_complete_and_then_read(rig: Rig) -> None:
+async def test_a_node_asks_until_the_export_is_complete_and_then_reads_it(rig: Rig) -> None:
     for _ in range(2):
         assert json.loads((await rig.ask("export")).body) == {"pending": True}
     assert (await rig.ask("exported")).status == 503
@@ -117,7 +117,7 @@ async def test_a_file_is_asked_for_until_it_is_complete_and_then_read(rig: Rig) 
     assert (await rig.ask("exported")).status == 503
 
 
-async def test_a_refusal_reaches_the_node_that_asks_later(rig: Rig) -> None:
+async def test_a_failed_export_is_reported_at_the_next_request(rig: Rig) -> None:
     rig.clips.error = NothingRecorded("nothing")
     assert json.loads((await rig.ask("export")).body) == {"pending": True}
     rig.clips.complete.set()
@@ -126,7 +126,7 @@ async def test_a_refusal_reaches_the_node_that_asks_later(rig: Rig) -> None:
     assert rig.clips.begun == 1
 
 
-async def test_an_export_that_nobody_waits_for_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_abandoned_export_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads((await rig.ask("export")).body) == {"pending": True}
     monkeypatch.setattr(module, "_ABANDONED_SECONDS", 0.0)
     async with asyncio.timeout(5):
@@ -134,7 +134,7 @@ async def test_an_export_that_nobody_waits_for_ends(rig: Rig, monkeypatch: pytes
             await asyncio.sleep(0.001)
 
 
-async def test_what_is_not_held_goes_elsewhere_and_bad_times_are_refused(rig: Rig) -> None:
+async def test_exports_of_other_streams_or_with_bad_times_are_refused(rig: Rig) -> None:
     assert (await rig.ask("export", "c2")).status == 421
     assert (await rig.ask("export", query="start=x&end=1&last=0")).status == 400
     assert rig.clips.begun == 0

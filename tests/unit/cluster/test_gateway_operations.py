@@ -1,4 +1,4 @@
-"""What nodes ask of each other: which requests are taken, what they are told, and that none goes round in circles."""
+"""Requests between nodes: which are accepted, their answers, and that none is forwarded in circles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRETS = {"key": "4000000000-" + "a" * 64, "relayURL": "rtmp://x/y/very-secret"
 
 @dataclass
 class Store:
-    """The channels that are stored. away: they cannot be read."""
+    """The stored channels. away: they cannot be read."""
 
     channels: dict[str, Channel] = field(default_factory=dict)
     away: bool = False
@@ -49,7 +49,7 @@ class Store:
 
 @dataclass
 class Siblings:
-    """What is passed on to processes of this host, and what they answer."""
+    """The requests passed on to processes of this host, and their answers."""
 
     asked: list[tuple[NodeAddress, str, str, Mapping[str, str]]] = field(default_factory=list)
     away: bool = False
@@ -135,7 +135,7 @@ async def node() -> AsyncIterator[Node]:
         ("kick/c1", "GET"), ("outputs/c1", "GET"), ("changed/c1", "GET"), ("viewers/c1", "HEAD"),
     ],
 )  # fmt: skip
-async def test_an_operation_has_one_method(node: Node, target: str, method: str):
+async def test_each_operation_accepts_one_method(node: Node, target: str, method: str):
     response = await node.ask(target, method)
     assert response.status == 405
     assert response.headers["Allow"] == ("POST" if method in ("GET", "HEAD") and target.startswith(POSTED) else "GET")
@@ -143,13 +143,13 @@ async def test_an_operation_has_one_method(node: Node, target: str, method: str)
 
 
 @pytest.mark.parametrize("target", ["node/x", "sessions/c1", "session", "kick", "changed", "viewers"])
-async def test_an_operation_with_or_without_a_name_is_another_one(node: Node, target: str):
+async def test_an_operation_with_a_missing_or_extra_name_is_not_found(node: Node, target: str):
     method = "POST" if target.partition("/")[0] in ("kick", "changed", "viewers") else "GET"
     assert (await node.ask(target, method)).status == 404
 
 
 @pytest.mark.parametrize("name", ["c1@720p", ".node", "a/b", "x" * 200, "a b", "é"])
-async def test_a_name_that_no_channel_can_have_is_not_found(node: Node, name: str):
+async def test_an_invalid_channel_name_is_not_found(node: Node, name: str):
     for operation in ("session", "channel"):
         operate = node.table[operation]
         assert (await operate(request(f"/_node/.node/{operation}"), name)).status == 404
@@ -159,7 +159,7 @@ async def test_a_name_that_no_channel_can_have_is_not_found(node: Node, name: st
     assert node.forgotten == []
 
 
-async def test_a_body_is_refused(node: Node):
+async def test_a_request_with_a_body_is_refused(node: Node):
     asked = request("/_node/.node/kick/c1", "POST")
     asked.has_body = True
     assert (await node.table["kick"](asked, "c1")).status == 400
@@ -169,14 +169,14 @@ async def test_a_body_is_refused(node: Node):
 # ---- for whom ----
 
 
-async def test_one_for_another_node_is_not_answered(node: Node):
+async def test_a_request_for_another_node_is_refused(node: Node):
     for target, method in (("kick/c1?to=z9", "POST"), ("node?to=", "GET"), ("session/c1?to=h.9", "GET")):
         assert "this is node h.1" in (await node.json(target, method, status=421))["error"]
     assert node.evicted == [] and node.siblings.asked == []
     assert (await node.json("kick/c1?to=h.1", "POST")) == {"kicked": True}
 
 
-async def test_one_for_a_sibling_is_passed_on_once(node: Node):
+async def test_a_request_for_a_sibling_process_is_passed_on_once(node: Node):
     assert (await node.ask("outputs/c9?to=h.2&name=flv&enabled=true", "POST")).status == 200
     ((place, method, target, headers),) = node.siblings.asked
     assert (place.id, place.socket, method) == ("h.2", "/run/h.2.sock", "POST")
@@ -184,20 +184,20 @@ async def test_one_for_a_sibling_is_passed_on_once(node: Node):
     assert headers[HOP] == "1"
 
 
-async def test_what_was_passed_on_is_never_passed_on_again(node: Node):
+async def test_a_request_that_was_passed_on_is_not_passed_on_again(node: Node):
     assert (await node.ask("session/c9?to=h.2", x_millrace_hop="1")).status == 421
     assert (await node.ask("session/theirs", x_millrace_hop="1")).status == 421
     assert node.siblings.asked == []
 
 
-async def test_one_for_nobody_in_particular_goes_to_the_sibling_that_holds_the_stream(node: Node):
+async def test_a_request_without_a_node_goes_to_the_sibling_that_holds_the_stream(node: Node):
     assert (await node.ask("session/theirs")).status == 200
     assert node.siblings.asked[0][0].id == "h.3"
     assert (await node.ask("session/nobodys")).status == 421
     assert (await node.ask("session/theirs?to=h.1")).status == 421
 
 
-async def test_a_sibling_that_is_away_means_come_again(node: Node):
+async def test_an_unavailable_sibling_causes_503_with_a_retry_time(node: Node):
     node.siblings.away = True
     response = await node.ask("node?to=h.2")
     assert (response.status, response.headers["Retry-After"]) == (503, "2")
@@ -206,7 +206,7 @@ async def test_a_sibling_that_is_away_means_come_again(node: Node):
 # ---- what is told ----
 
 
-async def test_a_node_tells_of_itself(node: Node):
+async def test_a_node_reports_its_number_of_streams(node: Node):
     assert await node.json("node") == {"streams": 1}
 
 
@@ -220,18 +220,18 @@ async def test_the_sessions_are_lines_of_json(node: Node):
     assert (await node.ask("sessions")).body == b""
 
 
-async def test_a_session_is_told_by_its_holder_alone(node: Node):
+async def test_only_the_holder_reports_a_session(node: Node):
     assert (await node.json("session/c1"))["node"] == "h.1"
     assert "not held here" in (await node.json("session/c2", status=421))["error"]
 
 
-async def test_a_channel_is_told_without_its_secrets(node: Node):
+async def test_a_channel_is_reported_without_its_secrets(node: Node):
     told = await node.json("channel/c1")
     assert told == {"id": "c1", "isFlv": True, "isHls": False, "videoname": "stage", "playAuth": "sign"}
     await node.json("channel/c9", status=404)
 
 
-async def test_a_store_that_is_away_means_come_again(node: Node):
+async def test_an_unavailable_store_causes_503_with_a_retry_time(node: Node):
     node.store.away = True
     for target, method in (("channel/c1", "GET"), ("changed/c1", "POST")):
         response = await node.ask(target, method)
@@ -244,7 +244,7 @@ async def test_a_store_that_is_away_means_come_again(node: Node):
 # ---- what is done ----
 
 
-async def test_a_kick_ends_what_is_here(node: Node):
+async def test_a_kick_ends_a_stream_of_this_node(node: Node):
     assert await node.json("kick/c1", "POST") == {"kicked": True}
     assert node.evicted == [EndReason.KICKED]
     await node.json("kick/c1", "POST", status=421)
@@ -265,12 +265,12 @@ async def test_an_output_is_switched(node: Node, query: str, status: int):
     await node.json(f"outputs/c2?{query}", "POST", status=400 if status == 400 else 421)
 
 
-async def test_what_stays_of_a_deleted_channel_is_told_without_its_secrets(node: Node):
+async def test_a_deleted_channel_is_reported_without_its_secrets(node: Node):
     assert await node.json("deleted/c0") == {"id": "c0", "playAuth": "sign", "media": "delete"}
     await node.json("deleted/c1", status=404)
 
 
-async def test_a_changed_channel_is_read_anew(node: Node):
+async def test_a_changed_channel_is_read_again(node: Node):
     stream = node.hub.find("c1")
     assert stream is not None and stream.outputs is not None
     node.store.channels["c1"] = channel("c1", isHls=True)
@@ -280,13 +280,13 @@ async def test_a_changed_channel_is_read_anew(node: Node):
     assert node.forgotten == ["c1", "c2"]
 
 
-async def test_a_channel_that_is_gone_ends(node: Node):
+async def test_the_stream_of_a_deleted_channel_ends(node: Node):
     del node.store.channels["c1"]
     await node.json("changed/c1", "POST")
     assert node.evicted == [EndReason.DELETED]
 
 
-async def test_viewers_elsewhere_are_noted(node: Node):
+async def test_viewers_on_other_nodes_are_counted(node: Node):
     assert await node.json("viewers/c1?node=e1&flv=12&hls=3", "POST") == {"node": "h.1"}
     assert node.distant.of("c1") == {"flv": 12, "hls": 3}
     assert (await node.json("session/c1"))["viewers"]["flv"] == 12
@@ -299,12 +299,12 @@ async def test_viewers_elsewhere_are_noted(node: Node):
     ["flv=1", "node=&flv=1", "node=a/b&flv=1", "node=e1&flv=-1", "node=e1&flv=x", "node=e1&flv=12345678",
      "node=e1&hls=%D9%A3", f"node={'e' * 200}&flv=1"],
 )  # fmt: skip
-async def test_what_is_no_count_of_viewers_is_refused(node: Node, query: str):
+async def test_an_invalid_count_of_viewers_is_refused(node: Node, query: str):
     assert "field" in await node.json(f"viewers/c1?{query}", "POST", status=400)
     assert len(node.distant) == 0
 
 
-async def test_viewers_of_what_is_not_held_are_not_noted(node: Node):
+async def test_viewers_of_streams_of_other_nodes_are_not_counted(node: Node):
     await node.json("viewers/c2?node=e1&flv=1", "POST", status=421)
     await node.json("viewers/c1@720p?node=e1&flv=1", "POST", status=421)
     assert len(node.distant) == 0

@@ -1,4 +1,4 @@
-"""Relay: what another node holds is asked for once, given to everybody who may have it, and to nobody else."""
+"""The HTTP cache proxy asks the holder once for each file and gives it to permitted viewers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAR = 4_000_000_000
 
 
 class Lab:
-    """A relay over one holder, whose clock the test moves."""
+    """A proxy with one holder; the test moves its clock."""
 
     def __init__(self, holder: Holder, where: Where, channels: Channels) -> None:
         self.holder, self.where, self.channels = holder, where, channels
@@ -48,13 +48,13 @@ class Lab:
         self.relay: HttpCacheProxy
 
     def file(self, target: str, **headers: str) -> Response | Coroutine[Any, Any, Any]:
-        """What the relay gives for `/<name>/<rest>?<query>`, or the coroutine that will."""
+        """The proxy's answer for `/<name>/<rest>?<query>`, or a coroutine that returns it."""
         asked = request(target, **headers)
         name, _, rest = asked.path[1:].partition("/")
         return self.relay.file(asked, name, rest, self.absent)
 
     def in_memory(self, target: str) -> bool:
-        """Whether it is answered without a task."""
+        """Whether the file is answered without a task."""
         found = self.file(target)
         if isinstance(found, Response):
             return True
@@ -121,7 +121,7 @@ def split(whole: bytes, at: int = -1) -> tuple[Callable[[asyncio.StreamWriter], 
 
 
 def playlist(text: str, suffix: str = http_cache_proxy.QUERY and f"?{http_cache_proxy.QUERY}") -> bytes:
-    """A playlist as a holder gives it that was asked with the relay's own query."""
+    """A playlist as a holder answers the proxy's own query."""
     return media_playlist.with_suffix(text, suffix)
 
 
@@ -134,7 +134,7 @@ LOW = (
 # ---- one request for all ----
 
 
-async def test_a_thousand_requests_for_a_segment_are_one() -> None:
+async def test_a_thousand_requests_for_a_segment_become_one_request() -> None:
     async with relaying() as lab:
         say, gate = split(answer(b"segment" * 1000, **SEGMENT))
         lab.holder.says["c1/100.ts"] = say
@@ -147,7 +147,7 @@ async def test_a_thousand_requests_for_a_segment_are_one() -> None:
         assert lab.holder.asked == ["c1/100.ts"]
 
 
-async def test_a_thousand_blocking_reloads_are_one_and_each_gets_its_own_query() -> None:
+async def test_a_thousand_blocking_reloads_become_one_and_keep_their_own_queries() -> None:
     async with relaying() as lab:
         say, gate = split(answer(playlist(LOW), M3U8, Cache_Control="max-age=12"))
         lab.holder.says["c1/video/index.m3u8"] = say
@@ -159,7 +159,7 @@ async def test_a_thousand_blocking_reloads_are_one_and_each_gets_its_own_query()
         assert lab.holder.asked == [f"c1/video/index.m3u8?{http_cache_proxy.QUERY}&_HLS_msn=9&_HLS_part=2"]
 
 
-async def test_what_is_in_memory_is_answered_without_a_task() -> None:
+async def test_a_cached_file_is_answered_without_a_task() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
         first = await lab.get("/c1/100.ts")
@@ -167,7 +167,7 @@ async def test_what_is_in_memory_is_answered_without_a_task() -> None:
         assert lab.holder.asks("c1/100.ts") == 1
 
 
-async def test_who_was_about_to_ask_when_the_answer_came_does_not_ask_again() -> None:
+async def test_a_pending_request_uses_an_answer_that_arrived_meanwhile() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
         await lab.get("/c1/live.m3u8")  # the channel is known from now on
@@ -178,7 +178,7 @@ async def test_who_was_about_to_ask_when_the_answer_came_does_not_ask_again() ->
         assert lab.holder.asks("c1/100.ts") == 1
 
 
-async def test_directives_that_mean_the_same_are_one_request() -> None:
+async def test_equivalent_delivery_directives_become_one_request() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/video/index.m3u8"] = answer(playlist(LOW), M3U8, Cache_Control="max-age=12")
         for query in ("_HLS_part=2&_HLS_msn=9", "_HLS_msn=009&x=1&_HLS_part=2&_HLS_push=1", "_HLS_msn=9&_HLS_part=02"):
@@ -186,7 +186,7 @@ async def test_directives_that_mean_the_same_are_one_request() -> None:
         assert len(lab.holder.asked) == 1
 
 
-async def test_a_reload_of_what_was_long_ago_is_a_look_at_the_newest() -> None:
+async def test_a_reload_for_an_old_segment_gets_the_cached_newest_playlist() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/video/index.m3u8"] = answer(playlist(LOW), M3U8)
         await lab.get("/c1/video/index.m3u8")
@@ -195,7 +195,7 @@ async def test_a_reload_of_what_was_long_ago_is_a_look_at_the_newest() -> None:
         assert lab.holder.asked == [f"c1/video/index.m3u8?{http_cache_proxy.QUERY}"]
 
 
-async def test_paths_that_no_stream_has_are_not_asked_for() -> None:
+async def test_invalid_paths_are_not_found_without_asking_the_holder() -> None:
     async with relaying() as lab:
         for path in ("a/b/c/d.ts", "video/" + "9" * 100 + ".m4s", "a%20b.ts", "ä.ts", "a;b.ts"):
             found = await lab.get(f"/c1/{path}")
@@ -217,7 +217,7 @@ OPEN = (
 )
 
 
-async def test_an_open_segment_is_passed_on_as_it_comes_and_who_is_late_gets_its_beginning() -> None:
+async def test_an_open_segment_is_passed_on_from_its_beginning_also_to_late_viewers() -> None:
     async with relaying() as lab:
         say, gate = gated(OPEN + chunked(b"one", end=False), chunked(b"two"))
         lab.holder.says["c1/video/5-1.m4s"] = say
@@ -236,7 +236,7 @@ async def test_an_open_segment_is_passed_on_as_it_comes_and_who_is_late_gets_its
         assert lab.holder.asks("c1/video/5-1.m4s") == 1
 
 
-async def test_an_open_segment_that_breaks_off_is_cut_and_not_kept() -> None:
+async def test_an_open_segment_that_breaks_off_is_truncated_and_not_cached() -> None:
     async with relaying() as lab:
 
         async def say(writer: asyncio.StreamWriter) -> None:
@@ -251,7 +251,7 @@ async def test_an_open_segment_that_breaks_off_is_cut_and_not_kept() -> None:
         assert (await lab.get("/c1/video/5-1.m4s")).body == b"all of it"
 
 
-async def test_a_segment_shorter_than_was_said_is_nobodys() -> None:
+async def test_a_segment_shorter_than_its_declared_length_is_not_delivered() -> None:
     async with relaying() as lab:
         whole = answer(b"segment" * 100, **SEGMENT)
 
@@ -269,7 +269,7 @@ async def test_a_segment_shorter_than_was_said_is_nobodys() -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_body_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
+async def test_a_body_above_the_size_limit_is_refused(monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
     monkeypatch.setattr(http_cache_proxy, "MAX_TEXT", 10_000)
     async with relaying() as lab:
         body = b"#" * 10_001
@@ -279,7 +279,7 @@ async def test_a_body_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatc
         assert (await lab.get("/c1/live.m3u8")).status == 503
 
 
-async def test_what_is_on_its_way_is_bounded_too() -> None:
+async def test_bodies_in_transit_count_towards_the_limit_too() -> None:
     async with relaying(cache=100_000) as lab:
         lab.holder.says["c1/1.ts"] = answer(b"x" * 200_000, **SEGMENT)
         assert (await lab.get("/c1/1.ts")).status == 503
@@ -304,13 +304,13 @@ async def test_requests_for_one_stream_are_bounded(monkeypatch: pytest.MonkeyPat
         assert {r.status for r in await waiting} == {200}
 
 
-async def test_a_rubbish_answer_is_no_answer() -> None:
+async def test_an_invalid_answer_of_the_holder_causes_503() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/100.ts"] = b"\x00\x01\x02 what is this\r\n\r\n"
         assert (await lab.get("/c1/100.ts")).status == 503
 
 
-async def test_a_holders_trouble_is_told_and_soon_asked_again() -> None:
+async def test_an_error_of_the_holder_is_passed_on_and_cached_only_briefly() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/100.ts"] = answer("something went wrong\n", "text/plain", "500 Internal Server Error")
         assert [(await lab.get("/c1/100.ts")).status for _ in range(3)] == [500] * 3
@@ -323,7 +323,7 @@ async def test_a_holders_trouble_is_told_and_soon_asked_again() -> None:
 # ---- who leaves ----
 
 
-async def test_who_leaves_takes_nothing_from_the_others() -> None:
+async def test_a_viewer_that_leaves_does_not_stop_the_request_of_others() -> None:
     async with relaying() as lab:
         say, gate = split(answer(b"segment", **SEGMENT))
         lab.holder.says["c1/100.ts"] = say
@@ -336,7 +336,7 @@ async def test_who_leaves_takes_nothing_from_the_others() -> None:
         assert len(lab.holder.asked) == 1
 
 
-async def test_when_the_last_has_left_the_holder_is_not_kept_at_it() -> None:
+async def test_the_request_to_the_holder_ends_when_the_last_viewer_leaves() -> None:
     async with relaying() as lab:
         say, gate = split(answer(b"segment", **SEGMENT))
         lab.holder.says["c1/100.ts"] = say
@@ -351,7 +351,7 @@ async def test_when_the_last_has_left_the_holder_is_not_kept_at_it() -> None:
         assert len(lab.holder.asked) == 2
 
 
-async def test_a_follower_of_an_open_segment_that_leaves_lets_it_go() -> None:
+async def test_the_request_for_an_open_segment_ends_when_its_viewer_leaves() -> None:
     async with relaying() as lab:
         say, gate = gated(OPEN + chunked(b"one", end=False), chunked(b"two"))
         lab.holder.says["c1/video/5-1.m4s"] = say
@@ -365,8 +365,8 @@ async def test_a_follower_of_an_open_segment_that_leaves_lets_it_go() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "sign=1-a", 'a="><b>&c=$d$&e=%20', "a=1&_HLS_skip=NO&b=2", "ä=ö"])
-async def test_a_playlist_and_an_mpd_are_to_the_byte_what_their_holder_gives(query: str) -> None:
-    """As the holder itself would finish them for this viewer."""
+async def test_playlists_and_manifests_equal_those_of_the_holder_byte_for_byte(query: str) -> None:
+    """The proxy finishes them for this viewer as the holder itself would."""
     async with relaying() as lab:
         now = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC).timestamp()
         manifest = (
@@ -381,7 +381,7 @@ async def test_a_playlist_and_an_mpd_are_to_the_byte_what_their_holder_gives(que
         assert (await lab.get(f"/c1/manifest.mpd?{query}")).body == mpd.finish(manifest, suffix, now)
 
 
-async def test_an_mpd_from_memory_tells_the_time_as_it_is_now() -> None:
+async def test_a_cached_mpd_has_the_current_time() -> None:
     async with relaying() as lab:
         text = f'<MPD><UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="{mpd.NOW}"/></MPD>'
         lab.holder.says["c1/manifest.mpd"] = answer(mpd.finish(text, "", 1_000_000.0), MPD)
@@ -391,7 +391,7 @@ async def test_an_mpd_from_memory_tells_the_time_as_it_is_now() -> None:
         assert len(lab.holder.asked) == 1
 
 
-async def test_a_status_from_memory_tells_the_time_as_it_is_now() -> None:
+async def test_a_cached_status_has_the_current_time() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/status.json"] = answer('{"live": true, "now": 5000}', "application/json")
         await lab.get("/c1/status.json")
@@ -400,14 +400,14 @@ async def test_a_status_from_memory_tells_the_time_as_it_is_now() -> None:
 
 
 @pytest.mark.parametrize("status", ['{"now": "x"}', "[" * 60_000])
-async def test_a_status_from_memory_that_tells_no_time_is_given_on_as_it_is(status: str) -> None:
+async def test_a_cached_status_without_a_time_is_passed_on_unchanged(status: str) -> None:
     async with relaying() as lab:
         lab.holder.says["c1/status.json"] = answer(status, "application/json")
         await lab.get("/c1/status.json")
         assert (await lab.get("/c1/status.json")).body == status.encode()
 
 
-async def test_a_query_that_is_too_long_is_refused_here() -> None:
+async def test_a_query_that_is_too_long_is_refused_without_asking_the_holder() -> None:
     async with relaying() as lab:
         assert (await lab.get(f"/c1/live.m3u8?a={'b' * 3000}")).status == 414
         assert lab.holder.asked == []
@@ -428,7 +428,7 @@ async def test_a_query_that_is_too_long_is_refused_here() -> None:
         ("c1/video/5-1.m4s", answer(b"styp", "video/mp4", Cache_Control="no-store"), 0),
     ],
 )
-async def test_an_answer_serves_for_its_time_and_not_longer(path: str, said: bytes, seconds: float) -> None:
+async def test_an_answer_is_cached_only_for_its_lifetime(path: str, said: bytes, seconds: float) -> None:
     async with relaying() as lab:
         lab.holder.says[path.partition("?")[0]] = said
         await lab.get(f"/{path}")
@@ -441,7 +441,7 @@ async def test_an_answer_serves_for_its_time_and_not_longer(path: str, said: byt
         assert len(lab.holder.asked) == 2
 
 
-async def test_memory_is_bounded_and_what_viewers_make_up_drives_no_media_out() -> None:
+async def test_requests_for_invented_files_do_not_remove_media_from_the_cache() -> None:
     async with relaying(cache=1_000_000) as lab:
         lab.holder.says["c1/100.ts"] = answer(b"s" * 50_000, **SEGMENT)
         await lab.get("/c1/100.ts")
@@ -466,7 +466,7 @@ async def test_a_stream_that_moved_is_found_at_once() -> None:
         await lab.holder.close()
 
 
-async def test_a_holder_that_is_gone_is_looked_for_once_more() -> None:
+async def test_an_unreachable_holder_is_looked_up_once_more() -> None:
     async with relaying() as lab, holding() as other:
         await lab.holder.close()
         other.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
@@ -474,7 +474,7 @@ async def test_a_holder_that_is_gone_is_looked_for_once_more() -> None:
         assert (await lab.get("/c1/100.ts")).body == b"segment"
 
 
-async def test_a_stream_that_nobody_holds_is_absent() -> None:
+async def test_a_stream_without_a_holder_is_not_found() -> None:
     async with relaying() as lab:
         lab.where.places.clear()
         found = await lab.get("/c1/live.m3u8")
@@ -482,7 +482,7 @@ async def test_a_stream_that_nobody_holds_is_absent() -> None:
         assert lab.holder.asked == []
 
 
-async def test_a_stream_whose_holder_says_that_it_ended_is_absent_whatever_is_remembered() -> None:
+async def test_a_stream_that_ended_at_its_holder_is_not_found_despite_the_cache() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         await lab.get("/c1/live.m3u8")
@@ -492,7 +492,7 @@ async def test_a_stream_whose_holder_says_that_it_ended_is_absent_whatever_is_re
         assert lab.absences == 1
 
 
-async def test_a_status_that_says_not_live_is_of_a_node_that_gave_the_stream_up() -> None:
+async def test_a_status_that_is_not_live_causes_another_look_up() -> None:
     async with relaying() as lab, holding() as other:
         lab.holder.says["c1/status.json"] = answer('{"live": false, "now": 5000}', "application/json")
         other.says["c1/status.json"] = answer('{"live": true, "now": 5000}', "application/json")
@@ -500,7 +500,7 @@ async def test_a_status_that_says_not_live_is_of_a_node_that_gave_the_stream_up(
         assert (await lab.get("/c1/status.json")).body == b'{"live": true, "now": 5000}'
 
 
-async def test_who_held_a_stream_last_gives_its_last_playlist() -> None:
+async def test_the_last_holder_of_an_ended_stream_gives_its_last_playlist() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         await lab.get("/c1/live.m3u8")
@@ -511,7 +511,7 @@ async def test_who_held_a_stream_last_gives_its_last_playlist() -> None:
         assert isinstance(ended.body, bytes) and ended.body.endswith(b"#EXT-X-ENDLIST\n")
 
 
-async def test_while_no_holder_answers_the_last_playlist_serves_for_a_while() -> None:
+async def test_the_cached_playlist_is_served_for_a_while_without_a_holder() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         first = await lab.get("/c1/live.m3u8")
@@ -525,7 +525,7 @@ async def test_while_no_holder_answers_the_last_playlist_serves_for_a_while() ->
         assert first.status == 200
 
 
-async def test_a_holder_that_hangs_is_waited_for_briefly_where_a_playlist_is_remembered(
+async def test_with_a_cached_playlist_viewers_wait_only_briefly_for_a_hung_holder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_cache_proxy, "_STALE_TIMEOUT_SECONDS", 0.01)
@@ -542,14 +542,14 @@ async def test_a_holder_that_hangs_is_waited_for_briefly_where_a_playlist_is_rem
         assert len(lab.holder.asked) == 2
 
 
-async def test_where_nodes_have_another_secret_nobody_is_told_that_a_stream_is_not_live() -> None:
+async def test_a_holder_with_another_cluster_secret_causes_503_and_not_404() -> None:
     async with relaying() as lab:
         lab.holder.says["c1/live.m3u8"] = answer("not signed\n", "text/plain", "401 Unauthorized")
         assert (await lab.get("/c1/live.m3u8")).status == 503
         assert lab.where.losses == []
 
 
-async def test_while_the_channels_cannot_be_read_nobody_is_let_in() -> None:
+async def test_requests_are_refused_while_the_channels_cannot_be_read() -> None:
     async with relaying() as lab:
         lab.channels.away = True
         found = await lab.get("/c1/live.m3u8")
@@ -557,7 +557,7 @@ async def test_while_the_channels_cannot_be_read_nobody_is_let_in() -> None:
         assert lab.holder.asked == []
 
 
-async def test_while_the_registry_is_away_a_stream_is_not_called_absent() -> None:
+async def test_an_unavailable_registry_causes_503_and_not_404() -> None:
     async with relaying() as lab:
         lab.where.places.clear()
 
@@ -571,12 +571,12 @@ async def test_while_the_registry_is_away_a_stream_is_not_called_absent() -> Non
 
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A monitor that soon doubts a silent node."""
+    """A liveness monitor that soon probes a silent node."""
     monkeypatch.setattr(upstream_client, "LivenessMonitor", partial(LivenessMonitor, quiet=0.05, probe_seconds=0.05))
 
 
 @pytest.mark.usefixtures("watchful")
-async def test_nobody_waits_for_a_node_that_stands_still() -> None:
+async def test_requests_to_a_hung_node_are_answered_with_503() -> None:
     async with relaying() as lab:
         lab.holder.says |= {"c1/video/index.m3u8": for_ever, "c1/100.ts": for_ever, "/healthcheck": for_ever}
         found = await asyncio.gather(
@@ -586,7 +586,7 @@ async def test_nobody_waits_for_a_node_that_stands_still() -> None:
 
 
 @pytest.mark.usefixtures("watchful")
-async def test_a_body_whose_node_stands_still_in_its_middle_is_cut() -> None:
+async def test_a_body_is_truncated_when_its_node_hangs() -> None:
     async with relaying() as lab:
         say, _ = gated(OPEN + chunked(b"one", end=False), b"")
         lab.holder.says |= {"c1/video/5-1.m4s": say, "/healthcheck": for_ever}
@@ -599,7 +599,7 @@ async def test_a_body_whose_node_stands_still_in_its_middle_is_cut() -> None:
 
 
 @pytest.mark.usefixtures("watchful")
-async def test_a_reload_is_held_for_as_long_as_its_node_holds_it_and_lives() -> None:
+async def test_a_blocking_reload_waits_while_its_node_is_alive() -> None:
     async with relaying() as lab:
         say, gate = split(answer(playlist(LOW), M3U8))
         lab.holder.says |= {"c1/video/index.m3u8": say, "/healthcheck": answer("OK", "text/plain")}
@@ -613,7 +613,7 @@ async def test_a_reload_is_held_for_as_long_as_its_node_holds_it_and_lives() -> 
 # ---- who may ----
 
 
-async def test_who_may_not_play_is_refused_before_anything_is_asked() -> None:
+async def test_a_viewer_without_permission_is_refused_without_asking_the_holder() -> None:
     async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
         lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
         sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
@@ -624,7 +624,7 @@ async def test_who_may_not_play_is_refused_before_anything_is_asked() -> None:
         assert (await lab.get(f"/c1/100.ts?sign={SECRETS.sign('c1', FAR, SignatureUse.PUSH)}")).status == 403
 
 
-async def test_no_holder_sees_a_signature_or_a_cookie() -> None:
+async def test_the_holder_gets_no_signature_and_no_cookie() -> None:
     async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
@@ -634,14 +634,14 @@ async def test_no_holder_sees_a_signature_or_a_cookie() -> None:
         assert lab.holder.asked == [f"c1/live.m3u8?{http_cache_proxy.QUERY}"]
 
 
-async def test_a_rendition_obeys_its_channel() -> None:
+async def test_a_rendition_has_the_protection_of_its_channel() -> None:
     async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
         lab.holder.says["c1@720p/100.ts"] = answer(b"segment", **SEGMENT)
         assert (await lab.get("/c1@720p/100.ts")).status == 403
         assert (await lab.get(f"/c1@720p/100.ts?sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}")).status == 200
 
 
-async def test_a_channel_made_a_moment_ago_is_not_open_because_it_was_not_known() -> None:
+async def test_a_new_channel_is_protected_although_it_was_unknown_before() -> None:
     async with relaying(Channel({"id": "other"})) as lab:
         lab.where.places.clear()
         assert (await lab.get("/c1/live.m3u8")).status == 404  # nobody knows it
@@ -652,7 +652,7 @@ async def test_a_channel_made_a_moment_ago_is_not_open_because_it_was_not_known(
         assert lab.holder.asked == []
 
 
-async def test_a_stream_without_a_channel_is_not_shown() -> None:
+async def test_a_stream_without_a_channel_is_not_found() -> None:
     async with relaying(Channel({"id": "other"})) as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         assert (await lab.get("/c1/live.m3u8")).status == 404
@@ -677,7 +677,7 @@ async def test_a_stream_without_a_channel_is_not_shown() -> None:
         ("1.ts", answer("gone\n", "text/plain", "404 Not Found"), None),
     ],
 )
-async def test_players_are_counted_here_as_their_holder_would(path: str, said: bytes, protocol: str | None) -> None:
+async def test_the_proxy_counts_players_as_the_holder_does(path: str, said: bytes, protocol: str | None) -> None:
     async with relaying() as lab:
         lab.holder.says[f"c1/{path}"] = said
         for agent in ("one", "two", "one"):
@@ -694,7 +694,7 @@ async def test_players_are_counted_here_as_their_holder_would(path: str, said: b
         assert lab.relay.viewers == {}
 
 
-async def test_what_happened_is_counted() -> None:
+async def test_hits_misses_and_requests_to_the_holder_are_counted() -> None:
     async with relaying() as lab:
         say, gate = split(answer(b"segment", **SEGMENT))
         lab.holder.says["c1/100.ts"] = say

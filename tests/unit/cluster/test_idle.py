@@ -1,4 +1,4 @@
-"""A node that is there for one channel goes when that is over, and not before."""
+"""A node for one channel stops when the stream of that channel has ended, and not before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACE = NodeAddress("g1", "10.0.0.1:8080")
 
 @dataclass
 class Where:
-    """Whereabouts that say what they are told to, and let time go on by ten seconds with each look."""
+    """A locator with a set answer; each look-up moves the time by ten seconds."""
 
     says: NodeAddress | StoreUnavailable | None = PLACE
     now: float = 0.0
@@ -42,7 +42,7 @@ class Where:
             await self.looked.wait()
 
 
-async def test_it_stays_while_somebody_holds_the_stream_and_goes_after() -> None:
+async def test_the_node_stays_while_the_stream_has_a_holder_and_stops_afterwards() -> None:
     where = Where()
     async with Tasks("purpose") as tasks:
         going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
@@ -55,7 +55,7 @@ async def test_it_stays_while_somebody_holds_the_stream_and_goes_after() -> None
         assert where.looks - before in (9, 10, 11)
 
 
-async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
+async def test_the_node_stays_when_the_stream_returns_in_time() -> None:
     where = Where(says=None)
     async with Tasks("purpose") as tasks:
         going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
@@ -67,7 +67,7 @@ async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
         assert not going.done()
 
 
-async def test_a_registry_that_is_away_says_nothing_about_the_stream() -> None:
+async def test_the_node_stays_while_the_registry_is_unavailable() -> None:
     where = Where(says=StoreUnavailable("dynamodb does not answer"))
     async with Tasks("purpose") as tasks:
         going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))

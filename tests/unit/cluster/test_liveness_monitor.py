@@ -25,7 +25,7 @@ async def watching(probe_seconds: float = QUIET) -> AsyncIterator[LivenessMonito
 
 
 async def owed(monitor: LivenessMonitor, place: NodeAddress, seconds: float = SECONDS) -> bool:
-    """Waits for an answer that does not come; True where the monitor said that it never comes."""
+    """Waits for an answer that does not come; returns True if the monitor ends the wait."""
     dead = asyncio.Event()
     with monitor.watch(place) as guard:
         guard.on_dead = dead.set
@@ -36,14 +36,14 @@ async def owed(monitor: LivenessMonitor, place: NodeAddress, seconds: float = SE
             return False
 
 
-async def test_who_waits_for_a_node_that_stands_still_is_let_go() -> None:
+async def test_requests_waiting_for_a_hung_node_fail_after_one_probe() -> None:
     async with holding() as holder, watching(1.0) as monitor:  # the question must arrive on a busy machine, too
         holder.says["/healthcheck"] = for_ever
         assert all(await asyncio.gather(*(owed(monitor, holder.place) for _ in range(20))))
         assert holder.asked == ["/healthcheck"]  # one question for all
 
 
-async def test_who_comes_after_is_not_kept_waiting() -> None:
+async def test_a_later_request_to_a_dead_node_fails_at_once() -> None:
     async with holding() as holder, watching() as monitor:
         holder.says["/healthcheck"] = for_ever
         assert await owed(monitor, holder.place)
@@ -51,7 +51,7 @@ async def test_who_comes_after_is_not_kept_waiting() -> None:
             pytest.fail("it was found dead a moment ago")
 
 
-async def test_a_node_that_has_nothing_to_say_yet_but_lives_is_waited_for() -> None:
+async def test_a_request_waits_for_a_silent_node_that_answers_probes() -> None:
     async with holding() as holder, watching(SECONDS) as monitor:
         holder.says["/healthcheck"] = answer("not found", "text/plain", "404 Not Found")  # as a sibling's door
         waiting = asyncio.ensure_future(owed(monitor, holder.place))
@@ -61,7 +61,7 @@ async def test_a_node_that_has_nothing_to_say_yet_but_lives_is_waited_for() -> N
         await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_a_node_is_asked_only_once_it_says_nothing() -> None:
+async def test_a_node_is_probed_only_when_it_sends_nothing() -> None:
     looks, now = 0, 0.0
 
     def clock() -> float:
@@ -83,20 +83,20 @@ async def test_a_node_is_asked_only_once_it_says_nothing() -> None:
                 await until(lambda: holder.asked)
 
 
-async def test_a_node_that_owes_nothing_is_not_asked() -> None:
+async def test_a_node_without_pending_requests_is_not_probed() -> None:
     async with holding() as holder, watching() as monitor:
         await owed(monitor, holder.place, 0)
         await until(lambda: not monitor._watched)
         assert holder.asked == []
 
 
-async def test_a_node_that_nobody_runs_any_more_is_dead_to_those_who_wait() -> None:
+async def test_requests_to_a_node_that_has_stopped_fail() -> None:
     async with holding() as holder, watching() as monitor:
         await holder.close()
         assert await owed(monitor, holder.place)
 
 
-async def test_one_node_that_stands_still_is_no_reason_to_give_up_another() -> None:
+async def test_a_hung_node_does_not_affect_requests_to_another() -> None:
     async with holding() as holder, holding() as other, watching(1.0) as monitor:
         holder.says["/healthcheck"], other.says["/healthcheck"] = for_ever, answer("OK", "text/plain")
         waiting = asyncio.ensure_future(owed(monitor, other.place))

@@ -1,4 +1,4 @@
-"""The node door: who is let in, and what nonsense costs."""
+"""The endpoint for other nodes: authentication, and limits for invalid requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.http import until
 
 
 async def raw(one: Holder, request: str, behind: bytes = b"") -> bytes:
-    """All that comes back to a request's head."""
+    """Sends the head of a request and returns the whole answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
     writer.write(request.encode() + behind)
     try:
@@ -42,7 +42,7 @@ def signed(method: str, target: str, *more: str, secret: str = SECRET) -> str:
 
 
 @pytest.mark.parametrize("target", ["/_node/c1", "/_node/c1/live.m3u8", "/_node/.node/echo"])
-async def test_nobody_is_let_in_without_a_signature(target: str) -> None:
+async def test_a_request_without_a_signature_is_refused(target: str) -> None:
     async with holder() as one:
         one.live()
         answer = await raw(one, f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -61,7 +61,7 @@ async def test_wrong_signatures_of_an_address_are_limited_and_right_ones_are_not
         assert one.door.refused == {"wrong": 3, "limited": 3}
 
 
-async def test_a_node_whose_clock_is_off_is_not_counted_and_learns_the_time() -> None:
+async def test_a_node_with_a_wrong_clock_gets_the_time_and_is_not_limited() -> None:
     off = [0.0]
     async with holder(refusals=1, clock=lambda: time.time() + off[0]) as one:
         off[0] = 3600.0
@@ -70,7 +70,7 @@ async def test_a_node_whose_clock_is_off_is_not_counted_and_learns_the_time() ->
         assert one.door.refused == {"skew": 4}
 
 
-async def test_refusals_of_nodes_are_told_once_in_a_while() -> None:
+async def test_refusals_of_nodes_are_logged_once_in_a_while() -> None:
     async with holder() as one:
         with structlog.testing.capture_logs() as lines:
             for _ in range(5):
@@ -78,25 +78,25 @@ async def test_refusals_of_nodes_are_told_once_in_a_while() -> None:
     assert [(line["event"], line["reason"]) for line in lines] == [("node refused", "wrong")]
 
 
-async def test_a_node_without_a_secret_answers_none() -> None:
+async def test_a_node_without_a_secret_refuses_all_nodes() -> None:
     async with holder(secret="") as one:
         one.live()
         assert (await raw(one, signed("GET", "/_node/c1", secret=""))).startswith(b"HTTP/1.1 403 ")
 
 
 @pytest.mark.parametrize("target", ["/_node/", "/_node/c%201", "/_node/c1@", "/_node/.node/", "/_node/.node/none"])
-async def test_names_that_are_none_are_not_found(target: str) -> None:
+async def test_invalid_names_are_not_found(target: str) -> None:
     async with holder() as one:
         assert (await raw(one, signed("GET", target))).startswith(b"HTTP/1.1 404 ")
 
 
-async def test_files_are_served_as_to_players() -> None:
+async def test_nodes_get_the_same_files_as_players() -> None:
     async with holder() as one:
         one.live()
         assert (await raw(one, signed("GET", "/_node/c1/live.m3u8?a=b"))).endswith(b"\r\n\r\nc1 live.m3u8\n")
 
 
-async def test_an_operation_gets_what_follows_its_name() -> None:
+async def test_an_operation_gets_the_rest_of_the_path() -> None:
     async def echo(request: Request, rest: str) -> Response:
         return text(200, f"{request.method} {rest} {request.query['a']}")
 
@@ -107,7 +107,7 @@ async def test_an_operation_gets_what_follows_its_name() -> None:
         assert refused.value.status == 404
 
 
-async def test_units_are_pushed_by_an_upgrade_only() -> None:
+async def test_a_push_of_units_needs_an_upgrade_request() -> None:
     async with holder() as one:
         one.live()
         assert (await raw(one, signed("POST", "/_node/c1"))).startswith(b"HTTP/1.1 426 ")
@@ -130,7 +130,7 @@ def push_head(target: str = "/_node/c1?protocol=rtmp&peer=a") -> str:
         wire.frame(StreamMessage.TIMED, b"\0\1" + bytes(8) + b"\xff\xff"),
     ],
 )
-async def test_a_node_that_pushes_rubbish_is_cut_and_the_stream_lives(rubbish: bytes) -> None:
+async def test_a_node_that_pushes_invalid_data_is_disconnected_and_the_stream_stays(rubbish: bytes) -> None:
     async with holder() as one:
         publisher = one.live()
         stream, viewer = publisher.stream, Recorder()
@@ -143,7 +143,7 @@ async def test_a_node_that_pushes_rubbish_is_cut_and_the_stream_lives(rubbish: b
         assert viewer.ended is None
 
 
-async def test_what_a_sibling_holds_is_passed_on_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_of_a_sibling_is_passed_on_as_units_and_as_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.cluster.replicas.IDLE_SECONDS", 0.1)
     async with holder() as inner:
 
@@ -166,7 +166,7 @@ async def test_what_a_sibling_holds_is_passed_on_both_ways(monkeypatch: pytest.M
             await until(lambda: inner.pulls <= 1)
 
 
-async def test_a_sibling_passes_nothing_on_a_second_time() -> None:
+async def test_a_sibling_does_not_pass_a_request_on_again() -> None:
     places: list[NodeAddress] = []
 
     async def held(name: str) -> NodeAddress | None:
@@ -180,7 +180,7 @@ async def test_a_sibling_passes_nothing_on_a_second_time() -> None:
             assert refused.value.status == 404
 
 
-async def test_nodes_are_not_limited_by_their_address() -> None:
+async def test_nodes_have_no_limit_per_address() -> None:
     async with holder(server={"per_address": 2}) as one, Peers(SECRET) as peers, Tasks("nodes") as tasks:
         one.live()
         links = [await peers.link(one.place(), "GET", "/_node/c1", lambda: PullLink(Taken())) for _ in range(5)]

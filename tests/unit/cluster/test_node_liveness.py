@@ -1,4 +1,4 @@
-"""Which nodes live: what connections and beats say, on one reader's own clock."""
+"""Which nodes are alive, according to connections and heartbeats, on the reader's own clock."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def node(id: str, beat: int) -> Node:
     return Node(id, NodeRole.GATEWAY, "192.0.2.1:8080", beat)
 
 
-def test_a_node_lives_while_its_beat_moves():
+def test_a_node_is_alive_while_its_heartbeat_changes():
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     for beat in range(10):
@@ -20,7 +20,7 @@ def test_a_node_lives_while_its_beat_moves():
         clock.now += ALIVE_SECONDS - 0.1
 
 
-def test_a_beat_that_stands_still_between_two_readings_is_death():
+def test_a_node_is_dead_when_its_heartbeat_does_not_change():
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     living.observe_all([node("a", 5)])
@@ -33,8 +33,8 @@ def test_a_beat_that_stands_still_between_two_readings_is_death():
     assert living.is_alive("a")
 
 
-def test_a_clock_elsewhere_does_not_matter():
-    """A beat may begin anywhere and even go back: only that it changes counts."""
+def test_the_clock_of_another_node_does_not_matter():
+    """A heartbeat may begin with any number and even decrease; only a change counts."""
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     for beat in (10**12, 3, 2):
@@ -43,7 +43,7 @@ def test_a_clock_elsewhere_does_not_matter():
         assert living.is_alive("a")
 
 
-def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
+def test_a_node_that_refuses_connections_is_not_asked_until_its_next_heartbeat():
     living = NodeLiveness(Clock(1000.0))
     living.observe_all([node("a", 1)])
     living.mark_refused("a")
@@ -53,7 +53,7 @@ def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
     assert living.is_alive("a")
 
 
-def test_who_is_not_in_the_registry_is_dead_and_forgotten():
+def test_a_node_missing_in_the_registry_is_dead_and_forgotten():
     living = NodeLiveness(Clock(1000.0))
     living.observe_all([node("a", 1), node("b", 1)])
     living.observe_all([node("b", 1)])
@@ -62,7 +62,7 @@ def test_who_is_not_in_the_registry_is_dead_and_forgotten():
     assert not living.is_alive("never seen")
 
 
-def test_nodes_that_are_seen_one_by_one_are_judged_the_same_and_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_nodes_observed_one_by_one_are_judged_alike_and_bounded_in_number(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gateway.cluster.node_liveness._MAX_NODES", 2)
     clock = Clock(1000.0)
     living = NodeLiveness(clock)

@@ -25,7 +25,7 @@ def seen(recorder: Recorder) -> list[tuple[str, int, int, bytes]]:
     return [(str(u.track.kind), u.dts, u.cts, u.payload) for u in recorder.units]
 
 
-async def test_a_replica_is_the_stream_unit_by_unit() -> None:
+async def test_a_replica_equals_the_stream_unit_by_unit() -> None:
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live(playAuth="sign", key="0-secret", relayURL="rtmp://a.example/x/secret")
         there, here = Recorder(), Recorder()
@@ -44,7 +44,7 @@ async def test_a_replica_is_the_stream_unit_by_unit() -> None:
         assert "secret" not in str(replica.channel.item)
 
 
-async def test_many_players_are_one_pull() -> None:
+async def test_many_players_cause_one_pull() -> None:
     async with holder() as one, puller(Known(one.place())) as two:
         one.live()
         streams = await asyncio.gather(*(two.replicas.wait("c1", 5) for _ in range(200)))
@@ -52,7 +52,7 @@ async def test_many_players_are_one_pull() -> None:
         assert (one.pulls, two.replicas.pulls) == (1, 1)
 
 
-async def test_players_that_came_first_are_let_in_when_it_begins() -> None:
+async def test_waiting_players_get_the_stream_when_it_begins() -> None:
     async with holder() as one, puller(Known(one.place())) as two:
         waiting = asyncio.ensure_future(two.replicas.wait("c1", 10))
         await until(lambda: len(two.replicas) == 1)
@@ -60,13 +60,13 @@ async def test_players_that_came_first_are_let_in_when_it_begins() -> None:
         assert (await waiting).playable
 
 
-async def test_what_nobody_holds_is_not_waited_for_longer_than_asked() -> None:
+async def test_the_wait_for_a_stream_without_a_holder_ends_in_time() -> None:
     async with puller(Known()) as two:
         with pytest.raises(NoSuchStream):
             await two.replicas.wait("c1", 0.05)
 
 
-async def test_the_streams_end_is_the_replicas_end() -> None:
+async def test_the_replica_ends_with_the_stream() -> None:
     async with holder() as one, puller(Known(one.place())) as two:
         one.live()
         replica = await two.replicas.wait("c1", 5)
@@ -77,7 +77,7 @@ async def test_the_streams_end_is_the_replicas_end() -> None:
         assert here.ended is EndReason.KICKED
 
 
-async def test_a_channel_that_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_replica_follows_changes_of_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 0.02)
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
@@ -89,7 +89,7 @@ async def test_a_channel_that_changes_is_told(monkeypatch: pytest.MonkeyPatch) -
         await until(lambda: replica.outputs is not None and not replica.outputs.enabled("flv"))
 
 
-async def test_a_link_that_breaks_is_made_again_and_players_see_every_unit_once() -> None:
+async def test_after_a_broken_link_players_get_every_unit_once() -> None:
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
         replica = await two.replicas.wait("c1", 5)
@@ -109,7 +109,7 @@ async def test_a_link_that_breaks_is_made_again_and_players_see_every_unit_once(
         assert len({t.epoch for t in here.tracks}) == 1
 
 
-async def test_a_new_holder_is_followed_with_one_discontinuity_and_growing_time() -> None:
+async def test_a_new_holder_causes_one_discontinuity_and_time_keeps_growing() -> None:
     async with holder() as one, holder() as other, puller(Known(one.place())) as two:
         publisher = one.live()
         replica = await two.replicas.wait("c1", 5)
@@ -130,7 +130,7 @@ async def test_a_new_holder_is_followed_with_one_discontinuity_and_growing_time(
         assert here.ended is None
 
 
-async def test_players_leave_when_no_holder_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_replica_ends_when_no_holder_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RESUME_SECONDS", 0.0)
     async with holder() as one, puller(Known(one.place()), linger=0.1) as two:
         one.live()
@@ -145,7 +145,7 @@ async def test_players_leave_when_no_holder_comes_back(monkeypatch: pytest.Monke
         assert two.where.lost_places
 
 
-async def test_what_nobody_plays_any_more_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_without_players_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
     async with holder() as one, puller(Known(one.place())) as two:
         one.live()
@@ -154,7 +154,7 @@ async def test_what_nobody_plays_any_more_is_let_go(monkeypatch: pytest.MonkeyPa
         assert two.replicas.find("c1") is None
 
 
-async def test_a_node_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_pull_starts_again_when_the_holder_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.protocols.nodes.SILENT_SECONDS", 0.05)
     monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 60.0)
     async with holder() as one, puller(Known(one.place())) as two:
@@ -164,7 +164,7 @@ async def test_a_node_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch)
         await until(lambda: two.replicas.pulls >= 3)
 
 
-async def test_a_puller_that_is_too_slow_loses_whole_groups_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_node_loses_whole_groups_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.cluster.remote_sink.BACKLOG", 100_000)
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
@@ -189,7 +189,7 @@ async def test_a_puller_that_is_too_slow_loses_whole_groups_of_pictures(monkeypa
             last = unit.dts
 
 
-async def test_a_replica_gets_the_whole_group_of_pictures_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_gets_a_whole_group_of_pictures_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.cluster.remote_sink.BACKLOG", 100_000)
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
@@ -201,7 +201,7 @@ async def test_a_replica_gets_the_whole_group_of_pictures_however_large(monkeypa
         assert sum(one.metrics.dropped.values.values()) == 0
 
 
-async def test_a_pull_for_players_that_came_first_gets_the_stream_from_its_first_unit() -> None:
+async def test_a_pull_for_waiting_players_gets_the_stream_from_its_first_unit() -> None:
     async with holder(beginning=5.0) as one, puller(Known(one.place())) as early, puller(Known(one.place())) as late:
         waiting = asyncio.ensure_future(early.replicas.wait("c1", 10))
         await until(lambda: any(pull._early for pull in early.replicas._pulls.values()))
@@ -221,7 +221,7 @@ async def test_a_pull_for_players_that_came_first_gets_the_stream_from_its_first
         assert len(last_group.units) < 40
 
 
-async def test_a_node_behind_a_replica_gets_the_epochs_of_the_holder_for_earlier_tracks_too() -> None:
+async def test_a_replica_passes_on_the_holders_epochs_for_earlier_tracks_too() -> None:
     replica = stream()
     for _ in range(3):
         current = replica.set_tracks(VIDEO, AUDIO, {}, False)
@@ -230,14 +230,14 @@ async def test_a_node_behind_a_replica_gets_the_epochs_of_the_holder_for_earlier
     assert [source.map_tracks(tracks).epoch for tracks in (earlier, current)] == [6, 7]
 
 
-async def test_clocks_far_apart_are_no_hindrance() -> None:
+async def test_nodes_with_very_different_clocks_can_pull() -> None:
     async with holder(clock=lambda: time.time()) as one, puller(Known(one.place())) as two:
         one.live()
         two.replicas._peers._clock = lambda: time.time() - 86_400
         assert (await two.replicas.wait("c1", 5)).playable
 
 
-async def test_another_clusters_node_gets_nothing() -> None:
+async def test_a_node_of_another_cluster_gets_nothing() -> None:
     async with holder(secret="another") as one, puller(Known(one.place())) as two:
         one.live()
         with pytest.raises(NoSuchStream):
@@ -245,7 +245,7 @@ async def test_another_clusters_node_gets_nothing() -> None:
         assert two.replicas.pulls == 0
 
 
-async def test_streams_that_players_make_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_for_invented_stream_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with puller(Known()) as two:
         monkeypatch.setattr(two.replicas, "_limit", 3)
         waiting = [asyncio.ensure_future(two.replicas.wait(f"made-up-{n}", 0.2)) for n in range(3)]

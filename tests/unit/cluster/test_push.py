@@ -67,7 +67,7 @@ def lingering(one: Holder) -> Recorder:
     return viewer
 
 
-async def test_a_publisher_that_returns_elsewhere_goes_on_where_its_viewers_are() -> None:
+async def test_a_publisher_that_returns_to_another_node_continues_its_stream() -> None:
     async with holder() as one, front() as two:
         viewer = lingering(one)
         publisher = await two.push(one.place())
@@ -84,14 +84,14 @@ async def test_a_publisher_that_returns_elsewhere_goes_on_where_its_viewers_are(
         assert (stream.publisher.peer, stream.publisher.protocol) == ("192.0.2.7", "rtmp")
 
 
-async def test_the_holder_decides_who_takes_over() -> None:
+async def test_the_holder_refuses_a_second_publisher() -> None:
     async with holder() as one, front() as two:
         one.live()
         with pytest.raises(NameInUse):
             await two.push(one.place())
 
 
-async def test_a_holder_that_is_leaving_takes_nothing() -> None:
+async def test_a_draining_holder_refuses_pushes() -> None:
     async with holder() as one, front() as two:
         lingering(one)
         one.hub._draining = True
@@ -99,14 +99,14 @@ async def test_a_holder_that_is_leaving_takes_nothing() -> None:
             await two.push(one.place())
 
 
-async def test_who_does_not_hold_the_stream_says_so() -> None:
+async def test_a_node_without_the_stream_refuses_a_forwarded_push() -> None:
     async with holder() as one, front() as two:
         with pytest.raises(PeerRefused) as refused:
             await two.push(one.place())
         assert refused.value.status == 404
 
 
-async def test_a_dead_holder_is_told_from_a_silent_one() -> None:
+async def test_a_refused_connection_to_the_holder_is_reported_as_refused() -> None:
     async with front() as two:
         with pytest.raises(PeerUnavailable) as away:
             await two.push(NodeAddress("gone", "127.0.0.1:1", "k"))
@@ -125,7 +125,7 @@ async def test_an_end_at_the_holder_ends_the_push() -> None:
         assert not publisher.active
 
 
-async def test_a_holder_that_dies_ends_the_push_so_that_the_encoder_comes_again() -> None:
+async def test_the_push_ends_when_its_holder_dies() -> None:
     async with holder() as one, front() as two:
         lingering(one)
         await two.push(one.place())
@@ -149,7 +149,7 @@ async def test_a_push_that_ends_lets_the_stream_linger() -> None:
         assert two.evicted == []
 
 
-async def test_a_push_that_breaks_its_time_is_one_discontinuity() -> None:
+async def test_a_jump_in_the_time_of_a_push_causes_one_discontinuity() -> None:
     async with holder() as one, front() as two:
         viewer = lingering(one)
         publisher = await two.push(one.place())
@@ -175,7 +175,7 @@ async def test_renditions_keep_their_time_and_are_published_beside_their_source(
         assert viewer.units[0].dts == 40_000
 
 
-async def test_a_forwarded_push_whose_node_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forwarded_push_ends_when_the_holder_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with holder() as one, front() as two:
         lingering(one)
         monkeypatch.setattr("gateway.protocols.nodes.SILENT_SECONDS", 0.05)
@@ -192,7 +192,7 @@ def further(publisher: StreamPublisher, first: int, count: int) -> None:
         publisher.push_further(3, sound(n * 40), now)
 
 
-async def test_a_push_goes_on_with_all_its_tracks() -> None:
+async def test_a_forwarded_push_has_all_further_tracks() -> None:
     async with holder() as one, front() as two:
         lingering(one)
         publisher = await two.push(one.place())

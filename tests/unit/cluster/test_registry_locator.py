@@ -1,4 +1,4 @@
-"""The locator: who holds a stream, asked as seldom as it can be."""
+"""The locator finds the holder of a stream with as few requests as possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def holding(stream: str, claim: str = "k1", node: str = "n1") -> StreamClaim:
 
 
 class Rows:
-    """A registry's `find`, which counts."""
+    """A registry's `find` that counts its requests."""
 
     def __init__(self, *holdings: StreamClaim) -> None:
         self.held = {h.stream: h for h in holdings}
@@ -47,7 +47,7 @@ async def locating(rows: Rows, clock: Clock, siblings: dict[str, str] | None = N
 PLACE = NodeAddress("n1", "10.0.0.1:8080", "k1")
 
 
-async def test_an_answer_serves_for_as_long_as_it_works() -> None:
+async def test_an_answer_is_cached_until_it_expires() -> None:
     rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         assert await locator.find("c1") == PLACE
@@ -61,7 +61,7 @@ async def test_an_answer_serves_for_as_long_as_it_works() -> None:
         assert len(rows.requests) == 2
 
 
-async def test_nobody_is_asked_for_again_after_a_second() -> None:
+async def test_a_stream_without_a_holder_is_looked_up_again_after_a_second() -> None:
     rows, clock = Rows(), Clock(1000.0)
     async with locating(rows, clock) as locator:
         assert await locator.find("c1") is None
@@ -73,7 +73,7 @@ async def test_nobody_is_asked_for_again_after_a_second() -> None:
         assert await locator.find("c1") == PLACE
 
 
-async def test_look_ups_of_one_moment_are_one_request() -> None:
+async def test_simultaneous_look_ups_share_one_request() -> None:
     rows = Rows(*(holding(f"c{n}") for n in range(50)))
     async with locating(rows, Clock(1000.0)) as locator:
         found = await asyncio.gather(*(locator.find(f"c{n % 50}") for n in range(500)))
@@ -110,7 +110,7 @@ async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None
         assert await locator.find("c1") == PLACE
 
 
-async def test_what_failed_long_ago_does_not_count() -> None:
+async def test_failures_of_long_ago_do_not_count() -> None:
     rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         for _ in range(5):
@@ -120,7 +120,7 @@ async def test_what_failed_long_ago_does_not_count() -> None:
             clock.now += 60
 
 
-async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
+async def test_the_last_answer_is_used_while_the_registry_is_unavailable() -> None:
     rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         await locator.find("c1")
@@ -131,7 +131,7 @@ async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
             await locator.find("c2")
 
 
-async def test_who_only_guesses_names_is_bounded() -> None:
+async def test_look_ups_of_unknown_names_are_limited_per_second() -> None:
     rows, clock = Rows(), Clock(1000.0)
     async with locating(rows, clock) as locator:
         answers = await asyncio.gather(*(locator.find(f"c{n}") for n in range(2000)), return_exceptions=True)
@@ -147,7 +147,7 @@ async def test_a_sibling_is_reached_over_its_socket() -> None:
         assert await locator.find("c1") == NodeAddress("h.2", "unix:/run/h.2.sock", "k1")
 
 
-async def test_one_who_leaves_does_not_take_the_others_answer_along() -> None:
+async def test_a_cancelled_look_up_does_not_cancel_the_others() -> None:
     rows = Rows(holding("c1"))
     async with locating(rows, Clock(1000.0)) as locator, Tasks("players") as tasks:
         leaving, staying = tasks.start(locator.find("c1")), tasks.start(locator.find("c1"))

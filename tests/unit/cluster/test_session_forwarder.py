@@ -1,4 +1,4 @@
-"""Requests for WebRTC sessions of other processes: which are forwarded, and what comes back."""
+"""Requests for WebRTC sessions of other processes: which are forwarded, and their answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def forwarder(node: str, peers: Peers | None = None, *nodes: Node) -> SessionFor
     return SessionForwarder(SiblingProcesses(node, peers or Peers(SECRET)), ClusterSecret(SECRET), known)
 
 
-def test_a_path_is_of_another_process_only_if_one_has_made_it() -> None:
+def test_a_path_belongs_to_another_process_only_if_that_process_made_it() -> None:
     here, there = forwarder("a"), forwarder("b")
     path = there.seal(PATH)
     assert path.startswith(PATH)
@@ -34,7 +34,7 @@ def test_a_path_is_of_another_process_only_if_one_has_made_it() -> None:
 
 
 @pytest.mark.parametrize("change", [(0, "/"), (5, "x"), (-1, "!"), (-70, "0"), (len(PATH) + 1, "z")])
-def test_a_changed_path_is_of_nobody(change: tuple[int, str]) -> None:
+def test_a_changed_path_belongs_to_no_process(change: tuple[int, str]) -> None:
     at, character = change
     path = list(forwarder("b").seal(PATH))
     path[at] = character if path[at] != character else "_"
@@ -42,12 +42,12 @@ def test_a_changed_path_is_of_nobody(change: tuple[int, str]) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/", ".", "..", "/c1/whep/x", "/c1/whep/x.y.z", f"{PATH}..", "/c1/whep/é.é.é"])
-def test_an_invented_path_is_of_nobody(path: str) -> None:
+def test_an_invented_path_belongs_to_no_process(path: str) -> None:
     assert not forwarder("a").is_elsewhere(path)
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, "the session has ended\n"), (204, None), (404, "no\n")])
-async def test_the_answer_of_the_owner_comes_back(status: int, body: str | None) -> None:
+async def test_the_client_gets_the_answer_of_the_owner(status: int, body: str | None) -> None:
     taken: list[SessionChange] = []
 
     def apply(change: SessionChange) -> Response:
@@ -67,7 +67,7 @@ async def test_the_answer_of_the_owner_comes_back(status: int, body: str | None)
     assert (answer.status, answer.body) == (status, None if body is None else body.encode())
 
 
-async def test_a_session_of_a_node_that_is_gone_has_ended() -> None:
+async def test_a_session_of_a_node_that_has_stopped_has_ended() -> None:
     here, owner = forwarder("a"), forwarder("b")
     assert (await here.change(SessionChange(owner.seal(PATH), "DELETE"))).status == 404
     nobody = Node("b", NodeRole.GATEWAY, "127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""A channel's own edges between its holder and its readers: everything as from the holder, and nothing asked of it."""
+"""A channel's own edges between the holder and readers: readers get the same as from the holder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ M3U8 = "application/vnd.apple.mpegurl"
 
 
 async def watched(two: Puller, name: str = "c1") -> tuple[Stream, Recorder]:
-    """A player at a reader, and what it gets."""
+    """Starts a player at a reader and records its units."""
     replica, here = await two.replicas.wait(name, 5), Recorder()
     replica.viewers["flv"] += 1
     replica.attach(here)
@@ -41,7 +41,7 @@ async def watched(two: Puller, name: str = "c1") -> tuple[Stream, Recorder]:
 
 
 async def play(one: Holder, publisher: StreamPublisher, here: Recorder, count: int = 5) -> None:
-    """So many pictures more, until the player has them."""
+    """Pushes this number of pictures and waits until the player has them."""
     for _ in range(count):
         one.push(publisher)
     last = one._dts - 40
@@ -51,7 +51,7 @@ async def play(one: Holder, publisher: StreamPublisher, here: Recorder, count: i
 # ---- units ----
 
 
-async def test_a_stream_through_an_edge_is_the_stream_unit_by_unit_and_one_pull_of_the_holder() -> None:
+async def test_readers_of_an_edge_get_every_unit_through_one_pull() -> None:
     async with holder() as one, branch(Known(one.place())) as edge:
         below = Known(edge.place())
         async with puller(below) as a, puller(below) as b:
@@ -72,7 +72,7 @@ async def test_a_stream_through_an_edge_is_the_stream_unit_by_unit_and_one_pull_
 
 
 class Heard(Taken):
-    """What a pull says first."""
+    """The first message of a pull."""
 
     def __init__(self) -> None:
         self.hellos: list[Hello] = []
@@ -81,7 +81,7 @@ class Heard(Taken):
         self.hellos.append(hello)
 
 
-async def test_an_edge_says_what_the_holder_says_of_the_stream() -> None:
+async def test_an_edge_describes_the_stream_as_the_holder_does() -> None:
     said = []
     async with holder() as one, branch(Known(one.place())) as edge, Peers(SECRET) as peers:
         publisher = one.live(isHls=True, isCMAF=False, playAuth="sign")
@@ -96,7 +96,7 @@ async def test_an_edge_says_what_the_holder_says_of_the_stream() -> None:
     assert said[0].session == "s1"
 
 
-async def test_a_channel_that_changes_is_told_through_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_of_the_channel_reach_readers_through_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 0.02)
     async with holder() as one, branch(Known(one.place())) as edge, puller(Known(edge.place())) as two:
         publisher = one.live()
@@ -106,7 +106,7 @@ async def test_a_channel_that_changes_is_told_through_the_edge(monkeypatch: pyte
         await until(lambda: replica.outputs is not None and not replica.outputs.enabled("flv"))
 
 
-async def test_readers_go_on_at_the_next_edge_and_at_the_holder_and_see_every_picture_once() -> None:
+async def test_readers_that_move_to_another_edge_or_the_holder_get_every_picture_once() -> None:
     async with holder() as one, branch(Known(one.place())) as first, branch(Known(one.place())) as second:
         where = Chain([first.place(), second.place(), one.place()])
         async with puller(where) as two:
@@ -124,8 +124,8 @@ async def test_readers_go_on_at_the_next_edge_and_at_the_holder_and_see_every_pi
             assert len({tracks.epoch for tracks in here.tracks}) == 1
 
 
-async def test_what_was_a_discontinuity_before_the_edge_came_is_none_for_who_moves() -> None:
-    """Epochs are counted by the holder: an edge that came later has seen fewer."""
+async def test_readers_that_move_get_no_discontinuity_for_epochs_unknown_to_the_edge() -> None:
+    """The holder counts epochs; an edge that started later has seen fewer of them."""
     async with holder() as one, branch(Known(one.place())) as edge:
         publisher = one.live()
         for _ in range(3):
@@ -146,7 +146,7 @@ async def test_what_was_a_discontinuity_before_the_edge_came_is_none_for_who_mov
             assert len({tracks.epoch for tracks in here.tracks}) == 2
 
 
-async def test_readers_go_from_the_holder_to_an_edge_that_has_come_in_the_middle_of_the_stream() -> None:
+async def test_readers_move_from_the_holder_to_an_edge_that_started_later() -> None:
     async with holder() as one, branch(Known(one.place())) as edge:
         where = Chain([one.place(), edge.place()])
         async with puller(where) as two:
@@ -162,7 +162,7 @@ async def test_readers_go_from_the_holder_to_an_edge_that_has_come_in_the_middle
             assert len({tracks.epoch for tracks in here.tracks}) == 1
 
 
-async def test_a_new_holder_behind_the_edge_is_one_discontinuity_and_nobody_takes_its_times_for_the_holders() -> None:
+async def test_a_new_holder_causes_one_discontinuity_for_readers_of_an_edge() -> None:
     async with holder() as one, holder() as other:
         above = Known(one.place())
         async with branch(above) as edge:
@@ -188,7 +188,7 @@ async def test_a_new_holder_behind_the_edge_is_one_discontinuity_and_nobody_take
                 assert shown == sorted(set(shown))
 
 
-async def test_a_replica_stays_while_nodes_pull_it_and_they_are_no_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_stays_while_nodes_pull_it_and_does_not_count_them(monkeypatch: pytest.MonkeyPatch) -> None:
     async with holder() as one, branch(Known(one.place())) as edge:
         publisher = one.live()
         async with puller(Known(edge.place())) as two:
@@ -208,7 +208,7 @@ async def test_a_replica_stays_while_nodes_pull_it_and_they_are_no_viewers(monke
 
 
 @pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.PUBLISHER_GONE, EndReason.EXPIRED])
-async def test_the_streams_end_is_everybodys_end(reason: EndReason) -> None:
+async def test_readers_of_an_edge_get_the_end_of_the_stream(reason: EndReason) -> None:
     async with holder() as one, branch(Known(one.place())) as edge:
         where = Chain([edge.place()])
         async with puller(where) as two:
@@ -243,7 +243,7 @@ async def refused(peers: Peers, place: NodeAddress, method: str, target: str, **
     return refusal.value.status
 
 
-async def test_an_edge_gives_its_own_channel_only_and_no_original_and_takes_no_push() -> None:
+async def test_an_edge_serves_only_its_own_channel_without_originals_and_pushes() -> None:
     async with holder() as one, branch(Known(one.place())) as edge, Peers(SECRET) as peers:
         one.live()
         one.live("c2")
@@ -264,7 +264,7 @@ async def test_an_edge_gives_its_own_channel_only_and_no_original_and_takes_no_p
         assert await refused(peers, ordinary.place(), "GET", "/_node/c1") == 404
 
 
-async def test_a_rendition_is_given_as_its_source_is() -> None:
+async def test_an_edge_serves_renditions_of_its_channel() -> None:
     async with holder() as one, branch(Known(one.place())) as edge, puller(Known(edge.place())) as two:
         one.live()
         rung = one.hub.publish(
@@ -277,7 +277,7 @@ async def test_a_rendition_is_given_as_its_source_is() -> None:
 
 
 async def test_edges_of_a_channel_do_not_pull_from_each_other() -> None:
-    """An address that was the holder's may be another edge's by now, or one's own."""
+    """The holder's former address may now belong to another edge, or to this edge itself."""
     where = Known()
     async with branch(where) as edge, branch(Known(edge.place())) as other:
         where.place = edge.place()
@@ -294,7 +294,7 @@ async def test_edges_of_a_channel_do_not_pull_from_each_other() -> None:
 
 
 class Files:
-    """A reader's relay."""
+    """The proxy of a reader."""
 
     def __init__(self, relay: HttpCacheProxy, audience: HttpViewers) -> None:
         self.relay, self.audience = relay, audience
@@ -326,7 +326,7 @@ def reader(peers: Peers, where: Chain) -> Files:
     )
 
 
-async def test_files_through_an_edge_are_the_holders_and_asked_of_it_once() -> None:
+async def test_an_edge_asks_the_holder_once_for_each_file() -> None:
     async with holding() as one, Peers("cluster") as peers:
         one.says["c1/live.m3u8"] = answer(LIVE.format("?millrace-query=0"), M3U8)
         one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
@@ -353,7 +353,7 @@ async def test_files_through_an_edge_are_the_holders_and_asked_of_it_once() -> N
         NOT_LIVE,
     ],
 )
-async def test_an_edge_that_cannot_say_gives_way_to_the_holder(says: bytes) -> None:
+async def test_a_reader_asks_the_holder_when_edges_cannot_answer(says: bytes) -> None:
     async with holding() as useless, holding() as one, Peers("cluster") as peers:
         useless.says["c1/100.ts"] = says
         one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
@@ -366,7 +366,7 @@ async def test_an_edge_that_cannot_say_gives_way_to_the_holder(says: bytes) -> N
         assert where.lost_places == bad
 
 
-async def test_an_edge_that_died_gives_way_to_the_next() -> None:
+async def test_a_reader_asks_the_next_edge_when_one_has_died() -> None:
     async with holding() as one, Peers("cluster") as peers:
         one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
         async with (
@@ -382,7 +382,7 @@ async def test_an_edge_that_died_gives_way_to_the_next() -> None:
             assert where.places == [second.place(), one.place]
 
 
-async def test_what_is_not_live_is_not_live_through_an_edge() -> None:
+async def test_a_stream_that_is_not_live_is_not_found_through_an_edge() -> None:
     async with holding() as one, Peers("cluster") as peers:
         one.says["c1/status.json"] = answer('{"live": false}', "application/json")
         async with branch(Chain([one.place]), secret="cluster") as edge:

@@ -1,4 +1,4 @@
-"""Taking a rung from a worker that comes after another: time does not go back."""
+"""Receiving a rendition from a worker that replaces another one: time does not go back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNG = "c1@360p"
 
 
 class Transport:
-    """What a taker needs of one."""
+    """The parts of a transport that a receiver uses."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -37,7 +37,7 @@ def publisher(hub: Hub) -> StreamPublisher:
 
 
 def taken(by: StreamPublisher, *units: AccessUnit, keep_time: bool) -> UnitReceiver:
-    """A worker that pushes these."""
+    """A receiver to which a worker has pushed these units."""
     taker = UnitReceiver(cast(Any, Transport()), cast(Any, Lease()), RUNG, keep_time)
     tracks = wire.frame(StreamMessage.TRACKS, wire.encode_tracks(Tracks(builders.VIDEO, None, 0, {})))
     taker.begin(by, tracks + b"".join(wire.frame(StreamMessage.UNIT, wire.encode_unit(unit)) for unit in units))
@@ -45,7 +45,9 @@ def taken(by: StreamPublisher, *units: AccessUnit, keep_time: bool) -> UnitRecei
 
 
 @pytest.mark.parametrize(("keep_time", "times"), [(True, [160, 200]), (False, [0, 40, 80, 120, 160, 200])])
-async def test_what_the_stream_has_already_is_left_out_up_to_a_new_key_frame(keep_time: bool, times: list[int]) -> None:
+async def test_units_that_the_stream_already_has_are_skipped_until_a_key_frame(
+    keep_time: bool, times: list[int]
+) -> None:
     hub = builders.hub()
     before = publisher(hub)
     taken(before, picture(0, True), picture(40), picture(80), keep_time=keep_time).connection_lost(None)

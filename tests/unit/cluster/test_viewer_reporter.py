@@ -1,4 +1,4 @@
-"""How many watch here is told to whoever holds their streams."""
+"""The numbers of local viewers are reported to the holders of their streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.ports.errors import StoreUnavailable
 
 @dataclass
 class Elsewhere:
-    """Where streams are, and what their holders were told. failing: with what they answer."""
+    """The holders of streams, and the reports that they got. failing: the error of each request."""
 
     places: dict[str, NodeAddress] = field(default_factory=dict)
     told: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -66,7 +66,7 @@ def teller(
     )
 
 
-async def test_viewers_are_told_by_protocol(elsewhere: Elsewhere):
+async def test_viewers_are_reported_by_protocol(elsewhere: Elsewhere):
     await teller(elsewhere, {"c1": {"flv": 3, "hls": 0}, "c1@720p": {"hls": 1}}).report()
     assert sorted(elsewhere.told) == [
         ("g1", "c1", {"node": "e1", "to": "g1", "flv": "3"}),
@@ -79,12 +79,12 @@ def test_viewers_of_several_kinds_are_added_up():
     assert total_viewers(flv, relayed) == {"c1": {"flv": 3, "rtmp": 1, "hls": 3}, "c2": {"flv": 1}}
 
 
-async def test_what_nobody_watches_or_is_held_here_is_not_told(elsewhere: Elsewhere):
+async def test_streams_without_viewers_and_local_streams_are_not_reported(elsewhere: Elsewhere):
     await teller(elsewhere, {"c1": {"flv": 0}, "mine": {"flv": 5}, "nobodys": {"flv": 1}}).report()
     assert elsewhere.told == []
 
 
-async def test_the_last_viewers_leaving_is_told_once(elsewhere: Elsewhere):
+async def test_the_departure_of_the_last_viewer_is_reported_once(elsewhere: Elsewhere):
     watched = {"c1": {"flv": 1}}
     one = teller(elsewhere, watched)
     await one.report()
@@ -94,20 +94,20 @@ async def test_the_last_viewers_leaving_is_told_once(elsewhere: Elsewhere):
     assert [query.get("flv") for _, _, query in elsewhere.told] == ["1", None]
 
 
-async def test_a_gateway_named_in_the_settings_is_told_whichever_of_its_processes_it_is(elsewhere: Elsewhere):
+async def test_a_report_to_a_gateway_from_the_settings_names_no_process(elsewhere: Elsewhere):
     elsewhere.places["c1"] = NodeAddress("192.0.2.1:8080", "192.0.2.1:8080", "192.0.2.1:8080/c1")
     await teller(elsewhere, {"c1": {"flv": 1}}).report()
     assert elsewhere.told[0][2] == {"node": "e1", "flv": "1"}
 
 
-async def test_a_holder_that_is_none_any_more_is_looked_up_again(elsewhere: Elsewhere):
+async def test_a_former_holder_is_looked_up_again(elsewhere: Elsewhere):
     elsewhere.failing = PeerRefused(HOLDER, 421, "not held here")
     await teller(elsewhere, {"c1": {"flv": 1}}).report()
     assert elsewhere.missed == ["c1"]
 
 
 @pytest.mark.parametrize("failing", [PeerUnavailable(HOLDER, "gone"), PeerRefused(HOLDER, 503, "later")])
-async def test_what_cannot_be_told_is_told_the_next_time(elsewhere: Elsewhere, failing: Exception):
+async def test_a_report_that_fails_is_sent_the_next_time(elsewhere: Elsewhere, failing: Exception):
     one = teller(elsewhere, {"c1": {"flv": 1}})
     elsewhere.failing = failing
     await one.report()
@@ -118,7 +118,7 @@ async def test_what_cannot_be_told_is_told_the_next_time(elsewhere: Elsewhere, f
     assert len(elsewhere.told) == 1 and elsewhere.missed == []
 
 
-async def test_what_viewers_experience_is_told_once_to_the_holder(elsewhere: Elsewhere):
+async def test_viewer_experience_is_reported_once_to_the_holder(elsewhere: Elsewhere):
     experience = Experience(Metrics("1"))
     experience.add("c1", "flv", Cmcd(7, startup=800, stalls=2))
     one = teller(elsewhere, {}, experience)
@@ -130,7 +130,7 @@ async def test_what_viewers_experience_is_told_once_to_the_holder(elsewhere: Els
     assert (totals.viewers, totals.stalls, sum(totals.startup.counts)) == (1, 2, 1)
 
 
-async def test_what_viewers_experience_waits_while_the_holder_does_not_answer(elsewhere: Elsewhere):
+async def test_viewer_experience_is_kept_until_the_holder_answers(elsewhere: Elsewhere):
     experience = Experience(Metrics("1"))
     experience.add("c1", "flv", Cmcd(7, startup=800))
     one = teller(elsewhere, {}, experience)

@@ -1,4 +1,4 @@
-"""The broadcaster's own rules, run as they are by node: pace, clocks, close codes, keys; and its words."""
+"""Modules of the broadcaster page, executed with node: bitrate, clocks, close codes, keys and texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = "70ef9b07-adbe-478d-b098-d7c8efd84a98?sign=1670371200-5db080c8cdca8764de88
 
 
 def run(module: str, names: str, script: str, given: Any = None) -> Any:
-    """What `script` gives to `out`, with these names of a module of the broadcaster."""
+    """Runs `script` with these names of a broadcaster module. Returns the value given to `out`."""
     code = 'globalThis.location = { pathname: "/broadcast.html" };\n'
     code += f'const {{ {names} }} = await import("{(FOLDER / module).as_uri()}");\n'
     code += f"const given = {json.dumps(given)};\nconst out = (x) => console.log(JSON.stringify(x));\n{script}"
@@ -52,23 +52,23 @@ out(told);
 
 
 def pace(wanted: int, *roads: int) -> list[dict[str, Any]]:
-    """The pace after each second of a road of so many bits a second."""
+    """The state of the bitrate control after each second. roads: the bandwidth in each second, bit/s."""
     told: list[dict[str, Any]] = run("bitrate-control.js", "BitrateControl", _ROAD, {"wanted": wanted, "roads": roads})
     return told
 
 
-def test_a_road_that_is_wide_enough_changes_nothing() -> None:
+def test_enough_bandwidth_does_not_change_the_bitrate() -> None:
     assert all(not t["slow"] and not t["held"] for t in pace(2_000_000, *[3_000_000] * 30))
 
 
-def test_a_narrow_road_lowers_the_bit_rate_below_it_and_the_queue_stays_short() -> None:
+def test_low_bandwidth_lowers_the_bitrate_and_keeps_the_queue_short() -> None:
     told = pace(2_500_000, *[3_000_000] * 5, *[800_000] * 25)
     assert told[-1]["slow"]
     assert all(t["seconds"] < 1.6 for t in told)
     assert all(300_000 < t["bitrate"] < 800_000 * 1.2 for t in told[12:]), told[12:]
 
 
-def test_a_road_that_is_closed_stops_pictures_instead_of_queueing_them() -> None:
+def test_a_blocked_connection_drops_pictures_and_does_not_queue_them() -> None:
     told = pace(2_500_000, *[3_000_000] * 5, *[0] * 20)
     assert told[-1]["held"] == 30
     assert told[-1]["bitrate"] == 150_000
@@ -76,7 +76,7 @@ def test_a_road_that_is_closed_stops_pictures_instead_of_queueing_them() -> None
     assert told[-1]["seconds"] * told[-1]["bitrate"] < 2_500_000 * 1.6
 
 
-def test_the_bit_rate_returns_slowly_and_no_further_than_was_chosen() -> None:
+def test_the_bitrate_rises_slowly_up_to_the_chosen_value() -> None:
     told = pace(2_000_000, *[3_000_000] * 3, *[600_000] * 10, *[4_000_000] * 120)
     rates = [t["bitrate"] for t in told]
     assert rates[-1] == 2_000_000
@@ -96,12 +96,12 @@ out(given.map(([stamp, arrived]) => { timeline.learn(stamp, arrived); return tim
 
 
 def clock(pairs: list[tuple[int, int]]) -> list[int]:
-    """Times given out for (stamp, arrival), microseconds."""
+    """The timestamps of the timeline for pairs of capture and arrival time, in microseconds."""
     told: list[int] = run("timeline.js", "Timeline", _CLOCK, pairs)
     return told
 
 
-def test_times_follow_the_device_and_not_the_jitter_of_its_deliveries() -> None:
+def test_timestamps_follow_the_device_clock_without_delivery_jitter() -> None:
     frames = [(i * 33_333, 5_000_000 + i * 33_333 + (i * 7919) % 25_000) for i in range(300)]
     told = clock(frames)
     steps = [b - a for a, b in itertools.pairwise(told[90:])]
@@ -109,13 +109,13 @@ def test_times_follow_the_device_and_not_the_jitter_of_its_deliveries() -> None:
     assert all(a <= arrived + 2_000 for a, (_, arrived) in zip(told, frames, strict=True))
 
 
-def test_a_clock_that_runs_fast_is_followed() -> None:
+def test_timestamps_follow_a_device_clock_that_runs_fast() -> None:
     frames = [(round(i * 33_333 * 1.0005), 5_000_000 + i * 33_333) for i in range(30 * 120)]
     told = clock(frames)
     assert abs(told[-1] - frames[-1][1]) < 10_000
 
 
-def test_a_device_that_was_set_or_slept_is_believed_within_seconds_and_time_never_goes_back() -> None:
+def test_a_jump_of_the_device_clock_is_corrected_without_decreasing_timestamps() -> None:
     frames = [(i * 33_333, 5_000_000 + i * 33_333) for i in range(150)]
     frames += [
         (stamp - 2_000_000, arrived)
@@ -134,7 +134,7 @@ out(given.map(({ rate, stamps }) => {
 """
 
 
-def test_no_more_pictures_are_taken_than_were_chosen() -> None:
+def test_the_frame_limiter_keeps_the_chosen_frame_rate() -> None:
     cases = [(60, 30, 30), (30, 30, 30), (25, 30, 25), (50, 24, 24), (30, 15, 15)]
     given = [
         {"rate": rate, "stamps": [round(i * 1e6 / source + (i * 37) % 3000) for i in range(source * 10)]}
@@ -167,14 +167,14 @@ CODES: list[tuple[int, dict[str, bool], str, bool]] = [
 ]
 
 
-def test_close_codes_are_judged() -> None:
+def test_close_codes_decide_message_and_reconnect() -> None:
     usual = {"opened": False, "accepted": False, "early": False, "secure": False}
     given = [(code, usual | past) for code, past, _, _ in CODES]
     judged = run("close-policy.js", "closePolicy", "out(given.map((one) => closePolicy(...one)));", given)
     assert judged == [{"why": why, "again": again} for _, _, why, again in CODES]
 
 
-def test_a_push_by_whip_is_tried_again_only_where_that_may_help() -> None:
+def test_a_whip_push_is_retried_only_after_temporary_errors() -> None:
     # The answer's status; whether this page was accepted before; the reason; whether it tries again.
     known = [
         (401, False, "key", False), (403, True, "key", False), (409, False, "inUse", False),
@@ -193,7 +193,7 @@ _PARSE = (
 )
 
 
-def test_keys_are_read_as_people_paste_them() -> None:
+def test_pasted_keys_and_urls_are_parsed() -> None:
     pasted = {
         KEY: None,
         f"  {KEY}\n": None,
@@ -211,7 +211,7 @@ def test_keys_are_read_as_people_paste_them() -> None:
     assert read == [{"id": id, "sign": sign, "server": server} for server in pasted.values()]
 
 
-def test_only_the_ports_of_this_pages_server_are_not_foreign() -> None:
+def test_any_other_host_or_port_is_a_foreign_server() -> None:
     ports = {"ws": 8081, "wss": 8444}
     foreign = {
         "ws://live.example.com:8081": "",
@@ -251,7 +251,7 @@ out({ urls: (await fromKey(given.key)).urls, asked });
 """
 
 
-def test_a_key_is_enough_to_know_the_servers_to_try() -> None:
+def test_the_page_finds_all_push_servers_with_a_key() -> None:
     id, sign = KEY.partition("?")[0], KEY.partition("sign=")[2]
     own, standby = (f"ws://{host}:8081/stream/{KEY}" for host in ("live.example.com", "standby.example.com"))
     given = {"key": KEY, "standby": "standby.example.com", "refused": False}
@@ -265,7 +265,7 @@ def test_a_key_is_enough_to_know_the_servers_to_try() -> None:
     assert told == {"urls": [foreign], "asked": ["/broadcast.json"]}  # the other server's list is not asked for
 
 
-def test_what_is_no_key_is_none() -> None:
+def test_text_without_a_valid_key_gives_null() -> None:
     sign = "1-" + "a" * 32
     none = ["", "hello", f"?sign={sign}", "id?sign=", "id?sign=1-xyz", f"a b?sign={sign}", f"http://x/?sign={sign}"]
     assert run("target.js", "parseKey", _PARSE, none) == [None] * len(none)
@@ -274,7 +274,7 @@ def test_what_is_no_key_is_none() -> None:
 # ---- the wire ----------------------------------------------------------------------------------
 
 
-def test_messages_are_what_the_server_reads() -> None:
+def test_the_server_can_parse_frame_messages_of_the_page() -> None:
     script = """
     const chunk = { type: given.type, duration: 33333, byteLength: 4, copyTo: (to) => to.set([1, 2, 3, 4]) };
     out([...message(given.kind, chunk, given.pts)]);
@@ -286,7 +286,7 @@ def test_messages_are_what_the_server_reads() -> None:
         assert (chunk.pts, chunk.duration, chunk.payload) == (pts, 33_333, b"\x01\x02\x03\x04")
 
 
-def test_configuration_is_what_the_server_reads() -> None:
+def test_the_server_can_parse_the_configuration_of_the_page() -> None:
     script = """
     const description = new Uint8Array([1, 66, 224]).buffer;
     const video = { codec: "avc1.42E01F", codedWidth: 1280, codedHeight: 720, description };
@@ -308,7 +308,7 @@ _DATA = re.compile(r'data-(?:word|label)="([^"]+)"')
 
 
 def table(language: str) -> dict[str, str]:
-    """The words of one language by their keys."""
+    """The texts of one language by key."""
     lines = (FOLDER / "words" / f"{language}.js").read_text().splitlines()
     other = [line for line in lines if line and not _LINE.fullmatch(line)]
     assert len(other) == 3, other  # the comment, the table's begin and end
@@ -317,14 +317,14 @@ def table(language: str) -> dict[str, str]:
     return {match["key"]: match["words"] for match in found}
 
 
-def test_both_languages_say_the_same_things_with_the_same_holes() -> None:
+def test_both_languages_have_the_same_keys_and_placeholders() -> None:
     english, chinese = table("en"), table("zh")
     assert english.keys() == chinese.keys()
     for key, words in english.items():
         assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", chinese[key])), key
 
 
-def test_every_word_that_is_asked_for_is_there_and_every_one_is_used() -> None:
+def test_every_used_text_exists_and_every_text_is_used() -> None:
     own = "\n".join(file.read_text() for file in FOLDER.glob("*.js"))
     shared = {FOLDER.parent / "players" / name for name in re.findall(r'from "\.\./players/([\w-]+\.js)"', own)}
     code = own + "\n".join(file.read_text() for file in shared)
@@ -343,7 +343,7 @@ def test_own_scripts_and_styles_stay_small() -> None:
     assert sum(file.stat().st_size for file in files) <= 200_000
 
 
-def test_page_has_nothing_inline_and_no_markup_from_strings() -> None:
+def test_the_page_has_no_inline_code_and_parses_no_html_strings() -> None:
     page = (FOLDER / "broadcast.html").read_text()
     assert not re.search(r"\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", page)
     for file in FOLDER.rglob("*.js"):

@@ -1,4 +1,4 @@
-"""The console's editor shows the fields of channels as the gateway describes them: bounds, values and defaults."""
+"""The console's channel editor and the gateway agree on fields: bounds, values and defaults."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ LANGUAGES = ["en", "zh"]
 
 
 def layouts() -> dict[str, list[str]]:
-    """The fields that each layout names, by its group."""
+    """The fields in each layout, by group."""
     assert LAYOUTS is not None
     found = {}
     for group, text in re.findall(r"^  (\w+): \{(.*?)\},?$(?=\n  \w+: \{|\Z)", LAYOUTS[1], re.M | re.S):
@@ -39,11 +39,11 @@ def test_every_field_can_be_edited() -> None:
     assert sorted([*grouped, "inputs"]) == sorted(set(fields.FIELDS)), "the list of inputs has its own editor"
 
 
-def test_flags_are_flags() -> None:
+def test_boolean_fields_are_described_as_flags() -> None:
     assert {name for name in fields.FIELDS if description(name)["type"] == "flag"} == set(fields.FLAGS)
 
 
-def test_numbers_have_the_same_bounds() -> None:
+def test_descriptions_of_numbers_have_the_bounds_of_the_fields() -> None:
     for name, field in fields.NUMBERS.items():
         told = description(name)
         assert told["type"] == "number"
@@ -52,20 +52,20 @@ def test_numbers_have_the_same_bounds() -> None:
         assert (told["whole"], told["unit"]) == (field.integer, field.unit), name
 
 
-def test_texts_have_the_same_lengths() -> None:
+def test_descriptions_of_texts_have_the_lengths_of_the_fields() -> None:
     for name, field in fields.TEXT_FIELDS.items():
         told = description(name)
         assert (told["type"], told["default"], told["maximum"]) == ("text", field.default, field.max_length), name
 
 
-def test_choices_offer_the_same_values() -> None:
+def test_descriptions_of_choices_have_the_values_of_the_fields() -> None:
     for name, field in {**fields.SIZES, "codec": fields.CODEC, "playAuth": fields.PLAY_AUTH}.items():
         told = description(name)
         assert (told["type"], told["default"], told["aliases"]) == ("choice", field.default, {}), name
         assert told["values"] == list(field.values), name
 
 
-def test_log_levels_of_the_original_are_shown_as_what_they_mean() -> None:
+def test_log_levels_of_the_original_system_are_described_as_aliases() -> None:
     told = description("logLevel")
     assert told["values"] == ["debug", "info", "warning", "error"]
     assert {**{one: one for one in told["values"]}, **told["aliases"]} == fields.LOG_LEVEL.values
@@ -79,15 +79,15 @@ def test_log_levels_of_the_original_are_shown_as_what_they_mean() -> None:
         ("retentionDays", fields.MAX_DAYS, lambda n: n),
     ],
 )
-def test_lists_and_days_are_accepted_up_to_the_bound_that_is_told(name: str, longest: int, value: Any) -> None:
+def test_lists_and_days_are_accepted_up_to_the_described_maximum(name: str, longest: int, value: Any) -> None:
     assert description(name)["maximum"] == longest
     fields.FIELDS[name].read(value(longest))
     with pytest.raises(ValueError, match=str(longest)):
         fields.FIELDS[name].read(value(longest + 1))
 
 
-def test_every_field_stands_in_one_section() -> None:
-    """A field stands in the section of its group; the layout only says where. What it does not name comes last."""
+def test_layouts_contain_only_fields_of_their_group() -> None:
+    """The layout only orders the fields of a group. Fields missing in it come last."""
     found = layouts()
     assert set(found) <= set(fields.GROUPS)
     assert sum(map(len, found.values())) > 40
@@ -97,7 +97,7 @@ def test_every_field_stands_in_one_section() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_section_and_field_and_value_has_words(language: str) -> None:
+def test_every_section_field_and_value_has_a_text(language: str) -> None:
     words = table(language) | table(language, "edit")
     for group, members in fields.GROUPS.items():
         assert f"section.{group}" in words
@@ -110,7 +110,7 @@ def test_every_section_and_field_and_value_has_words(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_words_are_those_of_a_field_that_is_gone(language: str) -> None:
+def test_no_text_belongs_to_a_removed_field(language: str) -> None:
     known = {*fields.FIELDS, "outdate", "default"}
     named = {key.split(".")[1] for key in table(language, "edit") if key.startswith(("field.", "choice."))}
     assert named <= known

@@ -1,4 +1,4 @@
-"""The console's list of inputs, run as it is by node: what is sent to the API, and where its errors are shown."""
+"""The console's list of inputs, executed with node: requests to the API and the place of error messages."""
 
 import json
 import subprocess
@@ -37,14 +37,14 @@ def run(names: str, script: str, given: Any = None) -> Any:
     return json.loads(done.stdout)
 
 
-def test_what_is_sent_back_is_what_is_stored() -> None:
+def test_only_stored_members_of_inputs_are_sent_to_the_api() -> None:
     sent = run("stored", "given.map(stored)", INPUTS)
     assert sent == [spec.stored() for spec in SPECS]
     assert parse_inputs(sent) == tuple(SPECS)
     assert not set().union(*sent) & COMPUTED
 
 
-def test_new_inputs_of_each_kind_have_all_members_of_the_kind() -> None:
+def test_a_new_input_has_all_members_of_its_kind() -> None:
     members, most = run("MEMBERS, MOST", "[MEMBERS, MOST]")
     assert most == MAX_INPUTS
     assert set(members) == set(InputKind)
@@ -53,7 +53,7 @@ def test_new_inputs_of_each_kind_have_all_members_of_the_kind() -> None:
         assert {"name": "x", "kind": kind, **members[kind]} == InputSpec("x", kind).stored(), kind
 
 
-def test_an_input_moves_by_one_place_and_not_beyond_the_ends() -> None:
+def test_an_input_moves_one_place_and_stays_inside_the_list() -> None:
     steps = [[1, -1], [0, 1], [0, -1], [4, 1], [2, 1]]
     moved = run("moved", "given.steps.map(([i, step]) => moved(given.list, i, step).map((one) => one.name))",
                 {"list": INPUTS, "steps": steps})  # fmt: skip
@@ -62,19 +62,19 @@ def test_an_input_moves_by_one_place_and_not_beyond_the_ends() -> None:
     assert moved == [swapped, swapped, names, names, ["main", "van", "night", "camera", "slate"]]
 
 
-def test_a_new_name_is_free() -> None:
+def test_a_new_input_gets_an_unused_name() -> None:
     used = [{"name": name} for name in ("slate", "slate2", "pull2")]
     assert run("freeName", "['slate', 'pull', 'backup'].map((kind) => freeName(given, kind))", used) == [
         "slate3", "pull", "backup",
     ]  # fmt: skip
 
 
-def test_a_time_behind_a_key_is_found_as_the_gateway_finds_it() -> None:
+def test_console_and_gateway_detect_the_same_start_times() -> None:
     texts = ["a.mp4", "a.mp4@20:00", "a/@8:05:30", "me@home.mp4", "a.mp4@noon", "a.mp4@20:00 "]
     assert run("hasTime", "given.map(hasTime)", texts) == [PlaylistItem.parse(t).begins is not None for t in texts]
 
 
-def test_an_address_becomes_what_encoders_ask_for() -> None:
+def test_a_push_url_is_split_into_server_and_key() -> None:
     url = "rtmp://push.example.com:1935/stream/c1?sign=1-a/b&input=van"
     assert run("partsOf", "partsOf(given)", url) == {
         "server": "rtmp://push.example.com:1935/stream",
@@ -100,7 +100,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def test_an_error_of_the_gateway_is_shown_at_its_field() -> None:
+def test_a_gateway_error_is_shown_at_its_field() -> None:
     refused = []
     for _, item in WRONG:
         others = [] if item["name"] == "main" else [SPECS[1].stored()]
@@ -124,7 +124,7 @@ def test_a_picture_is_requested_only_if_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_each_kind_and_each_state_has_words(language: str) -> None:
+def test_each_input_kind_and_state_has_a_text(language: str) -> None:
     words = table(language, "channel")
     assert {f"inputs.kind.{kind}" for kind in InputKind} <= words.keys()
     assert {f"inputs.{part}.{kind}" for kind in run("ADDED", "ADDED") for part in ("add", "about")} <= words.keys()

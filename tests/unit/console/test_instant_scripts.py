@@ -1,4 +1,4 @@
-"""The instant player's own rules, run as they are by node: FLV, codec names, the delay, the queue of sound."""
+"""Modules of the instant player, executed with node: FLV, codec names, playout delay and sound queue."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ out(input.cuts.map((cut) => {
 
 
 def stream(*pairs: tuple[str, str], begin: int = 0) -> tuple[bytes, list[dict[str, Any]]]:
-    """What the gateway sends for these pairs of codecs one after the other, and the events in it."""
+    """FLV as the gateway sends it for these codec pairs in turn, and the expected events."""
     data, events = muxer.file_header(True, True), [{"kind": "head", "video": True, "audio": True}]
     time = begin
     for video, audio in pairs:
@@ -84,7 +84,7 @@ def stream(*pairs: tuple[str, str], begin: int = 0) -> tuple[bytes, list[dict[st
         [("avc1", "mp4a"), ("av01", "Opus")],
     ],
 )
-def test_flv_is_read_as_the_gateway_writes_it_however_it_is_cut(pairs: list[tuple[str, str]]) -> None:
+def test_the_demuxer_reads_the_gateways_flv_in_pieces_of_any_size(pairs: list[tuple[str, str]]) -> None:
     data, events = stream(*pairs)
     cuts = [len(data), 1, 7, 64]
     told = run("players/flv-demuxer.js", "FlvDemuxer", _DEMUX, {"data": b64(data), "cuts": cuts})
@@ -92,7 +92,7 @@ def test_flv_is_read_as_the_gateway_writes_it_however_it_is_cut(pairs: list[tupl
         assert read == events, cut
 
 
-def test_times_go_on_when_their_32_bits_are_over() -> None:
+def test_timestamps_continue_after_the_32_bit_wrap() -> None:
     data, events = stream(("avc1", "mp4a"), begin=2**32 - 40)
     read = run("players/flv-demuxer.js", "FlvDemuxer", _DEMUX, {"data": b64(data), "cuts": [len(data)]})[0]
     # The sequence headers come first, so the counting begins below the limit.
@@ -115,7 +115,7 @@ out({ read, refused });
 """
 
 
-def test_bytes_that_are_no_flv_are_refused_and_nothing_else_happens() -> None:
+def test_invalid_flv_raises_only_an_flv_error() -> None:
     chance = random.Random(7)
     data, _ = stream(("avc1", "mp4a"), ("hvc1", "Opus"))
     inputs = [chance.randbytes(chance.randrange(400)) for _ in range(200)]
@@ -147,7 +147,7 @@ def configured(*records: tuple[str, bytes]) -> list[dict[str, Any] | None]:
     return made
 
 
-def test_decoders_are_configured_with_the_names_that_the_gateway_gives_the_codecs() -> None:
+def test_decoder_configurations_use_the_codec_strings_of_the_gateway() -> None:
     bodies = {name: muxer.track_body(track)[2 if name == "mp4a" else 5 :] for name, track in TRACKS.items()}
     made = dict(zip(bodies, configured(*bodies.items()), strict=True))
     for name, track in TRACKS.items():
@@ -163,7 +163,7 @@ def test_decoders_are_configured_with_the_names_that_the_gateway_gives_the_codec
     assert (made["mp4a"] or {})["numberOfChannels"] == 2
 
 
-def test_sound_of_every_rate_and_layout_is_described() -> None:
+def test_aac_configurations_give_sample_rate_and_channels() -> None:
     # 44.1 kHz mono; HE-AAC signalled as such; a rate of its own (48,001 Hz); eight channels
     made = configured(
         ("mp4a", b"\x12\x08"), ("mp4a", b"\x2b\x11\x88"), ("mp4a", b"\x17\x80\x5d\xc0\x90"), ("mp4a", b"\x11\xb8")
@@ -172,7 +172,7 @@ def test_sound_of_every_rate_and_layout_is_described() -> None:
     assert told == [("mp4a.40.2", 44100, 1), ("mp4a.40.5", 24000, 2), ("mp4a.40.2", 48001, 2), ("mp4a.40.2", 48000, 8)]
 
 
-def test_broken_headers_describe_nothing() -> None:
+def test_broken_codec_headers_give_no_configuration() -> None:
     assert configured(("avc1", b"\x01"), ("hvc1", HVCC[:20]), ("av01", b""), ("mp4a", b""), ("mp4a", b"\x17"),
                       ("mp4a", b"\x16\x90"), ("Opus", b"OpusHead")) == [None] * 7  # fmt: skip
 
@@ -191,7 +191,7 @@ out(input.map(([kind, time, lateness]) => {
 
 
 def delays(*course: tuple[str, float, float]) -> list[float]:
-    """The delay after each frame; course: (kind, its time, its lateness), ms."""
+    """The playout delay after each frame. course: kind, timestamp and lateness of each frame, milliseconds."""
     told: list[float] = run("players/playout-delay.js", "PlayoutDelay", _DELAY, course)
     return told
 
@@ -200,14 +200,14 @@ def pictures(seconds: float, lateness: Any, begin: float = 0) -> list[tuple[str,
     return [("video", begin + 33.3 * i, lateness(i)) for i in range(int(seconds * 30))]
 
 
-def test_steady_arrivals_are_shown_after_a_few_milliseconds() -> None:
+def test_steady_arrivals_need_only_a_short_delay() -> None:
     told = delays(*pictures(20, lambda i: 5000 + i % 4))
     assert told[0] == pytest.approx(5053, abs=2), "begins with 40 ms, a class of the histogram and the margin"
     assert told[-1] <= 5020
     assert max(told) <= 5055
 
 
-def test_irregular_arrivals_are_waited_for_and_calm_shortens_the_delay_slowly() -> None:
+def test_irregular_arrivals_raise_the_delay_and_steady_ones_lower_it_slowly() -> None:
     rough = pictures(10, lambda i: 100 + (150 if i % 5 == 0 else 0))
     told = delays(*rough, *pictures(30, lambda i: 100, begin=10_000))
     assert 250 <= told[299] <= 275
@@ -215,17 +215,17 @@ def test_irregular_arrivals_are_waited_for_and_calm_shortens_the_delay_slowly() 
     assert told[-1] <= 120
 
 
-def test_few_late_pictures_do_not_delay_all_others() -> None:
+def test_a_few_late_pictures_do_not_raise_the_delay() -> None:
     told = delays(*pictures(30, lambda i: 100 + (400 if i % 60 == 0 else 0)))
     assert told[-1] <= 120
 
 
-def test_nothing_is_waited_for_longer_than_the_limit() -> None:
+def test_the_delay_never_exceeds_its_limit() -> None:
     told = delays(*pictures(20, lambda i: 100 + (i % 2) * 20_000))
     assert told[-1] <= 100 + 520
 
 
-def test_the_slower_track_decides_until_it_is_forgotten() -> None:
+def test_the_slower_track_determines_the_delay_until_it_is_forgotten() -> None:
     both = [(kind, at, late + (120 if kind == "audio" else 0)) for _, at, late in pictures(15, lambda i: 50)
             for kind in ("video", "audio")]  # fmt: skip
     told = delays(*both, ("forget", 0, 0), *pictures(10, lambda i: 50, begin=15_000))
@@ -233,7 +233,7 @@ def test_the_slower_track_decides_until_it_is_forgotten() -> None:
     assert told[-1] <= 70
 
 
-def test_a_slower_clock_and_a_returned_publisher_are_followed() -> None:
+def test_the_delay_follows_clock_drift_and_a_restarted_publisher() -> None:
     drift = delays(*pictures(60, lambda i: i * 0.01))
     assert drift[-1] <= 18 + 60 + 20
     again = delays(*pictures(5, lambda i: 9000), ("restart", 0, 0), *pictures(1, lambda i: 50, begin=6000))
@@ -276,7 +276,7 @@ SMOOTH = 0.08  # the largest difference of two samples of the tone is 0.0576; co
 
 
 def sounded(seconds: float, delays: list[tuple[float, float]], early: float = 0.05, **more: Any) -> dict[str, Any]:
-    """What is heard of a tone; delays: (from, delay), seconds; early: how long pieces are there before their time."""
+    """Plays a tone. delays: (start, delay), seconds. early: how long before its time each piece arrives."""
     told: dict[str, Any] = run(
         "players/sound-queue.js", "SoundQueue", _SOUND, {"seconds": seconds, "delays": delays, "early": early} | more
     )
@@ -291,14 +291,14 @@ def test_sound_is_played_at_its_time_without_a_gap() -> None:
     assert told["silent"] == told["missing"] == 0
 
 
-def test_times_rounded_to_milliseconds_make_no_gap() -> None:
+def test_timestamps_rounded_to_milliseconds_cause_no_gap() -> None:
     told = sounded(5, [(0, 0.1)], round=True)
     assert told["step"] < SMOOTH
     assert told["missing"] == 0
 
 
 @pytest.mark.parametrize("after", [0.03, 0.17, 0.2])
-def test_another_delay_is_reached_without_a_click(after: float) -> None:
+def test_a_change_of_the_delay_causes_no_audible_click(after: float) -> None:
     told = sounded(6, [(0, 0.1), (2, after)], early=0.1)
     assert told["playing"]
     assert told["worst"] < 0.016
@@ -306,13 +306,13 @@ def test_another_delay_is_reached_without_a_click(after: float) -> None:
     assert told["silent"] < 0.001
 
 
-def test_a_large_change_is_a_jump_and_not_a_long_search() -> None:
+def test_a_large_change_of_the_delay_is_one_jump() -> None:
     told = sounded(6, [(0, 0.8), (2, 0.1)], early=0.1)
     assert told["worst"] < 0.016
     assert told["step"] < SMOOTH
 
 
-def test_missing_sound_fades_out_and_goes_on_in_time() -> None:
+def test_sound_fades_out_at_a_gap_and_continues_in_time() -> None:
     told = sounded(6, [(0, 0.1)], stop=[2, 3])
     assert told["playing"]
     assert told["worst"] < 0.016
@@ -320,14 +320,14 @@ def test_missing_sound_fades_out_and_goes_on_in_time() -> None:
     assert 0 < told["missing"] < 1.1
 
 
-def test_a_lost_piece_is_silence_of_its_length() -> None:
+def test_a_lost_piece_is_replaced_by_silence_of_equal_length() -> None:
     told = sounded(5, [(0, 0.1)], lost=[150, 151])
     assert told["playing"]
     assert told["silent"] == pytest.approx(2 * 1024 / 48000, abs=0.001)
     assert abs(told["error"]) < 0.013
 
 
-def test_the_queue_is_bounded_when_nobody_reads_in_time() -> None:
+def test_the_sound_queue_is_bounded_if_it_is_not_read_in_time() -> None:
     told = sounded(4, [(0, 50)], early=30)
     assert told["most"] <= 2
     assert not told["playing"]

@@ -1,4 +1,4 @@
-"""The console's modules: everything they import is there, and the page asks at once for what every view needs."""
+"""The console's modules: all their imports exist, and the page preloads the modules of every view."""
 
 import json
 import re
@@ -13,14 +13,14 @@ _LAZY = re.compile(r'\bimport\(\s*"([^"]+)"\s*\)')
 
 
 def names() -> dict[str, str]:
-    """The page's import map."""
+    """The import map of the page."""
     found = re.search(r'<script type="importmap">(.*?)</script>', PAGE, re.S)
     assert found is not None
     return dict(json.loads(found[1])["imports"])
 
 
 def code(file: Path) -> str:
-    """The file without its comments, which name modules for their types."""
+    """The source of a file without comments, which may mention modules in types."""
     return re.sub(r"/\*.*?\*/", "", file.read_text(), flags=re.S)
 
 
@@ -33,7 +33,7 @@ def imports(file: Path, pattern: re.Pattern[str] = _STATIC) -> list[Path]:
 
 
 def graph(*files: Path) -> set[Path]:
-    """These files and all that they import before they run."""
+    """These files and everything they import statically."""
     seen: set[Path] = set()
     left = list(files)
     while left:
@@ -44,7 +44,7 @@ def graph(*files: Path) -> set[Path]:
     return seen
 
 
-def test_everything_that_is_imported_is_there() -> None:
+def test_all_imported_modules_exist() -> None:
     vendored = {file.name for file in (CONSOLE / "vendor").glob("*/*.js")}
     for file in APP.rglob("*.js"):
         for target in imports(file) + imports(file, _LAZY):
@@ -53,14 +53,14 @@ def test_everything_that_is_imported_is_there() -> None:
             assert known, f"{file.relative_to(APP)} imports {target}, which is not there"
 
 
-def test_page_asks_at_once_for_what_every_view_needs() -> None:
+def test_the_page_preloads_exactly_the_modules_of_every_view() -> None:
     listed = re.findall(r'<link rel="modulepreload" href="/console/([^"]+)">', PAGE)
     needed = graph(APP / "main.js", APP / "ui.js") - {APP / "main.js"}
     own = sorted(str(file.relative_to(CONSOLE)) for file in needed if file.is_relative_to(CONSOLE))
     assert sorted(listed) == own
 
 
-def test_nothing_is_ever_parsed_as_markup() -> None:
+def test_the_console_never_parses_strings_as_html() -> None:
     for file in APP.rglob("*.js"):
         found = re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", code(file))
         assert found is None, f"{file.relative_to(APP)}: {found}"

@@ -1,4 +1,4 @@
-"""The player pages' and the API page's own rules, run as they are by node: pace, qualities, reading OpenAPI."""
+"""Modules of the player pages and the API page, executed with node: playback rate, qualities, OpenAPI."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ out(told);
 
 
 def pace(ahead: float, *course: tuple[float, bool], noise: float = 0.0) -> list[dict[str, float]]:
-    """Each look of a viewer that begins so far behind; course: (seconds, whether they begin with a stall)."""
+    """Simulates a viewer that starts `ahead` seconds behind. course: (seconds, whether they begin with a stall)."""
     told: list[dict[str, float]] = run(
         "players/catchup.js", "CatchUp", _PACE, {"ahead": ahead, "course": course, "noise": noise}
     )
@@ -37,23 +37,23 @@ def pace(ahead: float, *course: tuple[float, bool], noise: float = 0.0) -> list[
 
 
 def rates(told: list[dict[str, float]]) -> list[float]:
-    """The rates in order, without repetitions."""
+    """The playback rates in order, without repetitions."""
     return [rate for rate, _ in itertools.groupby(one["rate"] for one in told)]
 
 
-def test_who_is_a_little_behind_plays_faster_until_the_delay_is_gone_and_then_at_the_usual_speed() -> None:
+def test_a_player_slightly_behind_live_plays_faster_until_it_catches_up() -> None:
     told = pace(2.4, (60, False))
     assert rates(told) == [1, 1.08, 1.04, 1]
     assert 0.3 < told[-1]["ahead"] < 0.5
     assert all(one["jump"] == 0 for one in told)
 
 
-def test_who_is_only_just_behind_is_left_alone() -> None:
+def test_a_player_close_to_live_keeps_the_normal_rate() -> None:
     assert rates(pace(0.85, (30, False))) == [1]
     assert rates(pace(0.5, (30, False), noise=1.5)) == [1], "a burst is not a delay"
 
 
-def test_who_is_far_behind_jumps_once_and_not_into_nothing() -> None:
+def test_a_player_far_behind_live_jumps_once_and_keeps_a_buffer() -> None:
     told = pace(9.0, (30, False))
     jumps = [one for one in told if one["jump"]]
     assert len(jumps) == 1
@@ -62,7 +62,7 @@ def test_who_is_far_behind_jumps_once_and_not_into_nothing() -> None:
     assert rates(told) == [1]
 
 
-def test_stalls_widen_what_is_kept_and_calm_narrows_it_again() -> None:
+def test_stalls_enlarge_the_buffer_and_steady_playback_shrinks_it_again() -> None:
     told = pace(0.3, (5, True), (5, True), (400, False))
     kept = [round(one["keep"], 3) for one in told]
     assert kept[0] == 0.8
@@ -91,21 +91,21 @@ out(told);
 
 
 def after_a_stop(ahead: float, *, publisher: bool) -> list[dict[str, float]]:
-    """Each look after the picture stood for three seconds, for its publisher or for its own line."""
+    """Simulates playback after a stop of three seconds, by the publisher or by the viewer's connection."""
     told: list[dict[str, float]] = run(
         "players/catchup.js", "CatchUp", _BREAK, {"ahead": ahead, "publisher": publisher}
     )
     return told
 
 
-def test_a_publishers_break_is_jumped_over_at_once_and_widens_nothing() -> None:
+def test_a_player_jumps_over_a_publishers_break_and_keeps_its_buffer_size() -> None:
     told = after_a_stop(3.8, publisher=True)
     assert told[0]["ahead"] == pytest.approx(0.4)
     assert all(one["jump"] == 0 and one["keep"] == 0 for one in told)
     assert after_a_stop(0.5, publisher=True)[0]["ahead"] == 0.5, "where nothing is in excess, nothing is jumped over"
 
 
-def test_what_a_publisher_sends_at_once_on_its_return_is_jumped_over_within_two_seconds() -> None:
+def test_a_player_jumps_over_a_returning_publishers_burst_within_two_seconds() -> None:
     told = after_a_stop(0.5, publisher=True)
     assert not any(one["jump"] for one in told)
     burst = run(
@@ -123,7 +123,7 @@ def test_what_a_publisher_sends_at_once_on_its_return_is_jumped_over_within_two_
     assert burst["ahead"] == pytest.approx(0.4)
 
 
-def test_after_a_long_stop_of_the_line_itself_one_jump_brings_the_edge_back_and_more_is_kept() -> None:
+def test_after_a_connection_stop_a_player_jumps_once_and_enlarges_its_buffer() -> None:
     told = after_a_stop(3.8, publisher=False)
     assert [one["now"] < 10 for one in told if one["jump"]] == [True]
     assert told[-1]["ahead"] == pytest.approx(0.8)
@@ -147,14 +147,14 @@ def chosen(wanted: str, others: list[dict[str, Any]], levels: list[dict[str, Any
     return said["file"], said["choices"]
 
 
-def test_renditions_with_addresses_of_their_own_are_offered_beside_the_source() -> None:
+def test_renditions_with_own_urls_are_offered_beside_the_source() -> None:
     every = ["source", "720p", "360p"]
     assert chosen("auto", RENDITIONS, []) == ("live.x", every)
     assert chosen("360p", RENDITIONS, []) == ("../c@360p/live.flv", every)
     assert chosen("1080p", RENDITIONS, []) == ("live.x", every), "chosen on another channel"
 
 
-def test_an_address_that_chooses_by_itself_is_offered_as_auto_and_comes_first() -> None:
+def test_an_adaptive_playlist_is_offered_first_as_auto() -> None:
     every = ["auto", "source", "720p", "360p"]
     assert chosen("auto", LADDER, LEVELS[1:]) == ("index.m3u8", every)
     assert chosen("360p", LADDER, LEVELS[1:]) == ("index.m3u8", every)
@@ -162,7 +162,7 @@ def test_an_address_that_chooses_by_itself_is_offered_as_auto_and_comes_first() 
     assert chosen("1080p", LADDER, LEVELS[1:]) == ("index.m3u8", every)
 
 
-def test_levels_of_one_address_are_offered_with_auto() -> None:
+def test_levels_of_a_single_url_are_offered_with_auto() -> None:
     assert chosen("auto", [], LEVELS) == ("live.x", ["auto", "source", "720p", "360p"])
     assert chosen("auto", [], LEVELS[:1]) == ("live.x", []), "one is no choice"
     assert chosen("auto", [], []) == ("live.x", [])
@@ -179,7 +179,7 @@ out(spec.operations.map((o) => ({
 """
 
 
-def test_every_operation_of_the_api_is_read_with_its_body_and_answers() -> None:
+def test_the_api_page_reads_every_operation_with_body_and_answers() -> None:
     described = document(ROUTES, "1.0")
     read = {o["id"]: o for o in run("docs/spec.js", "Spec", _SPEC, described)}
     assert len(read) == sum(len(methods) for methods in described["paths"].values())
@@ -217,7 +217,7 @@ out(told);
 
 
 def ways(**given: Any) -> list[Any]:
-    """What the watch page chooses at first, then after each failure (with whether another way was left)."""
+    """The delivery method that the watch page chooses first, then after each failure, with whether one was left."""
     found: list[Any] = run(
         "players/quality.js", "AUTO", _WAYS, {"module": (CONSOLE / "players/ways.js").as_uri()} | given
     )
@@ -256,16 +256,16 @@ def ways(**given: Any) -> list[Any]:
         ({"webrtc": True, "status": {"outputs": ["whep"]}}, "whep"),
     ],
 )
-def test_the_watch_page_chooses_by_channel_browser_and_viewer(given: dict[str, Any], chosen: str) -> None:
+def test_the_watch_page_chooses_a_method_by_channel_browser_and_viewer(given: dict[str, Any], chosen: str) -> None:
     assert ways(**given) == [chosen]
 
 
-def test_a_way_that_failed_is_left_until_all_have_failed() -> None:
+def test_a_failed_delivery_method_is_skipped_until_all_have_failed() -> None:
     order = ["wsflv", "cmaf", "flv", "hls", "dash"]
     assert ways(failures=order) == ["wsflv", "cmaf", True, "flv", True, "hls", True, "dash", True, "wsflv", False]
 
 
-def test_instant_goes_on_with_webcodecs_if_webrtc_fails() -> None:
+def test_instant_playback_falls_back_to_webcodecs_if_webrtc_fails() -> None:
     given = {"webrtc": True, "wanted": "instant", "status": {"outputs": ["flv", "whep"]}}
     assert ways(failures=["whep"], **given) == ["whep", "instant", True]
 
@@ -281,14 +281,14 @@ _OFFER = "\r\n".join(
 )  # fmt: skip
 
 
-def test_an_offer_asks_for_stereo_once() -> None:
+def test_an_offer_requests_stereo_exactly_once() -> None:
     script = "const once = withStereo(input); out([once, withStereo(once), withStereo('v=0\\r\\n')]);"
     once, twice, without = run("players/whep-sdp.js", "withStereo", script, _OFFER)
     assert once == twice == _OFFER.replace("useinbandfec=1", "useinbandfec=1;stereo=1")
     assert without == "v=0\r\n"
 
 
-def test_a_restart_sends_what_the_gateway_reads_and_takes_its_credentials_and_candidates() -> None:
+def test_an_ice_restart_exchanges_credentials_and_candidates_with_the_gateway() -> None:
     sent = run("players/whep-sdp.js", "restartFragment", "out(restartFragment(input));", _OFFER)
     fragment = parse_fragment(sent.encode())
     assert (fragment.ufrag, fragment.password, fragment.candidates) == ("new1", "0123456789abcdefghijkl", ())
@@ -306,7 +306,7 @@ def test_a_restart_sends_what_the_gateway_reads_and_takes_its_credentials_and_ca
     assert run("players/whep-sdp.js", "restarted", refused, [answer, "m=video 9 X 96"]) != ""
 
 
-def test_previews_of_a_film_are_read_and_chosen() -> None:
+def test_preview_pictures_of_a_film_are_parsed_and_selected_by_time() -> None:
     text = (
         "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nthumbnails.jpg#xywh=0,0,160,90\n\n"
         "01:00:02.000 --> 01:00:04.500\nthumbnails.jpg#xywh=160,0,160,90\n\n"
@@ -357,6 +357,6 @@ out([plays, video.muted, video.volume, recall(input.leaves ? "volume" : "muted")
     ],
     ids=["muted by the browser", "a click is needed", "heard after it", "muted by the viewer", "heard again", "left"],
 )
-def test_only_the_viewer_s_own_muting_is_kept(given: dict[str, Any], expected: list[Any]) -> None:
+def test_only_muting_by_the_viewer_is_remembered(given: dict[str, Any], expected: list[Any]) -> None:
     memory = (CONSOLE / "players/memory.js").as_uri()
     assert run("players/volume.js", "Volume", _VOLUME, given | {"memory": memory}) == expected

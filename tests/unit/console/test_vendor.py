@@ -1,4 +1,4 @@
-"""The vendored browser players are the files that their HASH pins, and a changed one is noticed."""
+"""Vendored browser players equal the files in their HASH, and changes are detected."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from tools import vendor
 
 
 @pytest.mark.parametrize("name", sorted(vendor.PACKAGES))
-def test_vendored_files_are_those_that_hash_pins(name: str) -> None:
+def test_vendored_files_match_their_hashes(name: str) -> None:
     folder = vendor.VENDOR / name
     assert vendor.differences(folder) == []
     assert (folder / "VERSION").read_text().strip()
@@ -20,7 +20,7 @@ def test_every_vendored_folder_is_a_known_package() -> None:
     assert {path.name for path in vendor.VENDOR.iterdir()} == set(vendor.PACKAGES)
 
 
-def test_changed_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+def test_changed_missing_and_extra_files_are_reported(tmp_path: Path) -> None:
     folder = tmp_path / "hls.js"
     shutil.copytree(vendor.VENDOR / "hls.js", folder)
     with (folder / "hls.min.js").open("a") as file:
@@ -34,6 +34,6 @@ def test_changed_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_unknown_package_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_package_is_refused_with_a_one_line_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert vendor.main(["--pin", "left-pad", "1.0.0"]) == 1
     assert capsys.readouterr().err == "unknown package left-pad; known: " + ", ".join(vendor.PACKAGES) + "\n"

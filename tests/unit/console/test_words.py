@@ -1,4 +1,4 @@
-"""The console's words: both languages have the same keys, every key that is asked for exists, and every one is used."""
+"""Texts of the console: both languages have the same keys, every used key exists, and every key is used."""
 
 import re
 from pathlib import Path
@@ -21,9 +21,9 @@ TABLES = ["", *VIEWS, "navigation"]
 
 
 def table(language: str, view: str = "") -> dict[str, str]:
-    """The keys of one table with their words as they stand there; a line that is none is an error.
+    """The texts of one table by key. A malformed line is an error.
 
-    view: whose texts; "": those that are always needed; "navigation": the labels of the views in shell.js.
+    view: the view of the texts; "": the common texts; "navigation": the labels of the views in shell.js.
     """
     if view == "navigation":
         return {
@@ -58,7 +58,7 @@ def all_keys() -> set[str]:
 
 
 @pytest.mark.parametrize("view", TABLES)
-def test_both_languages_say_the_same_things(view: str) -> None:
+def test_both_languages_have_the_same_keys_and_placeholders(view: str) -> None:
     english, chinese = table("en", view), table("zh", view)
     assert english
     assert english.keys() == chinese.keys()
@@ -66,20 +66,20 @@ def test_both_languages_say_the_same_things(view: str) -> None:
         assert holes(words) == holes(chinese[key]), f"{key} fills other holes in Chinese"
 
 
-def test_no_key_stands_in_two_tables() -> None:
+def test_no_key_is_in_two_tables() -> None:
     found = [key for view in TABLES for key in table("en", view)]
     assert len(found) == len(set(found))
 
 
-def test_every_place_of_the_navigation_has_a_label() -> None:
+def test_every_navigation_entry_has_a_label() -> None:
     shell = (APP / "shell.js").read_text()
     places = re.search(r"const VIEWS = \{\n(.*?)^\};", shell, re.M | re.S)
     assert places is not None
     assert set(table("en", "navigation")) == {f"nav.{name}" for name in re.findall(r"^  (\w+): \{", places[1], re.M)}
 
 
-def test_a_view_loads_its_own_words() -> None:
-    """The texts of one view are not there while another is shown."""
+def test_a_view_loads_all_texts_that_it_uses() -> None:
+    """The texts of one view are not loaded while another view is shown."""
     for name, text in scripts().items():
         folder, _, rest = name.partition("/")
         view = rest.partition("/")[0].removesuffix(".js")
@@ -98,7 +98,7 @@ def test_a_view_loads_its_own_words() -> None:
             assert any(key.startswith(start) for key in own), f"{name} asks for {start}…"
 
 
-def test_every_key_that_is_asked_for_exists() -> None:
+def test_every_used_key_exists() -> None:
     keys = all_keys()
     for name, text in scripts().items():
         asked = set(_LITERAL.findall(text)) | {key for pair in _CHOSEN.findall(text) for key in pair}
@@ -108,7 +108,7 @@ def test_every_key_that_is_asked_for_exists() -> None:
             assert any(key.startswith(start) for key in keys), f"{name} asks for {start}…, of which there is none"
 
 
-def test_no_words_are_left_over() -> None:
+def test_every_text_is_used() -> None:
     text = "\n".join(scripts().values())
     starts = tuple(_TEMPLATE.findall(text))
     left = {key for key in all_keys() if f'"{key}"' not in text and not key.startswith(starts)}
@@ -116,7 +116,7 @@ def test_no_words_are_left_over() -> None:
 
 
 @pytest.mark.parametrize("view", TABLES)
-def test_words_without_a_chinese_character_are_names(view: str) -> None:
+def test_chinese_texts_in_latin_letters_equal_the_english_ones(view: str) -> None:
     english, chinese = table("en", view), table("zh", view)
     latin = {
         key

@@ -1,4 +1,4 @@
-"""The CloudFormation templates, worked out: options that exist, ports that fit, permissions that just suffice."""
+"""Evaluates the CloudFormation templates: options exist, ports match, and permissions are minimal."""
 
 import ast
 import re
@@ -126,7 +126,7 @@ def containers(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def settings_of(container: Mapping[str, Any]) -> Settings:
-    """What the program in a container would make of its variables."""
+    """The settings that the program in a container reads from its environment variables."""
     given = {e["Name"]: e["Value"] for e in container.get("Environment", ())}
     given |= {s["Name"]: "a-secret-of-the-stack" for s in container.get("Secrets", ())}
     return load(profile="container", environ={k: v for k, v in given.items() if k.startswith("MILLRACE_")})
@@ -136,7 +136,7 @@ def settings_of(container: Mapping[str, Any]) -> Settings:
 
 
 @variants
-def test_the_variables_of_every_container_make_a_configuration(variant: str):
+def test_the_variables_of_every_container_are_a_valid_configuration(variant: str):
     ours = {k: v for k, v in containers(deployed(variant)).items() if k != "haproxy"}
     assert {"gateway", "edge", "worker"} <= set(ours)
     for container in ours.values():
@@ -153,7 +153,7 @@ def test_secrets_come_from_the_secret_store_and_never_as_values(variant: str):
             assert not option or not is_secret(option) or re.match(r"\Z|secretsmanager:arn:", entry["Value"])
 
 
-def test_nodes_share_what_they_have_to_share():
+def test_all_nodes_share_stores_registry_and_secrets():
     told = {name: settings_of(containers(deployed())[name]) for name in ("gateway", "edge", "worker")}
     for name in ("channels", "registry", "cluster", "playback"):
         assert len({repr(getattr(settings, name)) for settings in told.values()}) == 1, name
@@ -163,7 +163,7 @@ def test_nodes_share_what_they_have_to_share():
 
 
 @variants
-def test_a_container_has_longer_to_stop_than_its_program_takes(variant: str):
+def test_the_stop_timeout_of_a_container_is_longer_than_its_drain_time(variant: str):
     for name, container in containers(deployed(variant)).items():
         if name not in ("haproxy", "first-user"):
             assert settings_of(container).serve.drain < container["StopTimeout"] <= 120  # Fargate's most
@@ -172,14 +172,14 @@ def test_a_container_has_longer_to_stop_than_its_program_takes(variant: str):
             assert drain < container["StopTimeout"] <= 120
 
 
-def test_haproxy_is_told_by_variables_that_its_configuration_reads():
+def test_the_haproxy_configuration_reads_all_its_variables():
     text = (ROOT / "proxy" / "haproxy" / "haproxy.cfg").read_text()
     for entry in containers(deployed("named"))["haproxy"]["Environment"]:
         assert re.search(rf"\b{entry['Name']}\b", text)
 
 
 @variants
-def test_containers_write_only_to_their_volume(variant: str):
+def test_containers_can_write_only_to_their_volume(variant: str):
     for name, container in containers(deployed(variant)).items():
         assert container["ReadonlyRootFilesystem"] is True
         if name != "haproxy":
@@ -191,7 +191,7 @@ def test_containers_write_only_to_their_volume(variant: str):
 # ---- ports ----
 
 
-def test_gateways_open_the_ports_of_the_contract():
+def test_gateways_open_the_documented_ports():
     container = containers(deployed())["gateway"]
     settings = settings_of(container)
     ports = {m["ContainerPort"] for m in container["PortMappings"]}
@@ -199,7 +199,7 @@ def test_gateways_open_the_ports_of_the_contract():
     assert {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port} == {1935, 8080, 8081, 8000}
 
 
-def test_encoders_and_players_find_the_ports_of_the_contract_at_the_load_balancers():
+def test_load_balancers_open_the_documented_ports():
     settings = settings_of(containers(deployed("named"))["gateway"])
     listeners = deployed("named").of_type("AWS::ElasticLoadBalancingV2::Listener").values()
     found = {p["Port"]: p["Protocol"] for p in listeners}
@@ -215,14 +215,14 @@ def test_encoders_and_players_find_the_ports_of_the_contract_at_the_load_balance
     assert settings.tls.in_front
 
 
-def test_without_a_certificate_nothing_claims_tls():
+def test_without_a_certificate_no_listener_uses_tls():
     listeners = deployed("bare").of_type("AWS::ElasticLoadBalancingV2::Listener").values()
     assert {p["Port"] for p in listeners} == {1935, 8081, 80, 8000}
     assert not any("Certificates" in p for p in listeners)
     assert not settings_of(containers(deployed("bare"))["gateway"]).tls.in_front
 
 
-def test_load_balancers_ask_whether_nodes_are_ready():
+def test_load_balancers_use_the_readiness_route_for_health_checks():
     groups = deployed().of_type("AWS::ElasticLoadBalancingV2::TargetGroup")
     assert {name: p["HealthCheckPath"] for name, p in groups.items()} == {
         "Rtmp": "/ready",
@@ -234,7 +234,7 @@ def test_load_balancers_ask_whether_nodes_are_ready():
 
 
 @variants
-def test_services_put_their_containers_behind_groups_of_the_same_port(variant: str):
+def test_services_use_target_groups_with_the_port_of_their_container(variant: str):
     stack = deployed(variant)
     groups = {f"<{k}>": p["Port"] for k, p in stack.of_type("AWS::ElasticLoadBalancingV2::TargetGroup").items()}
     used = [b for s in stack.of_type("AWS::ECS::Service").values() for b in s["LoadBalancers"]]
@@ -246,19 +246,19 @@ def test_services_put_their_containers_behind_groups_of_the_same_port(variant: s
         }
 
 
-def test_rtmp_comes_with_proxy_headers_from_haproxy_and_without_from_the_load_balancer():
+def test_gateways_expect_proxy_headers_only_behind_haproxy():
     by_haproxy = settings_of(containers(deployed("defaults"))["gateway"]).rtmp.proxy_from
     assert [str(network) for network in by_haproxy] == ["10.40.0.0/16"]
     assert settings_of(containers(deployed("bare"))["gateway"]).rtmp.proxy_from == ()
 
 
-def test_haproxy_is_the_front_unless_the_load_balancer_is_chosen():
+def test_haproxy_is_deployed_unless_the_load_balancer_is_chosen():
     services = deployed("defaults").of_type("AWS::ECS::Service")
     assert services["HaproxyService"]["DesiredCount"] == 2  # one in each zone
     assert "HaproxyService" not in deployed("bare").of_type("AWS::ECS::Service")
 
 
-def test_nobody_reaches_api_and_console_unless_a_network_is_named():
+def test_api_and_console_are_closed_unless_a_network_is_given():
     def admin(variant: str) -> list[Any]:
         rules = deployed(variant).of_type("AWS::EC2::SecurityGroupIngress").values()
         return [p.get("CidrIp") for p in rules if p["FromPort"] <= 8000 <= p["ToPort"]]
@@ -271,12 +271,12 @@ def test_nobody_reaches_api_and_console_unless_a_network_is_named():
 
 
 def webrtc_rules(variant: str) -> dict[str, tuple[int, int]]:
-    """The ports of tasks that everybody reaches, by protocol."""
+    """The publicly open WebRTC ports of tasks, by protocol."""
     rules = deployed(variant).of_type("AWS::EC2::SecurityGroupIngress").values()
     return {r["IpProtocol"]: (r["FromPort"], r["ToPort"]) for r in rules if r["FromPort"] == 8189}
 
 
-def test_media_of_webrtc_reach_every_process_of_a_task_where_it_is_wanted():
+def test_webrtc_ports_are_open_for_every_process_if_webrtc_is_enabled():
     assert webrtc_rules("named") == {}
     stack = deployed("everything")
     most = max(int(t["Cpu"]) for t in stack.of_type("AWS::ECS::TaskDefinition").values())
@@ -289,7 +289,7 @@ def test_media_of_webrtc_reach_every_process_of_a_task_where_it_is_wanted():
         assert settings_of(containers(deployed("named"))[name]).webrtc.advertise == ()
 
 
-def test_whip_goes_to_gateways_and_whep_to_edges():
+def test_cloudfront_and_load_balancer_route_whip_and_whep_requests():
     def behaviours(variant: str) -> dict[str, list[str]]:
         found = deployed(variant).of_type("AWS::CloudFront::Distribution")["Distribution"]
         every = found["DistributionConfig"]["CacheBehaviors"]
@@ -322,7 +322,7 @@ def test_parameters_become_settings_of_the_gateway():
     assert not {"MILLRACE_OIDC__CLIENT_SECRET", "MILLRACE_HOOKS__SECRET"} & plain
 
 
-def test_cognito_is_a_provider_whose_operators_may_sign_in():
+def test_operators_of_the_cognito_pool_may_sign_in():
     stack = deployed("named")
     oidc = settings_of(containers(stack)["gateway"]).oidc
     assert oidc.issuer.startswith("https://cognito-idp.eu-central-1.amazonaws.com/")
@@ -336,7 +336,7 @@ def test_cognito_is_a_provider_whose_operators_may_sign_in():
     assert not deployed("defaults").of_type("AWS::Cognito::UserPool")
 
 
-def test_everybody_may_sign_up_and_reach_the_console_through_cloudfront():
+def test_with_sign_up_users_reach_the_console_through_cloudfront():
     stack = deployed("sign-up")
     (pool,) = stack.of_type("AWS::Cognito::UserPool").values()
     assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is False
@@ -356,7 +356,7 @@ def test_everybody_may_sign_up_and_reach_the_console_through_cloudfront():
     assert "Console" not in deployed("named").of_type("AWS::CloudFront::Distribution")
 
 
-def test_with_sign_up_cloudfront_alone_reaches_the_console():
+def test_with_sign_up_only_cloudfront_can_connect_to_the_console():
     stack = deployed("sign-up")
     (rule,) = stack.of_type("AWS::EC2::SecurityGroup")["ConsoleSide"]["SecurityGroupIngress"]
     assert (rule["FromPort"], rule["ToPort"], rule["SourcePrefixListId"]) == (8000, 8000, "pl-0123456789abcdef0")
@@ -368,7 +368,7 @@ def test_with_sign_up_cloudfront_alone_reaches_the_console():
     assert alias == {"DNSName": "d1.cloudfront.net", "HostedZoneId": "Z2FDTNDATAQYW2"}
 
 
-def test_further_variables_come_from_a_file_that_ecs_may_read():
+def test_ecs_may_read_the_file_of_additional_variables():
     file = "arn:aws:s3:::templates/variables-0a1b.env"
     for name in ("gateway", "edge", "worker"):
         assert containers(deployed("everything"))[name]["EnvironmentFiles"] == [{"Type": "s3", "Value": file}]
@@ -377,7 +377,7 @@ def test_further_variables_come_from_a_file_that_ecs_may_read():
     assert granted["s3:GetObject"] == file and granted["s3:GetBucketLocation"] == "arn:aws:s3:::templates"
 
 
-def test_new_objects_with_the_prefix_are_told_to_the_queue_that_the_gateway_reads():
+def test_events_of_new_objects_with_the_prefix_reach_the_gateways_queue():
     stack = deployed("everything")
     kvs = settings_of(containers(stack)["gateway"]).kvs
     (stream,) = stack.of_type("AWS::KinesisVideo::Stream").values()
@@ -395,7 +395,7 @@ def test_new_objects_with_the_prefix_are_told_to_the_queue_that_the_gateway_read
     assert settings_of(containers(deployed("defaults"))["gateway"]).kvs.queue == ""
 
 
-def test_the_role_for_kinesis_is_one_that_a_laptop_of_the_account_may_assume():
+def test_gateway_and_account_users_may_assume_the_kinesis_role():
     stack = deployed("everything")
     role = stack.outputs["KvsRoleArn"]
     assert role == settings_of(containers(stack)["gateway"]).kvs.role
@@ -406,7 +406,7 @@ def test_the_role_for_kinesis_is_one_that_a_laptop_of_the_account_may_assume():
     assert "KvsRoleArn" not in deployed("China").outputs
 
 
-def test_a_private_key_signs_with_the_id_of_its_public_key():
+def test_the_gateway_gets_the_private_key_and_the_id_of_its_public_key():
     cloudfront = settings_of(containers(deployed("signed"))["gateway"]).cloudfront
     assert cloudfront.key_pair_id == deployed("signed").outputs["KeyPairId"]
     key = VARIANTS["signed"]["PlaybackPrivateKey"]
@@ -421,14 +421,14 @@ def test_a_private_key_signs_with_the_id_of_its_public_key():
 
 
 @variants
-def test_outputs_are_those_of_the_original(variant: str):
+def test_the_stack_has_the_outputs_of_the_original_system(variant: str):
     outputs = deployed(variant).outputs
     assert {"LiveVideoPushStreamURL", "LiveVideoPullStreamURL", "WebEndpoint"} <= outputs.keys()
     assert ("LiveVideoPullStreamAlias" in outputs) is ("CNAME" in VARIANTS[variant])
     assert ("LiveVideoConsoleURL" in outputs) is ("InstallDemoConsole" in VARIANTS[variant])
 
 
-def test_outputs_name_the_hosts_that_players_and_encoders_use():
+def test_outputs_contain_the_hosts_for_players_and_encoders():
     assert deployed("defaults").outputs["LiveVideoPullStreamURL"] == "d1.cloudfront.net"
     outputs = deployed("named").outputs
     assert outputs["LiveVideoPushStreamURL"] == "push.example.com"
@@ -437,7 +437,7 @@ def test_outputs_name_the_hosts_that_players_and_encoders_use():
     assert outputs["WebEndpoint"] == "https://console.example.com:8000"
 
 
-def test_parameters_of_the_original_keep_their_defaults():
+def test_parameters_of_the_original_system_keep_their_defaults():
     parameters = deployed("defaults").template["Parameters"]
     assert parameters["InstallDemoConsole"]["Default"] == "False"
     assert parameters["CNAME"]["Default"] == "www.example.cn"
@@ -486,7 +486,7 @@ def test_every_parameter_is_in_a_group_and_used():
         ({"GatewaySize": "huge"}, "GatewaySize"),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_anything_is_made(given: dict[str, str], said: str):
+def test_invalid_combinations_of_parameters_are_refused(given: dict[str, str], said: str):
     with pytest.raises(Refused, match=said):
         Stack(
             TEMPLATES / "millrace.yaml",
@@ -498,7 +498,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(given: dic
 # ---- the China partition ----
 
 
-def test_in_china_there_is_nothing_that_china_does_not_have():
+def test_the_china_stack_uses_no_services_missing_in_china():
     stack = deployed("China")
     assert "Streams" not in stack.nested
     text = str([s.resources for s in stack.all()]) + str(data_in_china().resources)
@@ -513,7 +513,7 @@ def data_in_china() -> Stack:
     return Stack(TEMPLATES / "data.yaml", partition="aws-cn")
 
 
-def test_no_template_names_a_partition_or_its_suffix():
+def test_no_template_contains_a_fixed_partition_or_domain_suffix():
     for path in TEMPLATES.glob("*.yaml"):
         text = re.sub(r"com\.amazonaws\.\$\{AWS::Region\}|[a-z0-9-]+\.amazonaws\.com\b", "", path.read_text())
         # A pattern of a parameter may know the partitions; so may a service's own name in a trust.
@@ -543,14 +543,14 @@ def cache_key(variant: str, pattern: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("pattern", ["*.m3u8", "*.mpd", "*"])
-def test_answers_differ_by_referer_and_not_by_cloudfront_signatures(pattern: str):
+def test_the_cache_key_has_the_referer_but_no_cloudfront_signature(pattern: str):
     key = cache_key("signed", pattern)
     assert not {"Expires", "Policy", "Signature", "Key-Pair-Id"} & set(key["QueryStringsConfig"]["QueryStrings"])
     assert key["HeadersConfig"]["Headers"] == ["Referer", "Origin"]
     assert cache_key("second key", pattern)["HeadersConfig"] == {"HeaderBehavior": "none"}
 
 
-def test_flv_is_never_cached_and_may_become_a_websocket():
+def test_flv_is_not_cached_and_all_its_headers_are_forwarded():
     behavior = behaviors("signed")["*/live.flv"]
     policy = deployed("signed").of_type("AWS::CloudFront::CachePolicy")[behavior["CachePolicyId"].strip("<>")]
     assert policy["CachePolicyConfig"]["MaxTTL"] == 0
@@ -559,7 +559,7 @@ def test_flv_is_never_cached_and_may_become_a_websocket():
     assert everything["HeadersConfig"]["HeaderBehavior"] == "allViewer"
 
 
-def test_the_edge_is_told_of_a_checked_signature_only_where_cloudfront_checks_one():
+def test_cloudfront_sends_the_origin_secret_only_after_checking_signatures():
     for variant in ("signed", "second key"):
         for behavior in behaviors(variant).values():
             told = "OriginCustomHeaders" in origins(variant)[behavior["TargetOriginId"]]
@@ -572,7 +572,7 @@ def test_the_edge_is_told_of_a_checked_signature_only_where_cloudfront_checks_on
     assert {"*", "*.m3u8", "*.mpd", "*/live.flv", "*/report"} == protected
 
 
-def test_errors_are_not_remembered():
+def test_cloudfront_does_not_cache_errors():
     properties = deployed().of_type("AWS::CloudFront::Distribution")["Distribution"]
     responses = properties["DistributionConfig"]["CustomErrorResponses"]
     assert {r["ErrorCode"] for r in responses} >= {403, 404, 502, 503, 504}
@@ -582,7 +582,7 @@ def test_errors_are_not_remembered():
 # ---- what is kept ----
 
 
-def test_tables_have_the_names_and_keys_of_the_original():
+def test_tables_have_the_expected_names_keys_and_expiry():
     tables = {p["TableName"]: p for p in data().of_type("AWS::DynamoDB::Table").values()}
     keys = {name: [k["AttributeName"] for k in p["KeySchema"]] for name, p in tables.items()}
     assert keys == {
@@ -605,14 +605,14 @@ def test_tables_have_the_names_and_keys_of_the_original():
     assert expiring == {"video-streaming", "video-console", "video-events", "video-servers"}
 
 
-def test_the_bucket_is_nobodys_but_ours():
+def test_the_media_bucket_is_private_and_allows_only_uploads_by_browsers():
     (media, _) = (p for p in data().of_type("AWS::S3::Bucket").values())
     assert set(media["PublicAccessBlockConfiguration"].values()) == {True}
     (rule,) = media["CorsConfiguration"]["CorsRules"]
     assert rule["AllowedMethods"] == ["PUT"] and rule["AllowedHeaders"] == ["Content-Type", "If-None-Match"]
 
 
-def test_the_bucket_tells_of_the_films_that_the_gateway_takes():
+def test_the_bucket_sends_events_for_all_film_suffixes():
     suffixes = settings_of(containers(deployed())["gateway"]).vod.suffixes
     (media, _) = (p for p in data().of_type("AWS::S3::Bucket").values())
     told = {
@@ -622,7 +622,7 @@ def test_the_bucket_tells_of_the_films_that_the_gateway_takes():
     assert {c["Event"] for c in media["NotificationConfiguration"]["QueueConfigurations"]} == {"s3:ObjectCreated:*"}
 
 
-def test_lifecycle_rules_are_those_that_the_command_makes():
+def test_lifecycle_rules_equal_those_of_the_storage_command():
     from gateway.adapters.aws.lifecycle import rules
 
     stack = Stack(TEMPLATES / "data.yaml", {"ColdAfterDays": "30", "ArchiveAfterDays": "90"})
@@ -638,7 +638,7 @@ def test_lifecycle_rules_are_those_that_the_command_makes():
     assert int(made["millrace-storage-classes"]["ObjectSizeGreaterThan"]) == 131_072
 
 
-def test_what_is_kept_is_used():
+def test_every_export_of_the_data_stack_is_used():
     needed = {name for variant in VARIANTS for name in deployed(variant).imported}
     printed = {"millrace-data-images"}  # by the deployment itself
     assert data().exports.keys() - needed == printed
@@ -710,13 +710,13 @@ def allowed(role: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def operations(service: str) -> dict[str, str]:
-    """Of a service: the operation of each method of its client."""
+    """The operation for each client method of a service."""
     model = botocore.session.get_session().get_service_model(service)
     return {xform_name(name): name for name in model.operation_names}
 
 
 def called(path: Path) -> set[str]:
-    """The IAM actions of a module: methods of `client` and of a DynamoTable, and those passed on by name."""
+    """The IAM actions that a module needs: calls on `client` and `DynamoTable`, and operations passed by name."""
     tree = ast.parse(path.read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     words = {a.value for c in calls for a in c.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
@@ -756,7 +756,7 @@ def modules() -> dict[str, set[str]]:
     return {name: actions for name, actions in found.items() if actions}
 
 
-def test_the_adapters_calls_are_found():
+def test_the_scan_finds_the_calls_of_all_adapters():
     found = modules()
     assert {"channels", "jobs", "console", "objects", "domains", "ivs", "kvs", "registry", "tasks"} <= found.keys()
     assert found["objects"] == {
@@ -766,7 +766,7 @@ def test_the_adapters_calls_are_found():
 
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in ADAPTERS.glob("*.py")))
-def test_the_gateway_may_do_what_an_adapter_does(module: str):
+def test_the_gateway_role_allows_all_calls_of_an_adapter(module: str):
     granted = list(allowed("GatewayRole"))
     table = TABLES.get(module)
     for action in modules().get(module, ()):  # some call nothing
@@ -776,13 +776,13 @@ def test_the_gateway_may_do_what_an_adapter_does(module: str):
             assert any(resource.endswith(f":table/{table}") for resource in resources), f"{action} on {table}"
 
 
-def test_the_gateway_may_do_nothing_that_no_adapter_does():
+def test_the_gateway_role_allows_nothing_beyond_the_adapters():
     needed = {action for actions in modules().values() for action in actions}
     granted = {action for action, _ in allowed("GatewayRole")}
     assert granted - needed <= IMPLIED.keys() <= granted
 
 
-def test_tables_are_open_for_what_their_adapter_does_and_no_more():
+def test_permissions_on_a_table_equal_the_calls_of_its_adapter():
     for module, table in TABLES.items():
         if module not in modules():
             continue
@@ -790,7 +790,7 @@ def test_tables_are_open_for_what_their_adapter_does_and_no_more():
         assert granted == modules()[module], module
 
 
-def test_an_edge_reads_channels_and_writes_itself_into_the_registry():
+def test_the_edge_role_allows_reading_channels_and_using_the_registry():
     granted = {(action, resource.rpartition(":")[2]) for action, resource in allowed("EdgeRole")}
     assert {(a, r) for a, r in granted if a.startswith("dynamodb:")} == {
         ("dynamodb:GetItem", "table/video-metadata"),
@@ -800,7 +800,7 @@ def test_an_edge_reads_channels_and_writes_itself_into_the_registry():
     assert rest == {"secretsmanager:GetSecretValue"}  # recordings come from the gateways
 
 
-def test_no_role_may_do_everything_or_reach_everything_without_a_reason():
+def test_no_role_has_wildcard_permissions_without_a_reason():
     everywhere = set()
     for role in deployed("everything").of_type("AWS::IAM::Role"):
         for action, resource in allowed(role):
@@ -810,7 +810,7 @@ def test_no_role_may_do_everything_or_reach_everything_without_a_reason():
     assert everywhere == EVERYTHING.keys()
 
 
-def test_containers_run_with_the_roles_that_are_meant_for_them():
+def test_containers_run_with_their_own_roles():
     roles = {
         c["Name"]: (t.get("TaskRoleArn", "").rpartition("/")[2], t["ExecutionRoleArn"].rpartition("/")[2])
         for variant in ("everything", "named")
@@ -825,7 +825,7 @@ def test_containers_run_with_the_roles_that_are_meant_for_them():
     }
 
 
-def test_ecs_may_read_the_secrets_that_containers_get_and_no_others():
+def test_ecs_may_read_exactly_the_secrets_of_the_containers():
     readable = {r for a, r in allowed("ExecutionRole") if a == "secretsmanager:GetSecretValue"}
     given = {s["ValueFrom"] for c in containers(deployed("everything")).values() for s in c.get("Secrets", ())}
     assert readable == given
@@ -834,7 +834,7 @@ def test_ecs_may_read_the_secrets_that_containers_get_and_no_others():
 # ---- growing ----
 
 
-def test_services_grow_by_processor_and_edges_by_traffic_too():
+def test_services_scale_by_cpu_and_edges_also_by_traffic():
     policies = deployed().of_type("AWS::ApplicationAutoScaling::ScalingPolicy")
     targets = {name: p["ScalingTargetId"] for name, p in policies.items()}
     assert targets == {"GatewaysByCpu": "<GatewayScale>", "EdgesByCpu": "<EdgeScale>", "EdgesByTraffic": "<EdgeScale>"}
@@ -845,7 +845,7 @@ def test_services_grow_by_processor_and_edges_by_traffic_too():
     assert set(re.findall(r"[a-z]+", result["Expression"])) == {m["Id"] for m in metrics} - {result["Id"]}
 
 
-def test_scaling_decides_how_many_there_are_and_deployments_leave_it_alone():
+def test_deployments_do_not_reset_the_scaled_number_of_tasks():
     services = deployed("named").of_type("AWS::ECS::Service")
     assert {name for name, p in services.items() if "DesiredCount" in p} == {"HaproxyService"}
     for properties in services.values():

@@ -1,4 +1,4 @@
-"""What is deployed: containers, dashboards and alerts that fit the program."""
+"""Deployment files: containers, dashboards and alerts match the program."""
 
 import fnmatch
 import json
@@ -31,7 +31,7 @@ def read(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("path", YAML, ids=lambda p: str(p.relative_to(DEPLOY)))
-def test_yaml_is_well_formed_and_tidy(path: Path):
+def test_yaml_files_pass_the_linter(path: Path):
     assert [str(problem) for problem in linter.run(path.read_text(), RULES)] == []
 
 
@@ -39,7 +39,7 @@ def test_yaml_is_well_formed_and_tidy(path: Path):
 
 
 def exposed() -> set[str]:
-    """Every series name that a scrape has."""
+    """The name of every exposed series."""
     names = set(PROCESS)
     for name, metric in TABLE.items():
         names |= (
@@ -61,7 +61,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("where", "expression"), list(expressions()), ids=lambda v: v[:40])
-def test_dashboards_and_alerts_ask_for_metrics_that_exist(where: str, expression: str):
+def test_dashboards_and_alerts_use_existing_metrics(where: str, expression: str):
     names = set(METRIC.findall(expression))
     assert names <= exposed(), where
     assert names or expression.startswith("up{")
@@ -69,7 +69,7 @@ def test_dashboards_and_alerts_ask_for_metrics_that_exist(where: str, expression
 
 
 @pytest.mark.parametrize(("where", "expression"), list(expressions()), ids=lambda v: v[:40])
-def test_dashboards_and_alerts_use_labels_that_exist(where: str, expression: str):
+def test_dashboards_and_alerts_use_existing_labels(where: str, expression: str):
     known = {"instance", "job", "le"} | {label for metric in TABLE.values() for label in metric.labels}
     used = set(re.findall(r'([a-z_]+)\s*(?:=~|!=|!~|=)\s*"', expression))
     for group in re.findall(r"by \(([^)]*)\)", expression):
@@ -77,13 +77,13 @@ def test_dashboards_and_alerts_use_labels_that_exist(where: str, expression: str
     assert used <= known, where
 
 
-def test_every_metric_is_on_the_dashboard_but_those_of_single_streams():
+def test_the_dashboard_shows_every_metric_except_those_per_stream():
     shown = {name for _, expression in expressions() for name in METRIC.findall(expression)}
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
     assert set(TABLE) - shown == {"millrace_stream_bitrate_bps", "millrace_stream_viewers"}
 
 
-def test_panels_neither_overlap_nor_share_ids():
+def test_dashboard_panels_do_not_overlap_and_have_unique_ids():
     panels = json.loads((DEPLOY / "grafana" / "millrace.json").read_text())["panels"]
     cells: set[tuple[int, int]] = set()
     for panel in panels:
@@ -95,7 +95,7 @@ def test_panels_neither_overlap_nor_share_ids():
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-def test_every_alert_says_what_and_what_to_do():
+def test_every_alert_has_severity_summary_and_description():
     for group in read(DEPLOY / "prometheus" / "alerts.yml")["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("critical", "warning", "info")
@@ -105,7 +105,7 @@ def test_every_alert_says_what_and_what_to_do():
 # ---- compose ----
 
 
-def test_compose_sets_options_that_exist_and_mounts_files_that_do():
+def test_compose_uses_existing_options_and_mounts_existing_files():
     compose = read(DEPLOY / "compose.yaml")
     options = {variable(name) for name in OPTIONS}
     for service in ("millrace", "aws"):
@@ -122,7 +122,7 @@ def test_compose_sets_options_that_exist_and_mounts_files_that_do():
         assert set(service.get("secrets", ())) <= set(compose["secrets"])
 
 
-def test_compose_leaves_time_to_drain_and_keeps_the_api_at_home():
+def test_compose_allows_time_to_drain_and_publishes_the_api_locally():
     millrace = read(DEPLOY / "compose.yaml")["services"]["millrace"]
     settings = load(profile="container", environ={})
     assert int(millrace["stop_grace_period"].removesuffix("s")) > settings.serve.drain
@@ -153,7 +153,7 @@ def test_compose_has_a_profile_for_local_work_with_aws():
     assert locked and services["moto"]["image"].startswith(f"motoserver/moto:{locked[1]}.")
 
 
-def test_every_variable_of_the_example_is_one_that_compose_or_the_program_reads():
+def test_compose_or_the_program_reads_every_variable_of_env_example():
     names = re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (DEPLOY / "env.example").read_text(), re.M)
     text = (DEPLOY / "compose.yaml").read_text()
     options = {variable(name) for name in OPTIONS}
@@ -162,7 +162,7 @@ def test_every_variable_of_the_example_is_one_that_compose_or_the_program_reads(
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "proxy/haproxy/Dockerfile"])
-def test_images_are_built_from_a_digest_because_a_tag_may_move(name: str):
+def test_base_images_are_pinned_by_digest(name: str):
     bases = re.findall(r"^FROM (\S+)", (ROOT / name).read_text(), re.M)
     assert len(set(bases)) == 1 and re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", bases[0])
 
@@ -176,7 +176,7 @@ def test_compose_pins_every_image_and_stores_no_secret():
     assert (DEPLOY / "secrets" / ".gitignore").read_text().split() == ["*", "!.gitignore"]
 
 
-def test_prometheus_scrapes_the_service_and_loads_the_rules_that_are_there():
+def test_prometheus_scrapes_the_service_and_loads_existing_rule_files():
     config = read(DEPLOY / "prometheus" / "prometheus.yml")
     (job,) = config["scrape_configs"]
     assert job["static_configs"][0]["targets"] == ["millrace:8000"]
@@ -188,7 +188,7 @@ def test_prometheus_scrapes_the_service_and_loads_the_rules_that_are_there():
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (instruction, rest), continued lines joined."""
+    """The Dockerfile as pairs of instruction and arguments, with continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
     return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line.strip()]
 
@@ -200,7 +200,7 @@ def test_the_image_is_built_in_stages_from_a_slim_pinned_base():
     assert bases[0].endswith(" AS build")
 
 
-def test_the_image_runs_as_nobody_special_and_gets_signals():
+def test_the_image_runs_without_root_and_without_a_shell():
     last = dict(instructions())
     assert re.fullmatch(r"[1-9][0-9]+:[1-9][0-9]+", last["USER"])
     for name in ("ENTRYPOINT", "CMD"):
@@ -211,7 +211,7 @@ def test_the_image_runs_as_nobody_special_and_gets_signals():
     compile(command[2], "healthcheck", "exec")
 
 
-def test_dependencies_come_from_the_lock_with_hashes_and_nothing_is_cached():
+def test_dependencies_are_installed_with_hashes_and_without_caches():
     for name, rest in instructions():
         if name != "RUN":
             continue
@@ -225,7 +225,7 @@ def test_dependencies_come_from_the_lock_with_hashes_and_nothing_is_cached():
             assert words[0] not in ("sudo", "wget", "curl")
 
 
-def test_nothing_is_fetched_or_set_that_does_not_belong_into_an_image():
+def test_the_dockerfile_fetches_no_files_and_sets_no_secrets():
     for name, rest in instructions():
         assert name != "ADD" and name != "MAINTAINER"
         assert not (name in ("ENV", "ARG") and re.search(r"TOKEN|SECRET|PASSWORD", rest))
@@ -244,7 +244,7 @@ def test_the_image_exposes_the_default_ports_and_uses_the_container_profile():
     assert str(settings.data) == next(rest for name, rest in instructions() if name == "VOLUME")
 
 
-def test_the_build_context_has_what_is_copied_and_little_else():
+def test_the_build_context_contains_only_copied_files():
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     allowed = {line[1:] for line in ignore if line.startswith("!")}
     copied = {

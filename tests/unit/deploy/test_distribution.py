@@ -1,4 +1,4 @@
-"""CloudFront forwards what the playback listener reads. The code is searched for it, so nothing new is forgotten."""
+"""CloudFront forwards every query parameter that the playback listener reads. The test finds them in the source."""
 
 import ast
 import asyncio
@@ -35,7 +35,7 @@ _PARSERS = ("directives", "parameters")
 
 
 def _is_query(node: ast.AST, names: set[str]) -> bool:
-    """Whether an expression has the query, or a part of it. names: variables with such a part."""
+    """Whether an expression contains the query or a part of it. names: variables that hold such a part."""
     return any(
         (isinstance(n, ast.Attribute) and n.attr in _ATTRIBUTES)
         or (isinstance(n, ast.Name) and n.id in names)
@@ -59,7 +59,7 @@ def _texts(node: ast.AST, module: ModuleType) -> list[str]:
 
 
 def _searched(node: ast.AST, names: set[str], module: ModuleType) -> list[str]:
-    """What this expression looks for in the query: by `in`, `==`, `[…]`, `.get`, `.startswith` or a pattern."""
+    """Texts that this expression searches in the query, by `in`, `==`, `[…]`, `.get`, `.startswith` or a pattern."""
     match node:
         case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[right]) if _is_query(right, names):
             return _texts(left, module)
@@ -75,7 +75,7 @@ def _searched(node: ast.AST, names: set[str], module: ModuleType) -> list[str]:
 
 
 def _names(function: ast.FunctionDef | ast.AsyncFunctionDef, module: ModuleType) -> set[str]:
-    """The parameters of the query that a function looks for. A name that ends in "_" is the beginning of several."""
+    """The query parameters that a function searches. A name that ends in "_" is a prefix."""
     names = {argument.arg for argument in function.args.args if argument.arg in _ATTRIBUTES}
     for _ in range(3):  # a variable of a variable of a variable
         for node in ast.walk(function):
@@ -93,7 +93,7 @@ def _names(function: ast.FunctionDef | ast.AsyncFunctionDef, module: ModuleType)
 
 
 def read_queries() -> dict[str, str]:
-    """The parameters that the playback listener reads, with a function that does. Its requests are no aiohttp's."""
+    """The query parameters that the playback listener reads, each with one of the reading functions."""
     found = {}
     for path in sorted([*ROOT.glob("gateway/**/*.py"), *ROOT.glob("proxy/**/*.py")]):
         file, source = path.relative_to(ROOT).as_posix(), path.read_text()
@@ -108,7 +108,7 @@ def read_queries() -> dict[str, str]:
 
 
 def forwarded(variant: str, pattern: str) -> tuple[set[str], bool]:
-    """The parameters that a behavior sends on, and whether it sends all."""
+    """The query parameters that a behavior forwards, and whether it forwards all."""
     behavior, names = behaviors(variant)[pattern], set[str]()
     for kind, policy, config in (
         ("CachePolicy", "CachePolicyId", "ParametersInCacheKeyAndForwardedToOrigin"),
@@ -122,12 +122,12 @@ def forwarded(variant: str, pattern: str) -> tuple[set[str], bool]:
     return names, False
 
 
-def test_the_search_finds_what_is_known_to_be_read():
+def test_the_source_scan_finds_known_query_parameters():
     assert read_queries().keys() >= {"sign", "url", "download", "rewind", "v", "CMCD", "_HLS_msn", "_HLS_skip", "input"}
 
 
 @distributed
-def test_cloudfront_forwards_every_query_that_the_playback_listener_reads(variant: str):
+def test_cloudfront_forwards_every_query_parameter_of_the_playback_listener(variant: str):
     for pattern, behavior in behaviors(variant).items():
         names, every = forwarded(variant, pattern)
         if every:
@@ -138,8 +138,8 @@ def test_cloudfront_forwards_every_query_that_the_playback_listener_reads(varian
                 assert any(n == name or (name.endswith("_") and n.startswith(name)) for n in names), (pattern, where)
 
 
-def test_answers_differ_by_what_is_in_the_key_of_the_cache():
-    """A parameter that is sent on without being in the key may change no answer. That is so only of CMCD."""
+def test_parameters_outside_the_cache_key_do_not_change_answers():
+    """A parameter that is forwarded but not in the cache key must not change an answer. Only CMCD is such."""
     for policy in deployed("defaults").of_type("AWS::CloudFront::OriginRequestPolicy").values():
         queries = policy["OriginRequestPolicyConfig"]["QueryStringsConfig"]
         assert queries["QueryStringBehavior"] == "all" or queries["QueryStrings"] == ["CMCD"]
@@ -160,7 +160,7 @@ def matching(variant: str, path: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def whole_router() -> AsyncIterator[PlaybackRouter]:
-    """A router with everything that gateways and edges have."""
+    """A router with all routes of gateways and edges."""
     metrics, nothing = Metrics("1"), text(200, "")
     reports = ViewerReports(Experience(metrics), metrics.viewer_reports)
     publishers = PublisherRoutes(lambda request: nothing, lambda request, id: nothing, lambda request, id: nothing)
@@ -178,7 +178,7 @@ async def answer_to(router: PlaybackRouter, method: str, path: str) -> Response:
 
 
 @distributed
-async def test_cloudfront_lets_through_every_method_that_the_router_takes(variant: str):
+async def test_cloudfront_allows_every_method_of_the_playback_router(variant: str):
     async with whole_router() as router:
         paths = [f"/c1/{path}" for path in router.posts]
         if variant == "everything":  # it has WebRTC
@@ -193,7 +193,7 @@ async def test_cloudfront_lets_through_every_method_that_the_router_takes(varian
             assert path not in paths or allowed & set(OTHER_METHODS) > {"OPTIONS"}
 
 
-async def test_pages_for_everybody_need_no_signature_of_cloudfront_and_media_do():
+async def test_public_pages_need_no_cloudfront_signature_but_media_do():
     async with whole_router() as router:
         public = [*router.exact_paths, "/_player/watch.js", "/_servers/c1", "/c1/GetClientConfiguration"]
         assert {"/", "/player.html", "/PlayerView", "/broadcast.json", "/channels.json"} <= set(public)

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: by the schema, with options that exist, and parts that fit each other."""
+"""The Kubernetes manifests: valid by the schema, with existing options, and consistent with each other."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def container(workload: tuple[str, str]) -> dict[str, Any]:
 
 
 def environment(workload: tuple[str, str]) -> dict[str, str]:
-    """The container's variables as its program finds them."""
+    """The environment variables of a container as its program reads them."""
     given: dict[str, str] = {}
     for source in container(workload)["envFrom"]:
         if "configMapRef" in source:
@@ -59,21 +59,21 @@ def settings(workload: tuple[str, str]) -> Settings:
 
 @pytest.mark.parametrize("name", OBJECTS, ids=lambda n: "/".join(n))
 @pytest.mark.parametrize("version", ["1.28", "1.34"])
-def test_every_object_is_one_by_the_schema(name: tuple[str, str], version: str):
+def test_every_object_is_valid_by_the_schema(name: tuple[str, str], version: str):
     kubernetes_validate.validate(OBJECTS[name], version, strict=True)
 
 
-def test_every_manifest_is_listed():
+def test_the_kustomization_lists_every_manifest():
     files = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
     assert files == set(KUSTOMIZATION["resources"])
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_variables_make_a_configuration(workload: tuple[str, str]):
+def test_the_variables_of_a_workload_are_a_valid_configuration(workload: tuple[str, str]):
     assert settings(workload).cluster.secret.get_secret_value()
 
 
-def test_the_command_that_makes_the_secrets_names_all_that_are_used():
+def test_the_documented_command_creates_all_used_secrets():
     text = (FOLDER / "kustomization.yaml").read_text()
     made = re.findall(r"MILLRACE_\w+", text.split("for name in ")[1].split("\n")[0])
     assert tuple(made) == SECRETS
@@ -82,33 +82,33 @@ def test_the_command_that_makes_the_secrets_names_all_that_are_used():
     assert "deploy/kubernetes/secrets.env" in (FOLDER.parents[1] / ".gitignore").read_text().splitlines()
 
 
-def test_what_is_suggested_in_comments_are_options_too():
+def test_options_mentioned_in_comments_exist():
     text = (FOLDER / "kustomization.yaml").read_text()
     options = {variable(name) for name in OPTIONS}
     assert set(re.findall(r"\bMILLRACE_[A-Z0-9_]+\b", text)) <= options
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_pods_have_longer_to_stop_than_the_program_takes(workload: tuple[str, str]):
+def test_the_grace_period_of_pods_is_longer_than_the_drain_time(workload: tuple[str, str]):
     assert pod(workload)["terminationGracePeriodSeconds"] > settings(workload).serve.drain
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_pods_are_asked_at_the_routes_that_are_there(workload: tuple[str, str]):
+def test_pod_probes_use_existing_routes(workload: tuple[str, str]):
     one = container(workload)
     assert one["livenessProbe"]["httpGet"] == {"path": "/healthcheck", "port": "http"}
     assert one["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "http"}
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_pods_write_to_their_volumes_alone_and_are_nobody_special(workload: tuple[str, str]):
+def test_pods_write_only_to_their_volumes_and_run_without_root(workload: tuple[str, str]):
     one, whole = container(workload), pod(workload)
     assert one["securityContext"]["readOnlyRootFilesystem"] is True
     assert whole["securityContext"]["runAsUser"] == 10001
     assert [m["mountPath"] for m in one["volumeMounts"]] == [str(settings(workload).data), "/tmp"]
 
 
-def test_ports_are_those_that_the_programs_open():
+def test_container_ports_are_those_of_the_programs():
     gateway = {p["name"]: p["containerPort"] for p in container(("StatefulSet", "gateway"))["ports"]}
     told = settings(("StatefulSet", "gateway"))
     ports = {name: getattr(told, name).port for name in ("rtmp", "http", "ws", "admin", "webrtc")}
@@ -126,7 +126,7 @@ def test_services_lead_to_ports_of_their_pods(name: str):
         assert port["port"] == ports[port["targetPort"]]
 
 
-def test_nodes_find_each_other_by_the_names_of_the_headless_service():
+def test_nodes_use_names_of_the_headless_service():
     stateful = OBJECTS["StatefulSet", "gateway"]
     headless = OBJECTS["Service", stateful["spec"]["serviceName"]]
     assert headless["spec"]["clusterIP"] == "None" and headless["spec"]["publishNotReadyAddresses"] is True
@@ -135,7 +135,7 @@ def test_nodes_find_each_other_by_the_names_of_the_headless_service():
     assert settings(("Deployment", "edge")).edge.upstream == (advertised,)
 
 
-def test_the_api_is_not_open_to_the_world():
+def test_the_api_is_not_publicly_reachable():
     outside = [s for (kind, _), s in OBJECTS.items() if kind == "Service" and s["spec"].get("type") == "LoadBalancer"]
     assert [{p["port"] for p in s["spec"]["ports"]} for s in outside] == [{1935, 8081}]
     ingresses = {name: o for (kind, name), o in OBJECTS.items() if kind == "Ingress"}
@@ -146,7 +146,7 @@ def test_the_api_is_not_open_to_the_world():
 
 
 def admitted(workload: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """Who may connect to each port of the pods: by its name, a list of selectors; an empty one is everybody."""
+    """The allowed peers of each port of the pods, as lists of selectors. An empty list allows everyone."""
     labels = OBJECTS[workload]["spec"]["template"]["metadata"]["labels"]
     policies = [o["spec"] for (kind, _), o in OBJECTS.items() if kind == "NetworkPolicy"]
     (policy,) = (one for one in policies if one["podSelector"]["matchLabels"].items() <= labels.items())
@@ -157,7 +157,7 @@ def admitted(workload: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
     return {port["port"]: peers for port, peers in rules}
 
 
-def test_everybody_may_push_but_only_nodes_and_the_ingress_controller_reach_playback():
+def test_push_ports_are_public_but_playback_is_open_only_inside():
     inside = [
         {"podSelector": {"matchLabels": {"app": "millrace"}}},
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}},
@@ -167,14 +167,14 @@ def test_everybody_may_push_but_only_nodes_and_the_ingress_controller_reach_play
     assert admitted(("Deployment", "edge")) == {"http": inside}
 
 
-def test_no_network_is_trusted_before_an_operator_names_one():
+def test_no_proxy_network_is_trusted_by_default():
     for workload in WORKLOADS:
         told = settings(workload)
         trusted = (told.http.forwarded_from, told.ws.forwarded_from, told.admin.forwarded_from, told.rtmp.proxy_from)
         assert trusted == ((), (), (), ())
 
 
-def test_media_of_webrtc_reach_the_gateway_of_the_node_that_clients_address():
+def test_webrtc_media_reaches_the_gateway_on_the_addressed_node():
     gateway, service = OBJECTS["StatefulSet", "gateway"], OBJECTS["Service", "webrtc"]["spec"]
     told = settings(("StatefulSet", "gateway")).webrtc
     assert told.advertise == ("192.0.2.1",)
@@ -191,13 +191,13 @@ def test_media_of_webrtc_reach_the_gateway_of_the_node_that_clients_address():
 
 
 @pytest.mark.parametrize("path", ["/whip", "/abc/whip", "/abc/whep", "/abc/whip/0123", "/abc/whep/0123"])
-def test_requests_of_webrtc_are_led_to_gateways(path: str):
+def test_webrtc_requests_are_routed_to_gateways(path: str):
     (rule,) = OBJECTS["Ingress", "webrtc"]["spec"]["rules"][0]["http"]["paths"]
     assert re.match(rule["path"], path)
     assert not re.match(rule["path"], "/abc/whep.html")
 
 
-def test_the_autoscaler_decides_how_many_edges_there_are():
+def test_the_autoscaler_sets_the_number_of_edges():
     target = OBJECTS["HorizontalPodAutoscaler", "edge"]["spec"]["scaleTargetRef"]
     workload = OBJECTS[target["kind"], target["name"]]
     assert "replicas" not in workload["spec"]

@@ -1,4 +1,4 @@
-"""A push whose media, times and faults a test chooses, with the health of its stream. Nothing waits for real time."""
+"""A push with media, times and faults chosen by the test, and the health of its stream. It runs on simulated time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WALL = 1.7e9  # wall clock at 0 of the monotonic clock
 
 @dataclass(frozen=True)
 class Media:
-    """What a push sends in each second.
+    """The media that a push sends in each second.
 
     fps: 0 for no pictures. sound: the AAC frame; empty for no sound. gop: seconds.
     read: seconds of the publisher that the gateway reads at once. speed: seconds of media that arrive in a second.
@@ -61,7 +61,7 @@ class Push:
         self.connect()
 
     def connect(self) -> None:
-        """A publisher takes the stream."""
+        """Connects a publisher to the stream."""
         origin = PushOrigin("rtmp", "192.0.2.7", trusted=True)
         self.publisher = StreamPublisher(self.stream, origin, self.now, lambda reason: None, self._left)
         self.publisher.timeline = PublisherTimeline()
@@ -79,7 +79,7 @@ class Push:
         self.stream.publisher = None
 
     def jump(self, seconds: float) -> None:
-        """Changes all later timestamps."""
+        """Shifts all later timestamps."""
         self._offset += seconds
 
     def burst(self, seconds: float) -> None:
@@ -87,7 +87,7 @@ class Push:
         self._send(seconds)
 
     def send(self, seconds: float, **changes: object) -> list[str]:
-        """Sends media for so long. Returns the codes of the findings afterwards."""
+        """Sends media for this many seconds. Returns the codes of the findings afterwards."""
         self.media = replace(self.media, **changes)  # type: ignore[arg-type]
         reads = max(1, round(1 / self.media.read))
         for _ in range(round(seconds)):
@@ -101,7 +101,7 @@ class Push:
         self.health.evaluate(self.now, WALL + self.now)
 
     def wait(self, seconds: int) -> list[str]:
-        """Sends nothing for so long."""
+        """Sends nothing for this many seconds."""
         for _ in range(seconds):
             self.now += 1
             self.evaluate()

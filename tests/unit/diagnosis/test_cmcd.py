@@ -1,4 +1,4 @@
-"""CMCD of players is read in both versions and in all its places; anything else is ignored."""
+"""CMCD data of players is read in both versions and in all places; everything else is ignored."""
 
 import re
 from urllib.parse import quote
@@ -18,7 +18,7 @@ V2 = (
 OURS = 'bsa=(0),bsda=(0),e=t,ltc=595,millrace-h=360,millrace-p=flv,msd=622,sid="749c",sn=1,st=l,ts=1,v=2'
 
 
-def test_version_1_in_a_query():
+def test_version_1_is_read_from_a_query():
     found = cmcd.of_query(f"sign=1-a&CMCD={quote(V1)}&x=1")
     assert found == Cmcd(hash("6e2f-b550"), "h", starting=True, starved=True, bitrate=3200)
 
@@ -32,20 +32,20 @@ def test_a_query_may_be_escaped_in_any_way():
         assert found[1:] == expected[1:]
 
 
-def test_version_2_with_its_lists():
+def test_version_2_is_read_with_its_lists():
     assert cmcd.parse(V2) == Cmcd(
         hash("x y"), "d", True, False, 2800, startup=812, latency=1200, stall_ms=300, stalls=2, stalled_ms=900
     )
     assert cmcd.of_query("CMCD=" + quote(V2)) == cmcd.parse(V2)
 
 
-def test_our_own_report():
+def test_a_report_of_our_own_player_is_read():
     found = cmcd.parse(OURS)
     assert found is not None
     assert (found.protocol, found.height, found.startup, found.stalls) == ("flv", 360, 622, 0)
 
 
-def test_the_headers_together():
+def test_cmcd_headers_are_combined():
     headers = {
         "host": "a",
         "cmcd-object": "br=3200,ot=v",
@@ -57,7 +57,7 @@ def test_the_headers_together():
     assert cmcd.of_headers({"host": "a"}) is None
 
 
-def test_the_bitrate_of_sound_is_not_the_picture_s():
+def test_an_audio_bitrate_is_not_used_as_the_video_bitrate():
     found = cmcd.parse('br=128,ot=a,sid="s"')
     assert found is not None and found.bitrate is None
 
@@ -65,27 +65,27 @@ def test_the_bitrate_of_sound_is_not_the_picture_s():
 @pytest.mark.parametrize(
     "line", ["", "sid", 'sid=""', f'sid="{"a" * 65}"', 'sid="a', "br=1", 'sid="s"' + ",a" * 600, "\0", "%%%", '"' * 900]
 )
-def test_what_has_no_session_or_is_too_long_is_ignored(line: str):
+def test_lines_that_are_too_long_or_lack_a_session_are_ignored(line: str):
     assert cmcd.parse(line) is None
     assert cmcd.of_query("CMCD=" + quote(line)) is None
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1e9", "99999999999", "(", "()", "(;v)", "x", "1 2", "²"])
-def test_numbers_that_are_none_are_unknown(value: str):
+def test_invalid_numbers_are_read_as_unknown(value: str):
     found = cmcd.parse(f'sid="s",v=2,ltc={value}')
     assert found is not None
     assert found.latency is None
 
 
 @pytest.mark.parametrize("start", ['cid="', r'cid="\"', r'cid="a",nor="\\\"', '"' * 3])
-def test_a_string_without_an_end_reaches_to_the_end_of_the_line(start: str):
-    """So each character is read once: else each quote would begin a search through the rest."""
+def test_an_unterminated_string_extends_to_the_end_of_the_line(start: str):
+    """So each character is read once. Otherwise each quote would start a new search through the rest."""
     line = f'sid="s",{start},su,bs,br=9'
     assert cmcd.parse(line) == cmcd.of_query("CMCD=" + quote(line)) == Cmcd(hash("s"))
     assert cmcd.of_headers({"cmcd-session": 'sid="s"', "cmcd-status": f"{start},su,bs,br=9"}) == Cmcd(hash("s"))
 
 
-def test_another_parameter_is_not_cmcd():
+def test_other_query_parameters_are_not_read_as_cmcd():
     assert cmcd.of_query(f"XCMCD={quote(V1)}") is None
     assert cmcd.of_query("") is None
 
@@ -94,13 +94,13 @@ def test_another_parameter_is_not_cmcd():
 @pytest.mark.parametrize(
     "place", ["{},sid=%22a%22", "sid=%22a%22,{}", "br=1%2C{}%2Csid=%22a%22", "sid=%22a%22%2C{}&x=1"]
 )
-def test_news_are_seen_wherever_they_stand(news: str, place: str):
+def test_startup_and_stall_keys_are_found_anywhere_in_a_query(news: str, place: str):
     query = "CMCD=" + place.format(news)
     assert cmcd.is_news(query, {})
     assert not cmcd.is_news(query.replace(news, "st=l"), {})
 
 
-def test_news_in_headers():
+def test_startup_and_stall_keys_are_found_in_headers():
     assert cmcd.is_news("", {"cmcd-status": "bs"})
     assert cmcd.is_news("", {"cmcd-request": "bl=1,su"})
     assert not cmcd.is_news("", {"cmcd-request": "bl=1"})
@@ -136,13 +136,13 @@ NUMBERS = st.integers(0, 999_999_999)
 
 
 def split(line: str) -> dict[str, str]:
-    """The keys of a line by its grammar."""
+    """The keys of a line, parsed by the grammar."""
     parts = re.findall(r'([a-z]+)(?:=("[^"]*"|[^,"]*))?(?:,|$)', line)
     return {key: value.strip('"') for key, value in parts}
 
 
 @given(st.data(), st.sets(st.sampled_from(KEYS)), st.booleans())
-def test_the_search_finds_what_a_plain_reading_finds(data, keys, version2):
+def test_the_fast_search_equals_a_plain_parser(data, keys, version2):
     fields = []
     for key in sorted(keys):
         value = data.draw(VALUES.get(key, NUMBERS))
@@ -163,7 +163,7 @@ def test_the_search_finds_what_a_plain_reading_finds(data, keys, version2):
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_read_or_ignored(text):
+def test_any_text_is_parsed_without_an_exception(text):
     cmcd.parse(text)
     cmcd.of_query("CMCD=" + text)
     cmcd.is_news("CMCD=" + text, {})

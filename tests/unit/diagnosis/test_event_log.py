@@ -1,4 +1,4 @@
-"""Events are stored in the background, in batches, also after the store was away, and within bounds."""
+"""Events are stored in the background, in batches and within bounds, also after an outage of the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = EventsSettings(store="sqlite:///events.db", days=7, most=1000)
 
 
 class Store:
-    """A store in memory. away: whether it does not answer. held: until it is set, writes wait."""
+    """A store in memory. away: it is unavailable. held: writes wait until it is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[StoredEvent]] = []
@@ -96,14 +96,14 @@ async def test_an_event_is_stored_with_its_node():
     assert results.values == {("stored",): 1}
 
 
-async def test_a_reader_sees_what_was_recorded_before():
+async def test_a_reader_sees_all_events_recorded_before():
     store = Store()
     async with logging(store) as (log, _):
         log.record(event())
         assert await log.newest(EventQuery(10)) == store.events != []
 
 
-async def test_readers_get_nothing_older_than_the_days():
+async def test_readers_get_no_events_older_than_the_retention_days():
     store = Store()
     async with logging(store) as (log, _):
         await log.newest(EventQuery(10))
@@ -111,7 +111,7 @@ async def test_readers_get_nothing_older_than_the_days():
     assert [query.since for query in store.asked] == [first_id(NOW - 7 * 86_400), first_id(NOW - 60)]
 
 
-async def test_events_wait_while_the_store_is_away_and_are_stored_in_order():
+async def test_events_wait_for_an_unavailable_store_and_keep_their_order():
     store = Store()
     store.away = True
     async with logging(store) as (log, results):
@@ -123,7 +123,7 @@ async def test_events_wait_while_the_store_is_away_and_are_stored_in_order():
     assert results.values == {("stored",): 2}
 
 
-async def test_a_slow_store_gets_batches():
+async def test_events_for_a_slow_store_are_written_in_batches():
     store = Store()
     store.held.clear()
     async with logging(store) as (log, _):
@@ -134,7 +134,7 @@ async def test_a_slow_store_gets_batches():
     assert [stored.data["n"] for stored in store.events] == list(range(250))
 
 
-async def test_at_the_bound_the_oldest_refusal_is_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_drops_the_oldest_refusal_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 3)
     store = Store()
     store.held.clear()
@@ -149,7 +149,7 @@ async def test_at_the_bound_the_oldest_refusal_is_dropped_first(monkeypatch: pyt
     assert results.values == {("dropped",): 3, ("stored",): 3}
 
 
-async def test_a_flood_of_refusals_is_limited_and_nothing_else():
+async def test_only_refused_pushes_have_a_rate_limit():
     store, clock = Store(), Clock(1000.0)
     async with logging(store, clock) as (log, results):
         for _ in range(1000):
@@ -163,7 +163,7 @@ async def test_a_flood_of_refusals_is_limited_and_nothing_else():
     assert results.values == {("dropped",): 410, ("stored",): 611}
 
 
-async def test_snapshots_are_not_listed():
+async def test_snapshot_images_are_not_logged():
     store = Store()
     async with logging(store) as (log, _):
         log.record(event(EventType.RECORDING_READY, kind="image", key="c1/images/a.jpg"))
@@ -171,7 +171,7 @@ async def test_snapshots_are_not_listed():
     assert [stored.data["kind"] for stored in store.events] == ["video"]
 
 
-async def test_events_that_can_never_be_stored_do_not_stop_the_others():
+async def test_an_event_that_cannot_be_stored_does_not_block_others():
     store = Store()
     store.broken = True
     async with logging(store) as (log, results):
@@ -182,7 +182,7 @@ async def test_events_that_can_never_be_stored_do_not_stop_the_others():
     assert results.values == {("dropped",): 1, ("stored",): 1}
 
 
-async def test_what_a_store_that_stays_away_never_got_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_lost_through_an_unavailable_store_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FLUSH_SECONDS", 0)
     store = Store()
     store.away = True
@@ -193,7 +193,7 @@ async def test_what_a_store_that_stays_away_never_got_is_counted(monkeypatch: py
     assert results.values == {("dropped",): 2}
 
 
-async def test_old_events_are_deleted():
+async def test_old_events_are_trimmed():
     store = Store()
     async with logging(store):
         await asyncio.sleep(0)
@@ -201,7 +201,7 @@ async def test_old_events_are_deleted():
     assert store.trims == [(first_id(NOW - 7 * 86_400), 1000)]
 
 
-def test_ids_sort_by_time_and_by_order():
+def test_event_ids_sort_by_time_and_order():
     ids, others = EventIds(), EventIds()
     made = [ids.next(NOW), ids.next(NOW), ids.next(NOW + 0.001), others.next(NOW + 0.002)]
     assert made == sorted(made) and len({len(id) for id in made}) == 1 and len(made[0]) == 24
@@ -211,13 +211,13 @@ def test_ids_sort_by_time_and_by_order():
 
 @given(st.floats(1.6e9, 2e9))
 @example(1_700_000_000.118_6)
-def test_the_time_that_answers_show_finds_the_event(seconds: float) -> None:
-    """Rounded up in the answer and cut in the id, an event was found before its own time."""
+def test_an_event_is_found_by_its_displayed_time(seconds: float) -> None:
+    """Once the displayed time was rounded up and the id was truncated, so an event preceded its own time."""
     shown = datetime.fromisoformat(rfc3339(seconds)).timestamp()
     assert EventIds().next(seconds)[:12] == first_id(shown)
 
 
-def test_a_refusal_is_stored_with_the_reason_that_clients_see():
+def test_a_refusal_is_stored_with_the_public_reason():
     data = stored_event(event(EventType.PUBLISH_REFUSED, **REFUSED), "1", "n1").data
     assert data == {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "expired", "expired": 7}
 

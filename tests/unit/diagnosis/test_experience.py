@@ -1,4 +1,4 @@
-"""What viewers report becomes numbers by channel and protocol, in bounded memory."""
+"""Reports of viewers are aggregated by channel and protocol, in bounded memory."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def reports(metrics: Metrics, clock: Clock) -> Experience:
     return Experience(metrics, clock)
 
 
-def test_a_player_is_one_viewer_and_its_totals_are_counted_once(reports: Experience, metrics: Metrics):
+def test_repeated_totals_of_a_player_are_counted_once(reports: Experience, metrics: Metrics):
     for stalls, ms in ((0, 0), (2, 1500), (2, 1500), (3, 2000)):
         reports.add("c1", "flv", Cmcd(1, startup=800, latency=900, stalls=stalls, stalled_ms=ms, height=720))
     totals = reports.of("c1")["flv"]
@@ -36,7 +36,7 @@ def test_a_player_is_one_viewer_and_its_totals_are_counted_once(reports: Experie
     assert totals.as_json()["height"] == {"p50": 720, "p95": 720}
 
 
-def test_start_up_without_a_number_is_the_time_until_the_buffer_was_filled(reports: Experience, clock: Clock):
+def test_the_startup_time_lasts_until_the_buffer_is_filled(reports: Experience, clock: Clock):
     reports.add("c1", "hls", Cmcd(1, starting=True))
     clock.now += 1.2
     reports.add("c1", "hls", Cmcd(1, starting=True))
@@ -50,12 +50,12 @@ def test_start_up_without_a_number_is_the_time_until_the_buffer_was_filled(repor
     assert 1.5 <= (startup.quantile(0.5) or 0) <= 2.0
 
 
-def test_a_player_that_was_first_seen_while_it_played_has_no_start_up(reports: Experience):
+def test_a_player_first_seen_during_playback_has_no_startup_time(reports: Experience):
     reports.add("c1", "hls", Cmcd(1, bitrate=2000))
     assert not any(reports.of("c1")["hls"].startup.counts)
 
 
-def test_an_empty_buffer_of_sound_and_picture_is_one_stall(reports: Experience, clock: Clock):
+def test_simultaneous_stalls_of_sound_and_picture_count_once(reports: Experience, clock: Clock):
     reports.add("c1", "hls", Cmcd(1, starved=True))
     clock.now += 0.1
     reports.add("c1", "hls", Cmcd(1, starved=True))
@@ -70,7 +70,7 @@ def test_the_same_session_id_on_two_channels_is_two_viewers(reports: Experience)
     assert [reports.of(c)["flv"].viewers for c in ("c1", "c2")] == [1, 1]
 
 
-def test_lies_are_bounded(reports: Experience):
+def test_impossible_reported_values_are_limited(reports: Experience):
     reports.add(
         "c1", "flv", Cmcd(1, startup=999_999_999, latency=999_999_999, stalls=999_999_999, stalled_ms=999_999_999)
     )
@@ -80,7 +80,7 @@ def test_lies_are_bounded(reports: Experience):
     assert totals.as_json()["startup"] == {"p50": 60, "p95": 60}
 
 
-def test_a_player_cannot_stall_for_longer_than_it_exists(reports: Experience, clock: Clock, metrics: Metrics):
+def test_stall_time_is_limited_by_the_lifetime_of_a_player(reports: Experience, clock: Clock, metrics: Metrics):
     for _ in range(100):
         clock.now += 0.5
         reports.add("c1", "hls", Cmcd(1, starved=True, stall_ms=3_600_000))
@@ -89,7 +89,9 @@ def test_a_player_cannot_stall_for_longer_than_it_exists(reports: Experience, cl
     assert metrics.viewer_stall_seconds.values == {("hls",): 60 + 99 * 0.5}
 
 
-def test_reports_of_one_channel_push_out_no_player_of_another(reports: Experience, monkeypatch: pytest.MonkeyPatch):
+def test_many_players_on_one_channel_do_not_displace_those_of_another(
+    reports: Experience, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(module, "MAX_SESSIONS", 10)
     for n in range(4):
         reports.add("calm", "flv", Cmcd(n))
@@ -101,7 +103,7 @@ def test_reports_of_one_channel_push_out_no_player_of_another(reports: Experienc
     assert reports.players == 10
 
 
-def test_memory_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch):
+def test_the_number_of_channels_and_players_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_TOTALS", 3)
     monkeypatch.setattr(module, "MAX_SESSIONS", 2)
     for n in range(5):
@@ -112,7 +114,7 @@ def test_memory_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch)
     assert len(reports._unsent) == 3
 
 
-def test_numbers_last_for_one_to_two_windows(reports: Experience, clock: Clock):
+def test_reports_expire_after_one_to_two_windows(reports: Experience, clock: Clock):
     reports.add("c1", "flv", Cmcd(1, startup=100))
     clock.now += module.WINDOW_SECONDS
     reports.add("c1", "flv", Cmcd(2, startup=100))
@@ -123,7 +125,9 @@ def test_numbers_last_for_one_to_two_windows(reports: Experience, clock: Clock):
     assert reports.of("c1") == {}
 
 
-def test_what_another_node_holds_is_taken_once_and_added_there(reports: Experience, metrics: Metrics, clock: Clock):
+def test_totals_of_a_remote_channel_are_taken_once_and_merged_there(
+    reports: Experience, metrics: Metrics, clock: Clock
+):
     reports.add("c1", "flv", Cmcd(1, startup=800, stalls=2))
     reports.add("mine", "flv", Cmcd(2, startup=800))
     taken = reports.take(lambda channel: channel == "mine")
@@ -145,7 +149,7 @@ def test_malformed_totals_are_refused(text: str):
         Totals.decode(text)
 
 
-def test_full_totals_fit_into_a_query():
+def test_encoded_maximum_totals_fit_into_a_query():
     totals = Totals()
     totals.viewers = totals.stalls = 999_999_999
     for distribution in totals.distributions():
@@ -155,7 +159,7 @@ def test_full_totals_fit_into_a_query():
     assert Totals.decode(totals.encode()).encode() == totals.encode()
 
 
-def test_totals_that_grew_too_large_can_still_be_sent():
+def test_totals_above_the_maximum_are_capped_when_encoded():
     totals = Totals()
     totals.viewers, totals.stalls, totals.stall_seconds = 2 * 10**9, 2 * 10**9, 10**7
     totals.startup.counts[0] = 20_000_000
@@ -164,7 +168,7 @@ def test_totals_that_grew_too_large_can_still_be_sent():
     assert sent.startup.counts[0] == 9_999_999
 
 
-def test_totals_of_other_nodes_never_overflow(reports: Experience):
+def test_merging_large_totals_does_not_overflow(reports: Experience):
     full = Totals.decode("_".join(["9" * 9] * 3 + [f"0-{'9' * 7}"] * 4))
     totals = Totals()
     for _ in range(600):

@@ -1,4 +1,4 @@
-"""Which streams have health, and what the metrics count."""
+"""Streams with health measurements, and the counts in the metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_each_pushed_stream_has_health_until_it_ends():
 
 
 @pytest.mark.parametrize("webrtc", [True, False])
-async def test_b_frames_are_looked_for_where_viewers_watch_by_webrtc(webrtc: bool):
+async def test_b_frames_are_a_finding_only_with_webrtc_viewers(webrtc: bool):
     events = Events()
     hub = builders.hub(events=events)
     monitor = HealthMonitor(hub, events)
@@ -71,7 +71,7 @@ async def test_a_rendition_has_no_health_of_its_own():
     await hub.drained()
 
 
-async def test_measuring_does_not_make_the_ingest_read_more_often():
+async def test_health_measurements_do_not_change_how_often_the_ingest_reads():
     events = Events()
     hub = builders.hub(events=events)
     HealthMonitor(hub, events)

@@ -1,4 +1,4 @@
-"""What a history remembers: fine values first, coarser ones with age, gaps as gaps, in bounded memory."""
+"""The history keeps fine recent values and coarser old ones, shows gaps, and uses bounded memory."""
 
 import itertools
 import math
@@ -23,14 +23,14 @@ def averages(timeline: Timeline, now: float, seconds: float) -> list[tuple[int, 
     return [(at, values["value"][0]) for at, values in timeline.points(now, seconds)[1]]
 
 
-def test_recent_values_are_as_recorded():
+def test_recent_values_are_returned_unchanged():
     timeline = recorded(60)
     step, points = timeline.points(START + 60, 600)
     assert step == 5
     assert points == [(START + at, {"value": (at, at, at)}) for at in range(0, 60, 5)]
 
 
-def test_an_hour_has_one_value_a_minute_with_its_extremes_and_ends_now():
+def test_an_hour_has_one_value_per_minute_with_minimum_and_maximum():
     timeline = recorded(3600)
     step, points = timeline.points(START + 3600, 3600)
     assert step == 60
@@ -41,7 +41,7 @@ def test_an_hour_has_one_value_a_minute_with_its_extremes_and_ends_now():
     assert times == sorted(set(times))
 
 
-def test_a_day_has_one_value_in_five_minutes_and_no_more_is_kept():
+def test_a_day_has_one_value_per_five_minutes_and_older_ones_are_deleted():
     timeline = recorded(DAY + 7200)
     now = START + DAY + 7200
     step, points = timeline.points(now, DAY)
@@ -53,13 +53,13 @@ def test_a_day_has_one_value_in_five_minutes_and_no_more_is_kept():
     assert len(timeline.encode()) < 3 * 653 * 16 + 1000
 
 
-def test_a_time_without_values_is_a_gap():
+def test_a_period_without_values_is_a_gap():
     timeline = recorded(60)
     timeline.add(START + 300, {"value": 1.0})
     assert [at for at, _ in timeline.points(START + 300, 600)[1]][-2:] == [START + 55, START + 300]
 
 
-def test_what_ended_in_the_middle_of_a_minute_is_not_lost():
+def test_values_of_an_incomplete_minute_are_not_lost():
     timeline = recorded(90)
     later = START + 7200
     assert averages(timeline, later, DAY)[-1] == (START + 85, 85.0)
@@ -73,14 +73,14 @@ def test_a_second_value_in_the_same_step_is_ignored():
     assert averages(timeline, START + 10, 600) == [(START, 0.0), (START + 5, 5.0)]
 
 
-def test_a_clock_that_was_set_back_begins_again_there():
+def test_after_the_clock_is_set_back_values_continue_at_the_new_time():
     timeline = recorded(3600)
     timeline.add(START + 600, {"value": 7.0})
     assert averages(timeline, START + 600, 600)[-1] == (START + 600, 7.0)
     assert timeline.last == START + 600
 
 
-def test_series_may_come_and_go():
+def test_series_may_start_and_end_at_any_time():
     timeline = Timeline()
     timeline.add(START, {"a": 1.0})
     timeline.add(START + 5, {"b": 2.0, "broken": math.nan})
@@ -117,7 +117,7 @@ def test_channels_are_forgotten_after_a_day():
     assert history.channel("new") is not None
 
 
-def test_a_history_is_the_same_after_it_was_stored():
+def test_a_history_survives_an_encoding_round_trip():
     history = History()
     history.node = recorded(4000)
     history.add_channel("c1", START, {"bitrate": 5e6, "viewers": 3.0})
@@ -130,7 +130,7 @@ def test_a_history_is_the_same_after_it_was_stored():
     assert channel.last == START + 5
 
 
-def test_anything_else_than_a_history_is_refused():
+def test_damaged_history_data_is_refused():
     history = History()
     history.node = recorded(600)
     data = b"".join(history.encode())
@@ -139,7 +139,7 @@ def test_anything_else_than_a_history_is_refused():
             History.decode(broken)
 
 
-def test_times_that_do_not_grow_are_refused():
+def test_times_that_do_not_increase_are_refused():
     timeline = recorded(20)
     data = bytearray(timeline.encode())
     at = data.index((START + 5).to_bytes(4, "little"))
@@ -148,7 +148,7 @@ def test_times_that_do_not_grow_are_refused():
         Timeline.decode(memoryview(bytes(data)))
 
 
-def test_processes_of_a_host_are_added_up():
+def test_values_of_several_processes_are_merged():
     first, second = recorded(120), recorded(120)
     parts = [one.points(START + 120, 600)[1] for one in (first, second)]
     points = merged(parts, 5, START + 120, lambda name: sum)
@@ -156,7 +156,7 @@ def test_processes_of_a_host_are_added_up():
     assert merged(parts, 5, START + 120, lambda name: max)[3] == (START + 15, {"value": (15, 15, 15)})
 
 
-def test_a_stream_that_moved_has_one_curve():
+def test_a_stream_moved_to_another_node_has_one_continuous_series():
     here, there = recorded(100), recorded(100, start=START + 100)
     points = merged(
         [here.points(START + 200, 600)[1], there.points(START + 200, 600)[1]], 5, START + 200, lambda n: max
@@ -164,7 +164,7 @@ def test_a_stream_that_moved_has_one_curve():
     assert [at for at, _ in points] == list(range(START, START + 200, 5))
 
 
-def test_a_part_that_ended_is_brought_to_the_common_step():
+def test_an_ended_part_is_converted_to_the_common_step():
     running, ended = recorded(4000), recorded(90)
     now = START + 4000
     parts = [one.points(now, 3600 * 2)[1] for one in (running, ended)]

@@ -1,4 +1,4 @@
-"""The recorder adds what is live, and its file survives a restart."""
+"""The recorder stores values of live channels, and its file survives a restart."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ def live(hub, name="c1"):
     return publisher
 
 
-async def test_only_live_channels_are_recorded_and_ended_ones_keep_what_they_have():
+async def test_ended_channels_keep_their_history_but_get_no_new_values():
     hub = builders.hub()
     recorder = Recorder(hub, lambda: {"cpu": 5.0}, stream_values(lambda stream: 7))
     publisher = live(hub)
@@ -39,7 +39,7 @@ async def test_only_live_channels_are_recorded_and_ended_ones_keep_what_they_hav
     await hub.drained()
 
 
-async def test_a_restart_goes_on_with_the_file(tmp_path: Path):
+async def test_a_restarted_recorder_continues_the_stored_history(tmp_path: Path):
     path = tmp_path / "history.bin"
     history = History()
     history.add_channel("c1", NOW, {"bitrate": 1.0})
@@ -55,7 +55,7 @@ async def test_a_restart_goes_on_with_the_file(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["history.bin"]
 
 
-async def test_a_file_that_was_not_read_yet_or_belongs_to_another_process_is_not_replaced(tmp_path: Path):
+async def test_a_history_file_is_not_overwritten_before_it_was_read(tmp_path: Path):
     path = tmp_path / "history.bin"
     recorder = Recorder(builders.hub(), dict, stream_values(lambda stream: 0), path)
     await recorder.save()
@@ -65,7 +65,7 @@ async def test_a_file_that_was_not_read_yet_or_belongs_to_another_process_is_not
     assert not path.exists()
 
 
-def test_a_foreign_file_is_one_warning_and_a_fresh_start(tmp_path: Path):
+def test_an_invalid_file_gives_one_warning_and_an_empty_history(tmp_path: Path):
     path = tmp_path / "history.bin"
     path.write_bytes(b"something else")
     with structlog.testing.capture_logs() as logged:
@@ -76,7 +76,7 @@ def test_a_foreign_file_is_one_warning_and_a_fresh_start(tmp_path: Path):
     assert logged == []
 
 
-async def test_a_disk_that_does_not_work_is_one_warning(tmp_path: Path):
+async def test_a_failed_save_gives_one_warning(tmp_path: Path):
     with structlog.testing.capture_logs() as logged:
         await history_file.save(History(), tmp_path / "no folder" / "history.bin")
     assert [line["log_level"] for line in logged] == ["warning"]

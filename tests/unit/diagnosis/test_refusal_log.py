@@ -1,4 +1,4 @@
-"""The refusals of a channel: the last ten, with reasons, and safe from clients that try ids."""
+"""The last ten refusals of a channel with their reasons, protected from clients that guess ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def refused(channel: str, reason: str = "wrong", peer: str = "192.0.2.7", time: 
     return Event(EventType.PUBLISH_REFUSED, time, channel, data)
 
 
-def test_the_last_ten_are_kept_the_newest_first():
+def test_the_last_ten_refusals_are_kept_newest_first():
     log = RefusalLog()
     for n in range(12):
         log.listen(refused("c1", time=NOW + n))
@@ -27,13 +27,13 @@ def test_the_last_ten_are_kept_the_newest_first():
     }  # fmt: skip
 
 
-def test_an_expired_key_has_its_expiry():
+def test_a_refusal_of_an_expired_key_contains_its_expiry():
     log = RefusalLog()
     log.listen(refused("c1", "expired", expired=1_670_371_200))
     assert log.of("c1")[0]["expired"] == "2022-12-07T00:00:00.000Z"
 
 
-def test_other_events_and_refusals_without_a_reason_for_clients_are_ignored():
+def test_other_events_and_refusals_without_a_public_reason_are_ignored():
     log = RefusalLog()
     log.listen(Event(EventType.STREAM_STARTED, NOW, "c1", {"stream": "c1"}))
     data = {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "StoreUnavailable"}
@@ -42,7 +42,7 @@ def test_other_events_and_refusals_without_a_reason_for_clients_are_ignored():
     assert log.of("c1") == [] and len(log) == 0
 
 
-def test_a_client_that_tries_ids_pushes_out_only_its_own():
+def test_a_client_that_guesses_ids_displaces_only_its_own_refusals():
     log = RefusalLog(max_unsigned=10)
     log.listen(refused("c1", peer="192.0.2.7"))
     for n in range(1000):
@@ -60,7 +60,7 @@ def test_addresses_of_one_ipv6_network_count_as_one_client():
 
 
 @pytest.mark.parametrize("reason", ["expired", "revoked", "in_use"])
-def test_wrong_keys_never_push_out_a_channel_with_a_genuine_key(reason: str) -> None:
+def test_wrong_keys_never_displace_channels_with_genuine_keys(reason: str) -> None:
     log = RefusalLog(max_unsigned=5)
     log.listen(refused("c1", "missing", time=NOW - 1))
     log.listen(refused("c1", reason))
@@ -76,7 +76,7 @@ def test_channels_with_genuine_keys_are_bounded_too():
     assert len(log) == 3 and log.of("c9") and not log.of("c6")
 
 
-def test_the_counts_of_addresses_do_not_grow():
+def test_the_counts_of_client_addresses_stay_bounded():
     log = RefusalLog(max_unsigned=3)
     for n in range(100):
         log.listen(refused(f"c{n}", peer=f"198.51.100.{n}"))
@@ -90,7 +90,7 @@ def test_the_refusals_of_several_nodes_are_merged():
     assert len(merged) == 10 and merged[0] is some[0] and some[1] not in merged
 
 
-def test_every_reason_can_be_remembered():
+def test_every_refusal_reason_can_be_logged():
     log = RefusalLog()
     for reason in RefusalReason:
         log.listen(refused("c1", str(reason)))

@@ -1,4 +1,4 @@
-"""Each fault of a push begins in time and ends in time, and healthy pushes have none."""
+"""Each fault of a push is reported and withdrawn in time, and healthy pushes have no findings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPORTED, WITHDRAWN = 10, 15  # contract: seconds
 
 
 def begins_and_ends(push: Push, code: str, **fault: object) -> None:
-    """A fault in the middle of a healthy push."""
+    """Adds a fault to a healthy push and removes it again. The finding must begin and end in time."""
     healthy = {name: getattr(push.media, name) for name in fault}
     assert push.send(20) == []
     assert code in push.send(REPORTED, **fault)
@@ -29,7 +29,7 @@ def begins_and_ends(push: Push, code: str, **fault: object) -> None:
     assert push.told.count((code, "ended")) == 1
 
 
-def test_a_healthy_push_has_no_findings_and_is_measured():
+def test_a_healthy_push_has_measurements_and_no_findings():
     push = Push()
     assert push.send(40) == []
     assert push.events == []
@@ -51,7 +51,7 @@ def test_a_healthy_push_has_no_findings_and_is_measured():
     declared=st.sampled_from(["fps", "none", "clock"]),
     seed=st.integers(0, 1000),
 )
-def test_no_healthy_push_has_findings(fps, gop, read, burst, b_frames, declared, seed):
+def test_healthy_pushes_of_any_kind_have_no_findings(fps, gop, read, burst, b_frames, declared, seed):
     fps = fps if declared == "fps" else 30.0  # of the parameter sets
     chance = random.Random(seed)
     still = [chance.uniform(2e4, 3e5) for _ in range(200)]  # a screen with small changes, at a variable bitrate
@@ -63,7 +63,7 @@ def test_no_healthy_push_has_findings(fps, gop, read, burst, b_frames, declared,
         assert push.send(1) == []
 
 
-def test_a_long_gop_is_found_while_it_is_running():
+def test_a_long_gop_is_found_before_it_ends():
     push = Push(Media(gop=10))
     assert push.send(4) == []
     assert push.send(3) == ["gop_long"]
@@ -73,7 +73,7 @@ def test_a_long_gop_is_found_while_it_is_running():
     assert push.send(WITHDRAWN + 3, gop=2) == []  # the running GOP ends first
 
 
-def test_b_frames_are_found_where_viewers_watch_by_webrtc():
+def test_b_frames_are_found_with_webrtc_viewers():
     push = Push(Media(b_frames=True), webrtc=True)
     assert push.send(REPORTED) == ["b_frames"]
     assert push.value("b_frames") == 1
@@ -81,7 +81,7 @@ def test_b_frames_are_found_where_viewers_watch_by_webrtc():
     assert push.send(WITHDRAWN, b_frames=False) == []
 
 
-def test_open_gops_are_found_and_the_setting_named():
+def test_open_gops_are_found_and_the_text_names_the_setting():
     push = Push(Media(b_frames=True, open_gops=True))
     assert push.send(REPORTED) == ["open_gop"]
     assert "switch off open GOP" in push.text("open_gop")
@@ -92,24 +92,24 @@ def test_key_frames_without_b_frames_are_no_open_gop():
     assert Push(Media(open_gops=True)).send(30) == []
 
 
-def test_b_frames_are_no_fault_without_webrtc():
+def test_b_frames_are_no_fault_without_webrtc_viewers():
     push = Push(Media(b_frames=True))
     assert push.send(30) == []
     assert push.health.measured()["bFrames"] is True
 
 
-def test_missing_frames_are_found_against_the_metadata():
+def test_a_frame_rate_below_the_metadata_is_found():
     push = Push()
     begins_and_ends(push, "fps_low", fps=20.0)
 
 
-def test_the_text_of_missing_frames_has_both_numbers():
+def test_the_text_about_missing_frames_has_actual_and_expected_rate():
     push = Push(Media(fps=22))
     push.send(20)
     assert push.text("fps_low") == "22 of 25 frames arrive: the encoder or the uplink is too slow."
 
 
-def test_the_frame_rate_of_the_parameter_sets_counts_without_metadata():
+def test_without_metadata_the_frame_rate_of_the_parameter_sets_is_expected():
     push = Push(Media(fps=20), metadata={})
     declared = push.health.measured()["declaredFps"]
     assert declared is None  # nothing was measured yet
@@ -118,7 +118,7 @@ def test_the_frame_rate_of_the_parameter_sets_counts_without_metadata():
     assert push.codes == ["fps_low"]
 
 
-def test_a_bitrate_that_swings_is_found():
+def test_an_unsteady_bitrate_is_found():
     push = Push()
     begins_and_ends(push, "bitrate_unsteady", bitrate=lambda at: 3e6 if at % 4 < 2 else 3e5)
 
@@ -130,13 +130,13 @@ def test_a_bitrate_below_the_declared_one_is_steady():
     assert push.send(40) == []
 
 
-def test_one_change_of_the_picture_is_no_unsteady_bitrate():
+def test_a_single_bitrate_peak_is_no_fault():
     push = Push(Media(bitrate=lambda at: 8e6 if 20 <= at < 22 else 1e5))
     for _ in range(40):
         assert push.send(1) == []
 
 
-def test_missing_sound_is_found_whether_or_not_a_track_was_announced():
+def test_missing_sound_is_found_with_and_without_an_announced_track():
     push = Push()
     assert push.send(20) == []
     assert push.send(9, sound=b"") == []
@@ -164,19 +164,19 @@ def test_missing_video_is_found():
     begins_and_ends(Push(), "video_missing", fps=0.0)
 
 
-def test_a_push_of_sound_only_is_meant_so():
+def test_a_push_of_sound_only_without_announced_video_is_no_fault():
     assert Push(Media(fps=0), metadata={}).send(40) == []
     announced = Push(Media(fps=0), metadata={"videocodecid": 7.0})
     assert announced.send(10) == ["video_missing"]
 
 
 @pytest.mark.parametrize("drift", [0.02, -0.02])
-def test_sound_that_runs_away_is_found(drift):
+def test_drifting_sound_is_found(drift):
     push = Push()
     begins_and_ends(push, "av_drift", drift=drift)
 
 
-def test_the_text_of_a_drift_has_its_speed():
+def test_the_text_about_a_drift_has_its_speed():
     push = Push(Media(drift=0.02))
     push.send(20)
     assert push.text("av_drift").startswith("Sound runs 20 ms a second away from the picture")
@@ -189,7 +189,7 @@ def test_a_slow_drift_is_found_later():
     assert push.send(20) == ["av_drift"]
 
 
-def test_a_step_of_the_sound_is_no_drift():
+def test_a_single_step_of_the_sound_is_no_drift():
     push = Push()
     push.send(20)
     push._audio_offset += 0.3
@@ -207,7 +207,7 @@ def test_timestamps_that_jump_are_found():
     assert push.send(4) == []
 
 
-def test_a_jump_that_the_intake_repaired_is_found():
+def test_a_timestamp_jump_repaired_by_the_intake_is_found():
     push = Push()
     timeline = push.publisher.timeline
     timeline.stamp(0, 1000)
@@ -227,7 +227,7 @@ def test_a_publisher_that_pauses_and_continues_does_not_jump():
         assert "timestamps_jump" not in push.send(1)
 
 
-def test_a_stall_is_late_and_nothing_else():
+def test_a_stalled_push_gives_only_the_finding_of_late_arrivals():
     push = Push()
     push.send(20)
     assert push.wait(4) == ["arrivals_late"]
@@ -238,7 +238,7 @@ def test_a_stall_is_late_and_nothing_else():
     assert {code for code, _ in push.told} == {"arrivals_late"}
 
 
-def test_media_that_falls_behind_is_late():
+def test_media_slower_than_real_time_is_found():
     push = Push(metadata={})
     push.metadata = {}
     push.send(20)
@@ -247,7 +247,7 @@ def test_media_that_falls_behind_is_late():
     assert "arrivals_late" not in push.codes
 
 
-def test_a_busy_process_blames_nobody():
+def test_a_busy_gateway_process_causes_no_findings():
     push = Push()
     push.send(20)
     push.now += 30
@@ -255,7 +255,7 @@ def test_a_busy_process_blames_nobody():
     assert push.codes == []
 
 
-def test_a_clock_that_is_set_blames_nobody():
+def test_a_wall_clock_change_causes_no_findings():
     push = Push()
     push.send(20)
     push.health._clock -= 100  # as if the wall clock had been set forward
@@ -284,7 +284,7 @@ def test_black_and_frozen_pictures_are_found():
     assert pictures(push, 3, lambda n: overview(60 + n, 40)) == []
 
 
-def test_one_picture_that_several_outputs_decode_is_not_frozen():
+def test_a_picture_decoded_by_several_outputs_is_not_frozen():
     push = Push()
     push.send(5)
     for _ in range(12):
@@ -292,7 +292,7 @@ def test_one_picture_that_several_outputs_decode_is_not_frozen():
         assert push.send(1) == []
 
 
-def test_a_publisher_that_leaves_has_no_findings():
+def test_findings_end_when_the_publisher_disconnects():
     push = Push(Media(gop=10))
     assert push.send(10) == ["gop_long"]
     push.publisher.close()
@@ -302,7 +302,7 @@ def test_a_publisher_that_leaves_has_no_findings():
     assert push.told == [("gop_long", "begun"), ("gop_long", "ended")]
 
 
-def test_a_publisher_that_returns_is_measured_anew():
+def test_measurements_restart_for_a_returning_publisher():
     push = Push()
     push.send(20)
     push.publisher.close()
@@ -313,7 +313,7 @@ def test_a_publisher_that_returns_is_measured_anew():
     assert push.events == []
 
 
-def test_another_input_with_equal_tracks_is_measured_anew():
+def test_measurements_restart_after_a_switch_to_another_input():
     push = Push()
     push.send(20)
     push.stream.input = "van"
@@ -324,14 +324,14 @@ def test_another_input_with_equal_tracks_is_measured_anew():
     assert push.events == []
 
 
-def test_the_end_of_the_stream_ends_the_findings():
+def test_findings_end_with_the_stream():
     push = Push(Media(gop=10))
     push.send(10)
     push.stream.end(EndReason.KICKED)
     assert push.told[-1] == ("gop_long", "ended")
 
 
-def test_a_measurement_that_fails_finds_nothing_more():
+def test_a_failed_measurement_gives_no_more_findings():
     push = Push()
     push.send(5)
     push.health._measurement._listen = None  # as if it had a bug
@@ -339,7 +339,7 @@ def test_a_measurement_that_fails_finds_nothing_more():
     assert set(push.health.measured().values()) == {None}
 
 
-def test_a_fault_that_flaps_is_reported_once_a_minute():
+def test_a_flapping_fault_is_reported_at_most_once_a_minute():
     push = Push(Media(sound=SILENCE))
     for _ in range(10):
         push.send(9, sound=SILENCE)
@@ -349,5 +349,5 @@ def test_a_fault_that_flaps_is_reported_once_a_minute():
     assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
 
 
-def test_the_codes_are_those_of_the_contract():
+def test_there_are_13_distinct_finding_codes():
     assert len(set(CODES)) == len(CODES) == 13

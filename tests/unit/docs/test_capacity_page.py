@@ -1,4 +1,4 @@
-"""docs/capacity.md: its tables are what the simulation prints, its bills are added up right."""
+"""The tables of docs/capacity.md equal the output of the simulation, and its costs are computed correctly."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_the_page_shows_every_table() -> None:
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_table_of_the_page_is_what_is_printed(name: str) -> None:
+def test_a_table_of_the_page_equals_the_printed_table(name: str) -> None:
     assert shown()[name] == TABLES[name](), f"`make capacity-page` writes the page's tables anew ({name})"
 
 
-def test_any_change_of_a_table_is_noticed() -> None:
+def test_a_changed_table_changes_the_fingerprint() -> None:
     page = PAGE.read_text("utf-8")
     before = fingerprint(page, "code")
     assert fingerprint(page.replace("# ", "# Another heading: ", 1), "code") == before
@@ -34,7 +34,7 @@ def test_any_change_of_a_table_is_noticed() -> None:
         assert fingerprint(page.replace(table, table.replace("|", "||", 1)), "code") != before
 
 
-def test_any_change_of_the_code_is_noticed_and_of_remarks_is_none(tmp_path: Path) -> None:
+def test_changes_of_code_but_not_of_comments_change_the_fingerprint(tmp_path: Path) -> None:
     before = code()
     shutil.copytree(PACKAGE, tmp_path, dirs_exist_ok=True)
     measured = (tmp_path / "measured.py").read_text("utf-8")
@@ -44,13 +44,13 @@ def test_any_change_of_the_code_is_noticed_and_of_remarks_is_none(tmp_path: Path
     assert code(tmp_path) != before
 
 
-def test_tiers_are_paid_one_after_another() -> None:
+def test_each_price_tier_applies_to_its_own_volume() -> None:
     assert prices.tiered(10_000, prices.CLOUDFRONT_GB) == pytest.approx(850)
     assert prices.tiered(60_000, prices.CLOUDFRONT_GB) == pytest.approx(850 + 3_200 + 600)
     assert prices.tiered(200_000, prices.INTERNET_GB) == pytest.approx(900 + 3_400 + 7_000 + 2_500)
 
 
-def test_a_balancer_is_paid_for_its_fullest_dimension() -> None:
+def test_a_load_balancer_costs_its_largest_dimension() -> None:
     quiet = Usage(0, 0, 10, 0, 0, 0, 0, 0, joins=1, open=100)
     busy = Usage(0, 0, 10, 0, 0, 0, 0, 0, joins=1_000, open=100)
     hour = prices.HOURS_PER_MONTH
@@ -65,12 +65,12 @@ def test_every_measured_figure_names_its_command() -> None:
     assert all(x.value > 0 and x.unit and "bench" in x.how for x in figures)
 
 
-def test_an_hour_of_a_stream_has_its_gigabytes() -> None:
+def test_an_hour_of_a_stream_in_gigabytes_follows_from_the_bitrate() -> None:
     assert Media(bitrate=2_500_000).gb_hour == pytest.approx(1.125)
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.123, "0.12"), (9.87, "9.9"), (45.67, "45.7"), (1_234, "1,230"), (9_999_999, "10,000,000")]
 )
-def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+def test_numbers_are_rounded_to_three_significant_digits(value: float, text: str) -> None:
     assert number(value) == text

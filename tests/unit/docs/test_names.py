@@ -1,4 +1,4 @@
-"""What the documents name exists: variables, options, sections to which they link."""
+"""Names in the documents exist: environment variables and linked sections."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ OTHERS = {"MILLRACE_TOKEN", "MILLRACE_PROFILE"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_variables_exist(page: Path) -> None:
+def test_environment_variables_in_documents_exist(page: Path) -> None:
     known = {variable(name) for name in OPTIONS} | {f"{variable(name)}_FILE" for name in OPTIONS if is_secret(name)}
     named = {name for name in re.findall(r"MILLRACE_[A-Z0-9_]+", page.read_text()) if not name.endswith("__")}
     assert named - known - OTHERS == set()

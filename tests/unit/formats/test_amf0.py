@@ -1,4 +1,4 @@
-"""AMF0 (and AMF3 behind its marker) is read within bounds and written back."""
+"""AMF0, and AMF3 behind its marker, are decoded within bounds and encoded again."""
 
 import contextlib
 import struct
@@ -42,11 +42,11 @@ def test_ecma_array_may_lack_its_end_at_the_end_of_the_data(end: bytes) -> None:
 
 
 @pytest.mark.parametrize("marker", [0x04, 0x0D, 0x0E], ids=["movie clip", "unsupported", "record set"])
-def test_what_has_no_value_is_passed_by(marker: int) -> None:
+def test_types_without_a_value_decode_to_none(marker: int) -> None:
     assert amf0.decode(bytes((3, 0, 1)) + b"a" + bytes((marker,)) + b"\0\1b\x05\0\0\x09") == [{"a": None, "b": None}]
 
 
-def test_strict_array_and_date() -> None:
+def test_strict_arrays_and_dates_decode() -> None:
     values = amf0.decode(b"\x0a\0\0\0\x02" + number(1) + b"\x05" + b"\x0b" + struct.pack(">d", 1e12) + b"\0\0")
     assert values == [[1.0, None], 1e12]
     assert isinstance(values[1], amf0.Date)
@@ -56,12 +56,12 @@ def test_reference_points_to_an_earlier_object() -> None:
     assert amf0.decode(b"\x03" + key("a") + number(1) + END + b"\x07\0\0") == [{"a": 1.0}, {"a": 1.0}]
 
 
-def test_reference_to_the_object_around_it_is_refused() -> None:
+def test_a_reference_to_the_enclosing_object_is_refused() -> None:
     with pytest.raises(InvalidData, match="reference"):
         amf0.decode(b"\x03" + key("a") + b"\x07\0\0" + END)
 
 
-def test_references_cannot_grow_a_small_message_into_a_large_tree() -> None:
+def test_nested_references_cannot_expand_without_bound() -> None:
     level = b"\x0a\0\0\0\x02" + b"\x05\x05"
     for index in range(40):
         level += b"\x0a\0\0\0\x02" + (b"\x07" + struct.pack(">H", index)) * 2
@@ -69,7 +69,7 @@ def test_references_cannot_grow_a_small_message_into_a_large_tree() -> None:
         amf0.decode(level)
 
 
-def test_references_to_long_text_are_counted() -> None:
+def test_references_to_long_text_count_towards_the_limit() -> None:
     data = b"\x0a\0\0\0\x01\x0c" + struct.pack(">I", 200_000) + b"x" * 200_000 + b"\x07\0\0" * 20
     with pytest.raises(InvalidData, match="too many"):
         amf0.decode(data)
@@ -79,18 +79,18 @@ def test_broken_utf8_is_replaced() -> None:
     assert amf0.decode(b"\x02\0\x02\xff\xfe") == ["\ufffd\ufffd"]
 
 
-def test_depth_is_bounded() -> None:
+def test_the_nesting_depth_is_bounded() -> None:
     with pytest.raises(InvalidData, match="deeper"):
         amf0.decode(b"\x0a\0\0\0\x01" * 40 + b"\x05")
     assert amf0.decode(b"\x0a\0\0\0\x01" * 32 + b"\x05")
 
 
-def test_items_are_bounded() -> None:
+def test_the_number_of_items_is_bounded() -> None:
     with pytest.raises(InvalidData, match="too many"):
         amf0.decode(b"\x05" * 11, max_items=5)
 
 
-def test_an_array_may_not_claim_more_than_is_there() -> None:
+def test_an_array_with_a_count_above_its_data_is_refused() -> None:
     with pytest.raises(InvalidData, match="claims"):
         amf0.decode(b"\x0a\x00\x00\xff\xff\x05")
 
@@ -101,11 +101,11 @@ def test_truncated_and_unknown_values_are_refused(data: bytes) -> None:
         amf0.decode(data)
 
 
-def test_read_gives_the_offset_behind_the_value() -> None:
+def test_read_returns_the_offset_after_the_value() -> None:
     assert amf0.read(b"\x02\x00\x02hirest") == ("hi", 5)
 
 
-def test_encoding_forms() -> None:
+def test_values_are_encoded_in_their_amf0_form() -> None:
     assert amf0.encode("a", 1, True, None) == b"\x02\x00\x01a" + number(1) + b"\x01\x01" + b"\x05"
     assert amf0.encode({"a": 1.0}) == b"\x03" + key("a") + number(1) + END
     assert amf0.encode(amf0.EcmaArray(a=1.0))[:5] == b"\x08\0\0\0\x01"
@@ -127,7 +127,7 @@ _VALUES = st.recursive(
 
 
 @given(st.lists(_VALUES, max_size=4))
-def test_what_is_written_is_read_back(values: list) -> None:
+def test_encoded_values_decode_to_the_same_values(values: list) -> None:
     def known(value):  # lone surrogates are written as "?"
         if isinstance(value, str):
             return value.encode("utf-8", "replace").decode()
@@ -185,7 +185,7 @@ def amf3(data: bytes):
         (b"\x11\x03\x00\x06\x03a\x04\x02", [["a", 2.0]]),
     ],
 )
-def test_amf3_values(data: bytes, value: object) -> None:
+def test_amf3_values_decode(data: bytes, value: object) -> None:
     assert amf3(data) == value
 
 
@@ -204,10 +204,10 @@ def test_amf3_values(data: bytes, value: object) -> None:
         b"",
     ],
 )
-def test_amf3_that_cannot_be_read_is_refused(data: bytes) -> None:
+def test_invalid_amf3_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidData):
         amf0.decode(b"\x11" + data)
 
 
-def test_amf0_goes_on_behind_an_amf3_value() -> None:
+def test_amf0_continues_after_an_amf3_value() -> None:
     assert amf0.decode(b"\x11\x04\x05" + number(1)) == [5.0, 1.0]

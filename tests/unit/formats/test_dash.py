@@ -1,4 +1,4 @@
-"""The MPD: read as a client reads it, and held against the segments that there really are."""
+"""The DASH MPD, resolved like a client and compared with the actual segments."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def manifest(packager: CmafPackager) -> tuple[ET.Element, list[Set]]:
 
 
 def available(root: ET.Element, s: Set, number: int) -> float:
-    """When a client may ask for all of segment `number`, ISO/IEC 23009-1 §5.3.9.5.3."""
+    """The time at which a client may request the complete segment `number`, ISO/IEC 23009-1 §5.3.9.5.3."""
     start = datetime.fromisoformat(root.get("availabilityStartTime", "")).timestamp()
     duration = int(s.template.get("duration", "0")) / s.scale
     return start + seconds(s.period.get("start")) + (number - s.first + 1) * duration
@@ -101,7 +101,7 @@ REGULAR = {
 
 
 @pytest.mark.parametrize("table", REGULAR.values(), ids=REGULAR)
-def test_regular_key_frames_make_a_template_whose_numbers_are_the_segments(table: Timetable) -> None:
+def test_with_regular_key_frames_a_template_numbers_the_segments(table: Timetable) -> None:
     packager = cmaf()
     feed(packager, table, end=False)
     root, sets = manifest(packager)
@@ -121,7 +121,7 @@ def test_regular_key_frames_make_a_template_whose_numbers_are_the_segments(table
 
 
 @pytest.mark.parametrize("table", REGULAR.values(), ids=REGULAR)
-def test_a_segment_is_there_when_the_clock_says_so(table: Timetable) -> None:
+def test_a_segment_is_complete_at_its_availability_time(table: Timetable) -> None:
     packager = cmaf()
     came: dict[tuple[str, int], float] = {}
 
@@ -142,7 +142,7 @@ def test_a_segment_is_there_when_the_clock_says_so(table: Timetable) -> None:
     assert checked >= 6
 
 
-def test_picture_and_sound_share_one_time_line() -> None:
+def test_picture_and_sound_have_the_same_offset_and_duration() -> None:
     packager = cmaf()
     feed(packager, Timetable(seconds=15, shifts=(2, 4, 1, 1)), end=False)
     _, (video, audio) = manifest(packager)
@@ -151,7 +151,7 @@ def test_picture_and_sound_share_one_time_line() -> None:
 
 
 @pytest.mark.parametrize("gop", [(60, 44, 72, 28), (60, 60, 92)], ids=str)
-def test_irregular_key_frames_make_a_timeline_of_exactly_the_listed_segments(gop: tuple[int, ...]) -> None:
+def test_with_irregular_key_frames_a_timeline_lists_the_segments(gop: tuple[int, ...]) -> None:
     packager = cmaf(seconds=1.0)
     feed(packager, Timetable(seconds=30, gop=gop, shifts=(2, 4, 1, 1)), end=False)
     root, sets = manifest(packager)
@@ -168,7 +168,7 @@ def test_irregular_key_frames_make_a_timeline_of_exactly_the_listed_segments(gop
     assert abs(sets[0].offset - sets[1].offset) < 1 / 44100
 
 
-def test_a_template_gives_way_to_a_timeline_when_key_frames_become_irregular() -> None:
+def test_a_timeline_replaces_the_template_when_key_frames_become_irregular() -> None:
     packager = cmaf()
     modes = []
 
@@ -182,7 +182,7 @@ def test_a_template_gives_way_to_a_timeline_when_key_frames_become_irregular() -
     assert modes == sorted(modes, reverse=True)
 
 
-def test_a_publisher_that_falls_behind_its_clock_is_no_longer_promised() -> None:
+def test_a_late_publisher_gets_a_timeline_and_no_template() -> None:
     packager = cmaf()
     packager.on_tracks(Tracks(Timetable().video, None, 0))
     for unit in Timetable(seconds=12, audio=None).units():
@@ -191,7 +191,7 @@ def test_a_publisher_that_falls_behind_its_clock_is_no_longer_promised() -> None
     assert not manifest(packager)[1][0].by_number
 
 
-def test_a_discontinuity_opens_a_period_and_the_old_one_has_its_length() -> None:
+def test_a_discontinuity_starts_a_period_and_ends_the_previous_one() -> None:
     packager = cmaf(size=20)
     feed(packager, Timetable(seconds=9.3), Timetable(seconds=11, start=10.8), end=False)
     root, sets = manifest(packager)
@@ -214,8 +214,8 @@ def test_a_discontinuity_opens_a_period_and_the_old_one_has_its_length() -> None
 @pytest.mark.parametrize(
     "other", [{}, {"audio_late": 0.4}, {"audio_late": 5.0}, {"audio": None}, {"video": None}], ids=str
 )
-def test_at_every_unit_of_a_publisher_that_comes_back_there_is_a_manifest(other: dict[str, Any]) -> None:
-    """The picture's first segment of a Period is complete before the sound's, which may not come at all."""
+def test_the_manifest_is_valid_at_every_unit_of_a_returning_publisher(other: dict[str, Any]) -> None:
+    """The first video segment of a Period is complete before the first audio segment, which may never come."""
     packager = cmaf(size=20)
     feed(packager, Timetable(seconds=9.3), end=False)
     then = replace(Timetable(seconds=9, start=10.8), **other)
@@ -230,7 +230,7 @@ def test_at_every_unit_of_a_publisher_that_comes_back_there_is_a_manifest(other:
     assert periods == {1, 2}
 
 
-def test_an_ended_stream_has_a_length_and_no_update() -> None:
+def test_the_manifest_of_an_ended_stream_has_a_duration_and_no_updates() -> None:
     packager = cmaf(size=20)
     feed(packager, Timetable(seconds=9.3))
     root, sets = manifest(packager)
@@ -239,7 +239,7 @@ def test_an_ended_stream_has_a_length_and_no_update() -> None:
     assert not any(s.by_number for s in sets)
 
 
-def test_representations_say_what_a_player_needs() -> None:
+def test_representations_have_codecs_size_rate_and_bandwidth() -> None:
     packager = cmaf()
     feed(packager, Timetable(size=4000), end=False)
     root, (video, audio) = manifest(packager)
@@ -253,7 +253,7 @@ def test_representations_say_what_a_player_needs() -> None:
     assert latency is not None and int(latency.get("target", "0")) == 3022  # behind parts of 22 frames
 
 
-def test_a_timeline_is_written_in_runs() -> None:
+def test_equal_durations_of_a_timeline_are_written_as_one_entry() -> None:
     entries = (
         TimelineEntry(100, 10),
         TimelineEntry(110, 10),

@@ -1,4 +1,4 @@
-"""Scans of a JPEG, counted before anything is decoded."""
+"""The scans of a JPEG are counted before it is decoded."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ def jpeg(width: int, height: int, **how: object) -> bytes:
 
 
 def with_scans(data: bytes, more: int) -> bytes:
-    """The same progressive JPEG, its last scan `more` times more."""
+    """The same progressive JPEG with its last scan repeated `more` times."""
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * more + data[-2:]
 
 
-def test_an_ordinary_file_has_one_scan_and_a_progressive_one_about_ten() -> None:
+def test_a_baseline_jpeg_has_one_scan_and_a_progressive_one_about_ten() -> None:
     assert scans(jpeg(64, 64), 100) == 1
     assert 6 <= scans(jpeg(64, 64, progressive=True), 100) <= 12
 
 
-def test_scans_of_a_picture_within_its_metadata_do_not_count() -> None:
+def test_scans_of_an_embedded_preview_do_not_count() -> None:
     assert scans(jpeg(64, 64, exif=b"Exif\0\0" + jpeg(16, 16, progressive=True)), 100) == 1
 
 
-def test_counting_ends_where_there_are_too_many() -> None:
+def test_counting_stops_at_the_limit() -> None:
     data = with_scans(jpeg(16, 16, progressive=True), 5000)
     assert scans(data, 50) == 51 and scans(data, 1_000_000) > 5000
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"\xff\xda", b"\xff\xda\0", b"\xff" * 1000, b"no JPEG"])
-def test_what_is_no_jpeg_is_counted_to_its_end(data: bytes) -> None:
+def test_data_that_is_not_jpeg_has_at_most_one_scan(data: bytes) -> None:
     assert scans(data, 10) <= 1
 
 
-def test_every_cut_of_a_file_is_counted() -> None:
+def test_scans_are_counted_in_files_truncated_at_any_place() -> None:
     data = with_scans(jpeg(16, 16, progressive=True), 3)
     counts = [scans(data[:end], 100) for end in range(len(data) + 1)]
     assert counts == sorted(counts) and counts[-1] == scans(data + b"\xff\xda" * 50, 100)
 
 
-def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jpeg_with_thousands_of_scans_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(*_: object) -> None:
         raise AssertionError("decoded")
 
@@ -58,8 +58,8 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatc
         read_picture(data)
 
 
-def test_scans_count_where_the_file_says_that_it_holds_several_pictures() -> None:
-    """Pillow then calls its format MPO, not JPEG."""
+def test_scans_are_counted_in_a_file_with_several_pictures() -> None:
+    """Pillow reports such a file as MPO and not as JPEG."""
     data = with_scans(jpeg(1000, 1000, progressive=True, quality=5), 3000)
     file, small = io.BytesIO(), Image.new("RGB", (8, 8))
     small.save(file, "MPO", save_all=True, append_images=[small])
@@ -72,12 +72,12 @@ def test_scans_count_where_the_file_says_that_it_holds_several_pictures() -> Non
         read_picture(several)
 
 
-def test_many_scans_of_a_large_picture_are_refused_and_of_a_small_one_shown() -> None:
+def test_the_limit_of_scans_depends_on_the_picture_size() -> None:
     large = with_scans(jpeg(4000, 4000, progressive=True, quality=5), 40)
     with pytest.raises(PictureUnusable, match=r"a JPEG of [0-9]+ scans of 16000000 pixels would take too long"):
         read_picture(large)
     assert read_picture(with_scans(jpeg(64, 64, progressive=True), 40)).size == (64, 64)
 
 
-def test_a_progressive_photograph_is_shown() -> None:
+def test_a_progressive_photograph_is_accepted() -> None:
     assert read_picture(jpeg(4000, 3000, progressive=True, quality=30), (400, 300)).size >= (400, 300)

@@ -1,4 +1,4 @@
-"""Which container a push is, by its first bytes, and how long it may go on without a picture."""
+"""The first bytes of a push tell its container, and a push without any sample is limited in size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.recorded import CAPTURES, capture, cluster, described, ebml, 
 
 
 @pytest.mark.parametrize("name", CAPTURES)
-def test_a_capture_reads_the_same_in_its_slices_and_whole(name: str) -> None:
+def test_a_recording_is_read_equally_in_slices_and_as_a_whole(name: str) -> None:
     whole = RecordingReader().receive(capture(name))
     reader = RecordingReader()
     assert [described(e) for part in slices(name) for e in reader.receive(part)] == [described(e) for e in whole]
@@ -22,7 +22,7 @@ def test_a_capture_reads_the_same_in_its_slices_and_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["h264.webm", "h264.mp4"])
-def test_nothing_is_decided_before_enough_has_come(name: str) -> None:
+def test_the_container_is_detected_from_single_bytes(name: str) -> None:
     data = capture(name)
     reader = RecordingReader()
     events = [e for piece in pieces(data[:6000], 1) for e in reader.receive(piece)]
@@ -41,12 +41,12 @@ def test_nothing_is_decided_before_enough_has_come(name: str) -> None:
     ],
     ids=["webm", "mp4", "cluster", "riff", "zeros", "json"],
 )
-def test_a_push_without_its_beginning_is_told_so(data: bytes) -> None:
+def test_a_push_without_its_beginning_is_refused_with_a_reason(data: bytes) -> None:
     with pytest.raises(InvalidData, match="the recording's beginning is missing"):
         RecordingReader().receive(data)
 
 
-def test_headers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_headers_without_samples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media_recorder, "MAX_SILENT", 10_000)
     reader = RecordingReader()
     reader.receive(head())
@@ -55,7 +55,7 @@ def test_headers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
             reader.receive(ebml.element(b"\xec", bytes(1000)))
 
 
-def test_samples_in_between_make_a_push_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_with_samples_may_continue_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media_recorder, "MAX_SILENT", 2000)
     reader = RecordingReader()
     reader.receive(webm(cluster(0, simple(1, 0, b"p", key=True))))

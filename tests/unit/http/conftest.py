@@ -1,4 +1,4 @@
-"""Every asynchronous test of this folder runs on both event loops."""
+"""Runs every asynchronous test of this folder on both event loops."""
 
 from tests.support.loops import pytest_asyncio_loop_factories
 

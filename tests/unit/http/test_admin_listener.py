@@ -1,4 +1,4 @@
-"""The admin listener below aiohttp: time-outs, bounds of connections, turns, and what it says of malformed requests."""
+"""The admin listener below aiohttp: time-outs, limits of connections, fairness, and malformed requests."""
 
 import asyncio
 import logging
@@ -57,7 +57,7 @@ async def running(limits=LIMITS, forwarded=(), tls=None, handler=None):
 
 
 def over(listener):
-    """Lets the time of all connections be over."""
+    """Sets the deadline of all connections to the past."""
     for connection in listener.connections:
         connection.deadline = 0.0
 
@@ -70,7 +70,7 @@ async def test_a_connection_serves_many_requests():
     assert admin.served == ["/0", "/1", "/2", "/body"]
 
 
-async def test_who_says_nothing_and_who_says_half_is_closed():
+async def test_silent_connections_and_incomplete_requests_time_out():
     async with running() as admin, admin.connect() as silent, admin.connect() as half:
         await half.send("GET / HTTP/1.1\r\nHost: a\r\n")
         await until(lambda: any(c._partial for c in admin.listener.connections))
@@ -82,7 +82,7 @@ async def test_who_says_nothing_and_who_says_half_is_closed():
         assert await half.rest() == b""
 
 
-async def test_a_request_that_takes_long_has_no_deadline_and_its_connection_is_kept():
+async def test_a_slow_answer_has_no_deadline_and_keeps_the_connection_open():
     gate = asyncio.Event()
 
     async def slow(request):
@@ -99,7 +99,7 @@ async def test_a_request_that_takes_long_has_no_deadline_and_its_connection_is_k
         assert connection.deadline > asyncio.get_running_loop().time() + 60
 
 
-async def test_an_address_with_too_many_connections_is_told_so_and_gets_room_again():
+async def test_too_many_connections_of_an_address_get_429():
     async with running(AdminLimits(10, 30, per_address=2, connections=0)) as admin:
         async with admin.connect() as one, admin.connect() as two, admin.connect() as three:
             await one.get("/")
@@ -113,13 +113,13 @@ async def test_an_address_with_too_many_connections_is_told_so_and_gets_room_aga
         assert admin.listener.refused == 1
 
 
-async def test_a_trusted_proxy_is_not_counted():
+async def test_a_trusted_proxy_has_no_connection_limit():
     limits = AdminLimits(10, 30, per_address=1, connections=0)
     async with running(limits, ["127.0.0.0/8"]) as admin, admin.connect() as one, admin.connect() as two:
         assert (await one.get("/")).status == (await two.get("/")).status == 200
 
 
-async def test_beyond_all_that_there_may_be_a_connection_is_closed_at_once():
+async def test_connections_above_the_total_limit_are_closed_at_once():
     async with running(AdminLimits(10, 30, per_address=0, connections=1)) as admin:
         async with admin.connect() as one, admin.connect() as two:
             await one.get("/")
@@ -141,7 +141,7 @@ async def test_tls_connections_are_counted_before_their_handshake(tmp_path):
         await until(lambda: not admin.listener.quota["127.0.0.1"])
 
 
-async def test_pipelined_requests_let_others_be_served_between_them():
+async def test_pipelined_requests_do_not_delay_other_connections():
     async with running() as admin:
         with (
             closing(socket.create_connection(("127.0.0.1", admin.port))) as many,
@@ -165,7 +165,7 @@ async def test_pipelined_requests_let_others_be_served_between_them():
         ("\x16\x03\x01\x02", 400),
     ],
 )
-async def test_what_is_malformed_is_refused_without_a_line_of_error(head, status, caplog):
+async def test_malformed_requests_are_refused_without_an_error_in_the_log(head, status, caplog):
     with caplog.at_level(logging.INFO):
         async with running() as admin, admin.connect() as wire:
             await wire.send(head)
@@ -175,15 +175,15 @@ async def test_what_is_malformed_is_refused_without_a_line_of_error(head, status
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_client_that_sends_no_more_gets_its_answer():
+async def test_a_client_that_half_closes_the_connection_gets_its_answer():
     async with running() as admin, admin.connect() as wire:
         await wire.send(HEAD.format("half"))
         wire.writer.write_eof()
         assert (await wire.reply()).text == "served"
 
 
-async def test_a_body_that_comes_behind_its_answer_is_no_request():
-    """requests and urllib3 send a body in packets of its own."""
+async def test_a_body_that_arrives_after_its_answer_is_not_parsed_as_a_request():
+    """The clients requests and urllib3 send the body in separate packets."""
 
     async def denies(request):
         return web.Response(status=401, text="no")
@@ -196,7 +196,7 @@ async def test_a_body_that_comes_behind_its_answer_is_no_request():
             await wire.send(b"}" * 13_000)
 
 
-async def test_a_body_that_never_comes_does_not_delay_the_end():
+async def test_a_missing_body_does_not_delay_the_shutdown():
     async def denies(request):
         return web.Response(status=401, text="no")
 
@@ -208,7 +208,7 @@ async def test_a_body_that_never_comes_does_not_delay_the_end():
         assert await wire.rest() == b""
 
 
-async def test_a_request_whose_head_comes_in_pieces_behind_another_is_answered():
+async def test_a_pipelined_request_with_a_split_head_is_answered():
     async with running() as admin, admin.connect() as wire:
         await wire.send(HEAD.format("1") + HEAD.format("2")[:-9])
         assert (await wire.reply()).text == "served"
@@ -217,7 +217,7 @@ async def test_a_request_whose_head_comes_in_pieces_behind_another_is_answered()
     assert admin.served == ["/1", "/2"]
 
 
-async def test_who_leaves_in_the_middle_of_a_body_is_noticed_at_once():
+async def test_a_disconnect_during_a_body_ends_the_handler_at_once():
     failed = asyncio.Event()
 
     async def reads(request):
@@ -236,14 +236,14 @@ async def test_who_leaves_in_the_middle_of_a_body_is_noticed_at_once():
         await until(lambda: not admin.listener.connections)
 
 
-async def test_who_leaves_in_the_middle_of_a_body_before_its_turn_is_noticed_at_once():
+async def test_a_disconnect_during_a_body_is_noticed_before_the_handler_starts():
     async with running() as admin, admin.connect() as wire:
         await wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
         wire.writer.write_eof()
         await until(lambda: not admin.listener.connections)
 
 
-async def test_a_client_that_reads_slowly_is_not_cut_and_one_that_stops_is():
+async def test_a_slow_reader_is_kept_but_a_stalled_reader_is_disconnected():
     async def much(request):
         return web.Response(body=bytes(20_000_000))
 
@@ -262,7 +262,7 @@ async def test_a_client_that_reads_slowly_is_not_cut_and_one_that_stops_is():
         await until(lambda: not admin.listener.connections)
 
 
-async def test_a_client_that_reads_nothing_is_cut_at_its_first_deadline():
+async def test_a_client_that_reads_nothing_is_disconnected_at_its_first_deadline():
     async def much(request):
         return web.Response(body=bytes(20_000_000))
 
@@ -274,12 +274,12 @@ async def test_a_client_that_reads_nothing_is_cut_at_its_first_deadline():
         await until(lambda: not admin.listener.connections)
 
 
-async def test_options_of_the_server_as_a_whole():
+async def test_an_options_request_for_the_whole_server_is_answered():
     async with running() as admin, admin.connect() as wire:
         assert (await wire.get("*", "OPTIONS")).status == 204
 
 
-async def test_closing_finishes_what_is_being_answered():
+async def test_closing_finishes_the_current_answers():
     begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(request):

@@ -1,4 +1,4 @@
-"""The small body of one request is read whole, within its bounds, and then the connection ends."""
+"""The small body of a request is read within its limits, and then the connection is closed."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -19,7 +19,7 @@ def echo(request: Request) -> Answer:
 @pytest.mark.parametrize(
     "pieces", [[b"0123456789"], [bytes([c]) for c in b"0123456789"], [b"", b"0123456789 and more"]]
 )
-async def test_a_body_arrives_however_it_is_cut(pieces: list[bytes]):
+async def test_a_body_is_read_from_pieces_of_any_size(pieces: list[bytes]):
     async with serving(echo, hidden=("POST",)) as listener, listener.connect() as wire:
         await wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
         for piece in pieces:
@@ -31,7 +31,7 @@ async def test_a_body_arrives_however_it_is_cut(pieces: list[bytes]):
         assert await wire.rest() == b""
 
 
-async def test_no_body_is_an_empty_one():
+async def test_a_request_without_a_body_has_an_empty_body():
     async with serving(echo, hidden=("POST",)) as listener:
         assert (await listener.get("/", "POST")).text == "\n"
 
@@ -69,7 +69,7 @@ def echo_later(request: Request) -> Answer:
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
-async def test_a_body_of_any_method_may_be_answered_later(method: str):
+async def test_a_body_of_any_method_may_have_an_asynchronous_answer(method: str):
     async with serving(echo_later, hidden=(method,)) as listener, listener.connect() as wire:
         await wire.send(f"{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nv=0\n")
         reply = await wire.reply()
@@ -80,13 +80,13 @@ async def test_a_body_of_any_method_may_be_answered_later(method: str):
         assert await wire.rest() == b""
 
 
-async def test_an_error_while_answering_is_a_500_and_is_counted():
+async def test_an_error_in_the_handler_is_a_500_and_is_counted():
     async with serving(echo_later, hidden=("POST",)) as listener, listener.connect() as wire:
         assert (await wire.post("/", b"raise")).status == 500
         await until(lambda: listener.server.errors == 1)
 
 
-async def test_an_answer_that_takes_longer_than_the_body_may_is_still_sent():
+async def test_the_time_limit_of_the_body_does_not_apply_to_the_answer():
     release = asyncio.Event()
 
     async def respond(body: bytes) -> Response:
@@ -100,8 +100,8 @@ async def test_an_answer_that_takes_longer_than_the_body_may_is_still_sent():
         assert (await wire.reply()).text == "late\n"
 
 
-async def test_a_connection_that_ends_with_its_body_leaves_no_coroutine():
-    """Its answer is cancelled before its first step. A coroutine that was never awaited fails the test."""
+async def test_a_connection_lost_after_its_body_leaves_no_pending_coroutine():
+    """The answer is cancelled before its first step. A coroutine that is never awaited fails the test."""
     transports = []
 
     async def respond(body: bytes) -> Response:

@@ -1,4 +1,4 @@
-"""What one connection may take before others are served: pipelined requests, large bodies to compress."""
+"""Limits on what one connection may use before others are served: pipelined requests and compression."""
 
 import asyncio
 import gzip
@@ -18,7 +18,7 @@ LARGE = b"#EXTINF:2.0,\n1.ts\n" * 4_000
 
 
 def dear(served):
-    """A handler that takes a third of a millisecond."""
+    """A handler that needs a third of a millisecond of CPU time."""
 
     def handler(request):
         end = time.perf_counter() + 0.0003
@@ -31,11 +31,11 @@ def dear(served):
 
 
 def connected(listener: Listener) -> socket.socket:
-    """A client that sends at once, without the loop."""
+    """A client that sends synchronously, without the event loop."""
     return socket.create_connection(("127.0.0.1", listener.port))
 
 
-async def test_pipelined_requests_let_others_be_served_between_them():
+async def test_pipelined_requests_do_not_delay_other_connections():
     served: list[str] = []
     async with serving(dear(served)) as listener:
         with closing(connected(listener)) as many, closing(connected(listener)) as one:
@@ -46,7 +46,7 @@ async def test_pipelined_requests_let_others_be_served_between_them():
     assert served.index("/one") < 50
 
 
-async def test_all_that_was_pipelined_is_answered_in_order():
+async def test_pipelined_requests_are_answered_in_order():
     served: list[str] = []
     async with serving(dear(served)) as listener, listener.connect() as wire:
         await wire.send(b"".join(REQUEST % b"%d" % n for n in range(1_000)))
@@ -55,7 +55,7 @@ async def test_all_that_was_pipelined_is_answered_in_order():
     assert served == [f"/{n}" for n in range(1_000)]
 
 
-async def test_a_connection_that_waits_for_its_turn_may_break_off():
+async def test_a_connection_may_close_while_its_requests_wait():
     served: list[str] = []
     async with serving(dear(served)) as listener:
         with closing(connected(listener)) as many:
@@ -66,7 +66,7 @@ async def test_a_connection_that_waits_for_its_turn_may_break_off():
         assert len(served) < 200
 
 
-async def test_no_more_is_read_ahead_while_requests_are_answered_one_by_one():
+async def test_the_buffer_of_pipelined_requests_is_bounded():
     longest, answered = 0, 0
 
     async def slowly(request):
@@ -85,7 +85,7 @@ async def test_no_more_is_read_ahead_while_requests_are_answered_one_by_one():
     assert longest <= connection_module._MAX_PIPELINED + connection_module._READ
 
 
-async def test_a_head_longer_than_what_is_read_ahead_is_read_behind_others():
+async def test_a_head_larger_than_the_pipeline_buffer_is_read():
     async def slowly(request):
         await asyncio.sleep(0)
         return text(200, "x")
@@ -97,7 +97,7 @@ async def test_a_head_longer_than_what_is_read_ahead_is_read_behind_others():
             assert (await wire.reply()).status == 200
 
 
-async def test_answers_that_nobody_reads_stop_the_requests():
+async def test_unread_answers_stop_the_reading_of_requests():
     async with serving(lambda request: text(200, "x" * 1_000)) as listener:
         with closing(connected(listener)) as many:
             await until(lambda: listener.server.connections)
@@ -109,7 +109,7 @@ async def test_answers_that_nobody_reads_stop_the_requests():
             assert connection._transport.get_write_buffer_size() < 128 * 1024
 
 
-async def test_a_large_body_is_compressed_in_a_thread_once_for_all(monkeypatch):
+async def test_a_large_body_is_compressed_once_in_a_thread(monkeypatch):
     compressed = []
 
     def compress(body, *rest, **options):
@@ -134,7 +134,7 @@ async def test_a_large_body_is_compressed_in_a_thread_once_for_all(monkeypatch):
     assert plain.body == LARGE and "content-encoding" not in plain.headers
 
 
-async def test_as_many_bodies_are_compressed_at_once_as_there_are_places(monkeypatch):
+async def test_the_number_of_concurrent_compressions_is_bounded(monkeypatch):
     running, most = 0, 0
 
     def gzipped(self):

@@ -1,4 +1,4 @@
-"""Which client a trusted proxy names."""
+"""The client address and scheme that a trusted proxy forwards."""
 
 import pytest
 from hypothesis import given
@@ -29,16 +29,16 @@ PROXIES = trusting("10.0.0.0/8", "2001:db8:1::/48")
         (", ".join(["6.6.6.6"] * 1000 + ["192.0.2.1"]), "192.0.2.1"),
     ],
 )
-def test_the_chain_counts_from_the_right_up_to_the_first_stranger(chain, client):
+def test_the_client_is_the_first_untrusted_address_from_the_right(chain, client):
     assert PROXIES.client("10.0.0.1", {"x-forwarded-for": chain}) == client
 
 
-def test_a_stranger_is_the_client_whatever_it_says():
+def test_forwarded_headers_of_an_untrusted_peer_are_ignored():
     assert PROXIES.client("192.0.2.9", {"x-forwarded-for": "1.1.1.1"}) == "192.0.2.9"
     assert PROXIES.scheme("192.0.2.9", {"x-forwarded-proto": "https"}, "http") == "http"
 
 
-def test_a_proxy_that_says_nothing_is_the_client():
+def test_a_proxy_without_forwarded_headers_counts_as_the_client():
     assert PROXIES.client("10.0.0.1", {}) == "10.0.0.1"
     assert PROXIES.scheme("10.0.0.1", {}, "http") == "http"
 
@@ -47,17 +47,17 @@ def test_a_proxy_that_says_nothing_is_the_client():
     ("said", "scheme"),
     [("https", "https"), ("HTTP", "http"), ("http, https", "https"), ("gopher", "http"), ("", "http")],
 )
-def test_the_scheme_is_what_the_nearest_proxy_says(said, scheme):
+def test_the_scheme_comes_from_the_nearest_proxy(said, scheme):
     assert PROXIES.scheme("2001:db8:1::5", {"x-forwarded-proto": said}, "http") == scheme
 
 
-def test_no_network_trusts_nobody():
+def test_without_trusted_networks_no_peer_is_trusted():
     nobody = trusting()
     assert not nobody
     assert not nobody.trusts("127.0.0.1")
 
 
-def test_addresses_have_one_spelling():
+def test_addresses_are_normalized():
     assert plain_address("::ffff:1.2.3.4") == "1.2.3.4"
     assert plain_address("fe80::1%eth0") == "fe80::1"
     assert plain_address("2001:DB8:0::1") == "2001:db8::1"
@@ -65,5 +65,5 @@ def test_addresses_have_one_spelling():
 
 
 @given(st.text(alphabet="0123456789abcdef.:,[]% x", max_size=80))
-def test_no_chain_breaks_the_walk(chain):
+def test_any_forwarded_chain_gives_an_address(chain):
     assert PROXIES.client("10.0.0.1", {"x-forwarded-for": chain})

@@ -1,4 +1,4 @@
-"""Of which pages a browser may push."""
+"""Origins of web pages that may push."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from gateway.http.origin_policy import OriginPolicy
         ("http://live.example.com", "", False),
     ],
 )
-def test_pages_of_the_host_that_is_asked_may_push_whatever_their_port(origin: str, host: str, allowed: bool) -> None:
+def test_pages_of_the_same_host_may_push_from_any_port(origin: str, host: str, allowed: bool) -> None:
     assert OriginPolicy().allows([origin], [host]) is allowed
 
 
 @pytest.mark.parametrize("policy", [OriginPolicy(), OriginPolicy(["https://a.example"]), OriginPolicy(["*"])])
-def test_who_sends_no_origin_is_no_page(policy: OriginPolicy) -> None:
+def test_clients_without_an_origin_header_are_allowed(policy: OriginPolicy) -> None:
     assert policy.allows([], ["live.example.com"])
     assert policy.allows([], [])
 
 
 @pytest.mark.parametrize("policy", [OriginPolicy(), OriginPolicy(["https://a.example"]), OriginPolicy(["*"])])
-def test_two_origins_or_hosts_are_none(policy: OriginPolicy) -> None:
+def test_requests_with_two_origins_or_hosts_are_refused(policy: OriginPolicy) -> None:
     assert not policy.allows(["https://a.example", "https://a.example"], ["a.example"])
     assert not policy.allows(["https://a.example"], ["a.example", "b.example"])
 
@@ -55,7 +55,7 @@ def test_two_origins_or_hosts_are_none(policy: OriginPolicy) -> None:
         ("null", False),
     ],
 )
-def test_a_list_says_which_origins_to_the_letter(origin: str, allowed: bool) -> None:
+def test_listed_origins_must_match_exactly(origin: str, allowed: bool) -> None:
     policy = OriginPolicy(["https://studio.example.com", "http://lab.example:3000"])
     assert policy.allows([origin], ["asked.example"]) is allowed
 
@@ -65,5 +65,5 @@ def test_a_star_allows_every_page() -> None:
     assert OriginPolicy(["https://a.example", "*"]).allows(["http://evil.example"], [])
 
 
-def test_pages_without_a_place_may_be_listed() -> None:
+def test_the_origin_null_may_be_listed() -> None:
     assert OriginPolicy(["null"]).allows(["null"], ["a.example"])

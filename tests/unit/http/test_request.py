@@ -1,4 +1,4 @@
-"""Request heads and paths: strict, bounded, and never two meanings."""
+"""Request heads and paths are parsed strictly, within bounds, and unambiguously."""
 
 from contextlib import suppress
 from urllib.parse import unquote
@@ -17,7 +17,7 @@ def parse(head, **more):
     return HeadParser(8192).parse(head if isinstance(head, bytes) else head.encode("latin-1"), **more)
 
 
-def test_a_request_is_taken_apart():
+def test_a_request_is_parsed_into_its_parts():
     request = parse(
         "GET /c1/live.m3u8?sign=1-a&x=%20+b HTTP/1.1\r\nHost: a:80\r\nUser-Agent: VLC \r\n"
         "Cookie: a=1\r\nCookie: b=2\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n\r\n",
@@ -34,7 +34,7 @@ def test_a_request_is_taken_apart():
     assert (request.peer, request.scheme) == ("192.0.2.1", "https")
 
 
-def test_one_parser_serves_one_head_after_another_whatever_came_before():
+def test_a_parser_can_be_reused_after_any_head():
     parser = HeadParser(8192)
     good = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
     between = [
@@ -63,13 +63,13 @@ def test_one_parser_serves_one_head_after_another_whatever_came_before():
         ("http://other?y=1", "other", "/"),
     ],
 )
-def test_an_absolute_address_names_the_host(target, host, path):
+def test_an_absolute_request_target_determines_the_host(target, host, path):
     request = parse(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (request.host, request.path, request.raw_path) == (host, path, path)
 
 
 @pytest.mark.parametrize("host", ["a/b", "a b", "a@b", "a:x", "[::1", "a,b", "", "a?b", "ü", "a:1:2", "a\\b"])
-def test_a_host_that_could_reach_into_a_path_is_refused(host):
+def test_a_host_with_invalid_characters_is_refused(host):
     with pytest.raises(RequestError):
         parse(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
     if not {"/", "?"} & set(host):  # there they begin a path or query of their own
@@ -78,17 +78,17 @@ def test_a_host_that_could_reach_into_a_path_is_refused(host):
 
 
 @pytest.mark.parametrize("host", ["example.com", "a:8080", "127.0.0.1:1", "[::1]", "[2001:db8::1]:8080", "under_score"])
-def test_hosts_as_they_are_sent(host):
+def test_valid_hosts_are_accepted(host):
     assert parse(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").host == host
 
 
 @pytest.mark.parametrize("target", ["ftp://a/b", "mailto:a", "a/b", "/a#b", "*", "//"])
-def test_other_forms_of_address_are_refused(target):
+def test_other_forms_of_the_request_target_are_refused(target):
     with pytest.raises(RequestError):
         parse(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
-def test_a_request_may_ask_for_the_server_itself():
+def test_an_asterisk_request_target_is_accepted():
     assert parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path == "/"
 
 
@@ -102,7 +102,7 @@ TRAVERSALS = [
 
 
 @pytest.mark.parametrize("raw", TRAVERSALS)
-def test_paths_with_two_meanings_are_refused(raw):
+def test_ambiguous_paths_are_refused(raw):
     with pytest.raises(RequestError) as error:
         decode_path(raw)
     assert error.value.status == 400
@@ -126,7 +126,7 @@ def test_paths_are_decoded_once(raw, path):
 
 
 @given(st.text(alphabet="/.%2eEfF5cC0ab\\", max_size=30))
-def test_a_decoded_path_is_safe_however_often_it_is_decoded_again(raw):
+def test_a_decoded_path_stays_safe_after_further_decoding(raw):
     try:
         path = decode_path("/" + raw)
     except RequestError:
@@ -142,7 +142,7 @@ def test_a_decoded_path_is_safe_however_often_it_is_decoded_again(raw):
             return  # escapes of escapes: nothing here decodes that often
 
 
-def test_all_parameters_are_kept_in_order_and_the_first_counts():
+def test_query_parameters_keep_their_order_and_the_first_value_is_used():
     assert parameters("a=1&b&a=2&&c=%zz&%41=x=y&d=%ff") == [
         ("a", "1"),
         ("b", ""),
@@ -170,7 +170,7 @@ _value = st.text(alphabet=[chr(c) for c in [*range(0x20, 0x7F), *range(0x80, 0x1
 
 
 @given(st.dictionaries(_token, _value, max_size=8), st.text(alphabet="abc/%41.~", max_size=20))
-def test_what_is_accepted_means_the_same_to_another_parser(headers, tail):
+def test_accepted_requests_are_parsed_equally_by_httptools(headers, tail):
     lines = {k: v for k, v in headers.items() if k.lower() not in ("host", "connection", "upgrade")}
     head = f"GET /{tail} HTTP/1.1\r\nHost: a\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
     raw = head.encode("latin-1")
@@ -185,17 +185,17 @@ def test_what_is_accepted_means_the_same_to_another_parser(headers, tail):
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_break_the_parser(data):
+def test_any_bytes_are_parsed_or_refused(data):
     fuzz_http.fuzz(data)
 
 
 @given(st.sampled_from(fuzz_http.SEEDS), st.integers(0, 400), st.binary(max_size=6))
-def test_no_change_to_a_good_request_breaks_the_parser(seed, at, change):
+def test_damaged_requests_are_parsed_or_refused(seed, at, change):
     at %= len(seed)
     fuzz_http.fuzz(seed[:at] + change + seed[at + len(change) :])
 
 
-def test_only_short_paths_are_remembered():
+def test_only_short_paths_are_cached():
     request_module._decode_cached.cache_clear()
     decode_path("/" + "a" * 198)
     decode_path("/" + "a" * 4_000)
@@ -257,14 +257,14 @@ def _said(reader, head):
 
 
 @given(st.lists(st.tuples(_LINES, _BLOCKS), min_size=2, max_size=6))
-def test_a_repeated_header_block_means_what_it_meant_alone(heads):
+def test_cached_header_blocks_are_parsed_like_new_ones(heads):
     reader = HeadReader(HeadParser(8192))
     for line, block in heads:
         head = (line + block).encode("latin-1")
         assert _said(reader, head) == _said(HeadParser(8192), head)
 
 
-def test_headers_of_http_1_0_are_judged_again_for_1_1():
+def test_cached_headers_of_http_1_0_are_checked_again_for_1_1():
     reader = HeadReader(HeadParser(8192))
     block = b"Connection: keep-alive\r\n\r\n"
     assert reader.parse(b"GET /a HTTP/1.0\r\n" + block).keep_alive
@@ -272,7 +272,7 @@ def test_headers_of_http_1_0_are_judged_again_for_1_1():
         reader.parse(b"GET /a HTTP/1.1\r\n" + block)
 
 
-def test_only_the_request_line_of_a_repeated_head_is_parsed():
+def test_for_repeated_headers_only_the_request_line_is_parsed():
     class Counting(HeadParser):
         parsed = 0
 

@@ -1,4 +1,4 @@
-"""The HTTP server on a real socket: order, keep-alive, limits, time-outs, hostile bytes."""
+"""The HTTP server on a real socket: order, keep-alive, limits, time-outs and hostile bytes."""
 
 import asyncio
 import gzip
@@ -38,7 +38,7 @@ def handler(request):
 HEAD = "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-async def test_answers_carry_what_clients_and_caches_need():
+async def test_answers_have_headers_for_clients_and_caches():
     async with serving(handler) as listener:
         reply = await listener.get("/segment.ts")
     assert reply.status == 200
@@ -51,7 +51,7 @@ async def test_answers_carry_what_clients_and_caches_need():
     assert reply.headers["accept-ranges"] == "bytes"
 
 
-async def test_one_connection_serves_many_requests_and_the_counters_tell():
+async def test_a_connection_serves_many_requests_and_updates_the_counters():
     async with serving(handler) as listener, listener.connect() as wire:
         for n in range(5):
             assert (await wire.get(f"/{n}")).text.startswith(f"GET /{n}")
@@ -60,7 +60,7 @@ async def test_one_connection_serves_many_requests_and_the_counters_tell():
         assert listener.server.bytes_out > 5 * 100
 
 
-async def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time():
+async def test_pipelined_requests_are_answered_in_order_despite_a_slow_one():
     gate = asyncio.Event()
 
     async def slow(request):
@@ -79,8 +79,8 @@ async def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time
         assert (await wire.reply()).text.startswith("GET /third")
 
 
-async def test_a_connection_that_ends_with_its_request_leaves_no_coroutine():
-    """Its answer is cancelled before its first step. A coroutine that was never awaited fails the test."""
+async def test_a_connection_lost_after_its_request_leaves_no_pending_coroutine():
+    """The answer is cancelled before its first step. A coroutine that is never awaited fails the test."""
 
     async def later(request):
         await asyncio.Event().wait()
@@ -96,7 +96,7 @@ async def test_a_connection_that_ends_with_its_request_leaves_no_coroutine():
 
 
 class Memory:
-    """A limit without a shorter stall."""
+    """A memory limit that never shortens the stall time-out."""
 
     def __init__(self, limit):
         self.limit, self.bytes = limit, 0
@@ -111,7 +111,7 @@ class Memory:
 
 @asynccontextmanager
 async def unread(listener, target, count):
-    """So many clients that ask and read nothing, with the smallest buffers."""
+    """Opens `count` clients that send a request and read nothing, with the smallest buffers."""
     sockets = []
     for _ in range(count):
         client = socket.socket()
@@ -128,8 +128,8 @@ async def unread(listener, target, count):
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "in pieces"])
-async def test_answers_that_nobody_reads_have_one_bound(streamed):
-    """Each is made for one client. Whoever does not fit is disconnected, and what was counted is given back."""
+async def test_unread_answers_share_one_memory_limit(streamed):
+    """Each client gets its own answer. Clients above the limit are disconnected, and their bytes are freed."""
     memory, size = Memory(40_000_000), 8_000_000
 
     async def pieces(data):
@@ -147,7 +147,7 @@ async def test_answers_that_nobody_reads_have_one_bound(streamed):
         await until(lambda: memory.bytes == 0)
 
 
-async def test_an_answer_that_many_do_not_read_counts_once():
+async def test_a_shared_answer_counts_once_in_the_memory_limit():
     memory, body = Memory(10_000_000), bytes(8_000_000)
     async with serving(lambda request: Response(200, body, "video/mp2t"), memory=memory) as listener:
         async with unread(listener, "x", 12):
@@ -156,7 +156,7 @@ async def test_an_answer_that_many_do_not_read_counts_once():
         await until(lambda: memory.bytes == 0)
 
 
-async def test_an_answer_that_is_read_is_given_back():
+async def test_the_bytes_of_an_answer_are_freed_once_it_is_read():
     memory = Memory(10_000_000)
     async with (
         serving(lambda request: Response(200, bytes(8_000_000), "video/mp2t"), memory=memory) as listener,
@@ -167,7 +167,7 @@ async def test_an_answer_that_is_read_is_given_back():
         await until(lambda: memory.bytes == 0)
 
 
-async def test_a_request_may_come_byte_by_byte():
+async def test_a_request_may_arrive_byte_by_byte():
     async with serving(handler) as listener, listener.connect() as wire:
         for byte in HEAD.format("drop").encode():
             wire.writer.write(bytes([byte]))
@@ -183,7 +183,7 @@ async def test_empty_lines_before_a_request_are_skipped():
         assert (await wire.reply()).text.startswith("GET /b")
 
 
-async def test_head_answers_without_a_body():
+async def test_the_answer_to_head_has_no_body():
     async with serving(handler) as listener, listener.connect() as wire:
         reply = await wire.get("/segment.ts", "HEAD")
         assert reply.headers["content-length"] == str(len(BODY))
@@ -206,7 +206,7 @@ async def test_head_answers_without_a_body():
         ("bytes=x-y", 200, (0, len(BODY))),
     ],
 )
-async def test_ranges(value, status, span):
+async def test_byte_ranges_are_served(value, status, span):
     async with serving(handler) as listener:
         reply = await listener.get("/segment.ts", Range=value)
     assert (reply.status, reply.body) == (status, BODY[span[0] : span[1]])
@@ -214,7 +214,7 @@ async def test_ranges(value, status, span):
         assert reply.headers["content-range"] == f"bytes {span[0]}-{span[1] - 1}/{len(BODY)}"
 
 
-async def test_a_range_outside_is_416_and_if_range_asks_for_the_whole():
+async def test_a_range_beyond_the_end_is_416_and_if_range_is_answered_completely():
     async with serving(handler) as listener:
         reply = await listener.get("/segment.ts", Range=f"bytes={len(BODY)}-")
         assert (reply.status, reply.headers["content-range"]) == (416, f"bytes */{len(BODY)}")
@@ -222,7 +222,7 @@ async def test_a_range_outside_is_416_and_if_range_asks_for_the_whole():
         assert (await listener.get("/segment.ts", Range="bytes=0-1", If_Range='"x"')).status == 200
 
 
-async def test_playlists_are_compressed_for_who_accepts_it():
+async def test_playlists_are_compressed_for_clients_that_accept_gzip():
     async with serving(handler) as listener:
         plain = await listener.get("/list.m3u8")
         packed = await listener.get("/list.m3u8", Accept_Encoding="br, gzip")
@@ -232,7 +232,7 @@ async def test_playlists_are_compressed_for_who_accepts_it():
     assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
 
 
-async def test_preflight_and_other_methods():
+async def test_preflight_is_answered_and_other_methods_are_refused():
     async with serving(handler) as listener, listener.connect() as wire:
         reply = await wire.get("/x/live.m3u8", "OPTIONS", Origin="https://a", Access_Control_Request_Method="GET")
         assert reply.status == 204
@@ -246,7 +246,7 @@ async def test_preflight_and_other_methods():
         assert (await wire.get("/still")).status == 200
 
 
-async def test_http_10_closes_unless_asked_to_keep():
+async def test_http_1_0_connections_close_without_keep_alive():
     async with serving(handler) as listener:
         async with listener.connect() as wire:
             await wire.send("GET /a HTTP/1.0\r\n\r\n")
@@ -259,13 +259,13 @@ async def test_http_10_closes_unless_asked_to_keep():
             assert await wire.rest() == b""
 
 
-async def test_connection_close_is_obeyed():
+async def test_a_connection_close_header_closes_the_connection():
     async with serving(handler) as listener, listener.connect() as wire:
         assert (await wire.get("/a", Connection="close")).headers["connection"] == "close"
         assert await wire.rest() == b""
 
 
-async def test_a_handlers_bug_is_a_500_and_the_connection_goes_on():
+async def test_an_error_in_a_handler_is_a_500_and_keeps_the_connection():
     async def fails(request):
         raise RuntimeError("a bug that waits")
 
@@ -299,7 +299,7 @@ SMUGGLED = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n"
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", 405),
     ],
 )
-async def test_what_follows_a_body_is_never_a_request(head, status):
+async def test_bytes_after_a_body_are_never_parsed_as_a_request(head, status):
     async with serving(handler) as listener, listener.connect() as wire:
         await wire.send(head + SMUGGLED)
         reply = await wire.reply()
@@ -336,7 +336,7 @@ async def test_what_follows_a_body_is_never_a_request(head, status):
         ("GET / HTTP/1.1\r\nHost: a\r\n" + "X: a\r\n" * 20_000, 431),
     ],
 )
-async def test_what_cannot_be_served_is_answered_and_ends_the_connection(head, status):
+async def test_invalid_requests_get_an_error_and_close_the_connection(head, status):
     async with serving(handler) as listener, listener.connect() as wire:
         await wire.send(head)
         reply = await wire.reply()
@@ -362,7 +362,7 @@ async def test_silent_and_idle_connections_are_closed():
         await until(lambda: len(listener.server) == 0)
 
 
-async def test_a_client_that_does_not_read_is_stopped_and_cut():
+async def test_a_client_that_does_not_read_is_disconnected():
     big = Response(200, b"x" * 4_000_000)
     async with serving(lambda r: big, stall_seconds=0.01, keep_alive=0.01) as listener:
         async with listener.connect(limit=1024) as wire:
@@ -375,7 +375,7 @@ async def test_a_client_that_does_not_read_is_stopped_and_cut():
         assert listener.server.requests < 10
 
 
-async def test_an_address_has_so_many_connections_and_no_more():
+async def test_connections_above_the_limit_per_address_get_429():
     async with serving(handler, per_address=2) as listener:
         async with listener.connect() as one, listener.connect() as two:
             assert (await one.get("/")).status == (await two.get("/")).status == 200
@@ -386,7 +386,7 @@ async def test_an_address_has_so_many_connections_and_no_more():
         assert (await listener.get("/")).status == 200
 
 
-async def test_a_trusted_proxy_is_exempt_and_names_client_and_scheme():
+async def test_a_trusted_proxy_has_no_limit_and_forwards_client_and_scheme():
     async with (
         serving(handler, per_address=1, forwarded=trusting("127.0.0.0/8")) as listener,
         listener.connect() as one,
@@ -398,8 +398,8 @@ async def test_a_trusted_proxy_is_exempt_and_names_client_and_scheme():
 
 
 @pytest.mark.parametrize("sent", REQUESTS.values(), ids=REQUESTS)
-async def test_no_request_is_found_inside_another(sent: bytes):
-    """After a request with a body, or one that is not understood, the connection closes."""
+async def test_request_smuggling_is_prevented(sent: bytes):
+    """The connection closes after a request with a body and after an invalid one."""
     asked = []
 
     def note(request):
@@ -413,13 +413,13 @@ async def test_no_request_is_found_inside_another(sent: bytes):
         assert answered.count(b"HTTP/1.1 ") == 1
 
 
-async def test_what_an_untrusted_peer_forwards_does_not_count():
+async def test_forwarded_headers_of_an_untrusted_peer_are_ignored():
     async with serving(handler) as listener:
         reply = await listener.get("/", X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https")
     assert reply.text == "GET /  127.0.0.1 http\n"
 
 
-async def test_bodies_that_come_piece_by_piece():
+async def test_streamed_bodies_are_sent_chunked_or_with_their_size():
     closed = []
 
     async def pieces(*parts):
@@ -454,7 +454,7 @@ async def test_bodies_that_come_piece_by_piece():
         assert len(closed) == 4  # an answer to HEAD never began its body
 
 
-async def test_a_body_that_fails_is_cut_short():
+async def test_a_body_that_fails_is_truncated():
     async def fails(request):
         yield b"begun"
         raise RuntimeError("the disk is gone")
@@ -466,7 +466,7 @@ async def test_a_body_that_fails_is_cut_short():
         assert listener.server.errors == 1
 
 
-async def test_a_body_waits_for_a_slow_client_and_is_dropped_with_it():
+async def test_a_streamed_body_waits_for_a_slow_client_and_ends_with_it():
     made, closed = [], asyncio.Event()
 
     async def endless():
@@ -492,7 +492,7 @@ async def test_a_body_waits_for_a_slow_client_and_is_dropped_with_it():
             await closed.wait()
 
 
-async def test_a_client_that_leaves_cancels_what_it_waited_for():
+async def test_a_disconnect_cancels_the_pending_answer():
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def waits(request):
@@ -531,7 +531,7 @@ def take_over(request):
     return Takeover(begin)
 
 
-async def test_a_handler_takes_the_connection_with_what_came_behind():
+async def test_a_handler_can_take_over_the_connection_with_unread_bytes():
     async def later(request):
         await asyncio.sleep(0)
         return take_over(request)
@@ -548,7 +548,7 @@ async def test_a_handler_takes_the_connection_with_what_came_behind():
             await until(lambda: len(listener.server) == 0)
 
 
-async def test_a_taken_connection_counts_for_the_client_behind_the_proxy():
+async def test_a_connection_taken_over_counts_for_the_client_behind_the_proxy():
     async with (
         serving(take_over, per_address=1, forwarded=trusting("127.0.0.0/8")) as listener,
         listener.connect() as one,
@@ -559,7 +559,7 @@ async def test_a_taken_connection_counts_for_the_client_behind_the_proxy():
         assert (await two.get("/", X_Forwarded_For="192.0.2.7")).status == 429
 
 
-async def test_closing_finishes_what_is_being_answered_and_ends_the_rest():
+async def test_closing_finishes_current_answers_and_closes_other_connections():
     begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(request):
@@ -586,7 +586,7 @@ async def test_closing_finishes_what_is_being_answered_and_ends_the_rest():
         await closing
 
 
-async def test_closing_does_not_wait_for_ever():
+async def test_closing_waits_no_longer_than_the_grace_period():
     async def never(request):
         await asyncio.Event().wait()
 
@@ -611,7 +611,7 @@ def certificate(tmp_path_factory):
     return folder / "cert.pem", folder / "key.pem"
 
 
-async def test_https_serves_the_same_and_says_so(certificate):
+async def test_https_serves_the_same_answers(certificate):
     client = ssl.create_default_context(cafile=certificate[0])
     async with serving(handler, tls=tls_context(*certificate)) as listener, listener.connect(tls=client) as wire:
         assert (await wire.get("/a")).text == "GET /a  127.0.0.1 https\n"
@@ -633,7 +633,7 @@ async def test_one_server_listens_on_plain_tls_and_ipv6(certificate):
         await server.close()
 
 
-async def test_limits_of_0_are_off():
+async def test_a_limit_of_0_disables_it():
     async with (
         serving(handler, head_seconds=0, stall_seconds=0, per_address=0) as listener,
         listener.connect() as wire,
@@ -645,7 +645,7 @@ async def test_limits_of_0_are_off():
         assert (await wire.reply()).status == 200
 
 
-async def test_a_header_that_would_be_two_is_our_bug_and_not_the_clients():
+async def test_a_header_value_with_a_line_break_is_a_server_error():
     async def streamed():
         yield b"x"
 
@@ -662,7 +662,7 @@ async def test_a_header_that_would_be_two_is_our_bug_and_not_the_clients():
         assert listener.server.errors == 2
 
 
-async def test_no_byte_of_an_address_breaks_a_connection():
+async def test_a_url_with_any_byte_gets_an_answer():
     def echo(request):
         return text(302, "there", headers={"Location": f"x?{request.raw_query}"})
 
@@ -674,7 +674,7 @@ async def test_no_byte_of_an_address_breaks_a_connection():
         assert not listener.server.errors
 
 
-async def test_a_request_that_is_on_its_way_when_the_server_closes_is_answered() -> None:
+async def test_a_request_sent_while_the_server_closes_is_answered() -> None:
     async with serving(lambda request: text(200, "here")) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         await until(lambda: len(listener.server.connections) == 1)

@@ -1,4 +1,4 @@
-"""The viewers' side of WebSocket: handshake, frames, and what breaks the protocol."""
+"""WebSocket for viewers: handshake, frames, and violations of the protocol."""
 
 import pytest
 from hypothesis import given
@@ -27,25 +27,25 @@ def received(data: bytes) -> list[Control]:
     return feed_all_ways(lambda: ClientFrames().receive, data)
 
 
-def test_the_accepted_key_is_that_of_the_specification():
+def test_the_accept_key_equals_the_example_of_the_specification():
     asked = request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ==")
     assert websocket.accept_key(asked) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 §1.3
 
 
 @pytest.mark.parametrize("key", ["", "short", "dGhlIHNhbXBsZSBub25jZQ", "ü", "dGhlIHNhbXBsZSBub25jZTE="])
-def test_another_key_is_refused(key):
+def test_an_invalid_key_is_refused(key):
     with pytest.raises(WebSocketError):
         websocket.accept_key(request(sec_websocket_key=key))
 
 
-def test_an_upgrade_is_what_says_so_in_both_headers():
+def test_an_upgrade_needs_both_headers():
     assert websocket.wants_upgrade(request(upgrade="h2c, WebSocket", connection="keep-alive, Upgrade"))
     assert not websocket.wants_upgrade(request(upgrade="websocket", connection="close"))
     assert not websocket.wants_upgrade(request(upgrade="h2c", connection="Upgrade"))
     assert not websocket.wants_upgrade(request())
 
 
-def test_control_frames_come_out_and_data_is_dropped():
+def test_control_frames_are_returned_and_data_is_dropped():
     data = client_frame(9, b"ping") + client_frame(1, b"hello" * 100) + client_frame(2, b"x" * 60_000)
     data += (
         client_frame(2, b"a", final=False) + client_frame(10) + client_frame(0, b"b") + client_frame(8, b"\x03\xe8ok")
@@ -74,7 +74,7 @@ def test_control_frames_come_out_and_data_is_dropped():
         (b"\x82\xff" + b"\xff" * 8 + MASK, 1009),
     ],
 )
-def test_what_breaks_the_protocol(data, code):
+def test_invalid_frames_raise_an_error_with_a_close_code(data, code):
     for size in (1, 3, len(data)):
         frames = ClientFrames()
         with pytest.raises(WebSocketError) as error:
@@ -84,12 +84,12 @@ def test_what_breaks_the_protocol(data, code):
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
-def test_close_codes_that_peers_may_send_come_out(code):
+def test_valid_close_codes_are_returned(code):
     payload = code.to_bytes(2, "big") + "Grüße".encode()
     assert received(client_frame(8, payload)) == [Control(8, payload)]
 
 
-def test_text_may_be_cut_within_a_character():
+def test_text_may_be_split_within_a_character():
     text = "κόσμε".encode()
     frames = client_frame(1, text[:3], final=False) + client_frame(9) + client_frame(0, text[3:5], final=False)
     assert received(frames + client_frame(0, text[5:]) + client_frame(2, b"\xff")) == [Control(9, b"")]
@@ -99,7 +99,7 @@ def test_text_may_be_cut_within_a_character():
     st.lists(st.tuples(st.sampled_from([2, 9, 10]), st.binary(max_size=125)), max_size=6),
     st.binary(min_size=4, max_size=4),
 )
-def test_frames_mean_the_same_however_they_are_cut(frames, mask):
+def test_frames_are_read_from_pieces_of_any_size(frames, mask):
     data = b"".join(client_frame(opcode, payload, mask=mask) for opcode, payload in frames)
     assert received(data) == [Control(o, p) for o, p in frames if o in (9, 10)]
 
@@ -109,7 +109,7 @@ def test_frames_mean_the_same_however_they_are_cut(frames, mask):
     [(0, b"\x82\x00"), (125, b"\x82\x7d"), (126, b"\x82\x7e\x00\x7e"), (65_535, b"\x82\x7e\xff\xff"),
      (65_536, b"\x82\x7f" + (65_536).to_bytes(8, "big"))],
 )  # fmt: skip
-def test_server_frames_are_whole_and_unmasked(size, head):
+def test_server_frames_are_unfragmented_and_unmasked(size, head):
     assert websocket.frame(websocket.BINARY, b"x" * size) == head + b"x" * size
 
 
@@ -119,7 +119,7 @@ def test_a_close_frame_fits_into_a_control_frame():
     frame[4:].decode()
 
 
-def test_framings_wrap_and_end():
+def test_each_framing_wraps_data_and_ends_the_body():
     assert CHUNKED.wrap(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert CHUNKED.wrap(b"") == b""  # an empty chunk would end the body
     assert CHUNKED.last(EndReason.PUBLISHER_GONE) == b"0\r\n\r\n"

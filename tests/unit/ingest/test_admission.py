@@ -1,4 +1,4 @@
-"""Who may push: right keys at an address where others are wrong, and what wrong ones cost."""
+"""Admission of publishers: valid keys at an address with many wrong ones, and the cost of wrong keys."""
 
 import pytest
 import structlog
@@ -55,7 +55,7 @@ class Rig:
         return type(caught.value)
 
 
-async def test_a_right_key_is_admitted_where_many_wrong_ones_came_from():
+async def test_a_valid_key_is_admitted_after_many_wrong_ones_from_its_address():
     rig = Rig()
     kinds = [await rig.refusal("1-00") for _ in range(50)]
     assert kinds == [NotAuthorized] * 3 + [TooManyRefusals] * 47
@@ -63,7 +63,7 @@ async def test_a_right_key_is_admitted_where_many_wrong_ones_came_from():
     assert rig.store.reads == 1, "keys that cannot be genuine cost the store nothing"
 
 
-async def test_the_minute_ends_and_other_addresses_are_not_concerned():
+async def test_the_refusal_limit_is_per_address_and_lasts_a_minute():
     rig = Rig()
     for _ in range(4):
         await rig.refusal("1-00")
@@ -72,7 +72,7 @@ async def test_the_minute_ends_and_other_addresses_are_not_concerned():
     assert await rig.refusal("1-00") is NotAuthorized
 
 
-async def test_beyond_the_limit_refusals_are_counted_and_not_told():
+async def test_refusals_above_the_limit_are_counted_but_not_logged():
     rig = Rig()
     with structlog.testing.capture_logs() as lines:
         for _ in range(10):
@@ -81,7 +81,7 @@ async def test_beyond_the_limit_refusals_are_counted_and_not_told():
     assert rig.admission.refused == {"NotAuthorized": 3, "TooManyRefusals": 7}
 
 
-async def test_a_revoked_key_reads_the_store_once_a_second_beyond_the_limit():
+async def test_above_the_limit_a_revoked_key_reads_the_store_once_a_second():
     rig = Rig()
     for _ in range(3):
         await rig.refusal(OLD)
@@ -94,7 +94,7 @@ async def test_a_revoked_key_reads_the_store_once_a_second_beyond_the_limit():
     assert rig.store.reads == 4
 
 
-async def test_a_key_that_was_made_the_stored_one_again_is_admitted_within_a_second():
+async def test_a_key_that_becomes_valid_again_is_admitted_within_a_second():
     rig = Rig()
     for _ in range(20):
         await rig.refusal(OLD)
@@ -104,7 +104,7 @@ async def test_a_key_that_was_made_the_stored_one_again_is_admitted_within_a_sec
     assert (await rig.admission.channel("c1", OLD, HERE)).id == "c1"
 
 
-async def test_genuine_signs_of_unknown_channels_are_wrong_like_any_other():
+async def test_a_genuine_key_for_an_unknown_channel_is_refused_like_a_wrong_key():
     rig = Rig()
     assert await rig.refusal(SECRETS.sign("c2", FAR), id="c2") is NotAuthorized
     assert await rig.refusal(None) is NotAuthorized
@@ -124,7 +124,7 @@ async def test_genuine_signs_of_unknown_channels_are_wrong_like_any_other():
         ("c2", SECRETS.sign("c2", FAR), "wrong", 1),
     ],
 )
-async def test_a_refusal_has_its_reason_and_wrong_keys_cost_no_read(id, key, reason, reads):
+async def test_refusals_have_a_reason_and_wrong_keys_do_not_read_the_store(id, key, reason, reads):
     rig = Rig()
     await rig.refusal(key, id=id)
     (told,) = rig.told
@@ -134,7 +134,7 @@ async def test_a_refusal_has_its_reason_and_wrong_keys_cost_no_read(id, key, rea
     assert rig.store.reads == reads
 
 
-async def test_beyond_the_limit_a_key_has_the_verdict_of_its_last_read():
+async def test_a_cached_refusal_keeps_its_reason():
     rig = Rig(refusals=1)
     assert await rig.refusal(OLD) is NotAuthorized
     for other in ("192.0.2.1", "192.0.2.2"):
@@ -152,13 +152,13 @@ async def test_beyond_the_limit_a_key_has_the_verdict_of_its_last_read():
         (NotAuthorized("pages of this origin may not push"), None),
     ],
 )
-def test_load_and_competition_are_reasons_and_an_absent_store_is_none(error, reason):
+def test_only_some_errors_have_a_public_refusal_reason(error, reason):
     rig = Rig()
     rig.admission.refuse("c1", HERE, "rtmp", error)
     (told,) = rig.told
     assert told.data.get("refusal") == reason
 
 
-async def test_a_listed_proxy_is_not_limited():
+async def test_a_trusted_proxy_has_no_refusal_limit():
     rig = Rig()
     assert {await rig.refusal("1-00", exempt=True) for _ in range(9)} == {NotAuthorized}

@@ -1,4 +1,4 @@
-"""The ingest protocols, and the lists of ports that follow from the settings."""
+"""The ingest protocols and the lists of ports that depend on the settings."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ def made(**environ: str) -> Settings:
     return load(environ=environ)
 
 
-def test_every_protocol_has_its_section_of_the_settings():
+def test_every_ingest_protocol_has_a_settings_section():
     names = [listener.name for listener in all_listeners()]
     assert names == ["rtmp", "ws", "webrtc"]
     assert set(names) <= set(LISTENERS)
 
 
-def test_a_folder_with_a_descriptor_is_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_with_a_listener_descriptor_is_found_as_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "srt_of_a_test").mkdir()
     (tmp_path / "srt_of_a_test" / "__init__.py").write_text(
         "from gateway.ingest.descriptor import ListenerDescriptor\n"
@@ -32,7 +32,7 @@ def test_a_folder_with_a_descriptor_is_a_protocol(tmp_path: Path, monkeypatch: p
     assert [listener.name for listener in all_listeners.__wrapped__()] == ["srt", "rtmp", "ws", "webrtc"]
 
 
-def test_ports_are_known_by_the_names_of_the_sections():
+def test_ports_are_named_like_the_settings_sections():
     assert OpenPorts(rtmp=1).opened() == {"rtmp": 1}
     assert OpenPorts(rtmp=1)["wss"] is None
     assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin"]
@@ -40,7 +40,7 @@ def test_ports_are_known_by_the_names_of_the_sections():
         OpenPorts(srt=1)
 
 
-def test_ports_over_tls_are_on_the_host_of_the_plain_ones():
+def test_tls_ports_use_the_host_of_the_plain_ports():
     plain = made(MILLRACE_RTMP__HOST="127.0.0.7")
     assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "webrtc", "admin"]
     secure = made(MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
@@ -50,7 +50,7 @@ def test_ports_over_tls_are_on_the_host_of_the_plain_ones():
     assert secure.tls_ports() == {"rtmps": 1938, "https": 8443, "wss": 8444}
 
 
-def test_an_edge_opens_no_port_that_only_takes_pushes():
+def test_an_edge_opens_no_ports_for_pushes_only():
     secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
     assert [one.name for one in gateway_endpoints(secure) if one.first] == ["admin"]
     assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "webrtc", "admin"]

@@ -1,4 +1,4 @@
-"""Pending connections: by address, in all, and what they hold."""
+"""Pending connections: limits by address and in total, and the memory that they hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Peer:
         self.entry.leave()  # as a connection that is lost
 
 
-def test_an_address_that_has_too_many_is_refused_where_all_have_spoken() -> None:
+def test_an_address_with_too_many_active_connections_is_refused() -> None:
     pending = PendingConnections(per_address=2)
     peers = [_Peer(pending, "192.0.2.1") for _ in range(2)]
     for peer in peers:
@@ -34,7 +34,7 @@ def test_an_address_that_has_too_many_is_refused_where_all_have_spoken() -> None
     assert _Peer(pending, "192.0.2.1").let_in
 
 
-def test_the_oldest_silent_one_of_the_address_makes_room() -> None:
+def test_the_oldest_silent_connection_of_the_address_is_closed_for_a_new_one() -> None:
     pending = PendingConnections(per_address=3)
     elsewhere = _Peer(pending, "192.0.2.9")
     spoke, oldest, silent = (_Peer(pending, "192.0.2.1") for _ in range(3))
@@ -53,13 +53,13 @@ def test_the_oldest_silent_one_of_the_address_makes_room() -> None:
         ("192.0.2.1", "192.0.2.2", False),
     ],
 )
-def test_ipv6_counts_by_64(one: str, other: str, same: bool) -> None:
+def test_ipv6_addresses_count_by_their_64_bit_network(one: str, other: str, same: bool) -> None:
     pending = PendingConnections(per_address=1)
     _Peer(pending, one).entry.hold(0)
     assert _Peer(pending, other).let_in is not same
 
 
-def test_a_listed_proxy_is_not_limited_and_its_clients_are() -> None:
+def test_a_trusted_proxy_has_no_limit_but_its_clients_have() -> None:
     pending = PendingConnections(per_address=1)
     peers = [_Peer(pending, "10.0.0.1", exempt=True) for _ in range(3)]
     assert all(peer.let_in for peer in peers)
@@ -73,7 +73,7 @@ def test_a_listed_proxy_is_not_limited_and_its_clients_are() -> None:
     assert len(pending) == 0 and pending.bytes == 0
 
 
-def test_a_proxys_silent_connections_make_no_room_for_its_address() -> None:
+def test_silent_connections_of_a_proxy_are_not_closed_for_its_address() -> None:
     pending = PendingConnections(per_address=1)
     _Peer(pending, "10.0.0.1").entry.hold(0)
     proxy = [_Peer(pending, "10.0.0.1", exempt=True) for _ in range(3)]
@@ -84,7 +84,7 @@ def test_a_proxys_silent_connections_make_no_room_for_its_address() -> None:
     assert len(pending) == 1
 
 
-def test_the_oldest_of_all_makes_room_when_the_bytes_are_spent() -> None:
+def test_the_oldest_connection_is_closed_when_the_memory_limit_is_reached() -> None:
     pending = PendingConnections(max_bytes=100)
     peers = [_Peer(pending, f"192.0.2.{n}", cost=30) for n in range(3)]
     peers[0].entry.hold(5)
@@ -94,7 +94,7 @@ def test_the_oldest_of_all_makes_room_when_the_bytes_are_spent() -> None:
     assert pending.bytes == 90 and pending.refused == {"full": 1}
 
 
-def test_whoever_holds_most_is_closed_when_the_bytes_are_spent() -> None:
+def test_the_largest_connection_is_closed_when_held_bytes_exceed_the_limit() -> None:
     pending = PendingConnections(max_bytes=100)
     large, small, asking = (_Peer(pending, f"192.0.2.{n}") for n in range(3))
     large.entry.hold(50)
@@ -106,7 +106,7 @@ def test_whoever_holds_most_is_closed_when_the_bytes_are_spent() -> None:
     assert pending.bytes == 50
 
 
-def test_one_that_asks_for_more_than_there_is_is_closed_itself() -> None:
+def test_a_connection_that_exceeds_the_memory_limit_alone_is_closed() -> None:
     pending = PendingConnections(max_bytes=100)
     peer = _Peer(pending, "192.0.2.1")
     peer.entry.hold(95)
@@ -114,7 +114,7 @@ def test_one_that_asks_for_more_than_there_is_is_closed_itself() -> None:
     assert pending.bytes == 0
 
 
-def test_what_is_measured() -> None:
+def test_pending_connections_have_metrics() -> None:
     pending = PendingConnections(per_address=1)
     _Peer(pending, "192.0.2.1", cost=30).entry.hold(7)
     _Peer(pending, "192.0.2.1")

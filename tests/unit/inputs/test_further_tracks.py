@@ -130,7 +130,7 @@ async def test_further_tracks_are_moved_like_the_default_ones() -> None:
         assert grows(times(small)) and grows(times(french, Kind.AUDIO))
 
 
-async def test_a_rendition_shows_the_default_pictures_while_its_track_is_away() -> None:
+async def test_a_rendition_shows_the_default_pictures_while_its_track_is_missing() -> None:
     async with on_air() as one:
         main, slate = OneInput(0, MAIN), OneInput(50_000, {}, gop=3)
         one.begin(main)
@@ -287,7 +287,7 @@ def seen(one: Studio, name: str) -> Recorder:
     return recorder
 
 
-async def test_a_push_of_an_input_is_cut_and_returns_with_its_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_that_broke_off_returns_with_its_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with studio(monkeypatch) as one:
         kept = channel(PUSH, SLATE)
         push = further_push(one, one.push(kept))

@@ -1,4 +1,4 @@
-"""Pictures of inputs: one for all clients, made seldom, with words where there is none."""
+"""Pictures of inputs: one for all clients, made seldom, with a reason if there is none."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -110,7 +110,7 @@ async def test_all_clients_share_a_picture_that_is_made_at_most_every_two_second
     assert studio.jpegs.asked == [0, 40], "the same key frame is not decoded twice"
 
 
-async def test_no_picture_has_a_reason(studio: Studio):
+async def test_a_missing_picture_has_a_reason(studio: Studio):
     with pytest.raises(NoSuchStream, match="main delivers no media"):
         await studio.picture("main")
     publisher = studio.push()

@@ -60,7 +60,7 @@ def test_after_a_break_equal_tracks_are_announced():
     assert len(recorder.tracks) == 2
 
 
-def test_time_goes_on_even_if_none_has_passed():
+def test_times_grow_even_if_no_time_has_passed():
     one, recorder = begun()
     one.begin(SAME, [picture(9, key=True)], 100.0)
     assert times(recorder) == [5000, 5033]
@@ -74,7 +74,7 @@ def test_sound_before_the_first_picture_of_an_input_is_left_out():
     assert times(recorder, Kind.AUDIO) == [5210]
 
 
-def test_cached_pictures_are_squeezed_into_the_time_that_has_passed():
+def test_cached_pictures_are_compressed_into_the_elapsed_time():
     one, recorder = begun()
     cached = [picture(1000, key=True), sound(1010), picture(1040), sound(1045), picture(1080), picture(1120)]
     one.begin(SAME, cached, 100.3)
@@ -121,7 +121,7 @@ def sounds(first: float, count: int) -> list[AccessUnit]:
     return [sound(round(first + number * FRAME)) for number in range(count)]
 
 
-def test_sound_goes_on_without_a_hole_and_in_sync():
+def test_sound_continues_without_a_gap_and_in_sync():
     for elapsed in (0.0, 0.1, 0.75, 1.3):
         for phase in range(0, 24, 5):
             one, recorder = program()
@@ -140,7 +140,7 @@ def test_sound_goes_on_without_a_hole_and_in_sync():
             assert abs(shown - 940 - max(33, elapsed * 1000)) <= FRAME
 
 
-def test_a_hole_that_is_too_long_is_left():
+def test_a_gap_in_the_sound_that_is_too_long_is_not_filled():
     one, recorder = program()
     one.begin(BOTH, [picture(0, key=True), sound(0)], 100.0)
     one.begin(SAME, [picture(0, key=True), sound(0)], 160.0, sound=0)

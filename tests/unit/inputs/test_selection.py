@@ -27,12 +27,12 @@ def test_a_worse_input_never_replaces_a_usable_one():
     assert choose([NEW, YES], 0, None, 0) == 0
 
 
-def test_without_returns_a_better_input_waits_for_a_hand_or_a_failure():
+def test_without_returns_inputs_change_only_manually_or_after_a_failure():
     assert choose([YES, YES], 1, None, 2, returns=False) == 1
     assert choose([YES, NO], 1, None, 2, returns=False) == 0
 
 
-def test_an_input_taken_by_hand_is_on_air_whenever_it_delivers():
+def test_a_manually_selected_input_is_on_air_whenever_it_delivers():
     assert choose([YES, NEW], 0, 1, 2) == 1
     assert choose([YES, NO, YES], 1, 1, 2) == 0
     assert choose([YES, NO, YES], 2, 1, 2) == 2, "while the taken one is away, nothing else is changed"

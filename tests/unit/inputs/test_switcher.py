@@ -1,4 +1,4 @@
-"""The switcher of a channel with real hubs: pushes, sources, and what its stream gets."""
+"""The switcher of a channel with real hubs: pushes, sources, and the resulting stream."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ async def test_an_input_that_is_always_on_air_needs_no_push(monkeypatch: pytest.
         await one.until(lambda: not one.inputs.holds("c1"))
 
 
-async def test_a_viewer_who_waits_starts_a_pull_also_for_a_rendition(monkeypatch: pytest.MonkeyPatch):
+async def test_a_waiting_viewer_starts_a_pull_also_for_a_rendition(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         asked: list[str] = []
 
@@ -280,7 +280,7 @@ async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: p
         assert not one.inputs.holds("c1")
 
 
-async def test_inputs_that_come_while_a_push_is_live_take_it(monkeypatch: pytest.MonkeyPatch):
+async def test_inputs_added_during_a_push_take_the_push_over(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main = one.push(builders.channel("c1"))
         send(main, 1000)
@@ -314,7 +314,7 @@ async def test_a_kick_ends_all_pushes(monkeypatch: pytest.MonkeyPatch):
         assert one.on_air() == "main", "the key is still valid"
 
 
-async def test_an_input_is_taken_by_hand_and_given_back(monkeypatch: pytest.MonkeyPatch):
+async def test_an_input_is_selected_manually_and_released_again(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main, van = one.push(channel(PUSH, BACKUP)), one.push(channel(PUSH, BACKUP), "van")
         sending = asyncio.ensure_future(keep_sending(main)), asyncio.ensure_future(keep_sending(van))

@@ -1,4 +1,4 @@
-"""Who goes first where expensive work is asked for, and how failures slow it down."""
+"""The order of attempts at expensive work, and pauses after failures."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ from tests.support.clock import Clock
 
 
 class Time(Clock):
-    """A clock with timers: `pass_by` calls what is due."""
+    """A clock with timers. `pass_by` advances it and runs the due timers."""
 
     def __init__(self):
         super().__init__(1000.0)
@@ -76,7 +76,7 @@ class Lab:
         await settle()
 
 
-async def test_no_more_than_so_many_at_once():
+async def test_the_number_of_concurrent_attempts_is_limited():
     lab = Lab(at_once=2)
     for label in "abc":
         await lab.ask(label)
@@ -85,7 +85,7 @@ async def test_no_more_than_so_many_at_once():
     assert lab.began == ["a", "b", "c"]
 
 
-async def test_fewer_failures_go_first_and_of_equals_the_newest():
+async def test_attempts_with_fewer_failures_run_first_then_the_newest():
     lab = Lab()
     await lab.ask("working")
     for label, failures in (("worse", 9), ("old", 1), ("new", 1), ("clean", 0)):
@@ -95,7 +95,7 @@ async def test_fewer_failures_go_first_and_of_equals_the_newest():
     assert lab.began == ["working", "clean", "new", "old", "worse"]
 
 
-async def test_an_address_that_fills_the_queue_sends_its_own_oldest_away():
+async def test_too_many_attempts_of_an_address_displace_its_oldest():
     lab = Lab()
     await lab.ask("working")
     await lab.ask("other", "192.0.2.9", 1)
@@ -109,7 +109,7 @@ async def test_an_address_that_fills_the_queue_sends_its_own_oldest_away():
     assert lab.began[-1] == f"clean {MAX_PER_ADDRESS}"
 
 
-async def test_where_all_places_are_taken_the_worst_gives_way_or_does_not_get_in():
+async def test_a_full_queue_drops_the_attempt_with_the_most_failures():
     lab = Lab()
     await lab.ask("working")
     for n in range(MAX_WAITING):
@@ -122,7 +122,7 @@ async def test_where_all_places_are_taken_the_worst_gives_way_or_does_not_get_in
     assert lab.began[-1] == "clean"
 
 
-async def test_tries_under_one_key_keep_their_pause_and_others_do_not_wait_for_them():
+async def test_a_pause_delays_only_attempts_with_the_same_key():
     lab = Lab()
     await lab.ask("first", eva=2.0)
     await lab.end("first")
@@ -136,7 +136,7 @@ async def test_tries_under_one_key_keep_their_pause_and_others_do_not_wait_for_t
     assert lab.began[2:] == ["second"]
 
 
-async def test_who_leaves_gives_up_the_place_and_the_turn():
+async def test_a_cancelled_attempt_frees_its_place():
     lab = Lab()
     holding = await lab.ask("holding")
     waiting = await lab.ask("waiting")
@@ -147,7 +147,7 @@ async def test_who_leaves_gives_up_the_place_and_the_turn():
     assert lab.began == ["holding", "last"]
 
 
-async def test_who_leaves_in_the_moment_of_the_turn_passes_it_on():
+async def test_an_attempt_cancelled_when_its_turn_starts_passes_the_turn_on():
     turns = AttemptLimiter()
     async with turns.turn(Attempt()):
         leaving = asyncio.ensure_future(turns._wait(Attempt()))

@@ -1,4 +1,4 @@
-"""Bits, most significant first."""
+"""A reader of bits, most significant first."""
 
 import pytest
 from hypothesis import given
@@ -13,12 +13,12 @@ def bits_of(text: str) -> bytes:
 
 
 @given(st.lists(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, (1 << n) - 1)))))
-def test_numbers_come_back_as_written(fields: list[tuple[int, int]]) -> None:
+def test_numbers_of_any_size_are_read_back(fields: list[tuple[int, int]]) -> None:
     reader = BitReader(bits_of("".join(f"{value:0{size}b}" for size, value in fields) or "0"))
     assert [reader.u(size) for size, _ in fields] == [value for _, value in fields]
 
 
-def test_exp_golomb_codes_are_those_of_the_specification() -> None:
+def test_exp_golomb_codes_equal_the_tables_of_the_specification() -> None:
     # ITU-T H.264 Tables 9-2 and 9-3
     reader = BitReader(bits_of("1 010 011 00100 00101 00110 00111 0001000"))
     assert [reader.ue() for _ in range(8)] == [0, 1, 2, 3, 4, 5, 6, 7]
@@ -27,12 +27,12 @@ def test_exp_golomb_codes_are_those_of_the_specification() -> None:
     assert BitReader(b"\0\0\0\0\x80\0\0\0\0").ue() == (1 << 32) - 1
 
 
-def test_a_code_that_does_not_end_is_refused() -> None:
+def test_an_unterminated_exp_golomb_code_is_refused() -> None:
     with pytest.raises(ValueError, match="Exp-Golomb"):
         BitReader(bytes(100)).ue()
 
 
-def test_the_end_is_an_error_of_the_kind_asked_for() -> None:
+def test_reading_past_the_end_raises_the_configured_error() -> None:
     class Mine(Exception):
         pass
 
@@ -41,7 +41,7 @@ def test_the_end_is_an_error_of_the_kind_asked_for() -> None:
             read(BitReader(b"\xff", what="box", error=Mine))
 
 
-def test_align_goes_to_the_next_byte() -> None:
+def test_align_moves_to_the_next_byte() -> None:
     reader = BitReader(b"\x80\x01")
     reader.align()
     assert reader.position == 0

@@ -1,4 +1,4 @@
-"""Egress: what may be connected to, judged by the addresses that a name really has."""
+"""Egress: permitted targets of outgoing connections, judged by the resolved addresses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.settings import SettingsError, load
 
 
 class Names:
-    """A resolver of the test's own: names to addresses; asked: which were looked up."""
+    """A resolver for tests. known: addresses by name; asked: the names looked up."""
 
     def __init__(self, **known: str) -> None:
         self.known = {name.replace("_", "."): addresses.split() for name, addresses in known.items()}
@@ -94,8 +94,8 @@ async def test_addresses_that_are_not_public_are_refused(names: Names, host: str
         "[::ffff:7f00:1]",
     ],
 )
-async def test_other_spellings_of_this_machine_are_refused(host: str) -> None:
-    """The C library reads numbers in many forms, so here it resolves them."""
+async def test_other_spellings_of_local_addresses_are_refused(host: str) -> None:
+    """The C library accepts numbers in many forms, so this test uses the real resolver."""
     with pytest.raises((EgressRefused, OSError)):
         await Egress().check(f"http://{host}/")
 
@@ -103,12 +103,12 @@ async def test_other_spellings_of_this_machine_are_refused(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["93.184.215.14", "8.8.8.8", "[2606:4700::1111]", "[2002:808:808::1]", "[64:ff9b::808:808]"]
 )
-async def test_public_addresses_are_open(names: Names, host: str) -> None:
+async def test_public_addresses_are_allowed(names: Names, host: str) -> None:
     (address,) = await Egress().check(f"http://{host}:81/a")
     assert (address.host, address.port) == (str(ipaddress.ip_address(host.strip("[]"))), 81)
 
 
-async def test_a_name_is_judged_by_its_addresses_and_keeps_those_that_are_permitted(names: Names) -> None:
+async def test_only_permitted_addresses_of_a_name_are_used(names: Names) -> None:
     assert [a.host for a in await Egress().check("rtmps://public.example/app/key", RTMP)] == [
         "93.184.215.14",
         "2606:2800:21f:cb07:6820:80da:af6b:8b2c",
@@ -120,7 +120,7 @@ async def test_a_name_is_judged_by_its_addresses_and_keeps_those_that_are_permit
     assert words == "inner.example: 10.1.2.3 is a private address: connecting there is not allowed (egress.allow)"
 
 
-async def test_a_name_that_is_not_known_is_an_os_error_in_words(names: Names) -> None:
+async def test_an_unknown_name_raises_an_os_error_with_a_message(names: Names) -> None:
     with pytest.raises(OSError, match=r"^nowhere.example: Name or service not known$"):
         await Egress().check("http://nowhere.example/")
     with pytest.raises(OSError, match="no such name"):
@@ -143,7 +143,7 @@ async def test_a_name_that_is_not_known_is_an_os_error_in_words(names: Names) ->
         ("rtmp://10.1.2.3:1936/live", "rtmp://10.1.2.3:1936/live/key"),
     ],
 )
-async def test_entries_open_what_they_name(names: Names, allow: str, url: str) -> None:
+async def test_an_allow_entry_permits_matching_targets(names: Names, allow: str, url: str) -> None:
     assert await Egress([allow]).check(url, ("http", "rtmp"))
 
 
@@ -164,7 +164,7 @@ async def test_entries_open_what_they_name(names: Names, allow: str, url: str) -
         ("2002::/16", "http://127.0.0.1/"),
     ],
 )
-async def test_entries_open_nothing_else(names: Names, allow: str, url: str) -> None:
+async def test_an_allow_entry_permits_no_other_targets(names: Names, allow: str, url: str) -> None:
     await refusal(Egress([allow]), url)
 
 
@@ -188,7 +188,7 @@ async def test_entries_open_nothing_else(names: Names, allow: str, url: str) -> 
         ),
     ],
 )
-async def test_what_is_no_address_of_the_caller_s_schemes_is_refused(names: Names, url: str) -> None:
+async def test_invalid_urls_and_other_schemes_are_refused(names: Names, url: str) -> None:
     assert await refusal(Egress(), url, "http", "https") == "expected an address with http:// or https:// and a host"
     assert names.asked == []
 
@@ -196,7 +196,7 @@ async def test_what_is_no_address_of_the_caller_s_schemes_is_refused(names: Name
 @pytest.mark.parametrize(
     "entry", ["10.0.0.1/8", "10.0.0.0/33", "256.1.1.1", "a b", "http://", "ftp://a/", "-x", "a/b", "http://u@h/", "*"]
 )
-def test_a_nonsense_entry_is_one_line_that_says_what_is_expected(entry: str) -> None:
+def test_an_invalid_allow_entry_gives_a_one_line_error(entry: str) -> None:
     with pytest.raises(ValueError, match="is not a "):
         Egress([entry])
     with pytest.raises(SettingsError) as wrong:
@@ -206,7 +206,7 @@ def test_a_nonsense_entry_is_one_line_that_says_what_is_expected(entry: str) -> 
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-z0-9:/.\[\]-]{1,30}", fullmatch=True))
-def test_what_the_settings_take_the_policy_understands(entry: str) -> None:
+def test_entries_accepted_by_the_settings_are_accepted_by_the_policy(entry: str) -> None:
     try:
         allow = load(environ={"MILLRACE_EGRESS__ALLOW": entry}).egress.allow
     except (SettingsError, ValueError):
@@ -215,7 +215,7 @@ def test_what_the_settings_take_the_policy_understands(entry: str) -> None:
 
 
 @given(st.text(max_size=60).map(lambda t: f"http://{t}") | st.from_regex(r"rtmps?://[!-~]{1,40}", fullmatch=True))
-def test_whatever_an_address_looks_like_it_is_permitted_refused_or_not_found(url: str) -> None:
+def test_any_url_is_permitted_refused_or_not_found(url: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", Names(a="93.184.215.14"))
         with contextlib.suppress(EgressRefused, OSError):
@@ -245,11 +245,11 @@ async def get(egress: Egress, url: str) -> str:
         return await answer.text()
 
 
-async def test_requests_to_permitted_addresses_are_made(server: TestServer) -> None:
+async def test_requests_to_permitted_addresses_succeed(server: TestServer) -> None:
     assert await get(Egress(["127.0.0.0/8"]), str(server.make_url("/pics/a"))) == f"127.0.0.1:{server.port}"
 
 
-async def test_requests_and_redirects_to_others_are_refused(server: TestServer) -> None:
+async def test_requests_and_redirects_to_other_addresses_are_refused(server: TestServer) -> None:
     with pytest.raises(EgressRefused):
         await get(Egress(), str(server.make_url("/pics/a")))
     prefix = str(server.make_url("/pics"))
@@ -259,7 +259,7 @@ async def test_requests_and_redirects_to_others_are_refused(server: TestServer) 
             await get(Egress([prefix]), f"{prefix}/away?to={elsewhere}")
 
 
-async def test_the_connection_goes_to_the_very_address_that_was_checked(
+async def test_the_connection_uses_the_checked_address_despite_dns_rebinding(
     server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter(["127.0.0.1", "10.9.9.9", "10.9.9.9"])
@@ -272,18 +272,20 @@ async def test_the_connection_goes_to_the_very_address_that_was_checked(
     assert next(answers) == "10.9.9.9", "it was looked up once"
 
 
-async def test_a_name_that_is_not_known_is_aiohttp_s_own_error(names: Names) -> None:
+async def test_an_unknown_name_raises_the_dns_error_of_aiohttp(names: Names) -> None:
     with pytest.raises(aiohttp.ClientConnectorDNSError):
         await get(Egress(), "http://nowhere.example/")
 
 
-async def test_a_proxy_would_undo_the_policy_and_is_refused() -> None:
+async def test_proxies_are_refused_because_they_bypass_the_policy() -> None:
     async with aiohttp.ClientSession(connector=Egress().connector()) as session:
         with pytest.raises(EgressRefused, match="proxy"):
             await session.get("http://public.example/", proxy="http://127.0.0.1:3128")
 
 
-async def test_a_response_is_read_in_turns(server: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_responses_are_read_through_the_read_scheduler(
+    server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = itertools.count(0.0, 2 * scheduled_reads.SLICE_SECONDS)
     monkeypatch.setattr(scheduled_reads.time, "perf_counter", lambda: next(clock))  # each read costs two slices
     egress, turns = Egress(["127.0.0.0/8"]), []

@@ -1,4 +1,4 @@
-"""Logs: one line per event, levels per channel, no secret in any of them."""
+"""Logs: one line per event, levels per channel, and no secrets."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def lines(out: io.StringIO) -> list[dict[str, object]]:
 
 
 @given(WORDS, KEYS, WORDS)
-def test_a_stream_key_is_masked_wherever_it_stands(before: str, key: str, after: str):
+def test_a_stream_key_is_masked_anywhere_in_a_text(before: str, key: str, after: str):
     digest = key.partition("-")[2]
     assume(digest not in before + after)
     assert digest not in redact.mask(before + key + after)
@@ -52,7 +52,7 @@ def test_a_stream_key_is_masked_wherever_it_stands(before: str, key: str, after:
 
 
 @given(WORDS, TOKENS, st.sampled_from(["Bearer ", "bearer  ", "Basic "]))
-def test_a_token_of_a_header_is_masked(before: str, token: str, scheme: str):
+def test_a_token_in_a_header_is_masked(before: str, token: str, scheme: str):
     assume(token not in before)
     assert token not in redact.mask(f"Authorization: {scheme}{token}")
     assert token not in redact.mask(f"got {scheme}{token}")
@@ -73,7 +73,7 @@ def test_the_key_of_a_relay_is_masked(scheme: str, host: str, app: str, key: str
 
 
 @given(TOKENS, st.sampled_from(["sign", "token", "X-Amz-Signature", "Signature", "password", "key", "Policy"]))
-def test_a_secret_parameter_is_masked(secret: str, name: str):
+def test_the_value_of_a_secret_parameter_is_masked(secret: str, name: str):
     for text in (f"https://a.example/x?a=1&{name}={secret}&b=2", f'{{"{name}": "{secret}"}}', f"{name}='{secret}'"):
         assert secret not in redact.mask(text)
     assert "b=2" in redact.mask(f"https://a.example/x?a=1&{name}={secret}&b=2")
@@ -98,7 +98,7 @@ def nothing_of_it(shown: object) -> None:
 
 
 @given(SECRET_NAMES, INSIDE)
-def test_a_secret_never_gets_out_of_json_forms_queries_and_structures(name: str, inside: str):
+def test_secrets_in_json_forms_queries_and_structures_are_masked(name: str, inside: str):
     secret = f"{HEAD}{inside}{TAIL}"
     member = json.dumps({"a": 1, name: secret, "b": "2"})
     form = urlencode({"a": "1", name: secret, "b": "2"}, errors="replace")
@@ -131,14 +131,14 @@ def test_a_secret_never_gets_out_of_json_forms_queries_and_structures(name: str,
 
 
 @given(SECRET_NAMES, LEGAL)
-def test_a_secret_never_gets_out_of_a_query_as_it_is(name: str, inside: str):
+def test_secrets_in_unescaped_queries_are_masked(name: str, inside: str):
     secret = f"{HEAD}{inside}{TAIL}"
     for text in (f"/x?a=1&{name}={secret}&b=2", f"{name}={secret}", f"at https://a.example/x?{name}={secret} now"):
         nothing_of_it(redact.mask(text))
 
 
 @given(SECRET_NAMES, LINE)
-def test_a_secret_never_gets_out_of_a_header(name: str, inside: str):
+def test_secrets_in_headers_are_masked(name: str, inside: str):
     secret = f"{HEAD}{inside}{TAIL}"
     for text in (
         f"{name}: {secret}",
@@ -149,7 +149,7 @@ def test_a_secret_never_gets_out_of_a_header(name: str, inside: str):
         nothing_of_it(redact.mask(text))
 
 
-def test_the_lines_of_a_log_hide_what_is_listed(out: io.StringIO):
+def test_log_lines_mask_all_listed_secret_names(out: io.StringIO):
     log.configure("info", "json", out)
     logger = structlog.get_logger("x")
     for name in redact.NAMES:
@@ -158,7 +158,7 @@ def test_the_lines_of_a_log_hide_what_is_listed(out: io.StringIO):
     assert len(lines(out)) == len(redact.NAMES)
 
 
-def test_what_is_no_secret_stays_readable():
+def test_ordinary_text_is_not_masked():
     for text in (
         "publisher taken over",
         "70ef9b07-adbe-478d-b098-d7c8efd84a98 is not streaming live now",
@@ -187,7 +187,7 @@ def test_long_and_deep_values_are_cut():
     assert "…" in json.dumps(redact.masked("x", deep), ensure_ascii=False)
 
 
-def test_masking_a_hostile_line_takes_no_quadratic_time():
+def test_masking_of_hostile_lines_has_no_quadratic_cost():
     for text in (
         "1" * 8000,
         "1-" * 4000,
@@ -211,7 +211,7 @@ def test_masking_a_hostile_line_takes_no_quadratic_time():
 # ---- lines ----
 
 
-def test_machines_get_one_json_object_per_event(out: io.StringIO):
+def test_the_json_format_has_one_object_per_event(out: io.StringIO):
     log.configure("info", "json", out)
     structlog.get_logger("t").info("publisher came", stream="c1", peer="192.0.2.1", n=float("nan"))
     (line,) = lines(out)
@@ -219,7 +219,7 @@ def test_machines_get_one_json_object_per_event(out: io.StringIO):
     assert str(line["time"]).endswith("Z")
 
 
-def test_people_get_one_line_whatever_a_peer_sends(out: io.StringIO):
+def test_the_console_format_has_one_line_for_any_input(out: io.StringIO):
     log.configure("info", "console", out)
     structlog.get_logger().warning("odd\nname", app='a\nb "c"\x1b[31m\u202e', empty="", n=3)
     text = out.getvalue()
@@ -228,13 +228,13 @@ def test_people_get_one_line_whatever_a_peer_sends(out: io.StringIO):
     assert "warning" in text and "n=3" in text and 'empty=""' in text
 
 
-def test_auto_is_json_where_nobody_looks(out: io.StringIO):
+def test_the_auto_format_is_json_without_a_terminal(out: io.StringIO):
     log.configure("info", "auto", out)
     structlog.get_logger().info("x")
     assert lines(out)
 
 
-def test_auto_is_coloured_on_a_terminal_unless_told_not_to(monkeypatch: pytest.MonkeyPatch, out: io.StringIO):
+def test_the_auto_format_is_coloured_on_a_terminal_unless_disabled(monkeypatch: pytest.MonkeyPatch, out: io.StringIO):
     monkeypatch.setattr(out, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     log.configure("info", "auto", out)
@@ -256,7 +256,7 @@ def test_lines_below_the_level_are_dropped(out: io.StringIO):
     assert [line["event"] for line in lines(out)] == ["c", "d"]
 
 
-def test_a_flood_of_strangers_fills_no_disk(out: io.StringIO):
+def test_events_caused_by_unknown_clients_have_a_rate_limit(out: io.StringIO):
     log.configure("info", "json", out)
     for _ in range(500):
         structlog.get_logger().info("push refused", stream="c1")
@@ -266,12 +266,12 @@ def test_a_flood_of_strangers_fills_no_disk(out: io.StringIO):
     assert 20 <= events["push refused"] <= 100
 
 
-def test_the_events_of_strangers_exist():
+def test_all_rate_limited_event_names_exist_in_the_code():
     source = "".join(path.read_text() for path in Path("gateway").rglob("*.py") if path.name != "log.py")
     assert [name for name in log.FROM_STRANGERS if not re.search(rf'log\.\w+\(\s*"{name}"', source)] == []
 
 
-def test_a_channel_may_have_a_level_of_its_own(out: io.StringIO):
+def test_a_channel_may_have_its_own_log_level(out: io.StringIO):
     log.configure("info", "json", out)
     logger = structlog.get_logger()
     log.levels.channel("loud", "debug")
@@ -292,7 +292,7 @@ def test_a_channel_may_have_a_level_of_its_own(out: io.StringIO):
     ]
 
 
-def test_a_context_names_the_channel_too(out: io.StringIO):
+def test_the_channel_of_a_log_context_determines_the_level(out: io.StringIO):
     log.configure("info", "json", out)
     log.levels.channel("quiet", "error")
     with structlog.contextvars.bound_contextvars(channel="quiet"):
@@ -300,7 +300,7 @@ def test_a_context_names_the_channel_too(out: io.StringIO):
     assert out.getvalue() == ""
 
 
-def test_a_channels_level_ends_with_it(out: io.StringIO):
+def test_the_log_level_of_a_channel_can_be_removed(out: io.StringIO):
     log.configure("info", "json", out)
     log.levels.channel("c", "debug")
     assert log.levels.floor == logging.DEBUG
@@ -308,7 +308,7 @@ def test_a_channels_level_ends_with_it(out: io.StringIO):
     assert log.levels.floor == logging.INFO
 
 
-def test_a_dropped_call_costs_no_processing(out: io.StringIO):
+def test_dropped_log_calls_do_not_render_their_values(out: io.StringIO):
     log.configure("info", "json", out)
 
     class Costly:
@@ -319,7 +319,7 @@ def test_a_dropped_call_costs_no_processing(out: io.StringIO):
     assert out.getvalue() == ""
 
 
-def test_an_exception_is_one_line_with_its_places_and_cause(out: io.StringIO):
+def test_an_exception_is_logged_in_one_line_with_locations_and_cause(out: io.StringIO):
     log.configure("info", "json", out)
 
     def inner() -> None:
@@ -339,12 +339,12 @@ def test_an_exception_is_one_line_with_its_places_and_cause(out: io.StringIO):
     assert "aaaa" not in told
 
 
-def test_an_exception_group_names_its_members():
+def test_an_exception_group_is_logged_with_its_members():
     told = log.compact(ExceptionGroup("several", [ValueError("a"), OSError("b")]))
     assert "ValueError: a" in told and "OSError: b" in told
 
 
-def test_standard_logging_is_routed_into_the_same_lines(out: io.StringIO):
+def test_messages_of_standard_logging_appear_in_the_same_log(out: io.StringIO):
     log.configure("info", "json", out)
     logging.getLogger("asyncio").error("task failed: %s", "token=abcdefghijkl")
     logging.getLogger("aiohttp").info("chatter")
@@ -359,7 +359,7 @@ def test_standard_logging_is_routed_into_the_same_lines(out: io.StringIO):
     assert "unprintable" in second
 
 
-def test_configuring_twice_does_not_write_twice(out: io.StringIO):
+def test_configuring_the_log_twice_does_not_duplicate_lines(out: io.StringIO):
     log.configure("info", "json", out)
     log.configure("info", "json", out)
     logging.getLogger("x").warning("once")
@@ -367,7 +367,7 @@ def test_configuring_twice_does_not_write_twice(out: io.StringIO):
     assert len(out.getvalue().splitlines()) == 2
 
 
-def test_a_log_that_cannot_be_written_stops_nothing():
+def test_a_log_that_cannot_be_written_raises_no_error():
     closed = io.StringIO()
     log.configure("info", "json", closed)
     closed.close()

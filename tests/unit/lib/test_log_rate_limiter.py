@@ -1,9 +1,9 @@
-"""Log lines that strangers can cause: so many a second, and what was left out is told."""
+"""Log lines that unknown clients can cause have a rate limit and a count of omitted lines."""
 
 from gateway.lib.log_rate_limiter import LogRateLimiter
 
 
-def test_lines_beyond_the_rate_are_left_out_and_told_with_the_next():
+def test_lines_above_the_rate_are_omitted_and_counted_in_the_next_line():
     now = [0.0]
     rate = LogRateLimiter(2, lambda: now[0])
     assert [rate.due() for _ in range(5)] == [{}, {}, None, None, None]

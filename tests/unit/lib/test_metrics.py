@@ -1,4 +1,4 @@
-"""Metrics: the table, bounded series, what a scrape reads."""
+"""Metrics: the table, bounded series, and the exposition format."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from gateway.lib.metrics import Counter, Histogram, Metrics
 
 
 def exposed(measured: Metrics) -> dict[str, float]:
-    """Every sample of the exposition: name{labels} → value."""
+    """Every exposed sample by name and labels."""
     return {
         sample.name + "".join(f",{k}={v}" for k, v in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(measured.render().decode())
@@ -21,7 +21,7 @@ def exposed(measured: Metrics) -> dict[str, float]:
     }
 
 
-def test_names_follow_the_rules_of_prometheus():
+def test_metric_names_follow_the_rules_of_prometheus():
     for name, metric in TABLE.items():
         assert re.fullmatch(r"millrace_[a-z_]+", name)
         assert (metric.kind is MetricKind.COUNTER) == name.endswith("_total")
@@ -37,7 +37,7 @@ def test_every_metric_of_the_table_is_exposed():
     assert "process_resident_memory_bytes" in text
 
 
-def test_a_source_is_read_at_each_scrape_and_equal_samples_add_up():
+def test_sources_are_read_at_each_scrape_and_equal_samples_are_summed():
     measured = Metrics("1")
     live = [1]
     measured.read_from(lambda: [MetricSample(metric_table.STREAMS, live[0], ("live",))])
@@ -47,7 +47,7 @@ def test_a_source_is_read_at_each_scrape_and_equal_samples_add_up():
     assert exposed(measured)["millrace_streams,state=live"] == 12
 
 
-def test_a_failing_source_costs_its_own_samples_only():
+def test_a_failing_source_loses_only_its_own_samples():
     def broken() -> list[MetricSample]:
         raise RuntimeError("no")
 
@@ -66,7 +66,7 @@ def test_a_counter_counts_by_labels():
         measured.refused.add("publish")
 
 
-def test_peers_cannot_make_series_without_end():
+def test_the_number_of_series_is_bounded():
     counter = Counter(metric_table.REFUSED)
     for n in range(5000):
         counter.add("publish", f"reason {n}")
@@ -78,7 +78,7 @@ def test_peers_cannot_make_series_without_end():
     assert len(histogram.series) == Counter.MAX_SERIES
 
 
-def test_a_histogram_is_cumulative():
+def test_histogram_buckets_are_cumulative():
     measured = Metrics("1")
     for seconds in (0.004, 0.02, 0.02, 99.0, float("nan")):
         measured.part_delay.observe(seconds)
@@ -90,7 +90,7 @@ def test_a_histogram_is_cumulative():
     assert samples["millrace_ingest_to_part_seconds_sum"] == pytest.approx(99.044)
 
 
-async def test_the_lag_of_the_loop_is_sampled_until_cancelled():
+async def test_the_event_loop_lag_is_sampled():
     measured = Metrics("1")
     task = asyncio.ensure_future(measured.sample_loop_lag(every=0))
     while not measured.loop_lag.series:
@@ -101,7 +101,7 @@ async def test_the_lag_of_the_loop_is_sampled_until_cancelled():
     assert exposed(measured)["millrace_event_loop_lag_seconds_count"] >= 1
 
 
-def test_label_values_of_peers_are_escaped():
+def test_label_values_are_escaped():
     measured = Metrics("1")
     measured.refused.add("publish", 'a"b\nc')
     assert exposed(measured)['millrace_auth_failures_total,reason=a"b\nc,what=publish'] == 1

@@ -1,4 +1,4 @@
-"""Measurements of several processes: as one sum, as text for Prometheus, and on the way between processes."""
+"""Metrics of several processes: their sum, the Prometheus text, and the encoding between processes."""
 
 import json
 
@@ -12,7 +12,7 @@ from gateway.lib.metrics_snapshot import MetricsSnapshot
 
 
 def worker(name: str, *, viewers: int, sent: int, version: str = "1") -> MetricsSnapshot:
-    """What a worker measures with so many viewers, and so many bytes sent to them."""
+    """Metrics of a worker with this many viewers and bytes sent."""
     measured = Metrics(version)
     measured.read_from(
         lambda: [
@@ -33,7 +33,7 @@ def exposed(measured: MetricsSnapshot) -> dict[str, float]:
     }
 
 
-def test_gauges_counters_and_histograms_of_processes_add_up():
+def test_gauges_counters_and_histograms_of_processes_are_summed():
     total = worker("1", viewers=3, sent=100)
     total.add(worker("2", viewers=4, sent=50))
     seen = exposed(total)
@@ -44,13 +44,13 @@ def test_gauges_counters_and_histograms_of_processes_add_up():
     assert seen["millrace_part_duration_seconds_sum"] == 1.0
 
 
-def test_the_version_is_no_sum():
+def test_build_information_is_not_summed():
     total = worker("1", viewers=0, sent=0)
     total.add(worker("2", viewers=0, sent=0))
     assert exposed(total)["millrace_build_info,version=1"] == 1
 
 
-def test_what_the_system_says_of_each_process_has_its_name():
+def test_process_metrics_have_a_label_for_each_process():
     total = worker("1", viewers=0, sent=0)
     total.add(worker("2-3", viewers=0, sent=0))
     seen = exposed(total)
@@ -60,7 +60,7 @@ def test_what_the_system_says_of_each_process_has_its_name():
         assert name not in seen
 
 
-def test_of_a_process_that_is_gone_only_what_grows_counts():
+def test_only_cumulative_metrics_of_an_ended_process_are_kept():
     total = worker("1", viewers=3, sent=100)
     total.add(worker("2", viewers=4, sent=50).cumulative_metrics())
     seen = exposed(total)
@@ -70,12 +70,12 @@ def test_of_a_process_that_is_gone_only_what_grows_counts():
     assert "process_open_fds,process=2" not in seen
 
 
-def test_it_travels_between_processes_unchanged():
+def test_a_snapshot_survives_an_encoding_round_trip():
     measured = worker("1", viewers=3, sent=100)
     assert MetricsSnapshot.decode(measured.encode()) == measured
 
 
-def test_what_another_version_measures_besides_is_left_out():
+def test_unknown_metrics_of_another_version_are_ignored():
     measured = worker("1", viewers=3, sent=100)
     told = json.loads(measured.encode())
     told["values"]["millrace_hats_total"] = [[1.0]]
@@ -103,6 +103,6 @@ def test_what_another_version_measures_besides_is_left_out():
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_measurement_is_refused(text: bytes):
+def test_invalid_snapshots_are_refused(text: bytes):
     with pytest.raises(ValueError):
         MetricsSnapshot.decode(text)

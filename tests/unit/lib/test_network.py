@@ -1,4 +1,4 @@
-"""Which addresses count as one."""
+"""Client addresses that count as one in limits."""
 
 import pytest
 
@@ -19,11 +19,11 @@ from gateway.lib.quota import Quota
         ("", ""),
     ],
 )
-def test_an_ipv6_address_counts_by_its_network_and_an_ipv4_address_as_itself(address, counted):
+def test_ipv6_addresses_count_by_network_and_ipv4_addresses_individually(address, counted):
     assert client_network(address) == counted
 
 
-def test_a_thousand_addresses_of_one_ipv6_network_share_a_quota():
+def test_addresses_of_one_ipv6_network_share_a_quota():
     quota = Quota(2)
     assert sum(quota.take(f"2001:db8::{n:x}") for n in range(1000)) == 2
     assert quota["2001:db8::ffff"] == 2

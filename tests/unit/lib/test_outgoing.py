@@ -1,4 +1,4 @@
-"""Connections to servers that are hostile: bounded reads, and bounded answers."""
+"""Connections to hostile servers: reads and queued answers are bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 class Answering(asyncio.Protocol):
-    """Answers each byte with a thousand."""
+    """Answers each byte with a thousand bytes."""
 
     transport: Any
 
@@ -51,7 +51,7 @@ class Answering(asyncio.Protocol):
 async def connected(
     server_tls: ssl.SSLContext | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[Answering, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection, and the server's end of it."""
+    """A connection and the server's end of it."""
     accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Future()
     server = await asyncio.start_server(lambda *ends: accepted.set_result(ends), "127.0.0.1", 0, ssl=server_tls)
     address = Address(socket.AF_INET, "127.0.0.1", server.sockets[0].getsockname()[1], "localhost")
@@ -67,7 +67,7 @@ async def connected(
 
 @LOOPS
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_server_that_takes_no_answers_is_not_read_until_it_takes_them(
+def test_reading_pauses_while_the_server_does_not_accept_answers(
     new_loop: NewLoop, secure: bool, tmp_path: Path
 ) -> None:
     async def run() -> None:
@@ -93,7 +93,7 @@ def test_a_server_that_takes_no_answers_is_not_read_until_it_takes_them(
 
 
 @LOOPS
-def test_one_read_is_bounded(new_loop: NewLoop) -> None:
+def test_the_size_of_one_read_is_bounded(new_loop: NewLoop) -> None:
     async def run() -> None:
         async with asyncio.timeout(30), connected() as (protocol, _, writer):
             protocol.transport.write = len  # no answers

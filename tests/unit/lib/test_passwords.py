@@ -1,4 +1,4 @@
-"""Passwords: hashes that are slow, salted and compared whole."""
+"""Password hashes are slow, salted and compared completely."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "_N", 1 << 8)
 
 
-def test_the_password_matches_and_no_other(quick: None):
+def test_only_the_right_password_matches(quick: None):
     kept = passwords.hash_password("correct horse")
     assert passwords.verify_password("correct horse", kept)
     assert not any(
@@ -20,7 +20,7 @@ def test_the_password_matches_and_no_other(quick: None):
     )
 
 
-def test_a_password_of_nobody_takes_as_long(monkeypatch: pytest.MonkeyPatch):
+def test_a_check_without_a_stored_hash_takes_as_long(monkeypatch: pytest.MonkeyPatch):
     hashed: list[tuple[int, int, int]] = []
 
     def scrypt(text: bytes, *, salt: bytes, n: int, r: int, p: int, maxmem: int, dklen: int) -> bytes:
@@ -34,7 +34,7 @@ def test_a_password_of_nobody_takes_as_long(monkeypatch: pytest.MonkeyPatch):
     assert len(hashed) == 4 and len(set(hashed)) == 1
 
 
-def test_nobody_has_no_password(quick: None):
+def test_missing_hashes_and_too_long_passwords_never_match(quick: None):
     assert not passwords.verify_password("", None)
     assert not passwords.verify_password("x" * 5000, passwords.hash_password("x" * 256))
 
@@ -43,26 +43,26 @@ def test_equal_passwords_are_stored_differently(quick: None):
     assert passwords.hash_password("correct horse")["hash"] != passwords.hash_password("correct horse")["hash"]
 
 
-def test_a_letter_is_the_same_however_it_is_composed(quick: None):
+def test_composed_and_decomposed_unicode_letters_are_equal(quick: None):
     assert passwords.verify_password("caf\u0065\u0301 noir", passwords.hash_password("caf\u00e9 noir"))
 
 
-def test_a_hash_of_an_earlier_version_is_read_with_its_own_cost(quick: None, monkeypatch: pytest.MonkeyPatch):
+def test_a_stored_hash_is_verified_with_its_own_cost(quick: None, monkeypatch: pytest.MonkeyPatch):
     kept = passwords.hash_password("correct horse")
     monkeypatch.setattr(passwords, "_N", 1 << 9)
     assert passwords.verify_password("correct horse", kept)
 
 
-def test_a_hash_costs_what_guessing_has_to_cost():
+def test_the_hash_cost_follows_the_owasp_recommendation():
     kept = passwords.hash_password("correct horse")
     assert (kept["n"], kept["r"], kept["p"]) == (32768, 8, 3)  # OWASP's recommendation
 
 
 @pytest.mark.parametrize("good", ["12345678", "пароль пароль", "x" * 256, "密码密码密码密码"])
-def test_a_password_may_be(good: str):
+def test_valid_passwords_are_accepted(good: str):
     assert passwords.problem(good) == ""
 
 
 @pytest.mark.parametrize("bad", ["", "1234567", "x" * 257, "with\nnewline", "with\x00nul...", "half \ud800 of a pair"])
-def test_a_password_may_not_be(bad: str):
+def test_invalid_passwords_are_refused(bad: str):
     assert passwords.problem(bad)

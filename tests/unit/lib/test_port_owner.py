@@ -1,4 +1,4 @@
-"""The program that listens on a port, from /proc."""
+"""The program that listens on a port, found in /proc."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ ROW = "   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000
 
 
 def _proc(folder: Path, command: str, name: str, table: str = "tcp", state: str = "0A") -> Path:
-    """A /proc with one process, 42, that has a socket on port 1935."""
+    """A /proc with process 42, which has a socket on port 1935."""
     (folder / "net").mkdir()
     (folder / "net" / table).write_text(HEADER + ROW.format(address="00000000:078F", state=state, inode=777))
     process = folder / "42"
@@ -45,11 +45,11 @@ def test_ipv6_sockets_are_found(tmp_path: Path):
     assert port_owner(1935, _proc(tmp_path, "nginx", "nginx", table="tcp6")) == "nginx, pid 42"
 
 
-def test_connections_are_no_listeners(tmp_path: Path):
+def test_connected_sockets_do_not_count_as_listeners(tmp_path: Path):
     assert port_owner(1935, _proc(tmp_path, "nginx", "nginx", state="01")) == ""
 
 
-def test_without_proc_only_the_remedy_is_said(tmp_path: Path):
+def test_without_proc_the_message_has_no_owner(tmp_path: Path):
     words = taken_words("rtmp", 1935, "0.0.0.0", tmp_path / "nothing")
     assert words == "0.0.0.0:1935 is in use; choose another with --set rtmp.port=…"
 

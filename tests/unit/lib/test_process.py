@@ -1,4 +1,4 @@
-"""Who is alive, and whose is what."""
+"""Whether a process runs, and whether the owner of a resource is dead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from gateway.lib.process import alive, is_dead, owner
 
 
-def test_this_process_lives_and_one_that_ended_does_not() -> None:
+def test_a_running_process_is_alive_and_an_ended_one_is_not() -> None:
     assert alive(os.getpid()) and alive(1)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -17,7 +17,7 @@ def test_this_process_lives_and_one_that_ended_does_not() -> None:
     assert alive(10**30)  # no such number: not known to be dead
 
 
-def test_an_owner_is_dead_when_its_process_is() -> None:
+def test_an_owner_is_dead_if_its_process_has_ended() -> None:
     own = owner()
     machine, pid, _ = own.split("/")
     assert not is_dead(own, own)
@@ -26,7 +26,7 @@ def test_an_owner_is_dead_when_its_process_is() -> None:
     assert not is_dead(f"{machine}/{os.getppid()}/x", own)
 
 
-def test_of_another_machine_nobody_knows() -> None:
+def test_owners_on_other_machines_never_count_as_dead() -> None:
     own = owner()
     for name in ("elsewhere/4194304/x", "", "/", f"{own.split('/')[0]}/x/y", f"{own.split('/')[0]}/²/y"):
         assert not is_dead(name, own)

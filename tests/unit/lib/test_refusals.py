@@ -1,9 +1,9 @@
-"""Refused tries by address."""
+"""Refused attempts by client address."""
 
 from gateway.lib.refusals import Refusals
 
 
-def test_an_address_waits_until_its_oldest_try_is_a_minute_old():
+def test_an_address_waits_until_its_oldest_attempt_is_a_minute_old():
     refusals = Refusals(3)
     for at in (0, 10, 20):
         assert refusals.wait("192.0.2.1", at) == 0
@@ -13,7 +13,7 @@ def test_an_address_waits_until_its_oldest_try_is_a_minute_old():
     assert refusals.wait("192.0.2.1", 60) == 0
 
 
-def test_an_address_that_was_quiet_for_a_minute_is_forgotten():
+def test_an_address_without_attempts_for_a_minute_is_forgotten():
     refusals = Refusals(1)
     refusals.add("192.0.2.1", 0)
     assert refusals.wait("192.0.2.1", 59.5) == 1
@@ -21,7 +21,7 @@ def test_an_address_that_was_quiet_for_a_minute_is_forgotten():
     assert len(refusals) == 0
 
 
-def test_ipv6_counts_by_its_network_and_mapped_ipv4_as_ipv4():
+def test_ipv6_addresses_count_by_network_and_mapped_ipv4_as_ipv4():
     refusals = Refusals(1)
     refusals.add("2001:db8::1", 0)
     assert refusals.wait("2001:db8::ffff", 1) > 0
@@ -39,7 +39,7 @@ def test_zero_means_no_limit():
     assert refusals.wait("192.0.2.1", 0) == 0
 
 
-def test_memory_is_bounded_whatever_addresses_come():
+def test_the_number_of_remembered_addresses_is_bounded():
     refusals = Refusals(5, max_addresses=100)
     for n in range(10_000):
         refusals.add(f"10.0.{n // 256}.{n % 256}", 0)
@@ -47,13 +47,13 @@ def test_memory_is_bounded_whatever_addresses_come():
     assert len(refusals) == 100
 
 
-def test_who_keeps_trying_is_heard_again_all_the_same():
+def test_attempts_during_the_wait_do_not_extend_it():
     refusals = Refusals(2)
     assert [refusals.add("192.0.2.1", at) for at in range(0, 60, 10)] == [0, 0, 40, 30, 20, 10]
     assert refusals.add("192.0.2.1", 60) == 0
 
 
-def test_the_tries_of_the_last_minute_are_counted():
+def test_attempts_of_the_last_minute_are_counted():
     refusals = Refusals(5)
     for at in (0, 10, 20):
         refusals.add("192.0.2.1", at)

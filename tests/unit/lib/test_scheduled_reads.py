@@ -1,4 +1,4 @@
-"""Scheduled reads: bounded reads, turns, and the back-pressure of the protocol above."""
+"""Scheduled reads: bounded read sizes, turns of connections, and back-pressure of the protocol above."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.rtmp import self_signed
 
 
 class _Transport:
-    """Says whether it is read."""
+    """A transport that records whether it is being read."""
 
     def __init__(self) -> None:
         self.reading = True
@@ -43,7 +43,7 @@ class _Transport:
 
 
 class _Connection(ScheduledReads):
-    """Takes `costs` seconds for each read, on a clock of the test."""
+    """Needs `costs` seconds for each read, on a simulated clock."""
 
     def __init__(self, scheduler: ReadScheduler, clock: _Clock, costs: float, read_size: int = 100) -> None:
         super().__init__(scheduler, read_size)
@@ -61,7 +61,7 @@ class _Connection(ScheduledReads):
         return bool(self._transport.reading)
 
     def read(self, data: bytes) -> None:
-        """What the loop does."""
+        """Delivers data as the event loop does."""
         self.get_buffer(-1)[: len(data)] = data
         self.buffer_updated(len(data))
 
@@ -85,7 +85,7 @@ def test_a_read_is_never_larger_than_its_bound(clock: _Clock) -> None:
     assert connection.got == [b"a" * 100, b"b"]
 
 
-def test_cheap_reads_go_on_in_the_same_turn(clock: _Clock) -> None:
+def test_cheap_reads_continue_in_the_same_turn(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.0004)
     connection.read(b"a" * 100)
@@ -95,7 +95,7 @@ def test_cheap_reads_go_on_in_the_same_turn(clock: _Clock) -> None:
     assert connection.reading and not len(scheduler)
 
 
-async def test_a_connection_that_was_read_for_its_slice_waits_for_a_later_turn(clock: _Clock) -> None:
+async def test_a_connection_that_used_its_time_slice_waits_for_another_turn(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.0004)
     for _ in range(3):
@@ -105,14 +105,14 @@ async def test_a_connection_that_was_read_for_its_slice_waits_for_a_later_turn(c
     assert connection.reading and not len(scheduler)
 
 
-async def test_one_dear_read_is_enough_to_wait(clock: _Clock) -> None:
+async def test_a_single_expensive_read_makes_the_reader_wait(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.002)
     connection.read(b"a")
     assert not connection.reading
 
 
-async def test_a_turn_resumes_no_more_than_its_time_allows_in_the_order_they_came(clock: _Clock) -> None:
+async def test_a_turn_resumes_connections_in_order_within_its_time(clock: _Clock) -> None:
     scheduler = ReadScheduler(turn_seconds=0.004)
     connections = [_Connection(scheduler, clock, 0.002) for _ in range(5)]
     for connection in connections:
@@ -125,7 +125,7 @@ async def test_a_turn_resumes_no_more_than_its_time_allows_in_the_order_they_cam
     assert [connection.reading for connection in connections] == [True] * 5
 
 
-async def test_a_fault_of_one_holds_up_nobody_else(clock: _Clock) -> None:
+async def test_an_error_in_one_connection_does_not_stop_others(clock: _Clock) -> None:
     scheduler, met = ReadScheduler(turn_seconds=0.004), []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: met.append(context["exception"]))
 
@@ -143,7 +143,7 @@ async def test_a_fault_of_one_holds_up_nobody_else(clock: _Clock) -> None:
     assert connection.reading
 
 
-async def test_one_that_costs_more_than_a_turn_still_gets_its_turn(clock: _Clock) -> None:
+async def test_a_connection_more_expensive_than_a_turn_still_gets_turns(clock: _Clock) -> None:
     scheduler = ReadScheduler(turn_seconds=0.004)
     connections = [_Connection(scheduler, clock, 1.0) for _ in range(2)]
     for connection in connections:
@@ -154,9 +154,7 @@ async def test_one_that_costs_more_than_a_turn_still_gets_its_turn(clock: _Clock
     assert connections[1].reading
 
 
-async def test_merged_reads_leave_an_empty_socket_alone_for_a_while(
-    clock: _Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_merged_reads_pause_after_a_socket_was_emptied(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduled_reads, "MERGED_SECONDS", 0.01)
     scheduler = ReadScheduler()
     connections = [_Connection(scheduler, clock, 0.0) for _ in range(3)]
@@ -180,7 +178,7 @@ async def test_merged_reads_leave_an_empty_socket_alone_for_a_while(
     assert [connection.reading for connection in connections] == [True, False, False]
 
 
-async def test_merged_reads_and_the_owners_hold_go_together(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_merged_reads_respect_the_hold_of_the_owner(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduled_reads, "MERGED_SECONDS", 0.01)
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.0)
@@ -198,7 +196,7 @@ async def test_merged_reads_and_the_owners_hold_go_together(clock: _Clock, monke
     assert connection.reading
 
 
-async def test_what_its_owner_holds_stays_held_when_its_turn_comes(clock: _Clock) -> None:
+async def test_a_held_connection_is_not_resumed_in_its_turn(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.002)
     connection.read(b"a")
@@ -210,7 +208,7 @@ async def test_what_its_owner_holds_stays_held_when_its_turn_comes(clock: _Clock
     assert connection.reading
 
 
-async def test_what_its_owner_releases_still_waits_for_its_turn(clock: _Clock) -> None:
+async def test_a_released_connection_still_waits_for_its_turn(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.002)
     connection.hold_reading()
@@ -221,7 +219,7 @@ async def test_what_its_owner_releases_still_waits_for_its_turn(clock: _Clock) -
     assert connection.reading
 
 
-async def test_a_connection_that_closes_is_left_alone(clock: _Clock) -> None:
+async def test_a_closing_connection_is_not_resumed(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.002)
     connection.read(b"a")
@@ -231,7 +229,7 @@ async def test_a_connection_that_closes_is_left_alone(clock: _Clock) -> None:
 
 
 class _Library(asyncio.Protocol):
-    """A protocol as libraries have them: echoes, and pauses after a "p"."""
+    """A protocol like those of libraries: it collects data and pauses after a "p"."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -255,7 +253,7 @@ class _Library(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_a_protocol_of_a_library_gets_every_byte_in_bounded_pieces(new_loop: Any) -> None:
+def test_a_library_protocol_gets_every_byte_in_bounded_pieces(new_loop: Any) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         made: list[_Library] = []
@@ -295,7 +293,7 @@ def test_a_protocol_of_a_library_gets_every_byte_in_bounded_pieces(new_loop: Any
         loop.close()
 
 
-def test_two_connections_share_the_buffer_and_never_each_others_bytes() -> None:
+def test_connections_with_a_shared_buffer_never_mix_their_bytes() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         made: list[_Library] = []
@@ -325,7 +323,7 @@ def test_two_connections_share_the_buffer_and_never_each_others_bytes() -> None:
         loop.close()
 
 
-async def test_reads_shrink_while_their_bytes_cost_much_and_grow_again(clock: _Clock) -> None:
+async def test_expensive_reads_become_smaller_and_cheap_reads_grow_again(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 0.002, read_size=65_536)
     sizes = []
@@ -342,7 +340,7 @@ async def test_reads_shrink_while_their_bytes_cost_much_and_grow_again(clock: _C
     assert len(connection.get_buffer(-1)) == 4096, "a short read says nothing"
 
 
-async def test_a_larger_bound_is_grown_into(clock: _Clock) -> None:
+async def test_reads_grow_gradually_to_a_larger_bound(clock: _Clock) -> None:
     connection = _Connection(ReadScheduler(), clock, 0.0, read_size=4096)
     connection.read_at_most(16_384)
     assert len(connection.get_buffer(-1)) == 4096
@@ -353,7 +351,7 @@ async def test_a_larger_bound_is_grown_into(clock: _Clock) -> None:
     assert len(connection.get_buffer(-1)) == 1000
 
 
-async def test_what_is_thrown_away_is_not_handled_and_waits_for_its_turn(clock: _Clock) -> None:
+async def test_discarded_data_is_not_handled_but_waits_for_turns(clock: _Clock) -> None:
     scheduler = ReadScheduler()
     connection = _Connection(scheduler, clock, 1.0)
     connection.hold_reading()
@@ -368,7 +366,7 @@ async def test_what_is_thrown_away_is_not_handled_and_waits_for_its_turn(clock: 
     assert connection.reading
 
 
-async def test_a_connection_that_is_gone_is_left_alone(clock: _Clock) -> None:
+async def test_a_lost_connection_is_not_resumed(clock: _Clock) -> None:
     connection = _Connection(ReadScheduler(), clock, 0.002)
     connection.read(b"a")
     connection._transport = None
@@ -377,7 +375,7 @@ async def test_a_connection_that_is_gone_is_left_alone(clock: _Clock) -> None:
     connection.release_reading()
 
 
-async def test_a_library_keeps_nothing_of_a_lost_connection_alive() -> None:
+async def test_a_library_protocol_keeps_no_reference_to_a_lost_transport() -> None:
     library = _Library()
     reads = ScheduledProtocol(library, ReadScheduler(), 1000)
     transport = _Transport()
@@ -419,7 +417,7 @@ class _App(ScheduledReads):
 
 
 class _Tls(ScheduledTls):
-    """Notes how much is read of the socket at once."""
+    """Records the size of each read from the socket."""
 
     def __init__(self, app: _App, context: ssl.SSLContext, scheduler: ReadScheduler) -> None:
         super().__init__(app, context, scheduler, 5000, 5.0)
@@ -436,7 +434,7 @@ class _Tls(ScheduledTls):
 
 
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_below_tls_every_byte_arrives_in_bounded_pieces(new_loop: Any, tmp_path: Path) -> None:
+def test_every_byte_arrives_in_bounded_pieces_over_tls(new_loop: Any, tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
     context = tls_context(cert, key)
     client = ssl.create_default_context(cafile=str(cert))

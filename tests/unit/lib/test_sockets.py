@@ -1,4 +1,4 @@
-"""Listening sockets: one clear line for what stands in the way."""
+"""Listening sockets: each problem gives a one-line error."""
 
 import socket
 
@@ -15,7 +15,7 @@ def opened():
         one.close()
 
 
-def test_a_taken_port_is_one_clear_line(opened):
+def test_a_port_in_use_gives_a_one_line_error(opened):
     opened += listen("http", "127.0.0.1", 0)
     port = port_of(opened)
     with pytest.raises(ListenError) as error:
@@ -23,12 +23,12 @@ def test_a_taken_port_is_one_clear_line(opened):
     assert str(error.value).startswith(f"http: 127.0.0.1:{port} is in use by ")
 
 
-def test_an_address_of_another_machine_is_one_clear_line():
+def test_an_address_of_another_machine_gives_a_one_line_error():
     with pytest.raises(ListenError, match=r"https: 192\.0\.2\.1:1 is not an address of this machine"):
         listen("https", "192.0.2.1", 1)
 
 
-def test_a_name_that_is_none_is_one_clear_line():
+def test_an_unknown_host_name_gives_a_one_line_error():
     with pytest.raises(ListenError, match=r"rtmp: nowhere\.invalid:1935: "):
         listen("rtmp", "nowhere.invalid", 1935)
 
@@ -38,14 +38,14 @@ def test_a_name_with_several_addresses_has_one_port(opened):
     assert len({s.getsockname()[1] for s in opened}) == 1
 
 
-def test_an_ipv6_wildcard_takes_ipv4_too(opened):
+def test_an_ipv6_wildcard_listener_accepts_ipv4(opened):
     opened += listen("http", "::", 0)
     with socket.create_connection(("127.0.0.1", port_of(opened)), 5) as client:
         assert client.getpeername()[1] == port_of(opened)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system cannot bound unsent bytes")
-def test_accepted_connections_inherit_speed_and_bound(opened):
+def test_accepted_connections_inherit_the_socket_options(opened):
     opened += listen("http", "127.0.0.1", 0)
     with socket.create_connection(("127.0.0.1", port_of(opened)), 5):
         opened[0].setblocking(True)
@@ -55,7 +55,7 @@ def test_accepted_connections_inherit_speed_and_bound(opened):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT
 
 
-def test_a_missing_or_unusable_certificate_is_one_clear_line(tmp_path):
+def test_a_missing_or_invalid_certificate_gives_a_one_line_error(tmp_path):
     missing = tmp_path / "cert.pem"
     with pytest.raises(ListenError, match=rf"tls\.cert: {missing}: No such file"):
         tls_context(missing, None)

@@ -1,4 +1,4 @@
-"""From FLV bodies to announced tracks and units."""
+"""FLV bodies become announced tracks and units."""
 
 import time
 
@@ -47,7 +47,7 @@ class Rig:
         await self.hub.drained()
 
 
-async def test_tracks_are_announced_once_with_both_before_the_first_unit():
+async def test_both_tracks_are_announced_once_before_the_first_unit():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)
     rig.audio(0, AUDIO_HEADER)
@@ -59,7 +59,7 @@ async def test_tracks_are_announced_once_with_both_before_the_first_unit():
     await rig.close()
 
 
-async def test_units_wait_for_a_second_track_that_comes_a_little_late():
+async def test_units_wait_for_a_second_track_that_arrives_slightly_later():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)
     rig.video(0, frame(0, key=True))
@@ -72,7 +72,7 @@ async def test_units_wait_for_a_second_track_that_comes_a_little_late():
     await rig.close()
 
 
-async def test_a_video_only_push_starts_at_once_where_its_metadata_says_so():
+async def test_a_push_with_video_only_metadata_starts_at_once():
     rig = Rig()
     rig.intake.script(metadata(videocodecid=7.0), time.monotonic())
     rig.video(0, VIDEO_HEADER)
@@ -92,7 +92,7 @@ async def test_a_video_only_push_without_metadata_starts_after_the_preroll():
     await rig.close()
 
 
-async def test_a_short_push_is_given_when_it_ends():
+async def test_units_of_a_short_push_are_published_at_its_end():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)
     rig.video(0, frame(key=True))
@@ -101,7 +101,7 @@ async def test_a_short_push_is_given_when_it_ends():
     await rig.close()
 
 
-async def test_a_changed_sequence_header_opens_an_epoch_and_its_timestamp_moves_no_clock():
+async def test_a_changed_sequence_header_starts_an_epoch_and_its_timestamp_is_ignored():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)
     rig.audio(0, AUDIO_HEADER)
@@ -113,7 +113,7 @@ async def test_a_changed_sequence_header_opens_an_epoch_and_its_timestamp_moves_
     await rig.close()
 
 
-async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push():
+async def test_malformed_bodies_are_dropped_and_too_many_end_the_push():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)
     rig.audio(0, AUDIO_HEADER)
@@ -131,7 +131,7 @@ async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push()
 
 @pytest.mark.parametrize("changes", ["video", "audio"])
 async def test_units_of_a_header_that_changes_before_the_announcement_are_published(changes):
-    """A burst waits for the second track, which comes late or never. None of its units is lost."""
+    """A burst waits for the second track, which may come late or never. No unit is lost."""
     rig = Rig()
     if changes == "video":
         rig.video(0, VIDEO_HEADER)
@@ -149,7 +149,7 @@ async def test_units_of_a_header_that_changes_before_the_announcement_are_publis
     await rig.close()
 
 
-async def test_timed_script_data_passes_and_metadata_changes_are_announced():
+async def test_timed_data_is_forwarded_and_metadata_changes_are_announced():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)
     rig.audio(0, AUDIO_HEADER)

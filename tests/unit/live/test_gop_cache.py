@@ -1,4 +1,4 @@
-"""The GOP cache and its bounds."""
+"""The GOP cache and its limits."""
 
 from gateway.live.gop_cache import GopCache
 from tests.support.builders import picture, sound
@@ -15,7 +15,7 @@ def test_nothing_is_kept_before_the_first_key_frame():
     assert gop.units() == []
 
 
-def test_a_key_frame_starts_anew():
+def test_a_key_frame_clears_the_cache():
     gop = GopCache(1000, 10)
     for unit in (picture(0, True), sound(5), picture(33), picture(66, True)):
         gop.add(unit)
@@ -23,7 +23,7 @@ def test_a_key_frame_starts_anew():
     assert size(gop) == 10
 
 
-def test_over_its_bytes_it_empties_until_the_next_key_frame():
+def test_above_its_byte_limit_the_cache_stays_empty_until_a_key_frame():
     gop = GopCache(45, 10)
     for unit in (picture(0, True), picture(33), picture(66), picture(99), picture(132), picture(165)):
         gop.add(unit)
@@ -33,7 +33,7 @@ def test_over_its_bytes_it_empties_until_the_next_key_frame():
     assert len(gop) == 1
 
 
-def test_over_its_seconds_it_empties():
+def test_above_its_time_limit_the_cache_becomes_empty():
     gop = GopCache(1000, 1)
     for unit in (picture(0, True), picture(900), picture(1001)):
         gop.add(unit)
@@ -49,7 +49,7 @@ def test_without_video_the_last_second_of_sound_is_kept():
     assert size(gop) == 6 * len(gop)
 
 
-def test_sound_that_comes_later_is_put_between_the_pictures():
+def test_sound_added_later_is_merged_between_the_pictures():
     gop = GopCache(1000, 10)
     for unit in (picture(40, True), sound(35), picture(80), picture(120)):
         gop.add(unit)
@@ -60,7 +60,7 @@ def test_sound_that_comes_later_is_put_between_the_pictures():
     assert gop.units() == [], "the limit in seconds counts from the key frame still"
 
 
-def test_sound_for_a_cache_without_pictures_is_left_out():
+def test_sound_for_an_empty_video_cache_is_ignored():
     gop = GopCache(1000, 10)
     gop.replace_sound([sound(0)])
     assert gop.units() == []

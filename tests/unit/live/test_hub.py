@@ -1,4 +1,4 @@
-"""Streams, publishers and who may hold a name."""
+"""Streams, publishers, and the rules for stream names."""
 
 import asyncio
 import time
@@ -15,12 +15,12 @@ from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sou
 
 
 async def closed(hub: Hub) -> None:
-    """What `run`'s end does, for tests that do not run it."""
+    """Closes a hub like the end of `run`, for tests that do not run it."""
     hub.drain()
     await hub.drained()
 
 
-async def test_a_viewer_who_waits_gets_the_stream_when_its_tracks_are_known():
+async def test_a_waiting_viewer_gets_the_stream_when_its_tracks_are_known():
     hub = builders.hub()
     waiting = asyncio.ensure_future(hub.wait("c1", 5))
     await asyncio.sleep(0)
@@ -31,7 +31,7 @@ async def test_a_viewer_who_waits_gets_the_stream_when_its_tracks_are_known():
     await closed(hub)
 
 
-async def test_waiting_ends_with_no_such_stream():
+async def test_waiting_for_a_missing_stream_raises_no_such_stream():
     with pytest.raises(NoSuchStream):
         await builders.hub().wait("c1", 0)
 
@@ -46,7 +46,7 @@ async def test_a_second_publisher_is_refused_while_the_first_sends():
     await closed(hub)
 
 
-async def test_a_silent_publisher_is_taken_over_and_told():
+async def test_a_new_publisher_evicts_a_silent_one():
     hub = builders.hub(takeover_after=2)
     told: list[EndReason] = []
     first = publish(hub, evicted=told)
@@ -61,7 +61,7 @@ async def test_a_silent_publisher_is_taken_over_and_told():
     await closed(hub)
 
 
-async def test_time_goes_on_over_a_returning_publisher_with_one_new_epoch():
+async def test_timestamps_continue_in_a_new_epoch_after_a_publisher_returns():
     hub = builders.hub()
     first = publish(hub)
     sink = Recorder()
@@ -81,7 +81,7 @@ async def test_time_goes_on_over_a_returning_publisher_with_one_new_epoch():
     await closed(hub)
 
 
-async def test_a_changed_track_opens_an_epoch_and_changed_metadata_does_not():
+async def test_changed_tracks_start_an_epoch_but_changed_metadata_does_not():
     hub = builders.hub()
     publisher = publish(hub)
     publisher.set_tracks(VIDEO, None, {})
@@ -107,14 +107,14 @@ async def test_without_linger_the_stream_ends_with_its_publisher():
     await closed(hub)
 
 
-async def test_a_push_without_media_leaves_nothing():
+async def test_a_push_without_media_leaves_no_stream():
     hub = builders.hub()
     publish(hub).close()
     assert hub.find_recent("c1") is None
     await closed(hub)
 
 
-async def test_a_kick_ends_publisher_and_viewers_without_linger():
+async def test_kicking_a_stream_ends_publisher_and_viewers_at_once():
     hub = builders.hub()
     told: list[EndReason] = []
     publisher = publish(hub, evicted=told)
@@ -128,7 +128,7 @@ async def test_a_kick_ends_publisher_and_viewers_without_linger():
     await closed(hub)
 
 
-async def test_draining_ends_streams_and_takes_no_more():
+async def test_a_draining_hub_ends_its_streams_and_refuses_new_ones():
     hub = builders.hub()
     told: list[EndReason] = []
     publish(hub, evicted=told).set_tracks(VIDEO, None, {})
@@ -139,7 +139,7 @@ async def test_draining_ends_streams_and_takes_no_more():
     await hub.drained()
 
 
-async def test_a_failing_sink_is_told_and_hurts_nobody():
+async def test_a_failing_sink_gets_its_error_and_does_not_disturb_others():
     class Broken(Recorder):
         def on_unit(self, unit: object) -> None:
             raise ValueError("bug")
@@ -169,7 +169,7 @@ async def test_a_late_sink_starts_at_the_last_key_frame():
     await closed(hub)
 
 
-async def test_publishers_on_the_node_are_bounded_without_renditions_and_take_overs() -> None:
+async def test_the_publisher_limit_ignores_renditions_and_takeovers() -> None:
     hub = builders.hub(publishers=1, takeover_after=0.0)
     first = publish(hub, "c1")
     with pytest.raises(AtCapacity):

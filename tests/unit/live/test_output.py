@@ -1,4 +1,4 @@
-"""Outputs: made in time, supervised, switched while live."""
+"""Outputs are created on time, supervised, and switched while live."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ def on(stream: Stream) -> bool:
 
 
 class Prompted(Recorder):
-    """Attached as soon as it is made."""
+    """An output that attaches itself as soon as it is created."""
 
     def begin(self, stream: Stream) -> None:
         stream.attach(self)
@@ -26,7 +26,7 @@ class Prompted(Recorder):
 
 
 class Failing:
-    """Fails as often as it is told to, then runs."""
+    """An output that fails `times` times and then runs."""
 
     def __init__(self, error: Exception, times: int) -> None:
         self.error, self.times, self.runs = error, times, 0
@@ -38,7 +38,7 @@ class Failing:
         await stream.over()
 
 
-async def test_an_output_that_begins_promptly_misses_nothing_of_a_burst() -> None:
+async def test_an_output_that_attaches_at_once_gets_a_whole_burst() -> None:
     output = Prompted()
     hub = builders.hub([OutputSpec("hls", lambda stream: output, on)])
     publisher = publish(hub)
@@ -51,7 +51,7 @@ async def test_an_output_that_begins_promptly_misses_nothing_of_a_burst() -> Non
     await hub.drained()
 
 
-async def test_what_cannot_carry_the_stream_is_not_tried_again_and_says_so() -> None:
+async def test_an_output_that_cannot_carry_the_stream_fails_without_retry() -> None:
     output = Failing(OutputUnsupported("no AV1 in MPEG-TS"), 99)
     events, seen = Events(), list[Event]()
     events.listen(seen.append)
@@ -69,7 +69,7 @@ async def test_what_cannot_carry_the_stream_is_not_tried_again_and_says_so() -> 
     await hub.drained()
 
 
-async def test_an_output_is_switched_off_and_on_while_live() -> None:
+async def test_an_output_can_be_switched_off_and_on_while_live() -> None:
     made: list[Prompted] = []
 
     def make(stream: Stream) -> Prompted:
@@ -91,7 +91,7 @@ async def test_an_output_is_switched_off_and_on_while_live() -> None:
     await hub.drained()
 
 
-async def test_on_demand_an_output_is_made_at_its_first_request() -> None:
+async def test_an_on_demand_output_is_created_at_its_first_request() -> None:
     made: list[Prompted] = []
 
     def make(stream: Stream) -> Prompted:

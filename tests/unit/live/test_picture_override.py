@@ -1,4 +1,4 @@
-"""Covers: what viewers see in place of the original, and how the original comes back."""
+"""Overrides: pictures that replace the original for viewers, and the return to the original."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sou
 
 
 class Engaging(Recorder):
-    """A sink of the original that engages the cover at the key frame `at`."""
+    """A sink of the original that engages the override at the key frame with time `at`."""
 
     def __init__(self, cover: PictureOverride, at: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Engaging(Recorder):
 
 
 def live(**limits: Any) -> tuple[Any, Any, Recorder, Recorder]:
-    """A hub, a publisher with tracks, a viewer and somebody who reads the original."""
+    """A hub, a publisher with tracks, a viewer and a reader of the original."""
     hub = builders.hub(**limits)
     publisher = publish(hub)
     publisher.set_tracks(VIDEO, AUDIO, {"from": "camera"})
@@ -43,7 +43,7 @@ def dts(recorder: Recorder) -> list[int]:
 
 
 async def closed(hub: Any) -> None:
-    """Covers still open are closed: the end would wait for their last pictures."""
+    """Closes open overrides and the hub, which would otherwise wait for their last pictures."""
     for stream in hub:
         if stream._override is not None:
             stream._override.close()
@@ -51,7 +51,7 @@ async def closed(hub: Any) -> None:
     await hub.drained()
 
 
-async def test_viewers_get_what_the_cover_gives_from_the_key_frame_at_which_it_engages() -> None:
+async def test_viewers_get_the_override_from_its_first_key_frame_on() -> None:
     hub, publisher, viewer, relay = live()
     stream: Stream = publisher.stream
     cover = stream.override()
@@ -75,7 +75,7 @@ async def test_viewers_get_what_the_cover_gives_from_the_key_frame_at_which_it_e
     await closed(hub)
 
 
-async def test_a_closed_cover_gives_the_original_back_at_its_next_key_frame() -> None:
+async def test_after_an_override_viewers_get_the_original_from_its_next_key_frame() -> None:
     hub, publisher, viewer, _ = live()
     cover = publisher.stream.override()
     cover.engage()
@@ -96,7 +96,7 @@ async def test_a_closed_cover_gives_the_original_back_at_its_next_key_frame() ->
     await closed(hub)
 
 
-async def test_a_cover_that_kept_the_original_back_gives_it_without_a_gap() -> None:
+async def test_a_closed_override_can_return_delayed_original_units_without_a_gap() -> None:
     hub, publisher, viewer, relay = live()
     stream = publisher.stream
     cover = stream.override()
@@ -112,7 +112,7 @@ async def test_a_cover_that_kept_the_original_back_gives_it_without_a_gap() -> N
     await closed(hub)
 
 
-async def test_a_stream_that_is_covered_from_the_start_is_playable_when_the_cover_has_tracks() -> None:
+async def test_a_stream_with_an_override_is_playable_once_the_override_has_tracks() -> None:
     hub = builders.hub()
     publisher = publish(hub)
     cover = publisher.stream.override()
@@ -127,7 +127,7 @@ async def test_a_stream_that_is_covered_from_the_start_is_playable_when_the_cove
     await closed(hub)
 
 
-async def test_the_end_waits_for_the_last_pictures_of_a_cover() -> None:
+async def test_the_stream_end_waits_for_the_last_pictures_of_an_override() -> None:
     hub, publisher, viewer, relay = live()
     stream = publisher.stream
     cover = stream.override()
@@ -144,7 +144,7 @@ async def test_the_end_waits_for_the_last_pictures_of_a_cover() -> None:
     await closed(hub)
 
 
-async def test_a_cover_that_never_closes_does_not_hold_the_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_stream_end_waits_for_an_override_only_for_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.live.stream.FINISH_SECONDS", 0.01)
     hub, publisher, viewer, _ = live()
     cover = publisher.stream.override()
@@ -156,7 +156,7 @@ async def test_a_cover_that_never_closes_does_not_hold_the_end_for_ever(monkeypa
     await closed(hub)
 
 
-async def test_there_is_one_cover_at_a_time() -> None:
+async def test_a_stream_has_only_one_override_at_a_time() -> None:
     hub, publisher, _, _ = live()
     cover = publisher.stream.override()
     with pytest.raises(RuntimeError):
@@ -166,7 +166,7 @@ async def test_there_is_one_cover_at_a_time() -> None:
     await closed(hub)
 
 
-async def test_a_publisher_that_returns_under_a_cover_changes_only_the_original() -> None:
+async def test_a_publisher_returning_during_an_override_changes_only_the_original() -> None:
     hub, publisher, viewer, relay = live()
     cover = publisher.stream.override()
     cover.engage()

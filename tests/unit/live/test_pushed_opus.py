@@ -1,4 +1,4 @@
-"""The Opus that a publisher pushes beside its tracks: on the stream's times, and only while it is the publisher."""
+"""Opus that a publisher pushes beside its tracks has the stream's times and ends with its publisher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def announced(stream: Stream) -> MediaTrack | None:
     return None if tracks is None else tracks.audio
 
 
-async def test_it_has_the_times_of_the_stream_also_for_a_returning_publisher() -> None:
+async def test_pushed_opus_has_stream_times_also_after_a_publisher_returns() -> None:
     hub, listener = builders.hub(), builders.Recorder()
     first = builders.publish(hub)
     first.set_opus(OPUS)
@@ -45,7 +45,7 @@ async def test_it_has_the_times_of_the_stream_also_for_a_returning_publisher() -
 
 
 @pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.PUBLISHER_GONE])
-async def test_it_ends_with_the_lease(reason: EndReason) -> None:
+async def test_pushed_opus_ends_with_the_lease_of_its_publisher(reason: EndReason) -> None:
     publisher = builders.publish(builders.hub())
     publisher.set_opus(OPUS)
     assert announced(publisher.stream) is OPUS
@@ -59,7 +59,7 @@ async def test_it_ends_with_the_lease(reason: EndReason) -> None:
     assert announced(other) is OPUS, "that of another publisher"
 
 
-async def test_it_follows_its_publisher_into_another_stream() -> None:
+async def test_pushed_opus_follows_its_publisher_into_another_stream() -> None:
     publisher = builders.publish(builders.hub())
     publisher.set_opus(OPUS)
     before, hidden = publisher.stream, builders.stream()

@@ -1,4 +1,4 @@
-"""Viewers on other nodes: what each tells counts until it tells something else, or nothing for too long."""
+"""Viewers on other nodes: the latest report of each node counts until it expires."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ def viewers(clock: Clock) -> RemoteViewerCounts:
     return RemoteViewerCounts(clock)
 
 
-def test_nodes_are_added_up_by_protocol(viewers: RemoteViewerCounts):
+def test_viewer_counts_of_nodes_are_summed_by_protocol(viewers: RemoteViewerCounts):
     viewers.report("c1", "e1", {"flv": 3, "hls": 1})
     viewers.report("c1", "e2", {"flv": 4, "rtmp": 0})
     viewers.report("c2", "e1", {"flv": 100})
@@ -27,7 +27,7 @@ def test_nodes_are_added_up_by_protocol(viewers: RemoteViewerCounts):
     assert viewers.of("nobody told") == Counter()
 
 
-def test_what_a_node_tells_replaces_what_it_told(viewers: RemoteViewerCounts):
+def test_a_report_replaces_the_previous_one_of_its_node(viewers: RemoteViewerCounts):
     viewers.report("c1", "e1", {"flv": 3, "hls": 1})
     viewers.report("c1", "e1", {"flv": 2})
     assert viewers.of("c1") == Counter(flv=2)
@@ -36,7 +36,7 @@ def test_what_a_node_tells_replaces_what_it_told(viewers: RemoteViewerCounts):
     assert len(viewers) == 0
 
 
-def test_a_node_that_falls_silent_is_forgotten(viewers: RemoteViewerCounts, clock: Clock):
+def test_a_node_without_reports_is_forgotten(viewers: RemoteViewerCounts, clock: Clock):
     viewers.report("c1", "e1", {"flv": 3})
     clock.now += FORGET_SECONDS / 2
     viewers.report("c1", "e2", {"flv": 1})
@@ -49,14 +49,14 @@ def test_a_node_that_falls_silent_is_forgotten(viewers: RemoteViewerCounts, cloc
     assert len(viewers) == 0
 
 
-def test_a_node_that_goes_on_telling_stays(viewers: RemoteViewerCounts, clock: Clock):
+def test_a_node_that_reports_regularly_is_kept(viewers: RemoteViewerCounts, clock: Clock):
     for _ in range(5):
         viewers.report("c1", "e1", {"flv": 3})
         clock.now += FORGET_SECONDS - 1
     assert viewers.of("c1") == Counter(flv=3)
 
 
-def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: RemoteViewerCounts, monkeypatch: pytest.MonkeyPatch):
+def test_at_the_limit_the_most_recent_reports_are_kept(viewers: RemoteViewerCounts, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(remote_viewer_counts, "MAX_REPORTERS", 10)
     for number in range(15):
         viewers.report("c1", f"e{number}", {"flv": 1})
@@ -67,6 +67,6 @@ def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: RemoteViewerCounts,
     assert (viewers.of("c1"), viewers.of("c2")) == (Counter(), Counter(hls=10))
 
 
-def test_a_count_has_a_bound(viewers: RemoteViewerCounts):
+def test_a_reported_count_is_bounded(viewers: RemoteViewerCounts):
     viewers.report("c1", "e1", {"flv": 10**30, "hls": -5})
     assert viewers.of("c1") == Counter(flv=MAX_COUNT)

@@ -1,4 +1,4 @@
-"""What a publisher of a rendition can do that one from outside cannot: keep its source's time, and break off."""
+"""Publishers of renditions, unlike external ones, can keep the source's times and start a new epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def rendition(on: Hub) -> StreamPublisher:
     )
 
 
-async def test_a_rendition_keeps_its_times_when_it_comes_back() -> None:
+async def test_a_returning_rendition_keeps_its_timestamps() -> None:
     on = builders.hub()
     seen = Recorder()
     first = rendition(on)
@@ -29,7 +29,7 @@ async def test_a_rendition_keeps_its_times_when_it_comes_back() -> None:
     assert [t.epoch for t in seen.tracks] == [0, 1]
 
 
-async def test_a_push_from_outside_is_moved_to_go_on() -> None:
+async def test_timestamps_of_a_returning_external_push_are_shifted_to_continue() -> None:
     on = builders.hub()
     seen = Recorder()
     for now in (5.0, 7.0):
@@ -42,7 +42,7 @@ async def test_a_push_from_outside_is_moved_to_go_on() -> None:
     assert [u.dts for u in seen.units] == [1000, 3000]
 
 
-async def test_a_publisher_that_stays_can_say_that_it_does_not_continue() -> None:
+async def test_a_publisher_can_declare_a_discontinuity() -> None:
     on = builders.hub()
     seen = Recorder()
     publisher = rendition(on)

@@ -1,4 +1,4 @@
-"""A process whose ports another one has taken over: nobody new comes in, and nobody is cut."""
+"""A process that retires in favour of another one refuses new clients and keeps the connected ones."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from tests.support.builders import VIDEO, picture, publish
 from tests.support.http import limits
 
 
-async def test_a_push_goes_on_in_a_hub_that_retires_and_its_end_is_its_streams():
+async def test_a_push_continues_in_a_retiring_hub_without_linger():
     hub = builders.hub(linger=10)
     publisher = publish(hub)
     publisher.set_tracks(VIDEO, None, {})
@@ -28,7 +28,7 @@ async def test_a_push_goes_on_in_a_hub_that_retires_and_its_end_is_its_streams()
     await hub.drained()
 
 
-async def test_a_hub_that_retires_takes_no_new_push_but_renditions_of_those_that_it_has():
+async def test_a_retiring_hub_accepts_only_renditions_of_its_streams():
     hub = builders.hub()
     publish(hub).set_tracks(VIDEO, None, {})
     hub.retire()
@@ -40,7 +40,7 @@ async def test_a_hub_that_retires_takes_no_new_push_but_renditions_of_those_that
     await hub.drained()
 
 
-async def test_a_publisher_that_returns_elsewhere_frees_a_stream_that_fell_silent():
+async def test_a_new_push_elsewhere_ends_a_silent_stream_of_a_retiring_hub():
     hub = builders.hub(takeover_after=2)
     told: list[EndReason] = []
     publisher = publish(hub, evicted=told)
@@ -58,7 +58,7 @@ async def test_a_publisher_that_returns_elsewhere_frees_a_stream_that_fell_silen
     await hub.drained()
 
 
-async def test_who_is_connected_is_served_and_asks_elsewhere_after_that():
+async def test_a_retiring_server_serves_its_connections_and_accepts_no_new_ones():
     (sockets,) = listen_shared("http", "127.0.0.1", 0, 1)
     kept = [one.dup() for one in sockets]  # as the master does
     port = port_of(sockets)

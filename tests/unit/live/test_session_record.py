@@ -1,4 +1,4 @@
-"""The row of a live session: the original's names, kinds and forms."""
+"""The stored row of a live session has the names, types and formats of the original system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def channel(**fields: object) -> Channel:
     return Channel({"id": "70ef9b07", "key": key, "videoname": "Foyer", **fields})
 
 
-def test_a_session_has_the_originals_attributes_and_no_other() -> None:
+def test_a_session_row_has_exactly_the_attributes_of_the_original_system() -> None:
     assert session_item(channel(isFlv=True, isVideo=True), "10.0.3.7:8080", STARTED, ["arn:1", "arn:2"]) == {
         "URL": "rtmp://10.0.3.7:1935/stream/70ef9b07",
         "startTime": "2022-12-07 00:00",
@@ -35,17 +35,17 @@ def test_a_session_has_the_originals_attributes_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("yes", [True, "true", "TRUE"])
-def test_flags_are_booleans_however_the_channel_spells_them(yes: object) -> None:
+def test_flags_are_stored_as_booleans(yes: object) -> None:
     item = session_item(channel(isHls=yes, isCluster=yes, isImage="false"), "a.lan:80", STARTED)
     assert (item["isHls"], item["isCluster"], item["isImage"]) == (True, True, False)
 
 
-def test_an_rtmps_channels_url_is_rtmps() -> None:
+def test_the_url_of_an_rtmps_channel_has_the_rtmps_scheme() -> None:
     item = session_item(channel(isRtmps="true"), "gateway.lan:8080", STARTED)
     assert item["URL"] == "rtmps://gateway.lan:1938/stream/70ef9b07"
 
 
-def test_the_url_has_the_ports_that_are_open() -> None:
+def test_the_url_contains_the_open_port() -> None:
     ports = OpenPorts(rtmp=51935, rtmps=51938)
     assert session_item(channel(), "a.lan:80", STARTED, (), ports)["URL"] == "rtmp://a.lan:51935/stream/70ef9b07"
     item = session_item(channel(isRtmps=True), "a.lan:80", STARTED, (), ports)
@@ -54,13 +54,13 @@ def test_the_url_has_the_ports_that_are_open() -> None:
     assert item["URL"] == "rtmp://a.lan:51935/stream/70ef9b07"
 
 
-def test_an_ipv6_address_has_brackets_in_the_url_alone() -> None:
+def test_an_ipv6_address_has_brackets_only_in_the_url() -> None:
     item = session_item(channel(), "[fd00::7]:8080", STARTED)
     assert (item["URL"], item["ServerAddress"]) == ("rtmp://[fd00::7]:1935/stream/70ef9b07", "fd00::7")
 
 
 @pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/New_York"])
-def test_the_start_is_utc_wherever_the_node_stands(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+def test_the_start_time_is_utc_in_any_time_zone(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     import time
 
     monkeypatch.setenv("TZ", zone)

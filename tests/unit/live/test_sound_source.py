@@ -1,4 +1,4 @@
-"""Sinks that need the sound of a stream wait for it where it is made on demand."""
+"""Sinks that need sound wait for it if a stream converts its sound on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.builders import Recorder, picture, sound
 
 
 class Source:
-    """A SoundSource. makes: whether the units have sound."""
+    """A `SoundSource`. makes: whether the units already have sound."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -30,7 +30,7 @@ class Source:
 
 
 class Push:
-    """A push with Opus, whose AAC is made on demand."""
+    """A push with Opus and on-demand AAC."""
 
     def __init__(self) -> None:
         self.source = Source()
@@ -57,7 +57,7 @@ async def push() -> Push:
 
 
 @pytest.mark.parametrize("original", [False, True])
-async def test_the_first_sink_gets_the_cache_with_its_sound(push: Push, original: bool) -> None:
+async def test_the_first_sink_gets_the_cache_with_converted_sound(push: Push, original: bool) -> None:
     fanout: Fanout = push.stream.original if original else push.stream
     push.pictures(0, 40)
     listener, replays = Recorder(), [0]
@@ -75,7 +75,7 @@ async def test_the_first_sink_gets_the_cache_with_its_sound(push: Push, original
     assert times(listener.units)[-2:] == [120, 104]
 
 
-async def test_a_sink_without_replay_begins_after_the_sound(push: Push) -> None:
+async def test_a_sink_without_replay_starts_after_the_cached_units(push: Push) -> None:
     push.pictures(0, 40)
     listener = Recorder()
     push.stream.attach(listener, replay=False)
@@ -85,7 +85,7 @@ async def test_a_sink_without_replay_begins_after_the_sound(push: Push) -> None:
     assert times(listener.units) == [80]
 
 
-async def test_a_sink_that_needs_no_sound_waits_for_nothing(push: Push) -> None:
+async def test_a_sink_that_needs_no_sound_does_not_wait(push: Push) -> None:
     push.pictures(0, 40)
     watcher = Recorder()
     push.stream.attach(watcher, hears=False)
@@ -109,7 +109,7 @@ async def test_a_later_sink_gets_the_cache_at_once(push: Push) -> None:
     assert not push.stream.is_heard
 
 
-async def test_a_sink_that_leaves_while_it_waits_gets_nothing(push: Push) -> None:
+async def test_a_sink_detached_while_waiting_gets_no_units(push: Push) -> None:
     push.pictures(0)
     listener = Recorder()
     push.stream.attach(listener)
@@ -120,7 +120,7 @@ async def test_a_sink_that_leaves_while_it_waits_gets_nothing(push: Push) -> Non
     assert not listener.units
 
 
-async def test_new_tracks_come_while_it_waits_and_empty_the_cache(push: Push) -> None:
+async def test_a_waiting_sink_gets_new_tracks_and_an_empty_cache(push: Push) -> None:
     push.pictures(0, 40)
     listener = Recorder()
     push.stream.attach(listener)
@@ -133,7 +133,7 @@ async def test_new_tracks_come_while_it_waits_and_empty_the_cache(push: Push) ->
 
 
 @pytest.mark.parametrize("original", [False, True])
-async def test_who_waits_at_the_end_gets_the_pictures_and_the_end(push: Push, original: bool) -> None:
+async def test_a_waiting_sink_gets_pictures_and_end_when_the_stream_ends(push: Push, original: bool) -> None:
     push.pictures(0, 40)
     listener = Recorder()
     (push.stream.original if original else push.stream).attach(listener)
@@ -142,7 +142,7 @@ async def test_who_waits_at_the_end_gets_the_pictures_and_the_end(push: Push, or
     assert listener.ended is EndReason.KICKED and listener.items.count(EndReason.KICKED) == 1
 
 
-async def test_the_end_of_the_push_ends_the_wait(push: Push) -> None:
+async def test_the_end_of_the_push_releases_waiting_sinks(push: Push) -> None:
     push.pictures(0)
     listener, later = Recorder(), Recorder()
     push.stream.attach(listener)
@@ -152,7 +152,7 @@ async def test_the_end_of_the_push_ends_the_wait(push: Push) -> None:
     assert times(later.units) == [0] and push.source.asked == 1
 
 
-async def test_a_push_that_moves_takes_its_sound_along(push: Push) -> None:
+async def test_a_push_moved_to_another_stream_keeps_its_sound_source(push: Push) -> None:
     push.pictures(0)
     waiting, listener = Recorder(), Recorder()
     push.stream.attach(waiting)
@@ -168,7 +168,7 @@ async def test_a_push_that_moves_takes_its_sound_along(push: Push) -> None:
     assert times(listener.units) == [1_000]
 
 
-async def test_a_sink_that_fails_disturbs_no_other(push: Push) -> None:
+async def test_a_failing_sink_does_not_disturb_others(push: Push) -> None:
     class Failing(Recorder):
         def on_unit(self, unit: AccessUnit) -> None:
             raise ValueError("broken")
@@ -184,7 +184,7 @@ async def test_a_sink_that_fails_disturbs_no_other(push: Push) -> None:
     assert not push.stream.is_heard
 
 
-async def test_sound_for_tracks_that_change_too_often_is_left_out(push: Push) -> None:
+async def test_converted_sound_is_dropped_if_tracks_change_too_often(push: Push) -> None:
     push.pictures(0)
     listener = Recorder()
     push.stream.attach(listener)

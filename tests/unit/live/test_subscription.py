@@ -1,4 +1,4 @@
-"""Subscriptions: bounded views that drop to a key frame."""
+"""Subscriptions are bounded queues that drop units up to a key frame."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def drained(subscription: Subscription) -> list[Item]:
     return [item async for item in subscription]
 
 
-async def test_tracks_come_first_then_units_then_the_end():
+async def test_a_subscription_gives_tracks_then_units_then_the_end():
     stream = builders.stream()
     stream.set_tracks(VIDEO, AUDIO, {}, True)
     stream.push(picture(0, True))
@@ -29,7 +29,7 @@ async def test_tracks_come_first_then_units_then_the_end():
     assert items[-1] == End(EndReason.KICKED)
 
 
-async def test_a_consumer_who_waits_is_woken():
+async def test_a_new_unit_wakes_a_waiting_consumer():
     stream = builders.stream()
     stream.set_tracks(VIDEO, None, {}, True)
     async with Subscription(stream) as subscription:
@@ -56,7 +56,7 @@ async def test_a_slow_consumer_loses_whole_gops_up_to_a_key_frame(bytes_: int, s
     assert subscription.dropped == 8
 
 
-async def test_a_subscription_left_is_given_nothing_more():
+async def test_a_closed_subscription_gets_no_more_items():
     stream = builders.stream()
     stream.set_tracks(VIDEO, None, {}, True)
     async with Subscription(stream) as subscription:
@@ -66,7 +66,7 @@ async def test_a_subscription_left_is_given_nothing_more():
     assert len(subscription._items) == 1
 
 
-async def test_a_consumer_that_stands_still_keeps_the_last_tracks_only():
+async def test_a_stalled_consumer_keeps_only_the_last_tracks():
     stream = builders.stream()
     async with Subscription(stream, max_bytes=100) as subscription:
         for number in range(500):
@@ -79,7 +79,7 @@ async def test_a_consumer_that_stands_still_keeps_the_last_tracks_only():
     assert told[-1].metadata == {"n": 499.0} and items[-1] == End(EndReason.KICKED)
 
 
-async def test_of_tracks_of_which_nothing_came_the_last_are_told():
+async def test_of_tracks_without_units_only_the_last_are_given():
     stream = builders.stream()
     async with Subscription(stream) as subscription:
         for number in range(500):

@@ -1,4 +1,4 @@
-"""Tasks that a stream has elsewhere: kept while it lives, left alone while nobody can be asked, ended with it."""
+"""Remote tasks of a stream run while it lives, continue during outages of the runner, and end with it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Rig:
             yield publisher.stream, tasks.start(crew.run(publisher.stream))
 
 
-async def test_a_crew_is_there_while_the_stream_lives() -> None:
+async def test_tasks_run_while_the_stream_lives() -> None:
     at = Rig()
     crew = at.crew()
     async with at.running(crew) as (stream, running):
@@ -66,7 +66,7 @@ async def test_a_crew_is_there_while_the_stream_lives() -> None:
         assert at.crews.of("c1") == () and crew.tasks == []
 
 
-async def test_a_task_that_has_ended_is_replaced_and_counted() -> None:
+async def test_an_ended_task_is_replaced_and_counted() -> None:
     at = Rig()
     crew = at.crew()
     told: list[tuple[str, ...]] = []
@@ -78,7 +78,7 @@ async def test_a_task_that_has_ended_is_replaced_and_counted() -> None:
         assert crew.replaced == 1 and told == [("arn:task/1",), ("arn:task/2",)]
 
 
-async def test_while_the_runner_is_away_tasks_go_on_and_it_is_told_once() -> None:
+async def test_an_outage_of_the_task_runner_keeps_tasks_and_is_logged_once() -> None:
     at = Rig()
     crew = at.crew()
     with structlog.testing.capture_logs() as logs:
@@ -96,7 +96,7 @@ async def test_while_the_runner_is_away_tasks_go_on_and_it_is_told_once() -> Non
     assert [entry["log_level"] for entry in logs].count("warning") == 1
 
 
-async def test_where_not_one_task_can_be_had_the_output_fails() -> None:
+async def test_the_output_fails_if_no_task_can_be_started() -> None:
     at = Rig()
     at.runner.fault = OutputError("ECS rejected run_task: not authorized")
     async with at.running(at.crew()) as (_, running):
@@ -104,7 +104,7 @@ async def test_where_not_one_task_can_be_had_the_output_fails() -> None:
             await running
 
 
-async def test_trouble_with_more_leaves_those_that_run() -> None:
+async def test_an_error_when_starting_more_tasks_keeps_the_running_ones() -> None:
     at = Rig()
     crew = at.crew()
     async with at.running(crew) as (_, running):
@@ -115,7 +115,7 @@ async def test_trouble_with_more_leaves_those_that_run() -> None:
         assert not running.done() and crew.tasks and at.runner.stopped == []
 
 
-async def test_a_changed_order_is_asked_for_at_once() -> None:
+async def test_a_changed_task_request_is_sent_at_once() -> None:
     at = Rig()
     crew = at.crew(look=3600)
     async with at.running(crew):
@@ -126,7 +126,7 @@ async def test_a_changed_order_is_asked_for_at_once() -> None:
 
 
 @pytest.mark.parametrize(("reason", "left"), [(EndReason.MOVED, 1), (EndReason.KICKED, 0)])
-async def test_what_a_successor_goes_on_with_is_left_to_it(reason: EndReason, left: int) -> None:
+async def test_tasks_of_a_moved_stream_are_not_stopped(reason: EndReason, left: int) -> None:
     at = Rig()
     async with at.running(at.crew(stays=frozenset({EndReason.MOVED}))) as (stream, running):
         await at.runner.until(lambda r: r.started == 1)
@@ -135,7 +135,7 @@ async def test_what_a_successor_goes_on_with_is_left_to_it(reason: EndReason, le
         assert len(at.runner.tasks) == left
 
 
-async def test_what_cannot_be_ended_does_not_hold_the_output_up() -> None:
+async def test_a_task_that_cannot_be_stopped_does_not_block_the_output() -> None:
     at = Rig()
     async with at.running(at.crew()) as (stream, running):
         await at.runner.until(lambda r: r.started == 1)
@@ -153,7 +153,7 @@ def live(runner: Runner, **fields: object) -> tuple[Hub, StreamPublisher]:
     return hub, builders.publish(hub, **fields)
 
 
-async def test_a_channel_has_as_many_edges_as_it_says() -> None:
+async def test_a_channel_gets_its_configured_number_of_edges() -> None:
     runner = Runner()
     hub, publisher = live(runner, isCluster="true", clusterNumber="3", slaveSize="small")
     await runner.until(lambda r: r.started == 3)
@@ -167,7 +167,7 @@ async def test_a_channel_has_as_many_edges_as_it_says() -> None:
     assert runner.stopped == [("c1", "slave", "publisher gone")]
 
 
-async def test_a_channel_without_a_cluster_has_no_edges_of_its_own() -> None:
+async def test_a_channel_without_a_cluster_gets_no_edges() -> None:
     runner = Runner()
     hub, _ = live(runner, isCluster="false", clusterNumber="3")
     hub.drain()
@@ -175,7 +175,7 @@ async def test_a_channel_without_a_cluster_has_no_edges_of_its_own() -> None:
     assert runner.orders == []
 
 
-async def test_edges_outlive_a_gateway_that_is_replaced() -> None:
+async def test_edges_continue_when_their_gateway_is_replaced() -> None:
     runner = Runner()
     hub, _ = live(runner, isCluster=True)
     await runner.until(lambda r: r.started == 1)
@@ -205,14 +205,14 @@ def ladder(
 
 
 def rung(hub: Hub, name: str = "c1@360p") -> StreamPublisher:
-    """What a task publishes."""
+    """Publishes a rendition like a task."""
     made = hub.publish(builders.channel(), name, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
     made.set_tracks(VIDEO, None, {"width": 640.0, "height": 360.0})
     made.push(picture(0, True), 0.0)
     return made
 
 
-async def test_a_task_is_told_what_to_make_and_nothing_secret() -> None:
+async def test_a_task_gets_its_encoding_settings_without_secrets() -> None:
     runner = Runner()
     hub, _, _ = ladder(runner, codecSize="xlarge", key="4000000000-secret", codec="libx265")
     await runner.until(lambda r: r.started == 1)
@@ -236,7 +236,7 @@ async def test_a_task_is_told_what_to_make_and_nothing_secret() -> None:
     await hub.drained()
 
 
-async def test_rungs_are_those_that_a_task_publishes() -> None:
+async def test_the_renditions_are_those_that_a_task_publishes() -> None:
     runner = Runner()
     hub, _, (transcoder,) = ladder(runner)
     await runner.until(lambda r: r.started == 1)
@@ -250,7 +250,7 @@ async def test_rungs_are_those_that_a_task_publishes() -> None:
     await hub.drained()
 
 
-async def test_a_rung_whose_task_died_waits_for_the_next_one() -> None:
+async def test_a_rendition_of_a_dead_task_waits_for_the_next_task() -> None:
     runner = Runner()
     hub, _, _ = ladder(runner)
     hub_task = Tasks("hub")
@@ -269,7 +269,7 @@ async def test_a_rung_whose_task_died_waits_for_the_next_one() -> None:
     await hub.drained()
 
 
-async def test_rungs_end_with_their_source() -> None:
+async def test_renditions_of_tasks_end_with_their_source() -> None:
     runner = Runner()
     hub, publisher, _ = ladder(runner)
     await runner.until(lambda r: r.started == 1)
@@ -282,7 +282,7 @@ async def test_rungs_end_with_their_source() -> None:
     assert publisher.stream.ended is EndReason.KICKED
 
 
-async def test_before_its_own_address_is_known_a_gateway_starts_nothing() -> None:
+async def test_a_gateway_without_a_known_address_starts_no_tasks() -> None:
     runner = Runner()
     hub, publisher, _ = ladder(runner, address="")
     outputs = publisher.stream.outputs

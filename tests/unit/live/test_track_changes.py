@@ -1,4 +1,4 @@
-"""How often the tracks of a stream may change: the rule by itself, and as publishers and consumers meet it."""
+"""The limit on track changes of a stream: the rule itself, and its effect on publishers and consumers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def lingerless() -> AsyncIterator[Hub]:
 
 
 def seen_by(lease: StreamPublisher) -> Recorder:
-    """A consumer of what the publisher pushes."""
+    """Attaches a consumer to the publisher's stream."""
     sink = Recorder()
     lease.stream.attach(sink)
     return sink
@@ -60,7 +60,7 @@ def key(track: MediaTrack, time: int) -> AccessUnit:
 
 
 def opened(lease: StreamPublisher, track: MediaTrack, at: float) -> None:
-    """A sequence header and a key frame, `at` seconds after the beginning."""
+    """Sends a sequence header and a key frame, `at` seconds after the start."""
     lease.set_tracks(track, None, {}, now=T + at)
     lease.push(key(track, round(at * 1000)), T + at)
 
@@ -76,39 +76,39 @@ def epochs(sink: Recorder) -> list[int]:
 # ---- the rule ----
 
 
-def test_a_few_come_at_once_and_then_one_a_second() -> None:
+def test_after_a_burst_one_change_per_second_is_allowed() -> None:
     pace = IntervalLimiter()
     taken = [tenth for tenth in range(100) if pace.take(tenth / 10)]
     assert taken[:MAX_BURST] == [0, 1, 2, 3, 4] and len(taken) == MAX_BURST + 9
     assert all(later - earlier >= 9 for earlier, later in pairwise(taken[MAX_BURST:]))
 
 
-def test_after_a_rest_a_few_may_come_at_once_again() -> None:
+def test_after_a_pause_another_burst_is_allowed() -> None:
     pace = IntervalLimiter()
     assert [pace.take(0.0) for _ in range(MAX_BURST + 1)] == [True] * MAX_BURST + [False]
     assert [pace.take(60.0) for _ in range(MAX_BURST + 1)] == [True] * MAX_BURST + [False]
 
 
-def test_a_clock_that_is_set_back_stops_nothing() -> None:
+def test_a_clock_set_back_does_not_block_changes() -> None:
     pace = IntervalLimiter(1)
     assert pace.take(1_000_000.0)
     assert pace.take(5.0) and not pace.take(5.5) and pace.take(6.0)
 
 
-def test_what_is_due_is_said() -> None:
+def test_the_limiter_gives_the_time_of_the_next_allowed_change() -> None:
     pace = IntervalLimiter(1)
     assert pace.due(0.0) <= 0.0
     pace.take(10.0)
     assert pace.due(10.2) == 11.0
 
 
-def test_an_encoder_that_changes_a_few_times_a_minute_goes_on_for_ever() -> None:
+def test_an_encoder_with_few_changes_per_minute_is_never_ended() -> None:
     changes = TrackChangeLimit()
     for second in range(0, 36_000, 3):
         changes.count(float(second))
 
 
-def test_one_change_too_many_is_refused() -> None:
+def test_too_many_changes_raise_an_error() -> None:
     changes = TrackChangeLimit()
     for number in range(MAX_CHANGES):
         changes.count(number * WINDOW_SECONDS / MAX_CHANGES)
@@ -116,7 +116,7 @@ def test_one_change_too_many_is_refused() -> None:
         changes.count(WINDOW_SECONDS)
 
 
-def test_changes_of_one_second_count_as_one() -> None:
+def test_changes_within_one_second_count_as_one() -> None:
     changes = TrackChangeLimit()
     for number in range(500):
         changes.count(number * 0.02)  # for ten seconds
@@ -125,7 +125,7 @@ def test_changes_of_one_second_count_as_one() -> None:
             changes.count(number * 0.02)
 
 
-def test_changes_three_seconds_apart_are_let_be() -> None:
+def test_changes_three_seconds_apart_are_allowed() -> None:
     changes = TrackChangeLimit()
     for number in range(100):
         changes.count(number * 3.0)
@@ -138,7 +138,7 @@ def held(video: MediaTrack | None = A, audio: MediaTrack | None = None, *, conti
     return DelayedChange(video, audio, {}, continuous, media=True)
 
 
-def test_what_waits_is_bounded_in_bytes_and_goes_on_at_a_key_frame() -> None:
+def test_delayed_media_is_bounded_in_bytes_and_continues_at_a_key_frame() -> None:
     one = held()
     large = bytes(HELD_BYTES // 2)
     for time in range(3):
@@ -150,7 +150,7 @@ def test_what_waits_is_bounded_in_bytes_and_goes_on_at_a_key_frame() -> None:
     assert [(item.dts, at) for item, at in one.items()] == [(5, 1.0), (6, 2.0)] and one.dropped == 4
 
 
-def test_what_waits_is_bounded_in_number() -> None:
+def test_delayed_media_is_bounded_in_number() -> None:
     one = held(None, SOUND)
     for time in range(HELD_ITEMS + 1):
         one.add(AccessUnit(SOUND, time, 0, True, 0.0, b"x"), 0.0)
@@ -158,7 +158,7 @@ def test_what_waits_is_bounded_in_number() -> None:
     assert one.dropped == HELD_ITEMS + 1 and len(one.items()) == 1
 
 
-def test_a_change_takes_the_place_of_one_that_nobody_saw() -> None:
+def test_a_newer_change_replaces_a_delayed_one() -> None:
     one = held()
     one.add(key(A, 0), 0.0)
     other = held(B)
@@ -166,7 +166,7 @@ def test_a_change_takes_the_place_of_one_that_nobody_saw() -> None:
     assert other.items() == [] and other.dropped == 1 and not other.continuous
 
 
-def test_the_same_tracks_again_keep_what_waits() -> None:
+def test_equal_tracks_keep_the_delayed_media() -> None:
     one = held()
     one.add(key(A, 0), 0.0)
     again = held()
@@ -178,7 +178,7 @@ def test_the_same_tracks_again_keep_what_waits() -> None:
 
 
 async def settled(hub: Hub) -> tuple[StreamPublisher, Recorder]:
-    """A publisher of A that has used up what may come at once."""
+    """A publisher of track A that has used up its burst of changes."""
     lease = publish(hub)
     sink = seen_by(lease)
     lease.stream.change_limiter = IntervalLimiter(1)
@@ -194,7 +194,7 @@ async def test_the_first_changes_are_announced_at_once(hub: Hub) -> None:
     assert videos(sink) == [A, B, A, B, A] and len(sink.units) == 5
 
 
-async def test_a_change_that_comes_too_soon_waits_with_its_media_and_loses_none(hub: Hub) -> None:
+async def test_an_early_change_is_delayed_without_losing_media(hub: Hub) -> None:
     lease, sink = await settled(hub)
     opened(lease, B, 0.05)
     for number in range(2, 20):
@@ -206,7 +206,7 @@ async def test_a_change_that_comes_too_soon_waits_with_its_media_and_loses_none(
     assert "changes" not in lease.dropped
 
 
-async def test_alternating_tracks_make_an_epoch_a_second_until_their_publisher_is_ended(hub: Hub) -> None:
+async def test_alternating_tracks_give_one_epoch_per_second_until_the_push_ends(hub: Hub) -> None:
     lease, sink = await settled(hub)
     with pytest.raises(KeepsChanging):
         for number in range(1000):
@@ -215,14 +215,14 @@ async def test_alternating_tracks_make_an_epoch_a_second_until_their_publisher_i
     assert len(epochs(sink)) <= 1 + seconds and lease.fault is EndReason.KEPT_CHANGING
 
 
-async def test_slower_changes_all_pass(hub: Hub) -> None:
+async def test_slow_changes_are_all_announced(hub: Hub) -> None:
     lease, sink = await settled(hub)
     for number in range(100):
         opened(lease, A if number % 2 else B, (number + 1) * 3.0)
     assert videos(sink) == [A, *([B, A] * 50)] and len(sink.units) == 101
 
 
-async def test_going_back_before_anybody_saw_the_change_is_a_break(hub: Hub) -> None:
+async def test_a_change_reverted_before_its_announcement_is_a_discontinuity(hub: Hub) -> None:
     lease, sink = await settled(hub)
     opened(lease, B, 0.1)
     opened(lease, A, 0.2)
@@ -231,7 +231,7 @@ async def test_going_back_before_anybody_saw_the_change_is_a_break(hub: Hub) -> 
     assert [unit.dts for unit in sink.units] == [0, 200, 1500] and lease.dropped["changes"] == 1
 
 
-async def test_sequence_headers_that_say_the_same_are_no_change(hub: Hub) -> None:
+async def test_equal_sequence_headers_are_no_change(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     for number in range(1000):
@@ -239,7 +239,7 @@ async def test_sequence_headers_that_say_the_same_are_no_change(hub: Hub) -> Non
     assert epochs(sink) == [0] and len(sink.units) == 1000
 
 
-async def test_metadata_that_change_alone_are_told_once_a_second_and_hold_no_media(hub: Hub) -> None:
+async def test_metadata_changes_are_announced_once_a_second_without_delaying_media(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     for number in range(100):
@@ -250,7 +250,7 @@ async def test_metadata_that_change_alone_are_told_once_a_second_and_hold_no_med
     assert sink.tracks[-1].metadata == {"n": 99.0}
 
 
-async def test_metadata_that_are_taken_back_before_anybody_saw_them_stay_as_they_were(hub: Hub) -> None:
+async def test_metadata_reverted_before_its_announcement_is_not_announced(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     for number in range(MAX_BURST + 1):
@@ -262,7 +262,7 @@ async def test_metadata_that_are_taken_back_before_anybody_saw_them_stay_as_they
     assert sink.tracks[-1].metadata == shown
 
 
-async def test_what_waits_when_its_publisher_leaves_is_counted_as_lost(hub: Hub) -> None:
+async def test_delayed_media_of_a_closed_publisher_counts_as_dropped(hub: Hub) -> None:
     lease, sink = await settled(hub)
     lease.set_tracks(B, None, {}, now=T + 0.1)
     for number in range(3):
@@ -272,7 +272,7 @@ async def test_what_waits_when_its_publisher_leaves_is_counted_as_lost(hub: Hub)
     assert lease.dropped["changes"] == 3 and videos(sink)[-1] is A
 
 
-async def test_a_change_takes_metadata_that_wait_along(hub: Hub) -> None:
+async def test_a_track_change_includes_delayed_metadata(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     for number in range(10):
@@ -283,7 +283,7 @@ async def test_a_change_takes_metadata_that_wait_along(hub: Hub) -> None:
     assert sink.tracks[-1].metadata == {"n": 10.0} and videos(sink)[-1] is B and len(sink.units) == 2
 
 
-async def test_a_second_track_that_comes_late_is_announced_at_once(hub: Hub) -> None:
+async def test_a_late_second_track_is_announced_at_once(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     opened(lease, A, 0.0)
@@ -291,7 +291,7 @@ async def test_a_second_track_that_comes_late_is_announced_at_once(hub: Hub) -> 
     assert [tracks.audio for tracks in sink.tracks] == [None, SOUND]
 
 
-async def test_publishers_that_come_and_go_make_no_more_than_one_that_stays(hub: Hub) -> None:
+async def test_reconnecting_publishers_share_the_change_limit_of_the_stream(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     opened(lease, A, 0.0)
@@ -303,7 +303,7 @@ async def test_publishers_that_come_and_go_make_no_more_than_one_that_stays(hub:
     assert lease.fault is None  # to come back is no fault
 
 
-async def test_a_returning_publishers_media_keep_their_distances_while_they_wait(hub: Hub) -> None:
+async def test_delayed_media_of_a_returning_publisher_keeps_its_intervals(hub: Hub) -> None:
     lease, sink = await settled(hub)
     lease.close()
     lease = publish(hub)
@@ -313,7 +313,7 @@ async def test_a_returning_publishers_media_keep_their_distances_while_they_wait
     assert [unit.dts for unit in sink.units] == [0, 200, 500, 800, 1100]
 
 
-async def test_a_stream_that_ends_and_begins_again_goes_on_counting(lingerless: Hub) -> None:
+async def test_the_change_limit_continues_when_a_stream_ends_and_restarts(lingerless: Hub) -> None:
     made = 0
     for number in range(50):
         lease = publish(lingerless)
@@ -324,7 +324,7 @@ async def test_a_stream_that_ends_and_begins_again_goes_on_counting(lingerless: 
     assert made == MAX_BURST
 
 
-async def test_what_other_nodes_and_workers_of_ours_push_was_bounded_before(hub: Hub) -> None:
+async def test_pushes_of_other_nodes_have_no_change_limit(hub: Hub) -> None:
     lease = hub.publish(builders.channel(), "c1", protocol="node", peer="", evict=lambda reason: None, trusted=True)
     sink = seen_by(lease)
     for number in range(100):
@@ -332,7 +332,7 @@ async def test_what_other_nodes_and_workers_of_ours_push_was_bounded_before(hub:
     assert len(sink.tracks) == 100
 
 
-async def test_a_stream_whose_publisher_kept_changing_ends_with_that_reason(lingerless: Hub) -> None:
+async def test_a_stream_ended_by_track_changes_has_that_reason(lingerless: Hub) -> None:
     lease = publish(lingerless)
     sink = seen_by(lease)
     with pytest.raises(KeepsChanging):
@@ -342,7 +342,7 @@ async def test_a_stream_whose_publisher_kept_changing_ends_with_that_reason(ling
     assert sink.ended is EndReason.KEPT_CHANGING
 
 
-async def test_sound_alone_is_held_to_the_same(hub: Hub) -> None:
+async def test_the_change_limit_applies_to_sound_only_streams(hub: Hub) -> None:
     lease = publish(hub)
     sink = seen_by(lease)
     with pytest.raises(KeepsChanging):

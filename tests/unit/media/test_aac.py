@@ -1,4 +1,4 @@
-"""AudioSpecificConfig, ADTS and MP3 headers, FLAC and AC-3, against what encoders wrote."""
+"""AudioSpecificConfig, ADTS and MP3 headers, FLAC and AC-3, compared with the output of encoders."""
 
 import pytest
 from hypothesis import given
@@ -72,7 +72,7 @@ def test_wrong_configurations_are_refused(config: str) -> None:
         aac.parse_asc(bytes(1 << 13))
 
 
-def test_sbr_that_does_not_double_is_refused() -> None:
+def test_sbr_that_does_not_double_the_rate_is_refused() -> None:
     with pytest.raises(InvalidData, match="SBR"):
         aac.parse_asc(bits("00101 1011 0010 0011 00010 000"))
 
@@ -105,7 +105,7 @@ def test_adts_names_the_core_of_sbr() -> None:
     "config", [b"\x11\x94", bits("11111 000111 0011 0010 1 0000000"), bits("00010 0011 1100 000"),
                bits("00010 1111" + f"{37_800:024b}" + "0010 000")]
 )  # fmt: skip
-def test_what_adts_cannot_say_is_refused(config: bytes) -> None:
+def test_a_configuration_that_adts_cannot_express_is_refused(config: bytes) -> None:
     with pytest.raises(UnsupportedCodec):
         aac.Adts(aac.parse_asc(config))
 
@@ -118,7 +118,7 @@ def test_a_frame_beyond_13_bits_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "samples"), [("mp3", 48_000, 2, 1152), ("mp3-low", 22_050, 1, 576)]
 )
-def test_mp3_frames_tell_all(name: str, rate: int, channels: int, samples: int) -> None:
+def test_mp3_frames_have_their_rate_channels_and_samples(name: str, rate: int, channels: int, samples: int) -> None:
     source = elementary(name)
     for take in source.takes:
         header = mp3.parse_header(take.payload)
@@ -128,13 +128,13 @@ def test_mp3_frames_tell_all(name: str, rate: int, channels: int, samples: int) 
 
 
 @pytest.mark.parametrize("frame", ["", "fffb", "fffd9000", "ffeb9000", "fffb9c00", "fffbf000", "00fb9000"])
-def test_what_is_no_layer_3_frame_is_refused(frame: str) -> None:
+def test_a_frame_that_is_not_layer_3_is_refused(frame: str) -> None:
     with pytest.raises(InvalidData):
         mp3.parse_header(bytes.fromhex(frame))
 
 
 @pytest.mark.parametrize(("name", "samples"), [("ac3", 1536), ("eac3", 1536)])
-def test_ac3_frames_tell_all(name: str, samples: int) -> None:
+def test_ac3_frames_have_their_samples_and_channels(name: str, samples: int) -> None:
     source = elementary(name)
     assert codecs.samples_per_frame(source.track, source.takes[0].payload) == samples
     assert codecs.audio_channels(source.track, source.takes[0].payload) == 2
@@ -144,7 +144,7 @@ def test_ac3_frames_tell_all(name: str, samples: int) -> None:
 @pytest.mark.parametrize(
     "frame", ["", "0b77000000", "0b770000c0400000", "0b7700003f400000", "0b770000008f0000", "0b770000f0800000"]
 )
-def test_what_is_no_syncframe_is_refused(frame: str) -> None:
+def test_an_invalid_syncframe_is_refused(frame: str) -> None:
     with pytest.raises(InvalidData):
         ac3.parse_frame(bytes.fromhex(frame))
 
@@ -157,7 +157,7 @@ def test_ac3_channels_follow_the_mode() -> None:
     assert (ac3.parse_frame(half).rate, ac3.parse_frame(half).samples) == (22_050, 1536)
 
 
-def test_flac_frames_tell_their_samples() -> None:
+def test_flac_frames_have_their_number_of_samples() -> None:
     source = elementary("flac")
     assert [codecs.samples_per_frame(source.track, t.payload) for t in source.takes[:-1]] == [
         b.dts - a.dts for a, b in zip(source.takes, source.takes[1:], strict=False)
@@ -177,7 +177,7 @@ def test_flac_block_sizes(frame: str, samples: int) -> None:
 
 
 @pytest.mark.parametrize("frame", ["", "fff80000 00", "fff86000 00", "fff87000 00 01", "aaaaaaaaaa"])
-def test_what_is_no_flac_frame_is_refused(frame: str) -> None:
+def test_an_invalid_flac_frame_is_refused(frame: str) -> None:
     with pytest.raises(InvalidData):
         flac.frame_samples(bytes.fromhex(frame))
 

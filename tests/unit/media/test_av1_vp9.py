@@ -64,11 +64,11 @@ def test_a_sample_in_order_is_not_copied() -> None:
     assert av1.sample(b"\x12\x00" + sample) == sample
 
 
-def test_the_last_obu_may_go_without_a_size() -> None:
+def test_the_last_obu_may_have_no_size() -> None:
     assert av1.sample(b"\x12\x00" + b"\x30frame") == b"\x30frame"
 
 
-def test_the_key_frame_tells_the_size_where_the_record_does_not() -> None:
+def test_the_key_frame_has_the_size_if_the_record_has_none() -> None:
     source = elementary("av1")
     track = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, source.track.config[:4])
     assert codecs.video_size(track) is None
@@ -82,7 +82,7 @@ def test_broken_obus_are_refused(data: bytes) -> None:
         av1.obus(data)
 
 
-def test_countless_obus_are_refused() -> None:
+def test_too_many_obus_are_refused() -> None:
     with pytest.raises(InvalidData, match="more than"):
         av1.sample(b"\x12\x00" * 5_000)
 
@@ -146,7 +146,7 @@ def test_vp9_pictures_between_keys_have_no_size() -> None:
         vp9.vpcc_of(source.takes[1].payload)
 
 
-def test_vp8_key_frames_tell_their_size() -> None:
+def test_vp8_key_frames_have_their_size() -> None:
     assert vp9.vp8_frame_size(b"\x10\x02\x00\x9d\x01\x2a\x40\x41\xb4\x00") == (320, 180)
     assert vp9.vp8_frame_size(b"\x11") is None
     track = MediaTrack(Kind.VIDEO, Codec.VP8, 1000, b"")

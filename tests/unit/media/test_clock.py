@@ -21,11 +21,11 @@ def play(line: PublisherTimeline, start: int, count: int, step: int = 33) -> lis
     return times
 
 
-def test_times_pass_as_they_are() -> None:
+def test_ordinary_times_are_not_changed() -> None:
     assert play(PublisherTimeline(), 5_000, 4) == [5_000, 5_033, 5_066, 5_099]
 
 
-def test_the_32_bit_clock_wraps_unnoticed() -> None:
+def test_times_grow_when_the_32_bit_clock_wraps() -> None:
     times = play(PublisherTimeline(), (1 << 32) - 66, 10)
     assert [b - a for a, b in pairwise(times)] == [33] * 9
     assert times[-1] > 1 << 32
@@ -44,7 +44,7 @@ def test_a_second_lane_does_not_start_before_the_given_time() -> None:
     assert line.stamp(V, 540) == 7_040
 
 
-def test_times_below_zero_wait_at_zero_and_keep_sync() -> None:
+def test_negative_times_become_zero_and_later_times_stay_in_sync() -> None:
     line = PublisherTimeline()
     line.stamp(V, 0)
     assert [line.stamp(A, (n * 40 - 160) % (1 << 32)) for n in range(6)] == [0, 0, 0, 0, 0, 40]
@@ -80,13 +80,13 @@ def test_a_glitch_of_one_frame_does_not_move_the_lanes_apart() -> None:
     assert play(line, 100_000 + 20 * 33, 5)[-1] == 100_000 + 24 * 33
 
 
-def test_small_reorderings_pass() -> None:
+def test_small_reorderings_are_not_changed() -> None:
     line = PublisherTimeline()
     assert [line.stamp(A, t) for t in (100, 120, 90, 140)] == [100, 120, 90, 140]
     assert line.rebased == 0
 
 
-def test_a_lane_may_rest_while_the_other_goes_on() -> None:
+def test_a_lane_may_pause_while_the_other_continues() -> None:
     line = PublisherTimeline()
     play(line, 0, 10)
     for n in range(1_000):
@@ -95,7 +95,7 @@ def test_a_lane_may_rest_while_the_other_goes_on() -> None:
     assert line.rebased == 0
 
 
-def test_lanes_of_different_age_are_brought_together() -> None:
+def test_lanes_with_different_start_times_are_aligned() -> None:
     line = PublisherTimeline()
     line.stamp(V, 50_000_000)
     assert line.stamp(A, 0) == 50_000_000
@@ -115,7 +115,7 @@ def test_script_data_never_move_the_clock() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([V, A]), st.integers(0, (1 << 32) - 1)), max_size=60))
-def test_no_input_runs_a_lane_backward(stamps: list[tuple[int, int]]) -> None:
+def test_no_input_moves_a_lane_backward(stamps: list[tuple[int, int]]) -> None:
     line = PublisherTimeline()
     high: dict[int, int] = {}
     for lane, raw in stamps:
@@ -160,7 +160,7 @@ def test_audio_time_counts_samples() -> None:
     assert not clock.resynced
 
 
-def test_a_gap_is_taken_over() -> None:
+def test_a_gap_moves_the_audio_time_forward() -> None:
     clock = AudioClock(48_000)
     assert clock.stamp(0, 1024) == 0
     assert clock.stamp(61, 1024) == 1024

@@ -1,4 +1,4 @@
-"""Tracks as the API shows them."""
+"""Tracks as the API describes them."""
 
 import pytest
 
@@ -36,13 +36,13 @@ def test_aac_profiles_have_names(config: str, profile: str) -> None:
 
 
 @pytest.mark.parametrize("codec", list(Codec))
-def test_a_broken_configuration_is_described_with_gaps(codec: Codec) -> None:
+def test_a_broken_configuration_is_described_as_far_as_possible(codec: Codec) -> None:
     for kind in Kind:
         found = codecs.describe(MediaTrack(kind, codec, 1000, b"\xff"), b"\xff")
         assert found["codec"] == codec.value
 
 
-def test_questions_to_the_wrong_kind_are_refused() -> None:
+def test_functions_for_audio_refuse_video_tracks() -> None:
     video, audio = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b""), MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
     for ask in (codecs.audio_rate, codecs.audio_channels):
         with pytest.raises(InvalidData):

@@ -1,4 +1,4 @@
-"""avcC and SPS, against what x264 wrote and PyAV reads."""
+"""avcC and SPS, compared with x264 and PyAV."""
 
 import subprocess
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_size_and_rate_are_those_of_the_encoder(size: str, rate: str, arguments:
         assert h264.build_avcc(list(avcc.sps), list(avcc.pps)) == track.config
 
 
-def test_the_record_is_taken_apart() -> None:
+def test_the_record_is_parsed_into_its_fields() -> None:
     assert h264.parse_avcc(AVCC) == h264.Avcc(100, 0, 11, 4, (SPS,), (PPS,))
 
 
@@ -58,7 +58,7 @@ def test_the_codec_string_is_that_of_rfc_6381() -> None:
     assert h264.codec_string(b"\x01\x4d\x40\x1e\xff\xe0\x00") == "avc1.4D401E"
 
 
-def test_the_sps_speaks_where_the_record_is_silent() -> None:
+def test_the_codec_string_uses_the_sps_if_the_record_is_empty() -> None:
     assert h264.codec_string(b"\x01\0\0\0" + AVCC[4:]) == "avc1.64000B"
 
 
@@ -71,7 +71,7 @@ def test_any_length_size_is_read(size: int) -> None:
     assert h264.parse_avcc(AVCC[:4] + bytes((0xFC | size - 1,)) + AVCC[5:]).length_size == size
 
 
-def test_without_parameter_sets_nothing_is_known() -> None:
+def test_without_parameter_sets_size_and_rate_are_unknown() -> None:
     track = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01\x64\x00\x1f\xff\xe0\x00")
     assert codecs.video_size(track) is None
     assert codecs.frame_rate(track) is None
@@ -95,7 +95,7 @@ def test_a_wrong_sps_is_refused(unit: bytes) -> None:
         h264.parse_sps(unit)
 
 
-def test_a_vui_cut_short_leaves_the_picture_known() -> None:
+def test_the_picture_size_is_known_with_a_truncated_vui() -> None:
     sps = h264.parse_sps(SPS[:-8])
     assert (sps.width, sps.height, sps.frame_rate) == (160, 120, None)
 
@@ -113,7 +113,7 @@ def test_an_impossible_picture_is_refused() -> None:
         h264.parse_sps(b"\x67\x42\x00\x1e" + body)
 
 
-def test_an_avcc_of_nothing_cannot_be_built() -> None:
+def test_an_avcc_needs_a_valid_number_of_parameter_sets() -> None:
     for sps, pps in (([], [PPS]), ([b"\x67"], [PPS]), ([SPS] * 32, [PPS]), ([SPS], [PPS] * 256)):
         with pytest.raises(InvalidData):
             h264.build_avcc(sps, pps)

@@ -36,7 +36,7 @@ def test_chromiums_pictures_get_a_record_for_each_size(name: str, records: int) 
     assert [m.key for m in made if m] == [p.key for p in packets if p.track.kind is Kind.VIDEO]
 
 
-def test_start_codes_become_lengths_and_what_the_record_has_goes() -> None:
+def test_start_codes_become_lengths_and_parameter_sets_move_to_the_record() -> None:
     samples = NalSamples(Codec.H264, b"")
     assert samples.take(annexb(SLICE), False) is None
     key = samples.take(annexb(AUD, SPS, PPS, SEI, IDR), True)
@@ -67,7 +67,7 @@ def test_the_length_size_of_the_record_is_kept() -> None:
     assert h264.parse_avcc(second.config).sps == (OTHER_SPS,)
 
 
-def test_new_parameter_sets_at_a_key_frame_make_a_new_record_and_back() -> None:
+def test_changed_parameter_sets_at_a_key_frame_make_a_new_record() -> None:
     samples = NalSamples(Codec.H264, AVCC)
     configs = []
     for sps in (SPS, OTHER_SPS, OTHER_SPS, SPS):
@@ -110,7 +110,7 @@ def test_a_length_that_looks_like_a_start_code_is_a_length() -> None:
     assert made.payload == payload
 
 
-def test_a_record_without_parameter_sets_waits_for_them() -> None:
+def test_pictures_wait_until_the_record_has_parameter_sets() -> None:
     samples = NalSamples(Codec.H264, b"\x01\x64\x00\x1f\xff\xe0\x00")
     assert samples.take(lengths(IDR), True) is None
     assert samples.take(lengths(SPS, PPS, IDR), True) is not None

@@ -76,7 +76,9 @@ def decode(extra: bytes, payloads: list[bytes]) -> list[bytes]:
     ],
     ids=["high", "baseline", "main", "unusual", "hrd"],
 )
-def test_pictures_are_the_same_with_the_sets_of_another_encoder(theirs: str, options: dict[str, str]) -> None:
+def test_rewritten_slices_decode_to_the_same_pictures_with_another_encoders_sets(
+    theirs: str, options: dict[str, str]
+) -> None:
     publisher = encoder(theirs, **options)
     target_config = config(publisher)
     target = coding_parameters(target_config)
@@ -101,7 +103,7 @@ def test_pictures_are_the_same_with_the_sets_of_another_encoder(theirs: str, opt
     assert mixed[:10] == mixed[55:]
 
 
-def test_high_bit_depth_is_written_too() -> None:
+def test_slices_with_high_bit_depth_are_rewritten_too() -> None:
     target_config = config(encoder("bframes=2:psy=0", "yuv420p10le"))
     own = encoder(OWN, "yuv420p10le")
     given = encode(own, 5, "yuv420p10le")

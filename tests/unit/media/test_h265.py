@@ -1,4 +1,4 @@
-"""hvcC and SPS, against what x265 wrote and PyAV reads."""
+"""hvcC and SPS, compared with x265 and PyAV."""
 
 import subprocess
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_the_codec_string_is_that_of_annex_e(fixed: str, words: str) -> None:
     assert h265.codec_string(record(fixed.replace(" ", ""))) == words
 
 
-def test_the_record_of_an_encoder_is_named() -> None:
+def test_the_record_of_an_encoder_has_a_codec_string() -> None:
     assert h265.codec_string(elementary("h265").track.config).startswith("hvc1.1.6.L")
 
 
@@ -89,7 +89,7 @@ def test_a_wrong_record_is_refused() -> None:
             h265.parse_hvcc(config)
 
 
-def test_sets_of_other_kinds_are_passed_over() -> None:
+def test_parameter_sets_of_other_kinds_are_ignored() -> None:
     config = record("0160000000b000000000005d")[:-1] + b"\x01\x27\x00\x01\x00\x02\x4e\x01"
     assert h265.parse_hvcc(config).sps == ()
 
@@ -100,7 +100,7 @@ def test_an_sps_cut_behind_its_size_has_no_rate() -> None:
     assert (cut.width, cut.height, cut.frame_rate) == (160, 120, None)
 
 
-def test_predicted_picture_sets_are_followed() -> None:
+def test_predicted_reference_picture_sets_are_read() -> None:
     # §7.4.8: set 0 is {-1, -2 | 1}; set 1 is predicted from it by +1 (0 falls out), set 2 from that one.
     def ue(value: int) -> str:
         code = f"{value + 1:b}"

@@ -12,7 +12,7 @@ UNITS = st.lists(st.binary(min_size=1, max_size=40).map(lambda b: b.replace(b"\x
 
 
 @given(UNITS, st.sampled_from([1, 2, 3, 4]))
-def test_units_survive_both_forms(units: list[bytes], size: int) -> None:
+def test_units_are_the_same_in_both_forms(units: list[bytes], size: int) -> None:
     sample = nal.join(units, size)
     assert nal.split(sample, size) == units
     assert nal.split_annexb(nal.join_annexb(units)) == units
@@ -47,7 +47,7 @@ def test_a_length_beyond_the_end_is_refused(data: bytes) -> None:
         nal.split(data)
 
 
-def test_a_sample_of_countless_units_is_refused() -> None:
+def test_a_sample_with_too_many_units_is_refused() -> None:
     with pytest.raises(InvalidData, match="more than"):
         nal.split(b"\x01\x65" * 5_000, 1)
     with pytest.raises(InvalidData, match="more than"):

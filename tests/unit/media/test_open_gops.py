@@ -93,7 +93,7 @@ def test_without_preparation_a_decoder_ends_with_an_error() -> None:
 
 
 @pytest.mark.parametrize("name", list(ENCODERS)[:3])
-def test_parts_go_on_where_pictures_are_left_out(name: str) -> None:
+def test_parts_are_continuous_where_pictures_are_left_out(name: str) -> None:
     packager, taken, seen = cmaf(), source(name), dict[str, Follower]()
     packager.take_tracks(taken.tracks)
     for unit in taken.units:
@@ -163,7 +163,7 @@ def test_stored_media_begin_with_pictures_that_can_be_decoded(
             assert len(list(film.decode(video=0))) > 50
 
 
-def test_what_cannot_be_read_stays_as_it_is() -> None:
+def test_unreadable_pictures_are_not_changed() -> None:
     taken = source("x264 as it is")
     track = taken.tracks.video
     assert track is not None

@@ -33,7 +33,7 @@ HEADS = st.builds(
 
 
 @given(HEADS)
-def test_heads_survive_all_forms(head: opus.OpusHead) -> None:
+def test_heads_are_the_same_in_all_forms(head: opus.OpusHead) -> None:
     whole = opus.head_bytes(head)
     assert opus.parse_head(whole) == head
     assert opus.parse_head(whole[8:]) == head
@@ -62,7 +62,7 @@ def test_the_encoders_head_and_durations() -> None:
     ("packet", "samples"),
     [("00", 480), ("18", 2880), ("60", 480), ("80", 120), ("f8", 960), ("f9", 1920), ("fa", 1920), ("fb06", 5760)],
 )
-def test_the_toc_tells_the_duration(packet: str, samples: int) -> None:
+def test_the_toc_gives_the_duration(packet: str, samples: int) -> None:
     assert opus.packet_samples(bytes.fromhex(packet)) == samples
 
 
@@ -113,7 +113,7 @@ def test_other_packets_are_not_joined(first: bytes, second: bytes) -> None:
     assert opus.joined(first, second) is None
 
 
-def test_a_decoder_hears_the_same_in_joined_packets() -> None:
+def test_joined_packets_decode_to_the_same_sound() -> None:
     takes = [take.payload for take in elementary("opus").takes]
     takes = takes[: len(takes) // 2 * 2]
     pairs = [opus.joined(a, b) for a, b in zip(takes[::2], takes[1::2], strict=True)]

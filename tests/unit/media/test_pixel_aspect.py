@@ -1,4 +1,4 @@
-"""Pixels that are not square: read from the codec's headers, and told to players in every form."""
+"""Pixels that are not square: read from the codec's headers, and given to players in every form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def anamorphic(encoder: str, sar: str, seconds: float = 4.2) -> Source:
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize(("sar", "aspect"), SHAPES.items())
-def test_the_shape_is_the_encoders_and_players_are_told(
+def test_the_pixel_aspect_of_the_encoder_reaches_players(
     encoder: str, sar: str, aspect: tuple[int, int], tmp_path: Path
 ) -> None:
     need("ffprobe")
@@ -53,7 +53,7 @@ def test_the_shape_is_the_encoders_and_players_are_told(
 
 
 @pytest.mark.parametrize(("sar", "aspect"), [("16/11", "16:11"), ("1/1", "1:1")])
-def test_a_finished_recording_keeps_the_shape(sar: str, aspect: str, tmp_path: Path) -> None:
+def test_a_finished_recording_keeps_the_pixel_aspect(sar: str, aspect: str, tmp_path: Path) -> None:
     need("ffprobe")
     taken = anamorphic("H.264", sar)
     video = taken.tracks.video
@@ -69,7 +69,7 @@ def test_a_finished_recording_keeps_the_shape(sar: str, aspect: str, tmp_path: P
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_a_manifest_says_the_shape_of_pixels_that_are_not_square(encoder: str) -> None:
+def test_a_manifest_has_the_aspect_of_pixels_that_are_not_square(encoder: str) -> None:
     for sar, wanted in (("16/11", ' width="360" height="288" '), ("1/1", ' width="360" height="288" ')):
         taken, packager = anamorphic(encoder, sar), cmaf(seconds=1.0)
         packager.take_tracks(taken.tracks)
@@ -80,7 +80,7 @@ def test_a_manifest_says_the_shape_of_pixels_that_are_not_square(encoder: str) -
         assert (' sar="16:11"' in text) is (sar == "16/11") and text.count(" sar=") == (sar == "16/11")
 
 
-def test_matroska_says_how_large_pictures_are_shown() -> None:
+def test_matroska_has_the_display_size_of_pictures() -> None:
     wide, plain = anamorphic("H.264", "16/11").tracks, anamorphic("H.264", "1/1").tracks
     shown = b"\x54\xb0\x82" + (524).to_bytes(2, "big") + b"\x54\xba\x82" + (288).to_bytes(2, "big")
     assert wide.video is not None and plain.video is not None
@@ -143,7 +143,7 @@ def test_sizes_make_a_ratio_unless_they_are_off_by_rounding() -> None:
     assert usable(1, 8) == (1, 8) and usable(1, 9) == SQUARE
 
 
-def test_vp9_says_it_in_key_frames() -> None:
+def test_vp9_has_the_pixel_aspect_in_key_frames() -> None:
     taken = sources.source(*sources.pictures("160x120"), "-frames:v", "2", "-c:v", "libvpx-vp9", container="matroska")
     video, (key, delta) = taken.tracks.video, [u.payload for u in taken.units]
     assert video is not None and video.codec is Codec.VP9 and video.kind is Kind.VIDEO

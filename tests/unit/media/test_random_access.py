@@ -55,7 +55,7 @@ def packaged(name: str, packager: CmafPackager | TsPackager) -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_segment_begins_with_each_key_frame_and_says_which_access_point_that_is(name: str) -> None:
+def test_a_segment_begins_with_each_key_frame_and_has_its_access_point_type(name: str) -> None:
     packager = cmaf()
     packaged(name, packager)
     (lane,) = packager.manifests.tracks
@@ -94,7 +94,7 @@ def _shown(body: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_manifest_names_access_points_and_promises_by_number_only_what_a_player_can_join(name: str) -> None:
+def test_a_manifest_lists_access_points_and_uses_numbers_only_if_players_can_join(name: str) -> None:
     packager = cmaf()
     packaged(name, packager)
     root, (video,) = manifest(packager)
@@ -228,7 +228,7 @@ def test_a_recording_can_be_sought_at_each_key_frame(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("make", [cmaf, ts])
-def test_dates_go_on_where_a_segment_begins_among_reordered_pictures(
+def test_dates_are_continuous_if_a_segment_begins_among_reordered_pictures(
     make: Callable[[], CmafPackager | TsPackager],
 ) -> None:
     packager = make()

@@ -29,14 +29,14 @@ def track_of(*coder: str) -> MediaTrack:
     ],
     ids=["x264", "x264 without", "baseline", "x265", "x265 without"],
 )
-def test_parameter_sets_of_encoders_say_it(coder: tuple[str, ...], declared: bool) -> None:
+def test_parameter_sets_of_encoders_declare_reordering(coder: tuple[str, ...], declared: bool) -> None:
     track = track_of(*coder)
     assert declared_reordering(track) is declared
     assert has_reordering(track, []) is declared
 
 
 @pytest.mark.parametrize("codec", [Codec.VP8, Codec.VP9, Codec.AV1])
-def test_codecs_with_hidden_pictures_in_their_units_have_none(codec: Codec) -> None:
+def test_codecs_with_hidden_pictures_in_units_have_no_reordering(codec: Codec) -> None:
     assert not has_reordering(MediaTrack(Kind.VIDEO, codec, 1000, b""), [builders.picture(0, True, cts=40)])
 
 
@@ -49,7 +49,7 @@ def test_without_a_declaration_the_times_of_the_units_decide() -> None:
     assert has_reordering(track, [*plain, builders.picture(400, cts=40)])
 
 
-def test_an_encoder_that_announces_it_and_never_reorders_has_none() -> None:
+def test_an_encoder_that_declares_but_never_uses_reordering_has_none() -> None:
     track = track_of(*X264, "-bf", "2", "-pix_fmt", "yuv420p")
     plain = [builders.picture(n * 40, n == 0) for n in range(4)]
     assert has_reordering(track, plain[:3])

@@ -15,18 +15,18 @@ def refused(quota: ClipQuota, now: float, seconds: float = 1.0, channel: str = "
     return 0
 
 
-def test_so_many_clips_of_a_channel_are_made_in_a_minute() -> None:
+def test_the_clips_of_a_channel_per_minute_are_limited() -> None:
     quota = ClipQuota(3, 0)
     assert [refused(quota, now) for now in (0.0, 10.0, 20.0, 20.5, 59.9, 60.0, 61.0)] == [0, 0, 0, 40, 1, 0, 9]
     assert refused(quota, 20.5, channel="c2") == 0, "another channel"
 
 
-def test_so_many_seconds_of_a_channel_are_made_in_an_hour() -> None:
+def test_the_clip_seconds_of_a_channel_per_hour_are_limited() -> None:
     quota = ClipQuota(0, 100.0)
     assert [refused(quota, now, 40.0) for now in (0.0, 60.0, 120.0, 3599.0, 3600.0)] == [0, 0, 3480, 1, 0]
 
 
-def test_one_clip_is_always_possible() -> None:
+def test_a_single_clip_above_the_hourly_limit_is_possible() -> None:
     quota = ClipQuota(6, 100.0)
     assert [refused(quota, now, 600.0) for now in (0.0, 1.0, 3600.0)] == [0, 3599, 0]
 

@@ -1,4 +1,4 @@
-"""Joined movies: which samples they have, what the edit list shows, and that times always fit together."""
+"""Joined movies: their samples, their edit list, and times that always fit together."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_a_movie_shows_the_pictures_of_its_time_from_a_key_frame_before_it() -> 
     assert audio[0][0] <= 0 < audio[1][0]
 
 
-def test_a_time_that_begins_in_a_gap_begins_with_the_next_media() -> None:
+def test_a_range_that_begins_in_a_gap_starts_with_the_next_media() -> None:
     video, _, seconds = joined(5, 20, (0, False, pictures(60)), (10, False, pictures(60)))
     assert numbers(video) == list(range(60))
     assert seconds == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0), (3, 1)])
-def test_pieces_with_other_reordering_are_joined_without_a_gap(before: int, after: int) -> None:
+def test_pieces_with_different_reordering_are_joined_without_a_gap(before: int, after: int) -> None:
     video, _, seconds = joined(
         0, 50, (0, False, pictures(60, delay=before)), (30, False, pictures(60, first=9, delay=after))
     )
@@ -101,7 +101,7 @@ def test_pieces_with_other_reordering_are_joined_without_a_gap(before: int, afte
     assert seconds == pytest.approx(4)
 
 
-def test_sound_stays_with_its_picture_over_a_gap() -> None:
+def test_sound_stays_in_sync_with_pictures_over_a_gap() -> None:
     piece = mixed(pictures(60), sounds(95))  # sound ends 0.2 s after the pictures
     later = mixed(pictures(60, first=10_000), sounds(86, first=10_000))
     video, audio, _ = joined(0, 50, (0, False, piece), (30, False, later))
@@ -125,7 +125,7 @@ def test_sound_alone_is_cut_too() -> None:
     assert seconds == pytest.approx(1, abs=0.03)
 
 
-def test_nothing_of_the_time_gives_no_movie() -> None:
+def test_a_range_without_media_gives_no_movie() -> None:
     assert joined(50, 60, (0, False, pictures(60))) == ([], [], 0.0)
     assert joined(-50, -40, (0, False, pictures(60))) == ([], [], 0.0)
 
@@ -162,7 +162,7 @@ def test_a_jump_past_the_last_key_frame_is_noticed() -> None:
     st.floats(0, 8),
     st.floats(0.05, 8),
 )
-def test_any_pieces_give_one_time_line(
+def test_random_pieces_give_one_growing_time_line(
     pieces: list[tuple[int, int, int, bool, int]], start: float, length: float
 ) -> None:
     """(pictures, sounds, reordering, whether it continues, tenths of a second before it) of each piece."""

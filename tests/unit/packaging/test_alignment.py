@@ -1,4 +1,4 @@
-"""What the packagers of one ladder agree upon: boundaries, numbers, epochs."""
+"""The packagers of one ladder agree on boundaries, numbers and epochs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.builders import channel
 
 
 class Member:
-    """A packager that asks as it is told to."""
+    """A packager that asks as the test says."""
 
     def __init__(self, alignment: Alignment, *, source: bool = False) -> None:
         self.over = False
@@ -28,7 +28,7 @@ class Member:
     def at(
         self, seconds: float, *, own: bool = True, fresh: bool = False, segmenter: Segmenter | None = None
     ) -> Boundary | None:
-        """Comes to a key frame at `seconds`."""
+        """Reaches a key frame at `seconds`."""
         time = round(seconds * VIDEO_CLOCK)
         moment = CutCandidate(time, time, 1e9 + seconds, fresh, self._open, self.number + self._open)
         found = self._alignment.boundary(self, moment, own, segmenter)
@@ -37,7 +37,7 @@ class Member:
         return found
 
     def breaks_off(self) -> bool:
-        """Its epoch ends within a segment; whether that is thrown away."""
+        """Ends its epoch within a segment; returns whether that segment is discarded."""
         abandons = self._alignment.discards(self, self.number)
         self._open = False
         self.number += not abandons
@@ -48,7 +48,7 @@ def numbers(*found: Boundary | None) -> list[int | None]:
     return [f.number if f is not None else None for f in found]
 
 
-def test_whoever_comes_first_decides_and_all_others_follow() -> None:
+def test_the_first_packager_sets_a_boundary_and_all_others_follow() -> None:
     alignment = Alignment()
     one, two = Member(alignment), Member(alignment)
     assert numbers(one.at(0), one.at(2)) == [1, 2]
@@ -57,14 +57,14 @@ def test_whoever_comes_first_decides_and_all_others_follow() -> None:
     assert numbers(two.at(4), one.at(4, own=False)) == [3, 3]
 
 
-def test_times_that_differ_by_rounding_and_drift_are_one_picture() -> None:
+def test_times_that_differ_by_rounding_and_drift_mean_one_picture() -> None:
     alignment = Alignment()
     one, two = Member(alignment), Member(alignment)
     assert numbers(one.at(0), one.at(2.0)) == numbers(two.at(0.001), two.at(1.993)) == [1, 2]
     assert numbers(two.at(3.98), one.at(4.0)) == [3, 4]  # two pictures
 
 
-def test_the_source_looks_before_a_rendition_is_judged() -> None:
+def test_the_source_catches_up_before_a_rendition_is_aligned() -> None:
     alignment = Alignment()
     source, rung = Member(alignment, source=True), Member(alignment)
     source.at(0, fresh=True)
@@ -74,7 +74,7 @@ def test_the_source_looks_before_a_rendition_is_judged() -> None:
     assert source.caught_up == 1  # nobody else is asked for it
 
 
-def test_who_joins_late_waits_for_the_next_segment_of_the_others() -> None:
+def test_a_late_packager_waits_for_the_next_segment_of_the_others() -> None:
     alignment = Alignment()
     source, late = Member(alignment, source=True), Member(alignment)
     source.at(0, fresh=True)
@@ -85,7 +85,7 @@ def test_who_joins_late_waits_for_the_next_segment_of_the_others() -> None:
     assert found is not None and (found.number, found.origin.number, found.origin.time) == (2, 0, 0)
 
 
-def test_a_publisher_that_comes_back_opens_an_epoch_for_everybody() -> None:
+def test_a_returning_publisher_opens_an_epoch_for_all_packagers() -> None:
     alignment = Alignment()
     source, rung = Member(alignment, source=True), Member(alignment)
     for at in (0.0, 2.0):
@@ -109,7 +109,7 @@ def test_renditions_ahead_of_a_watermark_learn_of_a_new_epoch_with_their_next_se
     assert later is not None and later.origin.number == 1
 
 
-def test_a_packager_that_is_started_again_does_not_use_a_number_twice() -> None:
+def test_a_restarted_packager_does_not_use_a_number_twice() -> None:
     alignment = Alignment()
     old = Member(alignment, source=True)
     assert numbers(old.at(0), old.at(2)) == [1, 2]
@@ -119,7 +119,7 @@ def test_a_packager_that_is_started_again_does_not_use_a_number_twice() -> None:
     assert numbers(new.at(2, fresh=True), new.at(4)) == [3, 4]  # from the cached GOP
 
 
-def test_what_only_some_have_begun_when_the_worker_dies_is_thrown_away() -> None:
+def test_a_segment_begun_by_some_packagers_is_discarded_when_the_worker_dies() -> None:
     for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0)):
         alignment = Alignment()
         members = [Member(alignment) for _ in range(3)]
@@ -148,7 +148,7 @@ def test_renditions_without_a_source_begin_a_new_epoch_at_its_first_key_frame() 
     assert Member(alignment).at(3.5, fresh=True, segmenter=segmenter) is None, "a late one waits for a boundary"
 
 
-def test_what_all_have_begun_when_the_worker_dies_is_kept_by_all() -> None:
+def test_a_segment_begun_by_all_packagers_is_kept_when_the_worker_dies() -> None:
     alignment = Alignment()
     members = [Member(alignment) for _ in range(3)]
     gone = Member(alignment)
@@ -161,7 +161,7 @@ def test_what_all_have_begun_when_the_worker_dies_is_kept_by_all() -> None:
     assert numbers(*[m.at(4, fresh=True) for m in members]) == [3, 3, 3]
 
 
-def test_one_target_duration_for_all_but_never_too_little() -> None:
+def test_all_packagers_share_a_target_duration_that_is_long_enough() -> None:
     alignment = Alignment()
     assert alignment.fix_target(2) == 2
     assert alignment.fix_target(1) == 2
@@ -169,7 +169,7 @@ def test_one_target_duration_for_all_but_never_too_little() -> None:
     assert alignment.fix_target(2) == 2
 
 
-def test_a_rendition_is_put_on_its_sources_grid() -> None:
+def test_a_rendition_uses_the_time_grid_of_its_source() -> None:
     fps = 30
     exact = [n * VIDEO_CLOCK // fps for n in range(300)]
     sent = [round(n * 1000 / fps) for n in range(300)]
@@ -196,7 +196,7 @@ def test_a_channels_streams_share_an_alignment_until_the_source_ends() -> None:
     assert alignments.of(stream("c1")) is not shared
 
 
-def test_renditions_alone_share_one_until_the_last_of_them_ends() -> None:
+def test_renditions_without_a_source_share_an_alignment_until_the_last_ends() -> None:
     alignments = Alignments()
     low, high = stream("c1@360p"), stream("c1@720p")
     shared = alignments.of(low)

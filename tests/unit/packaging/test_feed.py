@@ -49,7 +49,7 @@ class Plain:
 
 
 class Wire:
-    """A transport whose peer reads nothing until told."""
+    """A transport whose peer reads nothing until the test says so."""
 
     def __init__(self, stalled: bool = False) -> None:
         self.written = b""
@@ -115,7 +115,7 @@ async def test_a_later_viewer_gets_the_same_in_one_piece():
     assert wire.written == b"[<head 0>V0 V33 ]"
 
 
-async def test_nothing_is_lost_or_doubled_for_a_viewer_who_joins_between_two_flushes():
+async def test_a_viewer_that_joins_between_two_flushes_gets_every_unit_once():
     stream, feed = live()
     stream.push(picture(0, True))
     feed.join(viewer(Wire()))
@@ -212,7 +212,7 @@ async def test_the_first_burst_does_not_make_a_viewer_late():
     assert wire.written.endswith(b"[V33 ]")
 
 
-async def test_a_viewer_that_takes_nothing_is_cut():
+async def test_a_viewer_that_reads_nothing_is_disconnected():
     counts = FeedCounts()
     stream, feed = live(stall=0.0001, counts=counts)
     stream.push(picture(0, True))
@@ -226,7 +226,7 @@ async def test_a_viewer_that_takes_nothing_is_cut():
     assert counts.dropped > 1
 
 
-async def test_a_slow_viewer_that_still_reads_is_not_cut():
+async def test_a_slow_viewer_that_still_reads_is_not_disconnected():
     stream, feed = live(stall=0.0001)
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
@@ -239,7 +239,7 @@ async def test_a_slow_viewer_that_still_reads_is_not_cut():
     assert not wire.aborted
 
 
-async def test_the_end_is_told_to_every_viewer_once():
+async def test_every_viewer_gets_the_end_once():
     stream, feed = live()
     ends: list[EndReason] = []
     wire = Wire()
@@ -252,7 +252,7 @@ async def test_the_end_is_told_to_every_viewer_once():
     assert stream.viewers["flv"] == 0
 
 
-async def test_without_viewers_the_feed_costs_nothing():
+async def test_without_viewers_the_feed_does_no_work():
     stream, feed = live()
     one = viewer(Wire())
     feed.join(one)
@@ -277,7 +277,7 @@ async def test_a_new_epoch_sends_new_headers_and_forgets_the_old_gop():
     assert late.written == b"[<head 1000>V1000 ]"
 
 
-async def test_a_gop_beyond_its_bytes_is_no_beginning_a_joining_viewer_waits_for_a_key_frame():
+async def test_viewers_wait_for_a_key_frame_if_the_gop_is_too_large():
     stream = builders.stream(gop_bytes=30)
     stream.set_tracks(VIDEO, None, {}, True)
     feed = Feed(stream, Words(), 0.0, 30.0)
@@ -306,7 +306,7 @@ async def test_without_video_a_viewer_gets_up_to_a_second_of_sound():
     assert wire.written.startswith(b"[<head 2000>A2000 A2020 ")
 
 
-async def test_once_the_first_burst_was_taken_only_the_limit_counts():
+async def test_after_the_first_burst_was_read_only_the_limit_counts():
     stream, feed = live()
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
@@ -337,7 +337,7 @@ async def test_bytes_are_counted_by_kind_of_viewer():
     assert counts.sent == {"flv": len(one.written) + len(other.written)}
 
 
-def test_a_peer_that_takes_nothing_is_reset_so_that_the_kernel_lets_go():
+def test_a_connection_that_is_reset_on_close_leaves_no_data_to_the_kernel():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         accepted, _ = server.accept()
         reset_on_close(accepted.fileno())
@@ -347,7 +347,7 @@ def test_a_peer_that_takes_nothing_is_reset_so_that_the_kernel_lets_go():
 
 
 class Link:
-    """A transport over a link of `rate` bytes a second, in the time that `pass_` tells; the kernel takes `kernel`."""
+    """A transport over a link of `rate` bytes a second and a kernel buffer of `kernel`; `pass_` moves the time."""
 
     def __init__(self, rate: float, kernel: int = 128 * 1024) -> None:
         self.rate, self.kernel = rate, kernel
@@ -391,14 +391,14 @@ def play_42_mbit(feed: Feed, stream: Stream, links: list[Link], frames: int = 36
 
 
 class Sized(Words):
-    """Units as large as they are."""
+    """A rendering that gives the payload of units unchanged."""
 
     def unit(self, unit: AccessUnit) -> bytes:
         return unit.payload
 
 
 @pytest.mark.parametrize("rate", [1.31, 1.5, 2.4])
-async def test_a_link_of_a_third_more_than_the_stream_loses_nothing(rate: float):
+async def test_a_link_with_a_third_more_bandwidth_than_the_stream_loses_nothing(rate: float):
     counts = FeedCounts()
     stream = builders.stream(gop_bytes=16_000_000)
     stream.set_tracks(VIDEO, None, {}, True)
@@ -431,7 +431,7 @@ async def test_a_link_that_is_too_slow_loses_whole_gops_and_goes_on_with_key_fra
 
 
 @pytest.mark.parametrize("kernel", [0, KEY], ids=["nothing is sent", "the kernel takes a key frame"])
-async def test_a_viewer_that_takes_nothing_never_has_more_than_its_bound(kernel: int):
+async def test_the_backlog_of_a_viewer_that_reads_nothing_is_bounded(kernel: int):
     stream = builders.stream(gop_bytes=16_000_000)
     stream.set_tracks(VIDEO, None, {}, True)
     feed = Feed(stream, Sized(), 0.0, 0.0, FeedCounts())
@@ -443,7 +443,7 @@ async def test_a_viewer_that_takes_nothing_never_has_more_than_its_bound(kernel:
     assert feed.backlog(0) - KEY <= link.get_write_buffer_size() <= feed.backlog(0) + first
 
 
-async def test_new_headers_count_too():
+async def test_new_headers_count_towards_the_limit_too():
     """A publisher that changes its metadata again and again fills no queue without bound."""
     stream, feed = live()
     stream.push(picture(0, True))
@@ -483,7 +483,7 @@ async def test_a_thousand_stalled_viewers_share_one_bound():
     assert backlogs.bytes == 0
 
 
-async def test_who_joins_when_the_memory_is_taken_begins_at_the_next_key_frame():
+async def test_a_viewer_that_joins_without_free_memory_begins_at_the_next_key_frame():
     backlogs = Backlogs(1000)
     stream, feed = live()
     feed._backlogs = backlogs
@@ -498,7 +498,7 @@ async def test_who_joins_when_the_memory_is_taken_begins_at_the_next_key_frame()
     assert wire.written == b"[<head 0>][V66 ]"
 
 
-async def test_who_takes_nothing_is_cut_sooner_where_memory_is_short(monkeypatch: pytest.MonkeyPatch):
+async def test_a_viewer_that_reads_nothing_is_disconnected_sooner_when_memory_is_short(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backlog, "TIGHT_SECONDS", 0.0001)
     counts = FeedCounts()
     stream, feed = live(stall=3600.0, counts=counts)
@@ -518,8 +518,8 @@ async def test_who_takes_nothing_is_cut_sooner_where_memory_is_short(monkeypatch
     assert counts.stalled == 1
 
 
-async def test_a_batch_for_many_is_written_in_slices_and_everybody_keeps_the_order(monkeypatch: pytest.MonkeyPatch):
-    """Who joins, leaves, or is changed to other tracks in between misses nothing and gets nothing twice."""
+async def test_a_batch_for_many_viewers_is_written_in_slices_and_in_order(monkeypatch: pytest.MonkeyPatch):
+    """Viewers that join, leave or change tracks in between get every unit exactly once."""
     monkeypatch.setattr("gateway.packaging.feed.SLICE_SECONDS", 0.0)
     stream, wires, viewers = builders.stream(), [], []
     stream.set_tracks(VIDEO, AUDIO, {}, True)
@@ -561,7 +561,7 @@ async def test_a_batch_for_many_is_written_in_slices_and_everybody_keeps_the_ord
     assert all(wire.written.endswith(b"<end>") for wire in wires if wire is not wires[50])
 
 
-async def test_a_turn_of_the_loop_writes_one_slice_however_many_batches_came(monkeypatch: pytest.MonkeyPatch):
+async def test_a_turn_of_the_loop_writes_one_slice_for_any_number_of_batches(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gateway.packaging.feed.SLICE_SECONDS", 0.0)
     stream, wires = builders.stream(), [Wire() for _ in range(320)]
     stream.set_tracks(VIDEO, AUDIO, {}, True)

@@ -1,6 +1,6 @@
-"""What the printers write, byte for byte.
+"""The printed playlists and manifests, byte for byte.
 
-`python -m tests.unit.packaging.test_hls_golden` writes the files anew for a review.
+`python -m tests.unit.packaging.test_hls_golden` writes the files again for a review.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def snapshots() -> dict[str, str]:
 
 
 def _ladder(table: Timetable) -> dict[str, str]:
-    """The same stream with two rungs, of which the second begins two segments later."""
+    """The same stream with two renditions, of which the second begins two segments later."""
     shared, ts_shared = Alignment(), Alignment()
     cmafs = [
         CmafPackager(name, SegmentPlan(2.0, 5, 0.5), WALL, SequenceNumbers(prefix=int(WALL)), alignment=shared)

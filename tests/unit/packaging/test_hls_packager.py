@@ -109,7 +109,7 @@ def test_cmaf_loses_and_repeats_no_frame(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["regular", "B-frames", "29.97 fps", "cut-off milliseconds", "audio that arrives late"]
 )
-def test_audio_segments_begin_with_the_first_frame_behind_the_pictures_cut(name: str) -> None:
+def test_audio_segments_begin_with_the_first_frame_after_the_video_cut(name: str) -> None:
     packager = cmaf(size=1000)
     feed(packager, SHAPES[name])
     video, audio = packager.manifests.tracks
@@ -184,7 +184,7 @@ def test_a_publisher_that_comes_back_is_one_discontinuity(make: Maker) -> None:
 
 @pytest.mark.parametrize("days", [300, -300])
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
-def test_a_clock_that_jumps_changes_no_segment(make: Maker, days: int) -> None:
+def test_a_jump_of_the_clock_changes_no_segment(make: Maker, days: int) -> None:
     found = []
     for jump in (0.0, days * 86_400.0):
         packager, seen = make(size=20), dict[str, Follower]()
@@ -205,7 +205,7 @@ def test_a_discontinuity_that_leaves_the_list_is_counted() -> None:
     assert "#EXT-X-DISCONTINUITY\n" not in last.text
 
 
-def test_epochs_without_media_leave_no_trace() -> None:
+def test_epochs_without_media_add_no_discontinuity() -> None:
     packager, seen = cmaf(size=20), dict[str, Follower]()
     empty = Timetable(seconds=0)
     tables = (Timetable(seconds=6), empty, empty, Timetable(seconds=6, start=8))
@@ -237,7 +237,7 @@ def test_a_picture_that_stops_does_not_stop_the_sound(make: Maker) -> None:
     assert sum(s.duration for s in sound.segments.values()) > 25
 
 
-def test_file_names_are_those_of_the_contract() -> None:
+def test_file_names_follow_the_contract() -> None:
     one, two = ts(), cmaf()
     feed(one, Timetable())
     feed(two, Timetable())
@@ -292,7 +292,7 @@ def test_numbers_fit_31_bits_and_a_later_start_is_never_lower() -> None:
         assert sequence_start(now + 30) >= last.number and sequence_start(now + 30) > last.epoch
 
 
-def test_a_stream_that_goes_on_on_another_node_counts_above_its_predecessor_though_clocks_differ() -> None:
+def test_a_stream_continued_on_another_node_has_higher_numbers_despite_different_clocks() -> None:
     one = TsPackagerFactory().make(stream(), 2.0, 5, WALL)
     feed(one, Timetable(seconds=20), end=False)
     successor = stream()
@@ -304,7 +304,7 @@ def test_a_stream_that_goes_on_on_another_node_counts_above_its_predecessor_thou
     assert two.window[0].epoch > one.window[-1].epoch
 
 
-def test_master_tells_what_was_measured() -> None:
+def test_the_master_playlist_has_the_measured_values() -> None:
     packager = cmaf()
     feed(packager, Timetable(size=4000))
     text = media_playlist.with_suffix(packager.manifests.master(), "?sign=1").decode()
@@ -322,7 +322,7 @@ def test_audio_alone_is_a_variant_without_a_group() -> None:
     assert "EXT-X-MEDIA" not in text and "audio/index.m3u8" in text and "RESOLUTION" not in text
 
 
-def test_without_the_announced_audio_the_playlist_comes_all_the_same() -> None:
+def test_the_playlist_is_ready_without_the_announced_audio() -> None:
     packager = cmaf()
     packager.take_tracks(Tracks(VIDEO, AUDIO, 0))
     for unit in Timetable(seconds=7, audio=None).units():
@@ -341,7 +341,7 @@ def test_a_broken_frame_is_dropped_and_the_rest_goes_on() -> None:
     assert packager.broken and packager.ready
 
 
-async def test_what_a_transport_stream_cannot_carry_fails_in_words_and_for_good() -> None:
+async def test_a_codec_that_transport_streams_cannot_carry_stops_the_packager() -> None:
     source, packager = stream(), ts()
     av1 = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
     source.set_tracks(av1, None, {}, False)
@@ -377,7 +377,7 @@ def segment(number: int, duration: float = 2.0, size: int = 10) -> Segment:
     return Segment(number, f"{number}.ts", duration, LazyBytes(lambda: b"x" * size, size), "", 0, 0.0)
 
 
-def test_what_left_the_list_can_be_fetched_for_the_lists_length_and_its_own() -> None:
+def test_a_removed_segment_stays_available_for_the_length_of_the_list() -> None:
     window = SegmentWindow(5)
     window.target = 2
     gone: dict[int, int] = {}
@@ -398,7 +398,7 @@ def test_the_list_never_gets_shorter_than_three_target_durations() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 9), st.integers(1, 400)), max_size=80), st.integers(1, 12))
-def test_memory_is_bounded_whatever_comes(what: list[tuple[float, int]], size: int) -> None:
+def test_memory_is_bounded_for_any_segments(what: list[tuple[float, int]], size: int) -> None:
     window = SegmentWindow(size, max_bytes=1000)
     for n, (duration, length) in enumerate(what):
         window.add(segment(n, duration, length))
@@ -436,7 +436,7 @@ def test_the_rules_hold_for_any_timetable(
         assert seen
 
 
-def test_segments_join_without_a_break_of_counters_in_whatever_order_they_are_asked_for() -> None:
+def test_segments_have_continuous_counters_in_any_order_of_requests() -> None:
     packager = ts()
     feed(packager, Timetable(14, Fraction(30), (60,)))
     segments = list(packager.window)
@@ -453,14 +453,14 @@ def test_segments_join_without_a_break_of_counters_in_whatever_order_they_are_as
             counters[pid] = packet[3] & 15
 
 
-def test_drafts_of_segments_that_are_gone_are_forgotten() -> None:
+def test_drafts_of_removed_segments_are_removed() -> None:
     packager = ts(size=3)
     feed(packager, Timetable(120, Fraction(10), (20,)))
     assert len(packager._unmuxed) == len([*packager.window, *packager.window.unlisted()])
 
 
 @pytest.mark.parametrize(("rate", "samples"), [(48_000, 1024), (44_100, 1024), (22_050, 1024), (8_000, 1024)])
-def test_sound_alone_tells_the_clock_every_tenth_of_a_second(rate: int, samples: int) -> None:
+def test_a_stream_of_sound_has_a_pcr_every_tenth_of_a_second(rate: int, samples: int) -> None:
     asc = {48_000: "1190", 44_100: "1210", 22_050: "1390", 8_000: "1590"}[rate]
     track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(asc))
     packager = ts()
@@ -487,7 +487,7 @@ def test_a_long_group_of_pictures_has_a_playlist_before_it_ends(make: Maker) -> 
     assert [s.duration for s in window] == pytest.approx([10.5, 9.5, 20, 20, 20], abs=0.05)
 
 
-def test_a_variant_has_the_bandwidth_that_its_publisher_promises() -> None:
+def test_a_variant_has_the_bandwidth_that_its_publisher_declares() -> None:
     def bandwidth(metadata: dict[str, AmfValue]) -> tuple[int, int]:
         packager = cmaf()
         table = Timetable(seconds=7, size=1000)

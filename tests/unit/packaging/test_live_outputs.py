@@ -1,4 +1,4 @@
-"""What viewers of FLV and RTMP are told of a stream, at its beginning and when it changes."""
+"""Headers and metadata for viewers of FLV and RTMP, at the beginning and at changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rtmp(data: bytes) -> list[tuple[int, int, bytes]]:
 
 
 @pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(65536), rtmp)])
-def test_a_change_tells_the_new_size_at_its_time(rendering: FlvRendering, read: type[list]) -> None:
+def test_a_change_has_the_new_size_and_its_own_time(rendering: FlvRendering, read: type[list]) -> None:
     (kind, time, body), *headers = read(rendering.change(CHANGED, 5000))
     (values,) = parse_script(time, body).values
     assert (kind, time) == (SCRIPT, 5000)
@@ -37,7 +37,7 @@ def test_a_change_tells_the_new_size_at_its_time(rendering: FlvRendering, read: 
 
 
 @pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(65536), rtmp)])
-def test_the_beginning_tells_metadata_at_zero(rendering: FlvRendering, read: type[list]) -> None:
+def test_metadata_at_the_beginning_has_the_time_zero(rendering: FlvRendering, read: type[list]) -> None:
     (kind, time, _), *headers = read(rendering.head(CHANGED, 5000))
     assert (kind, time) == (SCRIPT, 0), "ffmpeg's probing takes it for a track of subtitles at any other time"
     assert [at for _, at, _ in headers] == [5000, 5000]

@@ -1,4 +1,4 @@
-"""Packagers package at once only for those who wait, and a batch at a time otherwise."""
+"""Packagers package at once only while a request waits, and otherwise a batch at a time."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ class Noting(Packager):
         self.taken.append("released")
 
 
-async def test_units_wait_until_somebody_asks_and_keep_their_order():
+async def test_units_wait_for_a_request_and_keep_their_order():
     packager, stream = Noting(), builders.stream()
     task = asyncio.ensure_future(packager.run(stream))
     await asyncio.sleep(0)
@@ -53,7 +53,7 @@ async def test_units_wait_until_somebody_asks_and_keep_their_order():
     assert packager.taken == [0, 0, 33, 66, 99, 1, "finished", "released"]
 
 
-async def test_a_full_batch_is_packaged_without_being_asked():
+async def test_a_full_batch_is_packaged_without_a_request():
     packager, stream = Noting(), builders.stream()
     stream.attach(packager)
     stream.set_tracks(VIDEO, None, {}, True)
@@ -62,7 +62,7 @@ async def test_a_full_batch_is_packaged_without_being_asked():
     assert len(packager.taken) == 1 + 32
 
 
-async def test_while_somebody_waits_each_unit_is_packaged_as_it_comes():
+async def test_each_unit_is_packaged_at_once_while_a_request_waits():
     packager, stream = Noting(), builders.stream()
     stream.attach(packager)
     stream.set_tracks(VIDEO, None, {}, True)
@@ -76,7 +76,7 @@ async def test_while_somebody_waits_each_unit_is_packaged_as_it_comes():
     assert packager.taken[-1] == 33
 
 
-async def test_units_may_come_late_once_nobody_has_waited_for_a_while():
+async def test_units_may_be_delayed_if_no_request_has_waited_for_a_while():
     packager, stream = Noting(), builders.stream()
     packager.begin(stream)
     stream.set_tracks(VIDEO, None, {}, True)
@@ -107,7 +107,7 @@ async def test_units_may_come_late_once_nobody_has_waited_for_a_while():
     assert stream.is_awaited
 
 
-async def test_what_fails_while_somebody_reads_ends_the_packager_and_not_the_reader():
+async def test_an_error_during_a_request_ends_the_packager_and_not_the_request():
     packager, stream = Noting(), builders.stream()
     task = asyncio.ensure_future(packager.run(stream))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What odd sources do: both forms go on, keep the rules, and say the same about the same moment."""
+"""Unusual sources: both packagers continue, keep the rules, and agree on the times of all moments."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ SOURCES = {
 
 @pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_odd_sources_keep_the_rules_and_go_on(source: tuple[float, int, Timetable], make: type) -> None:
+def test_playlists_of_unusual_sources_keep_the_rules_and_continue(
+    source: tuple[float, int, Timetable], make: type
+) -> None:
     seconds, size, table = source
     packager: TsPackager | CmafPackager = make(seconds, size)
     seen: dict[str, Follower] = {}
@@ -101,7 +103,7 @@ def test_segments_of_one_number_begin_at_one_moment_in_picture_and_sound(name: s
 
 
 def test_discontinuities_match_where_one_publisher_sent_no_sound() -> None:
-    """RFC 8216bis §6.2.4: what is the same moment has the same discontinuity sequence number in every rendition."""
+    """RFC 8216bis §6.2.4: each moment has the same discontinuity sequence number in every rendition."""
     packager, seen = cmaf(size=30), dict[str, Follower]()
     tables = (Timetable(seconds=6.2), Timetable(seconds=6.2, start=8, audio=None), Timetable(seconds=30, start=16))
     feed(packager, *tables, each=lambda _: follow(packager, seen), end=False)
@@ -129,8 +131,8 @@ def test_sound_that_begins_within_the_second_segment_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("start", [0.0, 2147483.648, 4294967.0])
-def test_media_time_begins_at_zero_whatever_the_publishers_clock_says(start: float) -> None:
-    """An encoder's uptime is no place in the presentation; some DASH players take it for one and find no segment."""
+def test_media_time_begins_at_zero_for_any_clock_of_the_publisher(start: float) -> None:
+    """Some DASH players take an encoder's uptime for a presentation time and find no segment."""
     packager = cmaf(size=100)
     feed(packager, Timetable(start=start, shifts=(2, 4, 1, 1)), end=False)
     for lane in packager.manifests.tracks:
@@ -151,7 +153,7 @@ def test_bandwidth_is_that_of_the_heaviest_segment_or_more() -> None:
     assert found[:2] == [int(p) for p in peaks]
 
 
-def test_a_segment_without_a_key_frame_takes_the_promise_of_key_frames_back() -> None:
+def test_a_segment_without_a_key_frame_removes_the_start_with_sap_attribute() -> None:
     packager = cmaf()
     feed(packager, Timetable(seconds=12, audio=None), end=False)
     assert 'startWithSAP="1"' in packager.manifests.manifest()
@@ -163,7 +165,7 @@ def test_a_segment_without_a_key_frame_takes_the_promise_of_key_frames_back() ->
 MP3_FRAME = bytes.fromhex("fffb9064") + bytes(413)  # MPEG-1 Layer III, 128 kbit/s, 44.1 kHz, joint stereo
 
 
-def test_a_picture_that_stood_still_for_once_makes_no_long_parts_of_all_that_follow() -> None:
+def test_a_single_pause_of_the_picture_does_not_lengthen_later_parts() -> None:
     packager = cmaf(6.0)
     feed(packager, Timetable(pause=(1.0, 13.0), gop=(400,), seconds=30), end=False)
     assert packager.manifests.tracks[0].part_target == 0.5
@@ -179,7 +181,7 @@ def test_part_target_suits_the_frame_rate(fps: Fraction, target: float) -> None:
     assert packager.manifests.tracks[0].part_target == target
 
 
-def test_mp3_has_the_name_that_each_form_knows() -> None:
+def test_mp3_has_the_codec_name_of_each_format() -> None:
     packager = cmaf()
     track = MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")
     packager.take_tracks(Tracks(None, track, 0))
@@ -190,7 +192,7 @@ def test_mp3_has_the_name_that_each_form_knows() -> None:
     assert 'codecs="mp4a.6B"' in packager.manifests.manifest()
 
 
-def test_opus_has_the_name_that_each_form_knows() -> None:
+def test_opus_has_the_codec_name_of_each_format() -> None:
     packager = cmaf()
     track = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
     packager.take_tracks(Tracks(VIDEO, track, 0))
@@ -216,8 +218,8 @@ FOUND = [[1, 136, 1, 1, 94], [1, 135, 1, 2, 94]]
 
 
 @pytest.mark.parametrize("gop", FOUND, ids=str)
-def test_segments_that_add_up_to_three_target_durations_exactly_are_three_target_durations(gop: list[int]) -> None:
-    """Durations are printed in steps of 10 µs: what is left in the list is decided from the printed ones."""
+def test_segments_of_exactly_three_target_durations_are_long_enough(gop: list[int]) -> None:
+    """Durations are printed in steps of 10 µs, and the printed ones decide which segments stay in the list."""
     for packager in (ts(size=1), cmaf(size=1)):
         seen: dict[str, Follower] = {}
         table = Timetable(15, Fraction(30), tuple(gop), rounding=int)
@@ -229,7 +231,7 @@ def test_segments_that_add_up_to_three_target_durations_exactly_are_three_target
 def test_a_manifest_may_be_joined_once_three_whole_seconds_and_its_delay_have_passed(
     seconds: float, least: int
 ) -> None:
-    """ffmpeg reckons in whole seconds and looks once: its first segment must come out as one that is there."""
+    """ffmpeg calculates in whole seconds and looks once: the first segment that it computes must exist."""
     packager = cmaf(seconds)
     walls: list[float] = []
 

@@ -41,7 +41,7 @@ def pieces(count: int, seconds: float = 2.0, *, every: int = 1_000) -> list[Past
     ]
 
 
-def test_every_length_keeps_the_rules_while_the_stream_goes_on() -> None:
+def test_playlists_of_every_length_keep_the_rules_while_the_stream_continues() -> None:
     packager = rewinding()
     history = packager.history
     assert history is not None
@@ -172,7 +172,7 @@ def test_a_gap_in_the_numbers_begins_a_new_history() -> None:
 
 
 def test_later_streams_of_a_channel_have_higher_numbers_and_epochs() -> None:
-    """So a playlist over several publishes never goes back, even if they are in the same ten minutes."""
+    """A playlist over several publishes never goes back, even within the same ten minutes."""
     factory, now = TsPackagerFactory(), WALL
     history_first: list[tuple[int, int]] = []
     rng = random.Random(1)

@@ -22,7 +22,7 @@ def test_a_segment_ends_at_the_first_key_frame_after_the_wanted_time() -> None:
     assert segmenter.cuts(2 * CLOCK, FRAME, True)
 
 
-def test_a_gop_that_rounding_made_a_millisecond_short_still_counts() -> None:
+def test_a_gop_a_millisecond_too_short_by_rounding_ends_a_segment() -> None:
     assert Segmenter(CLOCK, 2.0).cuts(2 * CLOCK - 90, FRAME, True)
 
 
@@ -70,17 +70,17 @@ def test_a_gop_that_a_switch_shortened_does_not_lead_to_a_segment_without_a_key_
     assert ends(keys) == ([2, 4, 4.8, 6.8, 8.8, 10.2, 12.2, 14.2], 0)
 
 
-def test_a_key_frame_of_a_changed_scene_does_not_shorten_a_segment_that_has_room() -> None:
+def test_a_key_frame_at_a_scene_change_does_not_shorten_a_segment() -> None:
     assert ends([0, 2, 4, 4.2, 6.2, 8.2]) == ([2, 4, 6.2, 8.2], 0)
     assert ends([0, 0.5, 1, 1.5, 2, 2.3, 2.5, 3, 3.5, 4, 4.5]) == ([2, 4], 0)
 
 
-def test_a_gop_above_the_bound_is_cut_as_before() -> None:
+def test_a_gop_above_the_limit_is_cut_without_a_key_frame() -> None:
     found, forced = ends([0, 3, 6, 9])
     assert found == [2.33, 4.67, 6, 8.33] and forced == 3
 
 
-def test_the_target_is_fixed_once() -> None:
+def test_the_target_duration_is_fixed_once() -> None:
     segmenter = Segmenter(CLOCK, 2.0)
     segmenter.fix(2)
     segmenter.fix(7)
@@ -88,7 +88,7 @@ def test_the_target_is_fixed_once() -> None:
 
 
 @given(st.floats(0.2, 20), st.floats(0.2, 20))
-def test_the_target_covers_what_was_wanted_and_what_was_seen(wanted: float, longest: float) -> None:
+def test_the_target_duration_covers_the_wanted_and_the_longest_duration(wanted: float, longest: float) -> None:
     target = target_duration(wanted, longest)
     assert target >= wanted - 0.01
     assert int(longest + 0.5) <= target
@@ -109,7 +109,7 @@ def test_milliseconds_become_a_regular_grid(fps: Fraction, told: bool, rounding:
     assert all(abs(t - float(n * 90_000 / fps)) <= 135 for n, t in enumerate(times))
 
 
-def test_a_wrong_rate_is_given_up_for_the_one_that_holds() -> None:
+def test_a_wrong_declared_rate_is_replaced_by_the_measured_one() -> None:
     timing = VideoTiming(1000, 60.0)
     for n in range(100):
         timing.stamp(n * 40, 0)
@@ -124,7 +124,7 @@ def test_a_rate_that_drifts_is_followed() -> None:
     assert timing.frame_rate is not None and abs(float(timing.frame_rate) - 29.9) < 0.001
 
 
-def test_pictures_are_shown_on_the_grid_too() -> None:
+def test_presentation_times_are_on_the_grid_too() -> None:
     timing = VideoTiming(1000, 30.0)
     shown = []
     for n in range(60):
@@ -141,7 +141,7 @@ def test_a_dropped_frame_leaves_the_grid_in_place() -> None:
 
 
 @given(st.lists(st.integers(0, 400), min_size=2, max_size=200), st.sampled_from([None, 24.0, 30.0, 59.94]))
-def test_decode_times_always_grow_and_stay_near_what_was_sent(steps: list[int], hint: float | None) -> None:
+def test_decode_times_always_grow_and_stay_near_the_sent_times(steps: list[int], hint: float | None) -> None:
     timing = VideoTiming(1000, hint)
     raw, last = 0, -1
     for n, step in enumerate(steps):

@@ -1,4 +1,4 @@
-"""A stream's beginning: kept for those who waited, within bounds."""
+"""The beginning of a stream is kept for viewers that wait for it, within limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def burst(stream: Stream) -> list[object]:
     return list(units)
 
 
-async def test_who_waited_gets_everything_and_then_what_comes() -> None:
+async def test_a_viewer_that_waited_gets_the_stream_from_its_beginning() -> None:
     stream, early, other = beginning(), Recorder(), Recorder()
     units = burst(stream)
     stream.push_timed(Timed(290, "onCuePoint", b"x"))
@@ -72,7 +72,7 @@ async def test_viewers_that_waited_get_the_same_bytes_and_nothing_twice() -> Non
     assert late.written == everything[:-1] + b"V300 ][V333 ]"
 
 
-async def test_new_metadata_stands_in_its_place() -> None:
+async def test_new_metadata_keeps_its_place_in_the_beginning() -> None:
     stream = beginning()
     feed = Feed(stream, Words(), 0.05, 30.0)
     stream.push(picture(0, True))
@@ -85,7 +85,7 @@ async def test_new_metadata_stands_in_its_place() -> None:
     assert wire.written == b"[<head 0>V0 <change 0>V33 ]"
 
 
-async def test_who_waited_gets_what_came_before_a_change_of_tracks_too() -> None:
+async def test_a_viewer_that_waited_gets_units_before_a_change_of_tracks() -> None:
     stream, early = beginning(), Recorder()
     feed = Feed(stream, Words(), 0.05, 30.0)
     before, after = [picture(0, True), sound(10), picture(33)], [picture(66, True, track=OTHER), sound(70)]
@@ -107,7 +107,7 @@ async def test_who_waited_gets_what_came_before_a_change_of_tracks_too() -> None
 
 
 @pytest.mark.parametrize("late", [Kind.VIDEO, Kind.AUDIO])
-async def test_who_waited_is_told_of_a_late_track_at_once(late: Kind) -> None:
+async def test_the_header_for_a_viewer_that_waited_announces_a_late_track(late: Kind) -> None:
     stream = builders.stream()
     first, second = (sound(0), picture(600, True)) if late is Kind.VIDEO else (picture(0, True), sound(600))
     stream.set_tracks(*((None, AUDIO) if late is Kind.VIDEO else (VIDEO, None)), {}, True)
@@ -121,7 +121,7 @@ async def test_who_waited_is_told_of_a_late_track_at_once(late: Kind) -> None:
     assert written.index(muxer.unit_tag(first)) < written.index(muxer.unit_tag(second))
 
 
-async def test_without_video_any_more_a_torn_beginning_goes_on_with_the_sound() -> None:
+async def test_an_incomplete_beginning_continues_with_sound_when_video_ends() -> None:
     stream, early = beginning(), Recorder()
     stream.push(picture(0))
     stream.set_tracks(None, AUDIO, {}, True)
@@ -130,7 +130,7 @@ async def test_without_video_any_more_a_torn_beginning_goes_on_with_the_sound() 
     assert early.units == [heard]
 
 
-async def test_a_picture_that_needs_an_earlier_one_is_no_beginning() -> None:
+async def test_a_beginning_does_not_start_with_a_dependent_picture() -> None:
     stream, early = beginning(), Recorder()
     for unit in (sound(0), picture(0), sound(20), picture(33)):
         stream.push(unit)
@@ -156,7 +156,7 @@ async def test_a_viewer_that_joins_before_the_first_key_frame_starts_with_it() -
     assert wire.written == b"[<head 0>][V66 ][V99 ]"
 
 
-async def test_what_was_made_for_an_earlier_viewer_is_not_given_once_the_beginning_is_another() -> None:
+async def test_bytes_of_an_earlier_beginning_are_not_used_for_another_one() -> None:
     stream = beginning()
     feed = Feed(stream, Words(), 0.0, 30.0)
     wires = [Wire(), Wire()]
@@ -169,7 +169,7 @@ async def test_what_was_made_for_an_earlier_viewer_is_not_given_once_the_beginni
     assert wires[1].written == b"[<head 66>V66 A70 ]"
 
 
-async def test_a_feed_keeps_nothing_of_a_beginning_that_was_dropped() -> None:
+async def test_a_feed_releases_a_beginning_that_was_dropped() -> None:
     stream = beginning()
     feed = Feed(stream, Words(), 0.0, 30.0)
     burst(stream)
@@ -183,7 +183,7 @@ async def test_a_feed_keeps_nothing_of_a_beginning_that_was_dropped() -> None:
 
 
 @pytest.mark.parametrize("flood", ["tiny units", "script data", "metadata"])
-async def test_small_things_count_too(flood: str) -> None:
+async def test_many_small_items_reach_the_limit_too(flood: str) -> None:
     stream = beginning(most=1_000_000)
     stream.push(picture(0, True))
     for number in range(4000):
@@ -197,7 +197,7 @@ async def test_small_things_count_too(flood: str) -> None:
 
 
 @pytest.mark.parametrize("ends", ["time", "bytes", "budget", "end"])
-async def test_a_beginning_is_dropped_at_its_bounds(ends: str) -> None:
+async def test_a_beginning_is_dropped_at_its_limits(ends: str) -> None:
     budget = StartBufferBudget(600 if ends == "budget" else 10_000)
     stream = beginning(budget, 600 if ends == "bytes" else 10_000, 0.01 if ends == "time" else 60.0)
     dropped = asyncio.Event()
@@ -221,7 +221,7 @@ async def test_a_beginning_is_dropped_at_its_bounds(ends: str) -> None:
     assert len(early.units) == (3 if ends in ("bytes", "budget") else 2 if ends == "time" else 0)
 
 
-async def test_the_hub_keeps_a_beginning_only_for_somebody() -> None:
+async def test_the_hub_keeps_a_beginning_only_if_viewers_may_need_it() -> None:
     alone, shared = builders.hub(), builders.hub(beginning=5.0)
     for hub in (alone, shared):
         builders.publish(hub).set_tracks(VIDEO, AUDIO, {})
@@ -237,7 +237,7 @@ async def test_the_hub_keeps_a_beginning_only_for_somebody() -> None:
     assert early.units == first
 
 
-async def test_a_burst_is_no_sign_of_a_slow_link() -> None:
+async def test_the_first_burst_does_not_mark_a_viewer_as_slow() -> None:
     stream = beginning(most=1_000_000)
     feed = Feed(stream, Words(), 0.0, 30.0)
     stream.push(picture(0, True))

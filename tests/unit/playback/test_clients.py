@@ -1,4 +1,4 @@
-"""Clients that others wrote: aiohttp and websockets read what is served as they read anybody's."""
+"""Clients of other libraries: aiohttp and websockets read our answers like those of any server."""
 
 import asyncio
 

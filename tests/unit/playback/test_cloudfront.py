@@ -1,4 +1,4 @@
-"""CloudFront signatures: what opens what, until when, for whom; everything else is refused."""
+"""CloudFront signatures: which addresses they permit, until when, and for which clients."""
 
 import json
 import re
@@ -29,19 +29,19 @@ def verifier(*signers, public_url="", secret=""):
 
 
 def judge(url, *, by=None, now=NOW, **headers):
-    """The refusal of a GET for an absolute URL."""
+    """The refusal of a GET for an absolute URL, or None."""
     target = url.removeprefix(HOST)
     return (by or verifier()).judge(request(target, **headers), now)
 
 
-def test_a_canned_signature_opens_its_address_until_it_expires():
+def test_a_canned_signature_permits_its_address_until_it_expires():
     url = SIGNER.canned(LIST, FAR)
     assert judge(url) is None
     assert judge(url, now=FAR - 1) is None
     assert judge(url, now=FAR) == "the signature has expired"
 
 
-def test_a_canned_signature_opens_nothing_else():
+def test_a_canned_signature_permits_no_other_address():
     url = SIGNER.canned(LIST, FAR)
     assert judge(url.replace("live.m3u8", "1.ts"))
     assert judge(url.replace(f"Expires={FAR}", f"Expires={FAR + 1}"))
@@ -49,7 +49,7 @@ def test_a_canned_signature_opens_nothing_else():
     assert judge(url, host="other.example.com")
 
 
-def test_the_query_that_is_not_ours_is_signed_and_delivery_directives_are_not():
+def test_the_signature_covers_the_query_without_delivery_directives():
     url = SIGNER.canned(LIST + "?b=%20x&a=1", FAR)
     assert judge(url) is None
     assert judge(url + "&_HLS_msn=4&_HLS_part=2") is None
@@ -58,18 +58,18 @@ def test_the_query_that_is_not_ours_is_signed_and_delivery_directives_are_not():
 
 
 @pytest.mark.parametrize("resource", [f"{HOST}/c1/*", f"{HOST}/*", "http*://*/c1/live.m3u?", "*"])
-def test_a_custom_policy_opens_what_its_wildcards_cover(resource):
+def test_a_custom_policy_permits_addresses_that_match_its_wildcards(resource):
     assert judge(SIGNER.custom(LIST, resource, FAR)) is None
     assert judge(LIST, cookie=SIGNER.cookie(resource, FAR)) is None
 
 
 @pytest.mark.parametrize("resource", [f"{HOST}/c2/*", f"{HOST}/c1/", "https://live.example.com/*", f"{HOST}/C1/*", ""])
-def test_a_custom_policy_opens_nothing_else(resource):
+def test_a_custom_policy_permits_no_other_addresses(resource):
     assert judge(SIGNER.custom(LIST, resource, FAR)) == "the signature is for another address"
     assert judge(LIST, cookie=SIGNER.cookie(resource, FAR)) == "the signature is for another address"
 
 
-def test_a_policy_without_a_resource_opens_everything():
+def test_a_policy_without_a_resource_permits_everything():
     condition = {"DateLessThan": {"AWS:EpochTime": FAR}}
     policy = json.dumps({"Statement": [{"Condition": condition}]}).encode()
     assert judge(f"{LIST}?{SIGNER.query_of(policy)}") is None
@@ -90,7 +90,7 @@ def test_a_policy_may_begin_later_and_name_its_clients():
         assert (judge(url) is None) is opens, network
 
 
-def test_cookies_open_playlists_and_segments_and_end():
+def test_cookies_permit_playlists_and_segments_until_they_expire():
     cookie = f'a=b; {SIGNER.cookie(f"{HOST}/c1/*", FAR)}; c="d"'
     for path in ("live.m3u8", "1700000000000.ts", "v/1-2.m4s", "live.m3u8?_HLS_msn=3", "live.flv"):
         assert judge(f"{HOST}/c1/{path}", cookie=cookie) is None
@@ -99,13 +99,13 @@ def test_cookies_open_playlists_and_segments_and_end():
     assert judge(f"{HOST}/c1/1.ts", cookie=SIGNER.canned_cookie(LIST, FAR))
 
 
-def test_a_signed_address_decides_alone():
+def test_a_signed_address_is_judged_without_the_cookies():
     good = SIGNER.cookie(f"{HOST}/*", FAR)
     assert judge(SIGNER.canned(LIST, int(NOW) - 5), cookie=good)
     assert judge(f"{LIST}?Expires=1", cookie=good)
 
 
-def test_a_strangers_key_and_an_unknown_one_open_nothing():
+def test_signatures_with_foreign_or_unknown_keys_are_refused():
     stranger = Signer()
     assert judge(stranger.canned(LIST, FAR)) == "the signature is wrong"
     assert judge(Signer("K2").canned(LIST, FAR)) == "the signature is wrong"
@@ -114,7 +114,7 @@ def test_a_strangers_key_and_an_unknown_one_open_nothing():
 
 @pytest.mark.parametrize("key", ["rsa", "ec"])
 @pytest.mark.parametrize("algorithm", [None, "SHA1", "SHA256"])
-def test_keys_and_hashes(key, algorithm):
+def test_each_kind_of_key_and_hash_is_accepted(key, algorithm):
     signer = Signer("K9", key, algorithm)
     by = verifier(signer)
     assert judge(signer.canned(LIST, FAR), by=by) is None
@@ -125,7 +125,7 @@ def test_keys_and_hashes(key, algorithm):
     assert judge(re.sub("&Hash-Algorithm=.*|$", f"&Hash-Algorithm={other}", signer.canned(LIST, FAR), count=1), by=by)
 
 
-def test_what_the_vendors_own_signer_makes_is_accepted():
+def test_signatures_of_amazons_own_signer_are_accepted():
     signer = Signer("K7")
     sign = signer._key.sign
     from cryptography.hazmat.primitives import hashes
@@ -139,14 +139,14 @@ def test_what_the_vendors_own_signer_makes_is_accepted():
     assert judge(official.generate_presigned_url(url, policy=policy), by=by) is None
 
 
-def test_the_public_address_is_what_is_signed_where_it_is_set():
+def test_with_a_public_url_the_signature_covers_the_public_address():
     by = verifier(public_url="https://cdn.example.com")
     signed = SIGNER.canned("https://cdn.example.com/c1/live.m3u8", FAR)
     assert by.judge(request(signed.removeprefix("https://cdn.example.com")), NOW) is None
     assert judge(SIGNER.canned(LIST, FAR), by=by)
 
 
-def test_the_origin_secret_speaks_for_cloudfront_itself():
+def test_the_origin_secret_identifies_requests_from_cloudfront():
     by = verifier(secret="s3cret")
     assert by.from_origin(request("/", x_millrace_origin="s3cret"))
     assert not by.from_origin(request("/", x_millrace_origin="s3cres"))
@@ -184,7 +184,7 @@ def test_malformed_signatures_are_refused(query):
     assert judge(f"{LIST}?{query}")
 
 
-def test_cookies_that_stand_there_twice_are_refused():
+def test_duplicate_cookies_are_refused():
     cookie = SIGNER.cookie("*", FAR)
     assert judge(LIST, cookie=f"{cookie}; CloudFront-Signature=a")
 
@@ -218,14 +218,14 @@ def test_verified_signatures_are_remembered_and_their_conditions_are_not():
         b'{"Statement":[{"Resource":"*","Effect":"Deny","Condition":{"DateLessThan":{"AWS:EpochTime":9}}}]}',
     ],
 )
-def test_a_policy_that_is_not_understood_opens_nothing(policy):
+def test_a_policy_that_is_not_understood_permits_nothing(policy):
     with pytest.raises(ValueError):
         parse_policy(policy)
     assert judge(f"{LIST}?{SIGNER.query_of(policy)}")
 
 
 @given(st.text(alphabet="ab*?", max_size=12), st.text(alphabet="ab?", max_size=12))
-def test_wildcards_mean_what_a_pattern_of_them_means(pattern, text):
+def test_wildcards_match_like_the_equivalent_regular_expression(pattern, text):
     expected = re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL)
     assert matches(pattern, text) is (expected is not None)
 
@@ -246,11 +246,11 @@ def test_keys_come_from_files_and_bad_files_are_one_clear_line(tmp_path):
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_break_the_verifier(data):
+def test_random_bytes_do_not_crash_the_verifier(data):
     fuzz_cloudfront.fuzz(data)
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=255), max_size=200))
-def test_no_signed_policy_breaks_the_verifier(resource):
+def test_random_signed_policies_do_not_crash_the_verifier(resource):
     assert judge(f"{LIST}?{SIGNER.query(resource, FAR)}") in (None, "the signature is for another address")
     assert b64(b"\xfb\xff") == "-~8_"

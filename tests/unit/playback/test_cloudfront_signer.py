@@ -1,4 +1,4 @@
-"""Signed addresses and cookies: equal to those of Amazon's SDK, and accepted by the verifier for what they name."""
+"""Signed addresses and cookies are equal to those of Amazon's SDK, and the verifier accepts them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def signer(kind: str = "rsa") -> CloudFrontSigner:
 
 
 def judge(url: str, kind: str = "rsa", peer: str = "192.0.2.7", now: float = NOW, **headers: str) -> str | None:
-    """The refusal of a GET for an absolute URL."""
+    """The refusal of a GET for an absolute URL, or None."""
     verifier = CloudFrontVerifier({"K1": KEYS[kind].public}, "", "")
     return verifier.judge(request(url.removeprefix(HOST), peer=peer, **headers), now)
 
@@ -73,7 +73,7 @@ def test_a_custom_url_is_that_of_the_sdk(after: int | None, network: str) -> Non
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_a_canned_signature_opens_its_address_alone(kind: str) -> None:
+def test_a_canned_signature_permits_only_its_address(kind: str) -> None:
     url = signed_url(LIST, signer(kind).parameters(LIST, SigningConditions(FAR, custom=False)))
     assert judge(url, kind) is None
     assert judge(url, kind, now=FAR) == "the signature has expired"
@@ -81,7 +81,7 @@ def test_a_canned_signature_opens_its_address_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_a_custom_signature_opens_a_channel_with_its_segments(kind: str) -> None:
+def test_a_custom_signature_permits_a_channel_with_its_segments(kind: str) -> None:
     parameters = signer(kind).parameters(f"{HOST}/c1/*", SigningConditions(FAR, NOW - 1, "192.0.2.0/24"))
     for path in ("live.m3u8", "1700000000001.ts", "720p/index.m3u8?a=b"):
         assert judge(signed_url(f"{HOST}/c1/{path}", parameters), kind) is None
@@ -92,7 +92,7 @@ def test_a_custom_signature_opens_a_channel_with_its_segments(kind: str) -> None
 
 
 @pytest.mark.parametrize("custom", [True, False])
-def test_cookies_open_what_the_url_opens(custom: bool) -> None:
+def test_cookies_permit_the_same_address_as_the_signed_url(custom: bool) -> None:
     cookies = signed_cookies(signer().parameters(LIST, SigningConditions(FAR, custom=custom)))
     header = "; ".join(f"{name}={value}" for name, value in cookies.items())
     assert judge(LIST, cookie=header) is None
@@ -108,7 +108,7 @@ def test_cookies_open_what_the_url_opens(custom: bool) -> None:
         (f"{HOST}/c1/live.flv?x=1", f"{HOST}/c1/live.flv?x=1"),
     ],
 )
-def test_a_playlist_needs_its_folder_and_a_file_itself(url: str, resource: str) -> None:
+def test_the_resource_of_a_playlist_is_its_folder(url: str, resource: str) -> None:
     assert resource_of(url) == resource
 
 

@@ -32,7 +32,7 @@ def serve(root):
     return serving(lambda request: files.serve(request, request.path[1:], CACHE))
 
 
-async def test_a_file_is_sent_whole_with_what_caches_need(root):
+async def test_a_file_is_sent_whole_with_the_headers_for_caches(root):
     async with serve(root) as listener, listener.connect() as wire:
         reply = await wire.get("/c1/mp4/film.mp4")
         assert (reply.status, reply.body) == (200, DATA)
@@ -77,7 +77,7 @@ async def test_an_unchanged_file_is_not_sent_again(root):
     "path",
     ["/c1/none.mp4", "/c1", "/c1/mp4", "/c1/mp4/", "/", "/c1/.unfinished.mp4", "/c1/out", "/c1/pipe", "/" + "a" * 300],
 )
-async def test_what_is_no_finished_file_is_not_found(root, path):
+async def test_paths_without_a_finished_file_are_not_found(root, path):
     async with serve(root) as listener:
         assert (await listener.get(path)).status == 404
 

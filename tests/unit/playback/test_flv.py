@@ -32,7 +32,7 @@ async def frame(wire):
     return first, await wire.exactly(size)
 
 
-async def test_a_viewer_gets_headers_the_gop_and_what_comes():
+async def test_a_viewer_gets_headers_the_gop_and_new_pictures():
     async with playing() as lab:
         publisher = lab.live()
         async with lab.listener.connect() as wire:
@@ -52,7 +52,7 @@ async def test_a_viewer_gets_headers_the_gop_and_what_comes():
 
 
 @pytest.mark.parametrize(("agent", "feed"), [("Mozilla/5.0 (X11)", "browser_feed"), ("Lavf/61.7", "feed")])
-async def test_only_browsers_get_what_is_made_for_them(agent: str, feed: str):
+async def test_only_browsers_get_the_feed_for_browsers(agent: str, feed: str):
     async with playing() as lab:
         output = lab.live().stream.output("flv")
         async with lab.listener.connect() as wire:
@@ -63,7 +63,7 @@ async def test_only_browsers_get_what_is_made_for_them(agent: str, feed: str):
             }  # fmt: skip
 
 
-async def test_http_10_gets_the_bytes_alone():
+async def test_a_client_with_http_10_gets_the_bytes_without_chunks():
     async with playing() as lab:
         publisher = lab.live()
         async with lab.listener.connect() as wire:
@@ -89,7 +89,7 @@ async def test_the_end_of_the_stream_is_the_last_chunk():
             assert await wire.rest() == b""
 
 
-async def test_a_viewer_that_came_first_hears_nothing_and_then_starts():
+async def test_a_viewer_that_waits_gets_the_stream_when_it_begins():
     async with playing(channel("c1")) as lab, lab.listener.connect() as wire:
         await wire.send(GET)
         await until(lambda: lab.hub._waiting)
@@ -98,7 +98,7 @@ async def test_a_viewer_that_came_first_hears_nothing_and_then_starts():
         assert (await wire.chunk()).startswith(b"FLV")
 
 
-async def test_a_viewer_that_waits_in_vain_is_told():
+async def test_a_viewer_that_waits_in_vain_gets_404():
     async with playing(channel("c1"), wait=0.01) as lab:
         for request in (GET, UPGRADE):
             async with lab.listener.connect() as wire:
@@ -116,7 +116,7 @@ async def test_a_waiting_viewer_that_leaves_is_forgotten():
             await until(lambda: not lab.hub._waiting)
 
 
-async def test_a_channel_protected_while_somebody_waits_is_judged_again():
+async def test_a_waiting_viewer_is_refused_when_the_channel_becomes_protected():
     async with playing(wait=10) as lab, lab.listener.connect() as wire:
         await wire.send(GET)
         await until(lambda: lab.hub._waiting)
@@ -124,7 +124,7 @@ async def test_a_channel_protected_while_somebody_waits_is_judged_again():
         assert (await wire.reply()).status == 403
 
 
-async def test_head_answers_at_once():
+async def test_a_head_request_is_answered_at_once():
     async with playing(channel("c1")) as lab:
         assert (await lab.listener.get("/c1/live.flv", "HEAD")).status == 404
         lab.live()
@@ -194,7 +194,7 @@ async def test_a_bad_handshake_is_refused_before_anything_else(change, status):
         assert (await wire.head()).status == status
 
 
-async def test_what_breaks_the_websocket_protocol_ends_it():
+async def test_a_violation_of_the_websocket_protocol_closes_the_connection():
     async with playing() as lab:
         publisher = lab.live()
         async with lab.listener.connect() as wire:
@@ -208,7 +208,7 @@ async def test_what_breaks_the_websocket_protocol_ends_it():
         await until(lambda: not +publisher.stream.viewers)
 
 
-async def test_a_viewer_that_talks_is_cut():
+async def test_an_http_viewer_that_keeps_sending_is_disconnected():
     async with playing() as lab:
         lab.live()
         async with lab.listener.connect() as wire:
@@ -221,7 +221,7 @@ async def test_a_viewer_that_talks_is_cut():
         await until(lambda: len(lab.listener.server) == 0)
 
 
-async def test_a_websocket_viewer_that_talks_without_end_is_told_so_and_closed():
+async def test_a_websocket_viewer_that_keeps_sending_is_closed_with_1008():
     async with playing() as lab:
         publisher = lab.live()
         async with lab.listener.connect() as wire:
@@ -235,7 +235,7 @@ async def test_a_websocket_viewer_that_talks_without_end_is_told_so_and_closed()
         await until(lambda: not +publisher.stream.viewers)
 
 
-async def test_a_viewer_that_reads_nothing_holds_little_and_does_not_stop_the_end():
+async def test_a_viewer_that_reads_nothing_has_a_bounded_backlog_and_ends():
     async with playing(backlog=100_000) as lab:
         publisher = lab.live()
         async with lab.listener.connect(limit=1024) as wire:
@@ -258,7 +258,7 @@ async def test_a_viewer_that_reads_nothing_holds_little_and_does_not_stop_the_en
         await until(lambda: len(lab.listener.server) == 0)
 
 
-async def test_the_sign_of_a_protected_stream_opens_it_for_both_kinds():
+async def test_a_play_sign_is_accepted_over_http_and_websocket():
     sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
     async with playing() as lab:
         lab.live(playAuth="sign")
@@ -271,7 +271,7 @@ async def test_the_sign_of_a_protected_stream_opens_it_for_both_kinds():
                 assert (await wire.head()).status == status
 
 
-async def test_fifty_viewers_share_what_is_rendered_once():
+async def test_fifty_viewers_share_bytes_that_are_rendered_once():
     async with playing() as lab:
         publisher = lab.live()
         wires = [lab.listener.connect() for _ in range(50)]

@@ -1,4 +1,4 @@
-"""What router, edge and addresses make of the formats' descriptors."""
+"""How the router, edges and addresses use the descriptors of the formats."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_a_holder_and_an_edge_count_a_file_alike(path, output, protocol):
 
 
 @pytest.mark.parametrize("path", ["live.flv", "1-1.m4s", "other.m3u8", "status.json", "index.html", ""])
-def test_what_is_no_media_file_has_no_route(path):
+def test_a_path_without_a_media_file_has_no_route(path):
     assert ROUTES.find(path) is None
 
 
@@ -63,7 +63,7 @@ def test_a_rung_is_counted_as_the_format_of_its_media(path, text, protocol):
     assert viewer_protocol(path, text) == protocol
 
 
-def test_media_and_lists_are_told_apart_by_their_suffix():
+def test_media_and_lists_are_distinguished_by_their_suffix():
     assert set(suffixes(CacheClass.MEDIA)) == {".ts", ".m4s", ".mp4"}
     assert set(suffixes(CacheClass.PLAYLIST, CacheClass.MANIFEST)) == {".m3u8", ".mpd"}
 

@@ -20,7 +20,7 @@ def viewer(n: int = 0, agent: str = "VLC", **fields: str) -> Request:
     return request("/c1/1.ts", peer=f"192.0.2.{n}", user_agent=agent, **fields)
 
 
-async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
+async def test_a_player_is_one_viewer_per_protocol_for_any_number_of_requests():
     audience, watched = HttpViewers(), stream()
     for _ in range(3):
         audience.record(viewer(), watched, "hls", media=True)
@@ -33,7 +33,7 @@ async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
     assert len(audience) == 0
 
 
-async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
+async def test_players_that_stay_away_are_forgotten_and_returning_ones_are_not():
     clock = Clock(100.0)
     audience, watched = HttpViewers(15, clock=clock), stream()
     audience.record(viewer(1), watched, "hls", media=True)
@@ -61,7 +61,7 @@ async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
         ("1.ts", text(503, "not yet"), "GET", 0),
     ],
 )
-async def test_only_who_gets_media_is_counted(path: str, answer: Response, method: str, counted: int):
+async def test_only_players_that_get_media_are_counted(path: str, answer: Response, method: str, counted: int):
     async def later() -> Response:
         return answer
 
@@ -117,7 +117,7 @@ async def test_an_address_has_a_bounded_number_of_players(monkeypatch: pytest.Mo
     audience.close()
 
 
-async def test_a_stream_that_begins_anew_has_its_own_viewers():
+async def test_a_stream_that_begins_again_has_its_own_viewers():
     audience, first, second = HttpViewers(), stream(), stream()
     audience.record(viewer(), first, "hls", media=True)
     audience.record(viewer(), second, "hls", media=True)

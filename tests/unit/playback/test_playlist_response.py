@@ -65,14 +65,14 @@ class Origin:
         await asyncio.wait_for(self._task, SECONDS)
 
     def play(self, until: float) -> Origin:
-        """Gives what arrives before `until` seconds."""
+        """Pushes the units that arrive before `until` seconds."""
         while self._next.wall - WALL < until:
             self.stream.push(self._next)
             self._next = next(self._units)
         return self
 
     def lane(self) -> CmafTrack:
-        """The picture's, with all that has come."""
+        """The track of the pictures, with all pushed units packaged."""
         self.cmaf.catch_up()
         return self.cmaf.manifests.tracks[0]
 
@@ -95,7 +95,7 @@ class Origin:
 
 
 async def later(coroutine: Any) -> asyncio.Task[Response]:
-    """Asks without waiting; what can be answered at once has been."""
+    """Starts a request; one that needs no wait is answered before this returns."""
     task = asyncio.create_task(coroutine)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -148,14 +148,14 @@ async def test_the_query_is_copied_to_every_uri_without_delivery_directives() ->
         assert (await o.get("live.m3u8?" + "x" * 3000)).status == 414
 
 
-async def test_an_output_that_is_off_says_so() -> None:
+async def test_a_request_for_a_disabled_output_gets_404_with_the_reason() -> None:
     async with Origin(on=("hls",)) as o:
         answer = await o.get("master.m3u8")
         assert (answer.status, answer.body) == (404, b"cmaf is not enabled for c1\n")
         assert answer.cache == "no-store"
 
 
-async def test_a_codec_that_cannot_be_carried_is_named_to_the_player_and_to_the_operator() -> None:
+async def test_an_unsupported_codec_is_named_to_the_player_and_to_the_operator() -> None:
     av1 = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
     async with Origin(Timetable(video=av1, audio=None)) as o:
         waiting = await later(o.get("live.m3u8"))
@@ -206,7 +206,7 @@ async def test_a_blocking_request_for_a_segment_waits_for_all_of_it() -> None:
         assert check(parse((await task).body.decode())).last == 3  # type: ignore[union-attr]
 
 
-async def test_a_part_behind_a_segments_last_means_the_next_segments_first() -> None:
+async def test_a_part_number_beyond_a_segment_means_the_next_segments_first_part() -> None:
     async with Origin() as o:
         o.play(6.1)
         task = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=4"))
@@ -216,7 +216,7 @@ async def test_a_part_behind_a_segments_last_means_the_next_segments_first() -> 
         assert found.open is not None and found.open.number == 4
 
 
-async def test_a_very_short_final_part_is_waited_for_with_the_part_behind_it() -> None:
+async def test_a_request_for_a_very_short_final_part_waits_for_another_part() -> None:
     """hls.js would take the segment as buffered while it appends the part before."""
     async with Origin(Timetable(seconds=60, gop=(60, 60, 62))) as o:  # parts of 0.5 s: 67 ms remain of segment 3
         o.play(6.2)
@@ -231,7 +231,7 @@ async def test_a_very_short_final_part_is_waited_for_with_the_part_behind_it() -
         assert answer.done()
 
 
-async def test_a_very_short_final_part_of_a_stream_that_ended_is_not_held() -> None:
+async def test_a_very_short_final_part_of_an_ended_stream_is_given_at_once() -> None:
     async with Origin(Timetable(seconds=60, gop=(60, 60, 62))) as o:
         o.play(6.2)
         task = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=4"))
@@ -252,7 +252,7 @@ NONSENSE = (
 
 
 @pytest.mark.parametrize("query", NONSENSE)
-async def test_nonsense_is_refused_and_not_held(query: str) -> None:
+async def test_invalid_directives_are_refused_at_once(query: str) -> None:
     async with Origin() as o:
         o.play(4.2)
         answer = await o.get(f"video/index.m3u8?{query}")
@@ -267,7 +267,7 @@ async def test_a_request_that_is_never_fulfilled_ends_with_503(monkeypatch: pyte
         assert answer.status == 503 and answer.headers["Retry-After"] == "1"
 
 
-async def test_waiting_requests_are_let_go_when_the_stream_ends() -> None:
+async def test_waiting_requests_are_answered_when_the_stream_ends() -> None:
     async with Origin() as o:
         o.play(4.2)
         blocked = await later(o.get("video/index.m3u8?_HLS_msn=4"))
@@ -302,7 +302,7 @@ async def test_rendition_reports_name_the_newest_part_of_the_other_track() -> No
             assert one.reports == {name: (other.open.number, len(other.open.parts) - 1)}
 
 
-async def test_a_delta_update_leaves_out_what_the_client_has() -> None:
+async def test_a_delta_update_leaves_out_segments_that_the_client_has() -> None:
     async with Origin() as o:
         o.play(24.2)
         full = check(parse(await o.text("video/index.m3u8")))
@@ -328,7 +328,7 @@ async def test_a_short_playlist_has_nothing_to_skip() -> None:
         assert "EXT-X-SKIP" not in await o.text("video/index.m3u8?_HLS_skip=YES")
 
 
-async def test_fragments_have_their_types_and_stay() -> None:
+async def test_fragments_have_their_media_types_and_are_immutable() -> None:
     async with Origin() as o:
         o.play(8.2)
         for kind in ("video", "audio"):
@@ -362,7 +362,7 @@ async def test_an_open_segment_comes_chunk_by_chunk() -> None:
         assert b"".join(pieces) == whole.body and len(pieces) == 4
 
 
-async def test_the_segment_that_comes_next_is_waited_for_and_none_behind_it() -> None:
+async def test_a_request_waits_for_the_next_segment_and_not_for_later_ones() -> None:
     async with Origin() as o:
         o.play(5.0)
         lane = o.cmaf.manifests.tracks[0]
@@ -383,7 +383,7 @@ async def test_an_open_segment_that_is_never_finished_is_cut_short(monkeypatch: 
             _ = [piece async for piece in answer.body]
 
 
-async def test_the_manifest_tells_the_time_anew_with_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_manifest_has_the_current_time_in_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Origin() as o:
         o.play(6)
         monkeypatch.setattr("gateway.playback.dash.time.time", lambda: WALL + 100)
@@ -392,7 +392,7 @@ async def test_the_manifest_tells_the_time_anew_with_each_answer(monkeypatch: py
         assert 'utc:direct:2014" value="2023-11-14T22:15:00.000Z"' in answer.body.decode()  # type: ignore[union-attr]
 
 
-async def test_the_manifest_comes_when_every_player_can_begin_with_it() -> None:
+async def test_the_manifest_is_given_once_every_player_can_begin_with_it() -> None:
     async with Origin() as o:
         o.play(2.2)
         assert (await o.get("master.m3u8")).status == 200
@@ -405,7 +405,7 @@ async def test_the_manifest_comes_when_every_player_can_begin_with_it() -> None:
         assert answer.status == 200 and b'timeShiftBufferDepth="PT3.000S"' in (answer.body or b"")  # type: ignore[operator]
 
 
-async def test_without_a_publisher_the_next_segments_are_waited_for_as_long_as_the_stream_lingers(
+async def test_requests_for_next_segments_wait_while_the_stream_lingers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
@@ -440,7 +440,7 @@ async def test_an_open_segment_is_completed_by_the_end_of_a_stream_that_lingered
         assert b"".join(pieces) == (await o.get(uri)).body
 
 
-async def test_segments_that_the_clock_promised_of_a_stream_that_has_ended_are_empty(
+async def test_segments_promised_by_the_manifest_of_an_ended_stream_are_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A refusal would make players ask again and again until they see the manifest's end."""
@@ -459,8 +459,8 @@ async def test_segments_that_the_clock_promised_of_a_stream_that_has_ended_are_e
         assert 'type="static"' in mpd and "mediaPresentationDuration" in mpd and "minimumUpdatePeriod" not in mpd
 
 
-async def test_nothing_of_the_next_epoch_comes_by_a_name_of_the_one_before() -> None:
-    """It needs another initialization, which the player has not got: ISO/IEC 23009-1 §5.3.2, RFC 8216bis §4.4.4.5."""
+async def test_names_of_an_epoch_never_give_media_of_the_next_epoch() -> None:
+    """The next epoch needs another initialization segment: ISO/IEC 23009-1 §5.3.2, RFC 8216bis §4.4.4.5."""
     async with Origin() as o:
         lane = o.play(4.5).lane()  # a part is complete with its last frame
         named = [f"video/{lane.segment_uri(n)}" for n in (4, 5, 40)]
@@ -510,7 +510,7 @@ async def test_an_output_that_is_off_or_refuses_the_stream_is_not_ready() -> Non
 # ---- waiting ----
 
 
-async def test_a_gate_forgets_those_who_no_longer_wait() -> None:
+async def test_a_gate_forgets_requests_that_no_longer_wait() -> None:
     gate = Gate()
     assert not await gate.until(lambda: False, 0.001)
     task = await later(gate.until(lambda: False, 10))
@@ -522,7 +522,7 @@ async def test_a_gate_forgets_those_who_no_longer_wait() -> None:
     assert len(gate) == 0
 
 
-async def test_a_switched_off_output_lets_its_waiters_go() -> None:
+async def test_waiting_requests_get_404_when_the_output_is_switched_off() -> None:
     async with Origin() as o:
         o.play(1)
         task = await later(o.get("master.m3u8"))

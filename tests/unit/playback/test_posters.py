@@ -55,14 +55,14 @@ async def test_the_latest_of_several_days_and_hours_is_found() -> None:
     assert len(objects.listings) < 40
 
 
-async def test_what_is_older_than_two_weeks_is_no_poster_and_the_search_is_short() -> None:
+async def test_snapshots_older_than_two_weeks_are_not_searched() -> None:
     objects = Listed(snapshot(timedelta(days=20)))
     async with Tasks("test") as tasks:
         assert await posters(objects, tasks).latest("c1") is None
     assert len(objects.listings) == 14
 
 
-async def test_viewers_share_a_search_and_what_it_found() -> None:
+async def test_viewers_share_a_search_and_its_result() -> None:
     objects, clock = Listed(snapshot(timedelta(hours=1))), Clock(NOW.timestamp())
     async with Tasks("test") as tasks:
         found = posters(objects, tasks, clock)
@@ -77,7 +77,7 @@ async def test_viewers_share_a_search_and_what_it_found() -> None:
         assert await found.latest("c1") == newer
 
 
-async def test_a_stream_that_went_live_is_looked_for_anew() -> None:
+async def test_the_poster_is_searched_again_after_the_stream_went_live() -> None:
     objects = Listed(snapshot(timedelta(hours=1)))
     async with Tasks("test") as tasks:
         found = posters(objects, tasks)
@@ -88,7 +88,7 @@ async def test_a_stream_that_went_live_is_looked_for_anew() -> None:
         assert await found.latest("c1") == newer
 
 
-async def test_a_store_that_is_away_is_no_poster_and_is_asked_again() -> None:
+async def test_an_unavailable_store_gives_no_poster_and_is_asked_again() -> None:
     objects = Listed(snapshot(timedelta(hours=1)))
     objects.away = True
     async with Tasks("test") as tasks:
@@ -98,7 +98,7 @@ async def test_a_store_that_is_away_is_no_poster_and_is_asked_again() -> None:
         assert await found.latest("c1") == snapshot(timedelta(hours=1))
 
 
-async def test_a_viewer_who_leaves_does_not_end_the_search_of_the_others() -> None:
+async def test_a_viewer_that_leaves_does_not_end_the_search_of_others() -> None:
     objects = Listed(snapshot(timedelta(hours=1)))
     objects.gate = asyncio.Event()
     async with Tasks("test") as tasks:
@@ -110,7 +110,7 @@ async def test_a_viewer_who_leaves_does_not_end_the_search_of_the_others() -> No
         assert await stayer == snapshot(timedelta(hours=1))
 
 
-async def test_files_on_disk_are_found(tmp_path: Path) -> None:
+async def test_snapshots_on_disk_are_found(tmp_path: Path) -> None:
     latest = snapshot(timedelta(hours=26))
     for key in (latest, snapshot(timedelta(hours=27))):
         (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Who may play: play signs, CloudFront, whose page embeds, and how often one may be wrong."""
+"""Permission to play: play signs, CloudFront, allowed pages, and the limit of wrong attempts."""
 
 import pytest
 import structlog
@@ -43,17 +43,17 @@ def status(judged):
     return None if judged is None else judged.status
 
 
-def test_an_open_channel_is_open():
+def test_an_open_channel_needs_no_play_sign():
     assert protection().judge(request("/c1/live.m3u8"), "c1", channel()) is None
 
 
-def test_a_play_sign_opens_its_channel_and_its_renditions():
+def test_a_play_sign_permits_its_channel_and_its_renditions():
     guard = protection()
     for name, path in (("c1", "/c1/live.m3u8"), ("c1@720p", "/c1@720p/live.m3u8"), ("c1", "/c1/1.ts")):
         assert guard.judge(request(f"{path}?sign={sign()}&_HLS_msn=1"), name, SIGNED) is None
 
 
-def test_everything_else_is_refused_with_a_reason():
+def test_requests_without_a_valid_sign_are_refused_with_a_reason():
     guard = protection(refusals_per_minute=0)
     for query, words in [
         ("", b"play sign is needed"),
@@ -69,7 +69,7 @@ def test_everything_else_is_refused_with_a_reason():
         assert words in refused.body, query
 
 
-def test_a_sign_that_was_right_still_expires():
+def test_an_accepted_sign_still_expires():
     clock = Clock(float(NOW))
     guard = protection(clock)
     asked = request(f"/c1/live.m3u8?sign={sign()}")
@@ -80,7 +80,7 @@ def test_a_sign_that_was_right_still_expires():
     assert status(guard.judge(asked, "c1", SIGNED)) == 403
 
 
-def test_the_default_rules_channels_without_their_own_and_those_that_do_not_exist():
+def test_the_default_protects_unknown_channels_and_channels_without_their_own_protection():
     guard = protection(auth="sign")
     asked = request("/c1/live.m3u8")
     assert status(guard.judge(asked, "c1", channel())) == 403
@@ -88,7 +88,7 @@ def test_the_default_rules_channels_without_their_own_and_those_that_do_not_exis
     assert guard.judge(asked, "c1", channel(playAuth="none")) is None
 
 
-def test_a_changed_channel_is_ruled_by_its_new_fields():
+def test_a_changed_channel_has_its_new_protection():
     guard = protection()
     asked = request("/c1/live.m3u8")
     assert guard.judge(asked, "c1", channel()) is None
@@ -96,7 +96,7 @@ def test_a_changed_channel_is_ruled_by_its_new_fields():
     assert guard.judge(asked, "c1", channel()) is None
 
 
-def test_who_is_wrong_too_often_waits_and_right_signs_of_the_same_address_do_not():
+def test_wrong_signs_of_an_address_are_limited_and_right_ones_are_not():
     clock = Clock(float(NOW))
     guard = protection(clock, refusals_per_minute=3)
     good, wrong = request(f"/c1/live.m3u8?sign={sign()}"), request("/c1/live.m3u8?sign=1-00")
@@ -110,7 +110,7 @@ def test_who_is_wrong_too_often_waits_and_right_signs_of_the_same_address_do_not
     assert status(guard.judge(wrong, "c1", SIGNED)) == 403
 
 
-def test_a_remembered_sign_ends_with_the_secrets_that_verified_it():
+def test_a_cached_sign_becomes_invalid_with_its_secret():
     secrets = SigningSecrets("the first secret", "")
     guard = protection(secrets=secrets)
     asked = request(f"/c1/live.m3u8?sign={secrets.sign('c1', FAR, SignatureUse.PLAY)}")
@@ -133,7 +133,7 @@ NOT_UNDERSTOOD = [
 
 
 @pytest.mark.parametrize("fields", NOT_UNDERSTOOD, ids=str)
-def test_a_channel_whose_protection_is_not_understood_is_closed(fields):
+def test_a_channel_with_an_unknown_protection_is_refused(fields):
     guard, ruled = protection(), channel("c1", **fields)
     for query in ("", f"?sign={sign()}"):
         assert status(guard.judge(request(f"/c1/live.m3u8{query}"), "c1", ruled)) == 403
@@ -143,12 +143,12 @@ def test_a_channel_whose_protection_is_not_understood_is_closed(fields):
     assert guard.refused == {"not understood": 4}
 
 
-def test_null_leaves_the_protection_to_the_gateway():
+def test_a_null_field_means_the_default_protection_of_the_gateway():
     guard = protection()
     assert guard.judge(request("/c1/1.ts"), "c1", channel("c1", playAuth=None, refererAllow=None)) is None
 
 
-def test_what_is_not_understood_is_warned_of_once_for_each_channel_and_value():
+def test_an_unknown_protection_is_logged_once_for_each_channel_and_value():
     guard = protection()
     with structlog.testing.capture_logs() as lines:
         for id, value in (("c1", "Sign"), ("c1", "Sign"), ("c2", "Sign"), ("c1", "SIGN"), ("c1", "Sign")):
@@ -176,7 +176,7 @@ def test_rtmp_players_need_a_play_sign_and_share_the_limit():
     assert guard.refused == {"missing": 10, "wrong": 2, "blocked": 1}
 
 
-def test_missing_signs_and_listed_proxies_are_not_counted():
+def test_missing_signs_and_trusted_proxies_are_not_limited():
     guard = protection(refusals_per_minute=1)
     assert {status(guard.judge(request("/c1/live.m3u8"), "c1", SIGNED)) for _ in range(9)} == {403}
     wrong = request("/c1/live.m3u8?sign=1-00")
@@ -192,7 +192,7 @@ CLOUD = channel("c1", playAuth="cloudfront")
 URL = "http://live.example.com/c1/live.m3u8"
 
 
-def test_cloudfront_opens_by_address_by_cookie_and_by_its_origin_header():
+def test_cloudfront_is_accepted_by_address_cookie_and_origin_header():
     guard = protection()
     path = URL.removeprefix("http://live.example.com")
     assert status(guard.judge(request(path), "c1", CLOUD)) == 403
@@ -205,7 +205,7 @@ def test_cloudfront_opens_by_address_by_cookie_and_by_its_origin_header():
     assert guard.refused == {"missing": 1, "expired": 1}
 
 
-def test_cloudfront_guesses_are_limited_and_right_signatures_are_not():
+def test_wrong_cloudfront_signatures_are_limited_and_right_ones_are_not():
     guard = protection(refusals_per_minute=2)
     path = URL.removeprefix("http://live.example.com")
     guess = request(f"{path}?Expires={FAR}&Signature=YQ__&Key-Pair-Id=K1")
@@ -214,7 +214,7 @@ def test_cloudfront_guesses_are_limited_and_right_signatures_are_not():
     assert guard.judge(right, "c1", CLOUD) is None
 
 
-def test_without_keys_a_cloudfront_channel_is_closed():
+def test_without_keys_a_cloudfront_channel_is_refused():
     guard = protection(cloudfront=None)
     assert status(guard.judge(request("/c1/live.m3u8"), "c1", CLOUD)) == 403
 
@@ -253,7 +253,7 @@ def test_only_listed_pages_may_embed(page, allowed):
     assert guard.refused == ({} if allowed else {"referer": 1})
 
 
-def test_players_without_a_page_are_let_in_and_pages_that_hide_are_not():
+def test_players_without_a_page_are_accepted_and_pages_without_origin_are_not():
     guard = protection()
     ruled = channel("c1", refererAllow=ALLOWED)
     assert guard.judge(request("/c1/1.ts"), "c1", ruled) is None
@@ -262,14 +262,14 @@ def test_players_without_a_page_are_let_in_and_pages_that_hide_are_not():
     assert status(guard.judge(request("/c1/1.ts", origin="null"), "c1", ruled)) == 403
 
 
-def test_the_default_list_holds_where_a_channel_has_none():
+def test_the_default_list_applies_to_channels_without_a_list():
     guard = protection(referers=["example.com"])
     foreign = request("/c1/1.ts", referer="https://evil.org/")
     assert status(guard.judge(foreign, "c1", channel())) == 403
     assert guard.judge(foreign, "c1", channel(refererAllow=["evil.org"])) is None
 
 
-def test_a_list_and_a_sign_must_both_hold():
+def test_a_channel_with_list_and_sign_requires_both():
     guard = protection()
     ruled = channel("c1", playAuth="sign", refererAllow=["example.com"])
     path = f"/c1/live.m3u8?sign={sign()}"

@@ -1,4 +1,4 @@
-"""The list of public channels: what it shows, and how rarely it reads."""
+"""The list of public channels: its content, and how rarely it reads the store."""
 
 import asyncio
 import json
@@ -140,7 +140,7 @@ async def test_a_slow_read_is_repeated_later():
         assert await shared.get() > first
 
 
-async def test_the_last_list_stays_while_the_store_is_away():
+async def test_the_last_list_stays_while_the_store_is_unavailable():
     clock, store = Clock(), Store(channel("c1", isPublic=True))
     store.away = True
     async with Tasks("test") as tasks:

@@ -34,7 +34,7 @@ def serve(request, root):
     return lambda: serving(lambda request: recordings(request, "c1", request.path[1:]))
 
 
-async def test_media_is_sent_whole_and_may_be_kept_for_ever(serve):
+async def test_media_is_sent_whole_and_marked_as_immutable(serve):
     async with serve() as listener, listener.connect() as wire:
         reply = await wire.get("/720p/1700000000000.ts")
         assert (reply.status, reply.body) == (200, DATA)
@@ -60,7 +60,7 @@ async def test_ranges_and_validators(serve):
         assert (await wire.get("/720p/1700000000000.ts", If_Modified_Since="nonsense")).status == 200
 
 
-async def test_a_playlist_is_kept_shortly_and_carries_its_query_to_the_segments(serve):
+async def test_a_playlist_is_cached_briefly_and_passes_its_query_to_segments(serve):
     async with serve() as listener, listener.connect() as wire:
         plain = await wire.get("/vod-1700000000000.m3u8")
         assert (plain.status, plain.text) == (200, INDEX)
@@ -75,12 +75,12 @@ async def test_a_playlist_is_kept_shortly_and_carries_its_query_to_the_segments(
 @pytest.mark.parametrize(
     "path", ["/none.ts", "/", "/720p", "/720p/", "/.hidden.mp4", "/../.unfinished/c1/x.mp4", "/none.m3u8", "/a%00b.ts"]
 )
-async def test_what_is_no_recording_is_not_found(serve, path):
+async def test_paths_without_a_recording_are_not_found(serve, path):
     async with serve() as listener:
         assert (await listener.get(path)).status in (400, 404)
 
 
-async def test_a_store_that_is_away_is_said_so(root):
+async def test_an_unavailable_store_is_answered_with_503(root):
     class Away(LocalObjects):
         async def head(self, key: str) -> Object:
             raise StoreUnavailable("the bucket does not answer")
@@ -93,7 +93,7 @@ async def test_a_store_that_is_away_is_said_so(root):
             assert "retry-after" in reply.headers
 
 
-def test_a_query_goes_behind_every_uri_of_ours():
+def test_the_query_is_added_to_every_relative_uri():
     text = (
         '#EXTM3U\r\n#EXT-X-MAP:URI="init.mp4",BYTERANGE="1@0"\r\n#EXT-X-MEDIA:TYPE=AUDIO,URI="a/index.m3u8"\n'
         "a.ts\r\nb.ts?x=1\nhttps://elsewhere.example/c.ts\n//elsewhere.example/d.ts\n\n# a comment\n"

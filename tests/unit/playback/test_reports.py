@@ -1,4 +1,4 @@
-"""Reports of viewers: only for what is live, from who may play it, in small amounts; and CMCD of players' requests."""
+"""Reports of viewers: only for live streams, from permitted viewers, in small amounts; and CMCD of requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINE = b'bsa=(1),bsda=(400),ltc=900,millrace-p=flv,millrace-h=720,msd=700,sid="o
 
 
 class Lab:
-    """Where reports end up."""
+    """The receivers of the reports."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.metrics = Metrics("1")
@@ -58,7 +58,7 @@ async def test_a_report_is_counted_for_its_channel():
         assert '"reports": true' in (await server.listener.get("/c1/status.json")).text
 
 
-async def test_a_report_is_posted_and_its_path_says_so():
+async def test_the_path_for_reports_accepts_only_post_and_options():
     async with playing(reports=Lab().reports) as server:
         preflight = await server.listener.get("/c1/report", "OPTIONS")
         assert preflight.headers["access-control-allow-methods"] == "OPTIONS, POST"
@@ -66,7 +66,7 @@ async def test_a_report_is_posted_and_its_path_says_so():
         assert (refused.status, refused.headers["allow"]) == (405, "OPTIONS, POST")
 
 
-async def test_only_live_streams_take_reports():
+async def test_only_live_streams_accept_reports():
     lab = Lab()
     async with playing(channel("idle"), channel("c9"), reports=lab.reports) as server:
         for name in ("idle", "nobody"):
@@ -76,7 +76,7 @@ async def test_only_live_streams_take_reports():
         assert len(lab.experience) == 1
 
 
-async def test_a_protected_channel_takes_reports_only_with_a_play_sign():
+async def test_a_protected_channel_accepts_reports_only_with_a_play_sign():
     lab = Lab()
     async with playing(channel("c9", playAuth="sign"), reports=lab.reports) as server:
         server.live(playAuth="sign")
@@ -88,7 +88,7 @@ async def test_a_protected_channel_takes_reports_only_with_a_play_sign():
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"\xff\xfe", b'sid=""', b"{}"])
-async def test_what_is_no_report_is_refused(body: bytes):
+async def test_an_invalid_report_is_refused(body: bytes):
     lab = Lab()
     async with playing(reports=lab.reports) as server:
         server.live()
@@ -104,8 +104,8 @@ async def test_a_report_of_more_than_a_kilobyte_is_refused():
         assert lab.counted() == {}
 
 
-async def test_an_address_may_send_so_many_reports_a_minute(monkeypatch: pytest.MonkeyPatch):
-    """Also as several lines of one request, and as CMCD of requests for media."""
+async def test_the_reports_of_an_address_per_minute_are_limited(monkeypatch: pytest.MonkeyPatch):
+    """The limit also counts several lines of one request, and CMCD of requests for media."""
     monkeypatch.setattr(module, "PER_MINUTE", 3)
     lab = Lab(Clock(100.0))
     async with playing(reports=lab.reports) as server:
@@ -120,7 +120,7 @@ async def test_an_address_may_send_so_many_reports_a_minute(monkeypatch: pytest.
     assert lab.counted() == {"page": 3, "limited": 3, "request": 1}
 
 
-async def test_a_protocol_that_is_none_counts_as_other():
+async def test_an_unknown_protocol_counts_as_other():
     lab = Lab()
     async with playing(reports=lab.reports) as server:
         server.live()
@@ -143,7 +143,7 @@ def cmcd(text: str) -> str:
     return f"/c1/live.m3u8?sign=a&CMCD={quote(text)}"
 
 
-async def test_players_requests_are_read_by_protocol():
+async def test_reports_in_requests_of_players_are_read_by_protocol():
     lab, watched = Lab(), stream()
     viewers = lab.viewers()
     viewers.record(request(cmcd('br=3000,bs,sf=h,sid="a"')), watched, "hls", media=True)
@@ -156,7 +156,7 @@ async def test_players_requests_are_read_by_protocol():
     viewers.close()
 
 
-async def test_of_a_long_session_every_tenth_request_is_read_and_each_empty_buffer():
+async def test_in_a_long_session_every_tenth_request_and_each_stall_is_read():
     lab, watched = Lab(), stream()
     viewers = lab.viewers()
     for _ in range(90):
@@ -167,7 +167,7 @@ async def test_of_a_long_session_every_tenth_request_is_read_and_each_empty_buff
     viewers.close()
 
 
-async def test_who_gets_no_media_reports_nothing_and_a_start_counts_from_the_first_request():
+async def test_reports_begin_with_media_and_startup_time_with_the_first_request():
     clock = Clock(100.0)
     lab, watched = Lab(clock), stream()
     viewers = lab.viewers(clock)

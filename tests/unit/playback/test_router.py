@@ -1,4 +1,4 @@
-"""Playback routes: what is where, for whom, and what is said when it is not."""
+"""Playback routes: their content, their protection, and the answers where nothing is found."""
 
 import json
 import re
@@ -31,7 +31,7 @@ async def test_media_of_a_live_stream_comes_from_its_output(path):
 
 
 @pytest.mark.parametrize("path", MEDIA)
-async def test_what_is_not_live_is_404_in_words_and_so_is_what_does_not_exist(path):
+async def test_idle_and_unknown_streams_get_the_same_404_text(path):
     async with playing(channel("c1")) as lab:
         for name in ("c1", "nobody", "c1@720p"):
             reply = await lab.listener.get(f"/{name}/{path}")
@@ -40,7 +40,7 @@ async def test_what_is_not_live_is_404_in_words_and_so_is_what_does_not_exist(pa
             assert reply.headers["access-control-allow-origin"] == "*"
 
 
-async def test_an_output_that_is_off_says_so():
+async def test_a_request_for_a_disabled_output_gets_404_with_the_reason():
     async with playing(channel("c2", isFlv=False)) as lab:
         lab.live(isFlv=False)
         for path, output in [("live.m3u8", "hls"), ("1.ts", "hls"), ("master.m3u8", "cmaf"), ("live.flv", "flv")]:
@@ -49,7 +49,7 @@ async def test_an_output_that_is_off_says_so():
         assert (await lab.listener.get("/c2/live.flv")).text == "flv is not enabled for c2\n"  # before any wait
 
 
-async def test_playlists_of_an_ended_stream_still_stand():
+async def test_playlists_of_an_ended_stream_stay_available():
     async with playing() as lab:
         lab.live(isHls=True)
         lab.hub.end("c1", EndReason.KICKED)
@@ -57,7 +57,7 @@ async def test_playlists_of_an_ended_stream_still_stand():
         assert (await lab.listener.get("/c1/live.flv", "HEAD")).status == 404
 
 
-async def test_a_protected_stream_needs_its_sign_for_everything_but_its_pages():
+async def test_a_protected_stream_needs_its_sign_for_everything_except_pages():
     async with playing(channel("idle", playAuth="sign")) as lab:
         lab.live(isHls=True, isCMAF=True, playAuth="sign")
         signs = {n: SECRETS.sign(n, FAR, SignatureUse.PLAY) for n in ("c1", "idle")}
@@ -74,7 +74,7 @@ async def test_a_protected_stream_needs_its_sign_for_everything_but_its_pages():
         assert (await lab.listener.get("/c1/hls.html")).status == 200
 
 
-async def test_channels_that_do_not_exist_look_like_those_that_do():
+async def test_unknown_channels_are_answered_like_existing_ones():
     async with playing(channel("c1"), auth="sign") as lab:
         for name in ("c1", "nobody"):
             assert (await lab.listener.get(f"/{name}/live.m3u8")).status == 403
@@ -82,7 +82,7 @@ async def test_channels_that_do_not_exist_look_like_those_that_do():
             assert (await lab.listener.get(f"/{name}/live.m3u8?sign={sign}")).status == 404
 
 
-async def test_the_status_lets_pages_wait_without_errors():
+async def test_the_status_of_an_idle_channel_is_no_error():
     async with playing(channel("c1", isHls=True)) as lab:
         status = await lab.listener.get("/c1/status.json")
         assert status.status == 200
@@ -95,7 +95,7 @@ async def test_the_status_lets_pages_wait_without_errors():
         assert int(re.search(r'"now": (\d+)', status.text)[1]) > 1_700_000_000_000
 
 
-async def test_the_status_tells_a_break_of_the_publisher_from_its_end():
+async def test_the_status_distinguishes_a_lingering_stream_from_an_idle_channel():
     async with playing(channel("c1", isHls=True)) as lab:
         assert json.loads((await lab.listener.get("/c1/status.json")).text)["state"] == "idle"
         publisher = lab.live(isHls=True)
@@ -105,7 +105,7 @@ async def test_the_status_tells_a_break_of_the_publisher_from_its_end():
         assert (said["state"], said["live"]) == ("lingering", True)
 
 
-async def test_a_store_that_is_away_is_503_and_live_streams_go_on():
+async def test_an_unavailable_store_causes_503_and_live_streams_continue():
     async with playing() as lab:
         lab.live(isHls=True)
         lab.channels.away = True
@@ -117,7 +117,7 @@ async def test_a_store_that_is_away_is_503_and_live_streams_go_on():
         assert (await lab.listener.get("/c1/live.flv", "HEAD")).status == 200
 
 
-async def test_players_are_counted_by_protocol_until_they_stay_away():
+async def test_players_that_get_media_are_counted_by_protocol():
     async with playing() as lab:
         stream = lab.live(isHls=True, isCMAF=True).stream
         for agent in ("VLC", "Safari", "VLC"):
@@ -146,7 +146,7 @@ async def test_health_and_time():
         assert clock.headers["cache-control"] == "no-store"
 
 
-async def test_pages_load_all_they_name_under_a_strict_policy():
+async def test_pages_have_a_strict_policy_and_all_their_assets_exist():
     async with playing() as lab:
         for page in ("flv.html", "index.html", "hls.html", "dash.html", "instant.html"):
             reply = await lab.listener.get(f"/c1/{page}")
@@ -164,7 +164,7 @@ async def test_pages_load_all_they_name_under_a_strict_policy():
                 )
 
 
-async def test_assets_are_asked_for_again_and_not_sent_again():
+async def test_unchanged_assets_are_answered_with_304():
     async with playing() as lab:
         first = await lab.listener.get("/_player/hls.min.js")
         tag = first.headers["etag"]
@@ -178,7 +178,7 @@ async def test_assets_are_asked_for_again_and_not_sent_again():
         assert "immutable" in named.headers["cache-control"]
 
 
-async def test_the_broadcaster_is_here_for_whoever_holds_a_key():
+async def test_the_broadcast_page_is_served_with_a_strict_policy():
     async with playing() as lab:
         page = await lab.listener.get("/broadcast.html")
         assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -220,7 +220,7 @@ async def test_the_operator_allows_the_player_page_further_hosts():
     assert "https://media.example.com;" in (await loading).headers["Content-Security-Policy"]
 
 
-async def test_of_the_console_only_what_is_shared_is_here():
+async def test_only_shared_files_of_the_console_are_served():
     async with playing() as lab:
         for path in ("players/style.css", "style.css", "vendor/preact/preact.js", "hls.min.js", "players/hls.min.js"):
             assert (await lab.listener.get(f"/_player/{path}")).status == 200, path
@@ -239,7 +239,7 @@ async def test_everything_else_is_not_found(path):
         assert (await lab.listener.get(path.replace(" ", "%20"))).status in (400, 404)
 
 
-async def test_the_name_of_a_channel_leads_to_its_page_with_its_query():
+async def test_the_name_of_a_channel_redirects_to_its_page_with_the_query():
     async with playing(channel("c1")) as lab:
         for name in ("c1", "c1@720p", "nobody"):  # whether or not it exists
             reply = await lab.listener.get(f"/{name}?sign=1-a")
@@ -265,7 +265,7 @@ async def test_other_methods_are_not_allowed_and_the_answer_names_those_that_are
         assert (await lab.listener.get("/c1", "TRACE")).headers["allow"] == reads
 
 
-async def test_folders_get_posts_and_no_further_methods():
+async def test_folders_accept_only_get_and_post():
     seen = []
     async with playing() as lab:
         router = lab.listener.server.handler
@@ -276,7 +276,7 @@ async def test_folders_get_posts_and_no_further_methods():
     assert seen == [("GET", "a/b"), ("POST", "a/b")]
 
 
-async def test_the_address_of_sessions_takes_no_reads_and_its_options_name_the_media_types():
+async def test_session_addresses_refuse_reads_and_name_their_media_types():
     methods = "DELETE, OPTIONS, PATCH, POST"
     seen = []
     async with playing(channel("c1")) as lab:
@@ -295,7 +295,7 @@ async def test_the_address_of_sessions_takes_no_reads_and_its_options_name_the_m
         assert "accept-post" not in (await lab.listener.get("/c1/live.m3u8", "OPTIONS")).headers
 
 
-async def test_the_names_of_the_api_lead_to_no_page():
+async def test_names_of_the_api_have_no_page():
     both = {"", "healthcheck", "ready", "broadcast.json", "_player", "_servers"}  # they are on both listeners
     names = {route.path.split("/")[1] for route in ROUTES} - both
     async with playing() as lab:
@@ -317,7 +317,7 @@ async def test_the_watch_page_names_the_channel_for_link_previews_and_escapes_it
             assert f'<meta property="og:image" content="{host[1]}/c1/poster.jpg?x=%22">' in page
 
 
-async def test_the_watch_page_of_a_protected_channel_names_it_only_to_those_who_may_watch():
+async def test_the_watch_page_names_a_protected_channel_only_to_permitted_viewers():
     async with playing(channel("c1", playAuth="sign", videoname="Secret plans"), channel("bare", isFlv=False)) as lab:
         sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
         refused, unknown = [await lab.listener.get(path) for path in ("/c1/", "/nobody/")]
@@ -335,7 +335,7 @@ async def test_the_watch_page_does_not_need_the_store():
         assert "<title>Live stream</title>" in (await lab.listener.get("/c1/")).text
 
 
-async def test_the_status_tells_name_tracks_and_for_public_channels_the_viewers():
+async def test_the_status_has_name_tracks_and_viewers_of_public_channels():
     async with playing(channel("c1", videoname="One", description="First"), channel("bare", isFlv=False)) as lab:
         said = json.loads((await lab.listener.get("/c1/status.json")).text)
         assert (said["name"], said["description"], said["viewers"]) == ("One", "First", None)
@@ -350,7 +350,7 @@ async def test_the_status_tells_name_tracks_and_for_public_channels_the_viewers(
         assert said["tracks"][0]["codec"].startswith("avc1.")
 
 
-async def test_the_home_page_is_there_without_a_list():
+async def test_the_home_page_is_served_without_a_list():
     async with playing() as lab:
         page = await lab.listener.get("/")
         assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

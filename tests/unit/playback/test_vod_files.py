@@ -1,4 +1,4 @@
-"""Finished films on the playback listener: only they, under the gateway's own protection or their channel's."""
+"""Finished films on the playback listener, protected by the gateway's setting or by their channel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FILES = {
 
 
 class Records:
-    """A store of films with one record; `unavailable`: of no records, because it does not answer."""
+    """A store of films with one record. unavailable: it does not answer."""
 
     unavailable = False
 
@@ -118,7 +118,7 @@ async def test_a_films_files_are_served_with_their_types(local: bool, media: Pat
      "", "a.m3u8", ".hidden/.hidden.m3u8", "films/a%20b/b.m3u8",
      "films/a%20b/a%20bstream_00002.ts"],
 )  # fmt: skip
-async def test_nothing_else_of_the_store_is_there(path: str, media: Path) -> None:
+async def test_other_files_of_the_store_are_not_served(path: str, media: Path) -> None:
     served, _ = films(media)
     assert (await get(served, path))[0].status == 404
 
@@ -142,7 +142,7 @@ async def test_protected_films_need_a_play_sign_of_their_folder(media: Path) -> 
     assert (await get(served, path, f"?sign={SECRETS.sign('films', FAR, SignatureUse.PLAY)}"))[0].status == 403
 
 
-async def test_a_film_of_a_channels_recording_obeys_the_channel(media: Path) -> None:
+async def test_a_film_of_a_recording_has_the_protection_of_its_channel(media: Path) -> None:
     served, channels = films(media, channel("c1", playAuth="sign"))
     path = f"{MOVIE}/{NAME}.m3u8"
     assert (await get(served, path))[0].status == 403
@@ -153,7 +153,7 @@ async def test_a_film_of_a_channels_recording_obeys_the_channel(media: Path) -> 
 
 
 @pytest.mark.parametrize("path", [f"{MOVIE}/{NAME}.m3u8", "c1/holiday/holiday.m3u8"])
-async def test_a_film_of_a_deleted_channel_obeys_what_the_channel_said(path: str, media: Path) -> None:
+async def test_a_film_of_a_deleted_channel_keeps_the_channels_protection(path: str, media: Path) -> None:
     deleted = DeletedChannel.of(channel("c1", playAuth="sign"), 1.0, media=False)
     served, _ = films(media, deleted=[deleted.channel])
     assert (await get(served, path))[0].status == 403
@@ -166,21 +166,21 @@ async def test_a_film_of_a_deleted_channel_obeys_what_the_channel_said(path: str
     assert (await served.serve_node(request(f"/{path}"), path)).status == 404
 
 
-async def test_a_film_of_a_recording_whose_channel_nobody_knows_is_not_there(media: Path) -> None:
+async def test_a_film_of_a_recording_of_an_unknown_channel_is_not_found(media: Path) -> None:
     served, _ = films(media)
     path = f"{MOVIE}/{NAME}.m3u8"
     assert (await get(served, path))[0].status == 404
     assert (await served.serve_node(request(f"/{path}"), path)).status == 404
 
 
-async def test_pieces_of_a_segment_can_be_had(media: Path) -> None:
+async def test_byte_ranges_of_a_segment_are_served(media: Path) -> None:
     served, _ = films(media)
     answer, body = await get(served, "films/a%20b/a%20bstream_00001.ts", range="bytes=10-19")
     assert (answer.status, body) == (206, bytes(range(10, 20)))
 
 
 def video(body: bytes) -> dict[str, Any]:
-    """What the page's script reads."""
+    """The data that the script of the page reads."""
     found = re.search(rb'<meta name="video" content="([^"]*)">', body)
     assert found is not None, body
     return dict(json.loads(html.unescape(found[1].decode())))
@@ -237,7 +237,7 @@ async def test_media_without_known_protection_have_no_page(media: Path) -> None:
     assert (await get(served, "c1/holiday/"))[0].status == 404
 
 
-async def test_the_folder_alone_leads_to_the_page_with_the_query(media: Path) -> None:
+async def test_the_folder_without_a_slash_redirects_to_the_page_with_the_query(media: Path) -> None:
     served, _ = films(media)
     for path, query, location in (
         ("films/a%20b", "?sign=1-a&embed=1", "a%20b/?sign=1-a&embed=1"),

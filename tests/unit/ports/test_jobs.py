@@ -1,4 +1,4 @@
-"""Jobs: their states are a table, and the desk moves them by it."""
+"""Jobs: a table of state transitions, and the queue that follows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.ports.jobs import TRANSITIONS, VOD, JobState, StoredJob
 
 
 class Memory:
-    """A JobStore in a dictionary."""
+    """A `JobStore` in a dictionary."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, StoredJob] = {}
@@ -57,7 +57,7 @@ def desk(told: list[Event]) -> JobQueue:
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(JobState, JobState)))
-def test_a_job_takes_the_steps_of_the_table_and_no_others(old: JobState, new: JobState) -> None:
+def test_a_job_allows_only_the_listed_state_transitions(old: JobState, new: JobState) -> None:
     job = StoredJob("1", VOD, "a.mp4", 0, 0, state=old)
     if new in TRANSITIONS[old]:
         assert job.to(new, 5.0).state is new and job.to(new, 5.0).version == 2
@@ -66,17 +66,17 @@ def test_a_job_takes_the_steps_of_the_table_and_no_others(old: JobState, new: Jo
             job.to(new, 5.0)
 
 
-def test_the_states_are_those_of_mediaconvert() -> None:
+def test_the_job_states_are_those_of_mediaconvert() -> None:
     assert [str(s) for s in JobState] == ["SUBMITTED", "PROGRESSING", "COMPLETE", "CANCELED", "ERROR"]
     assert [s for s in JobState if s.finished] == [JobState.COMPLETE, JobState.CANCELED, JobState.ERROR]
 
 
-def test_a_stored_job_comes_back_and_fields_of_other_versions_do_no_harm() -> None:
+def test_a_stored_job_is_read_back_despite_unknown_fields() -> None:
     job = StoredJob("1", VOD, "a.mp4", 1.5, 2.5, JobState.ERROR, 40, {"hls": "a"}, "why", "me", 2, {"x": 1}, 7)
     assert StoredJob.of_item({**job.as_item(), "later": True}) == job
 
 
-async def test_a_job_that_is_done_is_told_of(desk: JobQueue, told: list[Event]) -> None:
+async def test_a_completed_job_emits_an_event(desk: JobQueue, told: list[Event]) -> None:
     job, new = await desk.submit(VOD, "a.mp4")
     assert new and job.state is JobState.SUBMITTED
     job = await desk.begin(job, "me")
@@ -90,20 +90,20 @@ async def test_a_job_that_is_done_is_told_of(desk: JobQueue, told: list[Event]) 
     }  # fmt: skip
 
 
-async def test_a_job_that_failed_is_told_of_in_one_line(desk: JobQueue, told: list[Event]) -> None:
+async def test_a_failed_job_emits_an_event_with_a_one_line_error(desk: JobQueue, told: list[Event]) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     failed = await desk.fail(await desk.begin(job, "me"), "it is\n  text")
     assert failed.error == "it is text"
     assert told[0].type is EventType.JOB_FAILED and told[0].data["error"] == "it is text"
 
 
-async def test_the_same_id_is_the_same_job(desk: JobQueue) -> None:
+async def test_submitting_the_same_id_again_gives_the_same_job(desk: JobQueue) -> None:
     job, new = await desk.submit(VOD, "a.mp4", id="1-a")
     again, newer = await desk.submit(VOD, "a.mp4", id="1-a")
     assert (new, newer) == (True, False) and again == job
 
 
-async def test_an_owner_learns_that_its_job_was_cancelled(desk: JobQueue) -> None:
+async def test_the_owner_is_informed_when_its_job_is_cancelled(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     job = await desk.begin(job, "me")
     stopped: list[str] = []
@@ -115,7 +115,7 @@ async def test_an_owner_learns_that_its_job_was_cancelled(desk: JobQueue) -> Non
             await step
 
 
-async def test_what_is_over_is_not_cancelled(desk: JobQueue) -> None:
+async def test_a_finished_or_unknown_job_cannot_be_cancelled(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     await desk.cancel(job.id)
     with pytest.raises(JobFinished):
@@ -124,19 +124,19 @@ async def test_what_is_over_is_not_cancelled(desk: JobQueue) -> None:
         await desk.cancel("nothing")
 
 
-async def test_a_job_given_back_in_good_order_was_not_begun(desk: JobQueue) -> None:
+async def test_a_requeued_job_does_not_count_an_attempt(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     back = await desk.requeue(await desk.begin(job, "me"))
     assert (back.state, back.attempts, back.owner) == (JobState.SUBMITTED, 0, "")
 
 
-async def test_whoever_does_jobs_is_told_of_new_ones(desk: JobQueue) -> None:
+async def test_submitting_a_job_notifies_listeners(desk: JobQueue) -> None:
     seen: list[StoredJob] = []
     desk.when_submitted(seen.append)
     job, _ = await desk.submit(VOD, "a.mp4")
     assert seen == [job]
 
 
-def test_ids_are_in_order_of_time() -> None:
+def test_job_ids_sort_by_time() -> None:
     ids = [new_id(now) for now in (1_700_000_000.0, 1_700_000_000.5, 1_800_000_000.0)]
     assert ids == sorted(ids) and len(set(ids)) == 3

@@ -1,4 +1,4 @@
-"""The keys of what is kept."""
+"""Storage keys of recordings and pictures."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gateway.ports.media_keys import MediaKind, parse
 MS = 1_767_323_045_678  # 2026-01-02 03:04:05.678 UTC
 
 
-def test_keys_are_those_of_the_layout() -> None:
+def test_keys_follow_the_documented_layout() -> None:
     assert media_keys.video_key("c1", MS) == "c1/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045678.mp4"
     assert media_keys.playlist_key("c1", MS) == "c1/vod-1767323045678.m3u8"
     assert media_keys.segment_key("c1", MS + 7) == "c1/720p/1767323045685.ts"
 
 
-def test_images_are_named_after_utc_whatever_zone_they_come_in() -> None:
+def test_image_keys_contain_utc_in_any_time_zone() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=9)))
     assert media_keys.image_key("c1", moment) == "c1/images/2026/1/1/capture-2026-01-01_18-04-05.jpg"
 
 
 @given(st.integers(1_000_000_000_000, 9_999_999_999_999))
-def test_a_key_says_when_it_began(ms: int) -> None:
+def test_the_start_time_can_be_parsed_from_a_key(ms: int) -> None:
     for key, kind in (
         (media_keys.video_key("a.b-c", ms), MediaKind.VIDEO),
         (media_keys.playlist_key("a.b-c", ms), MediaKind.ONDEMAND),
@@ -45,7 +45,7 @@ def test_a_key_says_when_it_began(ms: int) -> None:
      "c1/mp4/2026/1/2/film.mp4", "c1/720p/5.ts", "c1/vod-5.m3u8", "uploads/c1/vod-1767323045678.m3u8",
      "c1/images/2026/1/2/capture-2026-99-99_03-04-05.jpg", "film/film.m3u8", "c1/720p/1767323045678.ts.tmp"],
 )  # fmt: skip
-def test_what_is_not_ours_says_nothing(key: str) -> None:
+def test_foreign_keys_are_not_parsed(key: str) -> None:
     assert parse(key) is None
 
 
@@ -56,7 +56,7 @@ def test_what_is_not_ours_says_nothing(key: str) -> None:
      "c1/motion/images/2026/11/20/2026-11-20_06-54-58-123_0-31_.jpeg",
      "c1/motion/mp4/2026/11/20/2026-11-20_06-54-58-123_0-31_.mp4"],
 )  # fmt: skip
-def test_numbers_behind_a_name_and_clips_of_motion_are_ours(key: str) -> None:
+def test_numbered_keys_and_motion_clips_are_parsed(key: str) -> None:
     assert parse(key) is not None
 
 
@@ -74,9 +74,7 @@ CHINA = timezone(timedelta(hours=8))
          datetime(2022, 3, 9, 1, 2, 3)),
     ],
 )  # fmt: skip
-def test_names_of_the_original_system_are_in_the_zone_of_its_container(
-    key: str, kind: MediaKind, start: datetime
-) -> None:
+def test_keys_of_the_original_system_use_its_time_zone(key: str, kind: MediaKind, start: datetime) -> None:
     assert parse(key) == media_keys.MediaKey("c1", kind, start.replace(tzinfo=CHINA).timestamp())
 
 
@@ -86,5 +84,5 @@ def test_names_of_the_original_system_are_in_the_zone_of_its_container(
      "c1/mp4/2022/2/31/vod-index.m3u8", "c1/mp4/vod-index.m3u8", "c1/mp4/0001/1/1/vod-index.m3u8",
      "c1/motion/mp4/2022/3/9/2022-13-9_01-02-03-004_all-35_.mp4"],
 )  # fmt: skip
-def test_what_the_original_system_never_wrote_says_nothing(key: str) -> None:
+def test_invalid_keys_of_the_original_system_are_not_parsed(key: str) -> None:
     assert parse(key) is None

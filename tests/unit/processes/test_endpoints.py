@@ -1,4 +1,4 @@
-"""The listening sockets of the slots: which of them get connections."""
+"""Listening sockets of the worker slots: which of them accept connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened() -> Iterator[OpenSockets]:
 
 
 def _connections(opened: OpenSockets, name: str = "http") -> list[int]:
-    """How many of 40 connections each slot gets."""
+    """The number of connections that each slot gets out of 40."""
     with contextlib.ExitStack() as stack:
         for _ in range(40):
             stack.enter_context(socket.create_connection(("127.0.0.1", opened.ports[name]), 5))
@@ -45,9 +45,7 @@ def _connections(opened: OpenSockets, name: str = "http") -> list[int]:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_slot_without_a_worker_gets_no_connections_until_the_next_one_takes_its_sockets(
-    opened: OpenSockets, number: int
-) -> None:
+def test_a_slot_without_a_worker_gets_no_connections(opened: OpenSockets, number: int) -> None:
     for _ in range(2):
         opened.stop_listening(number)
     counts = _connections(opened)
@@ -65,7 +63,7 @@ def test_a_slot_without_a_worker_gets_no_connections_until_the_next_one_takes_it
         link.close()
 
 
-async def test_silence_counts_from_ready_on_and_every_message_ends_it() -> None:
+async def test_silence_of_a_worker_counts_since_its_last_message_after_ready() -> None:
     child = Child((), Begin(WorkerSlot("h", 1, 1, 2, Path("/run"), ""), OpenPorts()), lambda: None)
     reader = asyncio.StreamReader()
     listening = asyncio.ensure_future(child._listen(reader, 0))

@@ -1,4 +1,4 @@
-"""What master and worker say to each other: lines whole and in pieces, and a seat's first word."""
+"""Messages between master and worker: complete lines, partial lines, and the first message."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ def feed_all_ways(data: bytes) -> None:
     assert lines.receive(data + b'{"say":') == expected
 
 
-def test_lines_are_read_whole_byte_by_byte_and_with_more_behind():
+def test_lines_are_read_from_pieces_of_any_size():
     data = BEGIN.encode() + encode_message(WorkerCommand.RETIRE)
     feed_all_ways(data)
     begin, retire = LineReader().receive(data)
@@ -35,7 +35,7 @@ def test_lines_are_read_whole_byte_by_byte_and_with_more_behind():
 
 
 @pytest.mark.parametrize("data", [b"hello\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\n", b"x" * (MAX_LINE + 1)])
-def test_what_is_no_line_breaks_the_link(data: bytes):
+def test_an_invalid_line_breaks_the_link(data: bytes):
     with pytest.raises(LinkBroken):
         LineReader().receive(data)
 
@@ -44,23 +44,23 @@ def test_what_is_no_line_breaks_the_link(data: bytes):
     "said",
     [{}, {"slot": 1}, {"slot": {"folder": "x"}, "ports": {}, "sockets": {}}, {"slot": None, "ports": {}, "sockets": 1}],
 )
-def test_a_first_line_that_tells_no_place_breaks_the_link(said: dict[str, object]):
+def test_an_invalid_first_message_breaks_the_link(said: dict[str, object]):
     with pytest.raises(LinkBroken):
         Begin.decode(said)
 
 
-def test_the_secret_is_in_no_words_about_a_slot():
+def test_the_repr_of_a_slot_does_not_contain_the_secret():
     assert "a secret" not in repr(SLOT)
 
 
-def test_a_slot_names_its_process_node_and_socket():
+def test_a_slot_has_names_for_process_node_and_socket():
     assert (SLOT.name, SLOT.id, SLOT.first) == ("2-3", "0a1b2c3d.2-3", False)
     assert SLOT.socket == Path("/run/millrace/0a1b2c3d.2-3.sock")
     first = WorkerSlot("0a1b2c3d", 1, 1, 4, Path("/run/millrace"), "")
     assert (first.name, first.id, first.first) == ("1", "0a1b2c3d.1", True)
 
 
-def test_siblings_are_those_of_the_same_host_that_have_a_socket(tmp_path: Path):
+def test_siblings_are_workers_of_the_same_host_with_a_socket(tmp_path: Path):
     slot = WorkerSlot("0a1b2c3d", 1, 1, 4, tmp_path, "")
     for name in ("0a1b2c3d.1.sock", "0a1b2c3d.2-3.sock", "0a1b2c3d.3.counters", "ffffffff.2.sock", "lock"):
         (tmp_path / name).touch()
@@ -73,7 +73,7 @@ def seated(begin: Begin) -> tuple[WorkerLink, socket.socket]:
     return WorkerLink(theirs.detach()), ours
 
 
-def test_a_seat_gives_each_listener_its_sockets_once():
+def test_a_worker_link_gives_each_listener_its_sockets_once():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         seat, master = seated(Begin(SLOT, OpenPorts(http=port), {"http": (os.dup(listening.fileno()),)}))
@@ -87,7 +87,7 @@ def test_a_seat_gives_each_listener_its_sockets_once():
         seat.close()
 
 
-async def test_a_seat_passes_on_what_the_master_says_and_takes_its_end_for_a_stop():
+async def test_a_worker_link_forwards_commands_and_stops_when_the_master_ends():
     seat, master = seated(BEGIN_ALONE)
     told: list[WorkerCommand] = []
     heard = asyncio.Event()
@@ -109,7 +109,7 @@ async def test_a_seat_passes_on_what_the_master_says_and_takes_its_end_for_a_sto
     seat.close()
 
 
-async def test_commands_that_arrive_with_the_first_message_are_passed_on():
+async def test_commands_that_arrive_with_the_first_message_are_forwarded():
     ours, theirs = socket.socketpair()
     with ours:
         ours.sendall(BEGIN_ALONE.encode() + encode_message(WorkerCommand.OPENED) + encode_message(WorkerCommand.STOP))
@@ -120,7 +120,7 @@ async def test_commands_that_arrive_with_the_first_message_are_passed_on():
         seat.close()
 
 
-def test_a_link_with_nobody_behind_it_is_no_seat():
+def test_a_worker_link_without_a_master_raises_link_broken():
     ours, theirs = socket.socketpair()
     ours.close()
     with pytest.raises(LinkBroken, match="no master"):

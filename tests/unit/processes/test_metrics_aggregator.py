@@ -1,4 +1,4 @@
-"""One scrape for all workers of a host: those that answer, those that do not, and those that are gone."""
+"""One scrape covers all workers of a host: running, silent and dead ones."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class _Answer:
 
 
 class Wire:
-    """Stands in for Peers: what each worker answers, by its node id."""
+    """Replaces `Peers`: returns the answer of each worker by its node id."""
 
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
@@ -56,7 +56,7 @@ class Wire:
 
 
 class Worker:
-    """A worker of the host; `sent` is a counter of it, `viewers` a gauge."""
+    """A worker of the host. sent: its counter; viewers: its gauge."""
 
     def __init__(self, folder: Path, wire: Wire, number: int, start: int = 1) -> None:
         self.slot = WorkerSlot(HOST, number, start, 4, folder, "")
@@ -75,7 +75,7 @@ class Worker:
         self.slot.socket.touch()
 
     def end(self) -> None:
-        """It is gone, and the master has taken its socket away."""
+        """Ends the worker and removes its socket, as the master does."""
         self.dead = True
         self.slot.socket.unlink()
 
@@ -87,13 +87,13 @@ def make(tmp_path: Path) -> Callable[..., Worker]:
 
 
 def of(measured: MetricsSnapshot) -> tuple[float, float, Mapping[str, float]]:
-    """Bytes sent, viewers, processes by state."""
+    """Bytes sent, viewers, and processes by state."""
     values = measured.values
     states = {labels[0]: value for labels, value in values[metric_table.PROCESSES.name].items()}
     return values[metric_table.BYTES_OUT.name]["flv",], values[metric_table.VIEWERS.name]["flv",], states
 
 
-async def test_a_scrape_of_one_worker_shows_all(make: Callable[..., Worker]):
+async def test_a_scrape_of_one_worker_shows_all_workers(make: Callable[..., Worker]):
     one, two, three = make(1), make(2), make(3)
     for n, worker in enumerate((one, two, three), 1):
         worker.sent, worker.viewers = 100 * n, n
@@ -112,7 +112,7 @@ async def test_counters_of_a_worker_that_died_stay_in_the_sum(make: Callable[...
     assert of(await one.sums()) == (510, 0, {"summed": 2, "silent": 0})
 
 
-async def test_they_stay_when_the_worker_that_summed_dies_too(make: Callable[..., Worker]):
+async def test_counters_of_dead_workers_survive_the_aggregating_worker(make: Callable[..., Worker]):
     one, two = make(1), make(2)
     one.sent, two.sent = 30, 500
     assert of(await one.sums())[0] == 530
@@ -122,7 +122,7 @@ async def test_they_stay_when_the_worker_that_summed_dies_too(make: Callable[...
     assert of(await fresh.sums())[0] == 530
 
 
-async def test_the_last_word_of_a_worker_that_ends_counts(make: Callable[..., Worker]):
+async def test_the_last_counters_of_an_ending_worker_count(make: Callable[..., Worker]):
     one, two = make(1), make(2)
     two.sent = 7
     await two.sums.keep()
@@ -130,7 +130,7 @@ async def test_the_last_word_of_a_worker_that_ends_counts(make: Callable[..., Wo
     assert of(await one.sums())[0] == 7
 
 
-async def test_a_silent_worker_is_counted_and_keeps_only_what_it_told_before(
+async def test_a_silent_worker_keeps_only_its_last_counters_in_the_sum(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(metrics_aggregator, "REQUEST_SECONDS", 0.05)
@@ -145,13 +145,15 @@ async def test_a_silent_worker_is_counted_and_keeps_only_what_it_told_before(
 
 
 @pytest.mark.parametrize("said", [b"no measurements", b"{}", b"x" * 5_000_000])
-async def test_a_worker_that_makes_no_sense_is_silent(make: Callable[..., Worker], said: bytes):
+async def test_a_worker_with_an_invalid_answer_counts_as_silent(make: Callable[..., Worker], said: bytes):
     one, two = make(1), make(2)
     two.says = said
     assert of(await one.sums())[2] == {"summed": 1, "silent": 1}
 
 
-async def test_many_dead_become_one_file_and_nothing_is_counted_twice(make: Callable[..., Worker], tmp_path: Path):
+async def test_counter_files_of_dead_workers_are_merged_without_double_counting(
+    make: Callable[..., Worker], tmp_path: Path
+):
     one = make(1)
     one.sent = 1
     for start in range(1, 41):
@@ -163,7 +165,7 @@ async def test_many_dead_become_one_file_and_nothing_is_counted_twice(make: Call
     assert len(list(tmp_path.glob(f"{HOST}.2*.counters"))) <= 17
 
 
-async def test_a_death_between_the_two_steps_of_that_counts_nothing_twice(
+async def test_a_crash_while_merging_counter_files_counts_nothing_twice(
     make: Callable[..., Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     one = make(1)
@@ -187,7 +189,7 @@ async def test_a_death_between_the_two_steps_of_that_counts_nothing_twice(
     assert of(await one.sums())[0] == 190
 
 
-async def test_a_file_that_makes_no_sense_costs_only_itself(make: Callable[..., Worker], tmp_path: Path):
+async def test_an_invalid_counter_file_is_ignored(make: Callable[..., Worker], tmp_path: Path):
     one, two = make(1), make(2)
     one.sent = 5
     two.end()
@@ -196,7 +198,7 @@ async def test_a_file_that_makes_no_sense_costs_only_itself(make: Callable[..., 
     assert of(await one.sums())[0] == 5
 
 
-async def test_the_answer_is_json_for_siblings(make: Callable[..., Worker]):
+async def test_the_answer_to_siblings_is_json(make: Callable[..., Worker]):
     one = make(1)
     request: Any = Request
     answer = await one.sums.operate(request, "")

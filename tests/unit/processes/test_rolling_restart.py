@@ -1,4 +1,4 @@
-"""The master's decisions: who is started, retired and stopped, and when."""
+"""The master decides when to start, retire and stop workers."""
 
 from gateway.processes.rolling_restart import (
     FIRST_PAUSE,
@@ -31,7 +31,7 @@ def started(actions: list[Action]) -> WorkerInstance:
 
 
 def serving(count: int = 2) -> tuple[RollingRestart, list[WorkerInstance]]:
-    """A fleet whose workers all serve, in the order of their slots."""
+    """A fleet of workers that all serve, in the order of their slots."""
     fleet = RollingRestart(count)
     first = started(fleet.begin(0.0))
     others = starts(fleet.ready(first, 0.0))
@@ -52,7 +52,7 @@ def test_the_first_worker_starts_alone_then_all_others():
     assert fleet.state is MasterState.RUNNING
 
 
-def test_one_that_cannot_begin_ends_the_whole_start_with_its_code():
+def test_a_worker_that_cannot_start_ends_the_master_with_its_exit_code():
     fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
     assert fleet.ended(first, 2, 1.0) == [ExitMaster(2)]
@@ -63,7 +63,7 @@ def test_one_that_cannot_begin_ends_the_whole_start_with_its_code():
     assert fleet.ended(first, 0, 2.0) == [ExitMaster(1)]
 
 
-def test_a_worker_that_dies_is_replaced_after_a_pause_and_named_to_its_successor():
+def test_a_dead_worker_is_replaced_after_a_pause():
     fleet, (_, second) = serving()
     assert fleet.ended(second, -9, LATER) == [StopListening(2), RestartLater(2, FIRST_PAUSE)]
     (start,) = fleet.pause_over(2, LATER)
@@ -73,13 +73,13 @@ def test_a_worker_that_dies_is_replaced_after_a_pause_and_named_to_its_successor
     assert fleet.ready(start.worker, LATER) == []
 
 
-def test_connections_wait_for_a_successor_only_if_nobody_else_can_take_them():
+def test_the_last_listening_slot_keeps_its_socket_open_for_a_successor():
     fleet, (first, second) = serving()
     assert StopListening(2) in fleet.ended(second, -9, LATER)
     assert fleet.ended(first, -9, LATER) == [RestartLater(1, FIRST_PAUSE)]
 
 
-def test_pauses_grow_while_workers_die_soon_and_no_further_than_to_their_bound():
+def test_restart_pauses_grow_up_to_a_limit_while_workers_die_early():
     fleet, (_, worker) = serving()
     now, pauses = LATER, []
     for _ in range(12):
@@ -94,7 +94,7 @@ def test_pauses_grow_while_workers_die_soon_and_no_further_than_to_their_bound()
     assert fleet.ended(worker, 1, now + LATER) == [StopListening(2), RestartLater(2, FIRST_PAUSE)]
 
 
-def test_a_reload_replaces_one_slot_after_the_other_and_no_old_one_goes_before_its_successor_serves():
+def test_a_reload_replaces_slots_one_by_one_without_downtime():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
     assert (fresh.number, fresh.start) == (1, 2)
@@ -108,7 +108,7 @@ def test_a_reload_replaces_one_slot_after_the_other_and_no_old_one_goes_before_i
     assert fleet.ended(second, 0, LATER) == []
 
 
-def test_a_new_worker_that_does_not_start_ends_the_reload_and_the_old_ones_go_on():
+def test_a_failed_new_worker_ends_the_reload_and_keeps_the_old_ones():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
     assert fleet.ended(fresh, 1, LATER) == [RestartDone(failed=1)]
@@ -116,14 +116,14 @@ def test_a_new_worker_that_does_not_start_ends_the_reload_and_the_old_ones_go_on
     assert (first.state, second.state) == (WorkerState.SERVING, WorkerState.SERVING)
 
 
-def test_a_worker_that_dies_while_its_successor_starts_needs_no_other():
+def test_a_worker_dying_while_its_successor_starts_needs_no_other_replacement():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
     assert fleet.ended(first, -11, LATER) == []
     assert [type(one) for one in fleet.ready(fresh, LATER)] == [StartWorker]
 
 
-def test_where_both_fail_the_slot_is_filled_again():
+def test_a_slot_is_restarted_if_old_and_new_worker_fail():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
     fleet.ended(first, -11, LATER)
@@ -131,7 +131,7 @@ def test_where_both_fail_the_slot_is_filled_again():
     assert len(starts(fleet.pause_over(1, LATER))) == 1
 
 
-def test_a_slot_that_pauses_after_a_death_is_filled_by_the_reload():
+def test_a_reload_fills_a_slot_in_its_restart_pause():
     fleet, (first, _) = serving()
     fleet.ended(first, 1, LATER)
     fresh = started(fleet.reload(LATER))
@@ -139,7 +139,7 @@ def test_a_slot_that_pauses_after_a_death_is_filled_by_the_reload():
     assert fleet.pause_over(1, LATER) == []
 
 
-def test_a_replacement_that_began_before_the_reload_is_replaced_too():
+def test_a_worker_started_before_the_reload_is_replaced_too():
     fleet, (first, _) = serving()
     fleet.ended(first, 1, LATER)
     replacement = started(fleet.pause_over(1, LATER))
@@ -149,7 +149,7 @@ def test_a_replacement_that_began_before_the_reload_is_replaced_too():
     assert fleet.ready(fresh, LATER + 3)[0] == RetireWorker(replacement)
 
 
-def test_asked_to_reload_meanwhile_it_is_done_once_more():
+def test_reload_requests_during_a_reload_cause_one_more_reload():
     fleet, (_, second) = serving()
     fresh = started(fleet.reload(LATER))
     assert fleet.reload(LATER) == []
@@ -160,7 +160,7 @@ def test_asked_to_reload_meanwhile_it_is_done_once_more():
     assert isinstance(start, StartWorker) and (start.worker.number, start.worker.start) == (1, 3)
 
 
-def test_a_reload_before_all_serve_waits_for_them():
+def test_a_reload_waits_until_all_workers_serve():
     fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
     assert fleet.reload(1.0) == []
@@ -170,7 +170,7 @@ def test_a_reload_before_all_serve_waits_for_them():
     assert isinstance(start, StartWorker) and start.worker.number == 1
 
 
-def test_a_stop_reaches_all_also_those_that_start_and_retire():
+def test_a_stop_also_reaches_starting_and_retiring_workers():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
     other = started(fleet.ready(fresh, LATER))
@@ -182,7 +182,7 @@ def test_a_stop_reaches_all_also_those_that_start_and_retire():
     assert fleet.ended(other, 0, LATER) == [ExitMaster(0)]
 
 
-def test_nothing_is_started_while_it_stops():
+def test_no_worker_is_started_during_a_stop():
     fleet, (first, second) = serving()
     fleet.ended(second, 1, LATER)
     fleet.stop()
@@ -191,14 +191,14 @@ def test_nothing_is_started_while_it_stops():
     assert fleet.ended(first, 0, LATER) == [ExitMaster(0)]
 
 
-def test_a_worker_that_ends_badly_while_it_stops_is_told_by_the_exit_code():
+def test_a_worker_failure_during_a_stop_sets_the_exit_code():
     fleet, (first, second) = serving()
     fleet.stop()
     fleet.ended(first, -9, LATER)
     assert fleet.ended(second, 0, LATER) == [ExitMaster(1)]
 
 
-def test_a_stop_with_nobody_alive_is_the_end():
+def test_a_stop_without_running_workers_exits_at_once():
     fleet = RollingRestart(1)
     (worker,) = starts(fleet.begin(0.0))
     fleet.ready(worker, 0.0)

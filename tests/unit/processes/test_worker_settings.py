@@ -1,4 +1,4 @@
-"""What several workers share and divide: ports, settings, the folder of what runs, and what a reload cannot change."""
+"""Shared and divided resources of several workers: ports, settings, run folder, and limits of a reload."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def slot(count: int = 4) -> WorkerSlot:
 # ---- ports ----
 
 
-def test_one_port_has_a_socket_for_each_worker_and_connections_spread_over_them():
+def test_connections_to_one_port_are_spread_over_the_workers():
     shares = listen_shared("http", "127.0.0.1", 0, 3)
     try:
         port = port_of(shares[0])
@@ -53,7 +53,7 @@ def test_one_port_has_a_socket_for_each_worker_and_connections_spread_over_them(
             one.close()
 
 
-def test_what_waits_for_a_worker_waits_for_whoever_takes_its_socket_over():
+def test_queued_connections_wait_for_the_next_owner_of_the_socket():
     (first,) = listen_shared("http", "127.0.0.1", 0, 1)
     old = first[0].dup()
     with socket.create_connection(("127.0.0.1", port_of(first)), 5) as client:
@@ -66,7 +66,7 @@ def test_what_waits_for_a_worker_waits_for_whoever_takes_its_socket_over():
     old.close()
 
 
-def test_nobody_gets_into_a_port_that_another_gateway_shares_among_its_workers():
+def test_a_port_shared_by_workers_is_in_use_for_other_gateways():
     shares = listen_shared("http", "127.0.0.1", 0, 2)
     port = port_of(shares[0])
     try:
@@ -92,7 +92,7 @@ def test_only_the_first_worker_gets_the_admin_port():
         opened.close()
 
 
-def test_a_taken_port_leaves_nothing_open():
+def test_a_port_in_use_leaves_no_other_sockets_open():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         before = len(os.listdir("/proc/self/fd"))
@@ -105,7 +105,7 @@ def test_a_taken_port_leaves_nothing_open():
 # ---- settings ----
 
 
-def test_bounds_of_the_node_are_divided_among_its_workers():
+def test_limits_of_the_node_are_divided_among_its_workers():
     divided = settings_for_worker(
         settings("limits.publishers=10", "workers.most=9", "recording.spool_bytes=1000"), slot(4)
     )
@@ -113,13 +113,13 @@ def test_bounds_of_the_node_are_divided_among_its_workers():
     assert settings_for_worker(settings(), slot(4)).limits.publishers == 0, "no bound stays none"
 
 
-def test_workers_find_each_other_in_a_registry_of_their_own_where_none_is_set():
+def test_workers_without_a_configured_registry_get_a_local_one():
     found = with_host_registry(settings(), slot())
     assert found.registry == f"sqlite:///{Path('var/nodes.db').absolute()}"
     assert found.cluster.secret.get_secret_value() == "made by the master"
 
 
-def test_a_registry_and_a_secret_that_are_set_stay():
+def test_a_configured_registry_and_secret_are_kept():
     found = with_host_registry(
         settings("registry=dynamodb://video-streaming", "cluster.secret=ours alone to know"), slot()
     )
@@ -127,7 +127,7 @@ def test_a_registry_and_a_secret_that_are_set_stay():
     assert found.cluster.secret.get_secret_value() == "ours alone to know"
 
 
-def test_zero_workers_are_one_for_each_core():
+def test_zero_workers_means_one_per_core():
     assert worker_count(settings("serve.workers=3")) == 3
     assert worker_count(settings("serve.workers=0")) == cores() >= 1
 
@@ -135,13 +135,13 @@ def test_zero_workers_are_one_for_each_core():
 @pytest.mark.parametrize(
     ("quota", "most"), [("max 100000", 9999), ("150000 100000", 2), ("10000 100000", 1), ("nonsense", 9999)]
 )
-def test_cores_are_those_that_a_container_may_use(tmp_path: Path, quota: str, most: int):
+def test_the_number_of_cores_respects_the_container_quota(tmp_path: Path, quota: str, most: int):
     file = tmp_path / "cpu.max"
     file.write_text(quota + "\n")
     assert cores(file) == min(most, len(os.sched_getaffinity(0)))
 
 
-def test_a_reload_says_what_it_cannot_change():
+def test_a_reload_lists_options_that_need_a_restart():
     old = settings("serve.workers=2")
     assert (
         needs_restart(old, settings("serve.workers=2", "stream.linger=5", "log.level=debug"), gateway_endpoints) == []
@@ -171,12 +171,14 @@ def test_a_reload_says_what_it_cannot_change():
         ),
     ],
 )
-def test_doctor_knows_processes_and_cores(workers: int, most: int, spreads: bool, state: FindingState, words: str):
+def test_the_doctor_compares_processes_and_cores(
+    workers: int, most: int, spreads: bool, state: FindingState, words: str
+):
     found = processes(settings(f"serve.workers={workers}"), most, spreads)
     assert (found.state, found.words) == (state, words)
 
 
-def test_several_workers_are_refused_where_the_system_does_not_spread_connections(monkeypatch: pytest.MonkeyPatch):
+def test_several_workers_are_refused_on_other_systems_than_linux(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(SettingsError, match=r"serve\.workers is 2, but only Linux"):
         settings("serve.workers=2")
@@ -186,7 +188,7 @@ def test_several_workers_are_refused_where_the_system_does_not_spread_connection
 # ---- the folder of what runs ----
 
 
-def test_the_run_folder_is_private_and_held_by_one_master(tmp_path: Path):
+def test_the_run_folder_is_private_and_locked_by_one_master(tmp_path: Path):
     with run_folder(tmp_path / "run") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         taken = pytest.raises(StoreUnusable, match=f"process {os.getpid()} runs on this data folder already")
@@ -196,7 +198,7 @@ def test_the_run_folder_is_private_and_held_by_one_master(tmp_path: Path):
         pass
 
 
-def test_what_an_earlier_master_left_in_it_is_removed(tmp_path: Path):
+def test_files_of_an_earlier_master_in_the_run_folder_are_removed(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "ffffffff.1.sock").touch()
     (tmp_path / "run" / "ffffffff.1.counters").touch()
@@ -204,7 +206,7 @@ def test_what_an_earlier_master_left_in_it_is_removed(tmp_path: Path):
         assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
-def test_sockets_of_a_data_folder_with_a_long_path_go_elsewhere(tmp_path: Path):
+def test_the_run_folder_moves_if_its_path_is_too_long_for_sockets(tmp_path: Path):
     long = tmp_path / ("x" * 100)
     long.mkdir()
     with run_folder(long / "run") as folder:
@@ -215,7 +217,7 @@ def test_sockets_of_a_data_folder_with_a_long_path_go_elsewhere(tmp_path: Path):
     assert not folder.exists()
 
 
-def test_a_file_system_without_locks_prevents_no_start(
+def test_a_file_system_without_locks_gives_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def refuse(*arguments: object) -> None:
@@ -226,7 +228,7 @@ def test_a_file_system_without_locks_prevents_no_start(
         assert "start no second gateway here" in "".join(capsys.readouterr())
 
 
-def test_a_run_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path):
+def test_a_run_folder_that_cannot_be_created_gives_a_clear_error(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreUnusable, match="cannot be used"), run_folder(tmp_path / "file" / "run"):
         raise AssertionError

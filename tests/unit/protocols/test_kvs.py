@@ -1,4 +1,4 @@
-"""PutMedia's acknowledgements: objects cut and joined anywhere, flat and wrapped, and what each error asks for."""
+"""Acknowledgements of PutMedia: objects cut and joined anywhere, flat and wrapped, and the action for each error."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def test_an_unfinished_object_waits_for_its_end() -> None:
     assert len(reader.receive(FLAT[-1:])) == 1
 
 
-def test_braces_and_quotes_in_texts_end_nothing() -> None:
+def test_braces_and_quotes_in_texts_do_not_end_an_object() -> None:
     text = json.dumps({"EventType": "IDLE", "ErrorCode": '}{"\\'}).encode()
     assert read(text + text) == [Ack(AckEventType.IDLE, code='}{"\\')] * 2
 
 
-def test_the_name_of_the_documentation_is_read_too() -> None:
+def test_the_field_name_of_the_documentation_is_read_too() -> None:
     assert read(b'{"AckEventType":"BUFFERING","FragmentTimecode":"5"}') == [Ack(AckEventType.BUFFERING, 5)]
 
 
-def test_events_of_later_times_are_told_as_others() -> None:
+def test_unknown_events_are_reported_as_other() -> None:
     assert read(b'{"EventType":"TRANSMUTED"}{"unrelated":1}') == [Ack(AckEventType.OTHER)]
 
 
@@ -56,7 +56,7 @@ def test_events_of_later_times_are_told_as_others() -> None:
         b'{"a":"' + b"x" * MAX_ACK + b'"}', b'{"a":"\xff"}',
     ],
 )  # fmt: skip
-def test_what_is_no_acknowledgement_is_the_peers_fault(data: bytes) -> None:
+def test_an_invalid_acknowledgement_is_a_remote_error(data: bytes) -> None:
     for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
         reader = AckReader()
         with pytest.raises(RemoteProtocolError):
@@ -65,7 +65,7 @@ def test_what_is_no_acknowledgement_is_the_peers_fault(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 1.5, 1 << 63, "", "x", "9" * 30, [], {}])
-def test_times_that_cannot_be_meant_are_left_out(value: Any) -> None:
+def test_invalid_times_are_left_out(value: Any) -> None:
     (ack,) = read(json.dumps({"EventType": "RECEIVED", "FragmentTimecode": value}).encode())
     assert ack.timecode is None
 
@@ -91,7 +91,7 @@ acks = st.fixed_dictionaries(
 
 
 @given(st.lists(acks, max_size=5), st.lists(st.sampled_from(["", "\n", "\r\n", " , "]), min_size=5, max_size=5))
-def test_whatever_is_written_is_read(values: list[dict[str, Any]], between: list[str]) -> None:
+def test_random_acknowledgements_are_read_back(values: list[dict[str, Any]], between: list[str]) -> None:
     data = "".join(json.dumps(v) + gap for v, gap in zip(values, between, strict=False)).encode()
     got = read(data)
     assert [str(a.event) for a in got] == [v["EventType"] for v in values]

@@ -1,4 +1,4 @@
-"""What nodes say to each other: signatures and hellos."""
+"""Messages between nodes: signatures and hellos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = 1_900_000_000.0
 TARGET = "/_node/c1?original=1"
 
 
-def test_a_signed_request_is_believed() -> None:
+def test_a_signed_request_is_accepted() -> None:
     assert nodes.verify("s", "GET", TARGET, nodes.sign("s", "GET", TARGET, NOW), NOW) == ""
 
 
@@ -24,12 +24,12 @@ def test_a_signed_request_is_believed() -> None:
     ("secret", "method", "target"),
     [("other", "GET", TARGET), ("s", "POST", TARGET), ("s", "GET", "/_node/c2?original=1"), ("s", "GET", "/_node/c1")],
 )
-def test_a_signature_is_good_for_its_request_alone(secret: str, method: str, target: str) -> None:
+def test_a_signature_is_valid_for_its_own_request_only(secret: str, method: str, target: str) -> None:
     assert nodes.verify(secret, method, target, nodes.sign("s", "GET", TARGET, NOW), NOW) == "wrong"
 
 
 @pytest.mark.parametrize("seconds", [-61, 61, 86_400])
-def test_a_signature_is_good_for_a_minute(seconds: float) -> None:
+def test_a_signature_more_than_a_minute_old_or_ahead_is_refused(seconds: float) -> None:
     assert nodes.verify("s", "GET", TARGET, nodes.sign("s", "GET", TARGET, NOW), NOW + seconds) == "skew"
 
 
@@ -43,16 +43,16 @@ def test_the_time_of_a_signature_cannot_be_changed() -> None:
     assert nodes.verify("s", "GET", TARGET, f"{int(stamp) + 1}-{digest}", NOW) == "wrong"
 
 
-def test_without_a_secret_nobody_is_believed() -> None:
+def test_without_a_secret_every_signature_is_refused() -> None:
     assert nodes.verify("", "GET", TARGET, nodes.sign("", "GET", TARGET, NOW), NOW) == "wrong"
 
 
 @given(st.text(max_size=100))
-def test_any_other_header_is_wrong(value: str) -> None:
+def test_an_invalid_signature_header_is_refused(value: str) -> None:
     assert nodes.verify("s", "GET", TARGET, value, NOW) == "wrong"
 
 
-def test_a_hello_says_what_it_was_told() -> None:
+def test_a_hello_is_read_back() -> None:
     hello = Hello("claim/1", 12.5, {"isFlv": "true", "refererAllow": ["a.example"]})
     assert Hello.decode(hello.encode()) == hello
 
@@ -64,15 +64,15 @@ def test_a_hello_says_what_it_was_told() -> None:
      b'{"session":"a","started":-1,"channel":{}}', b'{"session":"a","started":1e999,"channel":{}}',
      b'{"session":"a","started":1' + b"0" * 400 + b',"channel":{}}'],
 )  # fmt: skip
-def test_a_hello_that_is_none_is_refused(body: bytes) -> None:
+def test_an_invalid_hello_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidData):
         Hello.decode(body)
 
 
-def test_reasons_cross_by_their_words() -> None:
+def test_an_end_reason_is_sent_by_its_name() -> None:
     assert reason_of(wire.write_json({"reason": str(EndReason.KICKED)})) is EndReason.KICKED
 
 
 @pytest.mark.parametrize("said", [None, "of a later version", 5])
-def test_a_reason_that_is_not_known_is_a_lost_publisher(said: object) -> None:
+def test_an_unknown_end_reason_means_a_lost_publisher(said: object) -> None:
     assert reason_of(wire.write_json({"reason": said})) is EndReason.PUBLISHER_GONE

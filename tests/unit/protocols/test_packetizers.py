@@ -103,7 +103,7 @@ def test_a_picture_of_one_slice_is_one_run_of_one_length(size: int, limit: int) 
             assert len(payloads[0]) - len(payloads[-1]) < len(payloads), "the last is shorter by rounding alone"
 
 
-def test_a_slice_takes_the_length_of_the_packets_before_it_where_that_costs_nothing() -> None:
+def test_a_slice_uses_the_packet_length_before_it_if_no_packet_is_added() -> None:
     # Three fragments of 1,000 each fill their packets; the next slice fits into three of the same length.
     payloads = H264Packetizer(AVCC).split(nal.join(h264_units([3_000, 2_500])), MAX_PAYLOAD, False)
     assert [len(p) for p in payloads] == [1_002, 1_002, 1_002, 1_002, 1_002, 502]
@@ -143,7 +143,7 @@ def test_delimiters_filler_and_types_that_rtp_uses_are_not_sent() -> None:
     assert H264Packetizer(AVCC).split(b"", MAX_PAYLOAD, False) == []
 
 
-def test_the_headers_of_aggregates_say_what_their_units_say() -> None:
+def test_the_header_of_an_aggregate_combines_the_headers_of_its_units() -> None:
     (aggregate,) = H264Packetizer(AVCC).split(nal.join([b"\x06a", b"\x41b", b"\xc1c"]), MAX_PAYLOAD, False)
     assert aggregate[0] == 0x80 | 0x40 | 24
     (aggregate,) = H265Packetizer(HVCC).split(nal.join([b"\x02\x0b1", b"\x03\x0a2", b"\x02\x0c3"]), MAX_PAYLOAD, False)
@@ -151,7 +151,7 @@ def test_the_headers_of_aggregates_say_what_their_units_say() -> None:
     assert aggregate[:2] == b"\x60\x0a"
 
 
-def test_lengths_of_other_sizes_are_read() -> None:
+def test_length_fields_of_other_sizes_are_read() -> None:
     two = H264Packetizer(AVCC[:4] + b"\xfd" + AVCC[5:])
     assert two.split(nal.join([b"\x41slice"], 2), MAX_PAYLOAD, False) == [b"\x41slice"]
     with pytest.raises(InvalidData):
@@ -194,7 +194,7 @@ def test_vp9_comes_back_with_its_structure_at_key_frames(sizes: list[int], limit
     assert packetizer.split(b"", limit, False) == []
 
 
-def test_a_vp9_key_frame_that_is_none_has_no_structure() -> None:
+def test_a_vp9_frame_wrongly_marked_as_key_frame_has_no_structure() -> None:
     (payload,) = Vp9Packetizer().split(b"\x86" + bytes(20), MAX_PAYLOAD, True)
     assert read_vp9(payload).predicted
     with pytest.raises(InvalidData):
@@ -301,7 +301,7 @@ def test_each_codec_of_receivers_has_its_packetizer(codec: Codec, config: bytes,
     assert found.clock_rate == clock
 
 
-def test_other_codecs_have_none_and_broken_records_are_errors() -> None:
+def test_other_codecs_have_no_packetizer_and_broken_records_are_errors() -> None:
     assert packetizer_of(MediaTrack(Kind.AUDIO, Codec.AAC, 48_000, b"\x11\x90")) is None
     for codec in (Codec.H264, Codec.H265, Codec.AV1):
         with pytest.raises(InvalidData):

@@ -28,7 +28,7 @@ def test_tlvs_behind_the_addresses_are_skipped():
     assert proxy_v2.parse(header(tlvs=b"\x05\x00\x04abcd")).client == "203.0.113.7"
 
 
-def test_an_ipv6_client_is_told_and_a_mapped_one_unwrapped():
+def test_ipv6_clients_are_read_and_mapped_ipv4_addresses_are_unwrapped():
     for source, shown in (("2001:db8::9", "2001:db8::9"), ("::ffff:198.51.100.4", "198.51.100.4")):
         body = ipaddress.ip_address(source).packed + ipaddress.ip_address("::1").packed + b"\0\1\0\2"
         assert proxy_v2.parse(header(family=0x21, body=body)).client == shown
@@ -53,7 +53,7 @@ def test_unspecified_families_pass_without_an_address():
     ],
     ids=["version 1", "RTMP", "version", "command", "length over the bound"],
 )
-def test_what_is_no_header_is_refused_at_its_prefix(bad: bytes):
+def test_an_invalid_header_is_refused_at_its_prefix(bad: bytes):
     with pytest.raises(RemoteProtocolError):
         proxy_v2.remaining(bad)
 

@@ -119,12 +119,12 @@ def test_a_configuration_that_is_written_is_read_as_the_same(configured: Configu
     assert push.read_text(config_text(configured)) == configured
 
 
-def test_a_configuration_may_leave_out_what_is_not_known() -> None:
+def test_a_configuration_may_leave_out_unknown_values() -> None:
     read = push.read_text(said(video_width=..., video_height=None, video_framerate=..., audio=None))
     assert read == Configured(VideoConfig("avc1.42E01F", VIDEO.description), None)
 
 
-def test_the_end_is_a_message_too() -> None:
+def test_the_end_message_is_read() -> None:
     assert push.read_text(end_text()) == PushEnded()
 
 
@@ -161,7 +161,7 @@ def test_the_end_is_a_message_too() -> None:
         (said(video="\ud800"), r"video\.codec is missing"),
     ],
 )
-def test_a_text_that_says_nothing_useful_is_refused_with_what_is_wrong(text: str, words: str) -> None:
+def test_an_invalid_text_message_is_refused_with_the_reason(text: str, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words):
         push.read_text(text)
 
@@ -197,7 +197,7 @@ def test_nothing_comes_after_the_end(message: str | bytes) -> None:
         connection.receive(message)
 
 
-def test_a_frame_of_what_was_not_configured_is_refused() -> None:
+def test_a_frame_of_an_unconfigured_track_is_refused() -> None:
     connection = streaming(Configured(VIDEO, None))
     with pytest.raises(RemoteProtocolError, match="a frame of audio"):
         connection.receive(chunk_bytes(chunk(Kind.AUDIO)))

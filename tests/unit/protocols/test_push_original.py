@@ -44,13 +44,13 @@ def test_both_versions_of_the_client_are_understood(path: str, codec: str, targe
         "/rtmps/h264/rtmp://host/" + "x" * 2048,
     ],
 )
-def test_other_paths_are_none(path: str) -> None:
+def test_other_paths_are_not_recognized(path: str) -> None:
     parsed = parse_path(path)
     assert parsed is None or "%0d" in parsed.target  # escaped, it is a character like others
 
 
 @given(st.text(max_size=100))
-def test_any_path_is_read_or_none(text: str) -> None:
+def test_any_path_is_read_or_not_recognized(text: str) -> None:
     for path in (text, f"/rtmps/{text}", f"/rtmps/h264/rtmp://{text}"):
         parsed = parse_path(path)
         assert parsed is None or parsed.target.lower().startswith(("rtmp://", "rtmps://"))

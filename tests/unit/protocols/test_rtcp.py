@@ -1,4 +1,4 @@
-"""RTCP: what is written is read, and what is broken is refused."""
+"""RTCP: written packets are read back, and broken packets are refused."""
 
 import struct
 
@@ -60,7 +60,7 @@ def test_compound_and_reduced_size_are_accepted() -> None:
     assert parse(rtcp.receiver_report(1, [], "c") + rtcp.pli(1, 2)) == [ReceiverReport(1, ()), Pli(1, 2)]
 
 
-def test_what_is_not_needed_is_left_out() -> None:
+def test_packets_of_unused_kinds_are_left_out() -> None:
     bandwidth = rtcp.feedback(206, 15, 1, 0, b"REMB" + bytes(8))
     transport = rtcp.feedback(205, 15, 1, 2, bytes(12))
     application, extended = rtcp.packet(204, 0, bytes(8)), rtcp.packet(207, 0, bytes(4))

@@ -77,7 +77,7 @@ def test_a_sender_report_is_found_behind_another_packet() -> None:
     assert parse_sender_report(b"\0") is None
 
 
-def test_packets_are_put_in_order_and_a_missing_one_is_given_up() -> None:
+def test_packets_are_sorted_and_a_missing_one_is_skipped_in_the_end() -> None:
     order = PacketOrder()
 
     def push(number: int) -> list[int]:
@@ -102,7 +102,7 @@ def test_a_clock_goes_on_when_timestamps_wrap() -> None:
     assert clock.stamp(9_000, 0) == 1_100
 
 
-def test_an_announced_begin_that_cannot_be_right_is_not_believed() -> None:
+def test_an_implausible_announced_start_is_ignored() -> None:
     clock = RtpClock(8_000)
     clock.anchor(0, 0.0)
     assert clock.stamp(4_000_000_000, 77.0) == 77
@@ -136,7 +136,7 @@ def test_h264_in_every_kind_of_packet() -> None:
         depacketizer.push(packet(end, timestamp=6, marker=True))
 
 
-def test_a_picture_with_a_hole_is_an_error() -> None:
+def test_a_picture_with_missing_fragments_is_an_error() -> None:
     begin, middle, end = fragments(b"\x65" + bytes(100), 40)
     depacketizer = NalDepacketizer(h265=False)
     with pytest.raises(InvalidData, match="inside"):
@@ -184,7 +184,7 @@ def test_parameter_sets_begin_a_key_frame(payload: bytes, begins: bool) -> None:
     assert NalDepacketizer(h265=False).begins_key(payload) is begins
 
 
-def test_key_frames_are_told_from_others() -> None:
+def test_key_frames_are_distinguished_from_other_frames() -> None:
     def kind(unit: bytes, *, h265: bool) -> tuple[bool, bool]:
         (frame,) = NalDepacketizer(h265=h265).push(packet(unit, marker=True))
         return frame.key, frame.leading

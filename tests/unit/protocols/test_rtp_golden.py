@@ -74,7 +74,7 @@ def test_captures_exist() -> None:
 
 
 @pytest.mark.parametrize("capture", CAPTURES)
-def test_a_real_sender_is_understood(capture: str) -> None:
+def test_captures_of_real_senders_give_the_original_pictures(capture: str) -> None:
     codec = capture.partition("-")[2]
     source, make = CODECS[codec]
     frames = received(capture, make())
@@ -84,7 +84,7 @@ def test_a_real_sender_is_understood(capture: str) -> None:
 
 
 @pytest.mark.parametrize("capture", CAPTURES)
-def test_any_lost_packet_costs_the_rest_of_its_group(capture: str) -> None:
+def test_a_lost_packet_removes_the_rest_of_its_group(capture: str) -> None:
     codec = capture.partition("-")[2]
     make = CODECS[codec][1]
 

@@ -46,7 +46,7 @@ def frames(received: list[Received] | tuple[Received, ...]) -> list[AssembledFra
 
 @dataclass
 class Stream:
-    """What a sender sends: the packets of each frame, and which frames are key frames."""
+    """The packets of each frame of a sender, and which frames are key frames."""
 
     frames: list[list[RtpPacket]]
     keys: list[bool]
@@ -73,7 +73,7 @@ def streams(draw: st.DrawFn) -> Stream:
 
 
 def expected(sent: Stream, lost: set[int]) -> list[bytes]:
-    """The reference: whole frames that are key frames, or whose predecessor was given on."""
+    """The reference: whole frames that are key frames, or whose predecessor was passed on."""
     found, decodable, at = [], False, 0
     for packets, key in zip(sent.frames, sent.keys, strict=True):
         whole = not any(at + n in lost for n in range(len(packets)))
@@ -86,7 +86,7 @@ def expected(sent: Stream, lost: set[int]) -> list[bytes]:
 
 @settings(max_examples=300, deadline=None)
 @given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.02, 0.1, 0.4)))
-def test_losses_and_repetitions_leave_the_frames_that_can_be_decoded(sent: Stream, seed: int, share: float) -> None:
+def test_after_losses_and_repetitions_all_decodable_frames_are_passed_on(sent: Stream, seed: int, share: float) -> None:
     chance, packets = random.Random(seed), sent.packets
     lost = {n for n in range(1, len(packets)) if chance.random() < share}
     track, found, now = receiver(nack=chance.random() < 0.5), [], 0.0
@@ -103,9 +103,7 @@ def test_losses_and_repetitions_leave_the_frames_that_can_be_decoded(sent: Strea
 
 @settings(max_examples=300, deadline=None)
 @given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.05, 0.3)))
-def test_in_any_order_only_whole_frames_after_their_predecessors_are_given_on(
-    sent: Stream, seed: int, share: float
-) -> None:
+def test_packets_in_any_order_give_only_whole_decodable_frames(sent: Stream, seed: int, share: float) -> None:
     chance, packets = random.Random(seed), sent.packets
     arrivals = [(0.0, packets[0])]
     for n, packet in enumerate(packets[1:], 1):
@@ -130,7 +128,7 @@ def test_in_any_order_only_whole_frames_after_their_predecessors_are_given_on(
 
 @settings(max_examples=300, deadline=None)
 @given(sent=streams(), seed=st.integers(0, 1 << 32), share=st.sampled_from((0.0, 0.01, 0.1, 0.4)))
-def test_packets_together_give_what_they_give_one_by_one(sent: Stream, seed: int, share: float) -> None:
+def test_a_batch_of_packets_gives_the_same_as_single_packets(sent: Stream, seed: int, share: float) -> None:
     chance = random.Random(seed)
     packets: list[RtpPacket] = []
     for packet in sent.packets:
@@ -264,7 +262,7 @@ def test_requests_begin_after_a_reorder_wait_and_end_when_the_packet_comes() -> 
     assert track.late == 1
 
 
-def test_patience_and_requests_follow_the_round_trip() -> None:
+def test_waiting_time_and_requests_follow_the_round_trip_time() -> None:
     missing = NackList(nack=True)
     patience = []
     for seconds in (0.0, 0.08, 5.0):
@@ -287,7 +285,7 @@ def test_no_more_than_a_datagram_of_packets_is_asked_for_at_once() -> None:
     assert [len(missing.due(0.01)) for _ in range(3)] == [MAX_ASKED, MAX_MISSING - MAX_ASKED, 0]
 
 
-def test_without_requests_a_missing_packet_is_waited_for_shortly() -> None:
+def test_without_nacks_the_receiver_waits_only_briefly_for_missing_packets() -> None:
     track = RtpReceiver(7, 111, 48_000, FrameDepacketizer(), nack=False)
     sound = [RtpPacket(111, False, n, 960 * n, bytes((n,))) for n in range(6)]
     assert [f.payload for f in frames(track.push(sound[0], 0.0))] == [b"\0"]
@@ -330,7 +328,7 @@ def test_a_sender_that_begins_with_slightly_lower_numbers_is_followed() -> None:
     assert given_on == list(range(32, 60))
 
 
-def test_a_key_frame_ends_the_wait_for_what_is_before_it() -> None:
+def test_a_key_frame_ends_the_wait_for_earlier_packets() -> None:
     track = receiver()
     track.push(frame_packets(0, 0, 1, key=True)[0], 0.0)
     track.push(frame_packets(2, 2, 1, key=False)[0], 0.0)
@@ -343,7 +341,7 @@ def test_a_key_frame_ends_the_wait_for_what_is_before_it() -> None:
     assert track.due(2.02).nacks == ()
 
 
-def test_a_broken_picture_is_like_a_lost_one() -> None:
+def test_a_broken_picture_is_treated_as_lost() -> None:
     track = receiver()
     track.push(frame_packets(0, 0, 1, key=True)[0], 0.0)
     assert track.push(RtpPacket(96, True, 1, 3_000, b"\x00abc"), 0.0) == []
@@ -385,7 +383,7 @@ def test_a_buffer_holds_a_bounded_number_of_packets_and_bytes() -> None:
         assert len(given_on) == most + 2
 
 
-def test_a_gap_that_is_too_large_is_given_up_at_once() -> None:
+def test_a_gap_that_is_too_large_is_skipped_at_once() -> None:
     missing = NackList(nack=True)
     buffer = JitterBuffer(missing)
     packet = RtpPacket(96, False, 0, 0, b"x")

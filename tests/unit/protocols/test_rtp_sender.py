@@ -51,7 +51,7 @@ def test_packets_are_rewritten_for_another_receiver() -> None:
 
 
 @given(st.lists(st.integers(13, 1200), max_size=40) | st.lists(st.sampled_from([1100, 1200]), max_size=200))
-def test_runs_are_what_segmentation_offload_sends(sizes: list[int]) -> None:
+def test_packets_are_grouped_into_runs_for_segmentation_offload(sizes: list[int]) -> None:
     packets = [bytes((n & 0xFF,)) * size for n, size in enumerate(sizes)]
     runs = segments(packets)
     assert [packet for run in runs for packet in run] == packets
@@ -66,7 +66,7 @@ def test_runs_are_what_segmentation_offload_sends(sizes: list[int]) -> None:
         assert full or len(run[-1]) < size or len(following[0]) > size
 
 
-def test_a_packet_above_every_bound_is_a_run() -> None:
+def test_a_packet_above_every_limit_is_a_run_of_its_own() -> None:
     assert segments([bytes(65_400)] * 2) == [(bytes(65_400),)] * 2
 
 
@@ -86,7 +86,7 @@ def test_sent_packets_are_found_by_sequence_across_the_wrap() -> None:
 @pytest.mark.parametrize(
     ("bounds", "kept"), [((10, 1 << 20, 9.0), 9), ((1_000, 700, 9.0), 6), ((1_000, 1 << 20, 0.25), 9)]
 )
-def test_the_oldest_units_go_at_each_bound(bounds: tuple[int, int, float], kept: int) -> None:
+def test_the_oldest_units_are_removed_at_each_limit(bounds: tuple[int, int, float], kept: int) -> None:
     sent = SentPackets(*bounds)
     for n in range(10):
         sent.add(unit(3 * n, 3), n * 0.125)
@@ -96,7 +96,7 @@ def test_the_oldest_units_go_at_each_bound(bounds: tuple[int, int, float], kept:
     assert all(sent.get(n) for n in range(30 - kept, 30))
 
 
-def test_the_newest_unit_stays_whatever_its_size() -> None:
+def test_the_newest_unit_stays_at_any_size() -> None:
     sent = SentPackets(10, 1_000, 1.0)
     sent.add(unit(0, 5), 0.0)
     sent.add(unit(5, 100), 0.1)
@@ -105,7 +105,7 @@ def test_the_newest_unit_stays_whatever_its_size() -> None:
     assert (len(sent), sent.size) == (1, 100)
 
 
-def test_a_number_of_a_new_round_is_not_lost_with_the_old_one() -> None:
+def test_packets_are_kept_when_their_numbers_wrap() -> None:
     sent = SentPackets(32_768, 1 << 30, 1e9)
     for n in range(0, 140_000, 1_000):
         sent.add(unit(n, 1_000, 12), float(n))
@@ -133,7 +133,7 @@ def test_a_retransmitted_packet_is_restored(
     assert unwrap(again, kind, 42) == packet
 
 
-def test_a_retransmission_without_a_packet_is_none() -> None:
+def test_a_retransmission_without_a_packet_is_ignored() -> None:
     again = wrap(rtp_packet(96, False, 5, 6, 7, b"x"), 97, 8, 9)
     assert unwrap(again, 96, 7) is not None
     assert unwrap(again[:-1], 96, 7) is None  # only the original number

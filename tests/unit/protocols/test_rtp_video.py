@@ -1,4 +1,4 @@
-"""VP8, VP9 and AV1: what packetizers and browsers send becomes the same frames again."""
+"""VP8, VP9 and AV1: packets of packetizers and browsers become the same frames again."""
 
 import struct
 

@@ -42,7 +42,7 @@ def test_the_track_that_is_too_early_moves_forward(offset: float, video: int, so
 
 
 @pytest.mark.parametrize("wrong", [report(5_000.0, 48_000), SenderReport(1, 0, 48_000, 0, 0)])
-def test_reports_that_cannot_be_right_change_nothing(wrong: SenderReport) -> None:
+def test_implausible_reports_change_nothing(wrong: SenderReport) -> None:
     timeline = begun()
     timeline.report(VIDEO, report(50.0, 900_000))
     timeline.report(SOUND, wrong)
@@ -80,7 +80,7 @@ def test_reports_whose_timestamps_do_not_follow_their_clock_change_nothing() -> 
         assert timeline.stamp(SOUND, 96_000 + second * 48_000, arrival) == arrival
 
 
-def test_a_sender_may_set_its_clock() -> None:
+def test_a_sender_may_change_its_clock() -> None:
     timeline = begun()
     timeline.report(VIDEO, report(50.0, 900_000))
     timeline.report(SOUND, report(50.0, 48_000))

@@ -1,4 +1,4 @@
-"""TransportFeedback: what a sender reads from it is when its packets arrived."""
+"""TransportFeedback: a sender reads from it when its packets arrived."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(packet: bytes) -> dict[int, int | None]:
     return found
 
 
-def test_packets_in_time_are_a_run() -> None:
+def test_packets_without_loss_are_reported_as_one_run() -> None:
     feedback = TransportFeedback()
     for n in range(20):
         feedback.received((65_530 + n) & 0xFFFF, 10 + n * 0.004)
@@ -94,7 +94,7 @@ def test_the_reference_time_wraps() -> None:
     assert read(feedback.write(1, 2, 0.0)[0]) == {0: 4_000}
 
 
-def test_numbers_far_away_begin_anew() -> None:
+def test_a_large_jump_of_numbers_starts_the_feedback_again() -> None:
     feedback = TransportFeedback()
     feedback.received(0, 1.0)
     feedback.received(30_000, 1.0)

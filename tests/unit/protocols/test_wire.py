@@ -31,26 +31,26 @@ def test_frames_arrive_however_the_bytes_are_cut() -> None:
     assert feed_all_ways(lambda: Framer().receive, data) == frames
 
 
-def test_what_follows_the_last_whole_frame_waits() -> None:
+def test_bytes_after_the_last_whole_frame_wait() -> None:
     framer = Framer()
     assert framer.receive(wire.frame(9, b"body") + b"\0\0\0") == [(9, b"body")]
     assert framer.pending == 3
 
 
 @pytest.mark.parametrize("length", [0, 101, 0xFFFFFFFF])
-def test_a_frame_of_no_byte_or_of_too_many_is_refused(length: int) -> None:
+def test_an_empty_or_too_large_frame_is_refused(length: int) -> None:
     with pytest.raises(InvalidData, match=f"frame of {length} bytes"):
         Framer(100).receive(struct.pack(">IB", length, 1))
 
 
 @pytest.mark.parametrize(("kind", "size"), [(-1, 0), (256, 0), (1, wire.MAX_FRAME)])
-def test_a_frame_that_nobody_could_read_is_not_written(kind: int, size: int) -> None:
+def test_a_frame_that_cannot_be_read_is_not_written(kind: int, size: int) -> None:
     with pytest.raises(ValueError, match="a frame of kind"):
         wire.header(kind, size)
 
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=50)), max_size=8), st.integers(1, 20))
-def test_any_frames_in_any_pieces_come_out_as_they_went_in(frames: list[tuple[int, bytes]], step: int) -> None:
+def test_random_frames_in_random_pieces_are_read_unchanged(frames: list[tuple[int, bytes]], step: int) -> None:
     data = b"".join(wire.frame(kind, body) for kind, body in frames)
     framer = Framer()
     assert [f for at in range(0, len(data), step) for f in framer.receive(data[at : at + step])] == frames
@@ -61,7 +61,7 @@ def test_any_frames_in_any_pieces_come_out_as_they_went_in(frames: list[tuple[in
     st.integers(1 - 2**53, 2**53 - 1), st.integers(-(2**31), 2**31 - 1), st.booleans(),
     st.floats(0, 9e10), st.binary(max_size=30), st.integers(1, 0xFFFF),
 )  # fmt: skip
-def test_a_unit_crosses_unchanged(dts: int, cts: int, key: bool, wall: float, payload: bytes, to: int) -> None:
+def test_a_unit_is_transferred_unchanged(dts: int, cts: int, key: bool, wall: float, payload: bytes, to: int) -> None:
     unit = AccessUnit(VIDEO, dts, cts, key, wall, payload)
     body = wire.encode_unit(unit, to)
     assert wire.decode_unit(body, Tracks(VIDEO, AUDIO)) == unit
@@ -99,7 +99,7 @@ def test_a_unit_at_a_time_that_no_stream_has_is_refused(dts: int, wall: float) -
         ("1.5", 1.5),
     ],
 )
-def test_numbers_of_other_processes_are_bounded(text: str, number: float) -> None:
+def test_numbers_from_other_processes_are_bounded(text: str, number: float) -> None:
     assert wire.read_json(b'{"a":[' + text.encode() + b"]}") == {"a": [number]}
 
 
@@ -111,19 +111,19 @@ def test_times_that_do_not_fit_are_not_written() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=10), amf, max_size=4), st.integers(0, 2**40))
-def test_tracks_cross_with_their_metadata(metadata: dict[str, object], epoch: int) -> None:
+def test_tracks_are_transferred_with_their_metadata(metadata: dict[str, object], epoch: int) -> None:
     tracks = Tracks(VIDEO, AUDIO, epoch, metadata)  # type: ignore[arg-type]
     assert wire.decode_tracks(wire.encode_tracks(tracks, 7)) == tracks
 
 
-def test_numbers_of_metadata_stay_numbers_of_amf() -> None:
+def test_numbers_in_metadata_stay_floating_point_numbers() -> None:
     said = wire.decode_tracks(struct.pack(">H", 1) + b'{"epoch":0,"metadata":{"a":1,"b":[2],"c":true,"d":NaN}}')
     assert (said.metadata["a"], said.metadata["b"], said.metadata["c"]) == (1.0, [2.0], True)
     assert isinstance(said.metadata["a"], float)
     assert isinstance(said.metadata["d"], float) and math.isnan(said.metadata["d"])
 
 
-def test_every_codec_crosses() -> None:
+def test_tracks_of_every_codec_are_transferred() -> None:
     for codec in Codec:
         track = MediaTrack(Kind.VIDEO, codec, 90_000, b"\x01")
         assert wire.decode_tracks(wire.encode_tracks(Tracks(track, None))).video == track
@@ -141,13 +141,13 @@ def test_every_codec_crosses() -> None:
         b'{"epoch":1,"metadata":{},"audio":{"codec":"aac","timescale":1000,"config":7}}',
     ],
 )  # fmt: skip
-def test_tracks_that_are_none_are_refused(said: bytes) -> None:
+def test_invalid_tracks_are_refused(said: bytes) -> None:
     with pytest.raises(InvalidData):
         wire.decode_tracks(b"\0\1" + said)
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=50), st.binary(max_size=50))
-def test_script_data_cross_unchanged(dts: int, name: str, body: bytes) -> None:
+def test_script_data_is_transferred_unchanged(dts: int, name: str, body: bytes) -> None:
     timed = Timed(dts, name, body)
     assert wire.decode_timed(wire.encode_timed(timed)) == timed
 
@@ -164,11 +164,11 @@ def test_a_unit_that_is_cut_is_refused(body: bytes) -> None:
         wire.decode_unit(body, Tracks(VIDEO, AUDIO))
 
 
-def test_an_end_says_whose_it_is() -> None:
+def test_an_end_message_has_its_destination() -> None:
     assert wire.destination(wire.encode_end(0x8001)) == 0x8001
     with pytest.raises(InvalidData):
         wire.destination(b"\1")
 
 
-def test_kinds_of_all_workers_leave_room_for_their_own() -> None:
+def test_common_message_kinds_leave_numbers_for_kinds_of_each_worker() -> None:
     assert max(StreamMessage) < 16

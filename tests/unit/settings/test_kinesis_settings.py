@@ -1,4 +1,4 @@
-"""The section `kvs`, and the variables of the original system that mean its options."""
+"""The settings section `kvs`, and environment variables of the original system for its options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ROLE = "arn:aws:iam::123456789012:role/service/kvs"
 STREAM = "arn:aws:kinesisvideo:eu-west-1:123456789012:stream/lobby/1500000000000"
 
 
-def test_the_originals_variables_mean_these_options() -> None:
+def test_variables_of_the_original_system_set_these_options() -> None:
     kvs = load(environ={"ECS_ROLE": ROLE, "KVS_STREAM_ARN": STREAM, "COUNT_FREQUENCY": "30"}).kvs
     assert (kvs.role, kvs.stream, kvs.log_every) == (ROLE, STREAM, 30)
     assert merge(environ={"KVS_STREAM_ARN": STREAM}).values["kvs.stream"].source == "KVS_STREAM_ARN"
 
 
-def test_our_own_variables_win_and_empty_ones_of_the_original_say_nothing() -> None:
+def test_our_variables_take_precedence_and_empty_original_ones_are_ignored() -> None:
     environ = {"KVS_STREAM_ARN": STREAM, "MILLRACE_KVS__STREAM": "hall", "COUNT_FREQUENCY": "", "ECS_ROLE": ""}
     kvs = load(environ=environ).kvs
     assert (kvs.stream, kvs.log_every, kvs.role) == ("hall", 60, "")
@@ -34,13 +34,13 @@ def test_our_own_variables_win_and_empty_ones_of_the_original_say_nothing() -> N
         ("MILLRACE_KVS__ROTATE", "0", "more than 0"),
     ],
 )
-def test_what_cannot_be_used_is_told(variable: str, value: str, words: str) -> None:
+def test_invalid_values_are_refused_with_a_reason(variable: str, value: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load(environ={variable: value})
 
 
 @pytest.mark.parametrize("value", ["320x240", [320, 240]])
-def test_the_box_is_read_in_the_form_in_which_it_is_shown(value: object) -> None:
+def test_the_picture_size_is_read_in_both_formats(value: object) -> None:
     merged = merge(environ={})
     merged.put("kvs.size", value, "test")
     assert merged.settings().kvs.size == (320, 240)

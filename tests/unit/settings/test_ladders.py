@@ -1,4 +1,4 @@
-"""The file of ladders: what may stand in it, and what is said of everything else."""
+"""The file of ladders: its valid content, and error messages for invalid content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD = f"[standard]\nvbv = 2\nrungs = [{RUNG}]\n"
 
 
 def problems(file: Path, text: str) -> list[str]:
-    """What is said of it, without the file's name."""
+    """The error messages for a file, without its name."""
     file.write_text(text)
     with pytest.raises(SettingsError) as refused:
         load_ladders(file)
@@ -23,7 +23,7 @@ def problems(file: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{file}: ") for line in refused.value.problems]
 
 
-def test_millrace_brings_the_four_rungs_of_the_contract() -> None:
+def test_the_default_ladder_has_the_four_documented_rungs() -> None:
     rungs = load_ladders()["standard"].rungs
     assert [(r.name, r.flag, r.width, r.height, r.bitrate, r.audio) for r in rungs] == [
         ("360p", "ld", 640, 360, 400_000, 64_000),
@@ -34,7 +34,7 @@ def test_millrace_brings_the_four_rungs_of_the_contract() -> None:
     assert load_ladders()["standard"].vbv == 1.5
 
 
-def test_an_operator_has_ladders_of_their_own(tmp_path: Path) -> None:
+def test_an_operator_can_configure_own_ladders(tmp_path: Path) -> None:
     file = tmp_path / "ladders.toml"
     file.write_text(GOOD + GOOD.replace("standard", "cheap"))
     assert sorted(load_ladders(file)) == ["cheap", "standard"]
@@ -65,12 +65,12 @@ def test_an_operator_has_ladders_of_their_own(tmp_path: Path) -> None:
         (GOOD, "[standard", "is not TOML"),
     ],
 )  # fmt: skip
-def test_each_fault_is_one_line_that_names_it(tmp_path: Path, before: str, after: str, said: str) -> None:
+def test_each_fault_of_a_ladder_file_gives_a_one_line_error(tmp_path: Path, before: str, after: str, said: str) -> None:
     assert before in GOOD
     (line,) = problems(tmp_path / "ladders.toml", GOOD.replace(before, after, 1))
     assert said in line
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_ladder_file_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load_ladders(tmp_path / "none.toml")

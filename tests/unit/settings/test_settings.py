@@ -1,4 +1,4 @@
-"""Settings: the layers, and one clear line for each way to get them wrong."""
+"""Settings: layers, and a one-line error for each mistake."""
 
 import ipaddress
 import re
@@ -14,7 +14,7 @@ DEFAULTS = config_folder() / "default.toml"
 
 
 def refused(**how) -> str:
-    """The one line of a refusal."""
+    """The error line of refused settings."""
     with pytest.raises(SettingsError) as e:
         load(**{"environ": {}} | how)
     (line,) = e.value.problems
@@ -28,7 +28,7 @@ def toml(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_the_defaults_are_those_of_the_manual():
+def test_the_defaults_equal_the_documented_ones():
     s = load(environ={})
     assert (s.rtmp.host, s.rtmp.port, s.http.port, s.ws.port, s.admin.host, s.admin.port) == (
         "0.0.0.0",
@@ -49,7 +49,7 @@ def test_the_defaults_are_those_of_the_manual():
     )
 
 
-def test_every_option_stands_in_the_manual_and_no_other():
+def test_the_default_file_contains_exactly_the_existing_options():
     written = tomllib.loads(DEFAULTS.read_text())
     names = {
         f"{k}.{o}" if isinstance(v, dict) and k != "data" else k
@@ -59,8 +59,8 @@ def test_every_option_stands_in_the_manual_and_no_other():
     assert names == OPTIONS.keys()
 
 
-def test_every_option_has_its_line_of_why():
-    """An option follows a comment, directly or through a neighbour of the same group."""
+def test_every_option_has_an_explaining_comment():
+    """A comment precedes each option or its group."""
     explained = False
     for line in DEFAULTS.read_text().splitlines():
         if line.startswith("#"):
@@ -71,14 +71,14 @@ def test_every_option_has_its_line_of_why():
             assert explained, line
 
 
-def test_no_model_has_a_default_of_its_own():
+def test_settings_models_have_no_own_defaults():
     assert [name for name, info in OPTIONS.items() if not info.is_required()] == []
     assert all(field.is_required() for field in Settings.model_fields.values())
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_can_be_set_by_its_variable(name):
-    """Each takes back, as text, what the manual says."""
+    """Sets each option to the text form of its documented default."""
     value = merge(environ={}).value(name)
     text = (
         ",".join(value)
@@ -100,7 +100,7 @@ def test_settings_cannot_be_changed():
 
 
 class TestLayers:
-    def test_later_layers_win_and_say_where_a_value_comes_from(self, tmp_path):
+    def test_later_layers_take_precedence_and_values_know_their_source(self, tmp_path):
         (tmp_path / "default.toml").write_text(DEFAULTS.read_text())
         (tmp_path / "lab.toml").write_text("[rtmp]\nport = 1\n[http]\nport = 1\n[ws]\nport = 1\n[admin]\nport = 1\n")
         own = toml(tmp_path, "[http]\nport = 2\n[ws]\nport = 2\n[admin]\nport = 2\n")
@@ -111,19 +111,19 @@ class TestLayers:
         sources = [merged.values[f"{n}.port"].source for n in ("rtmp", "http", "ws", "admin", "rtmps")]
         assert sources == ["profile lab", str(own), "MILLRACE_WS__PORT", "command line", "default.toml"]
 
-    def test_the_command_lines_profile_wins_over_the_variables(self):
+    def test_the_profile_of_the_command_line_overrides_the_variable(self):
         merged = merge(profile="container", environ={"MILLRACE_PROFILE": "nonsense"})
         assert merged.settings().admin.host == "0.0.0.0"
 
-    def test_a_variable_names_the_file(self, tmp_path):
+    def test_a_variable_sets_the_configuration_file(self, tmp_path):
         assert load(environ={"MILLRACE_CONFIG": str(toml(tmp_path, "[log]\nlevel='debug'"))}).log.level == "debug"
 
-    def test_every_profile_is_usable(self):
+    def test_every_profile_can_be_loaded(self):
         for file in config_folder().glob("*.toml"):
             if file.stem not in ("default", "ladders"):
                 load(profile=file.stem, environ={})
 
-    def test_a_secret_may_stand_in_a_file(self, tmp_path):
+    def test_a_secret_can_be_read_from_a_file(self, tmp_path):
         file = tmp_path / "secret"
         file.write_text("from the secret file \n")
         environ = {"MILLRACE_SIGNING__SECRET_FILE": str(file)}
@@ -134,7 +134,7 @@ class TestLayers:
             == "from the variable"
         )
 
-    def test_stores_follow_the_data_folder(self):
+    def test_default_store_paths_follow_the_data_folder(self):
         s = load(environ={"MILLRACE_DATA": "/srv/x"})
         assert (s.data, s.channels, s.objects) == (
             Path("/srv/x"),
@@ -142,7 +142,7 @@ class TestLayers:
             "file:////srv/x/media",
         )
 
-    def test_a_wheel_finds_its_own_copy(self, tmp_path):
+    def test_an_installed_package_uses_its_own_default_file(self, tmp_path):
         package = tmp_path / "site-packages" / "gateway"
         (package / "_config").mkdir(parents=True)
         (package.parent / "config").mkdir()  # somebody else's package
@@ -162,12 +162,12 @@ class TestValues:
         assert s.rtmp.proxy_from == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
         assert s.ws.origins == ("https://a", "https://b")
 
-    def test_folders_may_begin_at_home(self):
+    def test_folder_paths_may_start_with_a_tilde(self):
         environ = {"MILLRACE_VOD__SOURCES": "~/videos, /srv", "MILLRACE_DATA": "~/data"}
         s = load(environ=environ)
         assert s.vod.sources == (Path.home() / "videos", Path("/srv")) and s.data == Path.home() / "data"
 
-    def test_lists_in_files_are_lists(self, tmp_path):
+    def test_lists_in_files_are_toml_lists(self, tmp_path):
         assert (
             load(config=toml(tmp_path, 'http.forwarded_from = ["192.0.2.1"]'), environ={})
             .http.forwarded_from[0]
@@ -175,7 +175,7 @@ class TestValues:
             == 1
         )
 
-    def test_keys_are_pairs_or_a_table(self, tmp_path):
+    def test_public_keys_are_given_as_pairs_or_as_a_table(self, tmp_path):
         both = {"K1": Path("/a.pem"), "K2": Path("/b.pem")}
         assert load(environ={"MILLRACE_CLOUDFRONT__PUBLIC_KEYS": "K1=/a.pem, K2=/b.pem"}).cloudfront.public_keys == both
         file = toml(tmp_path, '[cloudfront.public_keys]\nK1 = "/a.pem"\nK2 = "/b.pem"')
@@ -187,7 +187,7 @@ class TestValues:
     def test_hosts_are_addresses_or_names(self, host, kept):
         assert load(environ={"MILLRACE_RTMP__HOST": host}).rtmp.host == kept
 
-    def test_any_free_port_may_be_asked_for(self):
+    def test_port_0_is_accepted_as_any_free_port(self):
         assert load(environ={"MILLRACE_RTMP__PORT": "0"}).rtmp.port == 0
 
     def test_secrets_are_not_in_the_repr(self):
@@ -209,7 +209,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("name", "near"), UNKNOWN)
-def test_an_unknown_variable_names_the_nearest(name, near):
+def test_the_error_for_an_unknown_variable_suggests_the_nearest_name(name, near):
     assert refused(environ={name: "1"}) == f"unknown variable {name}; did you mean {near}?"
 
 
@@ -266,7 +266,7 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), BAD_VALUES)
-def test_a_bad_value_says_option_value_source_and_what_is_expected(name, value, expected):
+def test_the_error_for_a_bad_value_has_option_value_source_and_expectation(name, value, expected):
     line = refused(environ={variable(name): value})
     assert line.startswith(f'{name} is "{value}" ({variable(name)}), expected ')
     assert expected in line
@@ -294,13 +294,13 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("text", "said"), BAD_FILES)
-def test_a_bad_file_is_one_line(tmp_path, text, said):
+def test_an_invalid_file_gives_a_one_line_error(tmp_path, text, said):
     file = toml(tmp_path, text)
     assert said in refused(config=file)
     assert str(file) in refused(config=file)
 
 
-def test_files_that_cannot_be_read_are_one_line(tmp_path):
+def test_unreadable_files_give_a_one_line_error(tmp_path):
     assert refused(config=tmp_path / "none.toml") == f"{tmp_path}/none.toml cannot be read: No such file or directory"
     assert "Is a directory" in refused(config=tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
@@ -310,7 +310,7 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("profile", ["nope", "../default", "default", "/etc/passwd", "container.toml"])
-def test_an_unknown_profile_names_the_known(profile):
+def test_the_error_for_an_unknown_profile_lists_the_known_ones(profile):
     assert re.fullmatch(r"no profile .+; there (is|are) .*container.*", refused(profile=profile))
 
 
@@ -322,7 +322,7 @@ def test_an_unknown_profile_names_the_known(profile):
         ("rtmp.port=x", "(command line), expected a port"),
     ],
 )
-def test_a_bad_override_is_one_line(override, said):
+def test_an_invalid_override_gives_a_one_line_error(override, said):
     assert said in refused(overrides=[override])
 
 
@@ -349,7 +349,7 @@ ECS = {"WORKERS__RUNNER": "ecs", "ECS__TASK": "t", "ECS__CONTAINER": "c", "CLUST
         ),
     ],
 )
-def test_contradictions_are_one_line(environ, said):
+def test_contradictory_options_give_a_one_line_error(environ, said):
     assert said in refused(environ={f"MILLRACE_{k}": v for k, v in environ.items()})
 
 
@@ -366,7 +366,7 @@ def test_the_private_key_of_cloudfront_is_a_file_a_reference_or_the_key_itself()
         load(environ={"MILLRACE_CLOUDFRONT__KEY_PAIR_ID": "K1"})
 
 
-def test_behind_cloudfront_its_secret_serves_instead_of_keys():
+def test_the_cloudfront_origin_secret_replaces_public_keys():
     environ = {"MILLRACE_PLAYBACK__AUTH": "cloudfront", "MILLRACE_CLOUDFRONT__ORIGIN_SECRET": "s"}
     assert load(environ=environ).playback.auth == "cloudfront"
 
@@ -376,18 +376,18 @@ GUARDED = ("ADMIN__TOKEN", "SIGNING__SECRET", "SIGNING__PREVIOUS_SECRET", "CLUST
 
 @pytest.mark.parametrize("option", GUARDED)
 @pytest.mark.parametrize("secret", ["x", "fifteen letters", " " * 20, "x" + " " * 20])
-def test_what_protects_everything_has_sixteen_characters(option, secret):
+def test_important_secrets_need_sixteen_characters(option, secret):
     line = refused(environ={f"MILLRACE_{option}": secret})
     assert line.startswith(option.lower().replace("__", ".")) and "expected at least 16 characters" in line
 
 
 @pytest.mark.parametrize("option", GUARDED)
-def test_sixteen_characters_and_none_are_enough(option):
+def test_secrets_of_sixteen_characters_or_none_are_accepted(option):
     for secret in ("", "sixteen letters!", "file:/run/s"):
         load(environ={f"MILLRACE_{option}": secret})
 
 
-def test_short_secrets_that_others_chose_are_worth_a_warning():
+def test_short_secrets_of_other_services_give_only_a_warning():
     environ = {"MILLRACE_HOOKS__SECRET": "short", "MILLRACE_OIDC__CLIENT_SECRET": "cs"}
     assert short_secrets(load(environ=environ)) == ["hooks.secret"]
     environ |= {"MILLRACE_HOOKS__SECRET": "sixteen letters!", "MILLRACE_CLOUDFRONT__ORIGIN_SECRET": "s"}
@@ -395,13 +395,13 @@ def test_short_secrets_that_others_chose_are_worth_a_warning():
     assert short_secrets(load(environ={})) == []
 
 
-def test_all_faults_are_told_at_once():
+def test_all_errors_are_reported_at_once():
     with pytest.raises(SettingsError) as e:
         load(environ={"MILLRACE_RTMP__PORT": "x", "MILLRACE_HTTP__PORT": "y"})
     assert len(e.value.problems) == 2
 
 
-def test_the_value_of_a_secret_is_never_said(tmp_path):
+def test_errors_and_output_never_contain_a_secret(tmp_path):
     line = refused(config=toml(tmp_path, "[signing]\nsecret = 12345678"))
     assert "signing.secret" in line
     assert "12345678" not in line
@@ -435,14 +435,14 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize(("name", "value", "displayed"), HIDDEN)
-def test_secrets_in_other_options_are_not_said(name, value, displayed, tmp_path):
+def test_errors_mask_secrets_in_other_options(name, value, displayed, tmp_path):
     for line in (refused(environ={variable(name): value}), refused(overrides=[f"{name}={value}"])):
         assert line.startswith(f'{name} is "{displayed}" (')
     assert "geheim" not in refused(config=toml(tmp_path, f"{name} = ['{value}']"))
     assert "geheim" not in refused(config=toml(tmp_path, f"{name} = {{a = '{value}'}}"))
 
 
-def test_what_check_config_shows_has_no_secrets():
+def test_the_output_of_check_config_masks_secrets():
     hook = load(environ={"MILLRACE_HOOKS__URL": "https://user:geheim@hooks.example.com/services/geheim"})
     assert shown(hook, "hooks.url") == '"https://***@hooks.example.com/***"'
     turn = load(environ={"MILLRACE_WEBRTC__ICE_SERVERS": "turn:turn.example.com:3478 user geheim, stun:a.example.com"})
@@ -452,25 +452,25 @@ def test_what_check_config_shows_has_no_secrets():
 
 
 @pytest.mark.parametrize("override", ["admin.token:geheim", "admin.token geheim", "geheim"])
-def test_what_follows_a_wrong_separator_is_not_said(override):
+def test_the_error_for_a_wrong_separator_hides_the_value(override):
     line = refused(overrides=[override])
     assert "expected section.option=value" in line and "geheim" not in line
     assert ("admin.token" in line) == ("admin.token" in override)
 
 
-def test_a_secret_in_place_of_the_path_of_its_file_is_not_said():
+def test_a_secret_given_instead_of_a_file_path_is_hidden():
     line = refused(environ={"MILLRACE_ADMIN__TOKEN_FILE": "geheim-0123456789"})
     assert line == "MILLRACE_ADMIN__TOKEN_FILE names a file that cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if not is_secret(name)])
-def test_what_is_shown_can_be_put_into_a_file(name, tmp_path):
+def test_displayed_values_are_valid_in_a_settings_file(name, tmp_path):
     environ = {"MILLRACE_RTMP__PROXY_FROM": "::1, 10.0.0.0/8", "MILLRACE_CLOUDFRONT__PUBLIC_KEYS": "K=/k.pem"}
     settings = load(environ=environ)
     assert load(config=toml(tmp_path, f"{name} = {shown(settings, name)}"), environ=environ) == settings
 
 
-def test_missing_files_are_named(tmp_path):
+def test_missing_files_are_listed(tmp_path):
     there = tmp_path / "there.pem"
     there.touch()
     environ = {

@@ -1,4 +1,4 @@
-"""The log of a gateway says when Python finds a forgotten coroutine, socket or file. That fails its test."""
+"""The test support finds warnings of Python about unclosed resources in a gateway's log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ print("a line of its own")
 """
 
 
-def test_a_forgotten_coroutine_and_a_forgotten_socket_are_found_in_the_log() -> None:
+def test_warnings_about_a_coroutine_and_a_socket_are_found_in_the_log() -> None:
     environment = {**os.environ, "PYTHONWARNINGS": WARNINGS}
     run = subprocess.run(
         [sys.executable, "-c", _FORGETFUL], env=environment, capture_output=True, text=True, timeout=60

@@ -1,4 +1,4 @@
-"""The judges themselves: each passes what is right and finds a fault that was put there."""
+"""The conformance judges: each accepts valid input and finds inserted faults."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def golden(name: str) -> str:
 
 
 def followed(*texts: str) -> Findings:
-    """What a follower finds in successive snapshots."""
+    """The findings of a follower for successive snapshots of a playlist."""
     findings = Findings()
     follower = Follower("x", findings)
     for now, text in enumerate(texts):
@@ -47,7 +47,7 @@ def followed(*texts: str) -> Findings:
 
 
 def only(findings: Findings) -> str:
-    """The one rule that is broken."""
+    """The only broken rule."""
     (rule,) = findings.broken
     return rule
 
@@ -55,7 +55,7 @@ def only(findings: Findings) -> str:
 # ---- findings ----
 
 
-def test_findings_keep_few_examples_and_count_all() -> None:
+def test_findings_count_all_faults_but_keep_few_examples() -> None:
     findings = Findings()
     for at in range(10):
         findings.require(at > 8, "rule", at)
@@ -67,11 +67,11 @@ def test_findings_keep_few_examples_and_count_all() -> None:
 
 
 @pytest.mark.parametrize("name", MEDIA)
-def test_a_golden_playlist_keeps_the_rules(name: str) -> None:
+def test_a_golden_playlist_has_no_findings(name: str) -> None:
     assert followed(golden(name), golden(name)).lines() == []
 
 
-def test_a_golden_multivariant_playlist_keeps_the_rules() -> None:
+def test_a_golden_multivariant_playlist_has_no_findings() -> None:
     findings = Findings()
     found = parse_multivariant(golden("master.m3u8"), findings)
     assert findings.lines() == []
@@ -104,7 +104,7 @@ def test_a_multivariant_playlist_without_bandwidth_is_found() -> None:
         ("video-discontinuity.m3u8", "#EXT-X-DISCONTINUITY\n#EXT-X-MAP", "#EXT-X-MAP", "a new MAP follows"),
     ],
 )  # fmt: skip
-def test_a_fault_of_a_playlist_is_found(name: str, was: str, becomes: str, rule: str) -> None:
+def test_a_fault_in_a_playlist_is_found(name: str, was: str, becomes: str, rule: str) -> None:
     text = golden(name)
     assert was in text
     assert any(broken.startswith(rule) for broken in followed(text.replace(was, becomes)).broken)
@@ -126,7 +126,7 @@ def test_a_fault_between_two_snapshots_is_found(was: str, becomes: str, rule: st
     assert rule in followed(text, text.replace(was, becomes)).broken
 
 
-def test_a_hint_that_does_not_come_true_is_found() -> None:
+def test_a_wrong_preload_hint_is_found() -> None:
     text = golden("video.m3u8")
     hint = '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="1700000000-part-50.m4s"\n'
     part = '#EXT-X-PART:DURATION=0.50000,URI="1700000000-part-{}.m4s"\n' + hint.replace("50", "51")
@@ -135,7 +135,7 @@ def test_a_hint_that_does_not_come_true_is_found() -> None:
     assert followed(text, text.replace(hint, f"#EXT-X-DISCONTINUITY\n{part.format(77)}")).lines() == []
 
 
-def test_segments_that_went_with_a_discontinuity_need_its_sequence() -> None:
+def test_a_playlist_with_removed_segments_needs_a_discontinuity_sequence() -> None:
     first = (
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n"
         + "".join(f"#EXTINF:2.0,\n{n}.ts\n" for n in range(4))
@@ -158,7 +158,7 @@ def manifest(text: str, findings: Findings) -> mpd.Manifest:
 
 
 @pytest.mark.parametrize("name", ["manifest.mpd", "manifest-discontinuity.mpd"])
-def test_a_golden_manifest_keeps_the_rules(name: str) -> None:
+def test_a_golden_manifest_has_no_findings(name: str) -> None:
     findings = Findings()
     found = manifest(golden(name), findings)
     presentation = Presentation("http://host/c1/manifest.mpd", findings)
@@ -171,7 +171,7 @@ def test_a_golden_manifest_keeps_the_rules(name: str) -> None:
     assert {one.id for one in found.representations} == {"video", "audio"}
 
 
-def test_addresses_of_segments_follow_from_the_template() -> None:
+def test_segment_urls_are_derived_from_the_template() -> None:
     one = manifest(golden("manifest.mpd"), Findings()).representations[0]
     assert one.segment_url(7) == "http://host/c1/video/1700000000-7.m4s"
     assert one.initialization == "http://host/c1/video/1700000000-init-1.mp4"
@@ -187,7 +187,7 @@ def test_addresses_of_segments_follow_from_the_template() -> None:
         ("2023-11-14T22:13:20.000Z\"/>\n</MPD>", "2023-11-14T22:13:28.000Z\"/>\n</MPD>", "UTCTiming is right"),
     ],
 )  # fmt: skip
-def test_a_fault_of_a_manifest_is_found(was: str, becomes: str, rule: str) -> None:
+def test_a_fault_in_a_manifest_is_found(was: str, becomes: str, rule: str) -> None:
     text, findings = golden("manifest.mpd"), Findings()
     assert was in text
     found = manifest(text.replace(was, becomes), findings)
@@ -195,7 +195,7 @@ def test_a_fault_of_a_manifest_is_found(was: str, becomes: str, rule: str) -> No
     assert any(rule in broken for broken in findings.broken)
 
 
-def test_an_entry_that_changes_is_found() -> None:
+def test_a_changed_timeline_entry_is_found() -> None:
     findings = Findings()
     presentation = Presentation("x", findings)
     one = next(r for r in manifest(golden("manifest-ended.mpd"), findings).representations if r.entries)
@@ -234,7 +234,7 @@ def fragment(start: int, *durations: int) -> bytes:
     return box("moof", box("traf", tfhd, tfdt, trun)) + box("mdat", bytes(4))
 
 
-def test_headers_and_fragments_are_read() -> None:
+def test_mp4_headers_and_fragments_are_read() -> None:
     read = isobmff.read_header(header())
     assert (read.timescale, read.handler, read.duration) == (90000, "vide", 3000)
     one, two = isobmff.read_fragments(fragment(500, 10, 20) + fragment(530, 40), read)
@@ -242,7 +242,7 @@ def test_headers_and_fragments_are_read() -> None:
     assert (two.start, two.durations, one.flags[1] != 0, one.base_is_moof) == (530, [40], True, True)
 
 
-def test_boxes_that_do_not_fit_are_found() -> None:
+def test_truncated_mp4_boxes_are_found() -> None:
     data = fragment(0, 1)
     for cut in range(1, len(data)):
         if cut != data.index(b"mdat") - 4:
@@ -252,12 +252,12 @@ def test_boxes_that_do_not_fit_are_found() -> None:
         list(isobmff.boxes(data + b"\0"))
 
 
-def test_the_aspect_of_pixels_is_read() -> None:
+def test_the_pixel_aspect_ratio_is_read() -> None:
     assert media_checks.pasp(header(box("pasp", struct.pack(">II", 16, 11)))) == (16, 11)
     assert media_checks.pasp(header(box("colr", bytes(4)))) is None
 
 
-def test_frames_that_are_not_the_sources_are_found() -> None:
+def test_frames_that_differ_from_the_source_are_found() -> None:
     source = list("abcabdefg")
     assert media_checks.excerpt_fault(list("abdef"), source) is None
     assert "frame 2 of 4" in str(media_checks.excerpt_fault(list("bdfg"), source))
@@ -284,7 +284,7 @@ def judged(data: bytes) -> Findings:
     return findings
 
 
-def test_a_good_flv_keeps_the_rules() -> None:
+def test_a_valid_flv_stream_has_no_findings() -> None:
     data = flv(picture(0, key=True), muxer.unit_tag(builders.sound(10)), picture(33))
     assert judged(data).lines() == []
     assert judged(data + picture(66)[:-3]).lines() == []
@@ -303,11 +303,11 @@ def test_a_good_flv_keeps_the_rules() -> None:
         ([muxer.tag(18, 0, b"\x0d")], "the body of a tag is well-formed"),
     ],
 )
-def test_a_fault_of_an_flv_is_found(tags: list[bytes], rule: str) -> None:
+def test_a_fault_in_an_flv_stream_is_found(tags: list[bytes], rule: str) -> None:
     assert rule in judged(flv(*tags, tracks=Tracks(builders.VIDEO, None))).broken
 
 
-def test_metadata_of_another_size_is_found() -> None:
+def test_metadata_with_a_wrong_picture_size_is_found() -> None:
     sequence = muxer.sequence_headers(Tracks(builders.VIDEO, None), 0) + picture(0, key=True)
 
     def told(width: int, height: int) -> bytes:
@@ -319,7 +319,7 @@ def test_metadata_of_another_size_is_found() -> None:
     assert only(judged(told(320, 180))) == "onMetaData has the picture's size"
 
 
-def test_spliced_files_go_on_in_time() -> None:
+def test_spliced_flv_files_have_continuous_timestamps() -> None:
     one = flv(picture(0, key=True), muxer.unit_tag(builders.sound(10)), picture(40))
     assert judged(spliced([one, one])).lines() == []
 
@@ -329,7 +329,7 @@ def test_spliced_files_go_on_in_time() -> None:
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """A server that says the same to everybody and closes; its port."""
+    """A server that sends the same answer to every client and closes. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -365,7 +365,7 @@ QUICK_RULES: list[Callable[[http_rules.HttpJudge], None]] = [
 ]  # fmt: skip
 
 
-async def test_a_good_listener_keeps_the_rules() -> None:
+async def test_a_valid_http_listener_has_no_findings() -> None:
     async with serving(_hello) as listener:
         judge = http_judge(listener.port)
         for rules in QUICK_RULES:
@@ -373,7 +373,7 @@ async def test_a_good_listener_keeps_the_rules() -> None:
         assert judge.findings.lines() == []
 
 
-def test_a_listener_that_takes_every_request_is_found() -> None:
+def test_a_listener_that_accepts_invalid_requests_is_found() -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello") as port:
         judge = http_judge(port)
         for rules in QUICK_RULES:
@@ -382,7 +382,7 @@ def test_a_listener_that_takes_every_request_is_found() -> None:
             "9112 9.3.2 pipelined requests are answered"} <= judge.findings.broken.keys()  # fmt: skip
 
 
-def test_pipelined_answers_are_read_apart() -> None:
+def test_pipelined_answers_are_parsed_separately() -> None:
     data = (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"2;x\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
@@ -400,7 +400,7 @@ def test_a_connection_that_stays_open_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert len(findings.broken) == 2
 
 
-def test_a_good_websocket_keeps_the_rules() -> None:
+def test_a_valid_websocket_server_has_no_findings() -> None:
     findings = Findings()
     with serve_websocket(lambda ws: list(ws), "127.0.0.1", 0, compression=None) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -424,7 +424,7 @@ def test_a_server_that_does_not_upgrade_is_found() -> None:
     assert "4.2.2 an upgrade is 101" in findings.broken
 
 
-def test_frames_of_a_server_are_read_at_any_length() -> None:
+def test_websocket_frames_of_any_length_are_read() -> None:
     for size in (0, 125, 126, 65535, 65536):
         data = ws_rules.frame(ws_rules.BINARY, bytes(size), mask=False)
         findings = Findings()
@@ -434,7 +434,7 @@ def test_frames_of_a_server_are_read_at_any_length() -> None:
         assert (len(found[0].payload), found[1], findings.lines()) == (size, b"rest", [])
 
 
-def test_frames_of_a_server_that_break_the_rules_are_found() -> None:
+def test_invalid_websocket_frames_are_found() -> None:
     for data, rule in (
         (b"\x82\x81aaaab", "5.1 frames of the server are not masked"),
         (b"\x82\x7e\0\1a", "5.2 lengths have the shortest form"),

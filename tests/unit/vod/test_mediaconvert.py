@@ -19,11 +19,11 @@ def job() -> dict[str, object]:
     return create_job("s3://in/films/a.mp4", "s3://out/films/a/", ROLE, QUEUE, bitrate=5_000_000, segment=10)
 
 
-def test_the_job_is_the_one_of_the_golden_file() -> None:
+def test_the_job_equals_the_golden_file() -> None:
     assert job() == json.loads(GOLDEN.read_text())
 
 
-def test_awss_own_model_takes_it() -> None:
+def test_the_model_of_aws_accepts_the_job() -> None:
     shape = get_session().get_service_model("mediaconvert").operation_model("CreateJob").input_shape
     report = ParamValidator().validate(job(), shape)
     assert not report.has_errors(), report.generate_report()
@@ -47,7 +47,7 @@ def test_an_empty_queue_is_the_accounts_default_one() -> None:
     assert "Queue" not in create_job("s3://in/a.mp4", "s3://out/a/", ROLE, "", bitrate=1, segment=10)
 
 
-def test_the_films_sound_is_in_it() -> None:
+def test_the_job_uses_the_sound_of_the_film() -> None:
     settings = json.loads(GOLDEN.read_text())["Settings"]
     selector = next(iter(settings["Inputs"][0]["AudioSelectors"]))
     assert settings["OutputGroups"][0]["Outputs"][0]["AudioDescriptions"][0]["AudioSourceName"] == selector

@@ -1,4 +1,4 @@
-"""The one use of an upload address, also where several processes serve the folder."""
+"""An upload address is used only once, also with several processes on one folder."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ one.done() if sys.argv[2] == "done" else None
 """
 
 
-def test_one_at_a_time_and_never_after_it_is_done(tmp_path):
+def test_a_key_has_one_upload_at_a_time_and_none_afterwards(tmp_path):
     one = UploadLock.begin(tmp_path, "k.mp4")
     with pytest.raises(UploadExists):
         UploadLock.begin(tmp_path, "k.mp4")
@@ -29,14 +29,14 @@ def test_one_at_a_time_and_never_after_it_is_done(tmp_path):
         UploadLock.begin(tmp_path, "k.mp4")
 
 
-def test_what_failed_may_begin_again(tmp_path):
+def test_a_failed_upload_may_begin_again(tmp_path):
     UploadLock.begin(tmp_path, "k.mp4").release()
     assert list(tmp_path.iterdir()) == []
     UploadLock.begin(tmp_path, "k.mp4").done()
 
 
 @pytest.mark.parametrize("end", ["done", "crash"])
-def test_another_process_is_seen_and_a_dead_one_is_not_waited_for(tmp_path, end):
+def test_an_upload_of_another_process_blocks_until_that_process_ends(tmp_path, end):
     other = subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(tmp_path), end], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -53,7 +53,7 @@ def test_another_process_is_seen_and_a_dead_one_is_not_waited_for(tmp_path, end)
         UploadLock.begin(tmp_path, "k.mp4").done()
 
 
-def test_old_marks_are_forgotten(tmp_path):
+def test_old_marks_are_removed(tmp_path):
     for name, at in (("old.mp4", 1000), ("new.mp4", 3000)):
         UploadLock.begin(tmp_path, name).done()
         os.utime(tmp_path / f".{name}.used", (at, at))

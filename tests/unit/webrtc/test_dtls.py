@@ -50,7 +50,7 @@ def test_the_prf_has_the_known_values() -> None:
 
 
 @pytest.mark.parametrize("cipher", SUITES)
-def test_an_alert_is_read_by_the_other_side_and_forged_ones_by_nobody(cipher: str) -> None:
+def test_the_other_side_reads_an_alert_and_ignores_forged_ones(cipher: str) -> None:
     master, randoms = os.urandom(48), os.urandom(64)
     ours = DtlsAlerts(cipher, master, (randoms[:32], randoms[32:]), 5)
     theirs = DtlsAlerts(cipher, master, (randoms[:32], randoms[32:]), 5, client=True)

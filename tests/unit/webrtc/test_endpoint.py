@@ -228,7 +228,7 @@ async def test_a_viewer_that_sends_checks_stays_while_strangers_fill_all_places(
 
 
 @pytest.mark.parametrize("bound", [{"half_open": 2}, {"half_open_per_address": 2}, {"peers": 10}])
-async def test_a_push_always_has_a_place(bound: dict[str, int]) -> None:
+async def test_a_push_is_accepted_when_viewers_use_all_places(bound: dict[str, int]) -> None:
     wire, address = Wire(**bound), "192.0.2.77"
     if "peers" in bound:
         for _ in range(9):
@@ -335,7 +335,7 @@ async def test_malformed_credentials_are_refused() -> None:
 
 @pytest.mark.parametrize(("has_key", "seconds"), [(False, 30), (True, 50)], ids=["viewer", "publisher"])
 async def test_a_peer_that_answers_no_check_ends_after_its_consent(has_key: bool, seconds: int) -> None:
-    """The checks of a viewer do not count, from whatever address: its media go where nobody answers."""
+    """A viewer's own checks do not count, because its media may go to an address that never answers."""
     wire = Wire(consent_timeout=30)
     client, peer, recorder = await wire.connect(has_key=has_key)
     client.answers = False
@@ -350,7 +350,7 @@ async def test_a_peer_that_answers_no_check_ends_after_its_consent(has_key: bool
     assert recorder.ends == [PeerEnd.CONSENT_EXPIRED] and peer.has_ended
 
 
-async def test_a_short_consent_time_has_several_checks() -> None:
+async def test_several_checks_are_sent_within_a_short_consent_time() -> None:
     wire = Wire(consent_timeout=6)
     client, _, recorder = await wire.connect()
     for _ in range(60):
@@ -391,7 +391,7 @@ async def test_both_sides_close_with_close_notify(settled: bool, by_us: bool, pa
     assert len(recorder.ends) == 1 and wire.endpoint._udp_routes == {}
 
 
-async def test_the_session_of_the_handshake_is_freed_in_any_case() -> None:
+async def test_the_session_of_the_handshake_is_freed_after_some_seconds() -> None:
     wire = Wire()
     _, peer, _ = await wire.connect()
     assert peer._dtls is not None
@@ -442,7 +442,7 @@ async def test_a_passive_client_that_answers_nothing_ends_in_time_and_gets_no_mo
     assert sum(len(data) for _, data in wire.udp.sent) <= len(sent[0])
 
 
-async def test_a_client_that_promised_to_wait_and_begins_fails() -> None:
+async def test_a_passive_client_that_starts_the_handshake_fails() -> None:
     wire, client = Wire(), Client()
     _, recorder = wire.open(client, passive=True)
     for _ in range(4):
@@ -452,8 +452,8 @@ async def test_a_client_that_promised_to_wait_and_begins_fails() -> None:
     assert recorder.ends == [PeerEnd.HANDSHAKE_FAILED]
 
 
-async def test_a_client_that_reads_no_checks_during_its_handshake_is_verified_before() -> None:
-    """As ffmpeg with dtls_active: after the answer to its check it answers none."""
+async def test_a_client_that_ignores_checks_during_its_handshake_is_verified_before_it() -> None:
+    """ffmpeg with dtls_active answers no more checks after the answer to its own check."""
     wire, client = Wire(), Client()
     _, recorder = wire.open(client, active=True)
     client.send_check()
@@ -498,7 +498,7 @@ async def test_media_before_the_keys_or_from_strangers_are_dropped_and_counted()
     kinds=st.lists(st.sampled_from(("rtp", "rtp", "rtp", "forged", "again", "rtcp", "check", "junk", "")), max_size=30),
     cuts=st.lists(st.integers(1, 16), min_size=30, max_size=30),
 )
-def test_datagrams_that_come_together_have_the_effects_of_single_ones(kinds: list[str], cuts: list[int]) -> None:
+def test_a_batch_of_datagrams_has_the_same_effect_as_single_ones(kinds: list[str], cuts: list[int]) -> None:
     async def received(cuts: list[int]) -> tuple[object, ...]:
         wire = Wire()
         client, _, recorder = await wire.connect()
@@ -527,7 +527,7 @@ def test_datagrams_that_come_together_have_the_effects_of_single_ones(kinds: lis
     assert asyncio.run(received(cuts)) == asyncio.run(received([1] * 60))
 
 
-async def test_packets_may_wait_while_no_peer_needs_them_at_once() -> None:
+async def test_packets_may_wait_while_all_peers_are_patient() -> None:
     wire = Wire()
     may_rest = wire.endpoint._may_rest
     assert may_rest(), "nobody is there"

@@ -11,7 +11,7 @@ from gateway.webrtc.framing import MAX_FRAME, FrameReader, framed
 
 
 @given(packets=st.lists(st.binary(min_size=1, max_size=300), max_size=8), cuts=st.lists(st.integers(1, 400)))
-def test_packets_arrive_whole_whatever_the_pieces_are(packets: list[bytes], cuts: list[int]) -> None:
+def test_packets_arrive_whole_in_pieces_of_any_size(packets: list[bytes], cuts: list[int]) -> None:
     data, reader, found = framed(packets), FrameReader(), []
     for cut in (*cuts, len(data)):
         found += reader.receive(data[:cut])

@@ -1,4 +1,4 @@
-"""One UDP port of two processes: who reads it, and where a datagram ends up."""
+"""One UDP port of two processes: which of them reads it, and which gets a datagram."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def process(folder: Path, number: int) -> AsyncIterator[tuple[Port, Handov
         await handover.close()
 
 
-async def test_the_successor_passes_on_what_is_not_for_it(tmp_path: Path) -> None:
+async def test_the_successor_passes_on_datagrams_for_the_older_process(tmp_path: Path) -> None:
     async with process(tmp_path, 1) as (old, _), process(tmp_path, 2) as (new, _):
         assert not old.is_reading, "before the successor reads"
         assert old.older is None and new.older is not None and new.is_reading
@@ -101,7 +101,7 @@ async def test_the_third_process_finds_the_first_when_the_second_ends(tmp_path: 
         assert not first.is_reading
 
 
-async def test_the_socket_of_a_dead_process_is_no_predecessor(tmp_path: Path) -> None:
+async def test_the_socket_of_a_dead_process_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "1.udp").touch()
     async with process(tmp_path, 2) as (port, _):
         assert port.older is None
@@ -117,7 +117,7 @@ async def test_datagrams_too_long_for_a_frame_are_dropped(tmp_path: Path) -> Non
 
 
 @given(st.integers(0, 127), addresses, st.binary(max_size=1500))
-def test_a_frame_has_all_of_a_datagram(index: int, address: Any, data: bytes) -> None:
+def test_a_frame_carries_a_whole_datagram(index: int, address: Any, data: bytes) -> None:
     assert unpack(pack(index, address, data)) == (index, address, data)
 
 

@@ -56,7 +56,7 @@ def test_all_peers_get_the_same_run_with_their_own_keys() -> None:
             assert [receiver.unprotect(packet) for packet in sealed] == list(run)
 
 
-def test_a_list_that_changes_is_read_again() -> None:
+def test_a_changed_list_of_packets_is_read_again() -> None:
     sender, receiver = pair()
     packets = [rtp_packet(1, b"one")]
     for number in range(1, 4):
@@ -81,7 +81,7 @@ def test_a_run_with_a_packet_that_is_too_old_is_refused() -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "wrong bytes", "no field"])
-def test_another_binding_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incompatible_binding_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AttributeError(fault)
 
@@ -120,7 +120,7 @@ def test_a_packet_sent_again_is_the_same_bytes() -> None:
     assert sender.protect([packets[3]]) == [first[3]]
 
 
-def test_what_is_too_old_or_too_long_is_left_out() -> None:
+def test_packets_that_are_too_old_or_too_long_are_left_out() -> None:
     sender, receiver = pair()
     sender.protect([rtp_packet(n) for n in range(5000)])
     good, late, long = rtp_packet(5000), rtp_packet(10), rtp_packet(5001, bytes(MAX_PACKET))
@@ -133,7 +133,7 @@ def test_what_is_too_old_or_too_long_is_left_out() -> None:
     picks=st.lists(st.tuples(st.integers(0, 30), st.sampled_from((0, 0, 0, 0, 1, 2, 3))), max_size=60),
     cuts=st.lists(st.integers(1, 20), min_size=60, max_size=60),
 )
-def test_packets_together_become_what_they_become_one_by_one(
+def test_a_batch_of_packets_is_opened_like_single_packets(
     profile: bytes, picks: list[tuple[int, int]], cuts: list[int]
 ) -> None:
     key = keys_of(profile, os.urandom(material_size(profile))).client

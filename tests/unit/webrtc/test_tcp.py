@@ -1,4 +1,4 @@
-"""What waits for clients of ICE-TCP: bounded for each and for all, and given back; who reads nothing is ended."""
+"""Data that waits for clients of ICE-TCP is bounded; clients that read nothing are disconnected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Owner:
 
 
 class Transport:
-    """Its client reads when the test says so."""
+    """A transport whose client reads only when the test says so."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -82,7 +82,7 @@ def test_clients_that_read_nothing_share_the_memory_of_all_viewers(monkeypatch: 
     assert lab.memory.bytes == 0
 
 
-def test_checks_pass_a_little_above_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_are_sent_also_a_little_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab(monkeypatch)
     connection, transport = lab.connect()
     while connection.write(MEDIA):
@@ -113,7 +113,7 @@ def test_a_client_that_reads_nothing_is_disconnected(
     assert transport.aborted
 
 
-def test_a_client_may_wait_for_ever_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_time_limit_a_client_is_not_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab(monkeypatch, stall_seconds=0.0)
     connection, transport = lab.connect()
     for _ in range(100):

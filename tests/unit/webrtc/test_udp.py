@@ -1,4 +1,4 @@
-"""The UDP socket: segments, what the kernel refuses, and bounded reads."""
+"""The UDP socket: segments, refusals of the kernel, and bounded reads."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_packets_that_cannot_be_segmented_go_one_by_one(refusal: int, keeps: boo
 
 
 @pytest.mark.parametrize("refusal", [errno.EAGAIN, errno.ENOBUFS, errno.ENETUNREACH, errno.EPERM])
-def test_a_refusal_drops_the_rest(refusal: int) -> None:
+def test_a_refusal_of_the_kernel_drops_the_remaining_packets(refusal: int) -> None:
     kernel = Kernel(refusal)
     assert send(kernel, [9, 9, 9])[0] == send_run(kernel, [9, 9, 9])[0] == 0 and kernel.single == []
 
@@ -191,7 +191,7 @@ def test_after_media_the_socket_rests_until_it_is_empty() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
-def test_the_more_comes_during_a_rest_the_shorter_is_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_datagrams_during_a_rest_make_the_next_rest_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", Clock(5.0))  # so no turn ends early
     with bound() as opened, bound() as sender:
         udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True)
@@ -208,7 +208,7 @@ def test_the_more_comes_during_a_rest_the_shorter_is_the_next_one(monkeypatch: p
         assert loop.waits[-1] == 0.001
 
 
-def test_after_anything_else_the_socket_is_read_at_once() -> None:
+def test_after_datagrams_other_than_media_the_socket_is_read_at_once() -> None:
     with bound() as opened, bound() as sender, bound() as other:
         udp, loop = rests(opened, lambda _, address, datagrams, arrivals: datagrams != [b"check"])
         sender.sendto(b"check", opened.getsockname())
@@ -217,7 +217,7 @@ def test_after_anything_else_the_socket_is_read_at_once() -> None:
         assert (loop.reads, loop.waits) == (True, [])
 
 
-def test_while_somebody_waits_the_socket_is_read_at_once() -> None:
+def test_while_a_peer_waits_the_socket_is_read_at_once() -> None:
     with bound() as opened, bound() as sender:
         udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True, may_rest=False)
         sender.sendto(b"media", opened.getsockname())
@@ -228,7 +228,7 @@ def test_while_somebody_waits_the_socket_is_read_at_once() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
-def test_a_rest_ends_when_somebody_waits() -> None:
+def test_a_rest_ends_when_a_peer_waits() -> None:
     with bound() as opened, bound() as sender:
         udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True)
         sender.sendto(b"media", opened.getsockname())
@@ -252,7 +252,7 @@ def test_a_socket_without_times_of_arrival_does_not_rest() -> None:
         assert (loop.reads, loop.waits) == (True, [])
 
 
-def test_an_expensive_turn_ends_and_the_rest_follows_in_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expensive_turn_ends_and_later_turns_read_the_other_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(5.0)
     with bound() as opened, bound() as sender, bound() as other:
         got: list[Any] = []
@@ -291,7 +291,7 @@ def test_an_error_of_one_peer_does_not_end_the_reading() -> None:
         assert (loop.reads, loop.waits) == (False, [0.0]), "the next turn comes at once"
 
 
-async def test_a_socket_that_is_closed_while_it_is_read_is_left_alone() -> None:
+async def test_a_socket_that_is_closed_while_it_is_read_is_not_read_again() -> None:
     with bound() as opened, bound() as sender, bound() as other:
         got: list[bytes] = []
 
@@ -324,7 +324,7 @@ def test_the_addresses_of_the_machine_have_no_loopback_and_no_repetition() -> No
     assert not any(":" in address for address in machine_addresses(ipv6=False))
 
 
-async def test_names_are_resolved_and_unknown_ones_left_out() -> None:
+async def test_names_are_resolved_and_unknown_ones_are_left_out() -> None:
     assert await resolve(["192.0.2.1", "[2001:db8::1]", "name.invalid", "192.0.2.1"]) == ["192.0.2.1", "2001:db8::1"]
 
 
@@ -339,7 +339,7 @@ async def test_names_are_resolved_and_unknown_ones_left_out() -> None:
         (500, "203.0.113.7", []),
     ],
 )
-async def test_a_url_answers_with_the_address(status: int, answer: str, found: list[str]) -> None:
+async def test_an_address_can_come_from_a_url(status: int, answer: str, found: list[str]) -> None:
     async def reply(request: web.Request) -> web.Response:
         return web.Response(status=status, text=answer)
 

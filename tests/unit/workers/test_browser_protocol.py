@@ -1,4 +1,4 @@
-"""What a browser push and its worker say to each other."""
+"""Messages between a browser push and its worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.workers.browser_protocol import BrowserPlan, BrowserReport
 NOTE = BrowserReport("transcode", None, 3, 1, 0.25, ("audio: A_WHAT is a codec that is not known here",))
 
 
-def test_plans_and_notes_cross_unchanged() -> None:
+def test_plans_and_reports_are_transferred_unchanged() -> None:
     plan = BrowserPlan("fast", 2, 0.25, 3.0)
     assert BrowserPlan.from_json(wire.read_json(wire.write_json(plan.to_json()))) == plan
     assert BrowserReport.from_json(wire.read_json(wire.write_json(NOTE.to_json()))) == NOTE
@@ -21,12 +21,12 @@ def test_plans_and_notes_cross_unchanged() -> None:
 
 
 @pytest.mark.parametrize("said", [{}, {"preset": "fast"}, {**BrowserPlan().to_json(), "threads": "many"}])
-def test_what_is_no_plan_is_refused(said: dict[str, Any]) -> None:
+def test_an_invalid_plan_is_refused(said: dict[str, Any]) -> None:
     with pytest.raises(InvalidData, match="invalid browser plan"):
         BrowserPlan.from_json(said)
 
 
-def test_numbers_of_a_note_never_lower_a_counter() -> None:
+def test_numbers_of_a_report_never_lower_a_counter() -> None:
     said = wire.read_json(
         b'{"video":null,"audio":null,"dropped":-1e999,"damaged":-5,"behind":NaN,"unusable_tracks":[]}'
     )
@@ -34,6 +34,6 @@ def test_numbers_of_a_note_never_lower_a_counter() -> None:
 
 
 @pytest.mark.parametrize("change", [{"unusable_tracks": None}, {"dropped": "x"}, {"behind": []}])
-def test_what_is_no_note_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_report_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidData, match="invalid browser report"):
         BrowserReport.from_json({**NOTE.to_json(), **change})

@@ -1,4 +1,4 @@
-"""Pictures made fit to be encoded: size, form, interlacing, rotation, range of colors."""
+"""Pictures are prepared for encoding: size, form, interlacing, rotation, range of colors."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ FOUR = (
 
 
 @pytest.mark.parametrize("form", ["yuv420p", "yuv420p10le", "yuv444p", "yuv422p", "nv12", "rgb24", "gray", "yuvj420p"])
-def test_pictures_of_every_form_become_small_ones_of_one_form(form: str) -> None:
+def test_pictures_of_every_pixel_format_are_scaled_to_one_format(form: str) -> None:
     frame = Scaler(160, 90).scale(still("testsrc2=size=321x181", form))
     assert (frame.width, frame.height, frame.format.name) == (160, 90, "yuv420p")
 
 
-def test_a_picture_that_is_right_already_comes_out_as_another_object() -> None:
-    """Each rung stamps its own: one object would be stamped by several threads."""
+def test_a_picture_of_the_right_size_is_returned_as_another_object() -> None:
+    """Each rendition sets the time of its own object; threads must not share one."""
     given = still("testsrc2=size=320x180")
     frame = Scaler(320, 180).scale(given)
     frame.pts = 77
@@ -103,9 +103,7 @@ def test_progressive_pictures_are_left_alone() -> None:
         (270, ["yellow", "red", "lime", "blue"], (180, 320)),
     ],
 )
-def test_pictures_that_lie_on_their_side_are_put_upright(
-    degrees: int, expected: list[str], size: tuple[int, int]
-) -> None:
+def test_rotated_pictures_are_turned_upright(degrees: int, expected: list[str], size: tuple[int, int]) -> None:
     """degrees: counterclockwise, as display orientation SEI says."""
     film = source(
         *("-f", "lavfi", "-i", FOUR, "-t", "0.5", *X264, "-pix_fmt", "yuv420p"),

@@ -84,7 +84,7 @@ def test_samples_that_are_not_square_are_widened(
     assert display_size(*size, aspect) == shown
 
 
-def test_a_plan_crosses_unchanged() -> None:
+def test_a_plan_is_transferred_unchanged() -> None:
     plan = LadderPlan(STANDARD, "libx265", "fast", 3, "baseline", instant=True)
     assert LadderPlan.from_json(plan.to_json()) == plan
 
@@ -92,7 +92,7 @@ def test_a_plan_crosses_unchanged() -> None:
 @pytest.mark.parametrize(
     "said", [{}, {"rungs": 1}, {"rungs": [{"name": "a"}]}, {"rungs": [], "encoder": "a", "preset": "b", "threads": "x"}]
 )
-def test_a_plan_that_is_none_is_refused(said: dict[str, object]) -> None:
+def test_an_invalid_plan_is_refused(said: dict[str, object]) -> None:
     with pytest.raises(InvalidData, match="invalid ladder plan"):
         LadderPlan.from_json(said)
 
@@ -105,11 +105,11 @@ def test_a_channel_gets_the_rungs_whose_flags_are_on() -> None:
     assert names(isCodec=True, ld=True, hd="true", ud=False) == ["360p", "720p"]
 
 
-def test_flags_mean_nothing_while_the_ladder_is_off() -> None:
+def test_flags_are_ignored_while_the_ladder_is_off() -> None:
     assert names(isCodec=False, ld=True) == []
 
 
-def test_a_channel_that_names_a_ladder_nobody_knows_is_told_which_there_are() -> None:
+def test_the_error_for_an_unknown_ladder_names_the_existing_ones() -> None:
     with pytest.raises(OutputError, match="no ladder gold; there are standard"):
         names(isCodec=True, ld=True, ladder="gold")
 

@@ -15,13 +15,13 @@ def form(metadata: dict[str, AmfValue] | None = None, video: MediaTrack | None =
     return StreamForm.of(Tracks(video, AUDIO, 0, metadata or {}))
 
 
-def test_without_a_publisher_it_is_ordinary() -> None:
+def test_without_a_publisher_the_form_has_default_values() -> None:
     unknown = StreamForm.of(None)
     assert (unknown.has_video, unknown.size, unknown.rate, unknown.audio) == (True, (1280, 720), 30, DEFAULT_AUDIO)
     assert unknown.gop == 60
 
 
-def test_it_has_the_publishers_size_rate_and_tracks() -> None:
+def test_the_form_has_the_publishers_size_rate_and_tracks() -> None:
     given = form({"framerate": 25.0, "videodatarate": 2500.0})
     assert (given.video, given.audio, given.size, given.rate, given.bitrate) == (
         VIDEO,
@@ -58,7 +58,7 @@ def test_a_size_that_the_configuration_lacks_comes_from_the_metadata() -> None:
     assert form({}, MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"broken")).size == (1280, 720)
 
 
-def test_the_worker_reads_what_the_gateway_writes() -> None:
+def test_the_worker_reads_a_form_written_by_the_gateway() -> None:
     given = form({"framerate": 29.97})
     assert StreamForm.from_json(given.to_json(), Tracks(VIDEO, AUDIO)) == given
 

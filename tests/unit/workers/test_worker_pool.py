@@ -20,7 +20,7 @@ def pool(most: int) -> WorkerPool:
     return WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
 
 
-async def test_a_share_leaves_workers_for_others_and_counts_in_the_whole() -> None:
+async def test_a_share_has_its_own_limit_and_counts_in_the_whole() -> None:
     whole = pool(3)
     share = whole.share(2, "viewers are busy")
     part = share.share(1, "encoders are busy")
@@ -39,7 +39,7 @@ async def test_a_share_leaves_workers_for_others_and_counts_in_the_whole() -> No
     assert not part.is_full and not share.is_full
 
 
-async def test_a_share_gets_no_worker_if_others_have_all() -> None:
+async def test_a_share_gets_no_worker_when_the_pool_is_full() -> None:
     whole = pool(1)
     share = whole.share(1, "viewers are busy")
     async with whole.start(MODULE, "one"):

@@ -19,13 +19,15 @@ _NOT_SENT: Final = frozenset((av1.TEMPORAL_DELIMITER, av1.TILE_LIST, av1.PADDING
 
 
 class Av1Packetizer:
-    """Puts the sequence header of the configuration before key frames that have none."""
+    """Puts the sequence header of the configuration before key frames that have none.
+
+    config: the av1C record; empty if the key frames have sequence headers. Raises InvalidData.
+    """
 
     __slots__ = ("_sequence_header",)
     clock_rate = VIDEO_CLOCK
 
     def __init__(self, config: bytes) -> None:
-        """config: the av1C record; empty if the key frames have sequence headers. Raises InvalidData."""
         found = _elements(av1.parse_av1c(config).obus) if config else []
         self._sequence_header = [element for kind, element in found if kind == av1.SEQUENCE_HEADER]
 

@@ -29,13 +29,14 @@ class H264Packetizer:
     length but the last. Where that costs no packet, fragments have the length of the packet before them: then one
     `sendmsg` sends both. There is no RTP padding. It would save a sixth of the calls for pictures of several slices,
     and nothing for pictures of one.
+
+    config: the avcC record. Raises InvalidData.
     """
 
     __slots__ = ("_length_size", "_sets")
     clock_rate = VIDEO_CLOCK
 
     def __init__(self, config: bytes) -> None:
-        """config: the avcC record. Raises InvalidData."""
         record = h264.parse_avcc(config)
         self._length_size = record.length_size
         self._sets = (*record.sps, *record.pps)
@@ -64,13 +65,15 @@ class H264Packetizer:
 
 
 class H265Packetizer:
-    """Like H264Packetizer, with aggregation packets and fragmentation units, without decoding order numbers."""
+    """Like H264Packetizer, with aggregation packets and fragmentation units, without decoding order numbers.
+
+    config: the hvcC record. Raises InvalidData.
+    """
 
     __slots__ = ("_length_size", "_sets")
     clock_rate = VIDEO_CLOCK
 
     def __init__(self, config: bytes) -> None:
-        """config: the hvcC record. Raises InvalidData."""
         record = h265.parse_hvcc(config)
         self._length_size = record.length_size
         self._sets = (*record.vps, *record.sps, *record.pps)

@@ -1,4 +1,4 @@
-"""What all packetizers have in common, and the packetizer of a track."""
+"""The protocol of all packetizers, and the choice of the packetizer of a track."""
 
 from __future__ import annotations
 

@@ -10,13 +10,15 @@ _HEADER: Final = 4  # two bytes of flags, two of the picture id
 
 
 class Vp8Packetizer:
-    """All packets have partition index 0, which RFC 7741 §4.2 allows: no receiver needs the borders of partitions."""
+    """All packets have partition index 0, which RFC 7741 §4.2 allows: no receiver needs the borders of partitions.
+
+    picture: id of the first frame.
+    """
 
     __slots__ = ("_picture",)
     clock_rate = VIDEO_CLOCK
 
     def __init__(self, picture: int = 0) -> None:
-        """picture: id of the first frame."""
         self._picture = picture & 0x7FFF
 
     def for_burst(self, pictures: int) -> Vp8Packetizer:

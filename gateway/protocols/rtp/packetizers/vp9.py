@@ -22,13 +22,15 @@ _HEADER: Final = 3
 
 
 class Vp9Packetizer:
-    """Key frames begin with a scalability structure, from which receivers know the size and that there is one layer."""
+    """Key frames begin with a scalability structure, from which receivers know the size and that there is one layer.
+
+    picture: id of the first frame.
+    """
 
     __slots__ = ("_picture",)
     clock_rate = VIDEO_CLOCK
 
     def __init__(self, picture: int = 0) -> None:
-        """picture: id of the first frame."""
         self._picture = picture & 0x7FFF
 
     def for_burst(self, pictures: int) -> Vp9Packetizer:

@@ -21,10 +21,11 @@ class UnitWriter:
 
     The first units are held until each expected kind has a track. Limits: seconds of media, bytes and number of units.
     Only one thread at a time may use it.
+
+    send: sends a frame to the gateway.
     """
 
     def __init__(self, send: Callable[[int, bytes], None]) -> None:
-        """send: sends a frame to the gateway."""
         self._send = send
         self._expected: frozenset[Kind] = frozenset()
         self._tracks: dict[Kind, MediaTrack] = {}

@@ -23,10 +23,11 @@ class SourceFile:
     size: bytes of a file, which is read in blocks with a small cache, because video and audio of a film may be far
     apart. 0: a stream, whose bytes are passed on as they come.
     request: sends a request for bytes (offset, size).
+
+    credit: bytes of units that may be sent at first.
     """
 
     def __init__(self, size: int, credit: int, request: Callable[[int, int], None]) -> None:
-        """credit: bytes of units that may be sent at first."""
         self._size = size
         self._request = request
         self._arrived: SimpleQueue[bytes | None] = SimpleQueue()

@@ -44,10 +44,11 @@ class StepEncoder:
 
     Only the decoding thread calls `put`, which blocks while the rendition is late.
     An unexpected error ends the process, so that the gateway notices it: it would not notice a missing rendition.
+
+    report_error: called with one line if the pictures of this rendition cannot be encoded.
     """
 
     def __init__(self, settings: StepSettings, link: program.ParentLink, report_error: Callable[[str], None]) -> None:
-        """report_error: called with one line if the pictures of this rendition cannot be encoded."""
         self.settings = settings
         self.outrun = False  # see VideoEncoder.outrun; read by the decoding thread
         self._link = link

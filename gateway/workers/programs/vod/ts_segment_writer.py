@@ -34,12 +34,13 @@ class TsSegmentWriter:
 
     A segment ends at the first key picture at or after a multiple of `length`. After the last picture, it ends at an
     audio frame there.
+
+    zero: the beginning of the VOD. allowance: the limit of bytes; above it, UnusableMedia is raised.
     """
 
     def __init__(
         self, folder: Path, names: VodNames, muxer: TsMuxer, zero: int, length: int, allowance: Allowance
     ) -> None:
-        """zero: the beginning of the VOD. allowance: the limit of bytes; above it, UnusableMedia is raised."""
         self.written: list[WrittenSegment] = []
         self._folder = folder
         self._names = names

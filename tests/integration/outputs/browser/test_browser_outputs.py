@@ -1,4 +1,4 @@
-"""Sound and pictures for browsers: real workers, from the first consumer to a little after the last one."""
+"""Sound and pictures for browsers: real workers run from the first viewer to a little after the last one."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Services:
 
 @asynccontextmanager
 async def gateway(monkeypatch: pytest.MonkeyPatch, linger: float = 0.3) -> AsyncIterator[Services]:
-    """linger: seconds for which work goes on after its last user."""
+    """Yields the services. `linger`: the seconds for which work continues after its last user."""
     monkeypatch.setattr(on_demand.OnDemand.__init__, "__defaults__", (linger,))
     settings = load(environ={}, overrides=["workers.most=4"])
     pool = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
@@ -104,7 +104,7 @@ def pictures_of(stream: Stream) -> BrowserPictures:
 
 
 def pids(program: str) -> list[int]:
-    """Of the workers below this process."""
+    """Returns the workers below this process."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -125,7 +125,7 @@ async def until(what: Callable[[], object], seconds: float = 20) -> None:
 # ---- sound ----
 
 
-async def test_sound_is_opus_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sound_is_converted_to_opus_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=4)
     async with gateway(monkeypatch) as services:
         publisher = await services.publish(film)
@@ -152,7 +152,7 @@ async def test_sound_is_opus_while_somebody_listens(monkeypatch: pytest.MonkeyPa
         assert not pids(SOUND) and services.workers.running == 0
 
 
-async def test_sound_arrives_as_soon_as_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sound_arrives_with_little_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=3)
     delays: list[float] = []
 
@@ -169,7 +169,7 @@ async def test_sound_arrives_as_soon_as_its_frames(monkeypatch: pytest.MonkeyPat
     assert sorted(delays)[len(delays) // 2] < 0.15  # the median, also on a busy machine
 
 
-async def test_opus_of_the_publisher_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_opus_of_the_publisher_is_forwarded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     film = camera(seconds=1)
     async with gateway(monkeypatch) as services:
         publisher, listener = await services.publish(film), builders.Recorder()
@@ -183,7 +183,7 @@ async def test_opus_of_the_publisher_passes_at_once(monkeypatch: pytest.MonkeyPa
         sound.release(listener)
 
 
-async def test_opus_beside_the_tracks_needs_no_worker_until_another_publisher_has_none(
+async def test_opus_beside_the_tracks_needs_no_worker_until_a_publisher_lacks_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     film, following = ordinary(seconds=2), ordinary(seconds=2).shifted(2_000)
@@ -215,7 +215,7 @@ async def test_opus_beside_the_tracks_needs_no_worker_until_another_publisher_ha
         sound.release(listener)
 
 
-async def test_opus_with_more_channels_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_opus_with_more_channels_is_mixed_to_stereo(monkeypatch: pytest.MonkeyPatch) -> None:
     film = source(*tone(48_000), "-t", "2", "-c:a", "libopus", "-ac", "6", container="matroska")
     async with gateway(monkeypatch) as services:
         publisher, listener = await services.publish(film), builders.Recorder()
@@ -227,7 +227,7 @@ async def test_opus_with_more_channels_is_mixed(monkeypatch: pytest.MonkeyPatch)
         sound.release(listener)
 
 
-async def test_a_worker_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_sound_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=8)
     async with gateway(monkeypatch) as services:
         publisher, listener = await services.publish(film), builders.Recorder()
@@ -246,7 +246,7 @@ async def test_a_worker_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -
         sound.release(listener)
 
 
-async def test_sound_that_came_while_a_worker_started_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sound_from_before_the_start_of_a_worker_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     film, behind = ordinary(seconds=8), list[tuple[int, float]]()
     async with gateway(monkeypatch) as services:
         publisher = await services.publish(film)
@@ -276,7 +276,7 @@ async def test_sound_that_came_while_a_worker_started_is_left_out(monkeypatch: p
         sound.release(listener)
 
 
-async def test_sound_follows_the_tracks_of_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_opus_output_follows_the_tracks_of_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     film, other = ordinary(seconds=2), camera(seconds=2).shifted(2_000)
     async with gateway(monkeypatch) as services:
         publisher, listener = await services.publish(film), builders.Recorder()
@@ -293,7 +293,7 @@ async def test_sound_follows_the_tracks_of_its_source(monkeypatch: pytest.Monkey
         sound.release(listener)
 
 
-async def test_listeners_hear_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listeners_are_informed_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=1)
     async with gateway(monkeypatch) as services:
         publisher, listener = await services.publish(film), builders.Recorder()
@@ -310,7 +310,7 @@ async def test_listeners_hear_of_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def reordered(path: Path, units: list[AccessUnit]) -> str:
-    """What ffprobe says of the pictures: whether they are reordered, and their types."""
+    """Returns what ffprobe reports about the pictures: whether they are reordered, and their types."""
     avcc = h264.parse_avcc(units[0].track.config)
     parts = [nal_unit for unit in units for nal_unit in nal.split(unit.payload)]
     path.write_bytes(nal.join_annexb([*avcc.sps, *avcc.pps, *parts]))
@@ -321,7 +321,7 @@ def reordered(path: Path, units: list[AccessUnit]) -> str:
     ).stdout
 
 
-async def test_b_frames_go_while_somebody_watches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_b_frames_are_removed_while_somebody_watches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     film = ordinary(seconds=6)
     async with gateway(monkeypatch) as services:
         publisher = await services.publish(film)
@@ -354,7 +354,7 @@ async def test_b_frames_go_while_somebody_watches(monkeypatch: pytest.MonkeyPatc
         assert viewer.ended is EndReason.OUTPUT_OFF and not pids(PICTURES)
 
 
-async def test_pictures_without_b_frames_are_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pictures_without_b_frames_are_used_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=1, bframes=0)
     async with gateway(monkeypatch) as services:
         publisher = await services.publish(film)
@@ -365,7 +365,7 @@ async def test_pictures_without_b_frames_are_the_source(monkeypatch: pytest.Monk
         assert not found.is_running
 
 
-async def test_a_rendition_of_full_size_without_b_frames_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_size_rendition_without_b_frames_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     film, low = ordinary(seconds=1), ordinary("160x90", seconds=1, bframes=0)
     full = ordinary(seconds=1, bframes=0)
     async with gateway(monkeypatch) as services:
@@ -389,7 +389,7 @@ async def test_a_rendition_of_full_size_without_b_frames_is_used(monkeypatch: py
      (("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "30"), "matroska")],
     ids=["HEVC", "VP9"],
 )  # fmt: skip
-async def test_other_codecs_become_h264(
+async def test_other_codecs_are_converted_to_h264(
     monkeypatch: pytest.MonkeyPatch, coder: tuple[str, ...], container: str
 ) -> None:
     film = source(*pictures(rate="60"), *tone(), "-t", "2", *coder, "-pix_fmt", "yuv420p", *AAC, container=container)
@@ -413,7 +413,7 @@ async def test_other_codecs_become_h264(
             assert await found.acquire((Codec.VP9,)) is publisher.stream
 
 
-async def test_a_viewer_without_h264_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_viewer_without_h264_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ordinary(seconds=1)
     async with gateway(monkeypatch) as services:
         publisher = await services.publish(film)
@@ -439,7 +439,7 @@ async def test_a_dead_picture_worker_is_replaced(monkeypatch: pytest.MonkeyPatch
         found.release(shown)
 
 
-async def test_viewers_cannot_take_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_viewers_cannot_use_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     echo, film = "tests.support.echo_worker", ordinary(seconds=10)
     async with gateway(monkeypatch) as services, AsyncExitStack() as stack:
         publisher = await services.publish(film)
@@ -463,7 +463,7 @@ async def test_viewers_cannot_take_all_workers(monkeypatch: pytest.MonkeyPatch) 
         playing.cancel()
 
 
-async def test_pictures_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_pictures_give_an_error_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.outputs.browser.browser_pictures._START_SECONDS", 0.5)
     film = ordinary(seconds=1)
     async with gateway(monkeypatch) as services:

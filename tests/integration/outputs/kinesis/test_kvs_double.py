@@ -1,4 +1,4 @@
-"""The Kinesis double itself: it refuses what the service refuses, with the right ids, and takes other good writers."""
+"""The Kinesis double refuses what the service refuses, with the right error ids, and accepts other valid writers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ BOTH = header([VIDEO, AUDIO])
 
 
 @pytest.mark.parametrize("film", [FILM, BFRAMES], ids=lambda f: f.name)
-def test_a_default_matroska_of_ffmpeg_is_refused(film: Film) -> None:
+def test_default_matroska_of_ffmpeg_is_refused(film: Film) -> None:
     need("ffmpeg")
     command = ["ffmpeg", "-v", "error", "-i", str(film.path()), "-c", "copy"]
 
@@ -67,7 +67,7 @@ def test_a_default_matroska_of_ffmpeg_is_refused(film: Film) -> None:
     assert error(written("-write_crc32", "0"), strict=False) in (4004, "MIN_FRAGMENT_DURATION_REACHED")
 
 
-def test_a_good_writer_of_another_kind_is_accepted(tmp_path: Path) -> None:
+def test_valid_matroska_of_libav_is_accepted(tmp_path: Path) -> None:
     need("ffmpeg")
     path = tmp_path / "live.mkv"
     options = {"live": "1", "cluster_time_limit": "19000", "cluster_size_limit": "52428800", "write_crc32": "0"}
@@ -108,12 +108,12 @@ def test_a_good_writer_of_another_kind_is_accepted(tmp_path: Path) -> None:
         (HEAD.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/AVX"), 4006),
     ],
 )
-def test_each_broken_rule_has_its_id(data: bytes, expected: int | str) -> None:
+def test_each_violated_rule_has_its_error_id(data: bytes, expected: int | str) -> None:
     for piece in (1 << 20, 7):
         assert error(data, piece=piece) == expected
 
 
-def test_more_tracks_than_three_are_4012() -> None:
+def test_more_than_three_tracks_give_error_4012() -> None:
     entry = HEAD[HEAD.index(ebml.TRACK_ENTRY, HEAD.index(ebml.TRACKS) + 4) :]
     entries = [entry.replace(ebml.uint(ebml.TRACK_NUMBER, 1), ebml.uint(ebml.TRACK_NUMBER, n)) for n in range(1, 5)]
     assert error(HEAD[: HEAD.index(ebml.TRACKS)] + ebml.element(ebml.TRACKS, *entries)) == 4012
@@ -122,13 +122,13 @@ def test_more_tracks_than_three_are_4012() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "count"), [("AWSx", "1", 1), ("n" * 129, "1", 1), ("n", "v" * 257, 1), ("n", "v", 11)]
 )
-def test_tags_are_bounded(name: str, value: str, count: int) -> None:
+def test_the_size_and_number_of_tags_are_limited(name: str, value: str, count: int) -> None:
     tag = ebml.element(b"\x67\xc8", ebml.text(b"\x45\xa3", name), ebml.text(b"\x44\x87", value))
     tags = ebml.element(b"\x12\x54\xc3\x67", ebml.element(b"\x73\x73", *[tag] * count))
     assert error(HEAD + tags) == 4009
 
 
-def test_more_than_50_megabytes_are_4001() -> None:
+def test_more_than_50_megabytes_give_error_4001() -> None:
     size = 13_000_000
     big = block(payload=size.to_bytes(4, "big") + b"\x65".ljust(size, b"x"))
     assert error(HEAD + writer.cluster(1) + big * 4, piece=1 << 20) == 4001
@@ -160,7 +160,7 @@ async def put(url: str, headers: dict[str, str], body: bytes = b"") -> tuple[int
 GOOD = HEAD + writer.cluster(int(time.time() * 1000)) + block()
 
 
-async def test_a_good_request_is_stored_and_acknowledged(double: KvsDouble) -> None:
+async def test_a_valid_request_is_stored_and_acknowledged(double: KvsDouble) -> None:
     url = await endpoint(double)
     status, _, acks = await put(url, sign(url, put_media_headers("lobby", 1.7e9), KEYS, "eu-central-1"), GOOD)
     assert status == 200
@@ -179,7 +179,7 @@ async def test_a_good_request_is_stored_and_acknowledged(double: KvsDouble) -> N
         ({"x-amzn-stream-name": "attic"}, "ResourceNotFoundException"),
     ],
 )  # fmt: skip
-async def test_headers_are_judged(double: KvsDouble, change: dict[str, str | None], kind: str) -> None:
+async def test_invalid_headers_are_refused(double: KvsDouble, change: dict[str, str | None], kind: str) -> None:
     url = await endpoint(double)
     headers = {k: v for k, v in (put_media_headers("lobby", 1.7e9) | change).items() if v is not None}
     assert (await put(url, sign(url, headers, KEYS, "eu-central-1"), GOOD))[1] == kind
@@ -193,13 +193,13 @@ async def test_a_body_that_is_not_chunked_is_refused(double: KvsDouble) -> None:
 
 
 class _Streaming(SigV4Auth):
-    """As the SDK for Java signs."""
+    """A signer for the streaming form of the Java SDK."""
 
     def payload(self, request: Any) -> str:
         return "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 
 
-async def test_the_three_forms_of_a_signature_are_taken(double: KvsDouble) -> None:
+async def test_all_forms_of_a_signature_are_accepted(double: KvsDouble) -> None:
     url = await endpoint(double)
     headers = put_media_headers("lobby", 1.7e9)
     java = AWSRequest("POST", url, headers={**headers, "x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"})
@@ -229,7 +229,7 @@ async def test_a_wrong_signature_is_not_authorized(double: KvsDouble, fault: str
     assert (status, kind) == (401, "NotAuthorizedException")
 
 
-async def test_a_second_connection_and_a_sixth_call_are_too_many(double: KvsDouble) -> None:
+async def test_a_second_connection_and_a_sixth_call_are_refused(double: KvsDouble) -> None:
     url = await endpoint(double)
 
     def headers() -> dict[str, str]:
@@ -250,7 +250,7 @@ async def test_a_second_connection_and_a_sixth_call_are_too_many(double: KvsDoub
     assert kinds[-1] == "ClientLimitExceededException"
 
 
-async def test_more_than_five_fragments_a_second_are_too_many(double: KvsDouble) -> None:
+async def test_more_than_five_fragments_a_second_are_refused(double: KvsDouble) -> None:
     url = await endpoint(double)
     body = HEAD + b"".join(writer.cluster(int(time.time()) * 1000 + n * 1000) + block() for n in range(6))
     _, _, acks = await put(url, sign(url, put_media_headers("lobby", 1.7e9), KEYS, "eu-central-1"), body)

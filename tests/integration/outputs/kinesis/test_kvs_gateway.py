@@ -25,7 +25,7 @@ BUCKET = "films"
 
 @contextlib.asynccontextmanager
 async def started(double: KvsDouble, moto: str, monkeypatch: pytest.MonkeyPatch, queue: str) -> AsyncIterator[Gateway]:
-    """A gateway that finds the doubles where AWS would be; they live on this loop, which must not stand still."""
+    """Runs a gateway that uses the doubles as AWS. They live on this loop, which must not block."""
     life = running(
         AWS_ENDPOINT_URL_S3=moto,
         AWS_ENDPOINT_URL_SQS=moto,
@@ -40,7 +40,7 @@ async def started(double: KvsDouble, moto: str, monkeypatch: pytest.MonkeyPatch,
         await asyncio.to_thread(life.__exit__, None, None, None)
 
 
-async def test_a_push_and_a_film_are_stored(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_and_a_film_from_a_bucket_are_stored(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     need("ffmpeg")
     source = await asyncio.to_thread(kvs.reel, FILM)
     async with KvsDouble() as double:

@@ -1,4 +1,4 @@
-"""A live stream into Kinesis Video Streams: everything is stored, whatever breaks on the way."""
+"""A live stream into Kinesis Video Streams: everything is stored, even after failures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def broken(double: KvsDouble) -> list[str]:
 
 
 @pytest.mark.parametrize(("every", "kinds"), [(0, {"PERSISTED"}), (1000, {"BUFFERING", "RECEIVED", "PERSISTED"})])
-async def test_acknowledgements_are_logged_by_kind_persisted_ones_always(
+async def test_acknowledgements_are_logged_by_kind_and_persisted_ones_always(
     double: KvsDouble, every: int, kinds: set[str]
 ) -> None:
     source = reel(PLAIN)
@@ -93,7 +93,7 @@ async def test_fragments_have_the_time_of_day(double: KvsDouble) -> None:
     assert max(spans) < 2_100
 
 
-async def test_a_role_is_assumed_after_the_endpoint_was_asked_for(double: KvsDouble) -> None:
+async def test_a_role_is_assumed_after_the_request_for_the_endpoint(double: KvsDouble) -> None:
     source = reel(SILENT)
     async with live(double, source, kvs=settings(role=kvs.ROLE)) as push:
         await push.push(source.units[:120])
@@ -103,7 +103,7 @@ async def test_a_role_is_assumed_after_the_endpoint_was_asked_for(double: KvsDou
 
 
 @pytest.mark.parametrize("form", ["split", "joined", "wrapped"])
-async def test_acknowledgements_may_come_in_any_form(double: KvsDouble, form: str) -> None:
+async def test_acknowledgements_may_arrive_in_any_form(double: KvsDouble, form: str) -> None:
     double.ack_form = form
     source = reel(SILENT)
     async with live(double, source) as push:
@@ -113,7 +113,7 @@ async def test_acknowledgements_may_come_in_any_form(double: KvsDouble, form: st
     assert broken(double) == []
 
 
-async def test_what_a_broken_connection_did_not_store_is_sent_again(double: KvsDouble) -> None:
+async def test_fragments_not_stored_by_a_broken_connection_are_sent_again(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(BFRAMES)
     lobby.faults = [Fault(reset=150_000), Fault(reset=100_000)]
     async with live(double, source) as push:
@@ -128,7 +128,7 @@ async def test_what_a_broken_connection_did_not_store_is_sent_again(double: KvsD
 
 
 @pytest.mark.parametrize("error", [4000, 5000, 5001])
-async def test_a_fragment_of_a_passing_error_is_sent_again(double: KvsDouble, error: int) -> None:
+async def test_a_fragment_with_a_temporary_error_is_sent_again(double: KvsDouble, error: int) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(error=error, at=3)]
     async with live(double, source) as push:
@@ -139,7 +139,7 @@ async def test_a_fragment_of_a_passing_error_is_sent_again(double: KvsDouble, er
 
 
 @pytest.mark.parametrize("error", [4001, 4002, 4004, 4006, 4007, 4009, 4010, 4011, 4012])
-async def test_a_fragment_that_is_refused_for_good_is_the_only_one_lost(double: KvsDouble, error: int) -> None:
+async def test_only_a_permanently_refused_fragment_is_lost(double: KvsDouble, error: int) -> None:
     lobby, source = double.streams["lobby"], reel(SILENT)
     lobby.faults = [Fault(error=error, at=2)]
     async with live(double, source) as push:
@@ -152,7 +152,7 @@ async def test_a_fragment_that_is_refused_for_good_is_the_only_one_lost(double: 
     assert stored == [p for p in pictures if p in set(stored)]
 
 
-async def test_kinesis_away_and_back_loses_nothing(double: KvsDouble) -> None:
+async def test_an_outage_of_kinesis_loses_nothing(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     double.down = True
     async with live(double, source) as push:
@@ -168,7 +168,7 @@ async def test_kinesis_away_and_back_loses_nothing(double: KvsDouble) -> None:
     assert_stored(lobby, source.units)
 
 
-async def test_what_does_not_fit_the_bound_is_dropped_and_counted(double: KvsDouble) -> None:
+async def test_fragments_beyond_the_buffer_limit_are_dropped_and_counted(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     double.down = True
     async with live(double, source, kvs=settings(backlog=200_000)) as push:
@@ -181,7 +181,7 @@ async def test_what_does_not_fit_the_bound_is_dropped_and_counted(double: KvsDou
     assert broken(double) == []
 
 
-async def test_a_connection_gives_way_to_the_next_at_a_key_frame(double: KvsDouble) -> None:
+async def test_a_connection_is_replaced_at_a_key_frame(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(BFRAMES)
     async with live(double, source, kvs=settings(rotate=0.4)) as push:
         await push.push(source.units, speed=4)
@@ -194,7 +194,7 @@ async def test_a_connection_gives_way_to_the_next_at_a_key_frame(double: KvsDoub
     assert set(lobby.copies.values()) == {1}
 
 
-async def test_a_connection_ends_before_its_token_does(double: KvsDouble) -> None:
+async def test_a_connection_ends_before_its_token_expires(double: KvsDouble) -> None:
     double.token_seconds = 3.0  # less than any margin: the shortest connection, and every one its own token
     source = reel(SILENT)
     async with live(double, source, kvs=settings(role=kvs.ROLE, rotate=0.5)) as push:
@@ -214,7 +214,7 @@ async def test_the_service_may_end_a_connection_for_its_age(double: KvsDouble) -
     assert_stored(lobby, source.units)
 
 
-async def test_a_connection_that_says_nothing_is_given_up(double: KvsDouble) -> None:
+async def test_a_connection_without_acknowledgements_is_closed(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(half_open=True, at=2)]
     async with live(double, source, kvs=settings(ack_timeout=1.0)) as push:
@@ -224,7 +224,7 @@ async def test_a_connection_that_says_nothing_is_given_up(double: KvsDouble) -> 
     assert_stored(lobby, source.units)
 
 
-async def test_a_lost_acknowledgement_keeps_nothing_back(double: KvsDouble) -> None:
+async def test_a_lost_acknowledgement_does_not_block_later_fragments(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(swallow=True, at=2)]
     async with live(double, source) as push:
@@ -234,7 +234,7 @@ async def test_a_lost_acknowledgement_keeps_nothing_back(double: KvsDouble) -> N
     assert set(lobby.copies.values()) == {1}
 
 
-async def test_a_stream_that_keeps_nothing_acknowledges_what_it_received(double: KvsDouble) -> None:
+async def test_a_stream_without_retention_acknowledges_received_fragments(double: KvsDouble) -> None:
     double.streams["lobby"].retention = 0
     source = reel(SILENT)
     async with live(double, source) as push:
@@ -244,7 +244,7 @@ async def test_a_stream_that_keeps_nothing_acknowledges_what_it_received(double:
     assert_stored(double.streams["lobby"], source.units)
 
 
-async def test_a_moved_endpoint_is_asked_for_again(double: KvsDouble) -> None:
+async def test_a_moved_endpoint_is_requested_again(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(reset=60_000)]
     async with live(double, source) as push:
@@ -267,7 +267,7 @@ async def test_a_moved_endpoint_is_asked_for_again(double: KvsDouble) -> None:
         (500, "InternalFailure"),
     ],
 )
-async def test_a_refusal_is_told_and_tried_again(double: KvsDouble, status: int, kind: str) -> None:
+async def test_a_refusal_is_reported_and_retried(double: KvsDouble, status: int, kind: str) -> None:
     lobby, source = double.streams["lobby"], reel(SILENT)
     lobby.faults = [Fault(status=status, kind=kind)]
     async with live(double, source) as push:
@@ -279,7 +279,7 @@ async def test_a_refusal_is_told_and_tried_again(double: KvsDouble, status: int,
     assert_stored(lobby, source.units)
 
 
-async def test_a_stream_that_does_not_exist_is_told(double: KvsDouble) -> None:
+async def test_a_missing_stream_is_reported(double: KvsDouble) -> None:
     source = reel(SILENT)
     async with live(double, source, kvsStream="attic") as push:
         await push.push(source.units[:30], speed=20)
@@ -299,7 +299,7 @@ async def test_two_channels_never_share_a_stream(double: KvsDouble) -> None:
             pass
 
 
-async def test_switched_off_it_ends_its_fragment_and_can_come_back(double: KvsDouble) -> None:
+async def test_an_output_ends_its_fragment_when_switched_off_and_can_resume(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     half = len(source.units) // 2
     async with live(double, source) as push:
@@ -329,7 +329,7 @@ async def test_other_tracks_open_a_new_session(double: KvsDouble) -> None:
     assert {u.payload for u in first.units[:300]} | {u.payload for u in later[:300]} == stored
 
 
-async def test_a_long_group_of_pictures_fails_with_its_reason(double: KvsDouble) -> None:
+async def test_a_too_long_gop_fails_with_its_reason(double: KvsDouble) -> None:
     source = reel(LONG)
     async with live(double, source) as push:
         await push.push(source.units, speed=30)
@@ -340,7 +340,7 @@ async def test_a_long_group_of_pictures_fails_with_its_reason(double: KvsDouble)
     assert fragment.latest - fragment.time < 20_000
 
 
-async def test_a_stream_whose_sound_goes_is_stored_without(double: KvsDouble) -> None:
+async def test_a_stream_that_loses_its_sound_is_stored_without_it(double: KvsDouble) -> None:
     lobby, source = double.streams["lobby"], reel(PLAIN)
     kept = [u for u in source.units if u.track.kind is Kind.VIDEO or not 4000 <= u.dts < 8000]
     async with live(double, source) as push:
@@ -351,7 +351,7 @@ async def test_a_stream_whose_sound_goes_is_stored_without(double: KvsDouble) ->
     assert len(lobby.mkv()) == 3
 
 
-async def test_a_stream_whose_picture_goes_is_stored_as_sound(double: KvsDouble) -> None:
+async def test_a_stream_that_loses_its_picture_is_stored_as_sound(double: KvsDouble) -> None:
     source = reel(Film("kvs-pause", seconds=40, size="64x64"))
     kept: list[Any] = [u for u in source.units if u.track.kind is Kind.AUDIO or not 3000 <= u.dts < 33000]
     async with live(double, source) as push:
@@ -361,7 +361,7 @@ async def test_a_stream_whose_picture_goes_is_stored_as_sound(double: KvsDouble)
     assert_stored(double.streams["lobby"], kept)
 
 
-async def test_a_long_group_of_pictures_is_stored_where_transcoding_is_on(double: KvsDouble, tmp_path: Path) -> None:
+async def test_a_long_gop_is_stored_if_transcoding_is_on(double: KvsDouble, tmp_path: Path) -> None:
     source = reel(LONG)
     async with live(double, source, kvsTranscode=True) as push:
         await push.push(source.units, speed=8)
@@ -377,7 +377,7 @@ async def test_a_long_group_of_pictures_is_stored_where_transcoding_is_on(double
     assert [f.payload for f in double.streams["lobby"].frames if f.track == 2] == sounds
 
 
-async def test_another_kinesis_stream_takes_over_while_live(double: KvsDouble) -> None:
+async def test_the_target_stream_can_be_changed_while_live(double: KvsDouble) -> None:
     attic, source = double.add("attic"), reel(PLAIN)
     half = len(source.units) // 2
     async with live(double, source) as push:
@@ -396,8 +396,8 @@ async def test_another_kinesis_stream_takes_over_while_live(double: KvsDouble) -
     assert len(together) >= len(source.units) - 60  # the second begins at a key frame
 
 
-async def test_a_port_that_refuses_for_a_while_loses_nothing(double: KvsDouble) -> None:
-    """A minute of the film passes meanwhile."""
+async def test_an_unreachable_port_loses_nothing(double: KvsDouble) -> None:
+    """A minute of the film passes during the outage."""
     lobby, source = double.streams["lobby"], reel(PLAIN)
     units = [*source.units, *(u for n in range(1, 6) for u in source.shifted(n * 12_020))]
     third = len(units) // 6
@@ -416,7 +416,7 @@ async def test_a_port_that_refuses_for_a_while_loses_nothing(double: KvsDouble) 
 
 
 async def test_an_expired_token_is_replaced(double: KvsDouble) -> None:
-    """The service forgets the first credentials: 401, and the next ones are asked for."""
+    """The service rejects the first credentials with 401, and the next ones are requested."""
     lobby, source = double.streams["lobby"], reel(PLAIN)
     lobby.faults = [Fault(reset=80_000)]
     async with live(double, source, kvs=settings(role=kvs.ROLE)) as push:
@@ -445,7 +445,7 @@ async def test_a_worker_that_is_killed_is_replaced(double: KvsDouble) -> None:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Processes of the rekey worker."""
+    """Returns the processes of the rekey worker."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -456,7 +456,9 @@ def workers_of(parent: int) -> list[int]:
     return found
 
 
-async def test_the_service_has_to_prove_who_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_an_untrusted_certificate_of_the_service_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     authority, source = Authority(tmp_path), reel(SILENT)
     async with KvsDouble(tls=authority.server("127.0.0.1")) as secure:
         secure.add("lobby")

@@ -1,4 +1,4 @@
-"""POST /processObject: a film out of a bucket into Kinesis Video Streams, at its own pace."""
+"""POST /processObject plays a film from a bucket into Kinesis Video Streams, at the film's speed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PACE = 6.0
 
 @dataclass
 class Rig:
-    """The API with everything behind it. folder: of temporary files."""
+    """The API with all its services. `folder` has temporary files."""
 
     double: KvsDouble
     api: Admin
@@ -65,7 +65,7 @@ class Rig:
         return await self.api.json("POST", "/processObject", {"bucketName": BUCKET, "keyName": key}, status=status)
 
     async def over(self, id: str) -> StoredJob:
-        """The job once it has finished."""
+        """Returns the job once it has finished."""
         async with asyncio.timeout(40):
             while not (job := await self.desk.store.get(id)).state.finished:
                 await asyncio.sleep(0.05)
@@ -124,7 +124,7 @@ async def rig(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextlib.asynccontextmanager
 async def bucket_events(rig: Rig, prefix: str = "") -> AsyncIterator[Callable[[], int]]:
-    """The bucket reports to a queue that is read. Returns how many messages are left there."""
+    """Lets the bucket report to a queue that is read. Yields a function that counts the messages left there."""
     sqs = boto3.client("sqs", region_name="eu-central-1")
     url = sqs.create_queue(QueueName="objects")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -182,7 +182,7 @@ def probe(path: Path) -> dict[str, str]:
     return dict(line.split("=") for line in done.stdout.splitlines())
 
 
-async def test_an_object_is_played_into_kinesis_and_the_answer_comes_with_the_first_fragment(
+async def test_an_object_is_sent_and_the_answer_comes_with_the_first_fragment(
     rig: Rig, film: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = film("plain.mp4", "-bf", "3", "-g", "250")
@@ -218,7 +218,7 @@ async def test_an_object_is_played_into_kinesis_and_the_answer_comes_with_the_fi
         ("small.mkv", "201x101", ("-pix_fmt", "yuv444p"), ("200", "100")),
     ],
 )
-async def test_the_picture_keeps_its_aspect_inside_the_box(
+async def test_the_picture_keeps_its_aspect_ratio_inside_the_maximum_size(
     rig: Rig, film: Callable[..., Path], tmp_path: Path, name: str, size: str, arguments: tuple[str, ...], expected: Any
 ) -> None:
     put(name, film(name, *arguments, size=size, seconds=3))
@@ -237,9 +237,7 @@ async def test_a_film_without_sound_is_played(rig: Rig, film: Callable[..., Path
     assert {f.track for f in rig.lobby.frames} == {1}
 
 
-async def test_keys_with_blanks_are_found_as_they_are_and_as_events_write_them(
-    rig: Rig, film: Callable[..., Path]
-) -> None:
+async def test_keys_with_blanks_are_found_in_plain_and_in_url_encoded_form(rig: Rig, film: Callable[..., Path]) -> None:
     put("my clip (1)+ä.mp4", film("short.mp4", seconds=2))
     for key in ("my clip (1)+ä.mp4", "my+clip+%281%29%2B%C3%A4.mp4"):
         said = await rig.process(key)
@@ -247,7 +245,7 @@ async def test_keys_with_blanks_are_found_as_they_are_and_as_events_write_them(
         assert (job.state, job.source) == (JobState.COMPLETE, "s3://films/my clip (1)+ä.mp4")
 
 
-async def test_the_records_of_an_event_are_jobs_that_follow_each_other(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_the_records_of_an_event_become_consecutive_jobs(rig: Rig, film: Callable[..., Path]) -> None:
     short = film("short.mp4", seconds=2)
     put("a b.mp4", short)
     put("c.mp4", short)
@@ -264,7 +262,7 @@ async def test_the_records_of_an_event_are_jobs_that_follow_each_other(rig: Rig,
     assert [str(b) for c in rig.double.connections for b in c.broken] == []
 
 
-async def test_two_runs_of_one_film_have_growing_times(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_the_timestamps_grow_from_one_run_of_a_film_to_the_next(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     await rig.over((await rig.process("short.mp4"))["jobs"][0])
     last = max(rig.lobby.stored)
@@ -272,7 +270,7 @@ async def test_two_runs_of_one_film_have_growing_times(rig: Rig, film: Callable[
     assert max(rig.lobby.stored) > last
 
 
-async def test_a_request_waits_its_turn_while_the_stream_is_in_use(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_a_request_waits_while_the_stream_is_in_use(rig: Rig, film: Callable[..., Path]) -> None:
     put("plain.mp4", film("plain.mp4", "-bf", "3", "-g", "250"))
     first = await rig.process("plain.mp4")
     assert (await rig.desk.store.get(first["jobs"][0])).state is JobState.PROGRESSING
@@ -283,7 +281,7 @@ async def test_a_request_waits_its_turn_while_the_stream_is_in_use(rig: Rig, fil
     assert [str(b) for c in rig.double.connections for b in c.broken] == []
 
 
-async def test_a_caller_that_does_not_wait_gets_the_job_at_once(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_with_wait_0_the_answer_contains_the_job_at_once(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     with rig.streams.claim("lobby", "a live channel"):
         body = {"bucketName": BUCKET, "keyName": "short.mp4"}
@@ -296,7 +294,7 @@ async def test_a_caller_that_does_not_wait_gets_the_job_at_once(rig: Rig, film: 
     assert done.state is JobState.COMPLETE and done.outputs["startFragmentNumber"].isdigit()
 
 
-async def test_only_so_many_jobs_wait(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_the_number_of_waiting_jobs_is_limited(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     body = {"bucketName": BUCKET, "keyName": "short.mp4"}
     with rig.streams.claim("lobby", "a live channel"):
@@ -309,7 +307,7 @@ async def test_only_so_many_jobs_wait(rig: Rig, film: Callable[..., Path]) -> No
     assert [(await rig.desk.store.get(id)).state for id in ids[1:]] == [JobState.CANCELED] * 2
 
 
-async def test_a_job_nobody_waits_for_is_sent_once_kinesis_is_back(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_a_waiting_job_is_sent_after_an_outage_of_kinesis(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     rig.double.down = True
     body = {"bucketName": BUCKET, "keyName": "short.mp4"}
@@ -328,9 +326,7 @@ async def test_a_job_that_never_began_is_taken_over_from_another_process(rig: Ri
     assert (await rig.over(said["jobs"][0])).state is JobState.COMPLETE
 
 
-async def test_a_process_that_is_replaced_finishes_its_job_and_begins_no_other(
-    rig: Rig, film: Callable[..., Path]
-) -> None:
+async def test_a_retiring_process_finishes_its_job_and_begins_no_other(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     body = {"bucketName": BUCKET, "keyName": "short.mp4"}
     first = await rig.process("short.mp4")
@@ -341,7 +337,7 @@ async def test_a_process_that_is_replaced_finishes_its_job_and_begins_no_other(
     assert (await rig.desk.store.get(second["id"])).state is JobState.SUBMITTED
 
 
-async def test_a_stream_that_another_gateway_sends_to_is_waited_for(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_a_job_waits_for_a_stream_in_use_by_another_gateway(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     theirs, _ = await rig.desk.submit(KVS, "s3://films/theirs.mp4", id="1700000000000-them", detail={"stream": "lobby"})
     theirs = await rig.desk.begin(theirs, "elsewhere/1/x")
@@ -354,7 +350,7 @@ async def test_a_stream_that_another_gateway_sends_to_is_waited_for(rig: Rig, fi
     assert (await rig.over(said["id"])).state is JobState.COMPLETE
 
 
-async def test_new_objects_of_a_bucket_are_jobs_and_media_of_millrace_are_not(
+async def test_new_objects_of_a_bucket_become_jobs_except_media_of_millrace(
     rig: Rig, film: Callable[..., Path]
 ) -> None:
     short = film("short.mp4", seconds=2)
@@ -377,7 +373,7 @@ async def test_new_objects_of_a_bucket_are_jobs_and_media_of_millrace_are_not(
     assert (await rig.over(job.id)).state is JobState.COMPLETE
 
 
-async def test_an_event_that_comes_twice_is_one_job(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_a_repeated_event_makes_one_job(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     for _ in range(3):
         await rig.jobs.submit_object(BUCKET, "short.mp4")
@@ -387,7 +383,7 @@ async def test_an_event_that_comes_twice_is_one_job(rig: Rig, film: Callable[...
     assert len(await rig.desk.store.newest(10)) == 1
 
 
-async def test_events_wait_in_their_queue_while_enough_jobs_wait(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_events_stay_in_their_queue_while_too_many_jobs_wait(rig: Rig, film: Callable[..., Path]) -> None:
     short = film("short.mp4", seconds=2)
     for key in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
         put(key, short)
@@ -425,19 +421,19 @@ async def test_a_bad_body_is_refused_with_its_field(rig: Rig, body: Any) -> None
     assert said["field"] in ("bucketName", "keyName", "Records")
 
 
-async def test_an_object_that_is_not_there_is_told(rig: Rig) -> None:
+async def test_a_missing_object_gives_404(rig: Rig) -> None:
     assert "nothing.mp4" in (await rig.process("nothing.mp4", status=404))["error"]
     with pytest.raises(NoSuchObject), rig.streams.claim("lobby", "this test"):
         raise NoSuchObject("the stream is free again")
 
 
-async def test_an_object_beyond_the_bound_is_refused(rig: Rig) -> None:
+async def test_a_too_large_object_is_refused(rig: Rig) -> None:
     put("large.mp4", b"0" * 50_000_001)
     await rig.process("large.mp4", status=413)
     assert rig.files == []
 
 
-async def test_what_is_no_film_is_told(rig: Rig) -> None:
+async def test_an_object_that_is_not_media_gives_422(rig: Rig) -> None:
     put("words.mp4", b"this is no film at all\n" * 50)
     said = await rig.process("words.mp4", status=422)
     assert "text" in said["error"]
@@ -445,7 +441,7 @@ async def test_what_is_no_film_is_told(rig: Rig) -> None:
     assert (job.state, rig.files) == (JobState.ERROR, [])
 
 
-async def test_an_object_that_lasts_longer_than_it_may_is_told(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_an_object_beyond_the_maximum_duration_gives_422(rig: Rig, film: Callable[..., Path]) -> None:
     put("days.mp4", film("days.mp4", seconds=120, size="64x64", sound=False))
     said = await rig.process("days.mp4", status=422)
     words = "it lasts longer than 100 s (kvs.object_seconds)"
@@ -454,7 +450,7 @@ async def test_an_object_that_lasts_longer_than_it_may_is_told(rig: Rig, film: C
     assert (job.state, job.error, rig.files) == (JobState.ERROR, words, [])
 
 
-async def test_kinesis_away_is_told_with_its_reason(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_an_outage_of_kinesis_gives_502_with_its_reason(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     rig.double.down = True
     said = await rig.process("short.mp4", status=502)
@@ -464,13 +460,15 @@ async def test_kinesis_away_is_told_with_its_reason(rig: Rig, film: Callable[...
     assert rig.files == []
 
 
-async def test_a_stream_that_is_missing_is_told(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_a_missing_stream_gives_502_with_its_reason(rig: Rig, film: Callable[..., Path]) -> None:
     put("short.mp4", film("short.mp4", seconds=2))
     del rig.double.streams["lobby"]
     assert "ResourceNotFoundException" in (await rig.process("short.mp4", status=502))["error"]
 
 
-async def test_a_break_in_the_middle_loses_nothing(rig: Rig, film: Callable[..., Path], tmp_path: Path) -> None:
+async def test_a_broken_connection_in_the_middle_loses_nothing(
+    rig: Rig, film: Callable[..., Path], tmp_path: Path
+) -> None:
     source = film("plain.mp4", "-bf", "3", "-g", "250")
     put("plain.mp4", source)
     begun = asyncio.Event()
@@ -492,7 +490,7 @@ async def test_a_job_can_be_cancelled(rig: Rig, film: Callable[..., Path]) -> No
     await until(lambda: not rig.streams._claims, "the stream is free")
 
 
-async def test_what_a_killed_process_left_is_removed(rig: Rig, film: Callable[..., Path]) -> None:
+async def test_files_and_jobs_of_a_killed_process_are_cleaned_up(rig: Rig, film: Callable[..., Path]) -> None:
     rig.folder.mkdir()
     (rig.folder / "0123456789abcdef.mp4").write_bytes(b"left")
     left, _ = await rig.desk.submit(KVS, "s3://films/left.mp4", detail={"owner": "elsewhere/1/x"})

@@ -1,4 +1,4 @@
-"""Real clients play a ladder: every rung's pictures are that rung's, and rungs are the same pieces of time."""
+"""Real clients play a ladder: each rendition has its own pictures, and all have the same segment boundaries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def digests(film: Film) -> list[str]:
     return [f.digest for f in film.hashes().video]
 
 
-def test_ffmpeg_reads_every_rung_and_each_shows_its_own_pictures(base: str) -> None:
+def test_ffmpeg_plays_every_rendition_with_its_own_pictures(base: str) -> None:
     paths = {
         **{f"{name}/index.m3u8": film for name, film in RUNGS.items()},
         **{f"{name}/video/index.m3u8": film for name, film in RUNGS.items()},
@@ -72,7 +72,7 @@ def test_ffmpeg_reads_every_rung_and_each_shows_its_own_pictures(base: str) -> N
 
 
 @pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8", "manifest.mpd"])
-def test_ffmpeg_reads_all_variants_of_one_manifest_at_once(path: str, base: str) -> None:
+def test_ffmpeg_plays_all_variants_of_one_manifest_at_once(path: str, base: str) -> None:
     films = list(RUNGS.values()) if path == "index.m3u8" else list(ALL.values())
     command = [
         "ffmpeg",
@@ -104,7 +104,7 @@ def test_ffmpeg_reads_all_variants_of_one_manifest_at_once(path: str, base: str)
 
 
 def packets(segment: Path) -> list[tuple[float, bool]]:
-    """Presentation time and key flag of each picture, in decode order."""
+    """Returns presentation time and key flag of each picture, in decode order."""
     command = [
         "ffprobe",
         "-v",
@@ -120,7 +120,7 @@ def packets(segment: Path) -> list[tuple[float, bool]]:
     return [(float(p["pts_time"]), "K" in p["flags"]) for p in json.loads(done.stdout)["packets"]]
 
 
-def test_segments_of_one_name_hold_the_same_pictures_in_every_rung(base: str, tmp_path: Path) -> None:
+def test_segments_of_one_name_have_the_same_pictures_in_every_rendition(base: str, tmp_path: Path) -> None:
     until(lambda: http("GET", f"{base}/720p/index.m3u8").text.count("#EXTINF") >= 3, "three segments are listed")
     lists = {name: parse(http("GET", f"{base}/{name}/index.m3u8").text) for name in RUNGS}
     names = [s.uri for s in lists["360p"].segments[-3:-1]]
@@ -135,7 +135,7 @@ def test_segments_of_one_name_hold_the_same_pictures_in_every_rung(base: str, tm
         assert found["360p"] == found["480p"] == found["720p"]
 
 
-def test_fragments_of_one_number_begin_and_end_together_in_source_and_rungs(base: str, tmp_path: Path) -> None:
+def test_fragments_of_one_number_have_the_same_boundaries_in_source_and_renditions(base: str, tmp_path: Path) -> None:
     folders = {"video": "video", **{name: f"{name}/video" for name in RUNGS}}
     until(lambda: http("GET", f"{base}/720p/video/index.m3u8").text.count("#EXTINF") >= 3, "three segments are listed")
     lists = {n: parse(http("GET", f"{base}/{f}/index.m3u8").text) for n, f in folders.items()}
@@ -154,7 +154,7 @@ def test_fragments_of_one_number_begin_and_end_together_in_source_and_rungs(base
 
 
 @pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8", "manifest.mpd"])
-def test_gstreamer_plays_a_ladder_without_losing_a_picture_between_rungs(path: str, base: str) -> None:
+def test_gstreamer_plays_a_ladder_without_losing_a_picture_between_renditions(path: str, base: str) -> None:
     need("gst-launch-1.0")
     films = list(RUNGS.values()) if path == "index.m3u8" else list(ALL.values())
     until(lambda: http("GET", f"{base}/360p/index.m3u8").text.count("#EXTINF") >= 4, "four segments are listed")
@@ -168,7 +168,7 @@ def test_gstreamer_plays_a_ladder_without_losing_a_picture_between_rungs(path: s
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-def test_vlc_plays_a_ladder_in_order_whatever_rung_it_takes(base: str) -> None:
+def test_vlc_plays_a_ladder_in_order_with_any_rendition(base: str) -> None:
     need("cvlc", "runuser")
     with vlc(f"{base}/index.m3u8") as player:
         seen = [f.digest for f in recorded(player, seconds=8).video]
@@ -180,7 +180,7 @@ def test_vlc_plays_a_ladder_in_order_whatever_rung_it_takes(base: str) -> None:
         assert after == before + 1 if old == new else before < after <= before + FRAMES_PER_SECOND, shown
 
 
-def test_what_a_multivariant_playlist_says_is_what_ffprobe_finds(base: str) -> None:
+def test_a_multivariant_playlist_matches_the_output_of_ffprobe(base: str) -> None:
     text = http("GET", f"{base}/index.m3u8").text
     found = re.findall(r"CODECS=\"([^\"]*)\",RESOLUTION=(\d+)x(\d+),FRAME-RATE=([0-9.]+)\n(.*)", text)
     assert [f[4] for f in found] == [f"{name}/index.m3u8" for name in RUNGS]

@@ -1,4 +1,4 @@
-"""A source and its renditions as one: the same numbers, dates and boundaries in all of them, whatever happens."""
+"""A source and its renditions have the same segment numbers, dates and boundaries, even after failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUNGS = dict.fromkeys(NAMES, TABLE)
 
 @dataclass(frozen=True)
 class Seen:
-    """What a playlist says of one segment."""
+    """One segment as described by a playlist."""
 
     discontinuity: int
     date: str | None
@@ -41,8 +41,10 @@ def segments(playlist: Playlist) -> dict[int, Seen]:
 
 
 def agree(playlists: list[Playlist], least: int, *, calm: bool = True) -> None:
-    """The same number is the same piece of time everywhere, and there are `least` numbers in common. calm: no segment
-    was cut short by the death of a worker."""
+    """Checks that equal numbers mean equal times in all playlists, with at least `least` common numbers.
+
+    calm: no segment was cut short by the death of a worker.
+    """
     common = set.intersection(*(set(segments(p)) for p in playlists))
     assert len(common) >= least, [sorted(segments(p)) for p in playlists]
     for number in common:
@@ -75,7 +77,7 @@ CMAF = ["video/index.m3u8", *(f"{name}/video/index.m3u8" for name in NAMES)]
     ],
     ids=["regular", "irregular keys", "short GOPs", "long GOPs", "B-frames", "silent", "irregular frames"],
 )
-async def test_segments_of_all_rungs_and_the_source_are_the_same_pieces_of_time(table: Timetable) -> None:
+async def test_segments_of_all_renditions_and_the_source_have_the_same_boundaries(table: Timetable) -> None:
     plain = replace(table, shifts=(0,))  # what an encoder without B-frames makes of it
     async with ladder(table, dict.fromkeys(NAMES, plain)) as lab:
         lab.begin().play(47.3)
@@ -83,7 +85,7 @@ async def test_segments_of_all_rungs_and_the_source_are_the_same_pieces_of_time(
         agree(await media(lab, *CMAF), 4)
 
 
-async def test_names_and_numbers_of_ts_segments_are_the_same_in_every_rung() -> None:
+async def test_names_and_numbers_of_ts_segments_are_the_same_in_every_rendition() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(21)
         lists = await media(lab, *TS)
@@ -91,7 +93,7 @@ async def test_names_and_numbers_of_ts_segments_are_the_same_in_every_rung() -> 
         assert [s.uri for s in lists[0].segments] == [s.uri for s in lists[2].segments]
 
 
-async def test_a_rung_that_begins_later_has_the_numbers_of_what_the_others_have_by_then() -> None:
+async def test_a_rendition_that_begins_later_has_the_numbers_of_the_others() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin("", "360p", "480p").play(9.1)
         lab.publish("720p")
@@ -101,13 +103,13 @@ async def test_a_rung_that_begins_later_has_the_numbers_of_what_the_others_have_
         agree(await media(lab, *CMAF), 8)
 
 
-async def test_rungs_without_a_packaged_source_are_aligned_among_themselves() -> None:
+async def test_renditions_without_a_packaged_source_are_aligned_with_each_other() -> None:
     async with ladder(TABLE, RUNGS, isCMAF=False, isHls=False, codec="libx265") as lab:
         lab.begin().play(21)
         agree(await media(lab, *TS), 8)  # the same paths, CMAF behind them
 
 
-async def test_a_worker_that_dies_leaves_one_discontinuity_in_the_same_place_of_every_rung() -> None:
+async def test_a_dead_worker_causes_one_discontinuity_at_the_same_place_in_every_rendition() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         followers = [Follower() for _ in NAMES]
         lab.begin()
@@ -137,7 +139,7 @@ async def test_a_worker_that_dies_leaves_one_discontinuity_in_the_same_place_of_
         assert all(sorted(s) == list(range(min(s), max(s) + 1)) for s in seen)  # no number is missing
 
 
-async def test_a_worker_that_dies_leaves_a_hole_in_cmaf_and_the_source_notices_nothing() -> None:
+async def test_a_dead_worker_leaves_a_gap_in_cmaf_renditions_only() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(14.3)
         before = await media(lab, *CMAF)
@@ -159,7 +161,7 @@ async def test_a_worker_that_dies_leaves_a_hole_in_cmaf_and_the_source_notices_n
         assert (await lab.get("360p/" + "video/" + before[1].segments[-1].uri)).status == 200
 
 
-async def test_a_publisher_that_comes_back_is_one_discontinuity_for_source_and_rungs() -> None:
+async def test_a_returning_publisher_causes_one_discontinuity_for_source_and_renditions() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(13.1)
         lab.leave("", *NAMES)
@@ -185,7 +187,7 @@ times = st.lists(st.floats(3, 30), min_size=1, max_size=3, unique=True).map(sort
     stagger=st.permutations(NAMES),
     watched=st.booleans(),
 )
-async def test_whatever_happens_equal_numbers_are_equal_pieces_of_time(
+async def test_equal_numbers_mean_equal_times_after_any_failure(
     gops: tuple[int, ...], deaths: list[float], away: float, lag: float, stagger: list[str], watched: bool
 ) -> None:
     table = Timetable(seconds=45, gop=gops, size=40)
@@ -217,7 +219,7 @@ def variants(text: str) -> list[tuple[dict[str, str], str]]:
     return [(dict(re.findall(r'([A-Z-]+)=("[^"]*"|[^,]+)', a)), uri) for a, uri in found]
 
 
-async def test_the_index_lists_the_rungs_with_the_best_last() -> None:
+async def test_the_index_lists_the_renditions_with_the_best_last() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(9)
         found = variants(await lab.text("index.m3u8"))
@@ -229,7 +231,7 @@ async def test_the_index_lists_the_rungs_with_the_best_last() -> None:
             assert (a["RESOLUTION"], a["FRAME-RATE"]) == ("1280x720", "30.000")
 
 
-async def test_a_peak_above_what_was_configured_is_told() -> None:
+async def test_the_bandwidth_attribute_covers_a_peak_above_the_configured_bitrate() -> None:
     loud = replace(TABLE, size=9000)
     async with ladder(TABLE, {"360p": loud}) as lab:
         lab.begin().play(9)
@@ -255,7 +257,7 @@ async def test_an_hevc_ladder_is_cmaf_with_one_sound_for_all() -> None:
         assert (await lab.get("live.m3u8")).status == 200 and (await lab.get("master.m3u8")).status == 404
 
 
-async def test_rendition_reports_name_what_the_master_lists_and_nothing_else() -> None:
+async def test_rendition_reports_name_exactly_the_playlists_of_the_master() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(9)
         text = await lab.text("master.m3u8")
@@ -272,7 +274,7 @@ async def test_rendition_reports_name_what_the_master_lists_and_nothing_else() -
         assert all(control == controls[0] for control in controls)
 
 
-async def test_the_master_has_the_source_first_and_its_sound_for_all() -> None:
+async def test_the_master_has_the_source_first_and_its_sound_for_all_variants() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(9)
         text = await lab.text("master.m3u8")
@@ -307,7 +309,7 @@ async def test_every_address_carries_the_query_of_its_playlist() -> None:
 
 
 def templates(text: str) -> dict[str, Any]:
-    """The picture's representations and their templates, of the last Period."""
+    """Returns the representations of the pictures and their templates, of the last Period."""
     *_, period = ET.fromstring(text).iter(NS + "Period")
     return {
         str(r.get("id")): r.find(NS + "SegmentTemplate")
@@ -322,7 +324,7 @@ def uri(template: Any, name: str, number: int) -> str:
 
 
 @pytest.mark.parametrize("gop", [(60,), (60, 45, 75, 54, 66)], ids=["by number", "by time"])
-async def test_the_mpd_addresses_every_rung_as_it_does_the_source(gop: tuple[int, ...]) -> None:
+async def test_the_mpd_addresses_every_rendition_like_the_source(gop: tuple[int, ...]) -> None:
     table = replace(TABLE, gop=gop)
     async with ladder(table, dict.fromkeys(NAMES, table)) as lab:
         lab.begin().play(31)
@@ -355,7 +357,7 @@ def hevc(folder: Path) -> MediaTrack:
         return MediaTrack(Kind.VIDEO, Codec.H265, 1000, bytes(film.streams.video[0].codec_context.extradata))
 
 
-async def test_a_rung_of_another_codec_is_a_set_of_its_own(tmp_path: Path) -> None:
+async def test_renditions_of_another_codec_have_their_own_adaptation_set(tmp_path: Path) -> None:
     need("ffmpeg")
     other = replace(TABLE, video=hevc(tmp_path))
     async with ladder(TABLE, dict.fromkeys(NAMES, other), codec="libx265") as lab:
@@ -367,7 +369,7 @@ async def test_a_rung_of_another_codec_is_a_set_of_its_own(tmp_path: Path) -> No
         assert len(set(ids)) == 3
 
 
-async def test_a_rung_with_a_hole_is_out_of_the_mpd_until_it_covers_what_the_source_lists() -> None:
+async def test_the_mpd_omits_a_rendition_with_a_gap_until_it_is_complete() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(30)
         assert list(templates(await lab.text("manifest.mpd"))) == ["video", *NAMES]
@@ -382,7 +384,7 @@ async def test_a_rung_with_a_hole_is_out_of_the_mpd_until_it_covers_what_the_sou
         assert back["480p"].get("startNumber") == back["video"].get("startNumber")
 
 
-async def test_a_shift_buffer_never_reaches_back_behind_the_first_segment_of_a_rung() -> None:
+async def test_the_time_shift_buffer_starts_after_the_first_segment_of_every_rendition() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin("", "360p", "480p").play(4.5)
         lab.publish("720p")
@@ -394,7 +396,7 @@ async def test_a_shift_buffer_never_reaches_back_behind_the_first_segment_of_a_r
         assert late.sequence == 4
 
 
-async def test_an_mpd_of_an_ended_ladder_is_static_and_whole() -> None:
+async def test_the_mpd_of_an_ended_ladder_is_static_and_complete() -> None:
     async with ladder(TABLE, RUNGS) as lab:
         lab.begin().play(20)
         lab.hub.drain()

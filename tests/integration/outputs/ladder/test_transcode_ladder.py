@@ -1,4 +1,4 @@
-"""A source and its ladder: what renditions are, and what becomes of them when the source changes or a worker dies."""
+"""A source and its ladder: the form of the renditions, changes of the source, and deaths of a worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def key_times(film: Source) -> list[int]:
 
 
 def worker_pids() -> list[int]:
-    """Of the ladder workers below this process."""
+    """Returns the ladder workers below this process."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -51,7 +51,7 @@ def worker_pids() -> list[int]:
 
 
 def decodes(viewer: Viewer) -> None:
-    """Every picture of the rendition can be decoded, at its time."""
+    """Checks that every picture of the rendition can be decoded, at its time."""
     shown: list[int] = []
     for tracks in {t.epoch: t for t in viewer.tracks}.values():
         assert tracks.video is not None
@@ -63,7 +63,7 @@ def decodes(viewer: Viewer) -> None:
 
 
 async def made_of(film: Source, **fields: object) -> dict[str, Viewer]:
-    """The renditions of a film that is pushed whole."""
+    """Returns the renditions of a film that is pushed whole."""
     async with ladder() as rig:
         rig.play(rig.publish(**fields), film)
         return await rig.finish()
@@ -72,7 +72,7 @@ async def made_of(film: Source, **fields: object) -> dict[str, Viewer]:
 # ---- what renditions are ----
 
 
-async def test_a_source_comes_back_in_three_sizes_with_its_times_and_key_frames() -> None:
+async def test_renditions_have_three_sizes_and_the_times_and_key_frames_of_the_source() -> None:
     film = h264("1280x720", 4, gop=45)
     async with ladder() as rig:
         rig.play(rig.publish(), film)
@@ -91,7 +91,7 @@ async def test_a_source_comes_back_in_three_sizes_with_its_times_and_key_frames(
     assert rig.restarts.values == {}
 
 
-async def test_pictures_and_sound_of_a_rendition_are_interleaved_and_grow() -> None:
+async def test_pictures_and_sound_of_a_rendition_are_interleaved_and_ordered() -> None:
     for viewer in (await made_of(h264("640x360", 4))).values():
         for units in (viewer.pictures, viewer.sounds):
             assert all(a.dts < b.dts for a, b in pairwise(units))
@@ -103,7 +103,7 @@ async def test_pictures_and_sound_of_a_rendition_are_interleaved_and_grow() -> N
         assert behind < 500
 
 
-async def test_renditions_have_sound_of_48_khz_and_of_the_ladders_bitrates() -> None:
+async def test_renditions_have_sound_of_48_khz_with_the_bitrates_of_the_ladder() -> None:
     film = source(
         *pictures("1280x720"), "-f", "lavfi", "-i", "anoisesrc=amplitude=0.3:sample_rate=44100", "-t", "6",
         *X264, "-g", "60", *AAC,
@@ -120,7 +120,7 @@ async def test_renditions_have_sound_of_48_khz_and_of_the_ladders_bitrates() -> 
     assert [u.payload for u in viewers["360p"].sounds] == [u.payload for u in viewers["480p"].sounds]
 
 
-async def test_the_bitrate_of_every_rung_is_met_on_noise() -> None:
+async def test_the_bitrate_of_every_rendition_is_met_on_noise() -> None:
     film = source(*pictures("1280x720", "30", 14), "-t", "11", *X264, "-b:v", "4M", "-g", "60", "-bf", "0")
     async with ladder() as rig:
         rig.play(rig.publish(), film)
@@ -141,7 +141,7 @@ async def test_sound_of_another_codec_becomes_aac() -> None:
     assert viewer.sounds[-1].dts == pytest.approx(2000, abs=80)
 
 
-async def test_pictures_alone_make_a_ladder() -> None:
+async def test_a_source_without_sound_makes_a_ladder() -> None:
     film = h264("640x360", 2, audio=False)
     (viewer,) = (await made_of(film)).values()
     assert viewer.shown == times(film)
@@ -149,7 +149,7 @@ async def test_pictures_alone_make_a_ladder() -> None:
     assert viewer.sounds == []
 
 
-async def test_sound_alone_makes_none_and_says_so() -> None:
+async def test_a_source_without_video_makes_no_ladder_and_reports_the_reason() -> None:
     film = h264("640x360", 2)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -163,7 +163,7 @@ async def test_sound_alone_makes_none_and_says_so() -> None:
         assert rig.report["error"] is None
 
 
-async def test_only_the_rungs_that_are_on_are_made() -> None:
+async def test_only_the_enabled_renditions_are_made() -> None:
     viewers = await made_of(h264("1280x720", 1), ld=False, hd=False)
     assert list(viewers) == ["480p"]
 
@@ -179,7 +179,7 @@ async def test_libx265_makes_renditions_too() -> None:
     decodes(viewer)
 
 
-async def test_script_data_reach_the_renditions_in_their_place() -> None:
+async def test_script_data_reach_the_renditions_at_their_place() -> None:
     film = h264("640x360", 3)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -196,7 +196,7 @@ async def test_script_data_reach_the_renditions_in_their_place() -> None:
     assert later[0].dts == pytest.approx(timed.dts, abs=70)  # type: ignore[union-attr]
 
 
-async def test_metadata_tell_of_the_rendition_and_keep_what_is_true_of_it() -> None:
+async def test_the_metadata_describe_the_rendition_and_keep_valid_fields() -> None:
     film = h264("640x360", 1)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -229,7 +229,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_odd_sources_come_back_as_8_bit_pictures_at_their_times(name: str) -> None:
+async def test_unusual_sources_become_8_bit_pictures_with_the_same_times(name: str) -> None:
     film = source(*ODD[name])
     (viewer,) = (await made_of(film)).values()
     assert viewer.shown == times(film)
@@ -242,7 +242,7 @@ async def test_odd_sources_come_back_as_8_bit_pictures_at_their_times(name: str)
     decodes(viewer)
 
 
-async def test_interlaced_pictures_come_back_progressive() -> None:
+async def test_interlaced_pictures_become_progressive() -> None:
     film = source(
         *pictures("720x576", "50", more="interlace"), "-t", "2",
         *X264, "-x264-params", "tff=1", "-g", "25", "-aspect", "16:9",
@@ -258,7 +258,7 @@ async def test_interlaced_pictures_come_back_progressive() -> None:
     ("size", "aspect", "expected"),
     [("1440x1080", "16/9", (640.0, 360.0)), ("720x480", "4/3", (480.0, 360.0)), ("640x362", "1", None)],
 )
-async def test_samples_that_are_not_square_are_made_square(
+async def test_pictures_with_non_square_samples_are_made_square(
     size: str, aspect: str, expected: tuple[float, float] | None
 ) -> None:
     film = source(*pictures(size, more=f"setdar={aspect}"), "-t", "1", *X264, "-g", "30", "-pix_fmt", "yuv420p")
@@ -282,7 +282,7 @@ async def test_sources_of_odd_and_small_sizes_make_a_ladder(size: str) -> None:
         assert viewer.shown == times(film)
 
 
-async def test_pictures_that_come_faster_than_they_began_keep_their_bitrate() -> None:
+async def test_pictures_that_become_faster_keep_their_bitrate() -> None:
     slow = source(*pictures("320x180", "10", 20), "-t", "4", *X264, "-g", "10", "-bf", "0", "-pix_fmt", "yuv420p")
     fast = source(*pictures("320x180", "60", 20), "-t", "12", *X264, "-g", "60", "-bf", "0", "-pix_fmt", "yuv420p")
     async with ladder() as rig:
@@ -310,7 +310,7 @@ def damaged(film: Source, numbers: Iterable[int]) -> Source:
     return Source(film.tracks, tuple(units))
 
 
-async def test_damaged_pictures_are_left_out_counted_and_harm_nothing_else() -> None:
+async def test_damaged_pictures_are_dropped_and_counted_without_other_effects() -> None:
     film = damaged(h264("640x360", 4, gop=30, bframes=0), range(35, 45))
     async with ladder() as rig:
         rig.play(rig.publish(), film)
@@ -322,7 +322,7 @@ async def test_damaged_pictures_are_left_out_counted_and_harm_nothing_else() -> 
     assert viewer.keys == key_times(film)
 
 
-async def test_a_source_of_nothing_but_noise_makes_no_picture_and_kills_nothing() -> None:
+async def test_a_source_of_only_noise_makes_no_picture_and_kills_no_worker() -> None:
     film = damaged(h264("640x360", 2), range(100))
     async with ladder() as rig:
         rig.play(rig.publish(), film)
@@ -332,7 +332,7 @@ async def test_a_source_of_nothing_but_noise_makes_no_picture_and_kills_nothing(
         assert rig.report["damaged"] > 0
 
 
-async def test_a_configuration_that_is_none_is_reported_and_a_good_one_heals() -> None:
+async def test_an_invalid_configuration_is_reported_and_a_valid_one_recovers() -> None:
     film = h264("640x360", 2)
     assert film.tracks.video is not None
     broken = replace(film.tracks, video=replace(film.tracks.video, codec=Codec.AV1, config=b"\x81\x04\x0c\x00\xff\xff"))
@@ -347,7 +347,7 @@ async def test_a_configuration_that_is_none_is_reported_and_a_good_one_heals() -
     assert rig.restarts.values == {}
 
 
-async def test_sound_that_cannot_be_decoded_leaves_the_pictures() -> None:
+async def test_undecodable_sound_leaves_the_pictures() -> None:
     film = h264("640x360", 2)
     assert film.tracks.audio is not None
     broken = replace(film.tracks.audio, codec=Codec.OPUS, config=b"nonsense")
@@ -360,8 +360,8 @@ async def test_sound_that_cannot_be_decoded_leaves_the_pictures() -> None:
     assert viewer.tracks[0].audio is None
 
 
-async def test_a_source_cut_into_pieces_at_random_kills_nothing() -> None:
-    """What is damaged is left out; whatever a unit holds, the worker lives, and the next good key frame is shown."""
+async def test_a_randomly_damaged_source_kills_no_worker() -> None:
+    """Damaged pictures are dropped; the worker survives every unit, and shows the next good key frame."""
     dice = random.Random(7)
     film = h264("320x180", 4, gop=10, audio=True)
     async with ladder() as rig:
@@ -393,7 +393,7 @@ async def test_a_source_cut_into_pieces_at_random_kills_nothing() -> None:
 # ---- a source that changes ----
 
 
-async def test_a_source_that_changes_its_size_gets_other_rungs() -> None:
+async def test_a_source_that_changes_its_size_gets_other_renditions() -> None:
     large, small = h264("1280x720", 2), h264("640x360", 2)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -408,8 +408,8 @@ async def test_a_source_that_changes_its_size_gets_other_rungs() -> None:
     decodes(viewers["360p"])
 
 
-async def test_a_source_that_changes_its_size_without_a_word_is_followed() -> None:
-    """Parameter sets in the stream, as some encoders send them, and no new sequence header."""
+async def test_a_change_of_size_without_a_new_sequence_header_is_followed() -> None:
+    """Some encoders send new parameter sets in the stream, and no new sequence header."""
     large, small = h264("640x360", 2, audio=False), h264("480x360", 2, audio=False)
     assert large.tracks.video is not None and small.tracks.video is not None
     from gateway.media import h264 as syntax
@@ -432,7 +432,7 @@ async def test_a_source_that_changes_its_size_without_a_word_is_followed() -> No
     decodes(viewer)
 
 
-async def test_a_source_that_loses_its_sound_and_finds_it_again_is_followed() -> None:
+async def test_a_source_that_loses_and_regains_its_sound_is_followed() -> None:
     film = h264("640x360", 2)
     silent, again = film.only(Kind.VIDEO).shifted(film.end), film.shifted(2 * film.end)
     async with ladder() as rig:
@@ -446,7 +446,7 @@ async def test_a_source_that_loses_its_sound_and_finds_it_again_is_followed() ->
     assert [u for u in viewer.sounds if u.dts > 2 * film.end]
 
 
-async def test_a_jump_in_time_is_a_jump_of_the_renditions() -> None:
+async def test_renditions_follow_a_jump_in_time() -> None:
     film = h264("640x360", 2)
     later = film.shifted(3_600_000)
     async with ladder() as rig:
@@ -459,7 +459,7 @@ async def test_a_jump_in_time_is_a_jump_of_the_renditions() -> None:
     assert viewer.sounds[-1].dts == pytest.approx(later.units[-1].dts, abs=80)
 
 
-async def test_a_publisher_that_returns_goes_on_in_the_same_renditions() -> None:
+async def test_a_returning_publisher_continues_the_same_renditions() -> None:
     film = h264("640x360", 2)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -476,7 +476,7 @@ async def test_a_publisher_that_returns_goes_on_in_the_same_renditions() -> None
     decodes(viewer)
 
 
-async def test_rungs_can_be_switched_while_it_is_live() -> None:
+async def test_renditions_can_be_switched_while_live() -> None:
     film = h264("1280x720", 2, gop=30)
     async with ladder() as rig:
         publisher = rig.publish(hd=False)
@@ -492,7 +492,7 @@ async def test_rungs_can_be_switched_while_it_is_live() -> None:
     assert viewers["720p"].shown[0] in key_times(film) + key_times(film.shifted(film.end))
 
 
-async def test_switching_the_ladder_off_ends_renditions_and_worker() -> None:
+async def test_switching_the_ladder_off_ends_its_renditions_and_worker() -> None:
     film = h264("640x360", 2)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -517,7 +517,7 @@ async def killed(rig: LadderHub) -> None:
     await rig.until(lambda: worker_pids() not in ([], [pid]))
 
 
-async def test_a_killed_worker_is_replaced_and_renditions_go_on_with_one_discontinuity() -> None:
+async def test_a_killed_worker_is_replaced_with_one_discontinuity_in_the_renditions() -> None:
     film = h264("1280x720", 4, gop=30)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -549,7 +549,7 @@ async def test_a_killed_worker_is_replaced_and_renditions_go_on_with_one_discont
     assert len(starts) == 1, "all rungs go on at the same picture"
 
 
-async def test_workers_that_die_one_after_the_other_are_tried_again_after_a_pause() -> None:
+async def test_workers_that_die_repeatedly_are_replaced_after_a_pause() -> None:
     film = h264("640x360", 3, gop=15)
     async with ladder() as rig:
         publisher = rig.publish()
@@ -576,7 +576,7 @@ def _state(publisher: builders.StreamPublisher) -> object:
     return _entry(publisher)["state"]
 
 
-async def test_no_worker_to_be_had_is_said_and_tried_again() -> None:
+async def test_a_missing_free_worker_is_reported_and_retried() -> None:
     film = h264("640x360", 2)
     async with ladder(workers=1) as rig, rig.workers.start("tests.support.echo_worker", "other"):
         publisher = rig.publish()
@@ -585,14 +585,14 @@ async def test_no_worker_to_be_had_is_said_and_tried_again() -> None:
         assert "all 1 media workers are busy" in str(_entry(publisher)["error"])
 
 
-async def test_a_ladder_that_nobody_knows_is_said() -> None:
+async def test_an_unknown_ladder_is_reported() -> None:
     async with ladder() as rig:
         publisher = rig.publish(ladder="gold")
         await rig.until(lambda: _state(publisher) == "retrying")
         assert _entry(publisher)["error"] == "there is no ladder gold; there are standard"
 
 
-async def test_a_worker_that_falls_behind_loses_whole_groups_of_pictures_and_says_how_many() -> None:
+async def test_a_slow_worker_drops_whole_gops_and_counts_the_pictures() -> None:
     film = h264("1280x720", 4, gop=15, bframes=0)
     async with ladder(backlog=1) as rig:
         publisher = rig.publish()
@@ -622,7 +622,7 @@ async def test_a_worker_that_falls_behind_loses_whole_groups_of_pictures_and_say
             assert len(group) >= 14, "no group begins and is then cut short"
 
 
-async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_worker_is_killed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder_output, "_HANG_SECONDS", 4.0)  # more than a busy machine takes to start one
     monkeypatch.setattr(ladder_output, "_MIN_UPTIME_SECONDS", 0.0)
     film = source(*pictures("640x360", "30", 20), "-t", "3", *X264, "-b:v", "4M", "-g", "30", "-bf", "0")
@@ -643,8 +643,8 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.Mon
 # ---- time ----
 
 
-async def test_a_rendition_is_close_behind_its_source() -> None:
-    """No figure: the time is bounded by what the chain may hold, in pictures, and that is far above what it takes."""
+async def test_a_rendition_is_only_a_little_behind_its_source() -> None:
+    """The bound is what the chain may hold, which is far above the usual delay."""
     film = h264("640x360", 4, gop=30, bframes=2)
     async with ladder() as rig:
         publisher = rig.publish()

@@ -42,7 +42,7 @@ CHANNEL = Channel({"id": "c1"})
 
 
 class Clips:
-    """A clip service over an archive, and what it recorded."""
+    """A clip service over an archive, with its recordings."""
 
     def __init__(self, studio: RunningArchive) -> None:
         self.studio = studio
@@ -89,7 +89,7 @@ def source_of(film: Film) -> Take:
 
 
 def check(take: Take, source: Take) -> None:
-    """The clip from 1.5 s to 4 s has exactly these pictures, and their sound within a packet."""
+    """Checks that the clip from 1.5 s to 4 s has exactly these pictures, and their sound within a packet."""
     pictures = [f.digest for f in source.video]
     assert [f.digest for f in take.video] == pictures[45:120]
     sounds = [f.digest for f in source.audio]
@@ -102,20 +102,20 @@ def check(take: Take, source: Take) -> None:
 
 
 @pytest.mark.parametrize("source", SEGMENTS.values(), ids=SEGMENTS)
-async def test_a_clip_of_segments_has_the_frames_of_its_time(source: Film, clips: Clips) -> None:
+async def test_a_clip_of_segments_has_exactly_the_frames_of_its_time(source: Film, clips: Clips) -> None:
     await clips.record(source)
     zero = await clips.start()
     check(clips.frames(await clips.clip(zero + 1.5, zero + 4)), source_of(source))
 
 
 @pytest.mark.parametrize("source", MOVIES.values(), ids=MOVIES)
-async def test_a_clip_of_movies_has_the_frames_of_its_time(source: Film, clips: Clips) -> None:
+async def test_a_clip_of_movies_has_exactly_the_frames_of_its_time(source: Film, clips: Clips) -> None:
     await clips.record(source, movies=True)
     zero = await clips.start()
     check(clips.frames(await clips.clip(zero + 1.5, zero + 4)), source_of(source))
 
 
-async def test_other_codecs_in_one_time_are_refused_with_the_reason(
+async def test_a_time_with_different_codecs_is_refused_with_the_reason(
     clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await clips.record(AAC)
@@ -128,7 +128,7 @@ async def test_other_codecs_in_one_time_are_refused_with_the_reason(
     assert (await clips.clip(zero, zero + 3)).seconds == pytest.approx(3, abs=0.04)
 
 
-async def test_a_deleted_or_damaged_segment_is_like_a_gap(clips: Clips) -> None:
+async def test_a_deleted_or_damaged_segment_is_treated_like_a_gap(clips: Clips) -> None:
     await clips.record(SEGMENTS["h264 with B-frames, mp3"])
     zero = await clips.start()
     first, second, third = clips.studio.files("*/720p/*.ts")
@@ -146,7 +146,7 @@ async def test_a_deleted_or_damaged_segment_is_like_a_gap(clips: Clips) -> None:
     assert first.exists() and third.exists()
 
 
-async def test_nothing_half_made_is_visible_if_the_store_fails(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_store_leaves_no_partial_clip(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     await clips.record(AAC)
     zero = await clips.start()
 
@@ -179,7 +179,7 @@ async def test_a_time_without_media_is_refused(clips: Clips) -> None:
     assert (start - zero, end - zero) == pytest.approx((2.5, 4), abs=0.04)
 
 
-async def test_a_time_that_begins_before_the_media_begins_with_them(clips: Clips) -> None:
+async def test_a_clip_that_starts_before_the_media_starts_with_the_media(clips: Clips) -> None:
     await clips.record(AAC)
     zero = await clips.start()
     clip = await clips.clip(zero - 20, zero + 1)
@@ -187,7 +187,7 @@ async def test_a_time_that_begins_before_the_media_begins_with_them(clips: Clips
     assert [f.digest for f in clips.frames(clip).video] == [f.digest for f in source_of(AAC).video][:30]
 
 
-async def test_clips_of_a_channel_are_limited(clips: Clips) -> None:
+async def test_simultaneous_exports_of_a_channel_are_limited(clips: Clips) -> None:
     await clips.record(AAC)
     zero = await clips.start()
     async with contextlib.AsyncExitStack() as stack:
@@ -208,7 +208,7 @@ async def test_clips_of_a_channel_are_limited(clips: Clips) -> None:
 
 
 @pytest.mark.parametrize("gop", [60, 1200], ids=["short", "longer than the margin"])
-async def test_a_clip_late_in_a_long_segment_does_not_read_all_of_it(
+async def test_a_clip_near_the_end_of_a_long_segment_reads_only_a_part(
     gop: int, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Film(f"clip-long-{gop}", seconds=40, gop=gop, bframes=2)
@@ -230,7 +230,7 @@ async def test_a_clip_late_in_a_long_segment_does_not_read_all_of_it(
 
 
 @pytest.mark.parametrize(("gop", "first", "least"), [(30, 38.0, 0), (1800, 38.0, 1)], ids=["near", "far"])
-async def test_a_clip_reads_little_of_a_long_recording_that_grows(
+async def test_a_clip_of_a_growing_recording_reads_only_a_part(
     clips: Clips, monkeypatch: pytest.MonkeyPatch, gop: int, first: float, least: int
 ) -> None:
     """If the key frame is further away than usual, the recording is read from its start."""

@@ -74,7 +74,7 @@ def fetched(made: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def test_a_clip_has_exactly_the_frames_of_its_time_while_live_and_after(gateway: Gateway, tmp_path: Path) -> None:
+def test_a_clip_has_exactly_its_frames_during_and_after_the_push(gateway: Gateway, tmp_path: Path) -> None:
     channel = gateway.channel(isOnDemand=True, ondemand_time="4", playAuth="sign")
     source = digests(FILM.hashes())
     with push(FILM, channel.push) as publisher:
@@ -110,7 +110,7 @@ def test_a_clip_has_exactly_the_frames_of_its_time_while_live_and_after(gateway:
     assert not list((gateway.data / "media" / ".unfinished" / "clips").iterdir())
 
 
-def test_mp4_recordings_are_joined_too_also_the_one_that_grows(gateway: Gateway, tmp_path: Path) -> None:
+def test_mp4_recordings_are_joined_including_the_growing_one(gateway: Gateway, tmp_path: Path) -> None:
     channel = gateway.channel(isVideo=True, video_time="4")
     source = digests(FILM.hashes())
     with push(FILM, channel.push) as publisher:
@@ -132,7 +132,7 @@ def test_mp4_recordings_are_joined_too_also_the_one_that_grows(gateway: Gateway,
     assert len(take[0]) == pytest.approx(203, abs=4)  # names have the arrival of each file's first picture
 
 
-def test_a_clip_over_a_gap_and_other_parameters_is_one_time_line(gateway: Gateway, tmp_path: Path) -> None:
+def test_an_export_over_a_gap_has_one_continuous_timeline(gateway: Gateway, tmp_path: Path) -> None:
     channel = record(gateway, FILM, OTHER, isOnDemand=True, ondemand_time="4", videoname="A test")
     first, second = dates(gateway, channel)
     assert second - first > FILM.seconds
@@ -154,7 +154,7 @@ def test_a_clip_over_a_gap_and_other_parameters_is_one_time_line(gateway: Gatewa
     assert float(probe(path)["video"]["duration"]) == pytest.approx(6, abs=0.01)
 
 
-def test_refusals_say_what_to_do(gateway: Gateway) -> None:
+def test_refusals_explain_the_required_change(gateway: Gateway) -> None:
     channel = gateway.channel()
     now = time.time()
 
@@ -177,7 +177,7 @@ def test_refusals_say_what_to_do(gateway: Gateway) -> None:
     assert gateway.api("GET", f"/videostream/{recorded.id}/export?from=x").status == 400
 
 
-def test_an_export_whose_client_leaves_ends_and_frees_its_place(gateway: Gateway) -> None:
+def test_an_export_ends_and_frees_its_slot_when_the_client_disconnects(gateway: Gateway) -> None:
     channel = gateway.channel(isVideo=True, video_time="60")
     noise = "testsrc2=size=640x360:rate=30,noise=alls=80:allf=t"  # more bytes than the sockets hold
     coded = ["-t", "4", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "10", "-pix_fmt", "yuv420p", "-f", "flv"]

@@ -1,4 +1,4 @@
-"""Stored media on the playback listener: recordings alone, as protected as their channel is, or was."""
+"""Stored media on the playback listener: only recordings, with the protection of their channel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stored(gateway: Gateway, *keys: str) -> None:
 
 
 def media_of(id: str) -> dict[str, str]:
-    """The path at which each of the stored files plays, by key."""
+    """Returns the path at which each of the stored files plays, by key."""
     movie = media_keys.video_key(id, MS)
     film = f"{movie.removesuffix('.mp4')}/{Path(movie).stem}.m3u8"
     return {
@@ -38,7 +38,7 @@ def media_of(id: str) -> dict[str, str]:
 
 
 def statuses(gateway: Gateway, paths: list[str], query: str = "", *, asked: int = 1) -> set[int]:
-    """asked: how often each; several processes share the port."""
+    """Returns the statuses of these paths. Each is requested `asked` times, because processes share the port."""
     base = f"http://127.0.0.1:{gateway.ports['http']}"
     return {http("GET", f"{base}{path}{query}").status for path in paths for _ in range(asked)}
 
@@ -71,7 +71,7 @@ def test_media_of_a_deleted_channel_stay_protected_until_they_are_deleted(gatewa
     assert statuses(gateway, paths, right, asked=4) == {404}
 
 
-def test_media_that_wait_to_be_deleted_are_not_served(gateway: Gateway) -> None:
+def test_media_to_be_deleted_are_not_served(gateway: Gateway) -> None:
     channel = gateway.channel()
     media = media_of(channel.id)
     stored(gateway, *media)
@@ -83,7 +83,7 @@ def test_media_that_wait_to_be_deleted_are_not_served(gateway: Gateway) -> None:
     until(lambda: not [key for key in media if (gateway.data / "media" / key).exists()], "deleted", 30)
 
 
-def test_nothing_but_recordings_of_channels_is_served(gateway: Gateway) -> None:
+def test_only_recordings_of_channels_are_served(gateway: Gateway) -> None:
     channel = gateway.channel()
     nobodys = media_of("payroll")
     stored(
@@ -97,7 +97,7 @@ def test_nothing_but_recordings_of_channels_is_served(gateway: Gateway) -> None:
     ]) == {404}  # fmt: skip
 
 
-def test_what_protects_media_outlives_a_restart(tmp_path: Path) -> None:
+def test_the_protection_of_a_deleted_channel_survives_a_restart(tmp_path: Path) -> None:
     first = begin(tmp_path, "first")
     channel = first.channel(playAuth="sign", refererAllow=["good.example"])
     media = media_of(channel.id)
@@ -114,7 +114,7 @@ def test_what_protects_media_outlives_a_restart(tmp_path: Path) -> None:
 
 
 def begin(folder: Path, name: str) -> Gateway:
-    """A gateway over a data folder that outlives it."""
+    """Starts a gateway over a persistent data folder."""
     (folder / name).mkdir()
     data = folder / "kept"
     (data / "ports.json").unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def begin(folder: Path, name: str) -> Gateway:
     return gateway
 
 
-def test_an_edge_obeys_what_protected_a_deleted_channel(tmp_path: Path) -> None:
+def test_an_edge_obeys_the_protection_of_a_deleted_channel(tmp_path: Path) -> None:
     secrets = {"MILLRACE_SIGNING__SECRET": SECRET, "MILLRACE_CLUSTER__SECRET": CLUSTER}
     with running(**secrets) as gateway:
         (tmp_path / "edge").mkdir()

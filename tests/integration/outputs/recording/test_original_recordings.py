@@ -72,7 +72,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[Gateway, Store]]:
 
 
 def recorded(folder: Path) -> list[Path]:
-    """What the original's ffmpeg wrote: two MP4 recordings and their list, in the zone of its container."""
+    """Records like the ffmpeg of the original: two MP4 recordings and their list, in its time zone."""
     command = ["ffmpeg", "-v", "error", "-nostdin", "-re", "-i", str(FILM.path()), "-c:v", "copy", "-c:a", "copy"]
     command += ["-f", "segment", "-segment_time", "4", "-segment_list", "vod-index.m3u8", "-reset_timestamps", "1"]
     command += ["-segment_format_options", "movflags=+faststart", "-strftime", "1"]
@@ -109,7 +109,7 @@ def clip(gateway: Gateway, channel: Channel, start: datetime, seconds: float) ->
     return frames(made.json()["url"])
 
 
-def test_they_are_listed_played_cut_and_deleted(place: tuple[Gateway, Store], tmp_path: Path) -> None:
+def test_original_recordings_can_be_listed_played_cut_and_deleted(place: tuple[Gateway, Store], tmp_path: Path) -> None:
     gateway, store = place
     channel = gateway.channel(isOnDemand=False)
     source = [frame.digest for frame in FILM.hashes().video]

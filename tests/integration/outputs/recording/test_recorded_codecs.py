@@ -40,7 +40,7 @@ def packets(file: Path, ffmpeg: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("source", FILMS.values(), ids=FILMS)
-async def test_frames_come_out_as_they_went_in(source: Film, tmp_path: Path) -> None:
+async def test_recorded_frames_are_identical_to_the_pushed_frames(source: Film, tmp_path: Path) -> None:
     need("ffmpeg")
     ffmpeg = new_ffmpeg()
     made = Film(**{**vars(source), "ffmpeg": ffmpeg})

@@ -34,7 +34,7 @@ def tools() -> None:
 
 
 def files(gateway: Gateway, pattern: str) -> list[Path]:
-    """What is visible, in the order of its names."""
+    """Returns the visible files in the order of their names."""
     media = gateway.data / "media"
     return sorted(p for p in media.glob(pattern) if not any(s.startswith(".") for s in p.relative_to(media).parts))
 
@@ -50,7 +50,7 @@ def digests(*takes: Take) -> tuple[list[str], list[str]]:
 
 
 def uncut(video: list[str]) -> list[str]:
-    """Without pictures that are shown after one that is missing: the end lies somewhere among B-frames."""
+    """Drops the last pictures, because a stream that is cut among B-frames lacks some of them."""
     return video[: -FILM.bframes - 1]
 
 
@@ -64,7 +64,7 @@ def boxes(file: Path) -> list[bytes]:
 
 
 def wait_shown(channel: Channel, seconds: float) -> None:
-    """Returns once so much of the stream has come out again since now: what is recorded is as far, however slowly."""
+    """Returns once a viewer has got these seconds of the stream. The recording has got as far."""
     with pull(channel.url("live.flv"), seconds=None) as viewer:
         until(lambda: len(so_far(viewer).video) >= seconds * FRAMES_PER_SECOND, f"{seconds} s are shown", 60)
 
@@ -105,7 +105,7 @@ def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_what_a_gateway_writes_is_not_readable_for_other_users(workers: str) -> None:
+def test_files_of_a_gateway_are_not_readable_by_other_users(workers: str) -> None:
     with running(MILLRACE_SERVE__WORKERS=workers) as gateway:
         gateway.data.chmod(0o755)
         channel = gateway.channel(isVideo=True, isImage=True, image_time="1", isOnDemand=True)
@@ -122,7 +122,7 @@ def test_what_a_gateway_writes_is_not_readable_for_other_users(workers: str) -> 
         assert [f"{path} {mode:o}" for path, mode in written.items() if mode & 0o027] == []
 
 
-def test_sound_alone_is_recorded() -> None:
+def test_a_stream_with_only_sound_is_recorded() -> None:
     with running() as gateway:
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
         with push(ONLY_SOUND, channel.push) as publisher:
@@ -131,7 +131,7 @@ def test_sound_alone_is_recorded() -> None:
         assert digests(*[frames(f) for f in files(gateway, "*/mp4/**/*.mp4")]) == digests(ONLY_SOUND.hashes())
 
 
-def test_stopping_the_gateway_finishes_what_is_open() -> None:
+def test_stopping_the_gateway_finishes_open_recordings() -> None:
     with folder() as place:
         gateway = Gateway(place)
         gateway.wait_ready()
@@ -149,7 +149,7 @@ def test_stopping_the_gateway_finishes_what_is_open() -> None:
         assert not [p for p in found(gateway.data / "media/.unfinished", "*") if p.is_file()]
 
 
-def test_a_killed_gateway_loses_no_more_than_the_last_moments() -> None:
+def test_a_killed_gateway_loses_only_the_last_moments() -> None:
     with folder() as place:
         gateway = Gateway(place)
         gateway.wait_ready()
@@ -177,7 +177,7 @@ def test_a_killed_gateway_loses_no_more_than_the_last_moments() -> None:
             end(again)
 
 
-def test_a_full_disk_disturbs_nobody_who_watches_and_is_said_once_in_a_while() -> None:
+def test_a_full_disk_does_not_affect_viewers_and_is_logged_rarely() -> None:
     with running() as gateway:
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="60", ondemand_time="4")
         # Files may not grow beyond this: what a full disk does to whoever writes.
@@ -214,7 +214,7 @@ def test_a_recording_is_switched_on_and_off_while_live() -> None:
         excerpt(audio, digests(LONG.hashes())[1], least=90)
 
 
-def test_when_a_full_disk_has_space_again_recording_goes_on() -> None:
+def test_recording_resumes_when_a_full_disk_has_space_again() -> None:
     with folder() as place, running_on_disk(place, "3m") as (gateway, disk):
         filler = disk / "filler"
         with contextlib.suppress(OSError), filler.open("wb") as file:

@@ -19,14 +19,14 @@ LAB = {"MILLRACE_EGRESS__ALLOW": "127.0.0.0/8", "MILLRACE_STREAM__LINGER": "1"}
 
 @pytest.fixture(scope="module")
 def gateways() -> Iterator[tuple[Gateway, Gateway]]:
-    """One that relays, and one that is relayed to."""
+    """Yields a gateway that relays and a gateway that is the target."""
     need("ffmpeg")
     with running(**LAB) as near, running() as far:
         yield near, far
 
 
 def relay(channel: Channel) -> dict[str, Any]:
-    """The relay's entry in the channel's session."""
+    """Returns the relay's entry in the channel's session."""
     return next(o for o in channel.session()["outputs"] if o["name"] == "relay")
 
 
@@ -38,7 +38,7 @@ def target(channel: Channel, number: int = 0) -> dict[str, Any]:
 def reaches(
     channel: Channel, state: str, number: int = 0, also: Callable[[dict[str, Any]], bool] = lambda t: True
 ) -> dict[str, Any]:
-    """The target's report once it is in this state."""
+    """Returns the target's report once it is in this state."""
 
     def there() -> dict[str, Any] | None:
         found = target(channel, number)
@@ -47,7 +47,7 @@ def reaches(
     return dict(until(there, f"the relay's target is {state}"))
 
 
-def test_a_second_gateway_gets_every_frame_by_its_signed_key(gateways: tuple[Gateway, Gateway]) -> None:
+def test_a_second_gateway_gets_every_frame_with_its_signed_key(gateways: tuple[Gateway, Gateway]) -> None:
     near, far = gateways
     there = far.channel("there")
     here = near.channel("here", isRelay=True, relayURL=there.push)
@@ -63,7 +63,7 @@ def test_a_second_gateway_gets_every_frame_by_its_signed_key(gateways: tuple[Gat
     until(lambda: there.session()["state"] != "live", "the end was passed on")
 
 
-def test_a_wrong_key_is_refused_told_and_never_shown(gateways: tuple[Gateway, Gateway]) -> None:
+def test_a_wrong_key_is_refused_and_reported_but_never_shown(gateways: tuple[Gateway, Gateway]) -> None:
     near, far = gateways
     there = far.channel("there")
     wrong = f"rtmp://127.0.0.1:{far.ports['rtmp']}/stream/{there.id}?sign={there.key[:-4]}beef"
@@ -78,7 +78,7 @@ def test_a_wrong_key_is_refused_told_and_never_shown(gateways: tuple[Gateway, Ga
         here.wait_playable("live.m3u8")
 
 
-def test_targets_change_and_the_relay_is_switched_while_live(gateways: tuple[Gateway, Gateway]) -> None:
+def test_targets_can_change_and_the_relay_can_be_switched_while_live(gateways: tuple[Gateway, Gateway]) -> None:
     near, far = gateways
     one, two = far.channel("one"), far.channel("two")
     here = near.channel("here", relayURL=one.push)
@@ -98,7 +98,7 @@ def test_targets_change_and_the_relay_is_switched_while_live(gateways: tuple[Gat
         until(lambda: two.session()["state"] != "live", "a relay that was switched off ends")
 
 
-def test_by_default_a_relay_to_this_machine_is_refused_in_words(gateways: tuple[Gateway, Gateway]) -> None:
+def test_by_default_a_relay_to_this_machine_is_refused(gateways: tuple[Gateway, Gateway]) -> None:
     _, far = gateways
     here = far.channel("here", isRelay=True, relayURL="rtmp://127.0.0.1:1935/stream/secret-of-mine")
     with push(PLAIN, here.push):
@@ -106,7 +106,7 @@ def test_by_default_a_relay_to_this_machine_is_refused_in_words(gateways: tuple[
         assert "127.0.0.1 is a loopback address" in reaches(here, "failed")["error"]
 
 
-def test_a_target_that_dies_and_returns_leaves_live_viewers_alone(
+def test_a_target_that_dies_and_returns_does_not_affect_viewers(
     gateways: tuple[Gateway, Gateway], tmp_path: Path
 ) -> None:
     near, _ = gateways
@@ -130,7 +130,7 @@ def test_a_target_that_dies_and_returns_leaves_live_viewers_alone(
 
 
 def started(stack: contextlib.ExitStack, folder: Path, like: Gateway | None = None) -> Gateway:
-    """A gateway that may die; like: one whose data and RTMP port it takes over."""
+    """Starts a gateway that may die. It takes over the data and the RTMP port of `like`."""
     folder.mkdir()
     settings = {} if like is None else {"MILLRACE_DATA": str(like.data), "MILLRACE_RTMP__PORT": str(like.ports["rtmp"])}
     gateway = Gateway(folder, **settings)

@@ -1,4 +1,4 @@
-"""Targets that lie, hang, flood or vanish harm nobody but themselves."""
+"""Targets that lie, hang, flood or disappear affect only themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSAL = {"code": "NetConnection.Connect.Rejected", "level": "error", "descript
 
 @contextlib.asynccontextmanager
 async def hostile(say: bytes, *, after: int = 0, then: str = "wait") -> AsyncIterator[int]:
-    """A server that reads `after` bytes, says `say`, and then waits, closes, or says it for ever; its port."""
+    """A server that reads `after` bytes, sends `say`, and then waits, closes or repeats it. Yields its port."""
     servers: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,7 +64,7 @@ async def hostile(say: bytes, *, after: int = 0, then: str = "wait") -> AsyncIte
         (b"\x03" + bytes(3072) + b"\x02\0\0\0\0\0\4\3\0\0\0\0\0\0\0\1", 1537, "again", ""),
     ],
 )
-async def test_a_hostile_target_is_left_within_bounds(say: bytes, after: int, then: str, words: str) -> None:
+async def test_a_hostile_target_is_disconnected_within_limits(say: bytes, after: int, then: str, words: str) -> None:
     async with (
         hostile(say, after=after, then=then) as port,
         RtmpTarget() as good,
@@ -76,7 +76,7 @@ async def test_a_hostile_target_is_left_within_bounds(say: bytes, after: int, th
         await good.session(media=20)
 
 
-async def test_endless_answers_of_an_accepting_target_are_cut_off() -> None:
+async def test_a_target_with_endless_answers_is_disconnected() -> None:
     async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 400, 40))
         session = await target.session(media=20)
@@ -88,7 +88,7 @@ async def test_endless_answers_of_an_accepting_target_are_cut_off() -> None:
         await on.until(lambda: "more than it takes" in str(on.targets[0]["error"]), "cut off")
 
 
-async def test_a_target_that_pings_without_end_and_reads_nothing_fills_no_memory() -> None:
+async def test_a_target_that_sends_endless_pings_uses_no_memory() -> None:
     async with RtmpTarget() as target, live(target.url(), with_=relays(stall=1)) as on:
         on.film(range(0, 400, 40))
         session = await target.session(media=20)
@@ -103,7 +103,7 @@ async def test_a_target_that_pings_without_end_and_reads_nothing_fills_no_memory
         await on.state("retrying")
 
 
-async def test_a_target_that_never_answers_publish_or_closes_instead_is_told_apart() -> None:
+async def test_a_missing_answer_to_publish_and_a_disconnection_give_different_errors() -> None:
     def vanish(session: Session) -> tuple[str, str]:
         raise ConnectionError
 
@@ -115,7 +115,7 @@ async def test_a_target_that_never_answers_publish_or_closes_instead_is_told_apa
             assert words == "it closed the connection when asked to publish (is the key right?)"
 
 
-async def test_a_target_that_takes_nothing_over_tls_is_noticed_too(tmp_path: Path) -> None:
+async def test_a_target_over_tls_that_reads_nothing_is_detected(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     made = relays(tls=authority.client(), stall=0.3)
     async with RtmpTarget(tls=authority.server("127.0.0.1")) as target, live(target.url(), with_=made) as on:

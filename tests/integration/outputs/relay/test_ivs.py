@@ -1,4 +1,4 @@
-"""Relays to Amazon IVS: its address and key by the channel's ARN, its rules told before it disconnects."""
+"""Relays to Amazon IVS: the address and key of a channel's ARN, and warnings before IVS disconnects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARN = "arn:aws:ivs:us-west-2:123456789012:channel/abcDEF"
 
 
 class Directory:
-    """An IvsDirectory that tells `key`; asked: whether each question was for a fresh answer."""
+    """An IVS directory that returns `key`. `asked` records whether each request wanted a fresh answer."""
 
     def __init__(self, endpoint: str, key: str = KEY, kind: str = "STANDARD") -> None:
         self.endpoint, self.key, self.kind = endpoint, key, kind
@@ -44,7 +44,7 @@ async def ivs(authority: Authority) -> AsyncIterator[IvsIngest]:
         yield ingest
 
 
-async def test_a_channel_s_arn_is_target_enough(ivs: IvsIngest, authority: Authority) -> None:
+async def test_the_arn_of_a_channel_is_a_sufficient_target(ivs: IvsIngest, authority: Authority) -> None:
     directory = Directory(ivs.endpoint)
     async with live(ARN, with_=relays(tls=authority.client(), ivs=directory)) as on:
         on.film(range(0, 2000, 40))
@@ -56,7 +56,7 @@ async def test_a_channel_s_arn_is_target_enough(ivs: IvsIngest, authority: Autho
     assert session.finished and ivs.disconnects == []
 
 
-async def test_a_key_that_was_changed_is_asked_for_again_and_never_shown(
+async def test_a_changed_key_is_requested_again_and_never_shown(
     ivs: IvsIngest, authority: Authority, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = Directory(ivs.endpoint, key="sk_us-west-2_revoked_0123456789")
@@ -70,7 +70,7 @@ async def test_a_key_that_was_changed_is_asked_for_again_and_never_shown(
     assert "revoked_0123456789" not in said.out + said.err and KEY not in said.out + said.err
 
 
-async def test_too_many_bits_are_told_before_ivs_disconnects(ivs: IvsIngest, authority: Authority) -> None:
+async def test_a_too_high_bitrate_gives_a_warning_before_ivs_disconnects(ivs: IvsIngest, authority: Authority) -> None:
     directory = Directory(ivs.endpoint, kind="BASIC")
     ivs._kind = "ADVANCED_HD"  # a tolerant IVS: the warning has to come by itself
     async with live(ARN, with_=relays(tls=authority.client(), ivs=directory)) as on:
@@ -81,7 +81,7 @@ async def test_too_many_bits_are_told_before_ivs_disconnects(ivs: IvsIngest, aut
         assert "at most 3.5 Mbit/s" in warning and on.targets[0]["error"] is None
 
 
-async def test_an_ivs_that_disconnects_is_connected_to_again(ivs: IvsIngest, authority: Authority) -> None:
+async def test_the_relay_reconnects_after_ivs_disconnects(ivs: IvsIngest, authority: Authority) -> None:
     async with live(ARN, with_=relays(tls=authority.client(), ivs=Directory(ivs.endpoint))) as on:
         await on.state("live")
         await on.film_on(range(0, 8_000, 40), gop=50, size=80_000)
@@ -96,7 +96,7 @@ async def test_an_ivs_that_disconnects_is_connected_to_again(ivs: IvsIngest, aut
         (MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\1"), builders.AUDIO, "IVS takes H.264 video, and this is h265"),
     ],
 )
-async def test_what_ivs_cannot_take_fails_for_it_alone_until_the_stream_is_something_else(
+async def test_an_unsupported_stream_fails_only_for_ivs_until_its_tracks_change(
     ivs: IvsIngest, authority: Authority, video: MediaTrack | None, audio: MediaTrack, words: str
 ) -> None:
     directory = Directory(ivs.endpoint)
@@ -109,15 +109,13 @@ async def test_what_ivs_cannot_take_fails_for_it_alone_until_the_stream_is_somet
         await ivs.session(media=20)
 
 
-async def test_without_aws_the_arn_is_a_clear_trouble() -> None:
+async def test_without_aws_an_arn_gives_a_clear_error() -> None:
     async with live(ARN) as on:
         report = await on.state("retrying")
         assert report["error"].startswith("IVS channels need AWS")
 
 
-async def test_the_double_refuses_wrong_keys_and_second_pushes_and_cuts_what_breaks_its_rules(
-    ivs: IvsIngest, authority: Authority
-) -> None:
+async def test_the_double_refuses_wrong_keys_and_second_pushes(ivs: IvsIngest, authority: Authority) -> None:
     made = relays(tls=authority.client())
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(live(ivs.url(KEY), with_=made))

@@ -1,4 +1,4 @@
-"""Relays across names, TLS, IPv6 and servers that others wrote."""
+"""Relays with DNS names, TLS, IPv6 and servers of other vendors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.rtmp_target import RtmpTarget
 from tests.support.tools import need
 
 
-async def test_a_name_that_goes_away_and_comes_back_is_told_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_name_resolution_is_reported_and_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(name: str, port: int) -> Any:
         raise OSError(f"{name}: Temporary failure in name resolution")
 
@@ -40,7 +40,7 @@ async def test_a_name_that_goes_away_and_comes_back_is_told_and_found_again(monk
         assert on.targets[0]["attempts"] >= 2
 
 
-async def test_rtmps_verifies_the_server_with_our_own_authorities(tmp_path: Path) -> None:
+async def test_rtmps_verifies_the_server_with_the_configured_authorities(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     tls = authority.server("127.0.0.1", "localhost")
     async with RtmpTarget(tls=tls) as target, live(target.url(), with_=relays(tls=authority.client())) as on:
@@ -48,7 +48,7 @@ async def test_rtmps_verifies_the_server_with_our_own_authorities(tmp_path: Path
         await target.session(media=20)
 
 
-async def test_a_certificate_that_nobody_signed_or_of_another_name_is_refused_in_words(tmp_path: Path) -> None:
+async def test_an_untrusted_certificate_or_another_name_is_refused_with_a_reason(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with RtmpTarget(tls=authority.server("127.0.0.1")) as target:
         async with live(target.url()) as on:
@@ -60,7 +60,7 @@ async def test_a_certificate_that_nobody_signed_or_of_another_name_is_refused_in
         assert not target.sessions
 
 
-async def test_tls_to_a_plain_server_and_plain_to_a_tls_server_fail_in_words(tmp_path: Path) -> None:
+async def test_a_mismatch_of_tls_and_plain_connections_fails_with_a_reason(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     slow = relays(tls=authority.client(), timeout=1)
     async with (
@@ -79,7 +79,7 @@ async def test_ipv6_targets_are_reached() -> None:
         assert session.connect["tcUrl"] == f"rtmp://[::1]:{target.port}/live"
 
 
-async def test_what_nginx_records_are_the_frames_that_were_pushed() -> None:
+async def test_nginx_records_exactly_the_pushed_frames() -> None:
     need("ffmpeg", "nginx")
     with nginx_rtmp() as nginx:
         async with live(nginx.url("film", "keep"), tracks=False) as on:
@@ -90,7 +90,7 @@ async def test_what_nginx_records_are_the_frames_that_were_pushed() -> None:
     judge(take, BFRAMES, least=9.5, slack=0.005, cut=True)
 
 
-async def test_an_nginx_that_is_killed_and_returns_gets_the_stream_again_from_a_key_frame() -> None:
+async def test_a_restarted_nginx_gets_the_stream_again_from_a_key_frame() -> None:
     need("ffmpeg", "nginx")
     with contextlib.ExitStack() as stack:
         nginx = stack.enter_context(nginx_rtmp())

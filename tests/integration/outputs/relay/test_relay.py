@@ -1,4 +1,4 @@
-"""The relay over real sockets: original bits, independent targets, recovery, and secrets that stay secret."""
+"""The relay over real sockets: identical bits, independent targets, recovery, and hidden secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.rtmp_target import RtmpTarget
 from tests.support.tools import need
 
 
-async def test_what_was_pushed_arrives_bit_by_bit_at_its_own_times_from_the_first_frame_to_the_last() -> None:
+async def test_a_push_is_relayed_bit_by_bit_with_its_timestamps() -> None:
     need("ffmpeg")
     async with RtmpTarget() as target, live(target.url(), tracks=False) as on:
         await play(BFRAMES, on, speed=40, until=8)
@@ -31,7 +31,7 @@ async def test_what_was_pushed_arrives_bit_by_bit_at_its_own_times_from_the_firs
     assert session.finished
 
 
-async def test_tracks_metadata_and_script_data_come_first_and_in_their_place() -> None:
+async def test_tracks_metadata_and_script_data_are_sent_in_their_order() -> None:
     async with RtmpTarget() as target, live(target.url("cam")) as on:
         on.film(range(0, 400, 40))
         on.publisher.push_timed(Timed(390, "onCuePoint", b"\x02\x00\x01x"))
@@ -48,7 +48,7 @@ async def test_tracks_metadata_and_script_data_come_first_and_in_their_place() -
         assert session.connect["tcUrl"] == f"rtmp://127.0.0.1:{target.port}/live"
 
 
-async def test_codecs_that_rtmp_never_knew_go_as_enhanced_rtmp() -> None:
+async def test_codecs_unknown_to_legacy_rtmp_are_sent_as_enhanced_rtmp() -> None:
     video, audio = (
         MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\0\x0c\0"),
         MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"OpusHead" + bytes(11)),
@@ -62,7 +62,7 @@ async def test_codecs_that_rtmp_never_knew_go_as_enhanced_rtmp() -> None:
         assert session.media[0].payload == muxer.unit_body(unit)
 
 
-async def test_a_target_that_joins_in_the_middle_starts_at_the_last_key_frame() -> None:
+async def test_a_target_added_while_live_starts_at_the_last_key_frame() -> None:
     async with RtmpTarget() as target, live() as on:
         on.film(range(0, 1400, 40), gop=10)  # key frames at 0, 400, 800, 1200
         on.change(target.url())
@@ -75,7 +75,7 @@ async def test_a_target_that_joins_in_the_middle_starts_at_the_last_key_frame() 
         assert {t.timestamp for t in session.headers} == {1200}
 
 
-async def test_a_target_that_dies_and_returns_goes_on_from_a_key_frame_and_nobody_else_notices() -> None:
+async def test_a_returning_target_resumes_at_a_key_frame_without_effects_on_others() -> None:
     async with RtmpTarget() as mortal, RtmpTarget() as other, live(mortal.url(), other.url()) as on:
         viewer = builders.Recorder()
         on.stream.attach(viewer)
@@ -98,7 +98,7 @@ async def test_a_target_that_dies_and_returns_goes_on_from_a_key_frame_and_nobod
         assert seen == list(range(0, seen[-1] + 40, 40))
 
 
-async def test_one_dead_target_of_two_is_told_and_stops_nothing() -> None:
+async def test_one_dead_target_of_two_is_reported_and_stops_nothing() -> None:
     async with RtmpTarget() as target, live("rtmp://127.0.0.1:1/app/secret-key", target.url()) as on:
         async with filming(on):
             await target.session(media=100)
@@ -107,7 +107,7 @@ async def test_one_dead_target_of_two_is_told_and_stops_nothing() -> None:
         assert (on.status["state"], on.status["error"]) == ("running", None)
 
 
-async def test_when_no_target_takes_the_stream_the_output_says_so() -> None:
+async def test_the_output_reports_an_error_if_no_target_accepts_the_stream() -> None:
     async with live("rtmp://127.0.0.1:1/app/secret-key") as on:
         await on.state("retrying")
         assert on.status["error"] == "the target does not take the stream: connection refused"
@@ -118,7 +118,7 @@ async def test_when_no_target_takes_the_stream_the_output_says_so() -> None:
         assert on.status["error"] == "the channel has no relayURL"
 
 
-async def test_a_refusal_is_told_without_the_key_that_the_server_repeats() -> None:
+async def test_a_refusal_is_reported_without_the_key_that_the_server_repeats() -> None:
     key = "abcd-efgh-1234-5678?user=me&pass=hunter2hunter2"
 
     def judge(session: object) -> tuple[str, str]:
@@ -140,7 +140,7 @@ async def test_loopback_is_refused_unless_it_is_allowed() -> None:
         await on.until(lambda: "link-local" in str(on.targets[0]["error"]), "refused")
 
 
-async def test_targets_come_and_go_while_live_and_the_others_stay() -> None:
+async def test_targets_can_change_while_live_and_the_others_stay() -> None:
     async with RtmpTarget() as one, RtmpTarget() as two, RtmpTarget() as three, live(one.url(), two.url()) as on:
         async with filming(on):
             gone, stays = await one.session(media=20), await two.session(media=20)
@@ -155,7 +155,7 @@ async def test_targets_come_and_go_while_live_and_the_others_stay() -> None:
         assert len(two.sessions) == 1
 
 
-async def test_the_source_comes_back_and_the_connection_goes_on_with_new_headers() -> None:
+async def test_a_returning_source_continues_the_connection_with_new_headers() -> None:
     other = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
     async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 800, 40))
@@ -174,7 +174,7 @@ async def test_the_source_comes_back_and_the_connection_goes_on_with_new_headers
         assert session.media[before].timestamp > session.media[before - 1].timestamp
 
 
-async def test_a_target_that_is_too_slow_loses_whole_groups_of_pictures_which_are_counted() -> None:
+async def test_a_slow_target_loses_whole_gops_which_are_counted() -> None:
     async with RtmpTarget() as target, live(target.url(), with_=relays(backlog=2, stall=60)) as on:
         on.film(range(0, 400, 40))
         session = await target.session(media=10)
@@ -193,7 +193,7 @@ async def test_a_target_that_is_too_slow_loses_whole_groups_of_pictures_which_ar
         assert len(target.sessions) == 1
 
 
-async def test_a_target_that_takes_nothing_is_connected_to_anew() -> None:
+async def test_a_target_that_reads_nothing_is_reconnected() -> None:
     async with RtmpTarget() as target, live(target.url(), with_=relays(stall=0.3)) as on:
         on.film(range(0, 400, 40))
         await target.session(media=10)
@@ -203,14 +203,14 @@ async def test_a_target_that_takes_nothing_is_connected_to_anew() -> None:
         await on.until(lambda: "took nothing" in str(on.targets[0]["error"]), "stalled")
 
 
-async def test_the_same_target_twice_is_one() -> None:
+async def test_the_same_target_twice_is_used_once() -> None:
     async with RtmpTarget() as target, live(target.url(), target.url()) as on:
         on.film(range(0, 400, 40))
         await target.session(media=10)
         assert len(on.targets) == 1
 
 
-async def test_bytes_and_states_are_measured() -> None:
+async def test_metrics_count_bytes_and_states() -> None:
     async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 400, 40))
         await target.session(media=20)
@@ -219,7 +219,7 @@ async def test_bytes_and_states_are_measured() -> None:
         assert samples["millrace_sent_bytes_total", ("relay",)] == on.targets[0]["sent"] > 3073
 
 
-async def test_a_cover_over_what_viewers_see_does_not_change_what_is_relayed() -> None:
+async def test_a_cover_for_viewers_does_not_change_the_relayed_stream() -> None:
     async with RtmpTarget() as target, live(target.url()) as on:
         viewer = builders.Recorder()
         on.stream.attach(viewer)

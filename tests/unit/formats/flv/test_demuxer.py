@@ -1,4 +1,4 @@
-"""MediaDemuxer: FLV bodies of every kind become tracks, frames, refusals, or nothing."""
+"""`MediaDemuxer` turns FLV bodies into tracks, frames, refusals or nothing."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ def ex(frame: int, packet: int, fourcc: bytes, rest: bytes = b"") -> bytes:
     return bytes((0x80 | frame << 4 | packet,)) + fourcc + rest
 
 
-def test_legacy_h264_frames() -> None:
+def test_legacy_h264_frames_are_read() -> None:
     demux = avc()
     track = demux.video_track
     assert demux.video(40, b"\x17\x01\x00\x00\x50nalu", 1.5) == AccessUnit(track, 40, 80, True, 1.5, b"nalu")
@@ -50,14 +50,14 @@ def test_composition_time_is_signed() -> None:
     assert unit.cts == -40
 
 
-def test_legacy_hevc_codec_id_12() -> None:
+def test_legacy_hevc_with_codec_id_12_is_read() -> None:
     demux = MediaDemuxer()
     track = demux.video(0, b"\x1c\0\0\0\0" + HVCC)
     assert track == video_track(Codec.H265, HVCC)
     assert demux.video(0, b"\x1c\x01\0\0\x21x") == AccessUnit(track, 0, 33, True, 0.0, b"x")
 
 
-def test_a_repeated_sequence_header_says_nothing_and_a_changed_one_gives_a_track() -> None:
+def test_only_a_changed_sequence_header_gives_a_new_track() -> None:
     demux = avc()
     assert demux.video(10, b"\x17\0\0\0\0" + AVCC) is None
     changed = AVCC[:1] + b"\x42" + AVCC[2:]
@@ -84,12 +84,12 @@ def test_frames_of_another_codec_than_the_track_are_dropped() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"\x17\x02\0\0\0", b"\x17\x01\0\0\0", b"\x57\x00", b"\xd0\x00", ex(1, 2, b"avc1"), ex(1, 3, b"avc1")]
 )
-def test_video_without_a_picture_says_nothing(body: bytes) -> None:
+def test_video_without_a_picture_gives_no_frame(body: bytes) -> None:
     assert avc().video(0, body) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"\xaf\x01", b"\x2f", b"\x92mp4a", b"\x94mp4a\x01\x02"])
-def test_audio_without_sound_says_nothing(body: bytes) -> None:
+def test_audio_without_sound_gives_no_frame(body: bytes) -> None:
     demux = MediaDemuxer()
     demux.audio(0, b"\xaf\x00" + ASC)
     assert demux.audio(0, body) is None
@@ -105,7 +105,7 @@ def test_audio_without_sound_says_nothing(body: bytes) -> None:
         (b"vp08", Codec.VP8, VPCC, False),
     ],
 )
-def test_ex_video(fourcc: bytes, codec: Codec, config: bytes, with_cts: bool) -> None:
+def test_enhanced_video_frames_are_read(fourcc: bytes, codec: Codec, config: bytes, with_cts: bool) -> None:
     demux = MediaDemuxer()
     track = demux.video(0, ex(1, 0, fourcc, config))
     assert track == video_track(codec, config)
@@ -116,7 +116,7 @@ def test_ex_video(fourcc: bytes, codec: Codec, config: bytes, with_cts: bool) ->
 
 @pytest.mark.parametrize("before", [b"", b"\x01", b"\x01\0\0\0"], ids=["record", "version", "box"])
 @pytest.mark.parametrize(("fourcc", "codec"), [(b"vp09", Codec.VP9), (b"vp08", Codec.VP8)])
-def test_what_encoders_write_before_the_vpcc_record_is_taken_off(before: bytes, fourcc: bytes, codec: Codec) -> None:
+def test_a_box_header_before_the_vpcc_record_is_removed(before: bytes, fourcc: bytes, codec: Codec) -> None:
     assert MediaDemuxer().video(0, ex(1, 0, fourcc, before + VPCC)) == video_track(codec, VPCC)
 
 
@@ -127,12 +127,12 @@ def test_empty_sequence_start_waits_for_the_real_one() -> None:
     assert demux.video(0, ex(1, 0, b"av01", AV1C)) == video_track(Codec.AV1, AV1C)
 
 
-def test_video_metadata_is_no_frame() -> None:
+def test_video_metadata_gives_no_frame() -> None:
     demux = avc()
     assert demux.video(0, ex(5, 4, b"avc1", b"\x02\x00\x09colorInfo")) is None
 
 
-def test_mod_ex_is_stepped_over() -> None:
+def test_mod_ex_prefixes_of_video_are_skipped() -> None:
     demux = avc()
     nano = b"\x97" + b"\x02\x00\x01\x02" + b"\x01" + b"avc1" + b"\x00\x00\x00x"
     assert demux.video(5, nano) == AccessUnit(demux.video_track, 5, 0, True, 0.0, b"x")
@@ -142,14 +142,14 @@ def test_mod_ex_is_stepped_over() -> None:
     assert demux.video(5, long) == AccessUnit(demux.video_track, 5, 0, True, 0.0, b"x")
 
 
-def test_audio_mod_ex_is_stepped_over() -> None:
+def test_mod_ex_prefixes_of_audio_are_skipped() -> None:
     demux = MediaDemuxer()
     demux.audio(0, b"\x90Opus" + OPUS_HEAD)
     unit = demux.audio(5, b"\x97\x02\0\0\x01\x01Opusx")
     assert unit == AccessUnit(demux.audio_track, 5, 0, True, 0.0, b"x")
 
 
-def test_multitrack_with_track_0_alone_is_taken() -> None:
+def test_a_multitrack_body_with_only_track_0_is_read() -> None:
     demux = MediaDemuxer()
     track = demux.video(0, b"\x96\x00hvc1\x00" + HVCC)
     assert track == video_track(Codec.H265, HVCC)
@@ -166,7 +166,7 @@ def sized(track: int, data: bytes) -> bytes:
     return bytes((track,)) + len(data).to_bytes(3, "big") + data
 
 
-def test_one_track_bodies_belong_to_the_track_that_they_name() -> None:
+def test_one_track_bodies_belong_to_the_given_track() -> None:
     demux = avc()
     track = video_track(Codec.H265, HVCC)
     assert demux.video(0, one_track(1, 0, b"hvc1", 1, HVCC)) == [(1, track)]
@@ -178,7 +178,7 @@ def test_one_track_bodies_belong_to_the_track_that_they_name() -> None:
     assert demux.others[track_number(Kind.VIDEO, 1)].video_track == track
 
 
-def test_many_tracks_share_a_codec_and_have_sizes() -> None:
+def test_a_body_of_many_tracks_with_one_codec_is_read() -> None:
     demux = MediaDemuxer()
     other = AVCC[:1] + b"\x42" + AVCC[2:]
     first, second = video_track(Codec.H264, AVCC), video_track(Codec.H264, other)
@@ -190,7 +190,7 @@ def test_many_tracks_share_a_codec_and_have_sizes() -> None:
     ]
 
 
-def test_many_tracks_with_many_codecs() -> None:
+def test_a_body_of_many_tracks_with_many_codecs_is_read() -> None:
     demux = MediaDemuxer()
     heads = b"\x95\x20mp4a" + sized(0, ASC) + b"Opus" + sized(2, OPUS_HEAD)
     aac, opus = audio_track(Codec.AAC, ASC), audio_track(Codec.OPUS, OPUS_HEAD)
@@ -204,7 +204,7 @@ def test_many_tracks_with_many_codecs() -> None:
     ]
 
 
-def test_multitrack_after_a_mod_ex_prefix() -> None:
+def test_a_multitrack_body_after_a_mod_ex_prefix_is_read() -> None:
     demux = MediaDemuxer()
     body = b"\x97\x02\0\0\x01\x06" + b"\x00avc1\x01" + AVCC
     assert demux.video(0, body) == [(1, video_track(Codec.H264, AVCC))]
@@ -217,7 +217,7 @@ def test_each_track_needs_its_own_sequence_header() -> None:
     assert demux.dropped == 0
 
 
-def test_a_ninth_track_of_a_kind_is_refused_once() -> None:
+def test_a_ninth_track_of_a_kind_is_reported_once_as_unsupported() -> None:
     demux = avc()
     for track in range(1, 8):
         assert demux.video(0, one_track(1, 0, b"avc1", 10 * track, AVCC)) == [
@@ -279,7 +279,7 @@ def test_the_three_multitrack_types_carry_the_same_frames(frames: list[tuple[int
         (ex(1, 0, b"vvc1"), "FourCC 'vvc1'"),
     ],
 )
-def test_video_codecs_not_carried_are_named_once(body: bytes, what: str) -> None:
+def test_unsupported_video_codecs_are_reported_once(body: bytes, what: str) -> None:
     demux = MediaDemuxer()
     assert demux.video(0, body) == Unsupported(Kind.VIDEO, what)
     assert demux.video(0, body) is None
@@ -295,19 +295,19 @@ def test_video_codecs_not_carried_are_named_once(body: bytes, what: str) -> None
         (b"\x91xxxxx", "FourCC 'xxxx'"),
     ],
 )
-def test_audio_codecs_not_carried_are_named_once(body: bytes, what: str) -> None:
+def test_unsupported_audio_codecs_are_reported_once(body: bytes, what: str) -> None:
     demux = MediaDemuxer()
     assert demux.audio(0, body) == Unsupported(Kind.AUDIO, what)
     assert demux.audio(0, body) is None
 
 
-def test_hostile_variety_of_fourccs_is_not_remembered_for_ever() -> None:
+def test_the_number_of_reported_fourccs_is_bounded() -> None:
     demux = MediaDemuxer()
     told = [demux.video(0, ex(1, 1, index.to_bytes(4, "big"))) for index in range(1000)]
     assert sum(event is not None for event in told) == 32
 
 
-def test_aac() -> None:
+def test_aac_header_and_frames_are_read() -> None:
     demux = MediaDemuxer()
     track = demux.audio(0, b"\xaf\x00" + ASC)
     assert track == audio_track(Codec.AAC, ASC)
@@ -350,7 +350,7 @@ def test_vp8_starts_with_a_key_frame() -> None:
         b"\x96\x00hvc1",
     ],
 )
-def test_broken_video_bodies_raise_invalid_data_and_do_no_harm(body: bytes) -> None:
+def test_broken_video_bodies_raise_invalid_data_and_keep_the_demuxer_usable(body: bytes) -> None:
     demux = avc()
     with pytest.raises(InvalidData):
         demux.video(0, body)
@@ -364,7 +364,7 @@ def test_broken_audio_bodies_raise_invalid_data(body: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), max_size=20))
-def test_arbitrary_bodies_give_documented_results(bodies: list[tuple[bool, bytes]]) -> None:
+def test_arbitrary_bodies_give_events_or_raise_invalid_data(bodies: list[tuple[bool, bytes]]) -> None:
     demux = MediaDemuxer()
     for is_video, body in bodies:
         try:

@@ -1,4 +1,4 @@
-"""What the FLV muxer writes is what the demuxer reads, and what players and servers expect byte for byte."""
+"""The FLV muxer writes data that the demuxer reads back and that players and servers expect byte by byte."""
 
 from typing import Any
 
@@ -50,24 +50,24 @@ def tracks(codec: Codec, **metadata: Any) -> Tracks:
 
 
 @pytest.mark.parametrize(("video", "audio", "flags"), [(True, True, 5), (True, False, 1), (False, True, 4)])
-def test_file_header(video: bool, audio: bool, flags: int) -> None:
+def test_the_file_header_has_flags_for_video_and_audio(video: bool, audio: bool, flags: int) -> None:
     assert muxer.file_header(video, audio) == b"FLV\x01" + bytes((flags,)) + b"\0\0\0\x09\0\0\0\0"
 
 
-def test_h264_tag_byte_for_byte() -> None:
+def test_an_h264_tag_has_the_expected_bytes() -> None:
     tag = muxer.unit_tag(unit(Codec.H264, dts=0x12345678, cts=80, payload=b"nalu"))
     assert tag == b"\x09\0\0\x09\x34\x56\x78\x12\0\0\0" + b"\x17\x01\0\0\x50nalu" + b"\0\0\0\x14"
 
 
-def test_aac_tag_byte_for_byte() -> None:
+def test_an_aac_tag_has_the_expected_bytes() -> None:
     assert muxer.unit_tag(unit(Codec.AAC, dts=1)) == b"\x08\0\0\x03\0\0\x01\0\0\0\0\xaf\x01p\0\0\0\x0e"
 
 
-def test_negative_composition_time_and_inter_frame() -> None:
+def test_an_inter_frame_may_have_a_negative_composition_time() -> None:
     assert muxer.unit_body(unit(Codec.H264, cts=-40, key=False)) == b"\x27\x01\xff\xff\xd8p"
 
 
-def test_hevc_is_enhanced() -> None:
+def test_hevc_uses_enhanced_flv_bodies() -> None:
     assert muxer.unit_body(unit(Codec.H265, cts=33)) == b"\x91hvc1\x00\x00\x21p"
     assert muxer.unit_body(unit(Codec.H265, key=False)) == b"\xa3hvc1p"
 
@@ -94,7 +94,9 @@ def test_other_timescales_become_milliseconds() -> None:
     key=st.booleans(),
     payload=st.binary(min_size=1),
 )
-def test_what_is_written_is_read_back(codec: Codec, dts: int, cts: int, key: bool, payload: bytes) -> None:
+def test_the_demuxer_reads_back_all_units_of_the_muxer(
+    codec: Codec, dts: int, cts: int, key: bool, payload: bytes
+) -> None:
     if codec not in (Codec.H264, Codec.H265):
         cts = 0
     if codec not in VIDEO_CODECS:
@@ -112,11 +114,11 @@ def test_what_is_written_is_read_back(codec: Codec, dts: int, cts: int, key: boo
     assert muxer.unit_tag(wanted)[11:-4] == muxer.unit_body(wanted)
 
 
-def test_vp9_sequence_start_has_the_box_header_that_others_expect() -> None:
+def test_a_vp9_sequence_start_has_a_box_header() -> None:
     assert muxer.track_body(track(Codec.VP9)) == b"\x90vp09\x01\0\0\0" + CONFIGS[Codec.VP9]
 
 
-def test_sequence_bodies_are_for_messages() -> None:
+def test_sequence_bodies_are_given_for_codecs_with_headers() -> None:
     both = Tracks(track(Codec.H264), track(Codec.MP3))
     assert muxer.sequence_bodies(both) == [(VIDEO, b"\x17\0\0\0\0" + CONFIGS[Codec.H264])]
     both = Tracks(track(Codec.H264), track(Codec.AAC))
@@ -150,33 +152,33 @@ def test_metadata_names_the_codec_as_it_is_sent(codec: Codec, key: str, value: f
 
 
 @pytest.mark.parametrize("before", [{}, {"width": 640.0, "height": 360.0, "displayWidth": 640.0, "framerate": 30.0}])
-def test_metadata_tells_the_size_of_the_sequence_header(before: dict[str, Any]) -> None:
+def test_metadata_has_the_size_of_the_sequence_header(before: dict[str, Any]) -> None:
     shown = Tracks(builders.VIDEO, None, metadata=before)
     (values,) = parse_script(0, muxer.metadata_body(shown)).values
     assert (values["width"], values["height"], values.get("framerate")) == (1280.0, 720.0, before.get("framerate"))
     assert "displayWidth" not in values
 
 
-def test_metadata_tells_the_sound_of_the_sequence_header() -> None:
+def test_metadata_has_the_audio_format_of_the_sequence_header() -> None:
     said = {"audiosamplerate": 22050.0, "audiochannels": 6.0, "stereo": False}
     (values,) = parse_script(0, muxer.metadata_body(Tracks(None, builders.AUDIO, metadata=said))).values
     assert (values["audiosamplerate"], values["audiochannels"], values["stereo"]) == (44100.0, 2.0, True)
 
 
-def test_metadata_stays_as_it_came_where_no_header_tells_more() -> None:
+def test_metadata_is_unchanged_if_no_header_has_better_values() -> None:
     said = {"width": 640.0, "height": 360.0, "audiosamplerate": 22050.0}
     for broken in (MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\1\2\3"), track(Codec.VP9), track(Codec.H265)):
         (values,) = parse_script(0, muxer.metadata_body(Tracks(broken, track(Codec.MP3), metadata=said))).values
         assert said.items() <= values.items()
 
 
-def test_timed_data_comes_back() -> None:
+def test_timed_data_is_read_back_unchanged() -> None:
     amf = amf0.encode({"text": "hi"})
     events = FlvFileDemuxer().receive(muxer.file_header(True, True) + muxer.timed_tag(Timed(77, "onTextData", amf)))
     assert events == [Script(77, "onTextData", ({"text": "hi"},), amf)]
 
 
-def test_too_large_bodies_are_our_error() -> None:
+def test_bodies_above_the_format_limit_raise_a_value_error() -> None:
     for call in (
         lambda: muxer.unit_tag(unit(Codec.H264, payload=bytes(1 << 24))),
         lambda: muxer.tag(SCRIPT, 0, bytes(1 << 24)),
@@ -186,7 +188,7 @@ def test_too_large_bodies_are_our_error() -> None:
 
 
 @pytest.mark.parametrize("codec", list(CONFIGS))
-def test_further_tracks_are_read_as_they_were_written(codec: Codec) -> None:
+def test_additional_tracks_are_read_back_unchanged(codec: Codec) -> None:
     demux, one = MediaDemuxer(), track(codec)
     read = demux.video if one.kind is Kind.VIDEO else demux.audio
     if head := muxer.further_track_body(9, one):
@@ -199,7 +201,7 @@ def test_further_tracks_are_read_as_they_were_written(codec: Codec) -> None:
     assert (found[0], item if isinstance(item, AccessUnit) else item.unit) == (9, sent)
 
 
-def test_descriptions_of_further_tracks_are_sent_only_with_them() -> None:
+def test_descriptions_of_additional_tracks_are_sent_only_with_these_tracks() -> None:
     described = tracks(Codec.AAC, audioTrackIdInfoMap={"1": {"language": "fr"}})
     assert b"audioTrackIdInfoMap" not in muxer.metadata_body(described)
     assert b"audioTrackIdInfoMap" in muxer.metadata_body(described, further=True)

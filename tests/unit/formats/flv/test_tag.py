@@ -1,4 +1,4 @@
-"""FLV byte streams, cut anywhere, become tags and events."""
+"""FLV byte streams in pieces of any size become tags and events."""
 
 import contextlib
 from typing import Any
@@ -25,8 +25,8 @@ def receive() -> Any:
     return FlvReader().receive
 
 
-def test_numbers_are_those_of_the_specifications() -> None:
-    """FLV 10.1 E.4.2 and E.4.3, Enhanced RTMP v2. Our reader and writer would agree on wrong ones, too."""
+def test_constants_equal_those_of_the_specifications() -> None:
+    """FLV 10.1 E.4.2 and E.4.3, Enhanced RTMP v2. Round-trip tests would not find a wrong constant."""
     assert (AUDIO, VIDEO, SCRIPT) == (8, 9, 18)
     assert (numbers.AVC, numbers.HEVC) == (7, 12)
     assert (numbers.EX_AUDIO, numbers.AAC, numbers.MP3, numbers.MP3_8K) == (9, 10, 2, 14)
@@ -52,25 +52,25 @@ def test_numbers_are_those_of_the_specifications() -> None:
     }
 
 
-def test_tags_come_out_whatever_the_cuts() -> None:
+def test_tags_are_read_from_pieces_of_any_size() -> None:
     tags = [Tag(SCRIPT, 0, b"s"), Tag(VIDEO, 1, b"v" * 300), Tag(AUDIO, 0xFFFFFFFF, b""), Tag(VIDEO, 0x01020304, b"w")]
     data = HEADER + b"".join(muxer.tag(t.type_id, t.timestamp, t.payload) for t in tags)
     assert feed_all_ways(receive, data) == tags
     assert feed_all_ways(receive, data + b"\x09\0\0\x05") == tags
 
 
-def test_previous_tag_sizes_and_unknown_tag_types_do_not_matter() -> None:
+def test_wrong_previous_tag_sizes_and_unknown_tag_types_are_ignored() -> None:
     odd = muxer.tag(15, 0, b"?" * 40)
     data = HEADER[:9] + b"\xff\xff\xff\xff" + muxer.tag(VIDEO, 0, b"v")[:-4] + b"abcd" + odd + muxer.tag(VIDEO, 1, b"w")
     assert feed_all_ways(receive, data) == [Tag(VIDEO, 0, b"v"), Tag(VIDEO, 1, b"w")]
 
 
-def test_longer_header_is_stepped_over() -> None:
+def test_a_longer_file_header_is_skipped() -> None:
     data = b"FLV\x01\x05\0\0\0\x0b" + b"xx" + bytes(4) + muxer.tag(VIDEO, 0, b"v")
     assert feed_all_ways(receive, data) == [Tag(VIDEO, 0, b"v")]
 
 
-def test_header_flags_are_told() -> None:
+def test_header_flags_are_read() -> None:
     reader = FlvReader()
     reader.receive(muxer.file_header(True, False))
     assert (reader.has_video, reader.has_audio) == (True, False)
@@ -87,7 +87,7 @@ def test_header_flags_are_told() -> None:
         HEADER + b"\x29\0\0\x01" + bytes(7),
     ],
 )
-def test_what_is_not_flv_is_refused(data: bytes) -> None:
+def test_data_that_is_not_flv_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidData):
         FlvReader().receive(data)
 
@@ -111,13 +111,13 @@ def test_file_demuxer_yields_scripts_tracks_and_frames() -> None:
     assert events[3].codec is Codec.AAC
 
 
-def test_broken_bodies_are_counted_and_the_stream_goes_on() -> None:
+def test_broken_bodies_are_counted_and_skipped() -> None:
     demux = FlvFileDemuxer()
     assert demux.receive(HEADER + muxer.tag(VIDEO, 0, b"\x17") + muxer.tag(SCRIPT, 0, b"\xff")) == []
     assert demux.broken == 2
 
 
-def test_set_data_frame_is_unwrapped_and_the_values_kept_byte_for_byte() -> None:
+def test_set_data_frame_is_removed_and_its_values_are_kept() -> None:
     rest = b"\x08\0\0\0\x07" + amf0.encode({"a": 1.0})[1:]
     for body in (amf0.encode("onMetaData") + rest, amf0.encode("@setDataFrame", "onMetaData") + rest):
         assert parse_script(7, body) == Script(7, "onMetaData", ({"a": 1.0},), rest)

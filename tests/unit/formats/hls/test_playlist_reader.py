@@ -1,4 +1,4 @@
-"""Playlists of other servers."""
+"""HLS playlists of other servers."""
 
 import time
 
@@ -32,7 +32,7 @@ def test_a_live_playlist_is_read() -> None:
     )
 
 
-def test_parts_of_a_file_follow_each_other() -> None:
+def test_byte_ranges_without_offset_follow_the_previous_range() -> None:
     playlist = parse_playlist(
         b'#EXTM3U\n#EXT-X-MAP:URI="f.mp4",BYTERANGE="100@0"\n#EXTINF:1,\n#EXT-X-BYTERANGE:50@100\nf.mp4\n'
         b"#EXTINF:1,\n#EXT-X-BYTERANGE:60\nf.mp4\n#EXT-X-ENDLIST\n"
@@ -43,7 +43,7 @@ def test_parts_of_a_file_follow_each_other() -> None:
     assert {s.start for s in playlist.segments} == {Resource("f.mp4", Range(0, 100))}
 
 
-def test_the_best_variant_has_most_pixels_and_its_default_sound() -> None:
+def test_the_best_variant_has_the_most_pixels_and_its_default_audio() -> None:
     playlist = parse_playlist(
         b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",URI="x.m3u8"\n'
         b'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="y, z",DEFAULT=YES,URI="y.m3u8"\n'
@@ -55,7 +55,7 @@ def test_the_best_variant_has_most_pixels_and_its_default_sound() -> None:
 
 
 @pytest.mark.parametrize("side", ["9" * 4_400, "70000", "-1", "\u0663"])
-def test_a_resolution_that_cannot_be_is_none(side: str) -> None:
+def test_an_invalid_resolution_counts_as_0_pixels(side: str) -> None:
     variants = f"#EXT-X-STREAM-INF:RESOLUTION={side}x1\na\n#EXT-X-STREAM-INF:RESOLUTION=2x{side}\nb\n"
     playlist = parse_playlist(f"#EXTM3U\n{variants}".encode())
     assert isinstance(playlist, MultivariantPlaylist)
@@ -63,7 +63,7 @@ def test_a_resolution_that_cannot_be_is_none(side: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "A=" * 4_000 + '",', '"', 'X="', "x=1,", "=,", " "])
-def test_what_is_no_attribute_is_left_out(damage: str) -> None:
+def test_malformed_attributes_are_ignored(damage: str) -> None:
     line = f'#EXT-X-STREAM-INF:BANDWIDTH=7,{damage}RESOLUTION=4x2, AUDIO="a, b"\nv\n'
     sound = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a, b",URI="s"\n'
     playlist = parse_playlist(f"#EXTM3U\n{sound}{line}".encode())
@@ -71,8 +71,8 @@ def test_what_is_no_attribute_is_left_out(damage: str) -> None:
     assert (playlist.best.bandwidth, playlist.best.audio) == (7, "s")
 
 
-def test_attributes_without_end_cost_little() -> None:
-    """A search at each character took a second for each of these lines."""
+def test_long_malformed_attribute_lists_are_parsed_quickly() -> None:
+    """A regular expression search at each character took one second per line."""
     line = b"#EXT-X-STREAM-INF:" + b"A=" * 4_000 + b'"\nv\n'
     began = time.process_time()
     parse_playlist(b"#EXTM3U\n" + line * 100)
@@ -97,6 +97,6 @@ def test_attributes_without_end_cost_little() -> None:
         b"#EXTM3U\n#EXT-X-TARGETDURATION:" + b"9" * 4_400 + b"\n",
     ],
 )
-def test_what_is_no_usable_playlist_is_an_error(text: bytes) -> None:
+def test_an_invalid_playlist_raises_invalid_data(text: bytes) -> None:
     with pytest.raises(InvalidData):
         parse_playlist(text)

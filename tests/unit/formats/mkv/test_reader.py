@@ -1,4 +1,4 @@
-"""Live WebM and Matroska, cut anywhere: what Chromium sent, what it never sends, and what nobody should."""
+"""Live WebM and Matroska in pieces of any size: recordings of Chromium, other valid forms, and invalid data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def fed(data: bytes) -> list[Event]:
 
 
 @pytest.mark.parametrize("name", ["h264.webm", "turn-vp8.webm", "opus.webm"])
-def test_a_capture_reads_the_same_however_it_is_cut(name: str) -> None:
+def test_a_recording_is_read_equally_in_pieces_of_any_size(name: str) -> None:
     data = capture(name)[:12_000]
     events = fed(data)
     assert isinstance(events[0], RecordingOpened)
@@ -71,7 +71,7 @@ def test_a_capture_reads_the_same_however_it_is_cut(name: str) -> None:
     ("name", "coding"),
     [("h264.webm", Codec.H264), ("vp8.webm", Codec.VP8), ("vp9.webm", Codec.VP9), ("av1.webm", Codec.AV1)],
 )
-def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Codec) -> None:
+def test_all_tracks_and_samples_of_chromium_recordings_are_read(name: str, coding: Codec) -> None:
     found, samples = read(capture(name))
     assert found.video is not None
     assert found.audio is not None
@@ -84,14 +84,14 @@ def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Cod
     assert sum(p.key for p in pictures) == 3
 
 
-def test_pcm_of_chromium_has_its_rate_and_channels() -> None:
+def test_pcm_sound_of_chromium_has_the_right_rate_and_channels() -> None:
     found, samples = read(capture("pcm.webm"))
     assert found.audio is not None
     assert (found.audio.coding, found.audio.rate, found.audio.channels) == (ForeignCodec.PCM_F32, 48000, 1)
     assert {len(p.payload) for p in samples} == {4 * 480}
 
 
-def test_each_sample_comes_out_with_its_last_byte() -> None:
+def test_a_sample_is_given_as_soon_as_its_last_byte_arrives() -> None:
     data = webm(cluster(0, PICTURE))
     reader = MatroskaReader()
     assert [type(e) for e in reader.receive(data[:-1])] == [RecordingOpened]
@@ -103,7 +103,7 @@ def test_each_sample_comes_out_with_its_last_byte() -> None:
 # ---- forms ----
 
 
-def test_clusters_of_known_and_unknown_size_read_alike() -> None:
+def test_clusters_of_known_and_unknown_size_are_read_equally() -> None:
     unknown = webm(cluster(5, PICTURE), cluster(60, simple(1, 1, b"b")))
     known = webm(cluster(5, PICTURE, sized=True), cluster(60, simple(1, 1, b"b"), sized=True))
     assert [described(e) for e in fed(unknown)] == [described(e) for e in fed(known)]
@@ -118,7 +118,7 @@ def test_a_block_group_without_reference_is_a_key_frame() -> None:
     ]  # fmt: skip
 
 
-def test_blocks_before_their_clusters_time_count_back() -> None:
+def test_negative_block_times_are_subtracted_from_the_cluster_time() -> None:
     assert times(webm(cluster(100, simple(1, -40, b"early", key=True)))) == [60]
 
 
@@ -126,38 +126,38 @@ def test_blocks_before_their_clusters_time_count_back() -> None:
     ("scale", "timescale", "time"),
     [(1_000_000, 1000, 1010), (2_000_000, 1000, 2020), (1_000, 1_000_000, 1010), (20_833, 1_000_000, 21_041)],
 )
-def test_ticks_of_any_length_become_milliseconds_or_microseconds(scale: int, timescale: int, time: int) -> None:
+def test_timestamps_of_any_scale_become_milliseconds_or_microseconds(scale: int, timescale: int, time: int) -> None:
     (packet,) = packets(webm(cluster(1000, simple(1, 10, b"p", key=True)), scale=scale))
     assert (packet.track.timescale, packet.time) == (timescale, time)
 
 
-def test_what_a_decoder_puts_in_front_of_sound_is_taken_from_its_time() -> None:
+def test_the_codec_delay_is_subtracted_from_sound_times() -> None:
     early = audio(2, "A_OPUS", OPUS, ebml.uint(b"\x56\xaa", 6_500_000))
     data = webm(cluster(100, simple(2, 0, b"\xfc")), entries=(early,))
     assert times(data) == [93]
 
 
-def test_opus_is_decoded_without_pre_skip_since_times_place_its_samples() -> None:
+def test_the_opus_configuration_has_no_pre_skip() -> None:
     skipping = opus.head_bytes(replace(opus.parse_head(OPUS), pre_skip=3840))
     found = opened(webm(cluster(0), entries=(audio(2, "A_OPUS", skipping),)))
     assert found.audio is not None
     assert opus.parse_head(found.audio.config).pre_skip == 0
 
 
-def test_elements_that_nobody_needs_are_skipped_wherever_they_stand() -> None:
+def test_unneeded_elements_are_skipped_at_any_place() -> None:
     void, tags, cues = (ebml.element(id, bytes(300)) for id in (b"\xec", b"\x12\x54\xc3\x67", b"\x1c\x53\xbb\x6b"))
     data = head() + segment(void, info(), tags, tracks(void, video())) + cues + cluster(0, void, PICTURE, void) + tags
     assert [p.payload for p in packets(data)] == [b"picture"]
     fed(data)
 
 
-def test_repeated_tracks_are_no_new_recording() -> None:
+def test_repeated_track_headers_do_not_start_a_new_recording() -> None:
     entries = tracks(video())
     data = head() + segment(info(), entries, cluster(0, PICTURE), entries, cluster(40, simple(1, 0, b"next")))
     assert [type(e) for e in MatroskaReader().receive(data)] == [RecordingOpened, Packet, Packet]
 
 
-def test_a_second_recording_on_the_same_push_opens_again() -> None:
+def test_a_second_recording_in_one_push_is_opened() -> None:
     first, second = webm(cluster(9000, PICTURE)), webm(cluster(0, simple(3, 0, b"\xfc")), entries=(audio(3),))
     events = fed(first + second)
     assert [type(e) for e in events] == [RecordingOpened, Packet, RecordingOpened, Packet]
@@ -166,7 +166,7 @@ def test_a_second_recording_on_the_same_push_opens_again() -> None:
     assert [p.time for p in events if isinstance(p, Packet)] == [9000, 0]
 
 
-def test_the_first_picture_and_sound_count_and_others_are_ignored() -> None:
+def test_only_the_first_video_and_audio_tracks_are_used() -> None:
     entries = (video(1), video(2, "V_VP9"), audio(3), audio(4, "A_VORBIS", b"\x02\x01\x01abc"))
     found, samples = read(webm(cluster(0, *(simple(n, 0, b"%d" % n, key=True) for n in (1, 2, 3, 4))), entries=entries))
     assert found.video is not None
@@ -188,7 +188,7 @@ def test_the_first_picture_and_sound_count_and_others_are_ignored() -> None:
         (video(1, "V_MPEG4/ISO/AVC", b"\x00"), "avcC"),
     ],
 )
-def test_a_track_that_cannot_be_used_is_left_out_in_words(entry: bytes, says: str) -> None:
+def test_an_unusable_track_is_left_out_with_a_reason(entry: bytes, says: str) -> None:
     found = opened(webm(cluster(0), entries=(entry,)))
     assert (found.video, found.audio) == (None, None)
     assert says in found.left_out[0]
@@ -204,14 +204,14 @@ def test_a_track_that_cannot_be_used_is_left_out_in_words(entry: bytes, says: st
         ("V_VP9", b"\x01\x01\x00", Codec.VP9),
     ],
 )
-def test_pictures_are_told_apart_by_their_codec(codec: str, private: bytes, coding: Codec) -> None:
+def test_the_video_codec_and_its_configuration_are_read(codec: str, private: bytes, coding: Codec) -> None:
     found = opened(webm(cluster(0), entries=(video(1, codec, private),)))
     assert found.video is not None
     assert found.video.coding is coding
     assert found.video.config == (b"" if coding is Codec.VP9 else private)
 
 
-def test_aac_and_other_sounds_keep_their_configuration() -> None:
+def test_audio_codecs_keep_their_configuration() -> None:
     def config(codec: str, private: bytes) -> tuple[object, bytes]:
         found = opened(webm(cluster(0), entries=(audio(1, codec, private),)))
         assert found.audio is not None
@@ -248,19 +248,19 @@ def test_aac_and_other_sounds_keep_their_configuration() -> None:
         (head() + b"\xec\x00", "more than eight bytes"),
     ],
 )
-def test_what_breaks_the_format_or_a_bound_is_refused(data: bytes, says: str) -> None:
+def test_invalid_or_oversized_data_is_refused(data: bytes, says: str) -> None:
     with pytest.raises(InvalidData, match=says):
         MatroskaReader().receive(data)
 
 
-def test_ten_thousand_tracks_are_refused() -> None:
+def test_too_many_tracks_are_refused() -> None:
     with pytest.raises(InvalidData, match="more than 1024 elements"):
         MatroskaReader().receive(webm(cluster(0), entries=tuple(video(n + 1) for n in range(10_000))))
     with pytest.raises(InvalidData, match=f"{MAX_TRACKS + 1} tracks"):
         MatroskaReader().receive(webm(cluster(0), entries=tuple(video(n + 1) for n in range(MAX_TRACKS + 1))))
 
 
-def test_a_declared_size_holds_no_more_than_has_come() -> None:
+def test_a_large_declared_size_allocates_no_memory() -> None:
     reader = MatroskaReader()
     reader.receive(webm(ebml.CLUSTER + ebml.UNKNOWN_SIZE + ebml.uint(ebml.TIMESTAMP, 0)))
     assert reader.receive(ebml.SIMPLE_BLOCK + ebml.size(7_999_999)) == []
@@ -268,7 +268,7 @@ def test_a_declared_size_holds_no_more_than_has_come() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_behind_a_beginning_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_after_a_valid_header_are_read_or_refused(data: bytes) -> None:
     reader = MatroskaReader()
     reader.receive(webm(cluster(0, PICTURE)))
     try:

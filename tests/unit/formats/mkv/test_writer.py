@@ -1,4 +1,4 @@
-"""The Matroska that a live sender writes: read back element by element, by ffprobe and by PyAV."""
+"""Matroska of a live sender, read back element by element and with PyAV."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def events(data: bytes) -> list[ebml.Event]:
 
 
 @given(st.integers(0, (1 << 56) - 2))
-def test_sizes_are_as_short_as_can_be(length: int) -> None:
+def test_element_sizes_use_the_fewest_bytes(length: int) -> None:
     written = writer.size(length)
     assert ebml.vint(written, 0, marker=False, most=8) == (length, len(written))
     assert len(written) == 1 or length >= (1 << 7 * (len(written) - 1)) - 1
 
 
-def test_what_is_too_large_for_a_size_is_refused() -> None:
+def test_an_element_too_large_for_a_size_field_is_refused() -> None:
     with pytest.raises(ValueError, match="an element of"):
         writer.size((1 << 56) - 1)
 
@@ -53,7 +53,7 @@ def test_the_header_opens_an_endless_segment_with_video_first() -> None:
     ]
 
 
-def test_sound_alone_keeps_its_number() -> None:
+def test_an_audio_track_without_video_keeps_its_number() -> None:
     tracks = events(header([AUDIO]))[3]
     assert isinstance(tracks, Element)
     assert ebml.number(dict(ebml.children(ebml.children(tracks.body)[0][1]))[ebml.TRACK_NUMBER]) == 2
@@ -76,7 +76,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(config: bytes) -> None:
 
 
 @given(st.integers(0, 1 << 62), st.integers(-32768, 32767), st.booleans(), st.binary(max_size=300))
-def test_blocks_say_their_track_time_and_key(at: int, offset: int, key: bool, payload: bytes) -> None:
+def test_blocks_contain_track_time_and_key_flag(at: int, offset: int, key: bool, payload: bytes) -> None:
     data = header([VIDEO]) + clusters.cluster(at) + clusters.simple_block(1, offset, key, payload)
     start, time, block = list(EbmlReader().receive(data))[4:]
     assert start == Start(ebml.CLUSTER, None)
@@ -86,7 +86,7 @@ def test_blocks_say_their_track_time_and_key(at: int, offset: int, key: bool, pa
     assert block.body == b"\x81" + offset.to_bytes(2, "big", signed=True) + (b"\x80" if key else b"\0") + payload
 
 
-def test_a_cluster_ends_where_the_next_begins() -> None:
+def test_a_cluster_ends_at_the_start_of_the_next() -> None:
     data = header([VIDEO]) + clusters.cluster(1) + clusters.cluster(2)
     times = [Element(ebml.TIMESTAMP, at.to_bytes(8, "big"), b"\xe7\x88" + at.to_bytes(8, "big")) for at in (1, 2)]
     opened = Start(ebml.CLUSTER, None)
@@ -94,7 +94,7 @@ def test_a_cluster_ends_where_the_next_begins() -> None:
 
 
 @pytest.mark.parametrize("name", ["h264", "h264-b", "h265"])
-def test_an_independent_reader_finds_every_packet_at_its_time(name: str) -> None:
+def test_pyav_reads_every_packet_with_its_time(name: str) -> None:
     film, sound = elementary(name), elementary("aac-mono")
     at = 1_700_000_000_000
     pieces = [header([film.track, sound.track]), clusters.cluster(at)]

@@ -1,4 +1,4 @@
-"""A recording in fragments becomes a movie with its index in front, also what a crash left of it."""
+"""A fragmented recording becomes a movie with its index at the front, also after a crash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAD = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(AUDIO, 2, 44_100)])
 
 @dataclass
 class Shown:
-    """One sample as the index describes it. time: when it is shown, seconds; data: what lies there."""
+    """One sample from the index. time: presentation time in seconds; data: the bytes at its position."""
 
     time: float
     decoded: float
@@ -53,7 +53,7 @@ def finished(data: bytes, created: float = 0.0) -> tuple[bytes, Finished]:
 
 
 def samples(movie: bytes) -> dict[bytes, list[Shown]]:
-    """By handler, read with another hand: straight from the tables of ISO/IEC 14496-12 §8.6 and §8.7."""
+    """The samples by handler, read independently from the tables of ISO/IEC 14496-12 §8.6 and §8.7."""
     moov = find(movie, b"moov")
     assert moov is not None
     mvhd = find(movie, b"mvhd", start=moov.payload, end=moov.end)
@@ -112,21 +112,21 @@ def samples(movie: bytes) -> dict[bytes, list[Shown]]:
 
 
 def payloads(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """The media of whole fragments."""
+    """The media bytes of complete fragments."""
     for piece in pieces[1:]:
         moof, mdat = boxes(piece)
         assert (moof.kind, mdat.kind) == (b"moof", b"mdat")
         yield piece[mdat.payload : mdat.end]
 
 
-def test_the_index_stands_in_front_and_the_boxes_fill_the_file() -> None:
+def test_the_index_is_at_the_front_and_the_boxes_fill_the_file() -> None:
     movie, result = finished(b"".join(recording()))
     assert [b.kind for b in boxes(movie)] == [b"ftyp", b"moov", b"mdat"]
     assert (result.bytes, result.torn) == (len(movie), False)
     assert find(movie, b"moov", b"mvex") is None
 
 
-def test_every_sample_lies_where_the_index_says() -> None:
+def test_the_index_has_the_right_position_of_every_sample() -> None:
     pieces = recording()
     tracks = samples(finished(b"".join(pieces))[0])
     assert b"".join(s.data for s in tracks[b"vide"]) == b"".join(list(payloads(pieces))[0::2])
@@ -136,25 +136,25 @@ def test_every_sample_lies_where_the_index_says() -> None:
 
 
 @pytest.mark.parametrize("shifts", [(0,), (2, 4, 1, 1), (1,), (-1, 1, 0)], ids=str)
-def test_times_begin_at_zero_and_pictures_are_shown_when_they_should(shifts: tuple[int, ...]) -> None:
+def test_presentation_times_start_at_zero_and_follow_the_recording(shifts: tuple[int, ...]) -> None:
     tracks = samples(finished(b"".join(recording(shifts=shifts, late=shifts[0] / 30)))[0])
     wanted = [(n + shifts[n % 30 % len(shifts)] - shifts[0]) / 30 for n in range(90)]
     assert [s.time for s in tracks[b"vide"]] == pytest.approx(wanted, abs=1e-4)
 
 
-def test_sound_that_begins_later_stays_in_step() -> None:
+def test_sound_that_starts_later_stays_in_sync() -> None:
     tracks = samples(finished(b"".join(recording(late=0.25)))[0])
     assert tracks[b"vide"][0].time == 0
     assert tracks[b"soun"][0].time == pytest.approx(0.25, abs=1e-4)
 
 
-def test_sound_that_begins_earlier_shifts_the_picture() -> None:
+def test_sound_that_starts_earlier_delays_the_picture() -> None:
     tracks = samples(finished(b"".join(recording(late=-0.25)))[0])
     assert tracks[b"soun"][0].time == 0
     assert tracks[b"vide"][0].time == pytest.approx(0.25, abs=1e-4)
 
 
-def test_a_gap_between_fragments_prolongs_the_sample_before_it() -> None:
+def test_a_gap_between_fragments_extends_the_previous_sample() -> None:
     pieces = [HEAD, fragment(1, 2, 0, [Mp4Sample(1024, 0, True, b"a"), Mp4Sample(1024, 0, True, b"b")])]
     pieces.append(fragment(2, 2, 44_100, [Mp4Sample(1024, 0, True, b"c")]))
     tracks = samples(finished(b"".join(pieces))[0])
@@ -167,7 +167,7 @@ def test_a_track_without_samples_is_left_out() -> None:
     assert set(tracks) == {b"vide"}
 
 
-def test_it_plays_as_long_as_it_says() -> None:
+def test_the_movie_has_the_right_duration_and_creation_time() -> None:
     movie, result = finished(b"".join(recording(seconds=3)), created=1.7e9)
     mvhd = find(movie, b"moov", b"mvhd")
     assert mvhd is not None
@@ -176,7 +176,7 @@ def test_it_plays_as_long_as_it_says() -> None:
     assert duration / scale == pytest.approx(result.seconds) == pytest.approx(3.0, abs=0.03)
 
 
-def test_more_than_four_gigabytes_get_wide_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_movies_above_4_gb_use_64_bit_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = recording()
     plain, _ = finished(b"".join(pieces))
     real = movies._moov
@@ -187,7 +187,7 @@ def test_more_than_four_gigabytes_get_wide_offsets(monkeypatch: pytest.MonkeyPat
     assert samples(wide) == samples(plain)
 
 
-def test_torn_anywhere_in_the_last_fragment_all_before_it_is_saved() -> None:
+def test_all_fragments_before_a_truncated_one_are_saved() -> None:
     pieces = recording(seconds=2)
     whole = b"".join(pieces[:-1])
     want, _ = finished(whole)
@@ -199,7 +199,7 @@ def test_torn_anywhere_in_the_last_fragment_all_before_it_is_saved() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_torn_or_overwritten_anywhere_what_is_saved_is_a_prefix(data: st.DataObject) -> None:
+def test_a_truncated_or_zero_filled_recording_gives_a_prefix(data: st.DataObject) -> None:
     pieces = recording(seconds=2)
     intact = b"".join(pieces)
     at = data.draw(st.integers(0, len(intact)))
@@ -220,12 +220,12 @@ def test_torn_or_overwritten_anywhere_what_is_saved_is_a_prefix(data: st.DataObj
 @pytest.mark.parametrize(
     "data", [b"", b"\0" * 100, HEAD[:50], HEAD, HEAD + b"\0" * 50, b"not a movie at all" * 10], ids=range(6)
 )
-def test_what_has_nothing_to_save_says_so(data: bytes) -> None:
+def test_a_recording_without_complete_fragments_raises_invalid_data(data: bytes) -> None:
     with pytest.raises(InvalidData):
         finished(data)
 
 
-def test_a_recording_that_shrinks_while_it_is_read_is_an_error() -> None:
+def test_a_recording_truncated_while_being_read_raises_an_error() -> None:
     class Shrinking(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             data = super().read(size)

@@ -1,4 +1,4 @@
-"""The fragments of a growing recording are found without reading their media."""
+"""Fragments of a growing recording are located without reading their media."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = b"".join(PIECES)
 
 
 def places(data: bytes) -> tuple[list[tuple[int, float]], int]:
-    """The places, and the bytes that were read."""
+    """The positions of the fragments, and the number of bytes read."""
     read = [0]
 
     def pread(size: int, at: int) -> bytes:
@@ -36,14 +36,14 @@ def places(data: bytes) -> tuple[list[tuple[int, float]], int]:
     return list(fragment_places(pread)), read[0]
 
 
-def test_each_fragment_has_its_position_and_its_time() -> None:
+def test_each_fragment_has_its_position_and_time() -> None:
     found, read = places(FILE)
     starts = [sum(map(len, PIECES[:n])) for n in range(1, 4)]
     assert found == [(starts[0], 0.0), (starts[1], 0.0), (starts[2], float(1 << 20))]
     assert read < len(HEAD) + 10 * 256
 
 
-def test_an_incomplete_end_is_left_out() -> None:
+def test_an_incomplete_last_fragment_is_ignored() -> None:
     for end in range(len(FILE) - 5400, len(FILE), 97):
         assert len(places(FILE[:end])[0]) in (2, 3)
     assert places(b"") == ([], 0)
@@ -66,6 +66,6 @@ def test_other_files_are_refused(data: bytes) -> None:
 
 
 @given(st.integers(0, len(FILE) - 1), st.binary(max_size=64))
-def test_damaged_files_end_or_are_refused(at: int, noise: bytes) -> None:
+def test_reading_a_damaged_file_terminates(at: int, noise: bytes) -> None:
     with contextlib.suppress(InvalidData):
         assert len(places(FILE[:at] + noise + FILE[at + len(noise) :])[0]) <= len(FILE) // 8

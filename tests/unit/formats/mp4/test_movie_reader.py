@@ -1,4 +1,4 @@
-"""Finished recordings, read again: the samples of a time range, and what is refused."""
+"""Reads finished recordings again: the samples of a time range, and refusals of damaged files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAMES = 30
 
 
 def movie(seconds: int = 4) -> bytes:
-    """A recording with a key frame and two reordered pictures in each second, and sound."""
+    """A recording with sound; each second has a key frame and reordered pictures."""
     data = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(AUDIO, 2, 44_100)])
     for n in range(seconds):
         pictures = [Mp4Sample(3000, 6000 if k % 3 else 3000, k == 0, bytes((n, k)) * (k + 2)) for k in range(FRAMES)]
@@ -51,7 +51,7 @@ def units(start: float, end: float, step: int = 1000) -> list[AccessUnit]:
     return found
 
 
-def test_all_samples_come_back_with_their_times() -> None:
+def test_all_samples_are_read_with_their_times() -> None:
     found = units(0, 100)
     pictures = [u for u in found if u.track.kind is Kind.VIDEO]
     sounds = [u for u in found if u.track.kind is Kind.AUDIO]
@@ -66,7 +66,7 @@ def test_all_samples_come_back_with_their_times() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 100_000])
-def test_a_range_begins_with_a_key_frame_at_or_before_it(step: int) -> None:
+def test_a_time_range_starts_with_a_key_frame_at_or_before_it(step: int) -> None:
     found = units(2.5, 2.9, step)
     pictures = [u for u in found if u.track.kind is Kind.VIDEO]
     assert pictures[0].key

@@ -1,4 +1,4 @@
-"""The walk over boxes: what it finds, and what it refuses."""
+"""The MP4 box reader: parsed values and refusals of invalid data."""
 
 import struct
 
@@ -19,7 +19,7 @@ SAMPLES = [Mp4Sample(10, -5, True, b"abc"), Mp4Sample(20, 7, False, b""), Mp4Sam
 PART = fragment(9, 2, 77, SAMPLES)
 
 
-def test_boxes_of_all_sizes_are_walked() -> None:
+def test_boxes_with_all_kinds_of_sizes_are_read() -> None:
     large = struct.pack(">I4sQ", 1, b"mdat", 20) + b"abcd"
     data = box(b"free", b"xy") + large + struct.pack(">I4s", 0, b"mdat") + b"rest"
     assert [(b.kind, data[b.payload : b.end]) for b in reader.boxes(data)] == [
@@ -37,7 +37,7 @@ def test_impossible_sizes_are_refused(data: bytes) -> None:
         list(reader.boxes(data))
 
 
-def test_countless_boxes_are_refused() -> None:
+def test_too_many_boxes_are_refused() -> None:
     with pytest.raises(InvalidData, match="more than"):
         list(reader.boxes(box(b"free") * (reader.MAX_BOXES + 1)))
 
@@ -57,7 +57,7 @@ def moof(*traf: bytes, tfhd: bytes) -> bytes:
     return box(b"moof", full_box(b"mfhd", 0, 0, bytes(3), b"\x04"), box(b"traf", tfhd, *traf))
 
 
-def test_defaults_first_flags_and_runs_in_a_row_are_read() -> None:
+def test_defaults_first_sample_flags_and_consecutive_runs_are_read() -> None:
     head = full_box(b"tfhd", 0, 0x020038, struct.pack(">4I", 6, 50, 2, 0x01010000))
     tfdt = full_box(b"tfdt", 0, 0, struct.pack(">I", 900))
     size = len(moof(tfdt, run(0x5, 2, 0, 0), run(0, 1), tfhd=head))
@@ -71,7 +71,7 @@ def test_defaults_first_flags_and_runs_in_a_row_are_read() -> None:
     ]
 
 
-def test_values_of_trex_count_where_the_fragment_is_silent() -> None:
+def test_trex_defaults_apply_if_the_fragment_has_no_values() -> None:
     head = full_box(b"tfhd", 0, 0x3, struct.pack(">IQI", 6, 0, 1))
     size = len(moof(run(0x1, 1, 0), tfhd=head))
     data = moof(run(0x1, 1, size + 8), tfhd=head) + box(b"mdat", b"xyz")
@@ -79,14 +79,14 @@ def test_values_of_trex_count_where_the_fragment_is_silent() -> None:
     assert found.samples == [Mp4Sample(3, 0, True, b"xyz")]
 
 
-def test_composition_offsets_have_a_sign_in_version_1_only() -> None:
+def test_composition_offsets_are_signed_only_in_version_1() -> None:
     head = full_box(b"tfhd", 0, 0x020000, struct.pack(">I", 1))
     for version, cts in ((0, 0xFFFFFFFF), (1, -1)):
         (found,) = reader.parse_fragments(moof(run(0x800, 1, 0xFFFFFFFF, version=version), tfhd=head))
         assert found.samples[0].cts == cts
 
 
-def test_runs_of_countless_samples_are_refused() -> None:
+def test_runs_of_too_many_samples_are_refused() -> None:
     head = full_box(b"tfhd", 0, 0x020000, struct.pack(">I", 1))
     with pytest.raises(InvalidData, match="trun of"):
         reader.parse_fragments(moof(run(0, 1 << 31), tfhd=head))
@@ -100,7 +100,7 @@ def test_samples_outside_of_the_data_are_refused() -> None:
             reader.parse_fragments(PART[:-cut])
 
 
-def test_missing_boxes_are_named() -> None:
+def test_errors_name_the_missing_box() -> None:
     with pytest.raises(InvalidData, match="moov"):
         mp4.parse_init(b"")
     with pytest.raises(InvalidData, match="tkhd"):

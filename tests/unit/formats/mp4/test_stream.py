@@ -1,4 +1,4 @@
-"""Fragmented MP4 while it grows: Chromium's, ffmpeg's habits written by hand, and what nobody should send."""
+"""Growing fragmented MP4: recordings of Chromium, forms that ffmpeg writes, and invalid data."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def packets(data: bytes) -> list[Packet]:
 
 
 def with_edits(movie: bytes, *edits: tuple[int, int], wide: bool = False) -> bytes:
-    """The movie with an edit list in its first trak: (duration in the movie's ticks, media time) of each."""
+    """Adds an edit list to the first trak. edits: (duration in the movie's ticks, media time) of each."""
     form = ">QqHH" if wide else ">IiHH"
     body = b"".join(struct.pack(form, duration, time, 1, 0) for duration, time in edits)
     edts = box(b"edts", full_box(b"elst", int(wide), 0, len(edits).to_bytes(4, "big"), body))
@@ -66,13 +66,13 @@ def with_edits(movie: bytes, *edits: tuple[int, int], wide: bool = False) -> byt
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "turn-avc3.mp4"])
-def test_a_capture_reads_the_same_however_it_is_cut(name: str) -> None:
+def test_a_recording_is_read_equally_in_pieces_of_any_size(name: str) -> None:
     found = feed_all_ways(lambda: FragmentReader().receive, capture(name))
     assert sum(isinstance(e, Packet) for e in found) > 50
 
 
 @pytest.mark.parametrize(("name", "coding"), [("h264.mp4", Codec.H264), ("av1.mp4", Codec.AV1)])
-def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Codec) -> None:
+def test_all_tracks_and_samples_of_chromium_recordings_are_read(name: str, coding: Codec) -> None:
     found, samples = read(capture(name))
     assert found.video is not None
     assert found.audio is not None
@@ -84,7 +84,7 @@ def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Cod
     assert 48 <= len(samples) - len(shown) <= 52
 
 
-def test_both_lanes_come_in_the_order_of_their_times() -> None:
+def test_samples_of_both_tracks_are_in_order_of_time() -> None:
     _, samples = read(capture("h264.mp4"))
     times = [p.time / p.track.timescale for p in samples]
     assert times == sorted(times)
@@ -94,7 +94,7 @@ def test_both_lanes_come_in_the_order_of_their_times() -> None:
 # ---- forms ----
 
 
-def test_samples_pass_with_their_times_and_offsets() -> None:
+def test_samples_keep_their_times_and_composition_offsets() -> None:
     made = [Mp4Sample(3000, 6000, True, b"I"), Mp4Sample(3000, 12_000, False, b"P"), Mp4Sample(3000, 0, False, b"B")]
     found = packets(MOVIE + fragment(1, 1, 9000, made))
     assert [(p.time, p.cts, p.key, p.payload) for p in found] == [
@@ -104,7 +104,7 @@ def test_samples_pass_with_their_times_and_offsets() -> None:
     ]
 
 
-def test_negative_offsets_set_decode_times_back_and_move_no_picture() -> None:
+def test_negative_offsets_shift_decode_times_but_not_presentation_times() -> None:
     made = [Mp4Sample(3000, 0, True, b"I"), Mp4Sample(3000, 6000, False, b"P"), Mp4Sample(3000, -3000, False, b"B")]
     data = MOVIE + fragment(1, 1, 9000, made) + fragment(2, 1, 18_000, made[:2]) + fragment(3, 2, 0, sounds(1))
     found = [p for p in packets(data) if p.track.kind is Kind.VIDEO]
@@ -112,14 +112,14 @@ def test_negative_offsets_set_decode_times_back_and_move_no_picture() -> None:
     assert [p.time + p.cts for p in found] == [9000, 18_000, 12_000, 18_000, 27_000]
 
 
-def test_a_fragments_samples_come_out_with_its_last_byte() -> None:
+def test_samples_of_a_fragment_are_given_when_its_last_byte_arrives() -> None:
     reader = FragmentReader()
     data = MOVIE + fragment(1, 1, 0, pictures(), styp=True)
     assert [type(e) for e in reader.receive(data[:-1])] == [RecordingOpened]
     assert len(reader.receive(data[-1:])) == 3
 
 
-def test_offsets_from_the_beginning_of_the_file_are_understood() -> None:
+def test_absolute_data_offsets_are_supported() -> None:
     # ffmpeg without default_base_moof: base_data_offset, absolute.
     first, second = fragment(1, 1, 0, pictures()), fragment(2, 1, 9000, pictures())
 
@@ -152,14 +152,14 @@ def test_offsets_from_the_beginning_of_the_file_are_understood() -> None:
     ("edits", "moved"),
     [([(0, 6000)], -6000), ([(500, -1), (0, 0)], 500), ([(90, -1), (0, 3000)], 90 - 3000), ([(90, -1)], 90)],
 )
-def test_edit_lists_move_a_lane(edits: list[tuple[int, int]], moved: int, wide: bool) -> None:
+def test_edit_lists_shift_the_times_of_a_track(edits: list[tuple[int, int]], moved: int, wide: bool) -> None:
     # The movie's ticks are the first track's: 90 kHz.
     found = packets(with_edits(MOVIE, *edits, wide=wide) + fragment(1, 1, 0, pictures()) + fragment(2, 2, 0, sounds()))
     assert [p.time for p in found if p.track.kind is Kind.VIDEO] == [moved, moved + 3000, moved + 6000]
     assert [p.time for p in found if p.track.kind is Kind.AUDIO] == [0, 1024, 2048]
 
 
-def test_boxes_that_nobody_needs_are_skipped_wherever_they_stand() -> None:
+def test_unneeded_boxes_are_skipped_at_any_place() -> None:
     free, index = box(b"free", bytes(300)), box(b"sidx", bytes(40))
     long = (1).to_bytes(4, "big") + b"uuid" + (40).to_bytes(8, "big") + bytes(24)
     piece = fragment(1, 1, 0, pictures())
@@ -168,7 +168,7 @@ def test_boxes_that_nobody_needs_are_skipped_wherever_they_stand() -> None:
     feed_all_ways(lambda: FragmentReader().receive, data)
 
 
-def test_a_second_recording_on_the_same_push_opens_again() -> None:
+def test_a_second_recording_in_one_push_is_opened() -> None:
     other = movie_init([TrackInit(SOUND, 7, 48_000)])
     found = events(MOVIE + fragment(1, 1, 0, pictures(1)) + other + fragment(1, 7, 960, sounds(1)))
     assert [type(e) for e in found] == [RecordingOpened, Packet, RecordingOpened, Packet]
@@ -176,13 +176,13 @@ def test_a_second_recording_on_the_same_push_opens_again() -> None:
     assert found[2].video is None
 
 
-def test_empty_samples_and_lanes_that_are_not_wanted_are_left_out() -> None:
+def test_empty_samples_and_additional_tracks_are_ignored() -> None:
     movie = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(VIDEO, 3, 90_000)])
     data = movie + fragment(1, 1, 0, [Mp4Sample(3000, 0, True, b""), Mp4Sample(3000, 0, False, b"b")])
     assert [(p.time, p.payload) for p in packets(data + fragment(2, 3, 0, pictures()))] == [(3000, b"b")]
 
 
-def test_aac_and_mp3_are_told_apart_in_mp4a() -> None:
+def test_aac_and_mp3_in_mp4a_entries_are_distinguished() -> None:
     assert opened(MOVIE).audio == replace_lane(AUDIO.config, Codec.AAC, 44_100)
     aac.parse_asc(AUDIO.config)
     mp3 = MOVIE.replace(b"\x40\x15\0\0\0", b"\x6b\x15\0\0\0")
@@ -207,7 +207,7 @@ def replace_lane(config: bytes, coding: Codec, timescale: int) -> object:
         ((b"stsd", b"junk"), "no mdia/minf/stbl/stsd"),
     ],
 )
-def test_a_track_that_cannot_be_used_is_left_out_in_words(change: tuple[bytes, bytes], says: str) -> None:
+def test_an_unusable_track_is_left_out_with_a_reason(change: tuple[bytes, bytes], says: str) -> None:
     assert change[0] in MOVIE
     found = opened(MOVIE.replace(change[0], change[1], 1))
     assert any(says in line for line in found.left_out), found.left_out
@@ -244,18 +244,18 @@ def _without_mvex() -> bytes:
         (MOVIE + box(b"moof", box(b"traf")) + box(b"mdat"), "tfhd"),
     ],
 )
-def test_what_breaks_the_format_or_a_bound_is_refused(data: bytes, says: str) -> None:
+def test_invalid_or_oversized_data_is_refused(data: bytes, says: str) -> None:
     with pytest.raises(InvalidData, match=says):
         events(data)
 
 
-def test_ten_thousand_tracks_are_refused() -> None:
+def test_too_many_tracks_are_refused() -> None:
     many = movie_init([TrackInit(AUDIO, n + 1, 44_100) for n in range(MAX_TRACKS + 1)])
     with pytest.raises(InvalidData, match=f"{MAX_TRACKS + 1} tracks"):
         events(many)
 
 
-def test_runs_of_empty_samples_cost_no_more_than_their_bytes() -> None:
+def test_a_long_run_of_empty_samples_is_refused() -> None:
     trun = full_box(b"trun", 0, 0, (60_000).to_bytes(4, "big"))
     tfhd = full_box(b"tfhd", 0, 0x020010, (1).to_bytes(4, "big"), bytes(4))
     moof = box(b"moof", full_box(b"mfhd", 0, 0, bytes(4)), box(b"traf", tfhd, trun))
@@ -263,7 +263,7 @@ def test_runs_of_empty_samples_cost_no_more_than_their_bytes() -> None:
         events(MOVIE + moof + box(b"mdat"))
 
 
-def test_samples_that_share_their_bytes_are_refused() -> None:
+def test_overlapping_samples_are_refused() -> None:
     trun = full_box(b"trun", 0, 0x201, (1).to_bytes(4, "big"), (8).to_bytes(4, "big"), (150).to_bytes(4, "big"))
     tfhd = full_box(b"tfhd", 0, 0x020000, (1).to_bytes(4, "big"))
     moof = box(b"moof", box(b"traf", tfhd, *[trun] * 20))
@@ -271,7 +271,7 @@ def test_samples_that_share_their_bytes_are_refused() -> None:
         events(MOVIE + moof + box(b"mdat", bytes(200)))
 
 
-def test_a_declared_size_holds_no_more_than_has_come() -> None:
+def test_a_large_declared_size_allocates_no_memory() -> None:
     reader = FragmentReader()
     reader.receive(MOVIE + fragment(1, 1, 0, pictures()))
     assert reader._buffer == b""
@@ -280,7 +280,7 @@ def test_a_declared_size_holds_no_more_than_has_come() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_behind_a_beginning_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_after_a_valid_header_are_read_or_refused(data: bytes) -> None:
     reader = FragmentReader()
     reader.receive(MOVIE + fragment(1, 1, 0, pictures()))
     try:

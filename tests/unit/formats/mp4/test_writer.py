@@ -1,4 +1,4 @@
-"""fMP4 from our writers, judged by ffmpeg, PyAV and our own reader."""
+"""fMP4 of our writers, checked with ffmpeg, PyAV and our own reader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def samples_of(source: Elementary) -> list[Mp4Sample]:
 
 
 def written(source: Elementary, path: Path, *, part: int = 15, base: int = 0) -> Path:
-    """The stream as init segment and parts of `part` samples."""
+    """Writes the stream as an init segment and fragments of `part` samples."""
     first = source.takes[0].payload
     out = [init_segment(source.track, payload=first)]
     samples = samples_of(source)
@@ -40,14 +40,14 @@ def written(source: Elementary, path: Path, *, part: int = 15, base: int = 0) ->
 
 
 @pytest.mark.parametrize("name", VIDEO)
-def test_ffmpeg_decodes_the_frames_of_the_source(name: str, tmp_path: Path) -> None:
+def test_ffmpeg_decodes_the_same_frames_as_from_the_source(name: str, tmp_path: Path) -> None:
     source = elementary(name)
     got, wanted = played(written(source, tmp_path / "o.mp4")), played(source.path)
     assert_same(got.pictures, wanted.pictures, within=0.000_1)
 
 
 @pytest.mark.parametrize("name", VIDEO + AUDIO)
-def test_pyav_reads_the_packets_and_times_back(name: str, tmp_path: Path) -> None:
+def test_pyav_reads_back_all_packets_and_times(name: str, tmp_path: Path) -> None:
     source = elementary(name)
     with av.open(str(written(source, tmp_path / "o.mp4"))) as film:
         stream = film.streams[0]
@@ -62,7 +62,7 @@ def test_pyav_reads_the_packets_and_times_back(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["aac", "aac-mono", "opus", "mp3", "flac", "ac3", "eac3"])
-def test_ffmpeg_hears_the_samples_of_the_source(name: str, tmp_path: Path) -> None:
+def test_ffmpeg_decodes_the_same_sound_as_from_the_source(name: str, tmp_path: Path) -> None:
     source = elementary(name)
     got = played(written(source, tmp_path / "o.mp4"))
     with av.open(str(source.path)) as film:
@@ -72,13 +72,13 @@ def test_ffmpeg_hears_the_samples_of_the_source(name: str, tmp_path: Path) -> No
         assert codecs.audio_channels(source.track, source.takes[0].payload) == track.channels
 
 
-def test_times_beyond_32_bits_survive(tmp_path: Path) -> None:
+def test_times_above_32_bits_are_kept(tmp_path: Path) -> None:
     source, base = elementary("h264-b"), 1 << 40
     with av.open(str(written(source, tmp_path / "o.mp4", base=base))) as film:
         assert next(iter(film.demux(video=0))).dts == base
 
 
-def test_negative_composition_offsets_survive(tmp_path: Path) -> None:
+def test_negative_composition_offsets_are_kept(tmp_path: Path) -> None:
     source = elementary("h264-b")
     shift = max(t.cts for t in source.takes)
     samples = [Mp4Sample(s.duration, s.cts - shift, s.key, s.payload) for s in samples_of(source)]
@@ -89,7 +89,7 @@ def test_negative_composition_offsets_survive(tmp_path: Path) -> None:
     assert [s.cts for s in reader.parse_fragments(data)[0].samples] == [s.cts for s in samples]
 
 
-def test_the_reader_gives_back_what_the_writer_wrote() -> None:
+def test_the_reader_reads_back_all_fragments_of_the_writer() -> None:
     source = elementary("h264-b")
     samples = samples_of(source)
     data = b"".join(fragment(n, 7, 1000 * n, samples[:n]) for n in range(1, 5))
@@ -100,13 +100,13 @@ def test_the_reader_gives_back_what_the_writer_wrote() -> None:
     assert [f.samples for f in back] == [samples[:n] for n in range(1, 5)]
 
 
-def test_mdat_of_parts_is_the_mdat_of_their_segment() -> None:
+def test_joined_media_of_parts_equals_the_media_of_their_segment() -> None:
     samples = samples_of(elementary("h264"))[:30]
     parts = [fragment(n, 1, 0, samples[n : n + 10]) for n in (0, 10, 20)]
     assert mp4.mdat(b"".join(parts)) == mp4.mdat(fragment(1, 1, 0, samples))
 
 
-def test_audio_of_one_duration_needs_only_sizes() -> None:
+def test_audio_of_constant_duration_stores_only_sample_sizes() -> None:
     frames = [Mp4Sample(1024, 0, True, bytes([n]) * (n + 1)) for n in range(24)]
     data = fragment(1, 2, 1 << 33, frames)
     assert len(data) == 8 + 16 + 8 + 24 + 20 + 20 + 4 * 24 + 8 + sum(range(1, 25))
@@ -114,13 +114,13 @@ def test_audio_of_one_duration_needs_only_sizes() -> None:
 
 
 @pytest.mark.parametrize("key", [True, False])
-def test_flags_say_what_a_sample_depends_on(key: bool) -> None:
+def test_sample_flags_distinguish_key_frames_from_other_frames(key: bool) -> None:
     data = fragment(1, 1, 0, [Mp4Sample(1, 0, key, b"a"), Mp4Sample(2, 0, False, b"b")])
     at = data.index(b"trun") + 16
     assert struct.unpack_from(">III", data, at) == (1, 1, 0x02000000 if key else 0x01010000)
 
 
-def test_a_fragment_without_samples_is_still_one() -> None:
+def test_a_fragment_may_have_no_samples() -> None:
     assert reader.parse_fragments(fragment(1, 1, 5, []))[0].samples == []
 
 
@@ -128,7 +128,7 @@ def test_sequence_numbers_wrap() -> None:
     assert reader.parse_fragments(fragment((1 << 32) + 3, 1, 0, []))[0].sequence_number == 3
 
 
-def test_a_segment_starts_with_its_brands() -> None:
+def test_a_segment_starts_with_a_styp_box() -> None:
     assert [b.kind for b in reader.boxes(fragment(1, 1, 0, [], styp=True))] == [b"styp", b"moof", b"mdat"]
 
 
@@ -136,7 +136,7 @@ def test_a_segment_starts_with_its_brands() -> None:
     ("name", "entry", "config_box"),
     [("h264", b"avc1", b"avcC"), ("h265", b"hvc1", b"hvcC"), ("av1", b"av01", b"av1C"), ("vp9", b"vp09", b"vpcC")],
 )
-def test_init_of_a_video_track(name: str, entry: bytes, config_box: bytes) -> None:
+def test_the_init_segment_describes_a_video_track(name: str, entry: bytes, config_box: bytes) -> None:
     source = elementary(name)
     data = init_segment(source.track, timescale=90_000, payload=source.takes[0].payload)
     (track,) = mp4.parse_init(data)
@@ -159,7 +159,9 @@ def test_init_of_a_video_track(name: str, entry: bytes, config_box: bytes) -> No
         ("eac3", b"ec-3", b"dec3", 48_000, 2),
     ],
 )
-def test_init_of_an_audio_track(name: str, entry: bytes, config_box: bytes, rate: int, channels: int) -> None:
+def test_the_init_segment_describes_an_audio_track(
+    name: str, entry: bytes, config_box: bytes, rate: int, channels: int
+) -> None:
     source = elementary(name)
     (track,) = mp4.parse_init(init_segment(source.track, payload=source.takes[0].payload))
     assert (track.handler, track.entry, track.config_box) == (b"soun", entry, config_box)
@@ -167,7 +169,7 @@ def test_init_of_an_audio_track(name: str, entry: bytes, config_box: bytes, rate
 
 
 @pytest.mark.parametrize(("name", "box"), [("ac3", b"dac3"), ("eac3", b"dec3"), ("opus", b"dOps"), ("flac", b"dfLa")])
-def test_codec_boxes_are_those_of_ffmpeg(name: str, box: bytes) -> None:
+def test_codec_boxes_equal_those_of_ffmpeg(name: str, box: bytes) -> None:
     source = elementary(name)
     (track,) = mp4.parse_init(init_segment(source.track, payload=source.takes[0].payload))
     theirs = source.path.read_bytes()
@@ -175,7 +177,7 @@ def test_codec_boxes_are_those_of_ffmpeg(name: str, box: bytes) -> None:
     assert track.config == theirs[at : at + len(track.config)]
 
 
-def test_mp3_says_its_object_type() -> None:
+def test_mp3_tracks_have_the_right_object_type() -> None:
     for name, kind in (("mp3", 0x6B), ("mp3-low", 0x69)):
         source = elementary(name)
         data = init_segment(source.track, payload=source.takes[0].payload)
@@ -183,7 +185,7 @@ def test_mp3_says_its_object_type() -> None:
         assert data[at + 5] == kind
 
 
-def test_mp3_without_a_frame_cannot_be_described() -> None:
+def test_an_mp3_track_without_a_frame_is_refused() -> None:
     with pytest.raises(InvalidData, match="only in its frames"):
         init_segment(MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b""))
 
@@ -194,18 +196,18 @@ def test_a_broken_configuration_is_refused() -> None:
             init_segment(MediaTrack(Kind.VIDEO, codec, 1000, b"\x07\x08"))
 
 
-def test_a_codec_of_the_wrong_kind_has_no_entry() -> None:
+def test_a_codec_of_the_wrong_kind_is_refused() -> None:
     with pytest.raises(UnsupportedCodec):
         init_segment(MediaTrack(Kind.VIDEO, Codec.AAC, 1000, b"\x11\x90"), size=(1, 1))
     with pytest.raises(UnsupportedCodec):
         init_segment(MediaTrack(Kind.AUDIO, Codec.H264, 1000, b""))
 
 
-def test_a_timescale_of_nothing_is_refused() -> None:
+def test_a_timescale_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="timescale"):
         init_segment(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b""), timescale=1 << 32)
 
 
-def test_opus_without_its_head_is_stereo() -> None:
+def test_opus_without_a_header_is_stereo() -> None:
     (track,) = mp4.parse_init(init_segment(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")))
     assert (track.entry, track.channels, track.sample_rate) == (b"Opus", 2, 48_000)

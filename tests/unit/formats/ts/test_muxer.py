@@ -1,4 +1,4 @@
-"""Transport streams from our muxer, judged by ffmpeg, PyAV and a strict packet reader."""
+"""Transport streams of our muxer, checked with ffmpeg, PyAV and a strict packet reader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DELAY = 63_000
 
 
 def shown(muxer: TsMuxer, dts: int, cts: int, key: bool, payload: bytes) -> bytes:
-    """The packets of one picture, rendered."""
+    """The rendered packets of one picture."""
     planned = muxer.video(dts, cts, key, payload)
     data = planned.render()
     assert planned.size == len(data)
@@ -46,7 +46,7 @@ def ticks(value: int, track: MediaTrack) -> int:
 
 
 def written(video: Elementary | None, audio: Elementary | None, *, frames: int = 4, segment: int = 15) -> bytes:
-    """Both streams interleaved by time, tables at each key frame's segment."""
+    """Writes both streams interleaved by time, with tables at the start of each segment."""
     muxer = TsMuxer(video and video.track, audio and audio.track)
     out = []
     heard = [
@@ -74,7 +74,7 @@ def slice_unit(size: int, key: bool = False) -> bytes:
 
 @pytest.mark.parametrize("video", ["h264", "h264-b", "h264-aud", "h265"])
 @pytest.mark.parametrize("audio", ["aac", "mp3"])
-def test_ffmpeg_decodes_the_frames_of_the_source(video: str, audio: str, tmp_path: Path) -> None:
+def test_ffmpeg_decodes_the_same_frames_as_from_the_source(video: str, audio: str, tmp_path: Path) -> None:
     film, tone = elementary(video), elementary(audio)
     path = tmp_path / "o.ts"
     path.write_bytes(written(film, tone))
@@ -88,7 +88,7 @@ def test_ffmpeg_decodes_the_frames_of_the_source(video: str, audio: str, tmp_pat
 
 
 @pytest.mark.parametrize("audio", ["aac", "aac-mono", "mp3", "mp3-low", "ac3", "eac3"])
-def test_audio_packets_come_out_as_they_went_in(audio: str, tmp_path: Path) -> None:
+def test_audio_packets_keep_their_data_and_times(audio: str, tmp_path: Path) -> None:
     tone = elementary(audio)
     path = tmp_path / "o.ts"
     path.write_bytes(written(None, tone))
@@ -102,7 +102,7 @@ def test_audio_packets_come_out_as_they_went_in(audio: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("video", ["h264", "h264-b", "h264-aud", "h265"])
-def test_picture_packets_keep_their_times_and_units(video: str) -> None:
+def test_picture_packets_keep_their_times_and_nal_units(video: str) -> None:
     film = elementary(video)
     data = packets(written(film, None))
     assert_counters(data)
@@ -133,20 +133,20 @@ def test_hevc_key_frames_carry_vps_sps_pps() -> None:
     assert kinds[:4] == [35, 32, 33, 34]
 
 
-def test_parameter_sets_of_the_sample_are_not_doubled() -> None:
+def test_parameter_sets_in_a_sample_are_not_written_twice() -> None:
     muxer = TsMuxer(VIDEO, None)
     sample = nal.join([b"\x09\x10", SPS, b"\x68\xff", b"\x06\x05\x01\x80", b"\x65\x88"])
     (packet,) = pes(packets(shown(muxer, 0, 0, True, sample)), VIDEO_PID)
     assert nal.split_annexb(packet.payload) == [b"\x09\xf0", SPS, b"\x68\xff", b"\x06\x05\x01\x80", b"\x65\x88"]
 
 
-def test_segments_of_one_muxer_join_without_a_break_of_counters() -> None:
+def test_continuity_counters_continue_over_segments() -> None:
     data = packets(written(elementary("h264"), elementary("aac"), segment=5))
     assert_counters(data)
     assert {p.pid for p in data} == {0, psi.PMT_PID, VIDEO_PID, AUDIO_PID}
 
 
-def test_the_clock_is_behind_the_pictures_and_never_rests_for_long() -> None:
+def test_the_pcr_precedes_the_pictures_and_is_sent_often_enough() -> None:
     for name in ("h264-b", "h264-5fps"):
         found = packets(written(elementary(name), None))
         clocks = [p.pcr for p in found if p.pcr is not None]
@@ -159,7 +159,7 @@ def test_the_clock_is_behind_the_pictures_and_never_rests_for_long() -> None:
                 assert latest + DELAY <= pes([packet], VIDEO_PID)[0].dts
 
 
-def test_audio_moves_the_clock_of_a_resting_picture() -> None:
+def test_the_pcr_continues_with_audio_while_pictures_are_missing() -> None:
     muxer = TsMuxer(VIDEO, AUDIO)
     data = muxer.tables() + shown(muxer, 0, 0, True, slice_unit(50, key=True))
     data += b"".join(heard_as(muxer, [b"\x21" * 200] * 5, n * 9_600) for n in range(10))
@@ -170,19 +170,19 @@ def test_audio_moves_the_clock_of_a_resting_picture() -> None:
     assert all(0 < b - a <= 9_000 for a, b in pairwise(clocks))
 
 
-def test_a_hole_in_the_stream_is_not_filled_with_clocks() -> None:
+def test_a_gap_in_the_stream_is_not_filled_with_pcr_packets() -> None:
     muxer = TsMuxer(VIDEO, None)
     shown(muxer, 0, 0, True, slice_unit(50, key=True))
     assert len(shown(muxer, 90_000 * 60, 0, False, slice_unit(50))) == 188
 
 
-def test_audio_alone_carries_the_clock() -> None:
+def test_a_stream_of_sound_only_carries_the_pcr() -> None:
     found = packets(written(None, elementary("aac")))
     assert_counters(found)
     assert all(p.pcr is not None and p.random_access for p in found if p.pid == AUDIO_PID and p.start)
 
 
-def test_the_clock_of_slow_sound_is_told_between_its_packets() -> None:
+def test_pcr_packets_are_inserted_between_rare_sound_packets() -> None:
     muxer = TsMuxer(None, elementary("aac-mono").track)
     out = [p.render() for n in range(6) for p in muxer.audio([b"\x21" * 20], n * 11_520)]  # AAC at 8 kHz: 128 ms
     found = packets(b"".join(out))
@@ -200,7 +200,7 @@ def test_key_frames_are_random_access_points() -> None:
 
 @given(st.integers(1, 14_000), st.integers(0, 40), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_every_size_comes_out_whole(size: int, cts: int, key: bool) -> None:
+def test_pictures_of_any_size_are_packetized_completely(size: int, cts: int, key: bool) -> None:
     muxer = TsMuxer(VIDEO, None)
     data = shown(muxer, 900, cts * 90, key, slice_unit(size, key)) + shown(muxer, 4_000, 0, False, slice_unit(1))
     found = packets(data)
@@ -211,7 +211,7 @@ def test_every_size_comes_out_whole(size: int, cts: int, key: bool) -> None:
 
 
 @pytest.mark.parametrize("size", range(120, 420))
-def test_no_remainder_breaks_the_stuffing(size: int) -> None:
+def test_stuffing_is_correct_for_every_packet_size(size: int) -> None:
     muxer = TsMuxer(None, AUDIO)
     found = packets(heard_as(muxer, [b"\x21" * size], 0) + heard_as(muxer, [b"\x22" * 9], 1_920))
     assert_counters(found)
@@ -226,7 +226,7 @@ def test_times_wrap_at_33_bits() -> None:
     assert (packet.dts, packet.pts) == (5, 3_005)
 
 
-def test_ffmpeg_plays_over_the_wrap(tmp_path: Path) -> None:
+def test_ffmpeg_plays_over_the_timestamp_wrap(tmp_path: Path) -> None:
     film = elementary("h264")
     muxer = TsMuxer(film.track, None)
     start = (1 << 33) - 90_000
@@ -237,7 +237,7 @@ def test_ffmpeg_plays_over_the_wrap(tmp_path: Path) -> None:
     assert_same(played(path).pictures, played(film.path).pictures, within=0.000_1)
 
 
-def test_too_much_audio_for_one_packet_takes_more() -> None:
+def test_too_much_audio_for_one_pes_packet_is_split() -> None:
     frames = [bytes([n]) * 8_000 for n in range(20)]
     muxer = TsMuxer(None, AUDIO)
     found = pes(packets(heard_as(muxer, frames, 0)), AUDIO_PID)
@@ -247,11 +247,11 @@ def test_too_much_audio_for_one_packet_takes_more() -> None:
         TsMuxer(None, MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")).audio([b"x" * 70_000], 0)
 
 
-def test_no_frames_are_no_packets() -> None:
+def test_an_empty_list_of_frames_gives_no_packets() -> None:
     assert TsMuxer(None, AUDIO).audio([], 0) == []
 
 
-def test_a_broken_picture_changes_nothing() -> None:
+def test_a_refused_picture_does_not_change_the_muxer() -> None:
     one, other = TsMuxer(VIDEO, None), TsMuxer(VIDEO, None)
     for bad in (b"", b"\x00\x00", b"\x00\x00\x00\x09\x41", b"\x00\x00\x00\x00"):
         with pytest.raises(InvalidData):
@@ -265,13 +265,13 @@ def test_a_frame_too_long_for_adts_is_refused() -> None:
 
 
 @pytest.mark.parametrize("codec", [Codec.AV1, Codec.VP9, Codec.VP8])
-def test_video_that_no_player_finds_in_ts_is_refused(codec: Codec) -> None:
+def test_video_codecs_without_ts_support_are_refused(codec: Codec) -> None:
     with pytest.raises(UnsupportedCodec, match=str(codec)):
         TsMuxer(MediaTrack(Kind.VIDEO, codec, 1000, b""), None)
 
 
 @pytest.mark.parametrize("codec", [Codec.OPUS, Codec.FLAC])
-def test_audio_that_no_player_finds_in_ts_is_refused(codec: Codec) -> None:
+def test_audio_codecs_without_ts_support_are_refused(codec: Codec) -> None:
     with pytest.raises(UnsupportedCodec, match=str(codec)):
         TsMuxer(None, MediaTrack(Kind.AUDIO, codec, 1000, b""))
 
@@ -281,7 +281,7 @@ def test_a_stream_needs_a_track() -> None:
         TsMuxer(None, None)
 
 
-def test_sections_check_out() -> None:
+def test_psi_sections_have_correct_checksums() -> None:
     # A CRC over a section and its CRC is 0: ISO/IEC 13818-1 Annex A.
     for body in (psi.pat(), psi.pmt(VIDEO_PID, [(0x1B, VIDEO_PID, b""), (0x87, AUDIO_PID, psi.registration(b"EAC3"))])):
         length = (int.from_bytes(body[2:4], "big") & 0xFFF) + 3

@@ -1,4 +1,4 @@
-"""Segments of our muxer, read back: the units are those that were written; anything else is refused."""
+"""Segments of our muxer are read back with all units; other data is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASK33 = (1 << 33) - 1
 
 
 def read(data: bytes, step: int = 0, near: int | None = None) -> list[AccessUnit]:
-    """Reads a segment, whole or in steps."""
+    """Reads a segment as a whole or in steps."""
     reader = TsReader(near)
     step = step or max(len(data), 1)
     units = [unit for at in range(0, len(data), step) for unit in reader.receive(data[at : at + step])]
@@ -32,7 +32,7 @@ def read(data: bytes, step: int = 0, near: int | None = None) -> list[AccessUnit
 
 @functools.cache
 def segment(video: str, audio: str) -> bytes:
-    """Both streams as a recorded segment: the tables come first."""
+    """Both streams as a recorded segment that starts with the tables."""
     data = written(elementary(video) if video else None, elementary(audio) if audio else None)
     packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)]
     tables = [p for p in packets if int.from_bytes(p[1:3], "big") & 0x1FFF in (PAT_PID, PMT_PID)]
@@ -48,7 +48,7 @@ def slices(elementary: Elementary, payload: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("video", ["h264", "h264-b", "h264-aud", "h265"])
-def test_pictures_come_back_with_their_times_and_configuration(video: str) -> None:
+def test_pictures_are_read_back_with_times_and_configuration(video: str) -> None:
     film = elementary(video)
     units = [u for u in read(segment(video, "aac")) if u.track.kind is Kind.VIDEO]
     scale = 90_000 // film.track.timescale if 90_000 % film.track.timescale == 0 else None
@@ -69,7 +69,7 @@ def test_pictures_come_back_with_their_times_and_configuration(video: str) -> No
 
 @pytest.mark.parametrize("audio", ["aac", "aac-mono", "mp3", "mp3-low", "ac3", "eac3"])
 @pytest.mark.parametrize("video", ["", "h264"])
-def test_frames_of_sound_come_back_with_their_times(video: str, audio: str) -> None:
+def test_sound_frames_are_read_back_with_their_times(video: str, audio: str) -> None:
     tone = elementary(audio)
     units = [u for u in read(segment(video, audio)) if u.track.kind is Kind.AUDIO]
     assert [u.payload for u in units] == [t.payload for t in tone.takes]
@@ -80,12 +80,12 @@ def test_frames_of_sound_come_back_with_their_times(video: str, audio: str) -> N
 
 
 @pytest.mark.parametrize("step", [1, 187, 188, 189, 1000])
-def test_bytes_may_be_cut_anywhere(step: int) -> None:
+def test_a_segment_is_read_from_pieces_of_any_size(step: int) -> None:
     data = segment("h264", "aac")[: 188 * 120]
     assert read(data, step) == read(data)
 
 
-def test_new_parameter_sets_make_a_new_track() -> None:
+def test_new_parameter_sets_start_a_new_track() -> None:
     film, other = elementary("h264"), elementary("h264-b")
     muxer = TsMuxer(film.track, None)
     data = muxer.tables()
@@ -109,18 +109,18 @@ def test_times_continue_after_the_wrap_of_33_bits() -> None:
 
 
 @given(st.integers(0, 1 << 60), st.integers(-(1 << 32) + 1, (1 << 32) - 1))
-def test_a_time_is_the_one_nearest_to_its_predecessor(near: int, step: int) -> None:
+def test_timestamps_are_unwrapped_to_the_value_nearest_the_previous_one(near: int, step: int) -> None:
     assert unwrapped((near + step) & MASK33, near) == near + step
 
 
-def test_pictures_before_a_key_frame_are_left_out() -> None:
+def test_pictures_before_the_first_key_frame_are_ignored() -> None:
     muxer = TsMuxer(VIDEO, AUDIO)
     data = muxer.tables() + muxer.video(0, 0, False, slice_unit(20)).render()
     data += muxer.video(3000, 0, True, slice_unit(20, True)).render()
     assert [u.dts - DELAY for u in read(data)] == [3000]
 
 
-def test_what_the_muxer_does_not_write_is_refused() -> None:
+def test_damaged_transport_streams_are_refused_with_a_reason() -> None:
     data = segment("h264", "")[: 188 * 60]
     damaged = {
         "no sync byte": data[:188] + b"\0" + data[189:],
@@ -149,7 +149,7 @@ def test_damaged_segments_are_read_or_refused(at: int, noise: bytes) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
-def test_pictures_of_any_size_come_back(pictures: list[tuple[int, int, bool]]) -> None:
+def test_pictures_of_any_size_are_read_back(pictures: list[tuple[int, int, bool]]) -> None:
     muxer = TsMuxer(VIDEO, None)
     data, wanted = muxer.tables(), []
     for n, (size, delay, key) in enumerate(pictures):

@@ -1,4 +1,4 @@
-"""Further tracks of a push: renditions of the stream, with its times and its limits."""
+"""Additional tracks of a push become renditions of the stream, with its times and limits."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ def metadata(values: dict[str, AmfValue]) -> Script:
 
 
 class Push:
-    """A push with 25 pictures a second and as many sounds, on a clock of its own."""
+    """A push with 25 pictures and sounds per second, on its own clock."""
 
     def __init__(self, hub: Hub | None = None, publisher: StreamPublisher | None = None) -> None:
         self.hub = hub or builders.hub()
@@ -94,7 +94,7 @@ def record(stream: Stream) -> Recorder:
     return sink
 
 
-async def test_each_further_track_is_a_rendition_with_the_times_of_its_source() -> None:
+async def test_each_additional_track_is_a_rendition_with_the_times_of_its_source() -> None:
     push = Push()
     push.begin(3, 2)
     push.frames(3, 2)
@@ -114,7 +114,7 @@ async def test_each_further_track_is_a_rendition_with_the_times_of_its_source() 
     await push.close()
 
 
-async def test_a_returning_publisher_goes_on_in_all_tracks_at_one_time() -> None:
+async def test_a_returning_publisher_continues_all_tracks_at_the_same_time() -> None:
     push = Push()
     push.begin(2, 2)
     push.frames(2, 2, 26)
@@ -147,7 +147,7 @@ async def test_renditions_end_with_their_source() -> None:
     await push.close()
 
 
-async def test_a_worker_gives_its_rendition_to_the_publisher() -> None:
+async def test_a_pushed_track_replaces_the_rendition_of_a_worker() -> None:
     hub = builders.hub()
     push = Push(hub)
     push.begin(1, 1)
@@ -166,7 +166,7 @@ async def test_a_worker_gives_its_rendition_to_the_publisher() -> None:
 
 
 def track_name(push: Push) -> str:
-    """The name of the rendition that a further track with the builders' picture size gets."""
+    """The rendition name for an additional track with the picture size of the builders."""
     probe = Push()
     probe.begin(2, 1)
     probe.frames(2, 1)
@@ -174,7 +174,7 @@ def track_name(push: Push) -> str:
     return track.name
 
 
-async def test_changes_of_all_tracks_together_end_a_push_like_those_of_one() -> None:
+async def test_track_changes_of_all_tracks_count_together() -> None:
     push = Push()
     push.begin(1, 8)
     push.frames(1, 8)
@@ -186,7 +186,7 @@ async def test_changes_of_all_tracks_together_end_a_push_like_those_of_one() -> 
     await push.close()
 
 
-async def test_changes_that_come_too_soon_store_nothing() -> None:
+async def test_too_frequent_track_changes_are_dropped() -> None:
     push = Push()
     push.begin(1, 3)
     push.frames(1, 3)
@@ -201,7 +201,7 @@ async def test_changes_that_come_too_soon_store_nothing() -> None:
     await push.close()
 
 
-async def test_returning_with_other_tracks_does_not_pile_up_renditions() -> None:
+async def test_a_publisher_returning_with_other_tracks_does_not_accumulate_renditions() -> None:
     hub = builders.hub(linger=100)
     now = 0.0
     for turn in range(20):
@@ -230,7 +230,7 @@ async def test_a_rendition_has_a_smaller_cache_and_a_shared_budget() -> None:
     await push.close()
 
 
-def test_a_budget_counts_its_users_and_forgets_dropped_ones() -> None:
+def test_a_budget_counts_only_users_that_still_exist() -> None:
     class User:
         pass
 
@@ -242,7 +242,7 @@ def test_a_budget_counts_its_users_and_forgets_dropped_ones() -> None:
     assert not budget.exceeded
 
 
-async def test_metadata_names_the_tracks() -> None:
+async def test_track_names_and_languages_come_from_the_metadata() -> None:
     push = Push()
     values: dict[str, AmfValue] = {
         "videocodecid": 7.0,
@@ -273,12 +273,12 @@ async def test_metadata_names_the_tracks() -> None:
         None,
     ],
 )
-def test_hostile_metadata_says_nothing(entry: AmfValue) -> None:
+def test_invalid_track_metadata_is_ignored(entry: AmfValue) -> None:
     assert track_info({"videoTrackIdInfoMap": {"1": entry}}, Kind.VIDEO, 1) == TrackInfo()
     assert track_info({"videoTrackIdInfoMap": entry}, Kind.VIDEO, 1) == TrackInfo()
 
 
-async def test_frames_of_refused_tracks_are_counted() -> None:
+async def test_frames_of_tracks_above_the_limit_are_ignored() -> None:
     push = Push()
     push.begin(1, 1)
     push.frames(1, 1)
@@ -289,7 +289,7 @@ async def test_frames_of_refused_tracks_are_counted() -> None:
     await push.close()
 
 
-async def test_further_tracks_send_no_events_of_their_own() -> None:
+async def test_additional_tracks_send_no_events() -> None:
     seen: list[str] = []
     events = Events()
     events.listen(lambda event: seen.append(str(event.type)))

@@ -1,4 +1,4 @@
-"""WhipIntake: packets that come together have the effects of packets that come one by one."""
+"""`WhipIntake` treats packets that arrive in a batch like packets that arrive one by one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PACKETIZER = H264Packetizer(builders.VIDEO.config)
 
 
 def rtp(kind: int, sequence: int, timestamp: int, payload: bytes, number: int, *, marker: bool = True) -> bytes:
-    """An RTP packet with a transport-wide number. Its SSRC is its payload type."""
+    """An RTP packet with a transport-wide sequence number. Its SSRC equals its payload type."""
     head = bytes((0x90, marker << 7 | kind)) + sequence.to_bytes(2, "big") + timestamp.to_bytes(4, "big")
     extension = b"\xbe\xde\x00\x01" + bytes((EXTENSION << 4 | 1,)) + number.to_bytes(2, "big") + b"\0"
     return head + kind.to_bytes(4, "big") + extension + payload
 
 
 def film(chance: random.Random, pictures: int, faults: float) -> list[bytes]:
-    """H.264 pictures of several packets, and sound, with all that a network and a sender may do to them."""
+    """H.264 pictures of several packets and sound, with losses, retransmissions, reordering and foreign packets."""
     packets: list[bytes] = []
     sequence, sound, number = 65_530, 100, 65_500
     lost: list[tuple[int, int, bytes, bool]] = []
@@ -74,7 +74,7 @@ def film(chance: random.Random, pictures: int, faults: float) -> list[bytes]:
 
 
 class Push:
-    """An intake without a connection, and what it published."""
+    """An intake without a connection and the media that it published."""
 
     def __init__(self) -> None:
         parameters = [
@@ -93,7 +93,7 @@ class Push:
         return [(unit.dts, unit.cts, unit.key, unit.payload) for unit in units if unit.track.kind is Kind.VIDEO]
 
     def state(self, now: float) -> list[object]:
-        """What the sender is told, and what the intake knows. Times are seconds."""
+        """The feedback for the sender and the state of the intake. Times are seconds."""
         intake = self.intake
         found: list[object] = [intake._feedback.write(1, 2, now), intake.received, intake.last_packet]
         for track in intake.tracks:
@@ -104,7 +104,7 @@ class Push:
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 1 << 32), faults=st.sampled_from((0.0, 0.02, 0.2)))
-def test_packets_together_have_the_effects_of_single_ones(seed: int, faults: float) -> None:
+def test_batched_packets_have_the_same_effect_as_single_packets(seed: int, faults: float) -> None:
     asyncio.run(_compare(random.Random(seed), faults))
 
 

@@ -1,4 +1,4 @@
-"""KeyFrameRequests: what a WHIP publisher is asked for, and when."""
+"""`KeyFrameRequests` decides when a WHIP publisher is asked for a key frame."""
 
 from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
 
@@ -8,14 +8,14 @@ def asked(requests: KeyFrameRequests, begin: float, end: float) -> list[float]:
     return [n / 100 for n in range(round(begin * 100), round(end * 100)) if requests.due(n / 100)]
 
 
-def test_a_sender_without_key_frames_is_asked_after_the_interval_and_each_second() -> None:
+def test_a_sender_without_key_frames_is_asked_repeatedly_after_the_interval() -> None:
     requests = KeyFrameRequests(2.0, 0.0)
     assert asked(requests, 0, 5) == [2.01, 3.01, 4.01]
     requests.came(5.0)
     assert asked(requests, 5, 8) == [7.01]
 
 
-def test_a_sender_with_an_interval_of_its_own_is_not_asked() -> None:
+def test_a_sender_with_regular_key_frames_is_not_asked() -> None:
     requests = KeyFrameRequests(2.0, 0.0)
     requests.came(0.0)
     assert asked(requests, 0, 2.2) == [2.01], "the first key frame says nothing"
@@ -25,7 +25,7 @@ def test_a_sender_with_an_interval_of_its_own_is_not_asked() -> None:
     assert asked(requests, 20, 22) == [21.01]
 
 
-def test_a_consumer_gets_a_key_frame_at_once_and_others_within_a_second_wait_for_it() -> None:
+def test_key_frames_for_consumers_are_requested_at_most_once_a_second() -> None:
     requests = KeyFrameRequests(0.0, 0.0)
     assert not asked(requests, 0, 100)
     requests.want()

@@ -1,4 +1,4 @@
-"""AAC of pushed Opus: made from the first sink that needs it to some seconds after the last one."""
+"""Pushed Opus is converted to AAC from the first sink that needs it until some seconds after the last one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE = MediaTrack(OPUS.kind, OPUS.codec, 1_000, OPUS.config)
 
 
 class Worker:
-    """In place of SoundWorkerClient: keeps what it gets; `deliver` returns units."""
+    """A double of `SoundWorkerClient` that keeps its input; `deliver` returns units."""
 
     last: Worker
 
@@ -78,7 +78,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> None:
 pytestmark = pytest.mark.usefixtures("worker")
 
 
-async def test_nothing_is_converted_while_nobody_listens() -> None:
+async def test_sound_is_not_converted_without_listeners() -> None:
     push = Push(has_video=True)
     push.key(0)
     before = push.stream.bytes_in
@@ -87,7 +87,7 @@ async def test_nothing_is_converted_while_nobody_listens() -> None:
     assert push.stream.bytes_in == before + 500 * 4, "the received sound counts"
 
 
-async def test_the_first_listener_gets_the_sound_since_the_key_frame() -> None:
+async def test_the_first_listener_gets_the_sound_since_the_last_key_frame() -> None:
     push = Push(has_video=True)
     push.opus(0, 2_000)
     push.key(2_000)
@@ -105,7 +105,7 @@ async def test_the_first_listener_gets_the_sound_since_the_key_frame() -> None:
     assert listener.units[-1].dts == 2_341 and listener.units[-1].wall > 0
 
 
-async def test_it_goes_on_for_some_seconds_after_the_last_listener() -> None:
+async def test_the_conversion_continues_for_some_seconds_after_the_last_listener() -> None:
     push = Push(has_video=True)
     listener = Recorder()
     push.stream.attach(listener)
@@ -129,7 +129,7 @@ async def test_it_goes_on_for_some_seconds_after_the_last_listener() -> None:
     assert push.worker.given == [*range(6_000 - 60, 12_000, 20)]
 
 
-async def test_times_of_the_sound_rise_also_over_an_interruption() -> None:
+async def test_sound_timestamps_always_increase() -> None:
     push = Push(has_video=True)
     listener = Recorder()
     push.stream.attach(listener)
@@ -138,7 +138,7 @@ async def test_times_of_the_sound_rise_also_over_an_interruption() -> None:
     assert [unit.dts for unit in listener.units] == [40, 41, 42]
 
 
-async def test_without_pictures_the_last_second_is_kept() -> None:
+async def test_without_video_the_last_second_of_sound_is_kept() -> None:
     push = Push(has_video=False)
     push.opus(0, 3_000)
     listener = Recorder()
@@ -148,14 +148,14 @@ async def test_without_pictures_the_last_second_is_kept() -> None:
     assert [unit.dts for unit in listener.units] == [1_940, 2_500, 2_940]
 
 
-async def test_what_is_kept_is_bounded_without_key_frames() -> None:
+async def test_the_kept_sound_is_bounded_without_key_frames() -> None:
     push = Push(has_video=True)
     push.opus(0, 100_000)
     push.stream.attach(Recorder())
     assert len(push.worker.given) == 500
 
 
-async def test_a_slow_worker_holds_the_pictures_back_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_worker_delays_the_pictures_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound_on_demand, "_LONGEST_WAIT", 0.01)
     push = Push(has_video=True)
     push.key(0)
@@ -169,7 +169,7 @@ async def test_a_slow_worker_holds_the_pictures_back_for_a_limited_time(monkeypa
     assert listener.units[-1].dts == 42
 
 
-async def test_the_end_of_the_push_ends_the_wait() -> None:
+async def test_the_end_of_the_push_releases_waiting_listeners() -> None:
     push = Push(has_video=True)
     push.key(0)
     push.opus(0, 400)

@@ -1,4 +1,4 @@
-"""WHIP: who may push, what an offer gets, and that each end gives back lease, quota and session."""
+"""WHIP pushes: admission, offers, and release of lease, quota and session at the end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PATH = "/c1/whip"
 
 
 class Store:
-    """A ChannelReader with one channel. answer: set while it answers."""
+    """A `ChannelReader` with one channel. answer: cleared while the store does not answer."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -102,7 +102,7 @@ class Lab:
             return (await wire.get(path, method, If_Match="*", Content_Length="0")).status
 
     async def open(self, client: Client | None = None, **options: Any) -> tuple[Client, str]:
-        """A connected publisher, and the path of its session."""
+        """Opens a session; returns the connected publisher and the path of the session."""
         client = client or Client()
         reply = await self.post(client, **options)
         assert reply.status == 201, reply.text
@@ -131,7 +131,7 @@ class Lab:
         return sequence + len(payloads)
 
     async def live(self) -> tuple[Client, str]:
-        """A publisher that has sent a key frame."""
+        """A publisher that has already sent a key frame."""
         client, path = await self.open()
         await self.push(client, coded(0, True), 1)
         stream = self.hub.find("c1")
@@ -143,7 +143,7 @@ class Lab:
         self.wire.endpoint.tick(self.wire.clock())
 
     async def assert_ended(self, client: Client, path: str) -> None:
-        """The client was told in both ways, its session is gone, and everything is free."""
+        """Asserts that the client got a goodbye and a close, the session is gone, and all resources are free."""
         await self.wire.exchange()
         assert client.closed
         assert any(isinstance(item, rtcp.Bye) for data in client.rtcp for item in rtcp.parse(data))
@@ -177,7 +177,7 @@ async def serving_pushes(
     assert not crashes
 
 
-async def test_pictures_are_published_and_the_end_frees_everything() -> None:
+async def test_a_push_is_published_and_its_end_frees_all_resources() -> None:
     async with serving_pushes() as lab:
         client, path = await lab.live()
         stream = lab.hub.find("c1")
@@ -191,7 +191,7 @@ async def test_pictures_are_published_and_the_end_frees_everything() -> None:
 
 
 @pytest.mark.parametrize("way", ["goodbye", "close_notify"])
-async def test_a_publisher_that_leaves_frees_everything(way: str) -> None:
+async def test_a_publisher_that_disconnects_frees_all_resources(way: str) -> None:
     async with serving_pushes() as lab:
         client, path = await lab.live()
         if way == "goodbye":
@@ -204,7 +204,7 @@ async def test_a_publisher_that_leaves_frees_everything(way: str) -> None:
 
 
 @pytest.mark.parametrize("reason", list(EndReason))
-async def test_an_evicted_push_is_told_and_its_later_packets_do_nothing(reason: EndReason) -> None:
+async def test_an_evicted_push_is_closed_and_its_later_packets_are_ignored(reason: EndReason) -> None:
     async with serving_pushes() as lab:
         client, path = await lab.live()
         stream = lab.hub.find("c1")
@@ -220,7 +220,7 @@ async def test_an_evicted_push_is_told_and_its_later_packets_do_nothing(reason: 
         assert not again.closed
 
 
-async def test_an_eviction_before_the_handshake_frees_everything() -> None:
+async def test_an_eviction_before_the_handshake_frees_all_resources() -> None:
     async with serving_pushes() as lab:
         reply = await lab.post(Client())
         assert reply.status == 201
@@ -229,7 +229,7 @@ async def test_an_eviction_before_the_handshake_frees_everything() -> None:
         assert await lab.ask("DELETE", reply.headers["location"]) == 404
 
 
-async def test_a_push_that_never_connects_frees_everything() -> None:
+async def test_a_push_that_never_connects_frees_all_resources() -> None:
     async with serving_pushes(connect_timeout=5) as lab:
         assert (await lab.post(Client())).status == 201
         refused = await lab.post(Client())
@@ -239,7 +239,7 @@ async def test_a_push_that_never_connects_frees_everything() -> None:
         await lab.live()
 
 
-async def test_another_certificate_than_that_of_the_offer_frees_everything() -> None:
+async def test_a_wrong_certificate_fingerprint_ends_the_push() -> None:
     async with serving_pushes() as lab:
         client = Client()
         body = offer(client, "sendonly", audio=False).replace(client.fingerprint[1], Client().fingerprint[1])
@@ -249,7 +249,7 @@ async def test_another_certificate_than_that_of_the_offer_frees_everything() -> 
         await lab.live()
 
 
-async def test_a_silent_push_is_taken_over() -> None:
+async def test_a_new_push_replaces_a_silent_one() -> None:
     async with serving_pushes(takeover=0.0) as lab:
         lab.admission.connections._limit = 2
         first, path = await lab.live()
@@ -261,7 +261,7 @@ async def test_a_silent_push_is_taken_over() -> None:
         assert lab.admission.connections["127.0.0.1"] == 1
 
 
-async def test_a_push_in_use_is_409_and_costs_no_place() -> None:
+async def test_a_push_to_a_stream_in_use_is_409_and_takes_no_quota() -> None:
     async with serving_pushes(takeover=60.0) as lab:
         lab.admission.connections._limit = 2
         await lab.live()
@@ -282,7 +282,7 @@ async def test_a_push_in_use_is_409_and_costs_no_place() -> None:
         (f"/whip?sign={KEY}", 401),
     ],
 )
-async def test_a_wrong_key_is_401_and_costs_nothing(target: str, status: int) -> None:
+async def test_a_wrong_key_is_401_and_takes_no_resources(target: str, status: int) -> None:
     async with serving_pushes() as lab:
         reply = await lab.post(Client(), target)
         assert (reply.status, reply.headers["www-authenticate"]) == (status, "Bearer")
@@ -290,14 +290,14 @@ async def test_a_wrong_key_is_401_and_costs_nothing(target: str, status: int) ->
         lab.assert_nothing_is_held()
 
 
-async def test_too_many_wrong_keys_are_429_and_a_right_one_is_accepted() -> None:
+async def test_too_many_wrong_keys_are_429_but_a_valid_one_is_accepted() -> None:
     async with serving_pushes() as lab:
         statuses = [(await lab.post(Client(), f"{PATH}?sign=wrong")).status for _ in range(4)]
         assert (statuses[0], statuses[-1]) == (401, 429)
         assert (await lab.post(Client())).status == 201
 
 
-async def test_a_store_that_does_not_answer_is_503() -> None:
+async def test_an_unavailable_store_is_503() -> None:
     async with serving_pushes() as lab:
         lab.store.error = StoreUnavailable("away")
         reply = await lab.post(Client())
@@ -305,7 +305,7 @@ async def test_a_store_that_does_not_answer_is_503() -> None:
         lab.assert_nothing_is_held()
 
 
-async def test_a_client_that_leaves_while_the_store_is_asked_holds_nothing() -> None:
+async def test_a_client_that_disconnects_during_the_store_request_holds_no_resources() -> None:
     async with serving_pushes() as lab:
         lab.store.answer.clear()
         asking = asyncio.create_task(lab.post(Client()))
@@ -317,7 +317,7 @@ async def test_a_client_that_leaves_while_the_store_is_asked_holds_nothing() -> 
         lab.assert_nothing_is_held()
 
 
-async def test_an_endpoint_without_room_gives_the_stream_back() -> None:
+async def test_a_full_webrtc_endpoint_is_503_and_frees_the_stream() -> None:
     async with serving_pushes(half_open=1, linger=0.0) as lab:
         other = Client()
         lab.wire.endpoint.open_peer(other.offer, Recorder(), "192.0.2.1", has_key=True)
@@ -345,8 +345,8 @@ async def test_an_endpoint_without_room_gives_the_stream_back() -> None:
         (lambda text: text.replace("a=group", "a=grp"), 400, "BUNDLE"),
     ],
 )
-async def test_an_offer_that_cannot_be_used_whole_is_refused(change: Any, status: int, word: str) -> None:
-    """RFC 9725 §4.4.2 and §4.4.3: one track of a kind, and no push without one of its tracks."""
+async def test_an_offer_that_cannot_be_accepted_completely_is_refused(change: Any, status: int, word: str) -> None:
+    """RFC 9725 §4.4.2 and §4.4.3: one track of each kind, and all offered tracks must be usable."""
     async with serving_pushes() as lab:
         reply = await lab.post(Client(), body=change(offer(Client(), "sendonly")))
         assert (reply.status, word in reply.text) == (status, True), reply.text
@@ -354,12 +354,12 @@ async def test_an_offer_that_cannot_be_used_whole_is_refused(change: Any, status
 
 
 def bundled(text: str) -> str:
-    """The offer with two more ids on its transport."""
+    """The offer with two more ids in its bundle."""
     return text.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0 1 0x 1x")
 
 
 def again(text: str, kind: str) -> str:
-    """A second medium of a kind."""
+    """A second media section of a kind."""
     part = text[text.index(f"m={kind}") :]
     part = part[: part.index("m=", 2)] if "m=" in part[2:] else part
     return part.replace("a=mid:0", "a=mid:0x").replace("a=mid:1", "a=mid:1x")
@@ -372,7 +372,7 @@ async def test_sound_without_a_free_worker_ends_the_push_with_a_reason() -> None
         await lab.assert_ended(client, path)
 
 
-async def test_a_push_that_sends_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_without_media_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.ingest.webrtc.whip._CHECK_SECONDS", 0.01)
     async with serving_pushes("limits.first_media=0.05") as lab:
         client, path = await lab.open()
@@ -380,7 +380,7 @@ async def test_a_push_that_sends_nothing_ends(monkeypatch: pytest.MonkeyPatch) -
         await lab.assert_ended(client, path)
 
 
-async def test_a_push_that_stops_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_whose_media_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.ingest.webrtc.whip._CHECK_SECONDS", 0.01)
     async with serving_pushes("rtmp.idle_timeout=0.2") as lab:
         client, path = await lab.live()
@@ -388,7 +388,7 @@ async def test_a_push_that_stops_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         await lab.assert_ended(client, path)
 
 
-async def test_hostile_packets_of_a_publisher_with_a_key_are_ignored() -> None:
+async def test_malformed_packets_of_a_publisher_are_ignored() -> None:
     async with serving_pushes() as lab:
         client, _ = await lab.live()
         for number, size in enumerate((0, 1, 3, 11)):
@@ -400,7 +400,7 @@ async def test_hostile_packets_of_a_publisher_with_a_key_are_ignored() -> None:
         assert not client.closed and len(lab.sessions) == 1
 
 
-async def test_release_is_idempotent() -> None:
+async def test_releasing_a_push_twice_frees_its_quota_once() -> None:
     async with serving_pushes() as lab:
         push = WhipPush(lab.whip, "c1", "192.0.2.1", lab.admission)
         assert lab.admission.connections.take("192.0.2.1")

@@ -1,4 +1,4 @@
-"""Targets that the original browser client may name."""
+"""Push targets that the browser client of the original system may request."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compatible(*allowed: str) -> CompatibleTargets:
         ("a.example", "arn:aws:ivs:eu-west-1:123456789012:channel/abc", False),
     ],
 )
-def test_a_target_has_to_be_listed(entry: str, target: str, allowed: bool) -> None:
+def test_only_listed_targets_are_allowed(entry: str, target: str, allowed: bool) -> None:
     assert compatible(entry).allows(target) is allowed
 
 
@@ -58,7 +58,7 @@ def test_a_target_has_to_be_listed(entry: str, target: str, allowed: bool) -> No
         ("rtmp://live.lan/stream?sign=1-a/c1", "live.lan", "c1"),
     ],
 )
-def test_this_gateways_own_streams_are_known_as_such(target: str, host: str, name: str) -> None:
+def test_a_target_on_this_gateway_is_recognized_as_a_local_stream(target: str, host: str, name: str) -> None:
     own = compatible("x").local_stream(target, host)
     assert own is not None
     assert (own.name, own.query) == (name, {"sign": "1-a"})
@@ -75,13 +75,13 @@ def test_this_gateways_own_streams_are_known_as_such(target: str, host: str, nam
         "rtmp://127.0.0.1",
     ],
 )
-def test_other_servers_are_others(target: str) -> None:
+def test_targets_on_other_servers_are_not_local_streams(target: str) -> None:
     assert compatible("x").local_stream(target, "live.lan") is None
 
 
 @pytest.mark.parametrize(
     "entry", ["http://a.example/", "rtmp://", "rtmps://user@a.example/", "a b", "rtmp://a/?x=y", "-"]
 )
-def test_an_entry_that_can_match_nothing_is_an_error_at_the_start(entry: str) -> None:
+def test_an_invalid_entry_of_the_target_list_is_a_settings_error(entry: str) -> None:
     with pytest.raises(SettingsError, match=r"ws\.compatible"):
         load(environ={"MILLRACE_WS__COMPATIBLE": entry})

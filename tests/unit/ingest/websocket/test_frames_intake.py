@@ -1,4 +1,4 @@
-"""Frames of a web page as they reach a stream: times, order, epochs, and what is no picture."""
+"""Frames of a web page become stream units: times, order, epochs and invalid pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAL = b"\0\0\0\x02\x65x"
 
 
 class Rig:
-    """An intake into a stream whose viewer keeps all; nothing here starts a worker."""
+    """An intake with a viewer that keeps everything, without any worker."""
 
     def __init__(self, most_workers: int = 1) -> None:
         self.hub = builders.hub()
@@ -64,7 +64,7 @@ async def rig() -> Rig:
     return Rig()
 
 
-async def test_tracks_come_before_the_first_picture(rig: Rig) -> None:
+async def test_tracks_are_announced_before_the_first_picture(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(0, key=True)
     assert isinstance(rig.seen.items[0], Tracks)
@@ -74,7 +74,7 @@ async def test_tracks_come_before_the_first_picture(rig: Rig) -> None:
     assert tracks.metadata == {"encoder": "WebCodecs", "width": 1280.0, "height": 720.0, "framerate": 30.0}
 
 
-async def test_pictures_pass_unchanged_and_key_frames_are_told(rig: Rig) -> None:
+async def test_pictures_are_unchanged_and_key_frames_are_marked(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(0, key=True, payload=NAL + NAL)
     await rig.picture(33.333)
@@ -83,7 +83,7 @@ async def test_pictures_pass_unchanged_and_key_frames_are_told(rig: Rig) -> None
     assert (rig.intake.stats.video, rig.intake.stats.audio) == ("copy", "copy")
 
 
-async def test_both_kinds_are_on_one_clock_wherever_it_began(rig: Rig) -> None:
+async def test_sound_and_pictures_share_one_clock_with_any_start(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(9e9, key=True)
     await rig.sound(9e9 - 120)
@@ -92,14 +92,14 @@ async def test_both_kinds_are_on_one_clock_wherever_it_began(rig: Rig) -> None:
     assert rig.times == [("video", 1000, 0), ("audio", 880, 0), ("video", 1040, 0), ("audio", 903, 0)]
 
 
-async def test_times_below_zero_are_times(rig: Rig) -> None:
+async def test_negative_timestamps_are_accepted(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(-50_000, key=True)
     await rig.picture(-49_960.5)
     assert [t for _, t, _ in rig.times] == [1000, 1039]
 
 
-async def test_a_clock_that_jumps_goes_on(rig: Rig) -> None:
+async def test_times_continue_after_a_jump_of_the_page_clock(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(0, key=True)
     await rig.picture(40)
@@ -111,7 +111,7 @@ async def test_a_clock_that_jumps_goes_on(rig: Rig) -> None:
     assert abs(times[3] - times[2]) <= 10
 
 
-async def test_pictures_before_the_first_key_frame_are_left_out(rig: Rig) -> None:
+async def test_pictures_before_the_first_key_frame_are_dropped(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(0)
     await rig.picture(33)
@@ -120,7 +120,7 @@ async def test_pictures_before_the_first_key_frame_are_left_out(rig: Rig) -> Non
     assert rig.intake.stats.dropped == 2
 
 
-async def test_another_size_is_a_new_epoch_that_begins_with_a_key_frame(rig: Rig) -> None:
+async def test_a_new_video_configuration_starts_an_epoch_with_a_key_frame(rig: Rig) -> None:
     await rig.configure()
     await rig.picture(0, key=True)
     other = AVCC[:-1] + bytes([AVCC[-1] ^ 1])
@@ -142,7 +142,7 @@ async def test_the_same_configuration_again_changes_nothing(rig: Rig) -> None:
     assert len(rig.seen.units) == 2
 
 
-async def test_a_track_may_come_and_go(rig: Rig) -> None:
+async def test_tracks_may_be_added_and_removed_during_a_push(rig: Rig) -> None:
     await rig.configure(Configured(VIDEO, None))
     await rig.picture(0, key=True)
     await rig.configure(BOTH)
@@ -162,7 +162,7 @@ async def test_a_track_may_come_and_go(rig: Rig) -> None:
     "payload",
     [b"\0\0\0\1\x65more", b"\0\0\1\x65picture", b"\0\0\0\0", b"\0\0\0\x09\x65x", b"\0\0", b"\0\0\0\1e" * 5000],
 )
-async def test_what_is_no_picture_is_counted_and_left_out(rig: Rig, payload: bytes) -> None:
+async def test_invalid_pictures_are_counted_and_dropped(rig: Rig, payload: bytes) -> None:
     await rig.configure()
     await rig.picture(0, key=True)
     await rig.picture(33, payload=payload)
@@ -172,7 +172,7 @@ async def test_what_is_no_picture_is_counted_and_left_out(rig: Rig, payload: byt
     assert rig.publisher.dropped == {"ingest": 1}
 
 
-async def test_nothing_but_rubbish_ends_the_push_with_what_to_do(rig: Rig) -> None:
+async def test_a_push_of_only_annex_b_pictures_ends_with_a_hint(rig: Rig) -> None:
     await rig.configure()
     with pytest.raises(InvalidData, match=r'avc: \{format: "avc"\}'):
         for n in range(101):
@@ -180,7 +180,7 @@ async def test_nothing_but_rubbish_ends_the_push_with_what_to_do(rig: Rig) -> No
     assert rig.seen.units == []
 
 
-async def test_aac_with_adts_headers_ends_the_push_with_what_to_do(rig: Rig) -> None:
+async def test_a_push_of_aac_with_adts_headers_ends_with_a_hint(rig: Rig) -> None:
     await rig.configure()
     with pytest.raises(InvalidData, match=r'aac: \{format: "aac"\}'):
         for n in range(101):
@@ -200,7 +200,7 @@ async def test_aac_with_adts_headers_ends_the_push_with_what_to_do(rig: Rig) -> 
         Configured(None, replace(AAC, description=b"", codec="mp4a.40.5")),
     ],
 )
-async def test_a_configuration_that_cannot_be_used_ends_the_push(rig: Rig, configured: Configured) -> None:
+async def test_an_unusable_configuration_ends_the_push(rig: Rig, configured: Configured) -> None:
     with pytest.raises(RemoteProtocolError, match="a configuration that cannot be used"):
         await rig.configure(configured)
     assert rig.seen.items == []
@@ -208,7 +208,7 @@ async def test_a_configuration_that_cannot_be_used_ends_the_push(rig: Rig, confi
 
 @pytest.mark.parametrize("rate", aac.RATES[:12])
 @pytest.mark.parametrize("channels", [1, 2, 6])
-async def test_aac_without_a_description_gets_the_one_that_its_numbers_make(rig: Rig, rate: int, channels: int) -> None:
+async def test_aac_without_a_description_gets_one_from_rate_and_channels(rig: Rig, rate: int, channels: int) -> None:
     await rig.configure(Configured(None, AudioConfig("mp4a.40.2", rate, channels)))
     track = rig.seen.tracks[0].audio
     assert track is not None
@@ -226,7 +226,7 @@ async def test_a_push_without_sound_to_encode_needs_no_worker(rig: Rig) -> None:
     assert rig.workers.running == 0
 
 
-async def test_the_message_that_ends_a_push_ends_it(rig: Rig) -> None:
+async def test_an_end_message_ends_the_push(rig: Rig) -> None:
     async with asyncio.timeout(5):
         work = asyncio.create_task(rig.intake.run())
         await rig.configure()
@@ -236,7 +236,7 @@ async def test_the_message_that_ends_a_push_ends_it(rig: Rig) -> None:
     assert rig.seen.units == []
 
 
-async def test_opus_is_refused_at_once_where_all_workers_are_busy() -> None:
+async def test_opus_is_refused_at_once_if_all_workers_are_busy() -> None:
     rig = Rig(most_workers=1)
     async with asyncio.timeout(10), rig.workers.start("tests.support.echo_worker", "other"):
         work = asyncio.create_task(rig.intake.run())
@@ -248,7 +248,7 @@ async def test_opus_is_refused_at_once_where_all_workers_are_busy() -> None:
     assert rig.seen.items == [], "nobody was promised a stream"
 
 
-async def test_a_publisher_that_was_evicted_announces_nothing(rig: Rig) -> None:
+async def test_an_evicted_publisher_announces_no_tracks(rig: Rig) -> None:
     rig.publisher.close()
     await rig.configure()
     assert rig.seen.tracks == []
@@ -257,12 +257,12 @@ async def test_a_publisher_that_was_evicted_announces_nothing(rig: Rig) -> None:
 # ---- decode times ----
 
 
-def test_pictures_in_order_are_decoded_when_they_are_shown() -> None:
+def test_pictures_in_order_have_equal_decode_and_presentation_times() -> None:
     order = DecodeOrder()
     assert [order.dts(t) for t in (0, 33, 66, 100)] == [0, 33, 66, 100]
 
 
-def test_an_encoder_that_reorders_gets_decode_times_ahead() -> None:
+def test_reordered_pictures_get_decode_times_before_presentation_times() -> None:
     order = DecodeOrder()
     shown = [0, 99, 33, 66, 198, 132, 165, 297, 231, 264, 396, 330, 363]
     decoded = [order.dts(t) for t in shown]
@@ -271,7 +271,7 @@ def test_an_encoder_that_reorders_gets_decode_times_ahead() -> None:
 
 
 @given(st.lists(st.integers(0, 5_000), min_size=1, max_size=200))
-def test_decode_times_grow_whatever_comes(times: list[int]) -> None:
+def test_decode_times_always_increase(times: list[int]) -> None:
     order = DecodeOrder()
     decoded = [order.dts(t) for t in times]
     assert all(a < b for a, b in pairwise(decoded))
@@ -281,9 +281,7 @@ def test_decode_times_grow_whatever_comes(times: list[int]) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=8), st.integers(1, 4), st.binary(max_size=6))
-def test_units_behind_their_lengths_are_well_formed_and_nothing_else(
-    units: list[bytes], size: int, behind: bytes
-) -> None:
+def test_only_length_prefixed_nal_units_are_well_formed(units: list[bytes], size: int, behind: bytes) -> None:
     payload = b"".join(len(u).to_bytes(size, "big") + u for u in units)
     assert well_formed(payload, size)
     assert not well_formed(payload[:-1], size)

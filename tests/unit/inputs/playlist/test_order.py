@@ -58,7 +58,7 @@ def test_a_list_fails_when_no_item_can_be_played() -> None:
     assert one.next(0) and not one.report(played=False)
 
 
-def test_items_begin_at_their_time_and_the_others_fill_the_time_between() -> None:
+def test_timed_items_begin_on_time_and_other_items_fill_the_gaps() -> None:
     one = order("news@20:00", "a", "sport@21:30", "b")
     assert play(one, at("19:59")) == ScheduledItem("sport", at("19:59"), at("20:00"), 22 * 3600 + 29 * 60)
     assert play(one, at("19:59")) == ScheduledItem("a", None, at("20:00"))
@@ -68,14 +68,14 @@ def test_items_begin_at_their_time_and_the_others_fill_the_time_between() -> Non
     assert play(one, at("22:00")) == ScheduledItem("a", None, at("20:00", 11))
 
 
-def test_without_a_loop_the_others_play_once_between_two_times_and_then_nothing_does() -> None:
+def test_without_a_loop_other_items_play_once_between_timed_items() -> None:
     one = order("news@20:00", "a", "b", loop=False)
     assert [play(one, at("20:00")).key, *(play(one, at("20:10")).key for _ in range(2))] == ["news", "a", "b"]
     assert play(one, at("20:20")) == ScheduledItem(None, until=at("20:00", 11))
     assert [play(one, at("20:00", 11)).key, play(one, at("20:10", 11)).key] == ["news", "a"]
 
 
-def test_without_others_nothing_plays_between_two_times() -> None:
+def test_without_other_items_nothing_plays_between_timed_items() -> None:
     one = order("news@20:00")
     assert play(one, at("20:00")).key == "news"
     assert play(one, at("20:10")) == ScheduledItem(None, until=at("20:00", 11))
@@ -89,7 +89,7 @@ def test_a_start_in_the_middle_joins_at_the_offset() -> None:
     assert order("film@23:00").next(at("00:30", 11)) == ScheduledItem("film", at("00:30", 11), at("23:00", 11), 5400)
 
 
-def test_others_that_cannot_be_played_rest_until_they_are_tried_again() -> None:
+def test_items_that_cannot_be_played_are_tried_again_after_a_pause() -> None:
     one = order("news@20:00", "a", "b")
     play(one, at("20:00"))
     for _ in range(2):
@@ -108,7 +108,7 @@ def test_times_are_local_times(day: int, seconds: int) -> None:
     assert (slot.offset, slot.until - begin) == (0, seconds)
 
 
-def test_a_time_that_the_clock_leaves_out_or_shows_twice_comes_once_a_day() -> None:
+def test_a_time_that_daylight_saving_skips_or_repeats_comes_once_a_day() -> None:
     for month, day, seconds in ((3, 29, 86_400), (10, 25, 86_400)):
         one = order("night@02:30", zone="Europe/Berlin")
         begins, now = [], datetime(2026, month, day, tzinfo=BERLIN).timestamp()

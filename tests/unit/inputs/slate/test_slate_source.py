@@ -28,7 +28,7 @@ OTHER = MediaTrack(Kind.VIDEO, Codec.H264, 1000, builders.AVCC + b"\x00")
 
 
 class Library:
-    """Makes loops at once. asked: what was made."""
+    """Makes loops at once. asked: the requested loops."""
 
     def __init__(self) -> None:
         self.timer = LoopTimer()
@@ -134,7 +134,7 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0)
 
 
-async def test_it_is_ready_before_a_publisher_and_follows_the_publishers_tracks() -> None:
+async def test_the_slate_is_ready_before_a_publisher_and_follows_its_tracks() -> None:
     lab = Lab()
     async with lab.running():
         await until(lambda: lab.source.is_ready)
@@ -148,7 +148,7 @@ async def test_it_is_ready_before_a_publisher_and_follows_the_publishers_tracks(
     assert [(u.dts, u.key) for u in lab.context.pictures[:2]] == [(0, True), (40, False)]
 
 
-async def test_it_goes_on_and_off_air_again_and_again() -> None:
+async def test_the_slate_goes_on_and_off_air_repeatedly() -> None:
     lab = Lab(text="Soon")
     async with lab.running():
         await until(lambda: lab.source.is_ready)
@@ -214,7 +214,7 @@ async def test_new_tracks_do_not_wait_for_a_film_in_the_old_form() -> None:
     assert lab.context.pictures[0].track == OTHER
 
 
-async def test_it_fails_if_not_even_the_card_can_be_made() -> None:
+async def test_the_slate_fails_if_its_card_cannot_be_made() -> None:
     lab = Lab()
     lab.library.fails = {"card"}
     async with lab.running() as task:

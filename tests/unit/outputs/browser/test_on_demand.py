@@ -1,4 +1,4 @@
-"""Work that runs only while somebody uses it."""
+"""Work that runs only while it has users."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_work_runs_from_the_first_user_to_the_last_one() -> None:
     assert not demand.is_running
 
 
-async def test_work_goes_on_for_a_user_that_comes_soon() -> None:
+async def test_work_continues_for_a_user_that_comes_soon() -> None:
     work = Work()
     async with running(work, linger=100) as (demand, _):
         demand.acquire()

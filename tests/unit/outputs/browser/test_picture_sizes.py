@@ -36,7 +36,7 @@ def test_a_stream_without_renditions_has_one_size() -> None:
     assert next_size(SOURCE, [], "c1", -1) is None
 
 
-def test_the_size_of_a_stream_and_what_other_nodes_are_told() -> None:
+def test_the_picture_size_of_a_stream_is_read_back_from_json() -> None:
     stream = builders.stream()
     assert PictureSize.of(stream).codec == ""
     stream.set_tracks(builders.VIDEO, builders.AUDIO, {}, True)
@@ -48,5 +48,5 @@ def test_the_size_of_a_stream_and_what_other_nodes_are_told() -> None:
 @pytest.mark.parametrize(
     "value", [None, [], "c1", {}, {"name": 1, "codec": "h264", "side": 2}, {"name": "c", "side": 2}]
 )
-def test_what_another_node_sends_wrong_is_left_out(value: object) -> None:
+def test_an_invalid_size_from_another_node_is_ignored(value: object) -> None:
     assert PictureSize.from_json(value) is None

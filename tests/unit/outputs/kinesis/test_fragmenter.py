@@ -1,4 +1,4 @@
-"""Where fragments are cut, what becomes of sound and picture around a cut, and what is refused; judged by the rules."""
+"""Where fragments are cut, how sound and pictures are divided at a cut, and which streams are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sound(dts: int, wall: int | None = None) -> AccessUnit:
 
 @dataclass
 class Cut:
-    """A fragmenter and what it made."""
+    """A fragmenter and its fragments."""
 
     backlog: FragmentBacklog
     fragmenter: Fragmenter
@@ -108,13 +108,13 @@ def test_a_fragment_is_a_group_of_pictures() -> None:
     assert [len(f.frames) for f in made.judged()] == [50, 50, 50]
 
 
-def test_short_groups_are_joined_until_a_second_is_full() -> None:
+def test_short_groups_of_pictures_are_joined_until_they_last_a_second() -> None:
     made = cut(audio=None).feed(*(u for n in range(10) for u in gop(n * 400, 400))).finish()
     assert made.begins == [0, 1200, 2400, 3600]  # nobody knew that nothing would follow
     made.judged()
 
 
-def test_a_short_rest_is_joined_to_the_last_fragment() -> None:
+def test_a_short_last_group_is_joined_to_the_last_fragment() -> None:
     made = cut().feed(*mixed(gop(0), gop(2000, 200), voices(0, 2200))).finish()
     assert made.begins in ([0], [0, 2000])
     assert sum(len(f.frames) for f in made.judged()) == 50 + 5 + 110
@@ -122,7 +122,7 @@ def test_a_short_rest_is_joined_to_the_last_fragment() -> None:
 
 @pytest.mark.parametrize("behind", [-2500, -300, -40, 0, 40, 310])
 @pytest.mark.parametrize("cts", [0, 80])
-def test_no_sound_is_lost_or_put_before_its_cut(behind: int, cts: int) -> None:
+def test_no_sound_is_lost_or_put_before_its_fragment(behind: int, cts: int) -> None:
     made = cut().feed(*mixed(gop(0, cts=cts), gop(2000, cts=cts), gop(4000, cts=cts), voices(0, 6000), behind=behind))
     found = made.finish().judged()
     heard = [f.time - EPOCH for fragment in found for f in fragment.frames if f.track == 2]
@@ -134,7 +134,7 @@ def test_no_sound_is_lost_or_put_before_its_cut(behind: int, cts: int) -> None:
         assert min(f.time for f in fragment.frames) == fragment.time
 
 
-def test_sound_that_comes_too_late_is_heard_at_the_next_fragments_beginning() -> None:
+def test_sound_that_comes_too_late_goes_into_the_next_fragment() -> None:
     made = cut().feed(*mixed(gop(0), gop(2000), voices(0, 4000), behind=900)).finish()
     found = made.judged()
     assert sum(len([f for f in fragment.frames if f.track == 2]) for fragment in found) == 200
@@ -156,7 +156,7 @@ def test_an_idr_waits_no_longer_than_400_milliseconds() -> None:
     assert made.begins == [0, 2000]
 
 
-def test_nothing_before_the_first_idr_is_kept_but_the_sound_just_before() -> None:
+def test_before_the_first_idr_only_the_last_sound_is_kept() -> None:
     made = (
         cut()
         .feed(picture(0), sound(0), sound(700), picture(900), sound(980))
@@ -166,12 +166,12 @@ def test_nothing_before_the_first_idr_is_kept_but_the_sound_just_before() -> Non
     assert made.fragmenter.skipped == 3
 
 
-def test_an_intra_picture_that_is_no_idr_cuts_nothing() -> None:
+def test_an_intra_picture_that_is_not_an_idr_starts_no_fragment() -> None:
     made = cut(audio=None).feed(*gop(0), picture(2000, key=True), *(picture(t) for t in range(2040, 4000, 40)))
     assert made.finish().begins == [0]
 
 
-def test_twenty_seconds_without_an_idr_fail_with_the_reason_and_keep_what_came() -> None:
+def test_twenty_seconds_without_an_idr_fail_and_keep_earlier_frames() -> None:
     made = cut().feed(*mixed(gop(0, 19_960), voices(0, 19_960)))
     with pytest.raises(OutputUnsupported, match=r"no key frame .* 20 s"):
         made.feed(picture(20_000))
@@ -227,7 +227,7 @@ def test_a_fragment_names_only_the_tracks_that_it_has() -> None:
     made.judged()
 
 
-def test_a_picture_that_stops_leaves_sound_and_comes_back() -> None:
+def test_sound_continues_while_pictures_are_missing() -> None:
     made = cut().feed(*mixed(gop(0), voices(0, 40_000), gop(33_300), gop(35_300))).finish()
     found = made.judged()
     heard = [f.time - EPOCH for fragment in found for f in fragment.frames if f.track == 2]
@@ -235,7 +235,7 @@ def test_a_picture_that_stops_leaves_sound_and_comes_back() -> None:
     assert sum(1 for fragment in found for f in fragment.frames if f.track == 1) == 150
 
 
-def test_another_epoch_begins_anew_behind_what_was() -> None:
+def test_another_epoch_begins_after_the_end_of_the_earlier_one() -> None:
     made = cut(audio=None).feed(*gop(0))
     made.fragmenter.start(Tracks(VIDEO, None, 1))
     made.feed(*(replace(u, wall=(EPOCH - 5000) / 1000) for u in gop(0))).finish()
@@ -264,7 +264,7 @@ def test_a_stream_that_kinesis_does_not_take_is_refused(tracks: Tracks) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1 << 30))
-def test_whatever_comes_in_whatever_order_no_rule_is_broken(seed: int) -> None:
+def test_random_input_never_breaks_a_rule_of_the_service(seed: int) -> None:
     """Random lengths of groups, gaps, jitter, skew, stretches without sound or picture, leaps of the clock."""
     chance = random.Random(seed)
     units: list[AccessUnit] = []
@@ -311,23 +311,23 @@ def clock_times(pairs: list[tuple[int, float]], every: int = 1000) -> list[int]:
     return times
 
 
-def test_the_clock_counts_on_by_the_medias_own_time() -> None:
+def test_the_clock_advances_with_the_time_of_the_media() -> None:
     assert clock_times([(0, 1000.0), (40, 1000.3), (80, 1000.31)]) == [1_000_000, 1_000_040, 1_000_080]
 
 
-def test_a_late_network_is_no_reason_to_leap() -> None:
+def test_network_delays_do_not_change_the_clock() -> None:
     pairs = [(ms, 1000 + ms / 1000 + (5 if ms % 4000 else 0)) for ms in range(0, 60_000, 500)]
     assert clock_times(pairs) == [1_000_000 + ms for ms, _ in pairs]
 
 
-def test_a_clock_that_was_set_forward_is_followed_once_it_is_sure() -> None:
+def test_a_clock_that_was_set_forward_is_followed_after_a_while() -> None:
     pairs = [(ms, 1000 + ms / 1000 + (3600 if ms >= 20_000 else 0)) for ms in range(0, 60_000, 500)]
     times = clock_times(pairs)
     assert times == sorted(times)
     assert times[-1] == 1_000_000 + 59_500 + 3_600_000
 
 
-def test_a_clock_that_was_set_back_turns_no_time_back() -> None:
+def test_a_clock_that_was_set_back_does_not_move_times_back() -> None:
     pairs = [(ms, 1000 + ms / 1000 - (3600 if ms >= 20_000 else 0)) for ms in range(0, 60_000, 500)]
     assert clock_times(pairs) == [1_000_000 + ms for ms, _ in pairs]
 
@@ -335,7 +335,7 @@ def test_a_clock_that_was_set_back_turns_no_time_back() -> None:
 # ---- the backlog ----
 
 
-def test_the_backlog_drops_its_oldest_and_counts_what_was_sent_apart() -> None:
+def test_the_backlog_drops_its_oldest_fragments_and_counts_sent_ones_separately() -> None:
     made = cut(audio=None, most=3500)
     made.feed(*gop(0), *gop(2000))
     made.fragments[0].fully_sent = True
@@ -346,7 +346,7 @@ def test_the_backlog_drops_its_oldest_and_counts_what_was_sent_apart() -> None:
     assert 1 <= backlog.counts.dropped <= 3
 
 
-def test_a_fragment_that_was_sent_in_part_is_not_taken_for_stored() -> None:
+def test_a_partly_sent_fragment_does_not_count_as_stored() -> None:
     made = cut(audio=None).feed(*gop(0), *gop(2000))
     first = made.fragments[0]
     assert made.backlog.acknowledge(first.timecode) == 0
@@ -355,7 +355,7 @@ def test_a_fragment_that_was_sent_in_part_is_not_taken_for_stored() -> None:
     assert made.backlog.acknowledge(first.timecode) == 0
 
 
-def test_a_later_acknowledgement_stands_for_those_before() -> None:
+def test_an_acknowledgement_covers_all_earlier_fragments() -> None:
     made = cut(audio=None).feed(*gop(0), *gop(2000), *gop(4000)).finish()
     for fragment in made.fragments:
         fragment.fully_sent = True
@@ -363,7 +363,7 @@ def test_a_later_acknowledgement_stands_for_those_before() -> None:
     assert len(made.backlog) == 1
 
 
-def test_a_dropped_fragment_takes_nothing_more() -> None:
+def test_a_dropped_fragment_accepts_no_more_frames() -> None:
     made = cut(audio=None).feed(*gop(0), idr(2000))
     growing = made.fragments[-1]
     made.backlog.drop(growing)

@@ -23,7 +23,7 @@ def run(limits: MotionLimits, changes: dict[int, float], until: int) -> list[tup
     return clips
 
 
-def test_a_clip_ends_so_long_after_the_last_motion() -> None:
+def test_a_clip_ends_a_fixed_time_after_the_last_motion() -> None:
     assert run(MotionLimits(30, 5, 60), {10: 40}, 40) == [(10, 15)]
 
 
@@ -31,22 +31,22 @@ def test_continuing_motion_prolongs_one_clip() -> None:
     assert run(MotionLimits(30, 5, 60), dict.fromkeys(range(10, 30, 3), 40.0), 60) == [(10, 33)]
 
 
-def test_a_clip_is_never_longer_than_the_limit_and_motion_that_goes_on_begins_another() -> None:
+def test_continuing_motion_is_split_into_clips_of_the_maximum_length() -> None:
     clips = run(MotionLimits(30, 5, 20), dict.fromkeys(range(10, 55), 40.0), 90)
     assert clips == [(10, 30), (31, 51), (52, 59)]
 
 
-def test_less_than_the_threshold_is_no_motion() -> None:
+def test_a_change_below_the_threshold_is_no_motion() -> None:
     assert run(MotionLimits(30, 5, 60), {10: 29.9}, 40) == []
     assert run(MotionLimits(30, 5, 60), {10: 30.0}, 40) == [(10, 15)]
 
 
-def test_a_still_picture_is_no_motion_even_where_no_change_is_asked_for() -> None:
+def test_a_still_picture_is_no_motion_even_with_a_threshold_of_zero() -> None:
     assert run(MotionLimits(0, 5, 60), {}, 40) == []
 
 
 @given(st.lists(st.floats(0, 100), max_size=120), st.floats(0, 20), st.floats(1, 40))
-def test_clips_keep_their_limits_whatever_moves(changes: list[float], duration: float, timeout: float) -> None:
+def test_clips_keep_their_limits_for_any_motion(changes: list[float], duration: float, timeout: float) -> None:
     for began, ended in run(MotionLimits(30, duration, timeout), dict(enumerate(changes)), len(changes) + 100):
         assert began < ended + 1
         assert ended - began <= timeout + 1
@@ -67,14 +67,14 @@ def test_a_pre_roll_begins_with_a_key_frame_and_reaches_far_enough_back() -> Non
     assert 3 <= (units[-1].dts - units[0].dts) / 1000 < 3 + 2
 
 
-def test_a_pre_roll_of_nothing_is_the_present_group() -> None:
+def test_a_pre_roll_of_zero_seconds_is_the_current_group() -> None:
     ring = PreRoll(0, 1_000_000)
     for unit in (*group(0), *group(2_000)):
         ring.add(unit)
     assert ring.units()[0].dts == 2_000
 
 
-def test_groups_that_an_earlier_clip_has_whole_are_left_out() -> None:
+def test_groups_that_an_earlier_clip_contains_are_left_out() -> None:
     ring = PreRoll(10, 1_000_000)
     for start in range(0, 10_000, 2_000):
         for unit in group(start):
@@ -100,14 +100,14 @@ def test_a_pre_roll_is_bounded_in_bytes() -> None:
     assert ring.units()[0].dts == 80_000
 
 
-def test_what_comes_before_the_first_key_frame_is_not_kept() -> None:
+def test_units_before_the_first_key_frame_are_not_kept() -> None:
     ring = PreRoll(3, 10_000)
     ring.add(sound(0))
     ring.add(picture(10))
     assert ring.units() == []
 
 
-def test_a_verdict_that_is_late_may_still_prolong_a_clip():
+def test_a_late_comparison_can_still_extend_a_clip():
     rule = MotionRule(MotionLimits(percent=30, duration=5, timeout=60))
     assert rule.add_comparison(10, 50)
     assert not rule.check_end(15.5, compared_until=14)
@@ -117,7 +117,7 @@ def test_a_verdict_that_is_late_may_still_prolong_a_clip():
     assert rule.check_end(19.5, compared_until=19)
 
 
-def test_a_late_verdict_does_not_move_the_longest_a_clip_lasts():
+def test_a_late_comparison_does_not_extend_a_clip_beyond_its_maximum():
     rule = MotionRule(MotionLimits(percent=30, duration=5, timeout=8))
     assert rule.add_comparison(10, 50)
     assert rule.check_end(18, compared_until=12)

@@ -23,7 +23,7 @@ RATE = 44100
 
 @dataclass
 class Bin:
-    """A Piece that keeps what it was given."""
+    """A Piece that keeps its frames."""
 
     opening: PieceStart
     pictures: list[tuple[int, int, bool, bytes]] = field(default_factory=list)
@@ -95,7 +95,7 @@ def test_pieces_together_hold_every_frame_in_order(table: Timetable) -> None:
 
 @pytest.mark.parametrize("table", [t for n, t in TABLES.items() if n != "no picture"],
                          ids=[n for n in TABLES if n != "no picture"])  # fmt: skip
-def test_pieces_begin_with_a_key_frame_and_last_as_long_as_they_should(table: Timetable) -> None:
+def test_pieces_begin_with_a_key_frame_and_have_the_set_length(table: Timetable) -> None:
     bins = cut(table)
     assert all(b.pictures[0][2] for b in bins)
     longest_gop = max(table.gop) / float(table.fps) if not table.steps else 2.0
@@ -121,7 +121,7 @@ def test_sound_alone_is_cut_by_time() -> None:
     assert all(4.0 <= (b.sounds[-1][0] + b.sounds[-1][1] - b.sounds[0][0]) / RATE < 4.05 for b in bins[:-1])
 
 
-def test_while_the_picture_is_missing_for_long_pieces_end_by_time() -> None:
+def test_pieces_end_by_time_while_pictures_are_missing() -> None:
     table = Timetable(seconds=80, pause=(5.0, 60.0))
     bins = cut(table)
     assert together(bins) == everything(table)
@@ -129,7 +129,7 @@ def test_while_the_picture_is_missing_for_long_pieces_end_by_time() -> None:
     assert max(len(b.sounds) for b in bins) * 1024 / RATE < 17
 
 
-def test_a_picture_that_never_comes_is_not_waited_for() -> None:
+def test_sound_is_recorded_although_announced_pictures_never_come() -> None:
     table = Timetable(seconds=30, audio=AUDIO)
     bins: list[Bin] = []
 
@@ -155,7 +155,7 @@ def test_pictures_in_front_of_the_first_key_frame_are_counted() -> None:
     assert len(bins[0].pictures) == 6
 
 
-def test_a_stream_of_sound_that_ends_at_once_is_kept() -> None:
+def test_a_very_short_stream_of_sound_is_kept() -> None:
     bins: list[Bin] = []
     cutter = Cutter(Tracks(VIDEO, AUDIO), 4.0, lambda o: bins.append(Bin(o)) or bins[-1])
     for n in range(5):
@@ -164,7 +164,7 @@ def test_a_stream_of_sound_that_ends_at_once_is_kept() -> None:
     assert len(bins[0].sounds) == 5
 
 
-def test_a_changed_length_counts_from_the_next_cut() -> None:
+def test_a_changed_length_applies_from_the_next_cut() -> None:
     bins: list[Bin] = []
     cutter = Cutter(Tracks(VIDEO, None), 4.0, lambda o: bins.append(Bin(o)) or bins[-1])
     for unit in Timetable(seconds=30, audio=None).units():
@@ -177,7 +177,7 @@ def test_a_changed_length_counts_from_the_next_cut() -> None:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[AccessUnit]:
-    """Two tracks whose times grow, interleaved anyhow within a second."""
+    """Two tracks with growing times, interleaved in random order within a second."""
     units = []
     dts = 0
     for n in range(draw(st.integers(0, 120))):
@@ -197,7 +197,7 @@ def streams(draw: st.DrawFn) -> list[AccessUnit]:
 
 @settings(max_examples=60, deadline=None)
 @given(streams(), st.sampled_from((1.0, 4.0, 30.0)))
-def test_whatever_comes_every_frame_is_in_one_piece_and_in_order(units: list[AccessUnit], seconds: float) -> None:
+def test_every_frame_of_random_streams_is_in_one_piece_in_order(units: list[AccessUnit], seconds: float) -> None:
     bins: list[Bin] = []
     cutter = Cutter(Tracks(VIDEO, AUDIO), seconds, lambda o: bins.append(Bin(o)) or bins[-1])
     for unit in units:
@@ -215,7 +215,7 @@ def test_whatever_comes_every_frame_is_in_one_piece_and_in_order(units: list[Acc
 
 
 def paced(units: list[AccessUnit], seconds: float = 4.0) -> list[Bin]:
-    """The pieces of pictures alone."""
+    """The pieces of a stream without sound."""
     bins: list[Bin] = []
 
     def begin(opening: PieceStart) -> Bin:
@@ -229,16 +229,16 @@ def paced(units: list[AccessUnit], seconds: float = 4.0) -> list[Bin]:
     return bins
 
 
-def test_a_timeline_that_outruns_the_clock_makes_one_piece_a_second() -> None:
-    """A key frame each 20 ms that is nine seconds later than the one before: each would be a piece."""
+def test_a_timeline_faster_than_the_clock_makes_one_piece_a_second() -> None:
+    """Every 20 ms comes a key frame whose time is nine seconds later: each would start a piece."""
     units = [replace(picture(n * 9000, key=True), wall=1.7e9 + n * 0.02) for n in range(1000)]
     bins = paced(units)
     assert MAX_BURST < len(bins) <= MAX_BURST + 1 + 20
     assert len(together(bins)[0]) == 1000
 
 
-def test_a_film_that_is_pushed_faster_than_it_plays_has_its_pieces() -> None:
-    """A minute in two seconds."""
+def test_a_film_pushed_faster_than_real_time_has_the_usual_pieces() -> None:
+    """A film of one minute is pushed in two seconds."""
     units = [replace(picture(n * 40, key=n % 50 == 0), wall=1.7e9 + n * 40 / 30_000) for n in range(1500)]
     assert len(paced(units)) == 15
 

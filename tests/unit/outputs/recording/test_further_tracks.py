@@ -52,7 +52,7 @@ def test_pictures_change_pieces_at_their_key_frame_and_sound_at_the_cut() -> Non
     assert not video.dropped and not audio.dropped
 
 
-def test_units_ahead_of_the_default_picture_wait_within_a_bound() -> None:
+def test_units_ahead_of_the_default_picture_wait_up_to_a_limit() -> None:
     track = FurtherTrack(pushed(Kind.VIDEO), picture(0, True))
     piece = Piece()
     for n in range(600):
@@ -107,17 +107,17 @@ def test_a_piece_has_languages_and_names_and_all_samples() -> None:
         ("720p, FR", frozenset({"720p", "fr"})),
     ],
 )
-def test_tracks_are_chosen_by_a_text(value: str, names: frozenset[str] | None) -> None:
+def test_a_text_selects_the_tracks_of_a_recording(value: str, names: frozenset[str] | None) -> None:
     assert TracksField().read(value) == TrackChoice(names)
 
 
 @pytest.mark.parametrize("value", [5, None, ["720p"], "720p;all", ",", "x" * 40, ",".join(["a"] * 17)])
-def test_other_choices_are_refused(value: object) -> None:
+def test_other_texts_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected default"):
         TracksField().read(value)
 
 
-def test_a_choice_has_a_track_by_name_or_language() -> None:
+def test_a_choice_matches_a_track_by_name_or_language() -> None:
     choice = TracksField().read("720p,fr")
     assert choice.includes("720p", "")
     assert choice.includes("audio1", "FR")

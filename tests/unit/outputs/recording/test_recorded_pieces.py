@@ -43,7 +43,7 @@ def test_times_may_differ_by_rounding() -> None:
     assert pieces.spans(SECOND - 90, 3 * SECOND + 90) == pieces.spans(SECOND, 3 * SECOND)
 
 
-def test_what_was_not_recorded_is_missing() -> None:
+def test_a_time_range_that_was_not_recorded_is_missing() -> None:
     pieces = recorded()
     assert not pieces.has(-3 * SECOND, SECOND)  # before the recording
     assert not pieces.has(9 * SECOND, 14 * SECOND)  # after it
@@ -54,7 +54,7 @@ def test_what_was_not_recorded_is_missing() -> None:
     assert not pieces.has(SECOND, 2 * SECOND) and pieces.has(5 * SECOND, 6 * SECOND)
 
 
-def test_the_number_of_places_is_bounded() -> None:
+def test_the_number_of_remembered_positions_is_bounded() -> None:
     pieces = RecordedPieces()
     for n in range(110_000):
         pieces.add(n, [(n * SECOND, 376)])

@@ -1,4 +1,4 @@
-"""The outputs `video` and `ondemand` over a folder: what they leave there, whatever the stream does."""
+"""The outputs `video` and `ondemand` write correct files to a folder for all kinds of streams."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_new_epoch_begins_a_new_piece(tmp_path: Path) -> None:
         assert frames(studio.files()) == sent(*tables)
 
 
-async def test_two_pieces_of_one_moment_have_two_names(tmp_path: Path) -> None:
+async def test_two_pieces_with_the_same_start_have_different_names(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of()
         await record(studio.recorder(stream), stream, Timetable(seconds=3), Timetable(seconds=3))
@@ -89,7 +89,7 @@ async def test_two_pieces_of_one_moment_have_two_names(tmp_path: Path) -> None:
         assert len(studio.files()) == 2
 
 
-async def test_switched_off_it_finishes_the_piece(tmp_path: Path) -> None:
+async def test_an_output_that_is_switched_off_finishes_its_piece(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
@@ -106,7 +106,7 @@ async def test_switched_off_it_finishes_the_piece(tmp_path: Path) -> None:
         assert frames(studio.files()) == sent(table)
 
 
-async def test_tracks_that_no_mp4_carries_are_said_so(tmp_path: Path) -> None:
+async def test_tracks_that_mp4_cannot_carry_are_refused(tmp_path: Path) -> None:
     broken = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01")
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of()
@@ -115,7 +115,7 @@ async def test_tracks_that_no_mp4_carries_are_said_so(tmp_path: Path) -> None:
     assert studio.files() == []
 
 
-async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
+async def test_a_full_disk_is_an_error_and_recorded_frames_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, left = os.write, [3]
@@ -146,7 +146,7 @@ async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
     [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "no space left"), (errno.EMFILE, "Too many open files")],
     ids=["no inode", "no quota", "no descriptor"],
 )
-async def test_a_file_that_cannot_be_made_is_trouble_until_it_can(
+async def test_a_failure_to_create_a_file_is_an_error_and_later_recordings_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     real = os.open
@@ -168,7 +168,7 @@ async def test_a_file_that_cannot_be_made_is_trouble_until_it_can(
         assert len(studio.files()) == 1
 
 
-async def test_a_folder_that_vanishes_is_noticed_and_made_anew(tmp_path: Path) -> None:
+async def test_a_removed_folder_is_an_error_and_is_created_again(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
@@ -208,7 +208,7 @@ async def test_a_slow_disk_drops_whole_gops_and_counts_them(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("days", [300, -300])
-async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path, days: int) -> None:
+async def test_a_jump_of_the_clock_loses_no_frames(tmp_path: Path, days: int) -> None:
     table = Timetable(seconds=12, clock_jump=days * 86_400.0)
     async with RunningArchive(tmp_path).open() as studio:
         movie, on_demand = stream_of(video_time=60), stream_of("c2", ondemand_time=4)
@@ -223,7 +223,7 @@ async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path, days: int) -> No
 # ---- recovery ----
 
 
-async def test_a_recording_that_ends_while_recovery_looks_at_it_is_finished(
+async def test_a_recording_that_ends_during_its_recovery_check_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked, over = threading.Event(), threading.Event()
@@ -250,7 +250,7 @@ async def test_a_recording_that_ends_while_recovery_looks_at_it_is_finished(
         assert len(studio.files()) == 1
 
 
-async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_recording_of_a_killed_gateway_is_finished_at_the_next_start(tmp_path: Path) -> None:
     table = Timetable(seconds=9)
     dead = RunningArchive(tmp_path)
     async with dead.open():
@@ -276,7 +276,7 @@ async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path
         assert studio.scratch() == []
 
 
-async def test_a_recording_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+async def test_another_gateway_does_not_touch_a_recording_in_progress(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
@@ -294,7 +294,7 @@ async def test_a_recording_that_is_being_written_is_left_alone(tmp_path: Path) -
         assert frames(studio.files()) == sent(Timetable(seconds=5))
 
 
-async def test_a_movie_that_was_made_but_not_brought_away_is(tmp_path: Path) -> None:
+async def test_a_finished_movie_in_the_scratch_folder_is_stored_at_start(tmp_path: Path) -> None:
     folder = tmp_path / "media/.unfinished/video"
     folder.mkdir(parents=True)
     (folder / "c1~1700000000000~4000.done.mp4").write_bytes(b"movie")
@@ -309,7 +309,7 @@ async def test_a_movie_that_was_made_but_not_brought_away_is(tmp_path: Path) -> 
         assert [f.name for f in studio.scratch()] == ["stray"]
 
 
-async def test_a_scrap_without_a_whole_fragment_is_removed(tmp_path: Path) -> None:
+async def test_an_unfinished_file_without_a_whole_fragment_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "media/.unfinished/video"
     folder.mkdir(parents=True)
     (folder / "c1~1700000000000.fmp4").write_bytes(b"\0" * 5000)
@@ -322,7 +322,7 @@ async def test_a_scrap_without_a_whole_fragment_is_removed(tmp_path: Path) -> No
 # ---- hours ----
 
 
-async def test_outside_its_hours_nothing_is_recorded_and_the_report_says_until_when(
+async def test_outside_its_schedule_a_recorder_waits_and_reports_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [Schedule.parse("mon 08:00-09:00").next_change(time.time()) - 3600]
@@ -408,7 +408,7 @@ async def test_the_playlist_grows_with_each_segment_and_is_always_whole(tmp_path
         assert len(seen) >= 4
 
 
-async def test_a_returning_publisher_goes_on_behind_a_discontinuity(tmp_path: Path) -> None:
+async def test_segments_of_a_returning_publisher_follow_a_discontinuity(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(ondemand_time=4)
         await record(studio.on_demand(stream), stream, Timetable(seconds=6), Timetable(seconds=6, start=7.0))
@@ -418,7 +418,7 @@ async def test_a_returning_publisher_goes_on_behind_a_discontinuity(tmp_path: Pa
         assert text.index("#EXT-X-DISCONTINUITY\n") > text.index("1700000000001.ts")
 
 
-async def test_a_second_session_leaves_the_first_alone(tmp_path: Path) -> None:
+async def test_a_second_session_does_not_change_files_of_the_first(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         for start in (0.0, 60.0):
             stream = stream_of(ondemand_time=4)
@@ -431,7 +431,7 @@ async def test_a_second_session_leaves_the_first_alone(tmp_path: Path) -> None:
         assert len(uris) == len(set(uris)) == 6
 
 
-async def test_a_codec_that_no_transport_stream_carries_is_said_so(tmp_path: Path) -> None:
+async def test_a_codec_that_transport_streams_cannot_carry_is_refused(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of()
         with pytest.raises(OutputUnsupported, match="opus"):
@@ -468,7 +468,7 @@ async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Pat
         assert studio.scratch() == []
 
 
-async def test_an_old_segment_of_an_endless_session_leaves_its_playlist(
+async def test_old_segments_of_an_endless_session_are_removed_from_its_playlist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 86_400 + 9)
@@ -497,7 +497,7 @@ async def test_segments_that_are_only_for_rewinding_are_deleted(
         assert ("# for rewinding only" in index.read_text()) is not on_demand
 
 
-async def test_a_recovered_session_is_still_only_for_rewinding(tmp_path: Path) -> None:
+async def test_a_recovered_session_for_rewinding_keeps_its_mark(tmp_path: Path) -> None:
     session = OnDemandSession(tmp_path / "session")
     session.set_kept(False)
     session.begin(5, True, 1.0)
@@ -508,7 +508,7 @@ async def test_a_recovered_session_is_still_only_for_rewinding(tmp_path: Path) -
     assert not told.kept and "# for rewinding only" in playlist(told.entries, told.kept)
 
 
-def test_a_journal_tells_what_it_vouches_for_and_no_more(tmp_path: Path) -> None:
+def test_a_journal_gives_only_confirmed_sizes_and_durations(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     journal.write_bytes(
         b'{"begin": 5, "fresh": true, "wall": 1.0}\n{"at": 188, "seconds": 1.0, "of": 5}\n'

@@ -1,4 +1,4 @@
-"""What IVS takes, held against streams."""
+"""The limits of Amazon IVS, checked against streams."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def film(
         (Tracks(VIDEO, MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")), "IVS takes AAC audio, and this is opus"),
     ],
 )
-def test_what_ivs_never_takes_is_refused(tracks: Tracks, words: str) -> None:
+def test_tracks_that_ivs_never_accepts_are_refused(tracks: Tracks, words: str) -> None:
     with pytest.raises(OutputUnsupported, match=words):
         IvsRules().tracks(tracks)
 
@@ -62,7 +62,7 @@ def test_a_stream_within_the_limits_has_no_warnings() -> None:
 @pytest.mark.parametrize(
     ("kind", "bits", "most"), [("STANDARD", 9_500_000, "8.5"), ("", 9_500_000, "8.5"), ("BASIC", 4_000_000, "3.5")]
 )
-def test_too_many_bits_for_the_channel_s_type_are_told_and_forgotten_when_they_are_over(
+def test_a_bitrate_above_the_limit_of_the_channel_type_causes_a_temporary_warning(
     kind: str, bits: int, most: str
 ) -> None:
     rules = IvsRules(kind)
@@ -74,7 +74,7 @@ def test_too_many_bits_for_the_channel_s_type_are_told_and_forgotten_when_they_a
     assert rules.warnings == []
 
 
-def test_key_frames_that_are_far_apart_are_told_also_before_the_next_one_comes() -> None:
+def test_a_long_key_frame_interval_causes_a_warning_before_it_ends() -> None:
     rules = IvsRules()
     rules.tracks(HD)
     film(rules, seconds=11, gop=5)
@@ -86,13 +86,13 @@ def test_key_frames_that_are_far_apart_are_told_also_before_the_next_one_comes()
     assert "here it takes 1" in rules.warnings[0]
 
 
-def test_a_picture_that_is_too_large_is_told() -> None:
+def test_a_picture_that_is_too_large_causes_a_warning() -> None:
     rules = IvsRules()
     rules.tracks(Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, record(2560, 1440)), AUDIO))
     assert rules.warnings == ["IVS takes at most 1920x1080, and this is 2560x1440"]
 
 
-def test_b_frames_matter_in_real_time_only() -> None:
+def test_b_frames_cause_a_warning_in_real_time_only() -> None:
     for realtime, count in ((False, 0), (True, 1)):
         rules = IvsRules(realtime=realtime)
         rules.tracks(HD)
@@ -100,7 +100,7 @@ def test_b_frames_matter_in_real_time_only() -> None:
         assert len(rules.warnings) == count
 
 
-def test_time_that_jumps_makes_no_false_warnings_and_no_memory() -> None:
+def test_jumps_of_time_cause_no_false_warnings() -> None:
     rules = IvsRules()
     rules.tracks(HD)
     for start in (0, 10_000_000, 5_000, 2**31):

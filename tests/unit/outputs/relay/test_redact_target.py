@@ -1,4 +1,4 @@
-"""Keys of relay targets stay hidden, whoever repeats them."""
+"""Keys of relay targets are hidden in all texts."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ def secrets(target: str) -> tuple[str, ...]:
         "live%2D9f8e7d6c5b4a",
     ],
 )
-def test_no_part_of_a_key_is_repeated(said: str) -> None:
+def test_no_part_of_a_key_is_shown(said: str) -> None:
     hidden = redact_text(said, secrets(KEYED.replace("live-", "live-")) + secrets("rtmp://h/a/live%2D9f8e7d6c5b4a"))
     for part in ("9f8e7d6c", "s3cr3t", "hunter22"):
         assert part not in hidden, hidden
     assert "***" in hidden
 
 
-def test_words_of_the_server_stay_readable() -> None:
+def test_messages_of_the_server_stay_readable() -> None:
     text = "NetStream.Publish.BadName: the stream is already being published"
     assert redact_text(text, secrets(KEYED)) == text
 
 
-def test_what_is_told_is_one_bounded_line() -> None:
+def test_a_redacted_text_is_one_line_of_bounded_length() -> None:
     told = redact_text("a\r\nb\x1b[31m\u2028" + "c " * 5000, ())
     assert told.isprintable() and len(told) <= 200
 
 
 @given(st.text(alphabet="abcdef0123456789-_", min_size=8, max_size=64), st.text(max_size=100), st.text(max_size=100))
-def test_a_key_in_any_text_is_never_left_whole(key: str, before: str, behind: str) -> None:
+def test_a_key_in_any_text_is_hidden(key: str, before: str, behind: str) -> None:
     target = f"rtmp://a.example/app/{key}"
     assert key not in redact_text(f"{before}{key}{behind}", secrets(target))
     assert key not in relay_urls.masked([target])[0]
 
 
 @given(st.text(alphabet="abcdef0123456789-_", min_size=12, max_size=64), st.integers(8, 63))
-def test_a_key_that_is_cut_short_is_hidden_too(key: str, length: int) -> None:
+def test_a_truncated_key_is_hidden_too(key: str, length: int) -> None:
     piece = key[:length]
     assert piece not in redact_text(f"no stream {piece} here", secrets(f"rtmp://a.example/app/{key}"))

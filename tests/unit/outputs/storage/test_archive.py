@@ -1,4 +1,4 @@
-"""Finished files: at once in a local store, over a spool to a remote one."""
+"""Finished files are stored at once in a local store, or through a spool in a remote store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.recording import RunningArchive
 
 
 class Remote:
-    """An ObjectStore far away, which can be away."""
+    """A remote ObjectStore that can be unavailable."""
 
     def __init__(self) -> None:
         self.away = False
@@ -91,7 +91,7 @@ async def until(what: object, seconds: float = 10) -> None:
 # ---- local ----
 
 
-async def test_a_kept_file_is_there_at_once_and_was_never_half_there(tmp_path: Path) -> None:
+async def test_a_kept_file_is_stored_at_once_and_as_a_whole(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         assert await studio.archive.keep("c1/images/a.jpg", file) == "c1/images/a.jpg"
@@ -115,7 +115,7 @@ async def test_a_playlist_is_replaced(tmp_path: Path) -> None:
         assert (studio.media / "c1/v.m3u8").read_bytes() == b"two"
 
 
-async def test_who_listens_is_told_with_key_and_bytes(tmp_path: Path) -> None:
+async def test_the_ready_event_has_the_key_and_the_size(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         await studio.archive.keep("c1/a.mp4", made(studio.archive), ready={"kind": "video", "seconds": 4.0})
         await studio.archive.keep("c1/b.jpg", made(studio.archive))
@@ -124,7 +124,7 @@ async def test_who_listens_is_told_with_key_and_bytes(tmp_path: Path) -> None:
         assert event.data == {"kind": "video", "seconds": 4.0, "key": "c1/a.mp4", "bytes": 4}
 
 
-async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_stored_raises_a_clear_error(tmp_path: Path) -> None:
     async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         (studio.media / "c1").write_text("a file where a folder should be")
@@ -143,7 +143,7 @@ async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path
         (10**7, 4 * 10**5, 5 * 10**8, False),
     ],
 )
-async def test_a_disk_with_less_than_keep_free_has_no_room(
+async def test_a_disk_with_less_free_space_than_keep_free_is_refused(
     total: int, free: int, keep: int, room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = RunningArchive(tmp_path, keep_free=keep).archive
@@ -152,7 +152,7 @@ async def test_a_disk_with_less_than_keep_free_has_no_room(
         archive.check_free_space()
 
 
-async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_path: Path) -> None:
+async def test_scratch_files_of_a_dead_process_are_removed_except_recordings(tmp_path: Path) -> None:
     studio = RunningArchive(tmp_path)
     old = time.time() - 7200
     image, young = made(studio.archive, "old"), made(studio.archive, "young")
@@ -167,7 +167,7 @@ async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_
 # ---- remote ----
 
 
-async def test_what_is_kept_goes_to_the_store_in_the_background(tmp_path: Path) -> None:
+async def test_kept_files_are_sent_to_the_store_in_the_background(tmp_path: Path) -> None:
     remote = Remote()
     async with RunningArchive(tmp_path, remote).open() as studio:
         await studio.archive.keep("c1/a.mp4", made(studio.archive), ready={"kind": "video"})
@@ -178,7 +178,7 @@ async def test_what_is_kept_goes_to_the_store_in_the_background(tmp_path: Path) 
     assert not [p for p in studio.spool.rglob("*") if p.is_file()]
 
 
-async def test_while_the_store_is_away_files_wait_and_their_order_stays(tmp_path: Path) -> None:
+async def test_files_wait_in_order_while_the_store_is_unavailable(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
     async with RunningArchive(tmp_path, remote).open() as studio:
@@ -192,7 +192,7 @@ async def test_while_the_store_is_away_files_wait_and_their_order_stays(tmp_path
         assert [e.data["n"] for e in studio.events] == list(range(5))
 
 
-async def test_a_file_is_read_wherever_it_is(tmp_path: Path) -> None:
+async def test_a_file_can_be_read_before_and_after_its_upload(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
 
@@ -214,7 +214,7 @@ async def test_a_file_is_read_wherever_it_is(tmp_path: Path) -> None:
         await studio.archive.delete(["c1/a.ts"])  # does not stop the recording
 
 
-async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: Path) -> None:
+async def test_a_failing_upload_of_one_channel_does_not_delay_others(tmp_path: Path) -> None:
     remote = Remote()
 
     async def put(key: str, file: Path) -> None:
@@ -229,7 +229,7 @@ async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: 
         await until(lambda: "good/a.ts" in remote.objects)
 
 
-async def test_after_a_restart_what_waited_is_sent_with_its_events(tmp_path: Path) -> None:
+async def test_waiting_files_are_sent_with_their_events_after_a_restart(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
     async with RunningArchive(tmp_path, remote).open() as studio:
@@ -244,7 +244,7 @@ async def test_after_a_restart_what_waited_is_sent_with_its_events(tmp_path: Pat
         assert [e.data["key"] for e in again.events] == ["c1/a.mp4"]
 
 
-async def test_what_was_being_sent_when_the_process_died_is_sent_again(tmp_path: Path) -> None:
+async def test_an_upload_interrupted_by_a_crash_is_sent_again(tmp_path: Path) -> None:
     sending = tmp_path / "spool/sending/c1/a.mp4"
     sending.parent.mkdir(parents=True)
     sending.write_bytes(b"half sent")
@@ -254,7 +254,7 @@ async def test_what_was_being_sent_when_the_process_died_is_sent_again(tmp_path:
         await studio.archive.flush()
 
 
-async def test_a_newer_file_of_a_key_is_sent_after_the_one_on_its_way(tmp_path: Path) -> None:
+async def test_a_newer_file_is_sent_after_the_running_upload_of_its_key(tmp_path: Path) -> None:
     remote = Remote()
     remote.gate = asyncio.Event()
     async with RunningArchive(tmp_path, remote).open() as studio:
@@ -281,7 +281,7 @@ async def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> 
         assert studio.archive.waiting == (0, 0)
 
 
-def test_a_spool_gives_back_what_was_not_taken_in_front_of_the_others(tmp_path: Path) -> None:
+def test_a_file_given_back_to_the_spool_is_first_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1000)
     for n, key in enumerate(("a/1", "a/2")):
         file = tmp_path / "new"
@@ -294,7 +294,7 @@ def test_a_spool_gives_back_what_was_not_taken_in_front_of_the_others(tmp_path: 
     assert again.bytes == 20
 
 
-async def test_a_file_of_no_name_that_we_give_stays_in_the_spool(tmp_path: Path) -> None:
+async def test_a_file_with_a_foreign_name_stays_in_the_spool(tmp_path: Path) -> None:
     stray = tmp_path / "spool/queue/a\\b"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"x")

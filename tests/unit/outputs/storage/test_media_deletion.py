@@ -1,4 +1,4 @@
-"""Media go with their channel: all of them, nothing else, also what is finished later, also after an outage."""
+"""Media are deleted with their channel: all of them, nothing else, also files that are finished later."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OTHERS = {
 
 
 class Folder(LocalObjects):
-    """A folder that can be away."""
+    """A local store that can be unavailable."""
 
     away = False
     deletions = 0
@@ -109,7 +109,9 @@ async def at_work(one: MediaDeletion) -> AsyncIterator[MediaDeletion]:
         yield one
 
 
-async def test_everything_that_a_channel_recorded_goes_and_nothing_else(folder: Folder, store: SqliteChannels) -> None:
+async def test_all_recordings_of_a_deleted_channel_are_deleted_and_nothing_else(
+    folder: Folder, store: SqliteChannels
+) -> None:
     deleted = await store.delete("c1", NOW, media=True)
     assert await deletion(folder, store).once(deleted) == len(MEDIA)
     assert folder.keys == OTHERS
@@ -124,7 +126,7 @@ async def test_many_are_deleted_in_pages(folder: Folder, store: SqliteChannels) 
     assert folder.deletions == 3
 
 
-async def test_it_is_done_in_the_background_and_somebody_may_wait(folder: Folder, store: SqliteChannels) -> None:
+async def test_media_are_deleted_in_the_background_and_callers_can_wait(folder: Folder, store: SqliteChannels) -> None:
     async with at_work(deletion(folder, store)) as one:
         deleted = await store.delete("c1", NOW, media=True)
         assert one.begin(deleted)
@@ -132,7 +134,7 @@ async def test_it_is_done_in_the_background_and_somebody_may_wait(folder: Folder
         assert folder.keys == OTHERS
 
 
-async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteChannels) -> None:
+async def test_the_deletion_waits_for_an_unavailable_store(folder: Folder, store: SqliteChannels) -> None:
     folder.away = True
     async with at_work(deletion(folder, store)) as one:
         with pytest.raises(StoreUnavailable):
@@ -146,7 +148,7 @@ async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteC
         assert folder.keys == OTHERS
 
 
-async def test_what_is_finished_after_the_deletion_goes_too(
+async def test_recordings_that_are_finished_after_the_deletion_are_deleted_too(
     folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(media_deletion, "PAUSES", (0.0,) * 10_000)
@@ -157,20 +159,20 @@ async def test_what_is_finished_after_the_deletion_goes_too(
         await until(lambda: folder.keys == OTHERS)
 
 
-async def test_a_restart_goes_on_with_what_was_asked_for(folder: Folder, store: SqliteChannels) -> None:
+async def test_a_requested_deletion_continues_after_a_restart(folder: Folder, store: SqliteChannels) -> None:
     await store.delete("c1", NOW, media=True)
     async with at_work(deletion(folder, store)):
         await until(lambda: folder.keys == OTHERS)
 
 
-async def test_kept_media_stay(folder: Folder, store: SqliteChannels) -> None:
+async def test_media_of_a_channel_deleted_without_them_stay(folder: Folder, store: SqliteChannels) -> None:
     await store.delete("c1", NOW - 30 * DAY)
     await deletion(folder, store).round()
     assert folder.keys == MEDIA | OTHERS
     assert (await store.get_deleted("c1")).channel.play_auth == "sign"
 
 
-async def test_a_channel_of_the_same_id_keeps_what_it_recorded(folder: Folder, store: SqliteChannels) -> None:
+async def test_a_new_channel_with_the_same_id_keeps_its_recordings(folder: Folder, store: SqliteChannels) -> None:
     deleted = await store.delete("c1", NOW, media=True)
     await store.add({"id": "c1"})
     own = media_keys.video_key("c1", round((NOW + 60) * 1000))
@@ -179,7 +181,7 @@ async def test_a_channel_of_the_same_id_keeps_what_it_recorded(folder: Folder, s
     assert folder.keys == OTHERS | {own}
 
 
-async def test_what_a_later_channel_of_the_same_id_left_to_be_kept_stays(folder: Folder, store: SqliteChannels) -> None:
+async def test_kept_recordings_of_a_later_channel_with_the_same_id_stay(folder: Folder, store: SqliteChannels) -> None:
     deleted = await store.delete("c1", NOW, media=True)
     await store.add({"id": "c1"})
     own = media_keys.video_key("c1", round((NOW + 60) * 1000))
@@ -190,7 +192,7 @@ async def test_what_a_later_channel_of_the_same_id_left_to_be_kept_stays(folder:
 
 
 @pytest.mark.parametrize("media", [True, False])
-async def test_a_channel_that_left_nothing_is_forgotten_after_a_week(
+async def test_a_deleted_channel_without_media_is_forgotten_after_a_week(
     media: bool, folder: Folder, store: SqliteChannels
 ) -> None:
     await store.add({"id": "c2"})
@@ -204,9 +206,7 @@ async def test_a_channel_that_left_nothing_is_forgotten_after_a_week(
         await store.get_deleted("c2")
 
 
-async def test_late_files_of_a_week_ago_go_before_the_channel_is_forgotten(
-    folder: Folder, store: SqliteChannels
-) -> None:
+async def test_late_files_are_deleted_before_the_channel_is_forgotten(folder: Folder, store: SqliteChannels) -> None:
     await store.delete("c1", NOW, media=True)
     late = deletion(folder, store, NOW + 8 * DAY)
     await late.round()
@@ -218,7 +218,7 @@ async def test_late_files_of_a_week_ago_go_before_the_channel_is_forgotten(
         await store.get_deleted("c1")
 
 
-async def test_every_empty_channel_has_its_turn(
+async def test_every_deleted_channel_without_media_is_checked_in_turn(
     folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.outputs.storage.media_deletion._MAX_CHECKED", 2)
@@ -233,13 +233,13 @@ async def test_every_empty_channel_has_its_turn(
     assert {d.id for d in await store.list_deleted()} == {f"full{n}" for n in range(5)}
 
 
-async def test_it_says_whether_anything_is_there(folder: Folder, store: SqliteChannels) -> None:
+async def test_the_deletion_reports_whether_a_channel_has_media(folder: Folder, store: SqliteChannels) -> None:
     one = deletion(folder, store)
     assert [await one.any_of(id) for id in ("c1", "c10", "films", "nobody")] == [True, True, True, False]
     assert [await one.any_of(id, films=False) for id in ("c1", "c10", "films")] == [True, True, False]
 
 
 @pytest.mark.parametrize("item", [{"id": "c"}, {"id": "c", "media": "Keep"}, {"id": "c", "media": None}])
-def test_what_cannot_be_read_counts_as_without_media(item: dict[str, object]) -> None:
+def test_an_unreadable_record_counts_as_without_media(item: dict[str, object]) -> None:
     assert DeletedChannel(item).without_media
     assert DeletedChannel(item).deleted_at == 0

@@ -1,4 +1,4 @@
-"""Old recordings go, as a whole, and nothing else does."""
+"""Old recordings are deleted as a whole, and nothing else is deleted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Channels:
 
 
 class Media:
-    """A folder of recordings of all ages."""
+    """A folder with recordings of all ages."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -76,14 +76,14 @@ def media(tmp_path: Path) -> Media:
     return Media(tmp_path)
 
 
-async def test_what_is_older_than_the_setting_goes_with_its_empty_folders(media: Media) -> None:
+async def test_recordings_older_than_the_setting_are_deleted_with_empty_folders(media: Media) -> None:
     old, young = media.video("c1", 31), media.video("c1", 1)
     assert await media.retention(30, {"id": "c1"}).run_once() == 1
     assert media.keys == {young}
     assert not (media.root / old).parent.exists()
 
 
-async def test_clips_go_by_their_age_too(media: Media) -> None:
+async def test_clips_are_deleted_by_the_age_of_their_file(media: Media) -> None:
     at = int((NOW - 31 * DAY) * 1000)
     old = media.add(media_keys.clip_key("c1", at, at + 30_000), 31)
     made_later = media.add(media_keys.clip_key("c1", at, at + 20_000), 1)
@@ -93,14 +93,16 @@ async def test_clips_go_by_their_age_too(media: Media) -> None:
 
 
 @pytest.mark.parametrize(("clips", "recordings", "left"), [(7, 0, {"video"}), (60, 7, {"clip"}), (0, 7, set())])
-async def test_clips_may_have_days_of_their_own(media: Media, clips: int, recordings: int, left: set[str]) -> None:
+async def test_clips_can_have_their_own_retention_time(
+    media: Media, clips: int, recordings: int, left: set[str]
+) -> None:
     at = int((NOW - 31 * DAY) * 1000)
     keys = {"clip": media.add(media_keys.clip_key("c1", at, at + 30_000), 31), "video": media.video("c1", 31)}
     await media.retention(0, {"id": "c1", "retentionDays": recordings}, clips=clips).run_once()
     assert media.keys == {keys[kind] for kind in left}
 
 
-async def test_a_channel_can_say_otherwise(media: Media) -> None:
+async def test_a_channel_can_have_its_own_retention_time(media: Media) -> None:
     short, ever, usual = media.video("short", 8), media.video("ever", 400), media.video("usual", 20)
     gone = media.video("usual", 31)
     channels = {"id": "short", "retentionDays": 7}, {"id": "ever", "retentionDays": "0"}, {"id": "usual"}
@@ -110,7 +112,7 @@ async def test_a_channel_can_say_otherwise(media: Media) -> None:
     assert gone not in media.keys
 
 
-async def test_without_a_setting_only_channels_that_say_so_lose_anything(media: Media) -> None:
+async def test_without_a_setting_only_channels_with_a_retention_time_lose_recordings(media: Media) -> None:
     media.video("short", 8)
     other = media.video("other", 4000)
     assert await media.retention(0, {"id": "short", "retentionDays": 7}, {"id": "other"}).run_once() == 1
@@ -118,14 +120,14 @@ async def test_without_a_setting_only_channels_that_say_so_lose_anything(media: 
     assert await media.retention(0, {"id": "other"}).run_once() == 0
 
 
-async def test_recordings_of_a_channel_that_is_gone_go_by_the_setting(media: Media) -> None:
+async def test_recordings_of_an_unknown_channel_follow_the_setting(media: Media) -> None:
     media.video("gone", 31)
     young = media.video("gone", 3)
     await media.retention(30).run_once()
     assert media.keys == {young}
 
 
-async def test_recordings_of_a_deleted_channel_are_kept_as_long_as_it_said(media: Media) -> None:
+async def test_recordings_of_a_deleted_channel_keep_its_retention_time(media: Media) -> None:
     media.video("short", 8)
     ever = media.video("ever", 400)
     channels = (
@@ -137,7 +139,7 @@ async def test_recordings_of_a_deleted_channel_are_kept_as_long_as_it_said(media
     assert await media.retention(30, *channels).run_once() == 0
 
 
-async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Media) -> None:
+async def test_a_channel_deleted_during_the_run_keeps_its_retention_time(media: Media) -> None:
     ever = media.video("ever", 400)
 
     class Moving(Channels):
@@ -162,20 +164,20 @@ async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Med
     assert media.keys == {ever}
 
 
-async def test_a_session_goes_with_its_segments_and_stays_with_them(media: Media) -> None:
+async def test_a_session_is_deleted_or_kept_with_all_its_segments(media: Media) -> None:
     media.session("c1", 40, 5)
     young = media.session("c1", 5, 5)
     assert await media.retention(30, {"id": "c1"}).run_once() == 6
     assert media.keys == set(young)
 
 
-async def test_a_segment_that_a_playlist_names_stays_however_old(media: Media) -> None:
+async def test_a_segment_of_any_age_stays_while_a_playlist_names_it(media: Media) -> None:
     keys = media.session("c1", 60, 10, newest=1)
     assert await media.retention(30, {"id": "c1"}).run_once() == 0
     assert media.keys == set(keys)
 
 
-async def test_a_segment_that_its_playlist_has_let_go_of_goes(media: Media) -> None:
+async def test_an_old_segment_missing_in_its_playlist_is_deleted(media: Media) -> None:
     keys = media.session("c1", 60, 10, newest=1)
     stray = media.add(media_keys.segment_key("c1", round((NOW - 90 * DAY) * 1000)), 90)
     await media.retention(30, {"id": "c1"}).run_once()
@@ -183,7 +185,7 @@ async def test_a_segment_that_its_playlist_has_let_go_of_goes(media: Media) -> N
     assert stray not in media.keys
 
 
-async def test_what_has_none_of_our_names_is_not_touched(media: Media) -> None:
+async def test_files_with_foreign_names_are_not_deleted(media: Media) -> None:
     keys = {
         media.add(key, 4000)
         for key in ("c1/film.mp4", "c1/mp4/2020/1/1/holiday.mp4", "uploads/old.mp4", "c1/720p/5.ts", "notes.txt",
@@ -193,14 +195,14 @@ async def test_what_has_none_of_our_names_is_not_touched(media: Media) -> None:
     assert media.keys == keys
 
 
-async def test_images_and_clips_of_motion_go_too(media: Media) -> None:
+async def test_old_images_and_motion_clips_are_deleted_too(media: Media) -> None:
     media.add("c1/images/2020/1/1/capture-2020-01-01_00-00-00.jpg", 40)
     media.add("c1/motion/images/2020/1/1/2020-01-01_00-00-00-000_0-50_.jpeg", 40)
     media.add("c1/motion/mp4/2020/1/1/2020-01-01_00-00-00-000_0-50_.mp4", 40)
     assert await media.retention(30, {"id": "c1"}).run_once() == 3
 
 
-async def test_a_file_that_was_copied_here_lately_is_not_old(media: Media) -> None:
+async def test_a_recently_copied_file_is_not_deleted(media: Media) -> None:
     key = media.add("c1/images/2020/1/1/capture-2020-01-01_00-00-00.jpg", 2)
     await media.retention(30, {"id": "c1"}).run_once()
     assert media.keys == {key}

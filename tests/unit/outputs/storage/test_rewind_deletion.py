@@ -80,12 +80,12 @@ async def test_only_old_sessions_for_rewinding_are_deleted(tmp_path: Path) -> No
     assert await one.run_once() == 0
 
 
-async def test_a_session_whose_end_is_in_reach_stays(tmp_path: Path) -> None:
+async def test_a_session_stays_while_rewinding_can_reach_its_end(tmp_path: Path) -> None:
     session(tmp_path, "a", 6, kept=False, seconds=HOUR)  # it lasted five hours
     assert await deletion(tmp_path, {"id": "a", "rewind": 4}).run_once() == 0
 
 
-async def test_sessions_go_when_rewind_is_switched_off(tmp_path: Path) -> None:
+async def test_sessions_are_deleted_when_rewind_is_switched_off(tmp_path: Path) -> None:
     session(tmp_path, "a", 1, kept=False)
     assert await deletion(tmp_path, {"id": "a", "rewind": 0}).run_once() == 6
     assert not stored(tmp_path)

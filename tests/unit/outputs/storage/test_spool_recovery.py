@@ -1,4 +1,4 @@
-"""Several processes on one data folder: what a crash left is taken by one, what a living sibling has by nobody."""
+"""Several processes on one data folder: one takes over files of a dead process, none those of a running one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def scrap_of_a_dead_process(folder: Path) -> Path:
-    """An unfinished recording that nobody writes any more."""
+    """Leaves an unfinished recording of a process that has ended."""
     dead = RunningArchive(folder / "dead")
     async with dead.open():
         stream = stream_of(video_time=60)
@@ -43,7 +43,7 @@ async def scrap_of_a_dead_process(folder: Path) -> Path:
     return place / scrap.name
 
 
-async def test_of_many_that_start_at_once_one_finishes_what_a_crash_left(tmp_path: Path) -> None:
+async def test_one_of_many_starting_processes_finishes_an_abandoned_recording(tmp_path: Path) -> None:
     await scrap_of_a_dead_process(tmp_path)
     studios = [RunningArchive(tmp_path) for _ in range(6)]
     async with contextlib.AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ async def test_of_many_that_start_at_once_one_finishes_what_a_crash_left(tmp_pat
 
 
 class Slow(LocalObjects):
-    """Takes files only when it may."""
+    """A store that accepts files only when the test permits."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -73,7 +73,7 @@ class Slow(LocalObjects):
         await super().put(key, file)
 
 
-async def test_a_movie_that_a_living_sibling_brings_away_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_movie_that_a_running_sibling_stores_is_not_taken_over(tmp_path: Path) -> None:
     await scrap_of_a_dead_process(tmp_path)
     one, other = RunningArchive(tmp_path), RunningArchive(tmp_path)
     slow = one.archive._objects = Slow(tmp_path / "media")  # type: ignore[assignment]
@@ -88,7 +88,7 @@ async def test_a_movie_that_a_living_sibling_brings_away_is_left_to_it(tmp_path:
     assert (len(one.events), len(one.files()), one.scratch()) == (1, 1, [])
 
 
-async def test_a_session_that_a_living_sibling_writes_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_session_that_a_running_sibling_writes_is_not_taken_over(tmp_path: Path) -> None:
     one = RunningArchive(tmp_path)
     async with one.open():
         stream = stream_of(ondemand_time=2)
@@ -127,7 +127,7 @@ def left(base: Path, process: str, *keys: str, sending: str = "") -> Path:
     return process_folder(base, process)
 
 
-async def test_what_a_dead_sibling_had_to_send_is_sent_in_its_order_with_its_news(tmp_path: Path) -> None:
+async def test_waiting_files_of_a_dead_sibling_are_sent_in_order_with_events(tmp_path: Path) -> None:
     left(tmp_path / "spool", "h.2", "c1/1.ts", "c1/2.ts", "c1/3.ts", sending="c1/1.ts")
     remote = Remote()
     async with RunningArchive(tmp_path, remote, "h.1").open() as studio:
@@ -140,7 +140,7 @@ async def test_what_a_dead_sibling_had_to_send_is_sent_in_its_order_with_its_new
     assert not [p for p in (tmp_path / "spool").rglob("*") if p.is_file()]
 
 
-async def test_what_a_living_sibling_has_to_send_is_left_to_it(tmp_path: Path) -> None:
+async def test_waiting_files_of_a_running_sibling_are_not_taken_over(tmp_path: Path) -> None:
     away, remote = Remote(), Remote()
     away.away = True
     async with RunningArchive(tmp_path, away, "h.1").open() as one:
@@ -155,7 +155,7 @@ async def test_what_a_living_sibling_has_to_send_is_left_to_it(tmp_path: Path) -
     assert away.order == ["c1/a.ts"]
 
 
-async def test_one_process_alone_sends_what_several_left(tmp_path: Path) -> None:
+async def test_a_single_process_sends_files_that_several_left(tmp_path: Path) -> None:
     for process in ("h.1", "h.2"):
         left(tmp_path / "spool", process, f"{process}/1.ts")
     remote = Remote()
@@ -167,7 +167,7 @@ async def test_one_process_alone_sends_what_several_left(tmp_path: Path) -> None
     assert sorted(remote.objects) == ["h.1/1.ts", "h.2/1.ts"]
 
 
-async def test_several_processes_send_what_one_alone_left_once(tmp_path: Path) -> None:
+async def test_several_processes_send_files_of_a_single_process_once(tmp_path: Path) -> None:
     left(tmp_path / "spool", "", *(f"c1/{n}.ts" for n in range(20)))
     remote = Remote()
     async with contextlib.AsyncExitStack() as stack:
@@ -181,7 +181,7 @@ async def test_several_processes_send_what_one_alone_left_once(tmp_path: Path) -
     assert remote.order == [f"c1/{n}.ts" for n in range(20)], "by one of them, in order"
 
 
-def test_of_two_files_of_one_name_the_newer_is_kept(tmp_path: Path) -> None:
+def test_the_newer_of_two_files_with_the_same_name_is_kept(tmp_path: Path) -> None:
     for process, age in (("h.1", 50), ("h.2", 10)):
         file = left(tmp_path, process, "c1/image.jpg") / "queue/c1/image.jpg"
         file.write_text(process)
@@ -193,7 +193,7 @@ def test_of_two_files_of_one_name_the_newer_is_kept(tmp_path: Path) -> None:
     heir.close()
 
 
-def test_the_spool_of_a_process_that_ended_well_is_taken_away_but_not_with_files_in_it(tmp_path: Path) -> None:
+def test_a_process_that_ends_removes_its_spool_only_if_it_is_empty(tmp_path: Path) -> None:
     for process, files in (("h.1", ()), ("h.2", ("c1/1.ts",))):
         inheritance = SpoolRecovery(tmp_path, process)
         inheritance.open()

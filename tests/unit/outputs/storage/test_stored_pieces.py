@@ -73,12 +73,12 @@ async def test_the_newest_piece_is_the_one_that_ends_last(tmp_path: Path, pieces
     assert newest is not None and newest.end == START + 40
 
 
-def test_lines_of_other_writers_are_ignored() -> None:
+def test_playlist_lines_of_other_programs_are_ignored() -> None:
     text = b"#EXTM3U\n720p/1800000000000.ts\n#EXT-X-PROGRAM-DATE-TIME:9999-99-99T00:00:00Z\n#EXTINF:2,\nhttp://b/c.ts\n"
     assert list(read_playlist("a", text)) == []
 
 
-async def test_the_list_of_mp4_recordings_is_none_itself(tmp_path: Path, pieces: StoredPieces) -> None:
+async def test_the_playlist_of_mp4_recordings_is_not_a_recording(tmp_path: Path, pieces: StoredPieces) -> None:
     write_movie(tmp_path, START, 30)
     (folder,) = {path.parent for path in tmp_path.rglob("*.mp4")}
     (folder / "vod-index.m3u8").write_text("#EXTM3U\n")

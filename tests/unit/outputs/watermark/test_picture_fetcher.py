@@ -15,7 +15,7 @@ from tests.support.builders import channel
 
 
 class Server:
-    """Answers what it is told to."""
+    """A server with a set answer."""
 
     def __init__(self) -> None:
         self.body = b"picture"
@@ -97,19 +97,19 @@ async def test_reasons_name_the_host_and_never_the_rest_of_the_address() -> None
     assert "secret" not in said
 
 
-async def test_a_picture_that_is_too_large_is_given_up() -> None:
+async def test_the_download_of_a_picture_that_is_too_large_stops() -> None:
     async with serving() as server:
         async with asyncio.timeout(20):
             assert "more than 100000 bytes" in await away(pictures(picture_bytes="100000"), f"{server.url}/endless")
 
 
-async def test_a_server_that_does_not_answer_is_given_up() -> None:
+async def test_the_download_from_a_silent_server_times_out() -> None:
     async with serving() as server:
         server.hangs = True
         assert "does not answer within 0.2 s" in await away(pictures(picture_timeout="0.2"), f"{server.url}/a.png")
 
 
-async def test_the_last_good_copy_is_shown_while_the_picture_is_away() -> None:
+async def test_the_last_good_copy_is_shown_while_the_picture_is_unavailable() -> None:
     async with serving() as server:
         kept = pictures()
         await kept.fetch(f"{server.url}/a.png")
@@ -134,7 +134,7 @@ async def dressed(dresser: WatermarkAssets) -> None:
     await dresser.ready(10)
 
 
-async def test_the_mark_gets_its_picture_and_keeps_it_while_the_text_changes() -> None:
+async def test_the_watermark_keeps_its_picture_when_the_text_changes() -> None:
     async with serving() as server:
         fields = {"isWaterMark": True, "isImageWaterMark": True, "ImageURL": f"{server.url}/a.png"}
         dresser = WatermarkAssets(pictures(), channel(**fields, WaterMarkText="one"))
@@ -152,7 +152,7 @@ async def test_the_mark_gets_its_picture_and_keeps_it_while_the_text_changes() -
     assert server.asked == ["/a.png"]
 
 
-async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
+async def test_without_its_picture_the_watermark_shows_the_text_and_has_a_note() -> None:
     async with serving() as server:
         server.status = 404
         fields = {"isWaterMark": True, "isImageWaterMark": True, "ImageURL": f"{server.url}/a.png"}
@@ -172,7 +172,7 @@ async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
         await asyncio.wait([running])
 
 
-async def test_the_mark_before_is_shown_until_the_new_picture_is_there_or_takes_too_long(
+async def test_the_old_watermark_is_shown_until_the_new_picture_loads_or_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.outputs.watermark.watermark_assets._MAX_HOLD_SECONDS", 0.05)

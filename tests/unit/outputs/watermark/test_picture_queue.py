@@ -1,4 +1,4 @@
-"""Pictures on their way to a watermark's worker, and back into their places among the sound."""
+"""Pictures are queued for a watermark worker and put back in order with the sound."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TRACKS = Tracks(VIDEO, AUDIO, 0)
 
 
 async def taken(feed: PictureQueue, count: int) -> list[Tracks | AccessUnit]:
-    """What a reader gets first."""
+    """The first items that a reader gets."""
     items: list[Tracks | AccessUnit] = []
     async for item in feed:
         items.append(item)
@@ -30,7 +30,7 @@ def times(items: Sequence[StreamItem]) -> list[int]:
     return [i.dts for i in items if isinstance(i, AccessUnit | Timed)]
 
 
-async def test_tracks_and_pictures_come_in_order_what_is_to_be_caught_up_with_first() -> None:
+async def test_refilled_items_come_first_and_then_later_items_in_order() -> None:
     feed = PictureQueue(3)
     feed.add(picture(100))
     feed.refill([TRACKS, picture(0, key=True), picture(50)])
@@ -41,7 +41,7 @@ async def test_tracks_and_pictures_come_in_order_what_is_to_be_caught_up_with_fi
     assert [type(i) for i in items] == [Tracks, AccessUnit, AccessUnit, AccessUnit, Tracks]
 
 
-async def test_at_the_bound_what_waits_is_dropped_up_to_the_next_key_frame() -> None:
+async def test_at_the_time_limit_waiting_pictures_are_dropped_until_a_key_frame() -> None:
     feed = PictureQueue(1)
     feed.tracks(TRACKS)
     for n in range(50):
@@ -53,7 +53,7 @@ async def test_at_the_bound_what_waits_is_dropped_up_to_the_next_key_frame() -> 
     assert len(times(items)) + feed.dropped == 50
 
 
-async def test_at_the_bound_in_bytes_it_is_the_same() -> None:
+async def test_at_the_size_limit_waiting_pictures_are_dropped_until_a_key_frame() -> None:
     feed = PictureQueue(1_000, max_bytes=1_000)
     for n in range(50):
         feed.add(picture(n * 100, key=n % 20 == 0, size=100))
@@ -65,7 +65,7 @@ async def test_at_the_bound_in_bytes_it_is_the_same() -> None:
     assert len(items) + feed.dropped == 50
 
 
-async def test_what_is_to_be_caught_up_with_does_not_count_as_waiting() -> None:
+async def test_refilled_pictures_do_not_count_as_waiting() -> None:
     feed = PictureQueue(1)
     feed.refill([picture(n * 100, key=not n) for n in range(100)])
     feed.add(picture(10_000))
@@ -90,7 +90,7 @@ def filled(*items: StreamItem, most: int = 10_000) -> Interleave:
     return order
 
 
-def test_a_picture_comes_with_the_sound_that_stood_before_and_behind_its_original() -> None:
+def test_a_picture_returns_with_the_sound_around_its_original() -> None:
     order = filled(TRACKS, sound(0), picture(10, key=True), sound(20), sound(40), picture(50), sound(60), picture(90))
     coded = picture(10, key=True, size=3)
     items = list(order.replace(coded))
@@ -100,38 +100,38 @@ def test_a_picture_comes_with_the_sound_that_stood_before_and_behind_its_origina
     assert times(list(order.replace(picture(50)))) == [50, 60]
 
 
-def test_decode_times_that_are_a_millisecond_off_find_their_place() -> None:
+def test_a_picture_matches_an_original_one_millisecond_earlier_or_later() -> None:
     for off in (-1, 0, 1):
         order = filled(sound(0), picture(33), sound(40), picture(67), sound(70), picture(100))
         list(order.replace(picture(33)))
         assert times(list(order.replace(picture(67 + off)))) == ([67 + off, 70] if off >= -2 else [])
 
 
-def test_originals_for_which_nothing_came_are_left_out() -> None:
+def test_originals_without_a_returned_picture_are_left_out() -> None:
     order = filled(picture(0), sound(5), picture(33), sound(40), picture(67), sound(70), picture(100))
     assert times(list(order.replace(picture(67)))) == [5, 40, 67, 70]
 
 
-def test_a_picture_without_an_original_takes_nothing_away() -> None:
+def test_a_picture_without_an_original_removes_no_other_item() -> None:
     order = filled(sound(0), picture(33), sound(40))
     assert times(list(order.replace(picture(10)))) == [10, 0]
     assert times(list(order.replace(picture(33)))) == [33, 40]
 
 
-def test_new_tracks_wait_for_the_picture_behind_them() -> None:
+def test_new_tracks_wait_for_the_picture_after_them() -> None:
     later = Tracks(VIDEO, None, 1)
     order = filled(picture(0), sound(5), later, picture(33))
     assert list(map(type, order.replace(picture(0)))) == [AccessUnit, AccessUnit]
     assert next(iter(order.replace(picture(33)))) is later
 
 
-def test_what_is_left_at_the_end_is_everything_but_the_pictures() -> None:
+def test_the_rest_at_the_end_has_all_items_except_pictures() -> None:
     order = filled(picture(0), sound(5), Timed(6, "x", b""), picture(33), sound(40))
     assert times(list(order.rest())) == [5, 6, 40]
     assert len(order._items) == 0
 
 
-def test_sound_for_which_no_picture_comes_is_bounded_and_counted() -> None:
+def test_sound_without_a_following_picture_is_bounded_and_counted() -> None:
     order = Interleave(1_000)
     order.add(TRACKS)
     for n in range(1_000):
@@ -142,7 +142,7 @@ def test_sound_for_which_no_picture_comes_is_bounded_and_counted() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=60), st.data())
-def test_no_sound_is_lost_or_moved_whatever_pictures_come_back(
+def test_no_sound_is_lost_or_moved_for_any_returned_pictures(
     items: list[tuple[bool, int]], data: st.DataObject
 ) -> None:
     order, now, video, audio = Interleave(1_000_000), 0, [], []
@@ -160,7 +160,7 @@ def test_no_sound_is_lost_or_moved_whatever_pictures_come_back(
 
 @pytest.mark.parametrize("seconds", [0.5, 3])
 @given(st.lists(st.booleans(), max_size=200))
-def test_a_feed_never_begins_a_group_in_the_middle(seconds: float, keys: list[bool]) -> None:
+def test_the_queue_never_begins_in_the_middle_of_a_group(seconds: float, keys: list[bool]) -> None:
     async def run() -> None:
         feed = PictureQueue(seconds)
         for n, key in enumerate([True, *keys]):

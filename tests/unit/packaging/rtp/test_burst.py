@@ -1,4 +1,4 @@
-"""RtpBurst: its packets are those of its runs, and a viewer sends them in order with what follows."""
+"""RtpBurst: its packets are those of its runs, and later packets follow them in order."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def sent(watcher: Watcher) -> None:
 @example(120, 1200, 1199, [1, 1, 1, 1])
 @example(120, 1200, 719, [1])
 @example(60, 1200, 1199, [2, 1])
-def test_timestamps_rise_whatever_the_viewer_asks_for(rate: int, gop: int, join: int, requests: list[int]) -> None:
+def test_timestamps_rise_for_any_requests_of_the_viewer(rate: int, gop: int, join: int, requests: list[int]) -> None:
     async def play() -> None:
         stream = builders.stream()
         stream.set_tracks(VIDEO, AUDIO, {}, True)

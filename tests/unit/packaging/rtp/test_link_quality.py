@@ -15,7 +15,7 @@ def test_repairable_losses_change_nothing() -> None:
     assert not asked(LinkQuality(), 0, 300, 0.06)
 
 
-def test_losses_and_queues_ask_for_less_after_three_reports() -> None:
+def test_losses_and_queues_cause_smaller_pictures_after_three_reports() -> None:
     assert asked(LinkQuality(), 0, 12, 0.3) == [(2, -1), (9, -1)]
     link = LinkQuality()
     assert not asked(link, 0, 5, 0.0)
@@ -31,7 +31,7 @@ def test_single_bad_reports_change_nothing() -> None:
         assert not asked(link, second + 2, second + 3, 0.05)
 
 
-def test_more_is_tried_after_a_good_time_which_doubles_after_each_failure() -> None:
+def test_the_wait_before_larger_pictures_grows_after_each_failure() -> None:
     link, larger, tried = LinkQuality(), True, []
     for second in range(2_000):
         step = link.report(0.5 if larger else 0.0, 0.03, float(second))

@@ -19,7 +19,7 @@ from tests.unit.packaging.rtp.test_requests import picture
 
 
 class Sender:
-    """A transport that keeps what it was given."""
+    """A transport that records the sent packets and reports."""
 
     def __init__(self) -> None:
         self.packets: list[bytes] = []
@@ -41,7 +41,7 @@ class Sender:
 
     @property
     def sources(self) -> list[int]:
-        """Of each picture: the bytes of its last packet tell the stream."""
+        """The length of the last packet of each picture, which identifies the stream."""
         return [len(p) for p in self.packets if p[1] & 0x80]
 
 

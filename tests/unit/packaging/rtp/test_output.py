@@ -1,4 +1,4 @@
-"""RtpOutput and SoundFeed: who counts as a viewer, reports, and sound that is late."""
+"""RtpOutput and SoundFeed: which viewers are counted, reports, and sound that is late."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def opus(at_ms: int, size: int = 40) -> AccessUnit:
 
 
 class Sound:
-    """Where sound comes from; attached: whether somebody wants it."""
+    """A source of sound that records its feed."""
 
     def __init__(self) -> None:
         self.feed: SoundFeed | None = None
@@ -97,7 +97,7 @@ async def test_the_end_of_the_stream_ends_every_viewer_once() -> None:
     assert set(watchers[0].ends) == {EndReason.PUBLISHER_GONE}
 
 
-async def test_sound_has_one_number_for_all_and_a_marker_after_a_gap() -> None:
+async def test_sound_has_the_same_numbers_for_all_and_a_marker_after_gaps() -> None:
     publisher, output, sound, _ = live()
     for n in range(26):
         publisher.push(coded(n * 40, n == 0, 100), n * 0.04)

@@ -1,4 +1,4 @@
-"""What viewers ask a video feed for: lost packets again, and a picture to begin with."""
+"""Requests of viewers to a video feed: lost packets again, and a picture to begin with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import builders
 
 
 class Sender:
-    """A transport that keeps what it was given."""
+    """A transport that records the sent packets."""
 
     def __init__(self) -> None:
         self.packets: list[bytes] = []
@@ -79,7 +79,7 @@ async def test_a_packet_that_is_lost_again_is_sent_twice(rig: Rig) -> None:
     rig.feed.leave(rig.viewer)
 
 
-async def test_what_was_repeated_is_remembered_for_a_bounded_number_of_packets(rig: Rig) -> None:
+async def test_the_number_of_remembered_retransmissions_is_bounded(rig: Rig) -> None:
     assert [rig.viewer.copies_of(n) for n in range(65)] == [1] * 65
     assert [rig.viewer.copies_of(n) for n in (64, 1, 0)] == [2, 2, 1]
 
@@ -107,7 +107,7 @@ async def test_a_viewer_that_cannot_begin_asks_the_publisher_for_a_key_frame(
     rig.feed.leave(rig.viewer)
 
 
-async def test_of_one_request_a_bounded_number_of_packets_is_looked_for(rig: Rig) -> None:
+async def test_the_number_of_packets_per_request_is_bounded(rig: Rig) -> None:
     rig.publisher.push(picture(0, key=True), 0.0)
     rig.feed.join(rig.viewer)
     asked = iter(range(2_000))
@@ -116,7 +116,7 @@ async def test_of_one_request_a_bounded_number_of_packets_is_looked_for(rig: Rig
     rig.feed.leave(rig.viewer)
 
 
-async def test_requests_for_a_long_gop_give_no_more_bytes_than_the_stream(
+async def test_repeated_bursts_of_a_long_gop_do_not_exceed_the_streams_bitrate(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -147,7 +147,7 @@ async def test_requests_for_a_long_gop_give_no_more_bytes_than_the_stream(
     rig.feed.leave(rig.viewer)
 
 
-async def test_a_stream_without_publisher_or_with_one_that_cannot_is_not_asked(rig: Rig) -> None:
+async def test_key_frames_are_not_requested_without_a_publisher_that_supports_it(rig: Rig) -> None:
     rig.publisher.ask_key_frame = None
     rig.stream.request_key_frame(0.0)
     rig.publisher.ask_key_frame = rig.ask
@@ -156,7 +156,7 @@ async def test_a_stream_without_publisher_or_with_one_that_cannot_is_not_asked(r
     assert rig.asked == 0
 
 
-async def test_a_packet_from_before_a_repeated_beginning_is_not_mistaken_for_another(rig: Rig) -> None:
+async def test_a_packet_from_before_a_second_burst_is_not_confused_with_another(rig: Rig) -> None:
     rig.publisher.push(picture(0, key=True), 0.0)
     rig.feed.join(rig.viewer)
     for n in range(1, 5):

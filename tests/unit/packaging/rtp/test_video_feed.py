@@ -130,7 +130,7 @@ async def test_lost_packets_of_the_burst_and_after_it_are_sent_again(types: Payl
     feed.leave(watcher.viewer)
 
 
-async def test_unknown_numbers_are_not_answered() -> None:
+async def test_requests_for_unknown_numbers_are_not_answered() -> None:
     stream, feed, _ = live()
     stream.push(coded(0, True))
     watcher = Watcher()
@@ -144,7 +144,7 @@ async def test_unknown_numbers_are_not_answered() -> None:
     feed.leave(watcher.viewer)
 
 
-async def test_numbers_of_before_a_second_burst_are_not_answered_with_other_packets(
+async def test_numbers_from_before_a_second_burst_never_get_other_packets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(video_feed, "_RESTART_SECONDS", 0.0)
@@ -168,7 +168,7 @@ async def test_numbers_of_before_a_second_burst_are_not_answered_with_other_pack
     feed.leave(watcher.viewer)
 
 
-async def test_the_repair_share_is_bounded() -> None:
+async def test_the_share_of_retransmissions_is_bounded() -> None:
     stream, feed, _ = live()
     stream.push(coded(0, True, 200_000))
     watcher = Watcher()
@@ -334,7 +334,7 @@ STEPS = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(STEPS, st.sampled_from([0, 0x7FF0, 0xFFF0]))
-def test_no_number_is_used_for_other_bytes_whatever_viewers_do(steps: list[tuple[str, bool, int]], first: int) -> None:
+def test_no_number_is_used_for_other_bytes_in_random_sessions(steps: list[tuple[str, bool, int]], first: int) -> None:
     async def play() -> None:
         stream, feed, _ = live()
         feed._sequence = first

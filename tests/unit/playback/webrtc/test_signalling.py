@@ -1,4 +1,4 @@
-"""Sessions of WHIP and WHEP as HTTP resources (RFC 9725): bodies, media types, entity tags, and what each end frees."""
+"""Sessions of WHIP and WHEP as HTTP resources (RFC 9725): requests, entity tags, and freed resources."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Owner(Recorder):
 
 
 class Lab:
-    """An HTTP server that opens sessions. accepted: replaces what answers an offer."""
+    """An HTTP server that opens sessions. answer: replaces the answer to an offer."""
 
     def __init__(self, listener: Listener, sessions: Signalling, wire: Wire) -> None:
         self.listener, self.sessions, self.wire = listener, sessions, wire
@@ -164,7 +164,7 @@ async def test_a_body_that_is_no_offer_is_refused_with_a_reason_and_opens_nothin
         assert not lab.entered.is_set() and not len(lab.sessions) and not lab.wire.endpoint.peers
 
 
-async def test_bytes_after_the_offer_are_no_second_request() -> None:
+async def test_bytes_after_the_offer_are_not_read_as_a_second_request() -> None:
     async with serving_sessions() as lab:
         text = offer(Client(), "sendonly")
         head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {SDP}\r\nContent-Length: {len(text)}\r\n\r\n"
@@ -179,7 +179,7 @@ async def test_bytes_after_the_offer_are_no_second_request() -> None:
     ("error", "status"),
     [(OfferRefused(406, "no codec"), 406), (OfferRefused(422, "two"), 422), (AtCapacity("full"), 503)],
 )
-async def test_the_reason_of_a_refusal_is_told(error: Exception, status: int) -> None:
+async def test_a_refused_offer_gets_the_reason(error: Exception, status: int) -> None:
     def refuse(offered: Offer) -> Response:
         raise error
 
@@ -198,7 +198,7 @@ async def test_an_endpoint_without_room_answers_503() -> None:
         assert len(lab.sessions) == 1
 
 
-async def test_a_process_that_stops_takes_no_offers_and_keeps_its_sessions() -> None:
+async def test_a_stopping_process_refuses_offers_and_keeps_its_sessions() -> None:
     async with serving_sessions() as lab:
         client, path, etag = await lab.open()
         lab.sessions.stop_accepting()
@@ -283,7 +283,7 @@ async def test_a_restart_answers_with_new_credentials_candidates_and_entity_tag(
 # ---- the end ----
 
 
-async def test_a_session_is_deleted_once_whatever_its_entity_tag_is() -> None:
+async def test_a_session_is_deleted_once_with_any_entity_tag() -> None:
     async with serving_sessions() as lab:
         _, path, _ = await lab.open()
         assert (await lab.send("DELETE", path, If_Match='"other"')).status == 200
@@ -293,7 +293,7 @@ async def test_a_session_is_deleted_once_whatever_its_entity_tag_is() -> None:
             assert (await lab.send(method, path, FRESH, FRAGMENT, If_Match="*")).status == 404
 
 
-async def test_a_session_takes_no_other_methods() -> None:
+async def test_a_session_accepts_no_other_methods() -> None:
     async with serving_sessions() as lab:
         _, path, _ = await lab.open()
         for method in ("POST", "PUT"):
@@ -301,7 +301,7 @@ async def test_a_session_takes_no_other_methods() -> None:
             assert (reply.status, reply.headers["allow"]) == (405, "DELETE, OPTIONS, PATCH, POST")
 
 
-async def test_a_session_that_never_connects_ends_and_is_gone() -> None:
+async def test_a_session_that_never_connects_ends_and_is_removed() -> None:
     async with serving_sessions(connect_timeout=5, half_open=1, half_open_per_address=1) as lab:
         _, path, _ = await lab.open()
         lab.wire.clock.now += 5
@@ -363,7 +363,7 @@ async def test_the_answer_names_the_stun_and_turn_servers() -> None:
         (",".join(["stun:a.example"] * 9), False),
     ],
 )
-def test_the_setting_takes_only_servers(value: str, is_valid: bool) -> None:
+def test_the_setting_accepts_only_addresses_of_ice_servers(value: str, is_valid: bool) -> None:
     environment = {"MILLRACE_WEBRTC__ICE_SERVERS": value}
     if is_valid:
         assert len(load(environ=environment, overrides=[]).webrtc.ice_servers) == len(

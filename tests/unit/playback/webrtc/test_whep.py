@@ -1,4 +1,4 @@
-"""WHEP: who may watch, what an offer gets, and that each end gives back quota, pictures and session."""
+"""WHEP: permission, answers to offers, and the release of quota, pictures and session at each end."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def viewers(publisher: StreamPublisher) -> int:
     return publisher.stream.viewers[KIND]
 
 
-async def test_a_viewer_gets_the_tracks_that_it_asks_for_and_gives_all_back() -> None:
+async def test_a_viewer_gets_its_requested_tracks_and_releases_everything_at_the_end() -> None:
     async with serving_viewers() as lab:
         publisher = lab.live(OPUS)
         await until(lambda: publisher.stream.output(KIND))
@@ -200,7 +200,7 @@ async def test_a_viewer_that_connects_after_the_end_of_the_stream_ends_at_once(k
         lab.assert_nothing_is_held()
 
 
-async def test_a_viewer_that_never_connects_gives_all_back() -> None:
+async def test_a_viewer_that_never_connects_releases_everything() -> None:
     async with serving_viewers() as lab:
         publisher = lab.live()
         await until(lambda: publisher.stream.output(KIND))
@@ -220,7 +220,7 @@ async def test_a_viewer_that_never_connects_gives_all_back() -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(OutputError("no encoder"), 406), (AtCapacity("all are busy"), 503), (ValueError("bug"), 500)]
 )
-async def test_without_pictures_the_viewer_is_told_and_its_place_is_free(error: Exception, status: int) -> None:
+async def test_without_pictures_the_viewer_gets_the_reason_and_its_place_is_free(error: Exception, status: int) -> None:
     async with serving_viewers() as lab:
         publisher = lab.live(OPUS)
         await until(lambda: publisher.stream.output(KIND))
@@ -232,7 +232,7 @@ async def test_without_pictures_the_viewer_is_told_and_its_place_is_free(error: 
             lab.assert_nothing_is_held()
 
 
-async def test_an_endpoint_without_room_gives_the_pictures_back() -> None:
+async def test_an_endpoint_without_room_releases_the_pictures() -> None:
     async with serving_viewers(half_open_per_address=1) as lab:
         publisher = lab.live()
         await until(lambda: publisher.stream.output(KIND))
@@ -243,7 +243,7 @@ async def test_an_endpoint_without_room_gives_the_pictures_back() -> None:
         lab.wire.endpoint.tick(lab.wire.clock())
 
 
-async def test_a_viewer_that_leaves_while_its_pictures_are_made_gives_its_place_back() -> None:
+async def test_a_viewer_that_leaves_while_its_pictures_are_made_releases_its_place() -> None:
     async with serving_viewers() as lab:
         publisher = lab.live()
         await until(lambda: publisher.stream.output(KIND))

@@ -1,4 +1,4 @@
-"""Two sans-I/O ends talking to each other, and a scripted client for what no well-behaved one would say."""
+"""Two sans-I/O ends that talk to each other, and a scripted client for invalid messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.protocols.rtmp.url import parse_url
 def talk(
     client: ClientConnection, server: ServerConnection, answer: Callable[[Any], None] = lambda event: None
 ) -> tuple[list[Any], list[Any]]:
-    """Carries bytes until both are silent; the client's and the server's events."""
+    """Carries bytes until both are silent; returns the events of the client and of the server."""
     heard: tuple[list[Any], list[Any]] = ([], [])
     while True:
         up, down = client.data_to_send(), server.data_to_send()
@@ -36,7 +36,7 @@ def a_client(
 
 
 class Scripted:
-    """A client that says exactly what it is told: raw messages to a server, and the server's messages back."""
+    """A client that sends exact raw messages to a server and reads the server's messages."""
 
     def __init__(self, server: ServerConnection | None = None) -> None:
         self.server = server or ServerConnection()
@@ -47,14 +47,14 @@ class Scripted:
         self.server.receive(bytes(1536))
 
     def message(self, kind: int, payload: bytes, stream: int = 0, time: int = 0) -> list[Any]:
-        """Sends one message; the server's events."""
+        """Sends one message; returns the events of the server."""
         return self.server.receive(self.writer.write(3, kind, time, stream, payload))
 
     def command(self, name: str, transaction: float, *values: Any, stream: int = 0) -> list[Any]:
         return self.message(20, amf0.encode(name, transaction, *values), stream)
 
     def heard(self) -> list[Message]:
-        """What the server sent since the last call."""
+        """The messages that the server has sent since the last call."""
         return self.reader.receive(self.server.data_to_send())
 
     def commands(self) -> list[list[Any]]:
@@ -69,7 +69,7 @@ class Scripted:
         return self.command("connect", 1, {"app": app, "tcUrl": "rtmp://h/stream", **more})
 
     def publishing(self, name: str = "id?sign=1-a") -> Scripted:
-        """Goes on until the publish runs."""
+        """Sends commands until the publish runs."""
         self.connect()
         self.command("createStream", 2, None)
         self.command("publish", 3, None, name, "live", stream=1)
@@ -78,7 +78,7 @@ class Scripted:
         return self
 
     def playing(self, name: str = "id") -> Scripted:
-        """Goes on until the play runs."""
+        """Sends commands until the play runs."""
         self.connect()
         self.command("createStream", 2, None)
         self.command("play", 3, None, name, stream=1)

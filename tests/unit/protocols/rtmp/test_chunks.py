@@ -213,7 +213,7 @@ def test_fmt_1_may_open_a_chunk_stream() -> None:
         (b"".join(full(csid, 0, 0) for csid in range(2, 67)), "chunk streams"),
     ],
 )
-def test_what_breaks_the_format_or_a_bound_is_refused(data: bytes, words: str) -> None:
+def test_chunks_that_break_the_format_or_a_limit_are_refused(data: bytes, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words):
         ChunkReader().receive(data)
 
@@ -231,7 +231,7 @@ def test_a_declared_length_takes_no_memory() -> None:
     assert reader.pending == 0
 
 
-def test_many_tiny_parts_are_folded() -> None:
+def test_a_message_in_many_tiny_parts_is_joined() -> None:
     reader = ChunkReader()
     body = bytes(i % 256 for i in range(70_000))
     reader.receive(chunk_size(65536 * 2) + full(6, 0, len(body)))
@@ -272,7 +272,7 @@ def test_writer_uses_a_full_header_for_another_message_stream() -> None:
     ),
     st.sampled_from([1, 16, 128, 4096]),
 )
-def test_what_is_written_is_read_back(messages: list[tuple[int, int, int, int, bytes]], size: int) -> None:
+def test_written_messages_are_read_back(messages: list[tuple[int, int, int, int, bytes]], size: int) -> None:
     writer = ChunkWriter()
     data = writer.write(2, 1, 0, 0, struct.pack(">I", size))
     writer.chunk_size = size
@@ -283,7 +283,7 @@ def test_what_is_written_is_read_back(messages: list[tuple[int, int, int, int, b
 @settings(max_examples=200)
 @given(st.data())
 def test_chunk_sizes_may_change_anywhere(data: Any) -> None:
-    """Two messages at a time, their chunks interleaved, the size told again between any two of them."""
+    """The chunks of two messages are interleaved, and the chunk size changes between any two chunks."""
     size, stream, wanted = 128, b"", []
     for number in range(data.draw(st.integers(1, 6))):
         bodies = {csid: bytes((number,)) * data.draw(st.integers(1, 400)) for csid in (8, 9)}
@@ -329,7 +329,7 @@ def test_shared_messages_can_be_joined_at_any_point(time: int, body: bytes, size
     assert feed_all_ways(fresh, data) == [media, Message(20, 0, 0, b"c"), media, media]
 
 
-def test_writer_refuses_what_a_header_cannot_tell() -> None:
+def test_writer_refuses_values_that_do_not_fit_a_header() -> None:
     for csid, body in ((1, b""), (64, b""), (6, bytes(1 << 24))):
         with pytest.raises(LocalProtocolError):
             shared_message(csid, 9, 0, body)
@@ -348,7 +348,7 @@ def test_arbitrary_bytes_are_read_or_refused(data: bytes, size: int) -> None:
 
 @settings(max_examples=50)
 @given(st.data())
-def test_broken_streams_are_read_the_same_whatever_the_cuts(data: Any) -> None:
+def test_broken_streams_give_the_same_result_for_any_cuts(data: Any) -> None:
     writer = ChunkWriter()
     stream = bytearray(b"".join(writer.write(c, 9, t * 40, 1, bytes(t * 97)) for t in range(6) for c in (4, 6)))
     for _ in range(data.draw(st.integers(0, 3))):

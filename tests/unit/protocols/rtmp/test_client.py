@@ -1,4 +1,4 @@
-"""ClientConnection: the order of its commands, and what it makes of servers that refuse, forget or end."""
+"""ClientConnection: the order of its commands, and its reactions to servers that refuse, forget or end."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.unit.protocols.rtmp.talk import a_client, talk
 
 
 class FakeServer:
-    """The server end of one client, saying exactly what it is told."""
+    """The server end of one client, which sends exactly the given messages."""
 
     def __init__(self, client: ClientConnection) -> None:
         self.client = client
@@ -53,7 +53,7 @@ class FakeServer:
         return self
 
 
-def test_publish_speaks_in_the_order_of_encoders() -> None:
+def test_publish_sends_commands_in_the_order_of_encoders() -> None:
     server = FakeServer(a_client(chunk_size=1024))
     assert server.commands()[0][0] == "connect"
     properties = server.commands()[0][2]
@@ -76,7 +76,7 @@ def test_play_asks_for_the_live_stream() -> None:
     assert server.message(18, amf0.encode("|RtmpSampleAccess", True, True), 1) == []
 
 
-def test_media_without_play_start_is_ready_enough() -> None:
+def test_media_without_play_start_accepts_the_play() -> None:
     server = FakeServer(a_client(ClientRole.PLAY)).created()
     assert server.message(9, b"v", 1) == [Accepted(), Message(9, 0, 1, b"v")]
 
@@ -89,7 +89,7 @@ def test_refused_connect() -> None:
     assert client.closing and client.receive(b"more") == []
 
 
-def test_errors_without_information_are_named_after_what_failed() -> None:
+def test_errors_without_information_are_named_after_the_failed_command() -> None:
     assert FakeServer(a_client()).command("_error", 1, None) == [Rejected("NetConnection.Connect.Rejected", "")]
     server = FakeServer(a_client())
     server.command("_result", 1, {}, {})
@@ -111,7 +111,7 @@ def test_refused_stream(role: ClientRole) -> None:
     assert server.status("NetStream.Something.BadName", "error") == [Rejected("NetStream.Something.BadName", "why")]
 
 
-def test_the_server_may_give_up_later() -> None:
+def test_the_server_may_end_a_running_publish() -> None:
     assert FakeServer(a_client()).publishing().status("NetStream.Publish.Idle", "error") == [
         Rejected("NetStream.Publish.Idle", "why")
     ]
@@ -138,7 +138,7 @@ def test_stream_eof_ends_a_running_play_only() -> None:
     assert server.message(4, b"\0\x01\0\0\0\x01") == [Ended("StreamEOF")]
 
 
-def test_finish_says_goodbye() -> None:
+def test_finish_sends_the_commands_that_end_a_publish() -> None:
     server = FakeServer(a_client()).publishing()
     server.client.finish()
     server.heard = server.reader.receive(server.client.data_to_send())
@@ -146,7 +146,7 @@ def test_finish_says_goodbye() -> None:
     assert server.client.closing
 
 
-def test_media_before_ready_is_our_error() -> None:
+def test_sending_media_before_ready_is_a_local_error() -> None:
     with pytest.raises(LocalProtocolError):
         FakeServer(a_client()).created().client.send_media(9, 0, b"v")
 
@@ -164,7 +164,7 @@ def test_media_goes_out_with_its_time() -> None:
     ]
 
 
-def test_garbage_of_the_server_is_its_error() -> None:
+def test_invalid_data_from_the_server_is_a_remote_error() -> None:
     client = a_client()
     with pytest.raises(RemoteProtocolError):
         FakeServer(client).message(20, b"\xff")
@@ -194,7 +194,7 @@ def test_aggregates_are_played() -> None:
 
 @pytest.mark.parametrize("chunk_size", [128, 4096, 65536])
 @pytest.mark.parametrize("digest", [True, False])
-def test_our_own_two_ends_understand_each_other(chunk_size: int, digest: bool) -> None:
+def test_our_client_and_our_server_understand_each_other(chunk_size: int, digest: bool) -> None:
     server, client = ServerConnection(), a_client(chunk_size=chunk_size, handshake=ClientHandshake(digest=digest))
 
     def answer(event: Any) -> None:

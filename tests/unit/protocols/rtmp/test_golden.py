@@ -1,4 +1,4 @@
-"""Byte streams that real clients sent (tests/golden/rtmp) mean the same today, whatever the cuts."""
+"""Recorded byte streams of real clients (tests/golden/rtmp) are read as expected, however they are cut."""
 
 import json
 from hashlib import sha256
@@ -21,7 +21,7 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read
 
 
 def replay(data: bytes, size: int) -> dict[str, Any]:
-    """What a capture says: the request, the tracks, and a digest over every frame."""
+    """The content of a capture: the request, the tracks, and a digest over every frame."""
     early = WireLimits(early_media=1 << 20)  # all of the capture may come in one read
     server, demux = ServerConnection(limits=early), MediaDemuxer()
     digest, tracks, frames, times, scripts = sha256(), [], 0, [], []
@@ -69,7 +69,7 @@ def replay(data: bytes, size: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_capture_means_what_it_meant(name: str) -> None:
+def test_a_capture_has_its_expected_content(name: str) -> None:
     data = (FOLDER / name).read_bytes()
     for size in (len(data), 1448, 100, 1):
         assert replay(data, size) == EXPECTED[name]

@@ -1,4 +1,4 @@
-"""The handshake: simple, digest, mixed, and what is not RTMP at all."""
+"""The handshake: simple, digest, mixed, and data of other protocols."""
 
 from pathlib import Path
 
@@ -28,21 +28,21 @@ def test_simple_handshake_echoes_c1() -> None:
     assert server.receive(b"more") == b"more"
 
 
-def test_bytes_one_by_one() -> None:
+def test_a_handshake_is_read_byte_by_byte() -> None:
     server = ServerHandshake()
     data = b"\x03" + bytes(SIZE) + bytes(SIZE) + b"rest"
     assert b"".join(server.receive(data[i : i + 1]) for i in range(len(data))) == b"rest"
     assert server.done
 
 
-def test_everything_at_once() -> None:
+def test_a_handshake_is_read_in_one_piece() -> None:
     server = ServerHandshake()
     assert server.receive(b"\x03" + bytes(2 * SIZE) + b"rest") == b"rest"
     assert len(server.data_to_send()) == 1 + 2 * SIZE
 
 
 @pytest.mark.parametrize("digest", [True, False])
-def test_both_sides_agree(digest: bool) -> None:
+def test_our_client_and_our_server_complete_the_handshake(digest: bool) -> None:
     client, server = ClientHandshake(digest=digest), ServerHandshake()
     assert server.receive(client.data_to_send()) == b""
     assert client.receive(server.data_to_send()) == b""
@@ -88,7 +88,7 @@ def test_client_falls_back_to_echo_before_a_simple_server() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, 4, 6, 8, 31])
-def test_other_versions_are_answered_3(version: int) -> None:
+def test_other_versions_are_answered_with_version_3(version: int) -> None:
     server = ServerHandshake()
     server.receive(bytes((version,)) + bytes(SIZE))
     assert server.data_to_send()[:1] == b"\x03"

@@ -1,4 +1,4 @@
-"""The numbers of the specification. Our own reader and writer would agree on any other, and so on a wrong one."""
+"""The numbers of the specification: our own reader and writer alone could agree on wrong ones."""
 
 from gateway.protocols.rtmp import message
 from gateway.protocols.rtmp.message import CSID, UserControl

@@ -1,4 +1,4 @@
-"""Our two ends against ends that others wrote: ffmpeg, rtmpdump, GStreamer and pyrtmp, over real sockets."""
+"""Our client and server against ffmpeg, rtmpdump, GStreamer and pyrtmp, over real sockets."""
 
 import asyncio
 import contextlib
@@ -124,7 +124,7 @@ def media(data: bytes) -> list[Tag]:
     return sorted(tags, key=lambda t: (t.timestamp, t.type_id, t.payload))
 
 
-async def test_what_ffmpeg_pushes_arrives_bit_by_bit(film: Path) -> None:
+async def test_media_pushed_by_ffmpeg_arrives_unchanged(film: Path) -> None:
     got: list[Tag] = []
 
     def answer(server: ServerConnection, writer: asyncio.StreamWriter, event: Any) -> None:
@@ -159,7 +159,7 @@ def play(port: int, to: Path) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("player", ["ffmpeg", "rtmpdump", "gst-launch-1.0"])
-async def test_shared_bytes_play_in_other_peoples_players(player: str, film: Path, tmp_path: Path) -> None:
+async def test_other_players_can_play_shared_messages(player: str, film: Path, tmp_path: Path) -> None:
     need(player)
     tags = FlvReader().receive(film.read_bytes())
 
@@ -219,7 +219,7 @@ def publish_film(client: ClientConnection, tags: list[Tag], failed: list[Any]) -
 
 
 @pytest.mark.parametrize("chunk_size", [128, 65536])
-async def test_ffmpeg_as_a_server_takes_what_our_client_publishes(chunk_size: int, film: Path, tmp_path: Path) -> None:
+async def test_ffmpeg_as_a_server_accepts_media_of_our_client(chunk_size: int, film: Path, tmp_path: Path) -> None:
     port, out = free_port(), tmp_path / "out.flv"
     server = asyncio.ensure_future(
         run("ffmpeg", "-v", "error", "-listen", "1", "-i", f"rtmp://127.0.0.1:{port}/stream/id", "-c", "copy", str(out))
@@ -235,7 +235,7 @@ async def test_ffmpeg_as_a_server_takes_what_our_client_publishes(chunk_size: in
     assert await frames(out) == await frames(film)
 
 
-async def test_pyrtmp_takes_what_our_client_publishes(film: Path) -> None:
+async def test_pyrtmp_accepts_media_of_our_client(film: Path) -> None:
     rtmp = pytest.importorskip("pyrtmp.rtmp")
     got: list[tuple[int, bytes]] = []
     over = asyncio.Event()

@@ -1,4 +1,4 @@
-"""ServerConnection: what clients say, what they hear, and what the owner learns and decides."""
+"""ServerConnection: commands of clients, its answers, and the events and decisions of its owner."""
 
 import itertools
 import struct
@@ -73,7 +73,7 @@ def test_play_from_handshake_to_end() -> None:
     assert [type(e).__name__ for e in client.receive(server.data_to_send())] == ["Ended"]
 
 
-def test_a_whole_publish_means_the_same_whatever_the_cuts() -> None:
+def test_a_whole_publish_gives_the_same_result_for_any_cuts() -> None:
     writer = ChunkWriter()
     data = b"\x03" + bytes(3072) + writer.write(3, 20, 0, 0, amf0.encode("connect", 1, {"app": "stream"}))
     data += writer.write(3, 20, 0, 0, amf0.encode("publish", 2, None, "id?sign=x"))
@@ -146,7 +146,7 @@ def test_another_app_is_refused() -> None:
     assert peer.server.receive(b"anything") == []
 
 
-def test_start_is_said_only_after_the_publish_is_accepted() -> None:
+def test_publish_start_is_sent_only_after_the_publish_is_accepted() -> None:
     peer = Scripted()
     peer.connect()
     peer.command("FCPublish", 2, None, "id")
@@ -169,7 +169,7 @@ def test_publish_type_and_stream_are_optional() -> None:
     assert peer.command("publish", 4, None, "id") == [PublishRequested("stream", "", "id", {}, "")]
 
 
-def test_media_before_the_answer_is_held_and_handed_over() -> None:
+def test_media_before_the_answer_is_buffered_and_delivered_afterwards() -> None:
     peer = Scripted()
     peer.connect()
     peer.command("publish", 4, None, "id", stream=1)
@@ -191,7 +191,7 @@ def test_media_before_the_answer_is_bounded(publish: bool) -> None:
     assert peer.server.closing
 
 
-def test_rejected_publish_tells_why_and_closes() -> None:
+def test_a_rejected_publish_gets_the_reason_and_the_connection_closes() -> None:
     peer = Scripted()
     peer.connect()
     peer.command("publish", 4, None, "id", stream=1)
@@ -253,7 +253,7 @@ def test_deleting_another_stream_ends_nothing() -> None:
     assert peer.server.state is RtmpState.PUBLISHING
 
 
-def test_everything_that_follows_a_request_waits_for_the_answer() -> None:
+def test_messages_after_a_request_wait_for_its_answer() -> None:
     writer, server = ChunkWriter(), Scripted().server
     data = writer.write(3, 20, 0, 0, amf0.encode("connect", 1, {"app": "stream"}))
     for name in ("one", "two"):
@@ -268,7 +268,7 @@ def test_everything_that_follows_a_request_waits_for_the_answer() -> None:
     assert server.accept_publish() == events[:2]
 
 
-def test_what_is_held_may_break_the_protocol_when_it_is_read() -> None:
+def test_an_invalid_buffered_message_fails_when_it_is_read() -> None:
     peer = Scripted()
     peer.connect()
     peer.command("publish", 4, None, "id", stream=1)
@@ -287,7 +287,7 @@ def test_control_messages_are_answered_while_a_request_waits() -> None:
     assert [m.payload for m in peer.heard()] == [b"\0\x07\0\0\x12\x34"]
 
 
-def test_answers_that_nobody_asked_for_are_our_error() -> None:
+def test_answers_without_a_request_are_a_local_error() -> None:
     server = Scripted().server
     for call in (
         server.accept_publish,
@@ -350,7 +350,7 @@ def test_amf3_messages_are_read() -> None:
     ]
 
 
-def test_unknown_commands_and_messages_do_no_harm() -> None:
+def test_unknown_commands_and_messages_are_ignored() -> None:
     peer = Scripted().publishing()
     assert peer.command("setPeerInfo", 9, None) == [CommandIgnored("setPeerInfo", "unknown")]
     assert peer.commands() == [["_result", 9.0, None, None]]
@@ -454,7 +454,7 @@ def test_other_commands_of_players_are_answered() -> None:
     assert [c[0] for c in peer.commands()] == ["_result", "onFCSubscribe"]
 
 
-def test_a_player_may_go_on_to_another_stream() -> None:
+def test_a_player_may_change_to_another_stream() -> None:
     peer = Scripted().playing()
     events = peer.command("play", 0, None, "other", stream=1)
     assert [type(e) for e in events] == [PlayEnded, PlayRequested]
@@ -475,7 +475,7 @@ def test_a_publisher_cannot_play_on_its_connection() -> None:
     assert peer.server.state is RtmpState.PUBLISHING
 
 
-def test_end_of_the_stream_is_told_to_the_player() -> None:
+def test_the_player_is_notified_of_the_end_of_the_stream() -> None:
     peer = Scripted().playing()
     peer.server.end_play("publisher left")
     heard = peer.heard()
@@ -516,7 +516,7 @@ def test_acknowledgements_go_out_each_half_window() -> None:
     assert acks[-1] <= peer.server.received
 
 
-def test_a_tiny_window_is_not_an_amplifier() -> None:
+def test_a_tiny_window_does_not_cause_many_acknowledgements() -> None:
     peer = Scripted()
     peer.message(5, struct.pack(">I", 1))
     for _ in range(50):
@@ -581,7 +581,7 @@ def test_connect_may_carry_every_kind_of_value(value: bytes, typed: bool) -> Non
 
 @pytest.mark.parametrize("kind", [0, 7, 10, 11, 12, 13, 14, 16, 19, 21, 23, 99, 255])
 @pytest.mark.parametrize("body", [b"", b"a", b"abcd", b"b" * 5000])
-def test_messages_of_unknown_types_are_passed_by_while_publishing(kind: int, body: bytes) -> None:
+def test_messages_of_unknown_types_are_ignored_while_publishing(kind: int, body: bytes) -> None:
     peer = Scripted().publishing()
     events = peer.message(kind, body, stream=1)
     assert all(isinstance(event, CommandIgnored) for event in events)
@@ -589,7 +589,7 @@ def test_messages_of_unknown_types_are_passed_by_while_publishing(kind: int, bod
     assert not peer.server.closing
 
 
-def test_what_is_kept_of_a_peer_is_told() -> None:
+def test_the_connection_reports_its_buffered_bytes() -> None:
     peer = Scripted(ServerConnection())
     peer.connect()
     assert peer.server.held == 0
@@ -600,13 +600,13 @@ def test_what_is_kept_of_a_peer_is_told() -> None:
     assert peer.server.held == 0
 
 
-def test_the_bytes_of_a_handshake_are_kept_too() -> None:
+def test_the_bytes_of_a_handshake_count_as_buffered() -> None:
     server = ServerConnection()
     server.receive(b"\x03" + bytes(700))
     assert server.held == 701
 
 
-def test_what_was_asked_is_counted_and_media_is_not() -> None:
+def test_requests_of_the_peer_are_counted_and_media_is_not() -> None:
     peer = Scripted().publishing()
     asked = peer.server.asked
     peer.message(9, b"v", 1)
@@ -618,7 +618,7 @@ def test_what_was_asked_is_counted_and_media_is_not() -> None:
     assert peer.server.asked == asked + 3
 
 
-def test_what_is_forgotten_is_kept_no_longer() -> None:
+def test_a_connection_without_its_buffers_reads_nothing_more() -> None:
     peer = Scripted(ServerConnection())
     peer.connect()
     peer.command("publish", 4, None, "id", stream=1)
@@ -628,7 +628,7 @@ def test_what_is_forgotten_is_kept_no_longer() -> None:
     assert peer.server.receive(b"more") == []
 
 
-def test_a_command_has_so_many_values() -> None:
+def test_the_number_of_values_of_a_command_is_limited() -> None:
     peer = Scripted()
     peer.connect()
     peer.command("foo", 0, *[None] * 990)
@@ -636,7 +636,7 @@ def test_a_command_has_so_many_values() -> None:
         peer.command("foo", 0, *[None] * 1000)
 
 
-def test_a_strangers_message_is_bounded_by_what_came_of_it() -> None:
+def test_the_received_bytes_of_an_unfinished_message_are_limited_before_acceptance() -> None:
     peer = Scripted(ServerConnection(limits=WireLimits(message=1 << 20, early_media=1000)))
     peer.connect()
     head = b"\x06\0\0\0" + (500_000).to_bytes(3, "big") + b"\x09" + b"\1\0\0\0"

@@ -34,7 +34,7 @@ def test_addresses(url: str, wanted: RtmpUrl) -> None:
         ("rtmp://h/a/b\r\nc", "control"),
     ],
 )
-def test_what_is_no_address_is_refused_without_telling_the_key(url: str, words: str) -> None:
+def test_an_invalid_address_is_refused_without_showing_the_key(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_url(url)
 
@@ -51,7 +51,7 @@ def test_tc_url(url: str, tc_url: str) -> None:
     assert parse_url(url).tc_url == tc_url
 
 
-def test_an_address_as_text_does_not_tell_the_key() -> None:
+def test_an_address_as_text_does_not_show_the_key() -> None:
     assert str(parse_url("rtmps://h/app/sk_us_secret?x=y")) == "rtmps://h/app/sk_u…"
     assert "secret" not in str(parse_url("rtmp://h/stream?sign=secret/id"))
 

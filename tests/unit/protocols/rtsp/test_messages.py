@@ -32,7 +32,7 @@ def test_messages_and_packets_are_read_however_they_are_cut() -> None:
         b"x" * 70_000,
     ],
 )
-def test_what_is_no_rtsp_is_an_error(data: bytes) -> None:
+def test_data_of_other_protocols_is_an_error(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         RtspReader().receive(data)
 

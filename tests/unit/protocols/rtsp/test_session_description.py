@@ -30,7 +30,7 @@ def test_a_cameras_media_are_read() -> None:
     assert found.control.endswith("/101/")
 
 
-def test_a_static_payload_type_needs_no_map() -> None:
+def test_a_static_payload_type_needs_no_rtpmap() -> None:
     (medium,) = parse_description(b"m=audio 0 RTP/AVP 0\n").media
     assert (medium.encoding, medium.rate) == ("PCMU", 8000)
 

@@ -86,7 +86,7 @@ def test_a_viewer_learns_our_ssrcs_and_the_stream() -> None:
     assert "a=recvonly" not in lines
 
 
-def test_without_an_ssrc_for_them_there_are_no_retransmissions() -> None:
+def test_without_an_ssrc_for_retransmissions_the_answer_has_none() -> None:
     parsed = parse_offer(offer(VIDEO.replace("sendonly", "recvonly"), audio=""))
     text = write_answer(parsed, accept(parsed, 0, sent=SentTrack("film", 11)), LOCAL, 7)
     assert "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n" in text
@@ -105,7 +105,7 @@ def test_a_medium_that_is_not_accepted_is_rejected() -> None:
     assert "a=group:BUNDLE 1\r\n" in text
 
 
-def test_a_client_that_wants_to_be_the_dtls_server_is_one() -> None:
+def test_a_passive_client_becomes_the_dtls_server() -> None:
     parsed = parse_offer(offer(VIDEO.replace("actpass", "passive"), AUDIO.replace("actpass", "passive")))
     assert write_answer(parsed, accept(parsed, 0, 1), LOCAL, 7).count("a=setup:active\r\n") == 2
 
@@ -121,7 +121,7 @@ def test_the_transport_is_that_of_the_first_accepted_medium_of_the_bundle() -> N
     assert remote_transport(parsed, {}) == parsed.transport
 
 
-def test_extensions_are_answered_from_our_side() -> None:
+def test_extensions_are_answered_with_our_direction() -> None:
     video = VIDEO + f"a=rtcp-fb:96 transport-cc\r\na=extmap:4/sendonly {TRANSPORT_CC}\r\n"
     parsed = parse_offer(offer(video))
     assert f"a=extmap:4/recvonly {TRANSPORT_CC}\r\n" in write_answer(parsed, accept(parsed, 0), LOCAL, 7)
@@ -157,7 +157,7 @@ def test_a_layer_of_simulcast_is_accepted() -> None:
         ("a:max-br=100 b:max-br=900 c:max-br=x", "b"),
     ],
 )
-def test_the_largest_layer(rids: str, name: str) -> None:
+def test_the_largest_layer_of_simulcast_is_chosen(rids: str, name: str) -> None:
     layers = tuple(
         Rid(word.partition(":")[0], dict([word.partition(":")[2].split("=")]) if ":" in word else {})
         for word in rids.split()

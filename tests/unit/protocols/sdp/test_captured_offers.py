@@ -1,4 +1,4 @@
-"""The offers of real clients (`tests/golden/sdp/README.md`): what is read, what is chosen, and how it is answered."""
+"""The offers of real clients (`tests/golden/sdp/README.md`): their content, the chosen codecs, and the answers."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def of_kind(found: Offer, kind: str) -> OfferedMedia:
         ("mediamtx_whep", 105, None, 111),
     ],
 )
-def test_what_a_viewer_receives_of_h264_high_and_opus(
+def test_a_viewer_gets_the_expected_codecs_for_h264_high_and_opus(
     name: str, video: int | None, rtx: int | None, audio: int
 ) -> None:
     found = parse_offer(CAPTURED[name])
@@ -64,7 +64,9 @@ def test_firefox_without_its_plugin_receives_vp8() -> None:
         ("pion_whip", "H264", 102, 103, {"nack", "nack pli", "ccm fir", "transport-cc"}),
     ],
 )
-def test_what_a_publisher_sends(name: str, codec: str, type_: int, rtx: int | None, feedback: set[str]) -> None:
+def test_a_publisher_sends_the_expected_codec(
+    name: str, codec: str, type_: int, rtx: int | None, feedback: set[str]
+) -> None:
     found = parse_offer(CAPTURED[name])
     medium = of_kind(found, "video")
     assert medium.sends
@@ -77,7 +79,7 @@ def test_what_a_publisher_sends(name: str, codec: str, type_: int, rtx: int | No
     assert receiving_codec(sound, NAMES["audio"]) is not None
 
 
-def test_gstreamers_bundle_only_media_are_not_switched_off() -> None:
+def test_bundle_only_media_of_gstreamer_are_not_rejected() -> None:
     found = parse_offer(CAPTURED["gstreamer_whip"])
     assert b"m=audio 0 " in CAPTURED["gstreamer_whip"]
     assert [medium.rejected for medium in found.media] == [False, False]
@@ -93,7 +95,7 @@ def test_a_data_channel_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("name", ["chromium_whip_simulcast", "firefox_whip_simulcast"])
-def test_of_simulcast_the_full_layer_is_wanted(name: str) -> None:
+def test_the_full_layer_of_simulcast_is_chosen(name: str) -> None:
     medium = of_kind(parse_offer(CAPTURED[name]), "video")
     assert [rid.name for rid in medium.rids] == ["q", "h", "f"]
     assert largest_rid(medium.rids) == "f"

@@ -107,11 +107,13 @@ def test_h264_is_sent_in_packetization_mode_1() -> None:
         (replace(VIDEO, config=b"broken"), [mode1("42e01f")], None),
     ],
 )
-def test_the_other_codecs(track: MediaTrack, codecs: list[tuple[str, str]], index: int | None) -> None:
+def test_codecs_other_than_h264_are_chosen_by_their_parameters(
+    track: MediaTrack, codecs: list[tuple[str, str]], index: int | None
+) -> None:
     assert chosen(track, *codecs) == index
 
 
-def test_we_receive_the_first_of_our_names_and_prefer_packetization_mode_1() -> None:
+def test_the_receiver_chooses_its_first_codec_and_prefers_packetization_mode_1() -> None:
     offered = media(
         ("VP8", ""), ("H264", "packetization-mode=2"), ("H264", ""), ("H264", "packetization-mode=1"), ("AV1", "")
     )
@@ -124,7 +126,7 @@ def test_we_receive_the_first_of_our_names_and_prefer_packetization_mode_1() -> 
     assert only.payload_type == 96
 
 
-def test_the_reasons_name_both_sides() -> None:
+def test_the_reasons_name_the_codecs_of_both_sides() -> None:
     parsed = parse_offer(CAPTURED["firefox_whep"])
     assert no_codec_to_send([h264("640028"), OPUS], parsed.media[:1]) == (
         "no codec in common: the stream has H.264 High 4.0 and Opus; the offer has VP8, VP9 and AV1"
@@ -150,5 +152,5 @@ def test_a_reason_is_bounded() -> None:
         (h265(2), "H.265 Main 10"),
     ],
 )
-def test_how_a_track_is_shown(track: MediaTrack, text: str) -> None:
+def test_a_track_is_shown_with_its_codec_and_profile(track: MediaTrack, text: str) -> None:
     assert shown_track(track) == text

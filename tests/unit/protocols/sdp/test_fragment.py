@@ -22,7 +22,7 @@ def test_credentials_and_candidates_are_read() -> None:
     assert (session.ufrag, session.password, session.candidates) == ("EsAw", PASSWORD, ())
 
 
-def test_other_credentials_restart() -> None:
+def test_other_credentials_mean_an_ice_restart() -> None:
     found = parse_fragment(FRAGMENT)
     assert not found.restarts("EsAw", PASSWORD)
     assert found.restarts("EsAw", PASSWORD[::-1])

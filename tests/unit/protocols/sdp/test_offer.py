@@ -87,7 +87,7 @@ def test_a_medium_outside_the_bundle_is_rejected() -> None:
     assert found.transport == found.media[1].transport
 
 
-def test_the_strongest_fingerprint_counts() -> None:
+def test_the_strongest_fingerprint_is_used() -> None:
     strong = ":".join(["cd"] * 48)
     found = parse_offer(offer(VIDEO + f"a=fingerprint:sha-1 00\r\na=fingerprint:SHA-384 {strong}\r\n"))
     assert found.transport.fingerprint == ("sha-384", strong.upper())
@@ -98,7 +98,7 @@ def test_payload_types_that_look_like_rtcp_are_ignored() -> None:
     assert [codec.name for codec in parse_offer(offer(video)).media[0].codecs] == ["H264"]
 
 
-def test_feedback_for_all_payload_types_counts_for_each() -> None:
+def test_feedback_for_all_payload_types_applies_to_each() -> None:
     found = parse_offer(offer(VIDEO + "a=rtcp-fb:* ccm   fir\r\n"))
     assert found.media[0].codecs[0].feedback == {"nack", "ccm fir"}
 
@@ -159,7 +159,7 @@ def test_a_truncated_offer_is_read_or_refused(name: str, data: st.DataObject) ->
 
 
 @given(st.sampled_from(sorted(CAPTURED)), st.binary(max_size=60))
-def test_trailing_data_do_not_change_what_was_said_before(name: str, tail: bytes) -> None:
+def test_trailing_data_does_not_change_an_offer(name: str, tail: bytes) -> None:
     whole = parse_offer(CAPTURED[name])
     try:
         found = parse_offer(CAPTURED[name] + b"\r\nx=" + tail.replace(b"\n", b""))

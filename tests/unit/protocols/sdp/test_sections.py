@@ -50,12 +50,12 @@ def test_lines_with_control_characters_are_ignored() -> None:
         (b"a=x\n" * (module.MAX_ATTRIBUTES + 1), "attributes"),
     ],
 )
-def test_what_passes_a_bound_is_refused(data: bytes, reason: str) -> None:
+def test_a_description_above_a_limit_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(RemoteProtocolError, match=reason):
         parse_sections(data)
 
 
-def test_what_is_just_within_the_bounds_is_read() -> None:
+def test_a_description_exactly_at_the_limits_is_read() -> None:
     assert len(parse_sections(b"m=video 9 RTP/AVP 96\n" * module.MAX_MEDIA)) == module.MAX_MEDIA + 1
     assert len(parse_sections(b"a=x\n" * module.MAX_ATTRIBUTES)[0].attributes) == module.MAX_ATTRIBUTES
     assert parse_sections(b"a=" + b"x" * (module.MAX_LINE - 2))[0].value("x" * (module.MAX_LINE - 2)) == ""

@@ -1,4 +1,4 @@
-"""STUN messages: the vectors of RFC 5769, what is written is read, and damaged ones are refused."""
+"""STUN messages: the vectors of RFC 5769, messages that are written and read back, and damaged ones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_cut_or_longer_message_is_refused(data: bytes) -> None:
 
 
 @given(at=st.integers(0, len(REQUEST) - 1), bit=st.integers(0, 7))
-def test_no_changed_bit_is_accepted(at: int, bit: int) -> None:
+def test_a_message_with_a_changed_bit_is_refused(at: int, bit: int) -> None:
     changed = bytearray(REQUEST)
     changed[at] ^= 1 << bit
     try:
@@ -82,7 +82,7 @@ def test_no_changed_bit_is_accepted(at: int, bit: int) -> None:
     attributes=st.dictionaries(st.integers(0, 0xFFFF), st.binary(max_size=40), max_size=MAX_ATTRIBUTES - 2),
     password=st.text(max_size=40),
 )  # fmt: skip
-def test_what_is_written_is_read(
+def test_a_written_message_is_read_back(
     kind: StunKind, transaction: bytes, attributes: dict[int, bytes], password: str
 ) -> None:
     attributes = {k: v for k, v in attributes.items() if k not in (Attribute.FINGERPRINT, Attribute.MESSAGE_INTEGRITY)}
@@ -133,5 +133,5 @@ def test_an_address_of_an_unknown_family_is_refused(value: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [b"", b"no colon", b"\xff:b"])
-def test_a_foreign_user_name_belongs_to_nobody(name: bytes) -> None:
+def test_a_foreign_user_name_is_read_as_empty(name: bytes) -> None:
     assert parse(write(StunKind.REQUEST, ID, [(Attribute.USERNAME, name)], "")).username == ("", "")

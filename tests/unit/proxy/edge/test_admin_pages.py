@@ -1,4 +1,4 @@
-"""The admin listener of an edge: health for all, measurements for who has the token."""
+"""The admin listener of an edge: public health checks, and metrics for clients with the token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def admin(*missing: str, refusals: int = 100) -> AsyncIterator[Listener]:
         yield listener
 
 
-async def test_health_is_for_all() -> None:
+async def test_health_checks_need_no_token() -> None:
     async with admin() as listener:
         assert (await listener.get("/healthcheck")).text == "OK"
         assert (await listener.get("/ready")).status == 200
@@ -35,7 +35,7 @@ async def test_health_is_for_all() -> None:
         assert (await listener.get("/healthcheck")).status == 200
 
 
-async def test_measurements_need_the_token() -> None:
+async def test_metrics_need_the_token() -> None:
     async with admin() as listener:
         for said in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": ""}):
             found = await listener.get("/metrics", **said)
@@ -44,7 +44,7 @@ async def test_measurements_need_the_token() -> None:
         assert found.status == 200 and "millrace_build_info" in found.text
 
 
-async def test_who_guesses_is_soon_not_heard_and_who_is_right_is() -> None:
+async def test_wrong_tokens_are_soon_429_but_the_right_token_works() -> None:
     async with admin(refusals=3) as listener:
         for _ in range(3):
             assert (await listener.get("/metrics", Authorization="Bearer guess")).status == 401
@@ -53,7 +53,7 @@ async def test_who_guesses_is_soon_not_heard_and_who_is_right_is() -> None:
         assert (await listener.get("/metrics", Authorization=f"Bearer {TOKEN}")).status == 200
 
 
-async def test_nothing_else_is_there() -> None:
+async def test_the_admin_listener_has_no_other_pages() -> None:
     async with admin() as listener:
         for path in ("/", "/videostream", "/_node/c1", "/console/"):
             assert (await listener.get(path)).status == 404

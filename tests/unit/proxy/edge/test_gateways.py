@@ -1,4 +1,4 @@
-"""What an edge asks gateways for: who has a stream, what a channel is, what is stored; each may be away."""
+"""Requests of an edge to gateways about streams, channels and files, also when gateways are unavailable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORBIDDEN = answer("not signed\n", "text/plain", "401 Unauthorized")
 
 
 class Edge:
-    """Two gateways, and what asks them."""
+    """Two gateways and the parts of an edge that send requests to them."""
 
     def __init__(self, a: Holder, b: Holder, peers: Peers) -> None:
         self.a, self.b, self.peers = a, b, peers
@@ -56,13 +56,13 @@ def addresses(places: Sequence[NodeAddress]) -> list[str]:
 # ---- which there are ----
 
 
-async def test_gateways_take_turns() -> None:
+async def test_requests_alternate_between_gateways() -> None:
     async with edge() as lab:
         firsts = [(await lab.gateways.in_order())[0].address for _ in range(4)]
         assert sorted(firsts[:2]) == sorted(firsts[2:]) == sorted([lab.a.place.address, lab.b.place.address])
 
 
-async def test_one_that_did_not_answer_is_asked_last_for_a_while() -> None:
+async def test_a_failed_gateway_is_asked_last_for_a_while() -> None:
     async with edge() as lab:
         lab.gateways.mark_failed(lab.a.place)
         for _ in range(3):
@@ -77,7 +77,7 @@ async def test_the_holder_is_asked_first() -> None:
             assert addresses(await lab.gateways.in_order(lab.b.place)) == [lab.b.place.address, lab.a.place.address]
 
 
-async def test_of_a_registrys_nodes_only_gateways_are_asked() -> None:
+async def test_only_gateways_from_the_registry_are_asked() -> None:
     async def nodes() -> Sequence[Node]:
         return [Node("g", NodeRole.GATEWAY, "g:1"), Node("e", NodeRole.EDGE, "e:1"), Node("w", NodeRole.WORKER, "w:1")]
 
@@ -87,7 +87,7 @@ async def test_of_a_registrys_nodes_only_gateways_are_asked() -> None:
 # ---- who has a stream ----
 
 
-async def test_a_stream_is_at_the_gateway_that_says_so() -> None:
+async def test_a_stream_is_found_at_the_gateway_that_holds_it() -> None:
     async with edge() as lab:
         lab.a.says[".node/session/c1"] = NOT_HELD
         lab.b.says[".node/session/c1"] = answer("{}", JSON)
@@ -95,14 +95,14 @@ async def test_a_stream_is_at_the_gateway_that_says_so() -> None:
         assert {name: holding.address for name, holding in found.items()} == {"c1": lab.b.place.address}
 
 
-async def test_of_two_that_claim_a_stream_the_first_named_has_it() -> None:
+async def test_if_two_gateways_claim_a_stream_the_first_one_is_used() -> None:
     async with edge() as lab:
         for one in (lab.a, lab.b):
             one.says[".node/session/c1"] = answer("{}", JSON)
         assert (await lab.upstreams.find(["c1"]))["c1"].address == lab.a.place.address
 
 
-async def test_a_gateway_that_is_away_hides_no_stream_of_another_and_is_not_waited_for_again() -> None:
+async def test_an_unavailable_gateway_does_not_hide_streams_of_others() -> None:
     async with edge() as lab:
         await lab.a.close()
         lab.b.says[".node/session/c1"] = answer("{}", JSON)
@@ -113,7 +113,7 @@ async def test_a_gateway_that_is_away_hides_no_stream_of_another_and_is_not_wait
         assert (await lab.upstreams.find(["c1"])).keys() == {"c1"}
 
 
-async def test_where_no_gateway_answers_a_stream_is_not_called_absent() -> None:
+async def test_without_any_answer_a_stream_is_not_reported_as_missing() -> None:
     async with edge() as lab:
         await lab.a.close()
         await lab.b.close()
@@ -123,7 +123,7 @@ async def test_where_no_gateway_answers_a_stream_is_not_called_absent() -> None:
             await lab.upstreams.check()
 
 
-async def test_an_edge_is_ready_while_one_gateway_knows_it() -> None:
+async def test_an_edge_is_ready_while_one_gateway_accepts_it() -> None:
     async with edge() as lab:
         lab.a.says[".node/node"] = FORBIDDEN
         with pytest.raises(StoreUnavailable):
@@ -135,7 +135,7 @@ async def test_an_edge_is_ready_while_one_gateway_knows_it() -> None:
 # ---- what a channel is ----
 
 
-async def test_a_channel_is_what_a_gateway_says_of_it() -> None:
+async def test_channel_data_comes_from_a_gateway_that_knows_it() -> None:
     async with edge() as lab:
         lab.a.says[".node/channel/c1"] = NO_CHANNEL
         lab.b.says[".node/channel/c1"] = PUBLIC
@@ -163,8 +163,8 @@ async def test_a_channel_that_no_gateway_knows_does_not_exist() -> None:
         answer("later", "text/plain", "503 Service Unavailable"),
     ],
 )
-async def test_while_one_cannot_say_no_channel_is_called_absent(said: bytes | None) -> None:
-    """A channel that does not exist is as open as the edge's own settings say: a protected one must not pass for it."""
+async def test_a_channel_is_not_reported_as_missing_if_a_gateway_fails(said: bytes | None) -> None:
+    """A missing channel gets the edge's default protection, so a protected one must not count as missing."""
     async with edge() as lab:
         lab.a.says[".node/channel/c1"] = NO_CHANNEL
         if said is None:
@@ -176,7 +176,7 @@ async def test_while_one_cannot_say_no_channel_is_called_absent(said: bytes | No
                 await lab.channels.get("c1")
 
 
-async def test_what_stays_of_a_deleted_channel_is_asked_for_as_such() -> None:
+async def test_media_of_a_deleted_channel_keeps_its_protection() -> None:
     async with edge() as lab:
         deleted = RemoteChannels(lab.gateways, lab.where, lab.peers, "deleted")
         lab.a.says[".node/deleted/c1"] = NO_CHANNEL
@@ -194,7 +194,7 @@ async def test_what_stays_of_a_deleted_channel_is_asked_for_as_such() -> None:
             await MediaOwners(Nobody(), deleted).find("c1")
 
 
-async def test_what_is_no_id_is_not_asked_for() -> None:
+async def test_invalid_channel_ids_cause_no_requests() -> None:
     async with edge() as lab:
         for id in ("../c1", "c1/x", "", ".node", "a b", "x" * 200):
             with pytest.raises(NoSuchChannel):
@@ -202,7 +202,7 @@ async def test_what_is_no_id_is_not_asked_for() -> None:
         assert lab.asked == 0
 
 
-async def test_without_a_gateway_nothing_is_known() -> None:
+async def test_without_gateways_a_channel_request_raises_store_unavailable() -> None:
     async with Peers("cluster") as peers:
         channels = RemoteChannels(Gateways(asking.configured_gateways(())), Where(), peers)
         with pytest.raises(StoreUnavailable):
@@ -210,14 +210,14 @@ async def test_without_a_gateway_nothing_is_known() -> None:
 
 
 class Nobody:
-    """A ChannelReader that has no channel."""
+    """A `ChannelReader` without any channel."""
 
     async def get(self, id: str) -> Channel:
         raise NoSuchChannel(id)
 
 
 class Stored:
-    """A store that all share."""
+    """A shared channel store."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -227,7 +227,7 @@ class Stored:
         return channel(id, playAuth="none")
 
 
-async def test_a_live_streams_channel_is_its_holders_word_and_costs_the_store_nothing() -> None:
+async def test_a_live_channel_is_read_from_its_holder_and_not_from_the_store() -> None:
     async with edge() as lab:
         store, lab.where.places["c1"] = Stored(), [lab.b.place]
         lab.b.says[".node/channel/c1"] = PUBLIC
@@ -236,7 +236,7 @@ async def test_a_live_streams_channel_is_its_holders_word_and_costs_the_store_no
 
 
 @pytest.mark.parametrize("said", [NO_CHANNEL, NOT_HELD, FORBIDDEN, answer('{"id": "c2"}', JSON), answer("[", JSON)])
-async def test_what_a_holder_does_not_say_the_store_does(said: bytes) -> None:
+async def test_a_channel_is_read_from_the_store_if_its_holder_fails(said: bytes) -> None:
     async with edge() as lab:
         store, lab.where.places["c1"] = Stored(), [lab.b.place]
         lab.b.says[".node/channel/c1"] = said
@@ -244,7 +244,7 @@ async def test_what_a_holder_does_not_say_the_store_does(said: bytes) -> None:
         assert store.reads == 1
 
 
-async def test_a_channel_that_nobody_holds_is_read_from_the_store() -> None:
+async def test_a_channel_without_a_holder_is_read_from_the_store() -> None:
     async with edge() as lab:
         store = Stored()
         await HolderFirstChannels(store, lab.where, lab.peers).get("c1")
@@ -260,7 +260,7 @@ async def asked_for(store: GatewayFiles, target: str, channel: str = "") -> tupl
         return answered.head.status, b"".join([piece async for piece in answered.chunks()])
 
 
-async def test_the_first_gateway_that_has_a_file_gives_it() -> None:
+async def test_a_file_is_read_from_the_first_gateway_that_has_it() -> None:
     async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
         lab.a.says["c1/vod/a.ts"] = answer("no such recording", "text/plain", "404 Not Found")
         lab.b.says["c1/vod/a.ts"] = answer(b"segment")
@@ -268,12 +268,12 @@ async def test_the_first_gateway_that_has_a_file_gives_it() -> None:
             assert await asked_for(store, "/_node/c1/vod/a.ts") == (200, b"segment")
 
 
-async def test_a_file_that_none_has_is_not_there() -> None:
+async def test_a_file_that_no_gateway_has_is_404() -> None:
     async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
         assert (await asked_for(store, "/_node/c1/vod/a.ts"))[0] == 404
 
 
-async def test_a_file_is_not_called_absent_while_one_cannot_say() -> None:
+async def test_a_file_is_not_reported_as_missing_if_a_gateway_fails() -> None:
     async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
         await lab.b.close()
         with pytest.raises(PeerUnavailable):
@@ -284,7 +284,7 @@ async def test_a_file_is_not_called_absent_while_one_cannot_say() -> None:
             await asked_for(store, "/_node/c1/vod/a.ts")
 
 
-async def test_a_file_of_a_live_channel_is_asked_of_its_holder() -> None:
+async def test_a_file_of_a_live_channel_is_requested_from_its_holder() -> None:
     async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
         lab.where.places["c1"] = [lab.b.place]
         lab.b.says["c1/vod/a.ts"] = answer(b"segment")

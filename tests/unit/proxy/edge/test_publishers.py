@@ -1,4 +1,4 @@
-"""What publishers ask an edge: a gateway answers, and none is asked without bound."""
+"""Requests of publishers to an edge: a gateway answers them, within a rate limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def edge(limit: int = 0) -> AsyncIterator[tuple[Listener, Holder, Holder]]
             yield listener, a, b
 
 
-async def test_the_ports_are_asked_for_once_by_any_number_of_pages() -> None:
+async def test_push_ports_are_requested_once_for_all_pages() -> None:
     async with edge() as (listener, a, b):
         for holder in (a, b):
             holder.says[".node/push-ports"] = answer(PORTS, "application/json")
@@ -44,7 +44,7 @@ async def test_the_ports_are_asked_for_once_by_any_number_of_pages() -> None:
         assert len(a.asked) + len(b.asked) == 1
 
 
-async def test_a_gateway_that_does_not_know_the_key_is_not_the_last_word() -> None:
+async def test_other_gateways_are_asked_if_one_does_not_know_the_key() -> None:
     async with edge() as (listener, a, b):
         for knowing, other in ((a, b), (b, a)):
             knowing.says[".node/push-servers/c1"] = answer("[]", "application/json")
@@ -59,7 +59,7 @@ async def test_a_gateway_that_does_not_know_the_key_is_not_the_last_word() -> No
         assert a.asked[-1] == ".node/push-servers/c1?sign=%C3%A4%26a"
 
 
-async def test_without_a_gateway_publishers_are_told_to_try_later() -> None:
+async def test_without_a_gateway_publishers_get_503_with_retry_after() -> None:
     async with edge() as (listener, a, b):
         await a.close()
         await b.close()
@@ -68,7 +68,7 @@ async def test_without_a_gateway_publishers_are_told_to_try_later() -> None:
             assert (reply.status, "retry-after" in reply.headers) == (503, True)
 
 
-async def test_an_address_with_many_keys_waits() -> None:
+async def test_an_address_with_too_many_wrong_keys_gets_429() -> None:
     async with edge(limit=3) as (listener, a, b):
         statuses = [(await listener.get("/_servers/c1?sign=1-a")).status for _ in range(5)]
         assert statuses == [404, 404, 404, 429, 429]

@@ -1,4 +1,4 @@
-"""Recordings at an edge: small files once for all, large ones passed on with their ranges, nobody's signature."""
+"""Recordings at an edge: small files are cached, large files are forwarded with ranges, without viewer signatures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def read(response: Response) -> bytes:
         await response.body.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_crowd_for_a_segment_is_one_request_and_the_next_is_none() -> None:
+async def test_many_viewers_of_a_segment_cause_one_upstream_request() -> None:
     async with keeping_of() as (recordings, holder):
         holder.says[f"c1/vod/{SEGMENT}"] = answer(b"segment", **FOR_EVER)
         found = await asyncio.gather(*(recordings(request("/c1/vod/x"), "c1", SEGMENT) for _ in range(200)))
@@ -57,7 +57,7 @@ async def test_a_crowd_for_a_segment_is_one_request_and_the_next_is_none() -> No
         assert holder.asked == [f"c1/vod/{SEGMENT}"]
 
 
-async def test_a_playlist_gets_each_viewers_query_and_its_gateway_none() -> None:
+async def test_playlist_urls_get_the_viewers_query_which_is_not_sent_upstream() -> None:
     async with keeping_of() as (recordings, holder):
         text = '#EXTM3U\n#EXT-X-MAP:URI="i.mp4"\n720p/1.ts\nhttps://elsewhere/2.ts\n'
         holder.says[f"c1/vod/{SESSION}"] = answer(text, M3U8, **GROWING)
@@ -71,7 +71,7 @@ async def test_a_playlist_gets_each_viewers_query_and_its_gateway_none() -> None
         assert holder.asked == [f"c1/vod/{SESSION}"]
 
 
-async def test_who_has_it_already_is_told_so_from_memory() -> None:
+async def test_conditional_requests_get_304_from_the_cache() -> None:
     async with keeping_of() as (recordings, holder):
         holder.says[f"c1/vod/{SEGMENT}"] = answer(b"segment", **FOR_EVER)
         await recordings(request("/x"), "c1", SEGMENT)
@@ -82,7 +82,7 @@ async def test_who_has_it_already_is_told_so_from_memory() -> None:
         assert len(holder.asked) == 1
 
 
-async def test_a_large_file_is_passed_on_with_its_range() -> None:
+async def test_a_range_of_a_large_file_is_forwarded() -> None:
     async with keeping_of() as (recordings, holder):
         said = {**FOR_EVER, "Content_Range": "bytes 5-9/100"}
         holder.says[f"c1/vod/{MOVIE}"] = answer(b"fghij", "video/mp4", "206 Partial Content", **said)
@@ -93,7 +93,7 @@ async def test_a_large_file_is_passed_on_with_its_range() -> None:
         assert "range: bytes=5-9" in holder.headers[0].lower() and "cookie" not in holder.headers[0].lower()
 
 
-async def test_the_head_of_a_large_file_is_its_heads() -> None:
+async def test_a_head_request_for_a_large_file_is_forwarded() -> None:
     async with keeping_of() as (recordings, holder):
         holder.says[f"c1/vod/{MOVIE}"] = (
             answer(b"12345", "video/mp4", **FOR_EVER).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
@@ -103,7 +103,7 @@ async def test_the_head_of_a_large_file_is_its_heads() -> None:
         assert holder.headers[0].startswith("HEAD ")
 
 
-async def test_a_download_is_a_download() -> None:
+async def test_a_download_keeps_its_content_disposition() -> None:
     async with keeping_of() as (recordings, holder):
         holder.says[f"c1/vod/{SEGMENT}"] = answer(b"segment", Content_Disposition="attachment", **FOR_EVER)
         found = await recordings(request("/x?download&sign=1-a"), "c1", SEGMENT)
@@ -112,7 +112,7 @@ async def test_a_download_is_a_download() -> None:
         assert holder.asked == [f"c1/vod/{SEGMENT}?download"]
 
 
-async def test_a_small_name_with_a_large_file_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_segment_above_the_cache_limit_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "_MAX_FILE", 1_000)
     async with keeping_of() as (recordings, holder):
         holder.says[f"c1/vod/{SEGMENT}"] = answer(b"x" * 2_000, **FOR_EVER)
@@ -121,7 +121,7 @@ async def test_a_small_name_with_a_large_file_is_passed_on(monkeypatch: pytest.M
         assert len(holder.asked) == 3  # the first time it was not known how large it is
 
 
-async def test_a_large_file_that_breaks_off_is_cut() -> None:
+async def test_an_interrupted_large_file_is_truncated() -> None:
     async with keeping_of() as (recordings, holder):
 
         async def say(writer: asyncio.StreamWriter) -> None:
@@ -134,7 +134,7 @@ async def test_a_large_file_that_breaks_off_is_cut() -> None:
             await read(await recordings(request("/x"), "c1", MOVIE))
 
 
-async def test_a_player_that_leaves_lets_the_gateway_go() -> None:
+async def test_a_disconnected_player_ends_the_upstream_request() -> None:
     async with keeping_of() as (recordings, holder):
 
         async def say(writer: asyncio.StreamWriter) -> None:
@@ -151,21 +151,21 @@ async def test_a_player_that_leaves_lets_the_gateway_go() -> None:
 @pytest.mark.parametrize(
     "path", [".hidden.ts", "a/.b/c.mp4", "a//b.ts", "../c2/x.mp4", "a\x00.ts", "film.mp4", "2026.csv", "720p/1.ts"]
 )
-async def test_what_is_no_recording_is_not_asked_for(path: str) -> None:
+async def test_paths_that_are_not_recordings_cause_no_upstream_requests(path: str) -> None:
     async with keeping_of() as (recordings, holder):
         found = await recordings(request("/x"), "c1", path)
         assert (found.status, found.body) == (404, b"no such recording\n")
         assert holder.asked == []
 
 
-async def test_what_is_not_there_is_asked_for_once_in_a_moment() -> None:
+async def test_a_missing_recording_is_cached_for_a_moment() -> None:
     async with keeping_of() as (recordings, holder):
         for _ in range(3):
             assert (await recordings(request("/x"), "c1", SEGMENT)).status == 404
         assert len(holder.asked) == 1
 
 
-async def test_while_no_gateway_answers_nothing_is_called_absent() -> None:
+async def test_without_an_answering_gateway_recordings_are_503() -> None:
     async with keeping_of() as (recordings, holder):
         await holder.close()
         for path in (SEGMENT, MOVIE):
@@ -173,7 +173,7 @@ async def test_while_no_gateway_answers_nothing_is_called_absent() -> None:
             assert (found.status, found.headers["Retry-After"]) == (503, "2")
 
 
-async def test_a_film_is_asked_for_as_a_film() -> None:
+async def test_a_film_is_requested_from_the_film_route() -> None:
     async with keeping_of() as (recordings, holder):
         holder.says[".node/film/films/one/onestream.m3u8"] = answer("#EXTM3U\n", M3U8, **GROWING)
         found = await recordings.serve(request("/vod/films/one/onestream.m3u8"), "films/one/onestream.m3u8", "")

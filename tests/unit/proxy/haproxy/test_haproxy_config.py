@@ -1,4 +1,4 @@
-"""proxy/haproxy fits the gateway: its ports, its time-outs, its health; and its page names every variable."""
+"""proxy/haproxy fits the gateway's ports, time-outs and health checks, and its README documents every variable."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ SECTION = re.compile(r"(global|defaults|resolvers|frontend|backend)\b")
 
 
 def sections() -> dict[str, list[str]]:
-    """The lines of each section without comments, by its first two words."""
+    """The lines of each section without comments, by the first two words of the section."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in CONFIG.splitlines():
@@ -49,22 +49,22 @@ def test_every_variable_is_used_and_documented():
 
 
 @pytest.mark.parametrize("name", ["rtmp", "http", "ws"])
-def test_plain_ports_are_the_gateways_own(name: str):
+def test_plain_ports_equal_those_of_the_gateway(name: str):
     port = getattr(SETTINGS, name).port
     assert presets()[f"FRONT_TO_{name.upper()}"] == str(port)
     assert presets()[f"FRONT_{name.upper()}"] == f":{port}"
 
 
 @pytest.mark.parametrize("name", ["rtmps", "https", "wss"])
-def test_secure_ports_are_the_gateways_own(name: str):
+def test_tls_ports_equal_those_of_the_gateway(name: str):
     assert presets()[f"FRONT_{name.upper()}"] == f":{getattr(SETTINGS, name).port}"
 
 
-def test_figures_stay_on_this_host():
+def test_metrics_are_available_only_locally():
     assert presets()["FRONT_METRICS"].startswith("127.0.0.1:")
 
 
-def test_nobody_who_may_be_silent_is_cut_off():
+def test_timeouts_are_longer_than_allowed_silence_of_connections():
     longest = max(SETTINGS.stream.wait_for_publisher, SETTINGS.stream.linger, SETTINGS.rtmp.idle_timeout)
     for side in ("client", "server"):
         assert seconds("defaults base", side) > longest
@@ -74,16 +74,16 @@ def test_nobody_who_may_be_silent_is_cut_off():
         assert seconds(section, "tunnel") > 2 * pings
 
 
-def test_an_idle_connection_is_closed_by_haproxy_and_not_under_a_players_request():
+def test_haproxy_closes_idle_connections_before_the_gateway_does():
     assert seconds("defaults web", "http-keep-alive") <= SETTINGS.http.keep_alive
 
 
-def test_a_gateway_that_waits_for_its_store_is_not_taken_for_dead():
+def test_the_health_check_waits_longer_than_a_store_timeout():
     assert seconds("defaults base", "check") > TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("kind", ["rtmp", "push", "whip", "playback"])
-def test_what_is_not_ready_keeps_what_it_has_and_what_is_alive_serves_where_nothing_is_ready(kind: str):
+def test_alive_gateways_get_connections_only_if_none_is_ready(kind: str):
     found = sections()
     if kind == "whip":
         assert "use_backend whip-alive if whip ! { nbsrv(whip-ready) gt 0 }" in found["frontend playback"]
@@ -98,5 +98,5 @@ def test_what_is_not_ready_keeps_what_it_has_and_what_is_alive_serves_where_noth
     ]
 
 
-def test_the_admin_listener_is_nowhere():
+def test_the_configuration_does_not_expose_the_admin_listener():
     assert not re.search(rf"\b{SETTINGS.admin.port}\b", CONFIG)

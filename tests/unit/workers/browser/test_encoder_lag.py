@@ -1,4 +1,4 @@
-"""What counts as late when media come in slices."""
+"""When an encoder is late, for media that arrive in slices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gateway.workers.programs.browser.encoder_lag import EncoderLag
 
 
 def sliced(lateness: EncoderLag, slice: float, until: float, *, start: float = 100.0, step: float = 0.05) -> None:
-    """Media of `step`, each slice at once when its last picture was taken."""
+    """Media with a picture every `step` seconds; each slice arrives with its last picture."""
     count = round(until / step)
     for n in range(count):
         time = n * step
@@ -23,14 +23,14 @@ def test_work_that_ends_before_the_next_slice_is_not_late() -> None:
     assert round(lateness.behind(3.95, 105.45), 3) == 0.5
 
 
-def test_pictures_that_come_one_by_one_have_to_be_done_at_once() -> None:
+def test_the_lag_of_single_pictures_begins_with_their_arrival() -> None:
     lateness = EncoderLag()
     for n in range(40):
         lateness.arrived(n * 0.05, 100 + n * 0.05)
     assert round(lateness.behind(1.95, 102.25), 3) == 0.3
 
 
-def test_media_faster_than_time_are_never_late() -> None:
+def test_media_faster_than_real_time_are_never_late() -> None:
     lateness = EncoderLag()
     for n in range(1000):
         lateness.arrived(n * 0.04, 50.0)
@@ -38,7 +38,7 @@ def test_media_faster_than_time_are_never_late() -> None:
     assert lateness.behind(20.0, 69.0) == 0
 
 
-def test_a_stall_of_the_network_is_forgiven_for_some_seconds_only() -> None:
+def test_a_stall_of_the_network_is_ignored_for_some_seconds_only() -> None:
     lateness = EncoderLag()
     lateness.arrived(0.0, 100.0)
     lateness.arrived(1.0, 105.0)  # four seconds late
@@ -48,5 +48,5 @@ def test_a_stall_of_the_network_is_forgiven_for_some_seconds_only() -> None:
     assert round(lateness.behind(14.0, 118.0), 3) == 4.0
 
 
-def test_before_anything_came_nothing_is_late() -> None:
+def test_without_media_nothing_is_late() -> None:
     assert EncoderLag().behind(0.0, 1e9) == 0

@@ -9,40 +9,40 @@ V, A = Kind.VIDEO, Kind.AUDIO
 START = 1000  # milliseconds
 
 
-def test_a_recording_that_begins_anywhere_keeps_its_lanes_apart() -> None:
+def test_a_recording_with_any_start_time_keeps_its_tracks_in_sync() -> None:
     clock = TrackClock()
     assert clock.stamp(V, 90_000 * 5000, 90_000) == (90_000, 0)
     assert clock.stamp(A, 44_100 * 5000 + 441, 44_100) == (44_541, 0)
     assert clock.stamp(V, 90_000 * 5000 + 3003, 90_000) == (93_003, 0)
 
 
-def test_a_lane_that_began_earlier_than_the_first_to_come_is_placed_before_it() -> None:
+def test_a_track_that_began_earlier_is_placed_before_the_first_one() -> None:
     clock = TrackClock()
     assert clock.stamp(V, 23, 1000) == (START, 0)
     assert clock.stamp(A, 0, 1000) == (START - 23, 0)
 
 
-def test_times_before_zero_are_moved_up_for_all_lanes() -> None:
+def test_negative_times_are_moved_up_for_all_tracks() -> None:
     clock = TrackClock()
     assert clock.stamp(V, -6000, 90_000) == (90_030, 0)  # whole milliseconds: -67 comes to 1000
     assert clock.stamp(A, 0, 1000) == (START + 67, 0)
 
 
-def test_what_lies_between_samples_stays_exact() -> None:
+def test_distances_between_samples_stay_exact() -> None:
     clock = TrackClock()
     times = [n * 1001 for n in range(300)]
     stamped = [clock.stamp(V, 12_345 + t, 30_000)[0] for t in times]
     assert [s - stamped[0] for s in stamped] == times
 
 
-def test_decode_times_grow_and_say_how_much_they_were_put_off() -> None:
+def test_decode_times_grow_and_report_their_delay() -> None:
     clock = TrackClock()
     assert [clock.stamp(V, t, 1000) for t in (0, 0, 0, 40)] == [
         (START, 0), (START + 1, 1), (START + 2, 2), (START + 40, 0),
     ]  # fmt: skip
 
 
-def test_another_recording_goes_on_by_the_clock_on_the_wall() -> None:
+def test_another_recording_continues_by_the_wall_clock() -> None:
     clock = TrackClock()
     for t in range(0, 1000, 40):
         clock.stamp(V, t, 1000)
@@ -51,13 +51,13 @@ def test_another_recording_goes_on_by_the_clock_on_the_wall() -> None:
     assert clock.stamp(V, 10, 1000) == (START + 960 + 2510, 0)
 
 
-def test_a_first_recording_begins_at_the_start_whenever_it_comes() -> None:
+def test_a_first_recording_begins_at_the_start_time_at_any_moment() -> None:
     clock = TrackClock()
     clock.restart(1e6)
     assert clock.stamp(V, 5, 1000) == (START, 0)
 
 
-def test_jumps_of_both_lanes_are_repaired_alike() -> None:
+def test_jumps_of_both_tracks_are_repaired_alike() -> None:
     clock = TrackClock()
     for t in range(0, 400, 40):
         clock.stamp(V, t, 1000)

@@ -1,4 +1,4 @@
-"""What a browser worker gives back, and in which order."""
+"""The output of a browser worker, and its order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER = MediaTrack(Kind.VIDEO, VIDEO.codec, 1000, VIDEO.config + b"\0")
 
 
 class Heard:
-    """What the gateway would hear."""
+    """The messages that the gateway would receive."""
 
     def __init__(self) -> None:
         self.items: list[Tracks | AccessUnit] = []
@@ -36,7 +36,7 @@ def outlet() -> tuple[UnitWriter, Heard]:
     return UnitWriter(heard.send), heard
 
 
-def test_units_wait_for_the_track_that_was_promised() -> None:
+def test_units_wait_for_the_announced_track() -> None:
     out, heard = outlet()
     out.open(BOTH)
     out.track(AUDIO)
@@ -49,7 +49,7 @@ def test_units_wait_for_the_track_that_was_promised() -> None:
     assert heard.said()[-1] == 42
 
 
-def test_what_does_not_come_is_not_waited_for_longer_than_a_second() -> None:
+def test_units_wait_at_most_a_second_for_a_missing_track() -> None:
     out, heard = outlet()
     out.open(BOTH)
     out.track(AUDIO)
@@ -62,7 +62,7 @@ def test_what_does_not_come_is_not_waited_for_longer_than_a_second() -> None:
     assert heard.said()[-2:] == [(VIDEO, AUDIO, 1), 1200]
 
 
-def test_a_changed_track_is_told_before_its_units() -> None:
+def test_a_changed_track_is_sent_before_its_units() -> None:
     out, heard = outlet()
     out.open((Kind.VIDEO,))
     for track, time in ((VIDEO, 0), (VIDEO, 40), (OTHER, 80)):
@@ -71,7 +71,7 @@ def test_a_changed_track_is_told_before_its_units() -> None:
     assert heard.said() == [(VIDEO, None, 1), 0, 40, (OTHER, None, 1), 80]
 
 
-def test_a_track_that_changes_while_units_wait_leaves_them_with_the_old_one() -> None:
+def test_units_that_wait_during_a_change_keep_their_old_track() -> None:
     out, heard = outlet()
     out.open(BOTH)
     out.track(VIDEO)
@@ -81,7 +81,7 @@ def test_a_track_that_changes_while_units_wait_leaves_them_with_the_old_one() ->
     assert heard.said() == [(VIDEO, None, 1), 0, (OTHER, None, 1), 40]
 
 
-def test_another_recording_is_another_epoch() -> None:
+def test_another_recording_begins_another_epoch() -> None:
     out, heard = outlet()
     for _ in range(2):
         out.open((Kind.VIDEO,))
@@ -90,7 +90,7 @@ def test_another_recording_is_another_epoch() -> None:
     assert heard.said() == [(VIDEO, None, 1), 0, (VIDEO, None, 2), 0]
 
 
-def test_the_end_sends_what_waits() -> None:
+def test_the_end_sends_waiting_units() -> None:
     out, heard = outlet()
     out.open(BOTH)
     out.track(VIDEO)
@@ -99,7 +99,7 @@ def test_the_end_sends_what_waits() -> None:
     assert heard.said() == [(VIDEO, None, 1), 0]
 
 
-def test_many_bytes_do_not_wait() -> None:
+def test_units_do_not_wait_above_a_number_of_bytes() -> None:
     out, heard = outlet()
     out.open(BOTH)
     out.track(VIDEO)

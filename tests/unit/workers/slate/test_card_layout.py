@@ -30,7 +30,7 @@ def test_a_long_text_is_smaller_and_complete(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["word " * 100_0, "直" * 5000, "x" * 5000, "\n" * 400])
-def test_what_does_not_fit_ends_with_an_ellipsis(text: str) -> None:
+def test_a_text_that_does_not_fit_ends_with_an_ellipsis(text: str) -> None:
     fitted = fit_text(text, (80, 30), 600, 200, width)
     assert fitted.size == 30
     assert len(fitted.lines) == int(200 / (1.36 * 30))
@@ -50,11 +50,11 @@ def test_a_line_first_shrinks_and_then_ends_with_an_ellipsis() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
-def test_an_empty_text_has_a_line(text: str) -> None:
+def test_an_empty_text_gives_one_empty_line(text: str) -> None:
     assert fit_text(text, (80, 20), 1000, 400, width).lines[0] == ""
     assert fit_line(text, (40, 20), 400, width).lines == ("",)
 
 
-def test_a_width_below_a_letter_ends_too() -> None:
+def test_a_width_smaller_than_a_letter_gives_lines_too() -> None:
     assert fit_text("word 直", (80, 20), 5, 400, width).lines
     assert fit_line("word", (80, 20), 5, width).lines

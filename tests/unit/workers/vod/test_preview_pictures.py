@@ -62,7 +62,7 @@ def test_a_short_film_has_a_picture_each_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("declared", [0.0, 1.0, 450.0, 90_000.0])
-def test_however_long_it_says_it_is_there_are_not_too_many(declared: float, tmp_path: Path) -> None:
+def test_the_number_of_pictures_is_bounded_for_any_declared_length(declared: float, tmp_path: Path) -> None:
     cues = made(tmp_path, 450, declared)
     assert 1 <= len(cues) <= MAX_PICTURES
     assert cues[0][0] == 0 and cues[-1][1] == 450

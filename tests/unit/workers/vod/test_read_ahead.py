@@ -15,7 +15,7 @@ def test_items_come_in_order() -> None:
     assert list(read_ahead(iter(()), 4)) == []
 
 
-def test_what_the_iterator_raises_is_raised_after_what_came_before() -> None:
+def test_an_error_of_the_iterator_is_raised_after_earlier_items() -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise RuntimeError("broken")
@@ -26,7 +26,7 @@ def test_what_the_iterator_raises_is_raised_after_what_came_before() -> None:
         next(taken)
 
 
-def test_no_more_than_a_few_wait() -> None:
+def test_the_number_of_waiting_items_is_bounded() -> None:
     made: list[int] = []
     enough = threading.Event()
 
@@ -44,7 +44,7 @@ def test_no_more_than_a_few_wait() -> None:
     taken.close()  # type: ignore[attr-defined]
 
 
-def test_an_iterator_that_nobody_takes_any_more_stops() -> None:
+def test_the_iterator_stops_when_its_reader_closes() -> None:
     ended = threading.Event()
 
     def numbers() -> Iterator[int]:

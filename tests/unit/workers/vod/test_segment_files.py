@@ -1,4 +1,4 @@
-"""The parts of VoD that know no media library: names, times, playlists, colours."""
+"""The parts of VoD that use no media library: names, times, playlists, colours."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_folder_and_files_have_the_name_of_the_film(key: str, prefix: str, base:
 
 
 @pytest.mark.parametrize("base", ["a", "my.v1.clip", "Ein_Film-2", "clip(1)", "a~b!c$d'e*f,g;h=i@j+k"])
-def test_a_base_name_that_needs_no_escaping_stays_as_it_is(base: str) -> None:
+def test_a_base_name_that_needs_no_escaping_is_not_changed(base: str) -> None:
     assert names_of(f"x/{base}.mp4") == VodNames(f"x/{base}", base)
     assert reference(base) == base
 
@@ -58,18 +58,18 @@ def test_a_base_name_that_needs_no_escaping_stays_as_it_is(base: str) -> None:
         ("a%20b", "a-20b"), ("[a]", "a"), ("x y" * 70, ("x-y" * 70)[:200]), ("\udcff", "film"),
     ],
 )  # fmt: skip
-def test_older_films_with_an_escaped_name_have_a_plain_one(base: str, readable: str) -> None:
+def test_a_base_name_that_needs_escaping_becomes_plain_with_a_hash(base: str, readable: str) -> None:
     made = plain_base(base)
     assert re.fullmatch(re.escape(readable) + "-[0-9a-f]{8}", made)
     assert quote(made, safe="") == made
 
 
-def test_names_that_read_alike_stay_apart() -> None:
+def test_similar_names_stay_different() -> None:
     alike = ["my film", "my  film", "my-film", "my#film", "my%20film", "my?film", " my film", "my film."]
     assert len({plain_base(base) for base in alike}) == len(alike)
 
 
-def test_films_that_were_made_under_a_plain_name_are_still_theirs() -> None:
+def test_files_with_the_earlier_plain_name_still_belong_to_their_film() -> None:
     for names in (names_in("films/my film"), names_of("films/my film.mp4")):
         assert names.has("my-film-41f2fac1.m3u8") and names.has("my-film-41f2fac1stream_00001.ts")
         assert names.has("my film.m3u8") and not names.has("my  film.m3u8")
@@ -82,7 +82,7 @@ def test_a_key_whose_folder_would_be_the_film_itself_is_refused(key: str) -> Non
         names_of(key)
 
 
-def test_files_are_called_as_mediaconvert_calls_them() -> None:
+def test_files_have_the_names_that_mediaconvert_gives() -> None:
     names = names_of("films/a.mp4")
     assert names.key(names.master) == "films/a/a.m3u8"
     assert names.key(names.playlist) == "films/a/astream.m3u8"
@@ -91,7 +91,7 @@ def test_files_are_called_as_mediaconvert_calls_them() -> None:
     assert names.key(names.thumbnail) == "films/a/thumbnail.0000000.jpg"
 
 
-def test_only_a_films_files_look_like_them() -> None:
+def test_only_files_of_a_film_match_its_names() -> None:
     names = names_in("films/a")
     for file in (
         "a.m3u8",
@@ -130,7 +130,7 @@ def test_references_in_playlists_are_relative_uris_of_the_files(base: str) -> No
     assert urljoin("http://host/x/y.m3u8", written) == f"http://host/x/{written}"
 
 
-def test_a_play_sign_for_films_opens_no_channel() -> None:
+def test_a_play_sign_for_films_is_not_valid_for_a_channel() -> None:
     secrets = SigningSecrets("s")
     name = play_name("films/a@b c")
     assert name == "vod/films/a%40b%20c"
@@ -147,15 +147,15 @@ def place(line: ContinuousTimeline, *times: float, step: float = 0.04) -> list[f
     return [None if p is None else round(p / TICKS, 3) for p in placed]
 
 
-def test_ordinary_times_stay_as_they_are() -> None:
+def test_ordinary_times_are_not_changed() -> None:
     assert place(ContinuousTimeline(10 * TICKS), 5.0, 5.04, 5.08) == [5.0, 5.04, 5.08]
 
 
-def test_a_pause_is_no_jump() -> None:
+def test_a_pause_is_not_treated_as_a_jump() -> None:
     assert place(ContinuousTimeline(10 * TICKS), 0.0, 9.0, 9.04) == [0.0, 9.0, 9.04]
 
 
-def test_a_jump_forward_or_back_goes_on_where_it_was() -> None:
+def test_after_a_jump_times_continue_without_a_gap() -> None:
     assert place(ContinuousTimeline(10 * TICKS), 0.0, 0.04, 3600.0, 3600.04, 1.0, 1.04) == [
         0.0,
         0.04,
@@ -166,11 +166,11 @@ def test_a_jump_forward_or_back_goes_on_where_it_was() -> None:
     ]
 
 
-def test_what_would_stand_on_something_else_is_left_out() -> None:
+def test_frames_at_or_before_the_last_time_are_left_out() -> None:
     assert place(ContinuousTimeline(10 * TICKS), 0.0, 0.0, 0.04, 0.02, 0.08) == [0.0, None, 0.04, None, 0.08]
 
 
-def test_sound_makes_of_a_jump_what_the_pictures_made_of_it() -> None:
+def test_sound_gets_the_same_correction_of_a_jump_as_pictures() -> None:
     pictures = ContinuousTimeline(10 * TICKS)
     place(pictures, 0.0, 0.04, 3600.0)
     sounds = ContinuousTimeline(10 * TICKS, pictures)
@@ -201,7 +201,7 @@ def test_names_in_playlists_are_those_of_the_files_escaped() -> None:
     assert master.splitlines()[-1] == "Ein%20%231%20Film%3A%20100%25stream.m3u8"
 
 
-def test_the_peak_is_that_of_runs_that_a_player_would_notice() -> None:
+def test_a_very_short_segment_alone_is_not_the_peak() -> None:
     segments = [
         WrittenSegment("1", 10, 1_000_000),
         WrittenSegment("2", 10, 2_000_000),
@@ -219,7 +219,7 @@ def test_a_short_film_has_its_average_for_a_peak() -> None:
 
 
 @pytest.mark.parametrize("transfer", list(Transfer))
-def test_a_table_leaves_black_black_and_grey_grey(transfer: Transfer) -> None:
+def test_a_color_table_does_not_change_black_and_the_hue_of_grey(transfer: Transfer) -> None:
     lines = table(transfer).splitlines()
     assert lines[0] == f"LUT_3D_SIZE {SIZE}" and len(lines) == SIZE**3 + 1
     colours = [tuple(float(v) for v in line.split()) for line in lines[1:]]

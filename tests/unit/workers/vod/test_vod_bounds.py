@@ -1,4 +1,4 @@
-"""What a film may claim and a job may take, before any film is opened."""
+"""The limits of films and jobs, checked before and while a film is processed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Usage(NamedTuple):
     free: int
 
 
-def test_the_defaults_bound_everything_and_pass_what_people_upload(tmp_path: Path) -> None:
+def test_the_default_limits_are_finite_and_permit_usual_uploads(tmp_path: Path) -> None:
     bounds = Bounds.of(settings(tmp_path).vod)
     bounds.judge_declared_length(86_400)  # a day of a channel's recording
     for judge in (bounds.judge_declared_length, bounds.judge_length):
@@ -40,19 +40,19 @@ def test_the_defaults_bound_everything_and_pass_what_people_upload(tmp_path: Pat
     assert bounds.keep_free
 
 
-def test_zero_lifts_each_bound(tmp_path: Path) -> None:
+def test_zero_removes_each_limit(tmp_path: Path) -> None:
     NONE.judge_declared_length(1e9)
     NONE.judge_length(1e9)
     NONE.judge_room(tmp_path, 1 << 60)
     assert NONE.output_limit(1) is None and NONE.time_limit(1) is None
 
 
-def test_an_order_carries_its_bounds_to_the_worker() -> None:
+def test_a_request_carries_its_limits_to_the_worker() -> None:
     order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(1.5, 2.5, 3, 4.5, 5.5, 6))
     assert PackageRequest.from_json(order.to_json()) == order
 
 
-def test_an_allowance_ends_with_the_byte_that_is_too_much() -> None:
+def test_an_allowance_fails_with_the_first_byte_too_many() -> None:
     allowance = Allowance(10)
     allowance.spend(10)
     with pytest.raises(UnusableMedia, match=r"more than 10 bytes .*\(vod\.output_ratio, vod\.output_bytes\)"):
@@ -60,7 +60,7 @@ def test_an_allowance_ends_with_the_byte_that_is_too_much() -> None:
     Allowance(None).spend(1 << 60)
 
 
-def test_what_is_to_be_written_counts_for_the_free_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_will_be_written_count_for_the_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(1000, 400, 600))
     bounds = Bounds(keep_free=500)
     bounds.judge_room(tmp_path, 100)
@@ -68,7 +68,7 @@ def test_what_is_to_be_written_counts_for_the_free_disk(tmp_path: Path, monkeypa
         bounds.judge_room(tmp_path, 101)
 
 
-async def test_work_is_ended_in_its_middle_once_the_disk_is_nearly_full(
+async def test_running_work_is_cancelled_when_the_disk_is_nearly_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [1000]
@@ -98,7 +98,7 @@ async def test_work_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pyt
         await while_room(Bounds(keep_free=500), tmp_path, work)
 
 
-async def test_what_work_gives_or_raises_comes_through(tmp_path: Path) -> None:
+async def test_the_result_or_error_of_the_work_is_passed_on(tmp_path: Path) -> None:
     async def well() -> int:
         return 7
 
@@ -114,12 +114,12 @@ async def test_what_work_gives_or_raises_comes_through(tmp_path: Path) -> None:
     ("seconds", "words"),
     [(0, "0 s"), (1.25, "1.2 s"), (119, "119 s"), (1800, "30 min"), (86_400, "24.0 h"), (1_436_000, "398.9 h")],
 )
-def test_lengths_are_said_as_people_say_them(seconds: float, words: str) -> None:
+def test_durations_are_written_in_suitable_units(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
 
 
 class OneLife:
-    """A worker that says this; `dies`: then it dies."""
+    """A worker that sends these messages; `dies`: it dies afterwards."""
 
     def __init__(self, said: list[tuple[int, bytes]], dies: bool) -> None:
         self._said = said
@@ -134,8 +134,8 @@ class OneLife:
         return self._said.pop(0)
 
 
-async def test_a_worker_that_dies_late_has_its_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first one made counts: both together may take `job_ratio` times as long."""
+async def test_a_job_is_tried_again_when_its_worker_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output of the first try counts: both together may take `job_ratio` times as long."""
     now = 0.0
     monkeypatch.setattr("gateway.vod.package_client.time", SimpleNamespace(monotonic=lambda: now))
     made = PackageResult(1, 900.0, 0, 0, False)

@@ -35,7 +35,7 @@ def test_a_color_is_read_as_css_and_ffmpeg_write_it(text: str, rgba: tuple[int, 
     "text",
     ["", "@", "reddish", "#", "#12", "#12345", "abc", "0x1", "red@", "red@.", "red@2", "red@0x100", "rgb(1,2,3)"],
 )
-def test_what_is_no_color_is_refused(text: str) -> None:
+def test_an_invalid_color_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"color|opacity"):
         parse_color(text)
 

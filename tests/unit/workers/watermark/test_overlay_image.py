@@ -1,4 +1,4 @@
-"""Pictures of watermarks: decoded with bounds, scaled, placed; the text lies above."""
+"""Pictures of watermarks: decoded with limits, scaled, placed; the text is drawn above them."""
 
 import io
 import struct
@@ -90,7 +90,7 @@ def canvas_beyond_its_pictures() -> bytes:
 
 
 @pytest.mark.parametrize("made", [profile_bomb, frame_beyond_its_screen, canvas_beyond_its_pictures])
-def test_what_unpacks_to_more_than_it_should_is_refused(made: Callable[[], bytes]) -> None:
+def test_a_picture_that_unpacks_to_too_much_data_is_refused(made: Callable[[], bytes]) -> None:
     data = made()
     assert len(data) < 300_000
     with pytest.raises(PictureUnusable):
@@ -108,7 +108,7 @@ def test_a_small_file_that_claims_to_be_large_is_refused_before_it_is_decoded(si
     [b"", b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", encoded(solid())[:45], b"BM" + bytes(60)],
     ids=["nothing", "text", "svg", "cut png", "bmp"],
 )
-def test_what_is_no_picture_is_refused_in_one_line(data: bytes) -> None:
+def test_an_invalid_picture_is_refused_with_a_reason_of_one_line(data: bytes) -> None:
     with pytest.raises(PictureUnusable) as caught:
         read_picture(data)
     assert "\n" not in str(caught.value)
@@ -125,14 +125,14 @@ def test_the_picture_is_scaled_to_its_size_at_its_place() -> None:
     assert overlay.image.getpixel((39, 30)) == BLUE
 
 
-def test_what_lies_beyond_the_video_is_cut_without_being_made() -> None:
+def test_parts_beyond_the_video_are_cut_before_they_are_drawn() -> None:
     overlay = compose(shown(encoded(solid()), 16_384, 16_384, 300, 170), 320, 180, BOOK)
     assert overlay.image is not None
     assert (overlay.x, overlay.y, *overlay.image.size) == (300, 170, 20, 10)
     assert compose(shown(encoded(solid()), 100, 100, 320, 0), 320, 180, BOOK).image is None
 
 
-def test_the_text_lies_above_the_picture() -> None:
+def test_the_text_is_drawn_above_the_picture() -> None:
     spec = replace(shown(encoded(solid()), 200, 100, 20, 10), text="\u25a0", size=60, color="#00ff00")
     overlay = compose(spec, 320, 180, BOOK)
     assert overlay.image is not None
@@ -146,12 +146,12 @@ def test_transparency_of_the_picture_is_kept() -> None:
     assert overlay.image.getpixel((10, 10)) == (255, 0, 0, 100)
 
 
-def test_an_unusable_picture_leaves_the_text_alone_and_is_told() -> None:
+def test_an_unusable_picture_causes_a_note_and_the_text_stays() -> None:
     overlay = compose(replace(shown(b"no", 10, 10, 0, 0), text="x", size=40), 320, 180, BOOK)
     assert overlay.image is not None
     assert any("picture cannot be shown" in note for note in overlay.notes)
 
 
-def test_nothing_to_show_is_no_overlay() -> None:
+def test_an_empty_watermark_gives_no_overlay() -> None:
     assert compose(WatermarkSpec(), 320, 180, BOOK).image is None
     assert compose(WatermarkSpec("   ", 40), 320, 180, BOOK).image is None

@@ -1,4 +1,4 @@
-"""Texts as pictures: any character literally, at the place where ffmpeg's drawtext puts them, in bounded memory."""
+"""Texts as pictures: any character literally, at the place of ffmpeg's drawtext, in bounded memory."""
 
 import subprocess
 import sys
@@ -40,7 +40,9 @@ def differ(one: Image.Image, other: Image.Image) -> bool:
 
 @pytest.mark.parametrize("text", ["a:b'c%d", "HEllo, gjy!", "x"])
 @pytest.mark.parametrize("size", [12, 24, 73])
-def test_the_ink_stands_where_ffmpegs_drawtext_has_it(text: str, size: int, book: FontCatalog, tmp_path: Path) -> None:
+def test_the_text_has_the_same_place_as_with_ffmpegs_drawtext(
+    text: str, size: int, book: FontCatalog, tmp_path: Path
+) -> None:
     need("ffmpeg")
     font = next(f for f in book.fonts("en") if f.path.endswith("/DejaVuSans.ttf"))
     file = tmp_path / "text"
@@ -59,7 +61,7 @@ def test_the_ink_stands_where_ffmpegs_drawtext_has_it(text: str, size: int, book
     assert all(abs(a - b) <= 2 for a, b in zip(got, wanted, strict=True)), (got, wanted)
 
 
-def test_characters_that_mean_something_to_ffmpeg_are_drawn(book: FontCatalog) -> None:
+def test_special_characters_of_ffmpeg_are_drawn_literally(book: FontCatalog) -> None:
     plain = ink("a:b'c%d", book)
     for other in ("ab'c%d", "a:bc%d", "a:b'cd", "a:b'c"):
         assert differ(plain, ink(other, book))
@@ -118,7 +120,7 @@ def test_an_opacity_makes_the_letters_translucent(book: FontCatalog) -> None:
     assert picture.getchannel("A").getextrema() == (0, 128)
 
 
-def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: FontCatalog) -> None:
+def test_a_character_without_a_font_causes_a_note_with_the_package(book: FontCatalog) -> None:
     latin = FontCatalog("sans")
     latin._fonts = dict.fromkeys(("en", "zh-cn"), (BUILT_IN,))
     assert draw(TextBlock("a中文", 20, RED, 0, 0), 100, 50, latin)[1] == [
@@ -130,7 +132,7 @@ def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: F
     assert draw(TextBlock("नमस्ते", 20, RED, 0, 0), 100, 50, latin)[1][0].endswith("fonts-noto-core")
 
 
-def test_without_fontconfig_latin_letters_are_drawn_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fontconfig_latin_letters_are_drawn_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     bare = FontCatalog("sans")
     picture, _ = draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)
@@ -138,7 +140,7 @@ def test_without_fontconfig_latin_letters_are_drawn_and_it_is_told(monkeypatch: 
     assert any("install the package fontconfig" in note for note in bare.notes)
 
 
-def test_a_font_file_that_cannot_be_read_gives_way_to_the_one_built_in(tmp_path: Path) -> None:
+def test_an_unreadable_font_file_is_replaced_by_the_built_in_font(tmp_path: Path) -> None:
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"no font")
     bare = FontCatalog("sans")
@@ -147,7 +149,7 @@ def test_a_font_file_that_cannot_be_read_gives_way_to_the_one_built_in(tmp_path:
     assert any("cannot be used" in note for note in bare.notes)
 
 
-def test_what_lies_beyond_the_picture_is_cut(book: FontCatalog) -> None:
+def test_text_beyond_the_picture_is_cut(book: FontCatalog) -> None:
     assert draw(TextBlock("abc", 40, RED, 800, 0), 800, 400, book)[0].getbbox() is None
     assert draw(TextBlock("abc", 40, RED, 0, 16_384), 800, 400, book)[0].getbbox() is None
     assert box(ink("W" * 1_024, book, left=700))[2] == 800

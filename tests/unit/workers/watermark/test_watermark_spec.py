@@ -1,4 +1,4 @@
-"""Marks and still requests: what channels say, how it crosses to workers, and what is refused there."""
+"""Watermarks and still requests: the fields of channels, their transfer to workers, and invalid messages."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def test_a_channels_fields_become_a_mark() -> None:
     assert mark == WatermarkSpec("a:b'c%d", 48, "yellow@0.5", 7, 9, 64, 32)
 
 
-def test_text_and_picture_are_switched_one_by_one() -> None:
+def test_text_and_picture_are_switched_separately() -> None:
     text = channel(isWaterMark=True, **FIELDS)
     image = channel(isImageWaterMark=True, **FIELDS)
     both = channel(isWaterMark=True, isImageWaterMark=True, **FIELDS)
@@ -32,7 +32,7 @@ def test_text_and_picture_are_switched_one_by_one() -> None:
     assert all(wants_watermark(c) for c in (text, image, both))
 
 
-def test_switched_on_live_with_neither_flag_set_it_shows_what_is_written_down() -> None:
+def test_a_mark_switched_on_without_flags_shows_all_configured_fields() -> None:
     neither = channel(**FIELDS)
     assert not wants_watermark(neither)
     assert WatermarkSpec.of(neither).text == "a:b'c%d"
@@ -40,25 +40,25 @@ def test_switched_on_live_with_neither_flag_set_it_shows_what_is_written_down() 
 
 
 @given(st.text(max_size=1_024), st.integers(1, 1_000), st.integers(0, 16_384), st.binary(max_size=200))
-def test_a_mark_crosses_unchanged(text: str, size: int, left: int, data: bytes) -> None:
+def test_a_mark_is_transferred_unchanged(text: str, size: int, left: int, data: bytes) -> None:
     mark = WatermarkSpec(text, size, "red", left, 3, 5, 8, data)
     assert WatermarkSpec.decode(mark.encode()) == mark
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0", b"\0\0\0\5{}", b"\0\0\0\2{}", b"\0\0\0\2[]", b"\xff\xff\xff\xff"])
-def test_what_is_no_mark_is_refused(body: bytes) -> None:
+def test_an_invalid_mark_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidData):
         WatermarkSpec.decode(body)
 
 
-def test_a_request_for_a_still_crosses_unchanged() -> None:
+def test_a_request_for_a_still_is_transferred_unchanged() -> None:
     ask = JpegRequest(7, JpegAction.COMPARE, 3, False, 70, 12, VIDEO, [picture(0, key=True), picture(40, cts=-3)])
     assert JpegRequest.decode(ask.encode()) == ask
     bare = JpegRequest(8, JpegAction.CLOSE, session=3, units=[])
     assert JpegRequest.decode(bare.encode()) == bare
 
 
-def test_answers_and_looks_cross_unchanged() -> None:
+def test_replies_and_picture_differences_are_transferred_unchanged() -> None:
     for answer in (JpegReply(1, True, b"jpeg"), JpegReply((1 << 32) - 1, False, "größer".encode())):
         assert JpegReply.decode(answer.encode()) == answer
     for look in (PictureDifference(12.5, 9), PictureDifference(lost=True), PictureDifference(first=True)):
