@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME
 # Without its bytecode each process of a test compiles the program anew, a third of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz judges screenshots vendor lock wheel image deploy undeploy clean
+.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz judges screenshots vendor lock wheel release image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,9 @@ lock: ## resolve the dependencies again (needs uv)
 
 wheel: $(VENV)/.dev ## build/dist/*.whl
 	$(BIN)/python -m pip wheel -q --no-deps -w build/dist .
+
+release: ## check everything for a release, and build it in build/dist
+	@exec tools/release
 
 image: ## the container image, millrace
 	docker build --tag millrace .

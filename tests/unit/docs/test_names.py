@@ -1,5 +1,6 @@
-"""Names in the documents exist: environment variables and linked sections."""
+"""Names in the documents exist: environment variables, linked sections and public names."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -29,3 +30,21 @@ def test_links_to_sections_lead_to_a_heading(page: Path) -> None:
         if section not in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}:
             broken.append(f"{target}#{section}")
     assert broken == []
+
+
+def test_public_names_for_installed_outputs_exist() -> None:
+    section = (ROOT / "docs/extending.md").read_text().partition("### Public names")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(gateway[\w.]*)` \| (.+) \|$", section, re.M)
+    assert len(rows) > 5
+    for module, cell in rows:
+        names, _, members = cell.partition(": ")
+        found = [getattr(importlib.import_module(module), name) for name in re.findall(r"`(\w+)`", names)]
+        assert found
+        for member in re.findall(r"`(\w+)`", members):
+            assert hasattr(found[-1], member) or member in _attributes(found[-1]), f"{module}: {member}"
+
+
+def _attributes(cls: type) -> set[str]:
+    """Returns the attributes that a class declares, or sets when it is created."""
+    declared = {name for base in cls.__mro__ for name in base.__dict__.get("__annotations__", {})}
+    return declared | {name for name in cls.__init__.__code__.co_names if not name.startswith("_")}
