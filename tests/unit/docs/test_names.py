@@ -1,6 +1,7 @@
 """Names in the documents exist: environment variables, linked sections and public names."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -46,5 +47,5 @@ def test_public_names_for_installed_outputs_exist() -> None:
 
 def _attributes(cls: type) -> set[str]:
     """Returns the attributes that a class declares, or sets when it is created."""
-    declared = {name for base in cls.__mro__ for name in base.__dict__.get("__annotations__", {})}
+    declared = {name for base in cls.__mro__ for name in inspect.get_annotations(base)}
     return declared | {name for name in cls.__init__.__code__.co_names if not name.startswith("_")}
