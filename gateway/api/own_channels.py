@@ -18,7 +18,7 @@ from gateway.ports.errors import AtCapacity, ChannelExists
 log = structlog.get_logger(__name__)
 
 LOCK: Final = web.AppKey("creation of own channels", asyncio.Lock)
-_FIELD: Final = "signedUpBy"  # of such a channel: the name of its user
+_FIELD: Final = "signedUpBy"  # the channel field with the name of the user who signed up
 _NEVER: Final = "9999-12-31T23:59:59Z"
 
 

@@ -14,9 +14,10 @@ from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, HeadReader, Request, RequestError, is_malformed_start, too_large
 from gateway.http.response import Answer, Handler, Response, Takeover, accepts_gzip, text
-from gateway.http.unsent import MemoryLimit, UnsentAnswers
+from gateway.http.unsent import UnsentAnswers
 from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, ScheduledReads, shared_view
 from gateway.lib.tasks import Tasks
+from gateway.lib.viewer_memory import ViewerMemory
 
 _READ: Final = 8 * 1024  # bytes of one read; a request has a few hundred
 _VIEW: Final = shared_view(_READ)
@@ -50,7 +51,7 @@ class HttpLimits:
     stall_seconds: float
     per_address: int
     connections: int = 0
-    memory: MemoryLimit | None = None
+    memory: ViewerMemory | None = None
 
 
 class ConnectionServer(Protocol):

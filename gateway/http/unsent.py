@@ -5,26 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
-
-class MemoryLimit(Protocol):
-    """Counts the bytes that wait for viewers; implemented by `Backlogs`.
-
-    bytes: the counter. left: the free bytes.
-    """
-
-    bytes: int
-
-    @property
-    def left(self) -> int: ...
-
-    def stall_limit(self, seconds: float) -> float:
-        """Returns the seconds after which a client that does not read is disconnected; 0: never.
-
-        seconds: the configured limit. It is shorter while little memory is free.
-        """
-        ...
+from gateway.lib.viewer_memory import ViewerMemory
 
 
 class UnsentAnswers:
@@ -33,7 +15,7 @@ class UnsentAnswers:
     memory: the limit; None: there is none.
     """
 
-    def __init__(self, memory: MemoryLimit | None) -> None:
+    def __init__(self, memory: ViewerMemory | None) -> None:
         self._memory = memory
         self._clients: Counter[int] = Counter()  # by identity of the shared bytes
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 
 from gateway.lib.scheduled_reads import ReadScheduler, ScheduledReads
+from gateway.lib.viewer_memory import ViewerMemory
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.webrtc.framing import FrameReader, framed
 from gateway.webrtc.paths import Path
@@ -19,22 +20,6 @@ MAX_UNSENT: Final = 512 * 1024
 _ROOM_FOR_CHECKS: Final = 16_384  # more bytes, because a slow client would lose its consent without our checks
 _EARLY_READ: Final = 2_050  # bytes of a read before the first check: one frame
 _READ: Final = 16_384  # bytes of a later read: all of its frames are handled at once
-
-
-class ViewerMemory(Protocol):
-    """Counts and limits the bytes that wait for all viewers of a process; implemented by `packaging.backlog.Backlogs`.
-
-    limit: bytes. left: the free ones.
-    """
-
-    bytes: int
-    limit: int
-
-    @property
-    def left(self) -> int: ...
-
-    def stall_limit(self, seconds: float) -> float:
-        """Returns the seconds after which a viewer that reads nothing is disconnected; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)

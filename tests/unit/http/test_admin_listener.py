@@ -1,6 +1,7 @@
 """The admin listener below aiohttp: time-outs, limits of connections, fairness, and malformed requests."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from contextlib import asynccontextmanager, closing, suppress
@@ -243,7 +244,10 @@ async def test_a_disconnect_during_a_body_is_noticed_before_the_handler_starts()
         await until(lambda: not admin.listener.connections)
 
 
-async def test_a_slow_reader_is_kept_but_a_stalled_reader_is_disconnected():
+@contextlib.asynccontextmanager
+async def unread_answer():
+    """Yields the server, a client and its connection, whose large answer waits for the client."""
+
     async def much(request):
         return web.Response(body=bytes(20_000_000))
 
@@ -251,6 +255,11 @@ async def test_a_slow_reader_is_kept_but_a_stalled_reader_is_disconnected():
         await wire.send(HEAD.format(""))
         await until(lambda: any(c._transport.get_write_buffer_size() for c in admin.listener.connections))
         [connection] = admin.listener.connections
+        yield admin, wire, connection
+
+
+async def test_a_slow_reader_is_kept_but_a_stalled_reader_is_disconnected():
+    async with unread_answer() as (admin, wire, connection):
         for _ in range(4):
             unsent = connection._transport.get_write_buffer_size()
             while connection._transport.get_write_buffer_size() == unsent:
@@ -263,13 +272,7 @@ async def test_a_slow_reader_is_kept_but_a_stalled_reader_is_disconnected():
 
 
 async def test_a_client_that_reads_nothing_is_disconnected_at_its_first_deadline():
-    async def much(request):
-        return web.Response(body=bytes(20_000_000))
-
-    async with running(handler=much) as admin, admin.connect(limit=65_536) as wire:
-        await wire.send(HEAD.format(""))
-        await until(lambda: any(c._transport.get_write_buffer_size() for c in admin.listener.connections))
-        [connection] = admin.listener.connections
+    async with unread_answer() as (admin, _, connection):
         connection.timed_out()
         await until(lambda: not admin.listener.connections)
 
