@@ -1,4 +1,4 @@
-"""The further tracks of a push whose own stream has no renditions: they go on to another stream or node."""
+"""The additional tracks of a push whose own stream has no renditions: they go on to another stream or node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.media.unit import AccessUnit
 _KINDS: Final = (Kind.VIDEO, Kind.AUDIO)  # by the lowest bit of a track's number
 
 
-class FurtherSource(Protocol):
+class AdditionalSource(Protocol):
     """The publisher of the tracks; implemented by `StreamPublisher`."""
 
     def shift(self, unit: AccessUnit, now: float) -> int: ...
@@ -20,36 +20,36 @@ class FurtherSource(Protocol):
     def count_change(self, now: float) -> None: ...
 
 
-class FurtherTaker(Protocol):
-    """Takes the further tracks of a relay. Their units have the times of the relay's stream."""
+class AdditionalTaker(Protocol):
+    """Takes the additional tracks of a relay. Their units have the times of the relay's stream."""
 
-    def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+    def set_additional(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a track."""
 
-    def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+    def describe_additional(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         """Applies changed infos. info(kind, id): returns the info of a track."""
 
-    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
+    def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
         """Takes one unit, which it may change. number: twice its id, and one more for audio."""
 
 
-class FurtherRelay:
-    """The known further tracks of one stream, at most MAX_PUSHED, and the one who takes them. It keeps no media.
+class AdditionalRelay:
+    """Passes the additional tracks of one stream, at most MAX_PUSHED, to one taker. It keeps no media.
 
-    A publisher of the stream uses it as its further tracks (`FurtherTracks`).
+    A publisher of the stream uses it as its additional tracks (`AdditionalTracks`).
     """
 
     def __init__(self) -> None:
         self.tracks: dict[int, tuple[MediaTrack, TrackInfo]] = {}  # by number
         self._default = NO_INFO  # of the default audio track
-        self._source: FurtherSource | None = None
-        self._taker: FurtherTaker | None = None
+        self._source: AdditionalSource | None = None
+        self._taker: AdditionalTaker | None = None
 
-    def begin(self, source: FurtherSource) -> None:
+    def begin(self, source: AdditionalSource) -> None:
         """Takes the tracks of another publisher from now on."""
         self._source = source
 
-    def attach(self, taker: FurtherTaker, now: float) -> None:
+    def attach(self, taker: AdditionalTaker, now: float) -> None:
         """Announces all known tracks to `taker`, and sends it the units from now on. now: monotonic seconds."""
         self._taker = taker
         self.announce(taker, now)
@@ -57,14 +57,14 @@ class FurtherRelay:
     def detach(self) -> None:
         self._taker = None
 
-    def announce(self, taker: FurtherTaker, now: float) -> None:
+    def announce(self, taker: AdditionalTaker, now: float) -> None:
         """Announces all known tracks to `taker`. now: monotonic seconds."""
         for number, (track, info) in self.tracks.items():
-            taker.set_further(number // 2, track, info, now)
+            taker.set_additional(number // 2, track, info, now)
         if self.tracks:
-            taker.describe_further(self._info)
+            taker.describe_additional(self._info)
 
-    # ---- FurtherTracks ----
+    # ---- AdditionalTracks ----
 
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         number = 2 * track_id + (track.kind is Kind.AUDIO)
@@ -75,13 +75,13 @@ class FurtherRelay:
             self._source.count_change(now)
         self.tracks[number] = track, info
         if self._taker is not None:
-            self._taker.set_further(track_id, track, info, now)
+            self._taker.set_additional(track_id, track, info, now)
 
     def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         self._default = info(Kind.AUDIO, 0)
         self.tracks = {n: (track, info(_KINDS[n % 2], n // 2)) for n, (track, _) in self.tracks.items()}
         if self._taker is not None:
-            self._taker.describe_further(self._info)
+            self._taker.describe_additional(self._info)
 
     def push(self, number: int, unit: AccessUnit, now: float) -> None:
         """Passes one unit on, in the time of the stream. Hot path."""
@@ -90,9 +90,9 @@ class FurtherRelay:
             return
         if shift := self._source.shift(unit, now):
             unit.dts += shift
-        taker.push_further(number, unit, now)
+        taker.push_additional(number, unit, now)
 
-    def default(self, unit: AccessUnit, now: float) -> None:
+    def take_default(self, unit: AccessUnit, now: float) -> None:
         """Does nothing: the default tracks are in the stream itself."""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Adds the further tracks of a stream to the subscription of an output."""
+"""Adds the additional tracks of a stream to the subscription of an output."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 
-class FurtherSinks:
-    """Attaches `subscription` to the chosen further tracks of a stream, also to those that come later."""
+class AdditionalSinks:
+    """Attaches `subscription` to the chosen additional tracks of a stream, also to those that come later."""
 
     def __init__(self, stream: Stream, subscription: Subscription, chosen: Callable[[PushedTrack], bool]) -> None:
         self._tracks = stream.pushed_tracks
@@ -45,7 +45,7 @@ class FurtherSinks:
 
 
 class _Sink:
-    """Forwards the units of one further track. A video rendition also has the default sound, which is left out."""
+    """Forwards the units of one additional track. A video rendition also has the default sound, which is left out."""
 
     def __init__(self, name: str, kind: Kind, subscription: Subscription) -> None:
         self._name = name
@@ -57,7 +57,7 @@ class _Sink:
 
     def on_unit(self, unit: AccessUnit) -> None:
         if unit.track.kind is self._kind:
-            self._subscription.on_further(self._name, unit)
+            self._subscription.on_additional(self._name, unit)
 
     def on_timed(self, timed: Timed) -> None:
         """Does nothing: the stream has the same script data."""
