@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol, Self
 from gateway.http.body import read_body
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, not_allowed, service_unavailable, text
-from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.answer import (
@@ -65,7 +64,7 @@ class SessionChange:
     password: str = ""
 
     def as_query(self) -> dict[str, str]:
-        """Returns it as parameters of a request to another process."""
+        """Returns the change as parameters of a request to another process."""
         return asdict(self)
 
     @classmethod
@@ -75,9 +74,7 @@ class SessionChange:
 
 
 class RemoteSessions(Protocol):
-    """The sessions of other processes. apply: set by Signalling, changes a session of this process."""
-
-    apply: Callable[[SessionChange], Response]
+    """The sessions of other processes."""
 
     def seal(self, path: str) -> str:
         """Returns the path of a new session, with an end that names this process."""
@@ -91,7 +88,7 @@ class RemoteSessions(Protocol):
 
 @dataclass(slots=True)
 class WebRtcSession:
-    """One session. It does not keep the offer, which may be large. restart: of `restart_parts`."""
+    """One session. It does not keep the offer, which may be large. restart: the result of `restart_parts`."""
 
     peer: Peer
     restart: tuple[tuple[str, bool], ...]
@@ -109,8 +106,6 @@ class Signalling:
     ) -> None:
         self.endpoint = endpoint
         self._remote = remote
-        if remote is not None:
-            remote.apply = self.apply
         self._stopped = False
         self._links = {"Link": ", ".join(map(_link, ice_servers))} if ice_servers else {}
         self._sessions: dict[str, WebRtcSession] = {}  # by path; bounded by the endpoint's peers
@@ -179,7 +174,7 @@ class Signalling:
 
     # ---- changing and ending ----
 
-    def request(self, request: Request, path: str) -> AnswerOrAwaitable:
+    def answer_request(self, request: Request, path: str) -> Answer | Coroutine[Any, Any, Answer]:
         """Answers PATCH and DELETE of a session. path: of the resource."""
         if path not in self._sessions and not (self._remote is not None and self._remote.is_elsewhere(path)):
             return NO_SESSION
@@ -207,7 +202,7 @@ class Signalling:
         return self._remote.change(change)
 
     def apply(self, change: SessionChange) -> Response:
-        """Changes or ends a session of this process."""
+        """Changes or ends a session of this process, also for another process."""
         session = self._sessions.get(change.path)
         if session is None:
             return NO_SESSION

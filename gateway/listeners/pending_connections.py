@@ -114,7 +114,7 @@ class PendingConnection:
         self.held = 0  # buffered bytes of its data
 
     def hold(self, size: int) -> None:
-        """Records that it has sent data and that `size` bytes are buffered. May close it, or another connection."""
+        """Records that it has sent data, and that `size` bytes are buffered. May close a connection, also this one."""
         if self._left:
             return
         self._mark_active()

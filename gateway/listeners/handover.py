@@ -1,7 +1,7 @@
-"""Shares a UDP port between a process and the one that replaces it, until the sessions of the first one have ended.
+"""Shares UDP ports between a process and its successor, until the sessions of the older process have ended.
 
-Both have the same sockets. Only the newer process reads them. It passes on what is not for its own peers, on a Unix
-socket of the older one. An older process that loses its successor reads again.
+Both processes have the same sockets, and only the newer one reads them. It passes datagrams for other sessions to the
+older process on a Unix socket. If the successor ends, the older process reads again.
 """
 
 from __future__ import annotations
@@ -9,27 +9,29 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import structlog
 
 from gateway.lib.tasks import Tasks
+from gateway.listeners.datagrams import Address
+from gateway.listeners.framing import MAX_FRAME, FrameReader, framed
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.webrtc.datagrams import Address
-from gateway.webrtc.framing import MAX_FRAME, FrameReader, framed
 
 log = structlog.get_logger(__name__)
 
 _MAX_UNSENT: Final = 1_000_000  # bytes that wait for the older process; beyond that, datagrams are dropped
 _TAKEN: Final = b"\x00"  # the older process no longer reads
 _TAKEN_SECONDS: Final = 2.0
+_SOCKETS: Final = 16  # of one port, at most: one for each address of its host
 
 
 class SharedPort(Protocol):
-    """The endpoint. older: takes what is not for its peers: (index of the UDP socket, address, datagram)."""
+    """A UDP port. older(index of the socket, address, datagram): passes a datagram on to the older process."""
 
     older: Callable[[int, Address, bytes], None] | None
 
@@ -40,34 +42,35 @@ class SharedPort(Protocol):
         """Reads the UDP sockets again."""
 
     def passed_on(self, index: int, address: Address, data: bytes, now: float) -> None:
-        """Handles a datagram that the successor has read."""
+        """Handles a datagram that the successor has read. index: of the socket; there may be no such socket."""
 
 
 class Handover:
-    """Both sides of one process. `open` must be called before the endpoint reads its UDP sockets.
+    """The connections of a process to the older process and to its successors. Call `open` before reading the ports.
 
-    path: of the socket of this process. earlier: returns those of the processes before it, newest first.
+    ports: at most 8, in the same order in both processes.
+    path: the Unix socket of this process. earlier: returns the paths of earlier processes, newest first.
     """
 
-    def __init__(self, port: SharedPort, path: Path, earlier: Callable[[], Iterable[Path]]) -> None:
-        self._port = port
+    def __init__(self, ports: Sequence[SharedPort], path: Path, earlier: Callable[[], Iterable[Path]]) -> None:
+        self._ports = ports
         self._path = path
         self._earlier = earlier
-        self._tasks = Tasks("handover of the WebRTC port", _failed)
+        self._tasks = Tasks("handover of the UDP ports")
         self._server: asyncio.Server | None = None
         self._older: _Older | None = None
         self._successors: set[_Successor] = set()
         self._closed = False
 
     async def open(self) -> None:
-        """Takes the port from the process before this one, and waits for a successor. Raises OSError."""
+        """Takes the ports from the process before this one, and waits for a successor. Raises OSError."""
         await self._connect()
         self._path.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Successor(self), str(self._path))
 
     async def close(self) -> None:
-        """Ends both connections."""
+        """Ends all connections."""
         self._closed = True
         self._path.unlink(missing_ok=True)
         if self._server is not None:
@@ -88,32 +91,41 @@ class Handover:
                 async with asyncio.timeout(_TAKEN_SECONDS):
                     await older.taken.wait()
             if older.taken.is_set() and not older.is_lost and not self._closed:
-                self._older, self._port.older = older, older.send
-                log.info("shares the WebRTC port with the process before", socket=path.name)
+                self._older = older
+                for number, port in enumerate(self._ports):
+                    port.older = partial(older.send, number)
+                log.info("shares its UDP ports with the process before", socket=path.name)
                 return
             older.close()
 
     # ---- called by the connections ----
 
     def older_ended(self, older: _Older) -> None:
-        """The process before this one has ended. One before it may still run."""
+        """Called when the process before this one has ended. Connects to the one before that, if any."""
         if self._older is older:
-            self._older = self._port.older = None
+            self._older = None
+            for port in self._ports:
+                port.older = None
             if not self._closed:
                 self._tasks.start(self._connect(), "connect")
 
     def successor_came(self, successor: _Successor) -> None:
         self._successors.add(successor)
-        self._port.pause_udp()
+        for port in self._ports:
+            port.pause_udp()
 
     def successor_left(self, successor: _Successor) -> None:
         self._successors.discard(successor)
         if not self._successors and not self._closed:
-            self._port.resume_udp()
+            for port in self._ports:
+                port.resume_udp()
 
     def passed_on(self, frame: bytes) -> None:
         """Handles a datagram of the successor. Raises RemoteProtocolError."""
-        self._port.passed_on(*unpack(frame), time.monotonic())
+        index, address, data = unpack(frame)
+        number, index = divmod(index, _SOCKETS)
+        if number < len(self._ports):
+            self._ports[number].passed_on(index, address, data, time.monotonic())
 
 
 class _Older(asyncio.Protocol):
@@ -131,10 +143,12 @@ class _Older(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.taken.set()
 
-    def send(self, index: int, address: Address, data: bytes) -> None:
-        """Passes a datagram on. Above the bound it is dropped, like on a network."""
+    def send(self, number: int, index: int, address: Address, data: bytes) -> None:
+        """Passes a datagram of a port on. Above the bound it is dropped, as on a network."""
+        if index >= _SOCKETS:
+            return
         transport = self._transport
-        frame = pack(index, address, data)
+        frame = pack(number * _SOCKETS + index, address, data)
         if transport is not None and len(frame) <= MAX_FRAME and transport.get_write_buffer_size() < _MAX_UNSENT:
             transport.write(framed((frame,)))
 
@@ -144,7 +158,7 @@ class _Older(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
-        self.taken.set()  # nobody waits any longer
+        self.taken.set()  # ends the wait in `_connect`
         self._handover.older_ended(self)
 
 
@@ -205,7 +219,3 @@ def unpack(frame: bytes) -> tuple[int, Any, bytes]:
     port = int.from_bytes(frame[size - 2 : size], "big")
     more = tuple(int.from_bytes(frame[at : at + 4], "big") for at in range(size, end, 4))
     return frame[0] & ~_V6, (host, port, *more), frame[end:]
-
-
-def _failed(name: str, error: BaseException) -> None:
-    log.error("the handover of the WebRTC port failed", exc_info=error)

@@ -19,10 +19,10 @@ log = structlog.get_logger(__name__)
 
 Address: TypeAlias = Any  # of recvfrom: (host, port) or (host, port, flow, scope)
 
-MAX_DATAGRAM: Final = 2_048  # bytes; longer ones are no WebRTC and arrive cut
+MAX_DATAGRAM: Final = 2_048  # bytes; longer datagrams are cut, because WebRTC does not send them
 MAX_READ: Final = 64  # datagrams of one read
-MAX_BATCH: Final = 16  # of one address, which are handled without a look at the clock if they are media
-_MAX_ADDRESSES: Final = 4_096  # that are kept in the form of recvfrom
+MAX_BATCH: Final = 16  # datagrams of one address
+_MAX_ADDRESSES: Final = 4_096  # addresses that are cached in the form of recvfrom
 _MAX_WAITED: Final = 1.0  # seconds; an older arrival means that the wall clock was set
 _SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; also the type of the control message
 _NAME_SIZE: Final = 32  # of sockaddr_in6, and more
@@ -49,9 +49,9 @@ class DatagramReader(Protocol):
     keeps_arrivals: bool
 
     def read(self) -> tuple[list[Batch], int]:
-        """Returns at most MAX_READ datagrams and their number. Fewer mean that the socket is empty.
+        """Returns at most MAX_READ datagrams and their number. A smaller number means that the socket is empty.
 
-        Those of one address are in order.
+        Datagrams of one address are in order.
         """
 
 
@@ -66,7 +66,7 @@ def datagram_reader(opened: socket.socket) -> DatagramReader:
 
 
 class SingleReader:
-    """Reads with `recvfrom`. A datagram arrives when it is read."""
+    """Reads with `recvfrom`. The time of arrival is the time of the read."""
 
     __slots__ = ("_socket",)
 
@@ -100,7 +100,7 @@ class KernelBatchReader:
     keeps_arrivals = True
 
     def __init__(self, opened: socket.socket) -> None:
-        """Raises AttributeError or OSError if the system cannot do it."""
+        """Raises AttributeError or OSError if `recvmmsg` is missing or forbidden."""
         self._socket = opened
         self._recvmmsg: Any = ctypes.CDLL(None, use_errno=True).recvmmsg
         self._recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
@@ -179,7 +179,7 @@ def _batches(received: Iterable[tuple[Address, bytes, float]]) -> list[Batch]:
 
 
 def plain_sockaddr(name: bytes) -> Address:
-    """Returns a `sockaddr_in` or `sockaddr_in6` as recvfrom does."""
+    """Returns the address in a `sockaddr_in` or `sockaddr_in6`, in the form of `recvfrom`."""
     (family,) = struct.unpack_from("@H", name)
     (port,) = struct.unpack_from(">H", name, 2)
     if family == socket.AF_INET6:
