@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
     from gateway.adapters.stores import Stores
     from gateway.app.node_parts import NodeParts
-    from gateway.app.output_factory import OutputFactory
+    from gateway.app.parts.output_factory import OutputFactory
     from gateway.settings import Settings
 
 
@@ -65,25 +65,29 @@ class BackgroundJobs:
             self._tasks.start(self.kvs.run(), "kinesis jobs")
         self._read_bucket_events()
         if self._servers is not None and self._settings.ecs.events:
+            from gateway.adapters.aws.sqs_reader import SqsReader
             from gateway.adapters.aws.task_events import TaskEvents
 
             assert self._stores.aws is not None, "AWS is open, because ecs.events is set"
-            self._start(TaskEvents(self._stores.aws, self._settings.ecs, self._servers).run(), "task events")
+            ecs = self._settings.ecs
+            reader = SqsReader(self._stores.aws, ecs.events, TaskEvents(ecs, self._servers).handle)
+            self._start(reader.run(), "task events")
 
     def _read_bucket_events(self) -> None:
         """Starts to read the queues of new objects. `vod.queue` and `kvs.queue` may be one queue."""
         vod, kvs = self._settings.vod, self._settings.kvs
         if not vod.queue and not kvs.queue:
             return
-        from gateway.adapters.aws.s3_events import ObjectRule, S3Events
+        from gateway.adapters.aws.s3_events import ObjectRule, object_handler
+        from gateway.adapters.aws.sqs_reader import SqsReader
 
         assert self._stores.aws is not None, "AWS is open, because a queue is set"
         films = ObjectRule(self.vod_service.submit_object, vod.suffixes, excluded=kvs.prefix if kvs.queue else "")
         objects = ObjectRule(self.kvs.submit_object, kvs.suffixes, kvs.prefix)
         for url in {vod.queue, kvs.queue} - {""}:
             rules = [rule for queue, rule in ((vod.queue, films), (kvs.queue, objects)) if queue == url]
-            room = self.kvs.room if url == kvs.queue else None
-            self._start(S3Events(self._stores.aws, url, rules, room=room).run(), "queue")
+            room = self.kvs.wait_for_room if url == kvs.queue else None
+            self._start(SqsReader(self._stores.aws, url, object_handler(rules), room=room).run(), "queue")
 
     @property
     def broadcast_servers(self) -> Callable[[], Awaitable[list[dict[str, str]]]] | None:
@@ -105,8 +109,8 @@ class BackgroundJobs:
 
 def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     """Returns the deletion of media with their channels. CLI commands use it too."""
-    # Gateways with shared channels but separate media folders have only some of the media each. Channels in the data
-    # folder are not shared.
+    # Gateways may share channels but have separate media folders. Then each has only some of the media. Channels in
+    # the data folder are not shared.
     local = settings.channels.startswith("sqlite:")
     single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or single

@@ -1,4 +1,4 @@
-"""A further track of a recording: holds its units until the default tracks have reached their time."""
+"""An additional track of a recording: holds its units until the default tracks have reached their time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 
-_ROUNDING: Final = VIDEO_CLOCK // 200  # as the cutter's
+_ROUNDING: Final = VIDEO_CLOCK // 200  # like that of the cutter
 _MAX_HELD: Final = 500  # units of a track that is ahead of the default tracks
 
 
 @dataclass(frozen=True, slots=True)
-class FurtherMedia:
-    """A further track, for a piece. timescale: ticks a second of its times."""
+class AdditionalMedia:
+    """An additional track, for a piece. timescale: ticks a second of its times."""
 
     name: str
     track: MediaTrack
@@ -30,8 +30,8 @@ class FurtherMedia:
 
 
 @dataclass(frozen=True, slots=True)
-class FurtherSample:
-    """A unit of a further track. time: decode time, in its ticks. length: ticks; 0: until the next unit."""
+class AdditionalSample:
+    """A unit of an additional track. time: decode time, in its ticks. length: ticks; 0: until the next unit."""
 
     time: int
     cts: int
@@ -40,19 +40,20 @@ class FurtherSample:
     payload: bytes
 
 
-class FurtherPiece(Protocol):
-    """A piece that takes further tracks."""
+class AdditionalPiece(Protocol):
+    """A piece that takes additional tracks."""
 
     @property
     def closed(self) -> bool: ...
 
-    def further(self, media: FurtherMedia, sample: FurtherSample) -> None: ...
+    def add_additional(self, media: AdditionalMedia, sample: AdditionalSample) -> None: ...
 
 
-class FurtherTrack:
-    """Distributes the units of one further track to pieces.
+class AdditionalTrack:
+    """Distributes the units of one additional track to pieces.
 
-    Pictures change to the next piece at their first key frame that is not before its first picture, sound at this time.
+    Pictures change to the next piece at the first key frame at or after that piece's first picture. Sound changes at
+    the time of that picture.
     `dropped` counts units without a piece.
 
     unit: the first one. Raises InvalidData if its configuration is invalid.
@@ -72,9 +73,9 @@ class FurtherTrack:
         else:
             self._timing = VideoTiming(track.timescale, codecs.frame_rate(track))
         info = pushed.info
-        self.media = FurtherMedia(pushed.name, track, scale, info.language, info.label)
-        self._held: deque[tuple[int, int, FurtherSample]] = deque()  # decode and presentation time, 90 kHz
-        self._piece: FurtherPiece | None = None
+        self.media = AdditionalMedia(pushed.name, track, scale, info.language, info.label)
+        self._held: deque[tuple[int, int, AdditionalSample]] = deque()  # decode and presentation time, 90 kHz
+        self._piece: AdditionalPiece | None = None
 
     def hold(self, unit: AccessUnit) -> None:
         """Takes a unit. Hot path."""
@@ -83,12 +84,12 @@ class FurtherTrack:
                 length = self._frame_samples or codecs.samples_per_frame(unit.track, unit.payload)
                 ticks = self._clock.stamp(unit.dts, length)
                 time = shown = ticks * VIDEO_CLOCK // self.media.timescale
-                sample = FurtherSample(ticks, 0, length, True, unit.payload)
+                sample = AdditionalSample(ticks, 0, length, True, unit.payload)
             else:
                 assert self._timing is not None
                 time, cts = self._timing.stamp(unit.dts, unit.cts)
                 shown = time + cts
-                sample = FurtherSample(time, cts, 0, unit.key, unit.payload)
+                sample = AdditionalSample(time, cts, 0, unit.key, unit.payload)
         except InvalidData:
             self.dropped += 1
             return
@@ -97,7 +98,9 @@ class FurtherTrack:
             self._held.popleft()
             self.dropped += 1
 
-    def write(self, until: int | None, cut: int, previous: FurtherPiece | None, current: FurtherPiece | None) -> None:
+    def write(
+        self, until: int | None, cut: int, previous: AdditionalPiece | None, current: AdditionalPiece | None
+    ) -> None:
         """Writes the held units up to `until` (90 kHz); None: all of them.
 
         cut: presentation time of the first picture of `current`, 90 kHz.
@@ -114,4 +117,4 @@ class FurtherTrack:
             if piece is None or piece.closed:
                 self.dropped += 1
             else:
-                piece.further(self.media, sample)
+                piece.add_additional(self.media, sample)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from gateway.api.node_status import NodeStatus
-from gateway.api.status import traffic
 from gateway.lib.metrics import Metrics
+from gateway.reports.node_status import NodeStatus
+from gateway.reports.node_summary import traffic
 
 _RATES: Final = {"in": "bytesIn", "out": "bytesOut"}  # bits per second, from counters of bytes
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING
 
-from gateway.adapters.advertise import advertised
-from gateway.channels.addresses import OpenPorts
 from gateway.lib.egress import Egress
-from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
@@ -25,49 +21,39 @@ from gateway.packaging.backlog import Backlogs
 from gateway.packaging.services import PackagingServices
 from gateway.playback.formats import output_specs
 from gateway.ports.events import Events
-from gateway.settings import Settings
 from gateway.settings.ladders import load_ladders
 from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from gateway.adapters.cloud import AwsServices
+    from gateway.app.node_parts import NodeParts
+    from gateway.app.parts.backends import Backends
     from gateway.channels.channel import Channel
     from gateway.ports.stores import TaskRunner
 
 _BROWSER_LINGER = 10.0  # seconds from the end of a failed worker to the end of its rendition
-_PLAYBACK_START_ORDER = 45  # after outputs that change the picture, before recordings
+_PLAYBACK_START_ORDER = 45  # behind outputs that change the picture, and before recordings
 
 
 class OutputFactory:
     """Creates the outputs of all streams and has their shared services. Implements `OutputServices`.
 
-    cloud: IVS and Kinesis. tls: trusted authorities for outgoing connections; None: the system's. Raises SettingsError
-    if the ladder file is invalid.
+    memory: limits the bytes that wait for viewers. Raises SettingsError if the ladder file is invalid.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        hub: Hub,
-        archive: Archive,
-        cloud: AwsServices,
-        metrics: Metrics,
-        tls: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, parts: NodeParts, backends: Backends, hub: Hub, archive: Archive, memory: Backlogs) -> None:
+        settings, metrics, tls, cloud = parts.settings, parts.metrics, backends.tls, backends.cloud
         self.settings = settings
         self.hub = hub
         self.archive = archive
         self.cloud = cloud
         self.tls = tls
         self.dropped = metrics.dropped
-        self.address = ""  # of this gateway for ECS tasks; set by `find_own_address`
-        self.ports: OpenPorts | None = None  # of this gateway, for rows of sessions; set before pushes are accepted
+        self._own_address = parts.own_address
         self.task_sets = TaskSets(self.tasks)
         limits = StreamLimits(0, _BROWSER_LINGER, hub.limits.gop_seconds, hub.limits.gop_bytes)
         self._browser_hub = Hub(limits, (), Events())  # of renditions for browsers; players cannot reach it
-        self.viewer_memory = Backlogs(settings.limits.viewer_memory)
-        self._packaging = PackagingServices(settings, self.viewer_memory, metrics=metrics)
+        self._packaging = PackagingServices(settings, memory, metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts, hub.events)
         self.egress = Egress(settings.egress.allow)
         self.ladders = load_ladders(settings.transcode.ladders)
@@ -88,10 +74,10 @@ class OutputFactory:
         tasks.start(self.archive.run(), "archive")
         tasks.start(self.finalizer.run(), "recordings")
 
-    async def find_own_address(self, ports: OpenPorts) -> None:
-        """Finds the address for ECS tasks, if this gateway starts tasks. ports: the open ports."""
-        if self.settings.workers.runner == "ecs":
-            self.address = await advertised(self.settings, ports)
+    @property
+    def address(self) -> str:
+        """The address of this gateway for ECS tasks."""
+        return self._own_address.address
 
     async def flush(self) -> None:
         """Waits until all files of ended streams are finished and stored. The caller sets the time-out."""
