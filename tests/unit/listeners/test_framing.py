@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.listeners.framing import MAX_FRAME, FrameReader, framed
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.webrtc.framing import MAX_FRAME, FrameReader, framed
 
 
 @given(packets=st.lists(st.binary(min_size=1, max_size=300), max_size=8), cuts=st.lists(st.integers(1, 400)))

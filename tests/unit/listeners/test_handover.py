@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.listeners.handover import Handover, pack, unpack
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.webrtc.handover import Handover, pack, unpack
 
 V4, V6 = ("192.0.2.1", 5000), ("2001:db8::1", 65_535, 7, 3)
 hosts = st.ip_addresses().map(str)
@@ -59,7 +59,7 @@ async def process(folder: Path, number: int) -> AsyncIterator[tuple[Port, Handov
     """A process of a slot, the one after `number - 1`."""
     port = Port()
     earlier = [folder / f"{n}.udp" for n in range(number - 1, 0, -1)]
-    handover = Handover(port, folder / f"{number}.udp", lambda: earlier)
+    handover = Handover([port], folder / f"{number}.udp", lambda: earlier)
     await handover.open()
     try:
         yield port, handover

@@ -1,4 +1,4 @@
-"""The further tracks of a push on the time line of a channel with several inputs."""
+"""The additional tracks of a push on the time line of a channel with several inputs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.inputs.program import Program
-from gateway.live.further_relay import FurtherRelay
+from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, NO_INFO, TrackInfo
+from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
@@ -34,9 +35,9 @@ ORIGIN = PushOrigin("inputs", "", keep_time=True, trusted=True, announced=False)
 class OneInput:
     """A multitrack input with its own clock: a picture and a sound each 40 ms, of each track."""
 
-    def __init__(self, begin: int, further: dict[int, tuple[MediaTrack, TrackInfo]], gop: int = 5) -> None:
-        self.relay = FurtherRelay()
-        self.relay.tracks |= further
+    def __init__(self, begin: int, additional: dict[int, tuple[MediaTrack, TrackInfo]], gop: int = 5) -> None:
+        self.relay = AdditionalRelay()
+        self.relay.tracks |= additional
         self.dts = begin
         self.gop = gop
         self.count = 0
@@ -45,15 +46,15 @@ class OneInput:
         return self.count % self.gop == 0
 
     def units(self) -> tuple[list[AccessUnit], list[tuple[int, AccessUnit]]]:
-        """The next units: of the default tracks, of the further ones with their numbers."""
+        """The next units: of the default tracks, of the additional ones with their numbers."""
         default = [picture(self.dts, self.is_key()), sound(self.dts)]
-        further = [
+        additional = [
             (n, picture(self.dts, self.is_key(), track=track) if n % 2 == 0 else sound(self.dts, track=track))
             for n, (track, _) in self.relay.tracks.items()
         ]
         self.dts += FRAME
         self.count += 1
-        return default, further
+        return default, additional
 
 
 class OnAir:
@@ -72,18 +73,18 @@ class OnAir:
         rounds = [one.units() for _ in range(squeezed)]
         pictures = [default[0] for default, _ in rounds]
         self.program.begin(BOTH, pictures, self.now, pictures[-1].dts, one.relay)
-        default, further = rounds[-1]
-        self._push(default[1:], further)
+        default, additional = rounds[-1]
+        self._push(default[1:], additional)
 
     def run(self, one: OneInput, frames: int = 1) -> None:
         for _ in range(frames):
             self._push(*one.units())
 
-    def _push(self, default: list[AccessUnit], further: list[tuple[int, AccessUnit]]) -> None:
+    def _push(self, default: list[AccessUnit], additional: list[tuple[int, AccessUnit]]) -> None:
         for unit in default:
             self.program.push(unit, self.now)
-        for number, unit in further:
-            self.program.push_further(number, unit, self.now)
+        for number, unit in additional:
+            self.program.push_additional(number, unit, self.now)
         self.now += FRAME / 1000
 
     def rendition(self, name: str) -> Stream:
@@ -93,7 +94,7 @@ class OnAir:
 
     def record(self, name: str) -> Recorder:
         recorder = Recorder()
-        self.rendition(name).attach(recorder, replay=False)
+        self.rendition(name).attach(recorder, SinkNeeds(cache=False))
         return recorder
 
 
@@ -116,7 +117,7 @@ def grows(values: list[int]) -> bool:
 MAIN = {2: (SMALL, P144), 3: (FRENCH, TrackInfo("fr"))}
 
 
-async def test_further_tracks_are_moved_like_the_default_ones() -> None:
+async def test_additional_tracks_are_moved_like_the_default_ones() -> None:
     async with on_air() as one:
         first, second = OneInput(1_000, MAIN), OneInput(900_000, MAIN)
         one.begin(first)
@@ -205,10 +206,10 @@ async def test_a_key_frame_that_comes_too_late_waits_for_the_next_one() -> None:
         one.run(slate, 5)
         small = one.record("144p")
         late = OneInput(90_000, MAIN)
-        default, further = late.units()
+        default, additional = late.units()
         one.program.begin(BOTH, default[:1], one.now, None, late.relay)
         after, _ = late.units()
-        one._push(after, further)  # its first key frame comes after the second default picture
+        one._push(after, additional)  # its first key frame comes after the second default picture
         one.run(late, 3)
         assert not times(small, track=SMALL)
         one.run(late, 2)
@@ -265,8 +266,8 @@ async def test_renditions_that_linger_go_on_with_the_next_input() -> None:
 async def test_the_number_of_renditions_is_bounded() -> None:
     async with on_air() as one:
         for turn in range(30):
-            further = {2 * n + 1: (FRENCH, NO_INFO) for n in range(7 * turn + 1, 7 * turn + 8)}
-            one.begin(made := OneInput(turn * 10_000, further))
+            additional = {2 * n + 1: (FRENCH, NO_INFO) for n in range(7 * turn + 1, 7 * turn + 8)}
+            one.begin(made := OneInput(turn * 10_000, additional))
             one.run(made, 3)
         assert len(one.stream.pushed_tracks.by_name) <= MAX_PUSHED
         assert len(list(one.hub)) <= MAX_PUSHED + 1
@@ -275,7 +276,7 @@ async def test_the_number_of_renditions_is_bounded() -> None:
 # ---- the switcher ----
 
 
-def further_push(one: Studio, publisher: StreamPublisher) -> Push:
+def additional_push(one: Studio, publisher: StreamPublisher) -> Push:
     return Push(one.hub, publisher)
 
 
@@ -290,7 +291,7 @@ def seen(one: Studio, name: str) -> Recorder:
 async def test_a_push_that_broke_off_returns_with_its_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with studio(monkeypatch) as one:
         kept = channel(PUSH, SLATE)
-        push = further_push(one, one.push(kept))
+        push = additional_push(one, one.push(kept))
         push.begin(2, 2)
         push.frames(2, 2, 5)
         await one.until_on_air("main")
@@ -301,7 +302,7 @@ async def test_a_push_that_broke_off_returns_with_its_tracks(monkeypatch: pytest
         count = len(small.units)
         await one.until(lambda: len(small.units) > count + 5)
         assert small.ended is None
-        again = further_push(one, one.push(kept))
+        again = additional_push(one, one.push(kept))
         again.begin(2, 2)
         while one.on_air() != "main":
             again.now = time.monotonic()
@@ -316,7 +317,7 @@ async def test_a_push_that_broke_off_returns_with_its_tracks(monkeypatch: pytest
 
 async def test_inputs_that_are_added_take_a_push_over_with_its_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
     async with studio(monkeypatch) as one:
-        push = further_push(one, one.push(builders.channel("c1")))
+        push = additional_push(one, one.push(builders.channel("c1")))
         push.begin(2, 2)
         push.frames(2, 2, 5)
         renditions = {s.name: s for s in one.hub}

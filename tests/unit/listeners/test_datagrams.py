@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from gateway.webrtc import datagrams
-from gateway.webrtc.datagrams import (
+from gateway.listeners import datagrams
+from gateway.listeners.datagrams import (
     MAX_BATCH,
     MAX_DATAGRAM,
     MAX_READ,

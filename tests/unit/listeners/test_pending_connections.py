@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ingest.pending_connections import PendingConnection, PendingConnections
+from gateway.listeners.pending_connections import PendingConnection, PendingConnections
 
 
 class _Peer:

@@ -1,4 +1,4 @@
-"""Further tracks in MP4 recordings: every unit is in one piece, cut where the default picture is cut."""
+"""Additional tracks in MP4 recordings: every unit is in one piece, cut where the default picture is cut."""
 
 from io import BytesIO
 
@@ -12,8 +12,8 @@ from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.pushed_tracks import PushedTrack, TrackInfo
 from gateway.media.track import Kind, Tracks
+from gateway.outputs.recording.additional_track import AdditionalMedia, AdditionalSample, AdditionalTrack
 from gateway.outputs.recording.cutter import Cutter, PieceStart
-from gateway.outputs.recording.further_track import FurtherMedia, FurtherSample, FurtherTrack
 from gateway.outputs.recording.mp4_piece import Mp4Piece
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -21,9 +21,9 @@ from tests.support.builders import AUDIO, VIDEO, picture, sound
 class Piece:
     def __init__(self) -> None:
         self.closed = False
-        self.samples: list[FurtherSample] = []
+        self.samples: list[AdditionalSample] = []
 
-    def further(self, media: FurtherMedia, sample: FurtherSample) -> None:
+    def add_additional(self, media: AdditionalMedia, sample: AdditionalSample) -> None:
         self.samples.append(sample)
 
 
@@ -33,8 +33,8 @@ def pushed(kind: Kind, name: str = "t", **info: str) -> PushedTrack:
 
 
 def test_pictures_change_pieces_at_their_key_frame_and_sound_at_the_cut() -> None:
-    video = FurtherTrack(pushed(Kind.VIDEO), picture(0, True))
-    audio = FurtherTrack(pushed(Kind.AUDIO), sound(0))
+    video = AdditionalTrack(pushed(Kind.VIDEO), picture(0, True))
+    audio = AdditionalTrack(pushed(Kind.AUDIO), sound(0))
     before, after = Piece(), Piece()
     for n in range(25):
         video.hold(picture(n * 40, key=n % 10 == 0))
@@ -53,7 +53,7 @@ def test_pictures_change_pieces_at_their_key_frame_and_sound_at_the_cut() -> Non
 
 
 def test_units_ahead_of_the_default_picture_wait_up_to_a_limit() -> None:
-    track = FurtherTrack(pushed(Kind.VIDEO), picture(0, True))
+    track = AdditionalTrack(pushed(Kind.VIDEO), picture(0, True))
     piece = Piece()
     for n in range(600):
         track.hold(picture(n * 40, key=True))
@@ -71,8 +71,8 @@ def test_a_piece_has_languages_and_names_and_all_samples() -> None:
 
     cutter = Cutter(Tracks(VIDEO, AUDIO), 100.0, make)
     cutter.waits = True
-    french = FurtherTrack(pushed(Kind.AUDIO, "audio1", language="fr-CA", label="Québec"), sound(0))
-    small = FurtherTrack(pushed(Kind.VIDEO, "360p"), picture(0, True))
+    french = AdditionalTrack(pushed(Kind.AUDIO, "audio1", language="fr-CA", label="Québec"), sound(0))
+    small = AdditionalTrack(pushed(Kind.VIDEO, "360p"), picture(0, True))
     for n in range(60):
         cutter.add(picture(n * 40, key=n % 25 == 0))
         cutter.add(sound(n * 40))

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,14 @@ from tests.integration.cluster.test_nodes import Pair, pair
 from tests.integration.ingest.test_multitrack import push_command, shown, tone
 from tests.support.clients import Program, until
 from tests.support.flv_reader import FlvFileDemuxer
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Gateway, http
+from tests.support.shared_gateway import shared_gateway
 
 __all__ = ["pair"]
 INPUTS = [{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate"}]
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8", MILLRACE_INPUTS__STEADY="1") as gateway:
-        yield gateway
+gateway = shared_gateway(MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
 def until_on_air(channel: Channel, name: str) -> None:
@@ -110,11 +107,11 @@ def heights(folder: Path) -> list[set[int]]:
 @pytest.mark.usefixtures("pair")
 def test_a_push_that_arrives_at_another_node_has_all_its_tracks(pair: Pair) -> None:
     channel = pair.a.channel(isHls=True, inputs=INPUTS, audioTracks="en, fr, de")
-    with Program(push_command(pair.door(pair.a, channel))) as first:
+    with Program(push_command(pair.push_url(pair.a, channel))) as first:
         channel.wait_live()
         first.kill()
     until_on_air(channel, "slate")
-    with Program(push_command(pair.door(pair.b, channel))):
+    with Program(push_command(pair.push_url(pair.b, channel))):
         until_on_air(channel, "main")
         channel.wait_playable("240p/index.m3u8", "audio2/index.m3u8")
         url = pair.at(pair.b, channel, "240p/index.m3u8")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from aiohttp import test_utils, web
 
+from gateway.listeners.datagrams import SingleReader
+from gateway.listeners.udp_socket import UdpSocket
 from gateway.webrtc.addresses import machine_addresses, resolve
-from gateway.webrtc.datagrams import SingleReader
-from gateway.webrtc.udp import UdpSocket, plain_address
 from tests.support.clock import Clock
 
 TO = ("127.0.0.1", 9)
@@ -309,12 +309,6 @@ async def test_a_socket_that_is_closed_while_it_is_read_is_not_read_again() -> N
                 await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert got == [b"x"]
-
-
-def test_addresses_are_shown_in_their_own_family() -> None:
-    assert plain_address("::ffff:192.0.2.1") == "192.0.2.1"
-    assert plain_address("fe80::1%eth0") == "fe80::1"
-    assert plain_address("::1") == "::1"
 
 
 def test_the_addresses_of_the_machine_have_no_loopback_and_no_repetition() -> None:
